@@ -1,0 +1,1 @@
+//! One machine: observe, decide, perform; owns its slots.

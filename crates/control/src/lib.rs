@@ -1,0 +1,1 @@
+//! The fleet: apps, releases, operations and events.

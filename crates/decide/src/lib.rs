@@ -1,0 +1,1 @@
+//! The decisions of Upbeat: gate, instance machine, planner; pure.

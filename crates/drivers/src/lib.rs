@@ -1,0 +1,1 @@
+//! What else touches the machine: starting shims, reading logs, probing.

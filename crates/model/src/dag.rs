@@ -1,0 +1,1 @@
+//! Directed acyclic graphs: levels, order, subsets, cycles, critical path.

@@ -1,0 +1,32 @@
+//! What is wrong with a file: where, what, and what to do.
+
+use serde::{Deserialize, Serialize};
+
+/// One error in one file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Diagnostic {
+    /// The file as the person named it.
+    pub file: String,
+    /// Byte range in the file's text.
+    pub span: std::ops::Range<usize>,
+    /// From 1.
+    pub line: u32,
+    /// In characters, from 1.
+    pub column: u32,
+    /// What is wrong: sentence case, no full stop, `code` in backticks.
+    pub message: String,
+    /// A few words to stand under the caret.
+    pub label: Option<String>,
+    /// What to do: `did you mean …`.
+    pub hint: Option<String>,
+}
+
+impl std::fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}:{}: {}", self.file, self.line, self.column, self.message)?;
+        match &self.hint {
+            Some(hint) => write!(f, " ({hint})"),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! From the text of a project file to a [`crate::Project`], or to every error in it.

@@ -1,0 +1,32 @@
+//! The nouns of Upbeat: what a person declared, what is wanted, what was seen, and why.
+//!
+//! Laws of this room: no clock, no files, no sockets, no randomness, no async. Time, ids and the
+//! contents of files are inputs. Everything here serialises, because everything here travels.
+
+pub mod app;
+pub mod dag;
+pub mod diagnostic;
+pub mod event;
+pub mod file;
+pub mod ids;
+pub mod log;
+pub mod operation;
+pub mod plan;
+pub mod project;
+pub mod reason;
+pub mod state;
+pub mod target;
+pub mod time;
+
+pub use app::{App, AppSummary, Why, WhyLink};
+pub use diagnostic::Diagnostic;
+pub use event::{Event, EventKind};
+pub use ids::{AppName, Attempt, OperationId, ServiceName, SlotId};
+pub use log::{LogLine, LogStream};
+pub use operation::{Action, Operation, Wish};
+pub use plan::Plan;
+pub use project::{Project, Service};
+pub use reason::Reason;
+pub use state::{Exit, Phase, SlotStatus};
+pub use target::{Goal, Target, TargetSlot};
+pub use time::{Millis, Mono, Wall};

@@ -1,0 +1,80 @@
+//! A change somebody asked for, and how far it is.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{AppName, OperationId, ServiceName, SlotId};
+use crate::reason::Reason;
+use crate::time::Wall;
+
+/// `POST /api/v1/apps/{app}/actions`: change what runs of an app.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "action", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Action {
+    /// Start services (empty: all) and what they need.
+    Start {
+        /// Which.
+        #[serde(default)]
+        services: Vec<ServiceName>,
+    },
+    /// Stop services (empty: all), dependents of each first.
+    Stop {
+        /// Which.
+        #[serde(default)]
+        services: Vec<ServiceName>,
+        /// Without the grace period.
+        #[serde(default)]
+        kill: bool,
+    },
+    /// Stop and start services (empty: all), and dependents with `restart: true`.
+    Restart {
+        /// Which.
+        #[serde(default)]
+        services: Vec<ServiceName>,
+    },
+    /// Set the number of copies, until the next `up` says otherwise.
+    Scale {
+        /// Copies by service.
+        services: BTreeMap<ServiceName, u32>,
+    },
+}
+
+/// The answer to every change: an operation to wait on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Operation {
+    /// Its number.
+    pub id: OperationId,
+    /// In which app.
+    pub app: AppName,
+    /// What was asked, in words.
+    pub what: String,
+    /// Who asked: `uid 1000`.
+    pub who: String,
+    /// When.
+    pub at: Wall,
+    /// Which slots it set a goal for, and how far each is.
+    pub slots: BTreeMap<SlotId, Wish>,
+    /// True when no slot is pending any more.
+    pub ended: bool,
+}
+
+/// How one slot's part of an operation ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Wish {
+    /// Not there yet.
+    Pending,
+    /// The goal is reached: ready, completed, stopped or absent.
+    Reached,
+    /// A later operation set another goal.
+    Superseded {
+        /// Which.
+        by: OperationId,
+    },
+    /// It can not be reached.
+    Failed {
+        /// Why.
+        reasons: Vec<Reason>,
+    },
+}

@@ -1,0 +1,202 @@
+//! Why: a typed answer to why something is as it is, each chained to its cause.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{OperationId, SlotId, ServiceName};
+use crate::project::{Condition, Probe};
+use crate::state::{Exit, Phase};
+use crate::time::{Millis, Wall};
+
+/// One link of the answer to *why*.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reason", rename_all = "snake_case")]
+pub enum Reason {
+    /// A dependency's condition does not hold yet.
+    WaitsFor {
+        /// The dependency.
+        service: ServiceName,
+        /// What must hold of it.
+        condition: Condition,
+        /// The copy that does not satisfy it, and its phase; none when it has no copies.
+        blocking: Option<(SlotId, Phase)>,
+    },
+    /// A dependency can not satisfy its condition any more.
+    DependencyFailed {
+        /// The dependency.
+        service: ServiceName,
+        /// What must hold of it.
+        condition: Condition,
+        /// The copy that failed, its phase and its exit.
+        failed: Option<(SlotId, Phase, Option<Exit>)>,
+    },
+    /// Others that depend on it must stop first.
+    WaitsForDependents {
+        /// Those that still run.
+        dependents: Vec<SlotId>,
+    },
+    /// It ended, and is started again after a while.
+    BacksOff {
+        /// How it ended.
+        exit: Exit,
+        /// How often in a row.
+        failures: u32,
+        /// How long it waits in all.
+        delay: Millis,
+        /// Until when.
+        until: Wall,
+    },
+    /// It ended, and its restart policy says to leave it.
+    NotRestarted {
+        /// How it ended.
+        exit: Exit,
+        /// The policy as text: `no`, `on-failure`, `on-failure:5`.
+        policy: String,
+        /// How often it was restarted before.
+        restarts: u32,
+    },
+    /// Its process is being started.
+    BeingStarted,
+    /// It runs, and its health check has not passed yet.
+    NotReadyYet {
+        /// The question.
+        probe: Probe,
+        /// The last answer.
+        last: Option<String>,
+    },
+    /// It runs, and its health check fails.
+    ProbeFails {
+        /// The question.
+        probe: Probe,
+        /// The last answer.
+        last: String,
+        /// How often in a row.
+        failures: u32,
+    },
+    /// It is asked to stop.
+    BeingStopped {
+        /// What asks it.
+        how: String,
+        /// When it is killed.
+        kill_at: Wall,
+        /// For what.
+        why: StopCause,
+    },
+    /// Somebody wanted it stopped.
+    StoppedBy {
+        /// The operation.
+        operation: OperationId,
+    },
+    /// A shim was killed: what it watched was killed too and its exit is not known.
+    ShimLost {
+        /// What is known.
+        detail: String,
+    },
+}
+
+/// Why a running copy is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopCause {
+    /// Its goal is `stopped` or `absent`.
+    Goal,
+    /// It was asked to restart.
+    Restart,
+    /// What it should run has changed.
+    Changed,
+}
+
+impl Reason {
+    /// The slot to look at next when following the chain to its cause.
+    pub fn cause(&self) -> Option<&SlotId> {
+        match self {
+            Self::WaitsFor { blocking: Some((slot, _)), .. }
+            | Self::DependencyFailed { failed: Some((slot, _, _)), .. } => Some(slot),
+            Self::WaitsForDependents { dependents } => dependents.first(),
+            _ => None,
+        }
+    }
+}
+
+/// One clause, without the subject: `waits for db to be healthy (db-1 is starting)`.
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::WaitsFor { service, condition, blocking } => {
+                write!(f, "waits for {service} to {}", wanted(*condition))?;
+                match blocking {
+                    Some((slot, phase)) => write!(f, " ({} is {phase})", slot.short()),
+                    None => write!(f, " ({service} has no copies)"),
+                }
+            }
+            Self::DependencyFailed { service, condition, failed } => {
+                write!(f, "needs {service} to {}, but ", wanted(*condition))?;
+                match failed {
+                    Some((slot, phase, Some(exit))) => {
+                        write!(f, "{} is {phase} ({exit})", slot.short())
+                    }
+                    Some((slot, phase, None)) => write!(f, "{} is {phase}", slot.short()),
+                    None => write!(f, "{service} is not there"),
+                }
+            }
+            Self::WaitsForDependents { dependents } => {
+                let names: Vec<String> = dependents.iter().take(5).map(SlotId::short).collect();
+                write!(f, "stops after {}", names.join(", "))?;
+                match dependents.len().saturating_sub(5) {
+                    0 => Ok(()),
+                    more => write!(f, " and {more} more"),
+                }
+            }
+            Self::BacksOff { exit, failures, delay, .. } => {
+                write!(f, "backs off {delay} after {} ({exit})", ordinal_exit(*failures))
+            }
+            Self::NotRestarted { exit, policy, restarts: 0 } => {
+                write!(f, "ended ({exit}) and `restart: {policy}` leaves it so")
+            }
+            Self::NotRestarted { exit, policy, restarts } => write!(
+                f,
+                "ended ({exit}) after {restarts} {} and `restart: {policy}` leaves it so",
+                if *restarts == 1 { "restart" } else { "restarts" }
+            ),
+            Self::BeingStarted => f.write_str("its process is being started"),
+            Self::NotReadyYet { probe, last: None } => {
+                write!(f, "its health check ({probe}) has not answered yet")
+            }
+            Self::NotReadyYet { probe, last: Some(last) } => {
+                write!(f, "its health check ({probe}) has not passed yet: {last}")
+            }
+            Self::ProbeFails { probe, last, failures } => {
+                write!(f, "its health check ({probe}) failed {failures} times in a row: {last}")
+            }
+            Self::BeingStopped { how, why, .. } => {
+                let why = match why {
+                    StopCause::Goal => "as asked",
+                    StopCause::Restart => "to be restarted",
+                    StopCause::Changed => "because what it should run has changed",
+                };
+                write!(f, "is being stopped {why} ({how})")
+            }
+            Self::StoppedBy { operation } => write!(f, "was stopped by operation {operation}"),
+            Self::ShimLost { detail } => write!(f, "its shim was killed: {detail}"),
+        }
+    }
+}
+
+fn wanted(condition: Condition) -> &'static str {
+    match condition {
+        Condition::Started => "be started",
+        Condition::Healthy => "be healthy",
+        Condition::CompletedSuccessfully => "complete successfully",
+    }
+}
+
+/// `its 3rd exit`.
+fn ordinal_exit(n: u32) -> String {
+    let suffix = match (n % 10, n % 100) {
+        (1, 11) | (2, 12) | (3, 13) => "th",
+        (1, _) => "st",
+        (2, _) => "nd",
+        (3, _) => "rd",
+        _ => "th",
+    };
+    format!("its {n}{suffix} exit")
+}

@@ -1,0 +1,143 @@
+//! What was seen of a slot: its phase, how its process ended, and the status people read.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Attempt, OperationId, SlotId};
+use crate::reason::Reason;
+use crate::target::Goal;
+use crate::time::Wall;
+
+/// How a process ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Exit {
+    /// By itself, with this status (0 to 255).
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+    /// It never ran: the program could not be executed. The text says why.
+    NotStarted(String),
+    /// Nobody saw it: the shim that watched it was killed. The text says what is known.
+    Unknown(String),
+}
+
+impl Exit {
+    /// Status 0.
+    pub fn is_success(&self) -> bool {
+        *self == Self::Code(0)
+    }
+}
+
+impl std::fmt::Display for Exit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit {code}"),
+            Self::Signal(n) => write!(f, "killed by {}", crate::project::Signal(*n)),
+            Self::NotStarted(why) => write!(f, "could not start: {why}"),
+            Self::Unknown(why) => write!(f, "exit unknown: {why}"),
+        }
+    }
+}
+
+/// Where a slot is in its life. What happens next is said per variant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Nothing of it is left. It is forgotten.
+    Absent,
+    /// Nothing runs because nobody wants it to. Next: a wish.
+    Stopped,
+    /// It wants to start, but a condition does not hold yet. Next: the condition holds or fails.
+    Waiting,
+    /// It cannot start because what it needs failed. Next: the dependency recovers, or a wish.
+    DependencyFailed,
+    /// Its process is being started, or runs and was never ready. Next: the first passed probe.
+    Starting,
+    /// It runs and has no health check. Next: it ends.
+    Running,
+    /// It runs and its health check passes. Next: it fails, or ends.
+    Healthy,
+    /// It runs and its health check fails. Next: it passes, or ends.
+    Unhealthy,
+    /// It ended and is started again after a while. Next: the time has come.
+    BackingOff,
+    /// As `BackingOff`, but it has ended so soon and so often that a person should look.
+    CrashLooping,
+    /// It was asked to stop. Next: it ends, or its grace period does.
+    Stopping,
+    /// It ended with status 0 and is not to be started again. Next: a wish.
+    Completed,
+    /// It ended otherwise and is not to be started again. Next: a wish.
+    Failed,
+}
+
+impl Phase {
+    /// A process of it may exist.
+    pub fn is_alive(self) -> bool {
+        matches!(
+            self,
+            Self::Starting | Self::Running | Self::Healthy | Self::Unhealthy | Self::Stopping
+        )
+    }
+
+    /// It runs and may be used.
+    pub fn is_ready(self) -> bool {
+        matches!(self, Self::Running | Self::Healthy)
+    }
+
+    /// The word people read.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Absent => "absent",
+            Self::Stopped => "stopped",
+            Self::Waiting => "waiting",
+            Self::DependencyFailed => "dependency failed",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Healthy => "healthy",
+            Self::Unhealthy => "unhealthy",
+            Self::BackingOff => "backing off",
+            Self::CrashLooping => "crash-looping",
+            Self::Stopping => "stopping",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl std::fmt::Display for Phase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.word())
+    }
+}
+
+/// Everything a person or a tool may know about one slot, at one moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotStatus {
+    /// Which slot.
+    pub slot: SlotId,
+    /// Where it shall get to.
+    pub goal: Goal,
+    /// Where it is.
+    pub phase: Phase,
+    /// How many times it was started.
+    pub attempt: Attempt,
+    /// The main process, while there is one.
+    pub pid: Option<i32>,
+    /// How the last attempt that ended did so.
+    pub exit: Option<Exit>,
+    /// Restarts since somebody last asked for a start.
+    pub restarts: u32,
+    /// When the phase was entered.
+    pub since: Wall,
+    /// When the current process was started.
+    pub started_at: Option<Wall>,
+    /// What the last probe said.
+    pub health: Option<String>,
+    /// Why it is in this phase and not where it should be; empty when all is as wished.
+    pub reasons: Vec<Reason>,
+    /// The operation that set the goal.
+    pub operation: OperationId,
+    /// The release that runs (or ran last) here.
+    pub release: u64,
+}

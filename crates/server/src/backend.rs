@@ -1,0 +1,68 @@
+//! What the HTTP room needs of the rest of the house.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use futures_util::Stream;
+use upbeat_api::{
+    Action, App, AppName, AppSummary, Event, LogLine, Operation, OperationId, Plan, Problem, ServiceName, Up,
+    Version, Why,
+};
+
+/// A stream that ends when its source does, or when the client goes.
+pub type BoxStream<T> = Pin<Box<dyn Stream<Item = T> + Send>>;
+
+/// An answer, or a problem with its status code.
+pub type Answer<T> = Result<T, Problem>;
+
+/// Which lines are asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogQuery {
+    /// Of these services; empty: all.
+    pub services: Vec<ServiceName>,
+    /// Only the last so many lines of each slot.
+    pub tail: Option<u64>,
+    /// Go on with new lines as they come.
+    pub follow: bool,
+}
+
+/// Everything a request can ask of the daemon. One implementation in the binary, one in tests.
+pub trait Backend: Clone + Send + Sync + 'static {
+    /// Who answers.
+    fn version(&self) -> Version;
+    /// One line an app.
+    fn apps(&self) -> impl Future<Output = Answer<Vec<AppSummary>>> + Send;
+    /// One app, whole.
+    fn app(&self, app: AppName) -> impl Future<Output = Answer<App>> + Send;
+    /// The app now, and again whenever it changes (coalesced); ends when the app is gone.
+    fn watch(&self, app: AppName) -> impl Future<Output = Answer<BoxStream<App>>> + Send;
+    /// Make a project run.
+    fn up(&self, app: AppName, up: Up, who: String) -> impl Future<Output = Answer<Operation>> + Send;
+    /// What `up` would do.
+    fn plan(&self, app: AppName, up: Up) -> impl Future<Output = Answer<Plan>> + Send;
+    /// Change what runs.
+    fn act(&self, app: AppName, action: Action, who: String) -> impl Future<Output = Answer<Operation>> + Send;
+    /// Stop everything of an app and forget it.
+    fn down(&self, app: AppName, kill: bool, who: String) -> impl Future<Output = Answer<Operation>> + Send;
+    /// An operation, at once.
+    fn operation(&self, id: OperationId) -> impl Future<Output = Answer<Operation>> + Send;
+    /// An operation, now and whenever it changes; ends when it has ended.
+    fn watch_operation(&self, id: OperationId) -> impl Future<Output = Answer<BoxStream<Operation>>> + Send;
+    /// Why a service is as it is.
+    fn why(&self, app: AppName, service: ServiceName) -> impl Future<Output = Answer<Why>> + Send;
+    /// Events after a sequence number, oldest first, at most `limit`.
+    fn events(
+        &self,
+        app: Option<AppName>,
+        after: u64,
+        limit: usize,
+    ) -> impl Future<Output = Answer<Vec<Event>>> + Send;
+    /// Events after a sequence number and then as they come.
+    fn watch_events(
+        &self,
+        app: Option<AppName>,
+        after: u64,
+    ) -> impl Future<Output = Answer<BoxStream<Event>>> + Send;
+    /// Lines of output, by time.
+    fn logs(&self, app: AppName, query: LogQuery) -> impl Future<Output = Answer<BoxStream<LogLine>>> + Send;
+}

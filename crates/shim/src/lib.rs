@@ -1,0 +1,1 @@
+//! The small program that owns one process: its tree, its output, its exit.

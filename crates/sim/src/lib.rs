@@ -1,0 +1,1 @@
+//! Seeded simulator of instance machines under faults, with checkers.

@@ -1,0 +1,1 @@
+//! State that survives: an etcd-shaped store and an append-only journal.

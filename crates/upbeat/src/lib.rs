@@ -1,0 +1,1 @@
+//! The upbeat binary: daemon, command line.

@@ -1,0 +1,2 @@
+//! The `upbeat` binary.
+fn main() {}

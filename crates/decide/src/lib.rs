@@ -1,1 +1,14 @@
-//! The decisions of Upbeat: gate, instance machine, planner; pure.
+//! The decisions of Upbeat, as pure functions: given what is wished, what is seen and what time it
+//! is, what shall be done, and why.
+//!
+//! Laws of this room: nothing here knows the time, the disk, the network or a random number; no
+//! async. So every decision can be replayed, simulated and crashed at any point.
+
+pub mod effect;
+pub mod gate;
+pub mod instance;
+pub mod node;
+pub mod rules;
+
+pub use effect::Effect;
+pub use node::{Bundle, Change, Node};

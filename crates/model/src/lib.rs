@@ -28,5 +28,5 @@ pub use plan::Plan;
 pub use project::{Project, Service};
 pub use reason::Reason;
 pub use state::{Exit, Phase, SlotStatus};
-pub use target::{Goal, Target, TargetSlot};
+pub use target::{Ask, Goal, Target, TargetSlot};
 pub use time::{Millis, Mono, Wall};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{OperationId, SlotId, ServiceName};
+use crate::ids::{OperationId, ServiceName, SlotId};
 use crate::project::{Condition, Probe};
 use crate::state::{Exit, Phase};
 use crate::time::{Millis, Wall};
@@ -85,6 +85,11 @@ pub enum Reason {
     StoppedBy {
         /// The operation.
         operation: OperationId,
+    },
+    /// Upbeat itself cannot do what it should, and tries again.
+    Trouble {
+        /// What happened.
+        detail: String,
     },
     /// A shim was killed: what it watched was killed too and its exit is not known.
     ShimLost {
@@ -176,6 +181,7 @@ impl std::fmt::Display for Reason {
                 write!(f, "is being stopped {why} ({how})")
             }
             Self::StoppedBy { operation } => write!(f, "was stopped by operation {operation}"),
+            Self::Trouble { detail } => write!(f, "cannot be handled for now: {detail}"),
             Self::ShimLost { detail } => write!(f, "its shim was killed: {detail}"),
         }
     }

@@ -74,10 +74,7 @@ pub enum Phase {
 impl Phase {
     /// A process of it may exist.
     pub fn is_alive(self) -> bool {
-        matches!(
-            self,
-            Self::Starting | Self::Running | Self::Healthy | Self::Unhealthy | Self::Stopping
-        )
+        matches!(self, Self::Starting | Self::Running | Self::Healthy | Self::Unhealthy | Self::Stopping)
     }
 
     /// It runs and may be used.

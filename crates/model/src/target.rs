@@ -20,6 +20,19 @@ pub enum Goal {
     Running,
 }
 
+/// What a command wants of what is there already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ask {
+    /// `up`: a running copy stays, a completed one stays completed, a failed one is tried again.
+    #[default]
+    Ensure,
+    /// `start`: a running copy stays, one that ended is run again.
+    Start,
+    /// `restart`: a running copy is replaced, one that ended is run again.
+    Restart,
+}
+
 /// The wish for one slot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TargetSlot {
@@ -31,9 +44,12 @@ pub struct TargetSlot {
     pub digest: String,
     /// The release it comes from.
     pub release: u64,
-    /// Grows by one with each explicit start or restart of this slot: a copy started under a lower
-    /// number is replaced; a slot that completed or failed under a lower number is tried again.
+    /// Grows with each command that names this slot; together with `ask` it says what is to be done
+    /// about a copy that ran, or ended, under a lower number.
     pub generation: u64,
+    /// What the command of this generation wants of a copy from an earlier one.
+    #[serde(default)]
+    pub ask: Ask,
     /// Skip the grace period while getting there (a second Ctrl-C).
     #[serde(default)]
     pub kill: bool,

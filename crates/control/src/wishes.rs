@@ -1,0 +1,308 @@
+//! From what somebody asks to the wishes for slots: pure, one function a command.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use upbeat_model::target::{Ask, Goal};
+use upbeat_model::{Action, AppName, OperationId, Project, ServiceName, SlotId};
+
+use crate::error::ControlError;
+use crate::record::{AppRecord, SlotRecord};
+
+/// More copies than this of one service are a typing mistake.
+pub const SCALE_MAX: u32 = 1000;
+
+/// A changed app, and the slots the change is about.
+pub struct Change {
+    /// What is to be kept.
+    pub record: AppRecord,
+    /// The slots whose way to their goal the operation follows.
+    pub slots: BTreeSet<SlotId>,
+}
+
+fn slot_id(app: &AppName, service: &ServiceName, index: u32) -> SlotId {
+    SlotId { app: app.clone(), service: service.clone(), index }
+}
+
+/// `up`: what is declared shall run; what is no longer declared shall go.
+///
+/// `only` (empty: all) and what those need; other services keep the wish and the spec they have.
+pub fn up(
+    old: Option<&AppRecord>,
+    project: Project,
+    only: &[ServiceName],
+    operation: OperationId,
+) -> Result<Change, ControlError> {
+    let app = project.name.clone();
+    known(&project, only)?;
+    let selected = match only.is_empty() {
+        true => project.services.keys().cloned().collect(),
+        false => with_dependencies(&project, only),
+    };
+    let changed = old.is_none_or(|old| old.project.services != project.services);
+    let release = old.map_or(0, |old| old.release) + u64::from(changed);
+    let mut record = AppRecord {
+        name: app.clone(),
+        release,
+        leaving: false,
+        slots: old.map(|old| old.slots.clone()).unwrap_or_default(),
+        project,
+    };
+    let mut slots = BTreeSet::new();
+    keep_old_specs(old, &mut record, &selected);
+    for service in &selected {
+        let scale = record.project.services[service].scale;
+        set_copies(&mut record, service, scale, operation, &mut slots, Ask::Ensure);
+    }
+    for (id, slot) in &mut record.slots {
+        if !record.project.services.contains_key(&id.service) && slot.goal != Goal::Absent {
+            let gone = SlotRecord { goal: Goal::Absent, operation, kill: false, ..slot.clone() };
+            *slot = gone;
+            slots.insert(id.clone());
+        }
+    }
+    let replaced: BTreeSet<ServiceName> = match old {
+        Some(old) => (selected.iter())
+            .filter(|name| {
+                let was = old.project.services.get(*name);
+                was.is_some_and(|was| was.digest() != record.project.services[*name].digest())
+            })
+            .cloned()
+            .collect(),
+        None => BTreeSet::new(),
+    };
+    drag_along(&mut record, &replaced, operation, &mut slots);
+    Ok(Change { record, slots })
+}
+
+/// Slots whose service this `up` leaves out, or drops, keep the spec they run by.
+fn keep_old_specs(old: Option<&AppRecord>, record: &mut AppRecord, selected: &BTreeSet<ServiceName>) {
+    let Some(old) = old else { return };
+    for (id, slot) in &mut record.slots {
+        if slot.spec.is_none()
+            && !selected.contains(&id.service)
+            && let Some(spec) = old.project.services.get(&id.service)
+            && record.project.services.get(&id.service) != Some(spec)
+        {
+            slot.spec = Some(Arc::new(spec.clone()));
+        }
+    }
+}
+
+/// Copies 1 to `scale` shall run, others shall go.
+fn set_copies(
+    record: &mut AppRecord,
+    service: &ServiceName,
+    scale: u32,
+    operation: OperationId,
+    slots: &mut BTreeSet<SlotId>,
+    ask: Ask,
+) {
+    for index in 1..=scale {
+        let id = slot_id(&record.name, service, index);
+        wish(record, &id, Goal::Running, ask, operation);
+        slots.insert(id);
+    }
+    let extra: Vec<SlotId> = record.copies(service).filter(|id| id.index > scale).cloned().collect();
+    for id in extra {
+        wish(record, &id, Goal::Absent, Ask::Ensure, operation);
+        slots.insert(id);
+    }
+}
+
+fn wish(record: &mut AppRecord, id: &SlotId, goal: Goal, ask: Ask, operation: OperationId) {
+    let release = record.release;
+    let slot = record.slots.entry(id.clone()).or_insert(SlotRecord {
+        goal,
+        generation: 0,
+        ask,
+        kill: false,
+        operation,
+        release,
+        spec: None,
+    });
+    slot.goal = goal;
+    slot.ask = ask;
+    slot.kill = false;
+    slot.operation = operation;
+    if goal == Goal::Running {
+        slot.generation += 1;
+        slot.release = release;
+        slot.spec = None;
+    }
+}
+
+/// Dependents with `restart: true` of what is restarted or replaced are restarted too, and theirs.
+fn drag_along(
+    record: &mut AppRecord,
+    restarted: &BTreeSet<ServiceName>,
+    operation: OperationId,
+    slots: &mut BTreeSet<SlotId>,
+) {
+    let mut seen = restarted.clone();
+    let mut next: Vec<ServiceName> = restarted.iter().cloned().collect();
+    while let Some(dependency) = next.pop() {
+        let dependents: Vec<ServiceName> = (record.project.services.iter())
+            .filter(|(_, service)| service.depends_on.get(&dependency).is_some_and(|edge| edge.restart))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for dependent in dependents {
+            if !seen.insert(dependent.clone()) {
+                continue;
+            }
+            let copies: Vec<SlotId> = record.copies(&dependent).cloned().collect();
+            for id in copies {
+                if record.slots[&id].goal == Goal::Running {
+                    wish(record, &id, Goal::Running, Ask::Restart, operation);
+                    slots.insert(id);
+                }
+            }
+            next.push(dependent);
+        }
+    }
+}
+
+/// Start, stop, restart, scale.
+pub fn act(old: &AppRecord, action: &Action, operation: OperationId) -> Result<Change, ControlError> {
+    let mut record = old.clone();
+    let mut slots = BTreeSet::new();
+    match action {
+        Action::Start { services } => {
+            let named = named(&record, services)?;
+            let all = with_dependencies(&record.project, &named);
+            for service in all {
+                let ask = if named.contains(&service) { Ask::Start } else { Ask::Ensure };
+                start(&mut record, &service, ask, operation, &mut slots);
+            }
+        }
+        Action::Stop { services, kill } => {
+            for service in named(&record, services)? {
+                let copies: Vec<SlotId> = record.copies(&service).cloned().collect();
+                for id in copies {
+                    wish(&mut record, &id, Goal::Stopped, Ask::Ensure, operation);
+                    if let Some(slot) = record.slots.get_mut(&id) {
+                        slot.kill = *kill;
+                    }
+                    slots.insert(id);
+                }
+            }
+        }
+        Action::Restart { services } => {
+            let named = named(&record, services)?;
+            for service in with_dependencies(&record.project, &named) {
+                let ask = if named.contains(&service) { Ask::Restart } else { Ask::Ensure };
+                start(&mut record, &service, ask, operation, &mut slots);
+            }
+            drag_along(&mut record, &named.into_iter().collect(), operation, &mut slots);
+        }
+        Action::Scale { services } => scale(&mut record, services, operation, &mut slots)?,
+    }
+    Ok(Change { record, slots })
+}
+
+/// A named service is asked to (re)start; one it needs is only started where it was not wanted.
+fn start(
+    record: &mut AppRecord,
+    service: &ServiceName,
+    ask: Ask,
+    operation: OperationId,
+    slots: &mut BTreeSet<SlotId>,
+) {
+    let mut copies: Vec<SlotId> = record.copies(service).cloned().collect();
+    if copies.is_empty() {
+        let scale = record.project.services.get(service).map_or(0, |declared| declared.scale);
+        copies = (1..=scale).map(|index| slot_id(&record.name, service, index)).collect();
+    }
+    for id in copies {
+        let wanted = record.slots.get(&id).is_some_and(|slot| slot.goal == Goal::Running);
+        if ask == Ask::Ensure && wanted {
+            continue;
+        }
+        // A copy that runs by an older spec goes on by it: only `up` changes what runs.
+        let spec = record.slots.get(&id).and_then(|slot| slot.spec.clone());
+        wish(record, &id, Goal::Running, ask, operation);
+        if let Some(slot) = record.slots.get_mut(&id) {
+            slot.spec = spec;
+        }
+        slots.insert(id);
+    }
+}
+
+fn scale(
+    record: &mut AppRecord,
+    counts: &BTreeMap<ServiceName, u32>,
+    operation: OperationId,
+    slots: &mut BTreeSet<SlotId>,
+) -> Result<(), ControlError> {
+    let names: Vec<ServiceName> = counts.keys().cloned().collect();
+    known(&record.project, &names)?;
+    for (service, count) in counts {
+        if *count > SCALE_MAX {
+            return Err(ControlError::Refused(format!(
+                "`{service}={count}` is too many: a service has at most {SCALE_MAX} copies"
+            )));
+        }
+        let have: Vec<SlotId> = record.copies(service).cloned().collect();
+        for index in 1..=*count {
+            let id = slot_id(&record.name, service, index);
+            if !have.contains(&id) {
+                wish(record, &id, Goal::Running, Ask::Ensure, operation);
+                slots.insert(id);
+            }
+        }
+        for id in have.into_iter().filter(|id| id.index > *count) {
+            wish(record, &id, Goal::Absent, Ask::Ensure, operation);
+            slots.insert(id);
+        }
+        if let Some(declared) = record.project.services.get_mut(service) {
+            declared.scale = *count;
+        }
+    }
+    Ok(())
+}
+
+/// Everything goes.
+pub fn down(old: &AppRecord, kill: bool, operation: OperationId) -> Change {
+    let mut record = old.clone();
+    record.leaving = true;
+    for slot in record.slots.values_mut() {
+        slot.goal = Goal::Absent;
+        slot.kill = kill;
+        slot.operation = operation;
+    }
+    let slots = record.slots.keys().cloned().collect();
+    Change { record, slots }
+}
+
+fn named(record: &AppRecord, services: &[ServiceName]) -> Result<Vec<ServiceName>, ControlError> {
+    known(&record.project, services)?;
+    Ok(match services.is_empty() {
+        true => record.project.services.keys().cloned().collect(),
+        false => services.to_vec(),
+    })
+}
+
+fn known(project: &Project, services: &[ServiceName]) -> Result<(), ControlError> {
+    match services.iter().find(|name| !project.services.contains_key(*name)) {
+        Some(name) => Err(ControlError::NoSuchService {
+            app: project.name.clone(),
+            service: name.clone(),
+            known: project.services.keys().cloned().collect(),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// The named ones and all they need, declared.
+fn with_dependencies(project: &Project, named: &[ServiceName]) -> BTreeSet<ServiceName> {
+    let mut all = BTreeSet::new();
+    let mut next = named.to_vec();
+    while let Some(name) = next.pop() {
+        if let Some(service) = project.services.get(&name)
+            && all.insert(name)
+        {
+            next.extend(service.depends_on.keys().cloned());
+        }
+    }
+    all
+}

@@ -1,0 +1,100 @@
+//! Things to do, as data.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use upbeat_model::project::{Probe, Service, Signal};
+use upbeat_model::{Attempt, Millis, SlotId};
+
+/// One thing to do to the machine. Each is harmless when done twice: the attempt fences it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Look what is there.
+    Observe {
+        /// Which slot.
+        slot: SlotId,
+    },
+    /// Start a copy.
+    Start {
+        /// Which slot.
+        slot: SlotId,
+        /// The fence.
+        attempt: Attempt,
+        /// What to run.
+        spec: Arc<Service>,
+        /// Variables given before its own.
+        base_environment: Arc<BTreeMap<String, String>>,
+    },
+    /// Ask a copy to stop, and kill it when it has not after the grace period.
+    Stop {
+        /// Which slot.
+        slot: SlotId,
+        /// The fence.
+        attempt: Attempt,
+        /// How it is asked.
+        signal: Signal,
+        /// How long it may take.
+        grace: Millis,
+    },
+    /// Run the command that stops it.
+    RunStopCommand {
+        /// Which slot.
+        slot: SlotId,
+        /// The fence.
+        attempt: Attempt,
+        /// What to run.
+        command: Vec<String>,
+        /// The service, for its directory, user and variables.
+        spec: Arc<Service>,
+        /// Variables given before its own.
+        base_environment: Arc<BTreeMap<String, String>>,
+        /// After which it is killed.
+        timeout: Millis,
+    },
+    /// Ask once whether it is ready.
+    Probe {
+        /// Which slot.
+        slot: SlotId,
+        /// The fence.
+        attempt: Attempt,
+        /// The question.
+        probe: Probe,
+        /// The service, for an `exec` probe's directory, user and variables.
+        spec: Arc<Service>,
+        /// Variables given before its own.
+        base_environment: Arc<BTreeMap<String, String>>,
+        /// After which the answer is no.
+        timeout: Millis,
+    },
+    /// Say so when a line of its output matches.
+    WatchLog {
+        /// Which slot.
+        slot: SlotId,
+        /// The fence.
+        attempt: Attempt,
+        /// The regular expression.
+        pattern: String,
+        /// Where the attempt's output begins.
+        from: u64,
+    },
+    /// Delete its files.
+    Remove {
+        /// Which slot.
+        slot: SlotId,
+    },
+}
+
+impl Effect {
+    /// The slot it is done to.
+    pub fn slot(&self) -> &SlotId {
+        match self {
+            Self::Observe { slot }
+            | Self::Start { slot, .. }
+            | Self::Stop { slot, .. }
+            | Self::RunStopCommand { slot, .. }
+            | Self::Probe { slot, .. }
+            | Self::WatchLog { slot, .. }
+            | Self::Remove { slot } => slot,
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! The gate: may this slot start now, given what is seen of what it needs? May it stop?
+//!
+//! One function judges dependency conditions, for the planner and for every instance machine, at
+//! every start for the whole life of a slot. Its mirror judges stops: what others rest on stops
+//! after them.
+
+use upbeat_model::project::{Condition, Dependency};
+use upbeat_model::{Exit, Phase, Reason, ServiceName, SlotId};
+
+/// What the gate needs to know of one copy of a dependency.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct View {
+    /// Which copy.
+    pub slot: SlotId,
+    /// Its phase.
+    pub phase: Phase,
+    /// Its program was executed and is there now.
+    pub running: bool,
+    /// It is about to be replaced, run again or stopped: what it offers now will not last.
+    pub leaving: bool,
+    /// How it ended last.
+    pub exit: Option<Exit>,
+}
+
+/// What the gate says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Go.
+    Open,
+    /// Not yet.
+    Wait(Reason),
+    /// Not without somebody's help.
+    Failed(Reason),
+}
+
+/// Judges one edge. `copies` are the dependency's slots that shall exist; `None` when the
+/// dependency is not declared at all.
+pub fn gate(service: &ServiceName, edge: &Dependency, copies: Option<&[View]>) -> Verdict {
+    let Some(copies) = copies else {
+        return if edge.required {
+            Verdict::Failed(Reason::DependencyFailed {
+                service: service.clone(),
+                condition: edge.condition,
+                failed: None,
+            })
+        } else {
+            Verdict::Open
+        };
+    };
+    if copies.is_empty() && edge.required {
+        return wait(service, edge, None);
+    }
+    let mut waiting = None;
+    for copy in copies {
+        match judge(copy, edge) {
+            Judgement::Holds => {}
+            Judgement::Passed if !edge.required => {}
+            Judgement::Impossible if !edge.required => {}
+            Judgement::Impossible => {
+                return Verdict::Failed(Reason::DependencyFailed {
+                    service: service.clone(),
+                    condition: edge.condition,
+                    failed: Some((copy.slot.clone(), copy.phase, copy.exit.clone())),
+                });
+            }
+            Judgement::NotYet | Judgement::Passed => waiting = waiting.or(Some(copy)),
+        }
+    }
+    match waiting {
+        Some(copy) => wait(service, edge, Some((copy.slot.clone(), copy.phase))),
+        None => Verdict::Open,
+    }
+}
+
+fn wait(service: &ServiceName, edge: &Dependency, blocking: Option<(SlotId, Phase)>) -> Verdict {
+    Verdict::Wait(Reason::WaitsFor { service: service.clone(), condition: edge.condition, blocking })
+}
+
+enum Judgement {
+    Holds,
+    NotYet,
+    /// Nobody wants it to run: an edge that does not require it need not wait.
+    Passed,
+    Impossible,
+}
+
+fn judge(copy: &View, edge: &Dependency) -> Judgement {
+    if copy.leaving {
+        return Judgement::NotYet;
+    }
+    match (copy.phase, edge.condition) {
+        (Phase::Failed | Phase::DependencyFailed, _) => Judgement::Impossible,
+        (Phase::Stopped | Phase::Absent, _) => Judgement::Passed,
+        (Phase::Completed, Condition::Healthy) => Judgement::Impossible,
+        (Phase::Completed, _) => Judgement::Holds,
+        (_, Condition::CompletedSuccessfully) => Judgement::NotYet,
+        (Phase::Healthy | Phase::Running, Condition::Healthy) => Judgement::Holds,
+        (_, Condition::Healthy) => Judgement::NotYet,
+        (_, Condition::Started) if copy.running => Judgement::Holds,
+        (_, Condition::Started) => Judgement::NotYet,
+    }
+}
+
+/// Judges a stop: everything that rests on the slot and is itself on its way down goes first.
+/// Those that stay up hold nobody back (promise 6 of the design is about what stops together).
+pub fn stop_gate<'a>(dependents: impl IntoIterator<Item = &'a View>) -> Option<Reason> {
+    let dependents: Vec<SlotId> = dependents
+        .into_iter()
+        .filter(|view| view.leaving && (view.running || view.phase.is_alive()))
+        .map(|view| view.slot.clone())
+        .collect();
+    (!dependents.is_empty()).then_some(Reason::WaitsForDependents { dependents })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(phase: Phase) -> View {
+        View {
+            slot: "app/db/1".parse().unwrap(),
+            phase,
+            running: phase.is_alive(),
+            leaving: false,
+            exit: None,
+        }
+    }
+
+    fn judge_one(condition: Condition, required: bool, view: View) -> &'static str {
+        let edge = Dependency { condition, required, restart: false };
+        match gate(&ServiceName::new("db").unwrap(), &edge, Some(&[view])) {
+            Verdict::Open => "open",
+            Verdict::Wait(_) => "wait",
+            Verdict::Failed(_) => "failed",
+        }
+    }
+
+    #[test]
+    fn each_condition_holds_in_its_own_phases() {
+        use Condition::{CompletedSuccessfully, Healthy, Started};
+        use Phase as P;
+        for (phase, started, healthy, completed) in [
+            (P::Stopped, "wait", "wait", "wait"),
+            (P::Waiting, "wait", "wait", "wait"),
+            (P::DependencyFailed, "failed", "failed", "failed"),
+            (P::Starting, "open", "wait", "wait"),
+            (P::Running, "open", "open", "wait"),
+            (P::Healthy, "open", "open", "wait"),
+            (P::Unhealthy, "open", "wait", "wait"),
+            (P::BackingOff, "wait", "wait", "wait"),
+            (P::CrashLooping, "wait", "wait", "wait"),
+            (P::Completed, "open", "failed", "open"),
+            (P::Failed, "failed", "failed", "failed"),
+        ] {
+            assert_eq!(judge_one(Started, true, view(phase)), started, "{phase} started");
+            assert_eq!(judge_one(Healthy, true, view(phase)), healthy, "{phase} healthy");
+            assert_eq!(judge_one(CompletedSuccessfully, true, view(phase)), completed, "{phase} completed");
+        }
+    }
+
+    #[test]
+    fn a_copy_that_is_leaving_holds_nothing() {
+        let leaving = View { leaving: true, ..view(Phase::Healthy) };
+        assert_eq!(judge_one(Condition::Healthy, true, leaving), "wait");
+    }
+
+    #[test]
+    fn what_is_not_required_is_waited_for_but_its_failure_and_absence_are_passed_over() {
+        assert_eq!(judge_one(Condition::Healthy, false, view(Phase::Failed)), "open");
+        assert_eq!(judge_one(Condition::Healthy, false, view(Phase::Stopped)), "open");
+        assert_eq!(judge_one(Condition::Healthy, false, view(Phase::Starting)), "wait");
+        let db = ServiceName::new("db").unwrap();
+        let edge = |required| Dependency { required, ..Dependency::default() };
+        assert_eq!(gate(&db, &edge(false), None), Verdict::Open);
+        assert!(matches!(gate(&db, &edge(true), None), Verdict::Failed(_)));
+        assert!(matches!(gate(&db, &edge(true), Some(&[])), Verdict::Wait(_)));
+    }
+
+    #[test]
+    fn a_stop_waits_only_for_dependents_that_go_too() {
+        let staying = view(Phase::Healthy);
+        assert_eq!(stop_gate([&staying]), None);
+        let going = View { leaving: true, ..view(Phase::Stopping) };
+        assert!(stop_gate([&staying, &going]).is_some());
+        let gone = View { leaving: true, running: false, ..view(Phase::Stopped) };
+        assert_eq!(stop_gate([&gone]), None);
+    }
+}

@@ -1,0 +1,87 @@
+//! Back-off: how long to wait before the next start, and when to give up.
+
+use upbeat_model::project::RestartPolicy;
+use upbeat_model::{Attempt, Exit, Millis, SlotId};
+
+/// A run of this length was a good one: what ends after it starts counting anew. Ten seconds, as
+/// Docker has it, so that `on-failure:n` means the same in both.
+pub const RESET_WINDOW: Millis = Millis::seconds(10);
+
+/// The second quick end in a row waits so long, and each further one twice as long as the one
+/// before. The first waits not at all: one crash is an accident, and users should not notice it.
+pub const BASE: Millis = Millis::seconds(1);
+
+/// No wait is longer: a person who mends the cause should see the effect within a minute.
+pub const CEILING: Millis = Millis::seconds(60);
+
+/// So many quick ends in a row are no accident: the slot says `crash-looping` so that a person
+/// looks. It goes on trying.
+pub const CRASH_LOOP: u32 = 5;
+
+/// How long to wait after the `failures`-th quick end in a row (from 1). Up to a tenth is added,
+/// by slot and attempt, so that a hundred copies that died together do not come back together.
+pub fn delay(slot: &SlotId, attempt: Attempt, failures: u32) -> Millis {
+    if failures <= 1 {
+        return Millis(0);
+    }
+    let doublings = (failures - 2).min(16);
+    let base = BASE.0.saturating_mul(1 << doublings).min(CEILING.0);
+    Millis(base + spread(slot, attempt) % (base / 10))
+}
+
+/// FNV-1a over the slot and the attempt: any even spread will do, but it must be the same in a
+/// replay.
+fn spread(slot: &SlotId, attempt: Attempt) -> u64 {
+    let text = slot.to_string();
+    text.bytes().chain(attempt.0.to_le_bytes()).fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+/// What the policy says of a process that ended by itself.
+pub fn restarts(policy: RestartPolicy, exit: &Exit, failures: u32) -> bool {
+    match policy {
+        RestartPolicy::No => false,
+        RestartPolicy::Always | RestartPolicy::UnlessStopped => true,
+        RestartPolicy::OnFailure { max } => {
+            !exit.is_success() && max.is_none_or(|max| failures <= max)
+        }
+    }
+}
+
+/// The policy as the file has it.
+pub fn policy_text(policy: RestartPolicy) -> String {
+    match policy {
+        RestartPolicy::No => "no".into(),
+        RestartPolicy::Always => "always".into(),
+        RestartPolicy::OnFailure { max: None } => "on-failure".into(),
+        RestartPolicy::OnFailure { max: Some(max) } => format!("on-failure:{max}"),
+        RestartPolicy::UnlessStopped => "unless-stopped".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_a_minute_and_spread_by_a_tenth() {
+        let slot: SlotId = "app/web/1".parse().unwrap();
+        for (failures, base) in [(1, 0), (2, 1_000), (3, 2_000), (4, 4_000), (8, 60_000), (4_000_000_000, 60_000)] {
+            let d = delay(&slot, Attempt(7), failures).0;
+            assert!((base..=base + base / 10).contains(&d), "{failures}: {d}");
+        }
+        let spread: std::collections::BTreeSet<u64> =
+            (0..50).map(|n| delay(&slot, Attempt(n), 4).0).collect();
+        assert!(spread.len() > 25);
+    }
+
+    #[test]
+    fn on_failure_counts_ends_in_a_row() {
+        let policy = RestartPolicy::OnFailure { max: Some(2) };
+        assert!(restarts(policy, &Exit::Code(1), 2));
+        assert!(!restarts(policy, &Exit::Code(1), 3));
+        assert!(!restarts(policy, &Exit::Code(0), 1));
+        assert!(restarts(RestartPolicy::OnFailure { max: None }, &Exit::Signal(9), 1_000));
+    }
+}

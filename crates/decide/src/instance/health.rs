@@ -1,0 +1,170 @@
+//! The rhythm of a health check: when to ask, and what an answer means.
+//!
+//! The counted probes follow the Compose Specification: one every `interval` (every
+//! `start_interval` until the first success within `start_period`, where failures do not count).
+//! Until the first success there are *eager* probes between them, whose failures never count: a
+//! service that is ready after 40 ms is seen ready after 40 ms, whatever its interval.
+
+use upbeat_model::project::{Healthcheck, Probe};
+use upbeat_model::target::TargetSlot;
+use upbeat_model::{Millis, Mono, SlotId};
+
+use super::{Around, Up};
+use crate::effect::Effect;
+use crate::rules::Bug;
+
+/// The first eager probe comes so soon after the start; the gap doubles with each.
+const EAGER_FIRST: Millis = Millis(10);
+
+/// Eager probes are never further apart, so that readiness is seen within a second.
+const EAGER_CEILING: Millis = Millis::seconds(1);
+
+/// An answer that is later than the probe's timeout by this much was lost.
+const LOST_AFTER: Millis = Millis::seconds(2);
+
+/// The probes of one process. Not kept across a restart of the daemon: they begin anew.
+#[derive(Clone, Debug, Default)]
+pub struct Health {
+    /// Counted failures in a row.
+    pub failures: u32,
+    /// What the last probe said.
+    pub last: Option<String>,
+    next_counted: Option<Mono>,
+    next_eager: Option<Mono>,
+    eager_gap: Millis,
+    /// A probe is out; it is lost if unanswered by then, and it counts or does not.
+    asked: Option<Asked>,
+    watching: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    lost_at: Mono,
+    counts: bool,
+}
+
+impl Health {
+    /// When to look at this next.
+    pub(super) fn due(&self, up: &Up, wish: &TargetSlot) -> Option<Mono> {
+        let check = wish.spec.healthcheck.as_ref()?;
+        if let Probe::Log(_) = check.probe {
+            return if up.was_ready { None } else { self.next_counted.or(Some(up.started)) };
+        }
+        if let Some(asked) = self.asked {
+            return Some(asked.lost_at);
+        }
+        match (self.next_counted, self.next_eager) {
+            (None, _) => Some(up.started),
+            (Some(counted), Some(eager)) => Some(counted.min(eager)),
+            (counted, None) => counted,
+        }
+    }
+
+    /// Asks if it is time to.
+    pub(super) fn probe(&mut self, id: &SlotId, up: &mut Up, around: &Around<'_>, effects: &mut Vec<Effect>) {
+        let Some(check) = &around.wish.spec.healthcheck else {
+            up.healthy = None;
+            return;
+        };
+        if self.asked.is_some_and(|asked| asked.lost_at <= around.now) {
+            self.answered(up, false, format!("no answer after {}", check.timeout), around);
+        }
+        if self.asked.is_some() {
+            return;
+        }
+        if self.next_counted.is_none() {
+            self.begin(up, check, around.now);
+        }
+        if let Probe::Log(pattern) = &check.probe {
+            return self.watch(id, up, check, pattern, around, effects);
+        }
+        let counts = self.next_counted.is_none_or(|at| at <= around.now);
+        let eager = !up.was_ready && self.next_eager.is_some_and(|at| at <= around.now);
+        if !counts && !eager {
+            return;
+        }
+        self.asked = Some(Asked { lost_at: around.now + check.timeout + LOST_AFTER, counts });
+        effects.push(Effect::Probe {
+            slot: id.clone(),
+            attempt: up.attempt,
+            probe: check.probe.clone(),
+            spec: around.wish.spec.clone(),
+            base_environment: around.wish.base_environment.clone(),
+            timeout: check.timeout,
+        });
+    }
+
+    fn begin(&mut self, up: &Up, check: &Healthcheck, now: Mono) {
+        self.next_counted = Some(now + interval(up, check, now));
+        self.next_eager = (!up.was_ready).then_some(now);
+        self.eager_gap = EAGER_FIRST;
+        if up.was_ready {
+            // Found again after a restart of the daemon: ask at once, it may have changed.
+            self.next_counted = Some(now);
+        }
+    }
+
+    /// A log line is not asked for but waited for; not having come by now counts as a failure.
+    fn watch(
+        &mut self,
+        id: &SlotId,
+        up: &mut Up,
+        check: &Healthcheck,
+        pattern: &str,
+        around: &Around<'_>,
+        effects: &mut Vec<Effect>,
+    ) {
+        if up.was_ready {
+            return;
+        }
+        if !self.watching {
+            self.watching = true;
+            effects.push(Effect::WatchLog {
+                slot: id.clone(),
+                attempt: up.attempt,
+                pattern: pattern.to_owned(),
+                from: up.log_start,
+            });
+        }
+        if self.next_counted.is_some_and(|at| at <= around.now) {
+            self.asked = Some(Asked { lost_at: around.now, counts: true });
+            self.answered(up, false, "no line matched yet".into(), around);
+            self.next_counted = Some(around.now + interval(up, check, around.now));
+        }
+    }
+
+    /// An answer came.
+    pub(super) fn answered(&mut self, up: &mut Up, healthy: bool, message: String, around: &Around<'_>) {
+        let Some(check) = &around.wish.spec.healthcheck else { return };
+        let now = around.now;
+        let counts = self.asked.take().is_some_and(|asked| asked.counts);
+        self.last = Some(message);
+        if healthy {
+            up.was_ready = true;
+            up.healthy = Some(true);
+            self.failures = 0;
+            self.next_eager = None;
+        } else if counts {
+            let forgiven = !up.was_ready && now.since(up.started) < check.start_period;
+            if !forgiven {
+                self.failures = self.failures.saturating_add(1);
+            }
+            let limit = if around.rules.has(Bug::IgnoreRetries) { 1 } else { check.retries };
+            if self.failures >= limit {
+                up.healthy = Some(false);
+            }
+        }
+        if counts || healthy || self.next_counted.is_none() {
+            self.next_counted = Some(now + interval(up, check, now));
+        }
+        if !up.was_ready {
+            self.next_eager = Some(now + self.eager_gap);
+            self.eager_gap = Millis((self.eager_gap.0 * 2).clamp(EAGER_FIRST.0, EAGER_CEILING.0));
+        }
+    }
+}
+
+fn interval(up: &Up, check: &Healthcheck, now: Mono) -> Millis {
+    let starting = !up.was_ready && now.since(up.started) < check.start_period;
+    if starting { check.start_interval } else { check.interval }
+}

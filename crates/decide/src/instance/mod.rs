@@ -1,0 +1,500 @@
+//! The instance machine: whether and when a slot's process is started, probed, restarted, stopped.
+//!
+//! ```text
+//!            wish: running, gate open            started
+//!   ┌──────┐ ───────────────────────▶ ┌──────────┐ ───▶ ┌────────────────────────────┐
+//!   │ Idle │                          │ Starting │      │ Up   starting → ready      │
+//!   └──────┘ ◀──────────┐             └──────────┘      │       ready ⇄ unhealthy    │
+//!      │ ▲  ▲           │ due, gate open ▲ │ failed     │ stopping: command → signal │
+//!      │ │  │ stopped   └────────────────┼─┤            └────────────────────────────┘
+//!      │ │  └────────────────────────────┼─│──────── exit, stopping ────┘ │ exit by itself
+//!      │ │                          ┌─────────┐◀── policy: again ─────────┤
+//!      │ │                          │ Resting │                           │
+//!      │ │ wish: run again          └─────────┘     ┌───────┐◀─────────────┘
+//!      │ └──────────────────────────────────────────│ Ended │ policy: leave it
+//!      ▼ wish: absent                               └───────┘
+//!   ┌──────────┐ removed ┌──────┐
+//!   │ Removing │ ──────▶ │ Gone │
+//!   └──────────┘         └──────┘
+//! ```
+//!
+//! Laws: pure, so time is an argument; level-triggered, so a lost input costs time and nothing
+//! else; the attempt in every input fences it, so a late one is ignored; the intent to start is in
+//! the state before the effect is performed, so after a crash it is observed before it is redone.
+//! This machine is the only caller of the process driver.
+
+pub mod backoff;
+mod health;
+mod settle;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use serde::{Deserialize, Serialize};
+use upbeat_model::state::Exit;
+use upbeat_model::target::{Goal, TargetSlot};
+use upbeat_model::{Attempt, Millis, Mono, Phase, Reason, SlotId, Wall};
+
+pub use health::Health;
+pub use status::{status, view};
+
+use crate::effect::Effect;
+use crate::gate::Verdict;
+use crate::rules::{Bug, Rules};
+
+/// Under which wish a copy was started: what tells whether it is still the wanted one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// [`TargetSlot::generation`].
+    pub generation: u64,
+    /// [`TargetSlot::digest`].
+    pub digest: String,
+    /// [`TargetSlot::release`].
+    pub release: u64,
+}
+
+impl Mark {
+    fn of(wish: &TargetSlot) -> Self {
+        Self { generation: wish.generation, digest: wish.digest.clone(), release: wish.release }
+    }
+}
+
+/// What stands in a slot. What happens next is drawn above.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "stage", rename_all = "snake_case")]
+pub enum Stage {
+    /// Nothing, and nothing is known to have ended here that still matters.
+    #[default]
+    Idle,
+    /// A start was decided; whether it happened is not known yet.
+    Starting {
+        /// Under which wish.
+        mark: Mark,
+    },
+    /// A process.
+    Up(Up),
+    /// Nothing, until the back-off is over.
+    Resting {
+        /// The wish its last copy ran under.
+        mark: Mark,
+        /// Until when.
+        until: Mono,
+        /// The same for people.
+        until_wall: Wall,
+        /// How long in all.
+        delay: Millis,
+    },
+    /// Nothing, and the restart policy leaves it so.
+    Ended {
+        /// The wish its last copy ran under.
+        mark: Mark,
+    },
+    /// Its files are being deleted.
+    Removing,
+    /// Its files are deleted.
+    Gone,
+}
+
+/// A process and what is known of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Up {
+    /// Under which wish it was started.
+    pub mark: Mark,
+    /// Of which attempt.
+    pub attempt: Attempt,
+    /// The main process.
+    pub pid: i32,
+    /// When it was started (or adopted, when nothing better is known).
+    pub started: Mono,
+    /// The same for people.
+    pub started_at: Wall,
+    /// Where its output begins in the slot's log.
+    pub log_start: u64,
+    /// It was ready once.
+    pub was_ready: bool,
+    /// The last verdict of its health check.
+    pub healthy: Option<bool>,
+    /// It was asked to stop.
+    pub stopping: Option<Stopping>,
+}
+
+/// A stop under way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stopping {
+    /// For what.
+    pub cause: upbeat_model::reason::StopCause,
+    /// How, for people: `SIGTERM`, `stop command`.
+    pub how: String,
+    /// When the shim kills it.
+    pub deadline: Mono,
+    /// The same for people.
+    pub deadline_wall: Wall,
+    /// The stop command runs; the signal comes after it.
+    pub command_runs: bool,
+    /// It was killed without grace.
+    pub killed: bool,
+}
+
+/// What is kept across a restart of the daemon.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Durable {
+    /// The highest attempt ever decided here.
+    pub attempt: Attempt,
+    /// What stands in the slot.
+    pub stage: Stage,
+    /// How the last attempt that ended did so.
+    pub exit: Option<Exit>,
+    /// Quick ends in a row.
+    pub failures: u32,
+    /// Restarts since somebody last asked for a start.
+    pub restarts: u32,
+    /// The phase and when it was entered.
+    pub entered: Option<(Phase, Wall)>,
+}
+
+/// A slot: what is kept, and what is found out anew.
+#[derive(Clone, Debug, Default)]
+pub struct Slot {
+    /// What is kept.
+    pub durable: Durable,
+    /// The rhythm of probes.
+    pub health: Health,
+    /// What the gate said last, while it keeps the slot from starting or stopping.
+    pub blocked: Option<Verdict>,
+    /// The stage was read from the store and the machine was not looked at yet.
+    pub observing: bool,
+    /// When to look again at something that did not answer as it should.
+    pub recheck: Option<Mono>,
+    /// What went wrong with the machinery itself, for people.
+    pub trouble: Option<String>,
+}
+
+/// What a slot can be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Something around it changed, or a deadline came: look again.
+    Look,
+    /// Its program was executed.
+    Started {
+        /// Which attempt.
+        attempt: Attempt,
+        /// The main process.
+        pid: i32,
+        /// When.
+        at: Wall,
+        /// Where its output begins.
+        log_start: u64,
+    },
+    /// It could not be started.
+    StartFailed {
+        /// Which attempt.
+        attempt: Attempt,
+        /// Why.
+        why: String,
+    },
+    /// Another attempt holds the slot, or was there after this one was decided: look what it is.
+    StartRefused {
+        /// Which attempt was refused.
+        attempt: Attempt,
+        /// The highest attempt that was seen there.
+        seen: Attempt,
+    },
+    /// Its main process ended, and its whole tree is gone.
+    Exited {
+        /// Which attempt.
+        attempt: Attempt,
+        /// How.
+        exit: Exit,
+    },
+    /// The answer to [`Effect::Observe`].
+    Observed(Observation),
+    /// The machine could not be looked at.
+    ObserveFailed {
+        /// Why.
+        why: String,
+    },
+    /// The answer to a probe.
+    Probed {
+        /// Which attempt.
+        attempt: Attempt,
+        /// Passed.
+        healthy: bool,
+        /// What it said.
+        message: String,
+    },
+    /// The stop command ended, one way or another.
+    StopCommandEnded {
+        /// Which attempt.
+        attempt: Attempt,
+    },
+    /// The stop could not be delivered.
+    StopFailed {
+        /// Which attempt.
+        attempt: Attempt,
+        /// Why.
+        why: String,
+    },
+    /// Its files are deleted.
+    Removed,
+    /// Its files could not be deleted.
+    RemoveFailed {
+        /// Why.
+        why: String,
+    },
+}
+
+/// What the machine shows of a slot, whoever started it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Observation {
+    /// Nothing was ever started here.
+    Never,
+    /// A process runs.
+    Running {
+        /// Which attempt.
+        attempt: Attempt,
+        /// The main process.
+        pid: i32,
+        /// When it was started.
+        started_at: Wall,
+        /// Where its output begins.
+        log_start: u64,
+    },
+    /// The last attempt ended.
+    Ended {
+        /// Which attempt.
+        attempt: Attempt,
+        /// How; `Unknown` when its shim was killed.
+        exit: Exit,
+    },
+}
+
+/// What a decision may look at besides the slot itself.
+pub struct Around<'a> {
+    /// The boot clock.
+    pub now: Mono,
+    /// The clock on the wall.
+    pub wall: Wall,
+    /// What is wished for this slot.
+    pub wish: &'a TargetSlot,
+    /// What its dependencies allow.
+    pub start_gate: &'a dyn Fn() -> Verdict,
+    /// What its dependents allow.
+    pub stop_gate: &'a dyn Fn() -> Option<Reason>,
+    /// Which deliberate bug a test has planted.
+    pub rules: Rules,
+}
+
+/// After an effect that should have been answered by now, look at the machine again.
+const RECHECK_AFTER: Millis = Millis::seconds(5);
+
+/// After the machine could not be looked at, or files not be deleted, try again.
+const RETRY_AFTER: Millis = Millis::seconds(1);
+
+/// Takes one input and says what to do. The state changes at once; whoever calls commits it before
+/// performing the effects.
+pub fn step(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    take(id, slot, input, around, &mut effects);
+    settle::settle(id, slot, around, &mut effects);
+    let phase = status::phase(slot, around.wish);
+    if slot.durable.entered.is_none_or(|(entered, _)| entered != phase) {
+        slot.durable.entered = Some((phase, around.wall));
+    }
+    effects
+}
+
+/// The facts an input brings, without any decision about what comes next.
+fn take(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, effects: &mut Vec<Effect>) {
+    match input {
+        Input::Look => {}
+        Input::Started { attempt, pid, at, log_start } => {
+            if let Stage::Starting { mark } = &slot.durable.stage
+                && (slot.durable.attempt == attempt)
+            {
+                let mark = mark.clone();
+                come_up(slot, mark, attempt, pid, at, log_start, around);
+            }
+        }
+        Input::StartFailed { attempt, why } => {
+            if matches!(slot.durable.stage, Stage::Starting { .. }) && slot.durable.attempt == attempt {
+                ended(id, slot, Exit::NotStarted(why), around);
+            }
+        }
+        Input::StartRefused { attempt, seen } => {
+            if matches!(slot.durable.stage, Stage::Starting { .. }) && slot.durable.attempt == attempt {
+                slot.durable.attempt = slot.durable.attempt.max(seen);
+                slot.observing = true;
+                slot.recheck = Some(around.now + RECHECK_AFTER);
+                effects.push(Effect::Observe { slot: id.clone() });
+            }
+        }
+        Input::Exited { attempt, exit } => take_exit(id, slot, attempt, exit, around),
+        Input::Observed(observation) => take_observation(id, slot, observation, around),
+        Input::ObserveFailed { why } => {
+            slot.trouble = Some(why);
+            slot.recheck = Some(around.now + RETRY_AFTER);
+        }
+        Input::Probed { attempt, healthy, message } => {
+            if let Stage::Up(up) = &mut slot.durable.stage
+                && (up.attempt == attempt)
+            {
+                slot.health.answered(up, healthy, message, around);
+            }
+        }
+        Input::StopCommandEnded { attempt } => {
+            if let Stage::Up(Up { attempt: running, stopping: Some(stopping), .. }) = &mut slot.durable.stage
+                && (*running == attempt && stopping.command_runs)
+            {
+                stopping.command_runs = false;
+                effects.push(settle::signal(id, attempt, stopping, around));
+            }
+        }
+        Input::StopFailed { attempt, why } => {
+            if matches!(&slot.durable.stage, Stage::Up(up) if up.attempt == attempt) {
+                slot.trouble = Some(why);
+                slot.recheck = Some(around.now + RETRY_AFTER);
+            }
+        }
+        Input::Removed => {
+            if slot.durable.stage == Stage::Removing {
+                slot.durable = Durable { stage: Stage::Gone, entered: slot.durable.entered, ..Durable::default() };
+                slot.trouble = None;
+            }
+        }
+        Input::RemoveFailed { why } => {
+            if slot.durable.stage == Stage::Removing {
+                slot.trouble = Some(why);
+                slot.recheck = Some(around.now + RETRY_AFTER);
+            }
+        }
+    }
+}
+
+fn come_up(
+    slot: &mut Slot,
+    mark: Mark,
+    attempt: Attempt,
+    pid: i32,
+    at: Wall,
+    log_start: u64,
+    around: &Around<'_>,
+) {
+    slot.health = Health::default();
+    slot.recheck = None;
+    slot.trouble = None;
+    slot.durable.stage = Stage::Up(Up {
+        mark,
+        attempt,
+        pid,
+        started: around.now,
+        started_at: at,
+        log_start,
+        was_ready: false,
+        healthy: None,
+        stopping: None,
+    });
+}
+
+fn take_exit(id: &SlotId, slot: &mut Slot, attempt: Attempt, exit: Exit, around: &Around<'_>) {
+    let ours = match &slot.durable.stage {
+        Stage::Up(up) => up.attempt == attempt,
+        // The exit may overtake the answer to the start.
+        Stage::Starting { .. } => slot.durable.attempt == attempt,
+        _ => false,
+    };
+    if ours || (around.rules.has(Bug::TakeStaleExits) && matches!(slot.durable.stage, Stage::Up(_))) {
+        ended(id, slot, exit, around);
+    }
+}
+
+/// A copy ended, or could not be started. Says what the slot is from now on.
+fn ended(id: &SlotId, slot: &mut Slot, exit: Exit, around: &Around<'_>) {
+    slot.observing = false;
+    slot.recheck = None;
+    slot.trouble = None;
+    let before = std::mem::take(&mut slot.durable.stage);
+    slot.durable.exit = Some(exit.clone());
+    let (mark, ran, was_stopped) = match before {
+        Stage::Up(up) => (up.mark, around.now.since(up.started), up.stopping.is_some()),
+        Stage::Starting { mark } => (mark, Millis(0), around.wish.goal != Goal::Running),
+        // INVARIANT of the callers: something was up or starting.
+        other => {
+            slot.durable.stage = other;
+            return;
+        }
+    };
+    if was_stopped {
+        slot.durable.failures = 0;
+        return;
+    }
+    if ran >= backoff::RESET_WINDOW && !around.rules.has(Bug::NeverResetFailures) {
+        slot.durable.failures = 0;
+    }
+    slot.durable.failures = slot.durable.failures.saturating_add(1);
+    let spec = &around.wish.spec;
+    if backoff::restarts(spec.restart, &exit, slot.durable.failures) {
+        let delay = backoff::delay(id, slot.durable.attempt, slot.durable.failures);
+        slot.durable.stage = Stage::Resting {
+            mark,
+            until: around.now + delay,
+            until_wall: Wall(around.wall.0.saturating_add_unsigned(delay.0)),
+            delay,
+        };
+    } else {
+        slot.durable.stage = Stage::Ended { mark };
+    }
+}
+
+/// The machine was looked at: what is there overrules what was believed.
+fn take_observation(id: &SlotId, slot: &mut Slot, seen: Observation, around: &Around<'_>) {
+    slot.observing = false;
+    slot.recheck = None;
+    slot.trouble = None;
+    let attempt = slot.durable.attempt;
+    match seen {
+        Observation::Never => match &slot.durable.stage {
+            Stage::Starting { .. } => slot.durable.stage = Stage::Idle,
+            Stage::Up(_) => ended(id, slot, Exit::Unknown("its records are gone".into()), around),
+            _ => {}
+        },
+        Observation::Running { attempt: running, pid, started_at, log_start } => {
+            slot.durable.attempt = attempt.max(running);
+            match &slot.durable.stage {
+                Stage::Up(up) if up.attempt == running => {}
+                Stage::Starting { mark } if attempt == running => {
+                    let mark = mark.clone();
+                    come_up(slot, mark, running, pid, started_at, log_start, around);
+                }
+                // A copy we have no memory of: it is adopted under no wish, hence replaced.
+                _ => {
+                    let mark = Mark { generation: 0, digest: String::new(), release: 0 };
+                    come_up(slot, mark, running, pid, started_at, log_start, around);
+                }
+            }
+        }
+        Observation::Ended { attempt: last, exit } => {
+            slot.durable.attempt = attempt.max(last);
+            match &slot.durable.stage {
+                Stage::Up(up) if up.attempt == last => ended(id, slot, exit, around),
+                Stage::Starting { .. } if attempt == last => ended(id, slot, exit, around),
+                Stage::Starting { .. } => slot.durable.stage = Stage::Idle,
+                Stage::Up(_) => ended(id, slot, Exit::Unknown("its record is gone".into()), around),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// When the slot must be looked at next, if nothing happens before.
+pub fn deadline(slot: &Slot, wish: &TargetSlot) -> Option<Mono> {
+    let stage = match &slot.durable.stage {
+        Stage::Resting { until, .. } if slot.blocked.is_none() => Some(*until),
+        Stage::Up(up) => match &up.stopping {
+            Some(stopping) => Some(stopping.deadline + RECHECK_AFTER),
+            None if slot.observing => None,
+            None => slot.health.due(up, wish),
+        },
+        _ => None,
+    };
+    [stage, slot.recheck].into_iter().flatten().min()
+}

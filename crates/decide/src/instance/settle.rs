@@ -1,0 +1,275 @@
+//! What to do next, judged from what is wished and what is there, as often as needed.
+
+use upbeat_model::project::Signal;
+use upbeat_model::reason::StopCause;
+use upbeat_model::target::{Ask, Goal, TargetSlot};
+use upbeat_model::{Attempt, Millis, SlotId, Wall};
+
+use super::{Around, Mark, RECHECK_AFTER, RETRY_AFTER, Slot, Stage, Stopping, Up};
+use crate::effect::Effect;
+use crate::gate::Verdict;
+use crate::rules::Bug;
+
+/// What the wish means for what is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Intent {
+    /// Leave no trace.
+    Clear,
+    /// Nothing shall run.
+    Down(StopCause),
+    /// A copy shall be started.
+    Run,
+    /// What is there is what is wanted.
+    Hold,
+}
+
+pub(crate) fn intent(slot: &Slot, wish: &TargetSlot) -> Intent {
+    match wish.goal {
+        Goal::Absent if slot.durable.stage == Stage::Gone => Intent::Hold,
+        Goal::Absent => match slot.durable.stage {
+            Stage::Starting { .. } | Stage::Up(_) => Intent::Down(StopCause::Goal),
+            _ => Intent::Clear,
+        },
+        Goal::Stopped => match slot.durable.stage {
+            Stage::Idle => Intent::Hold,
+            _ => Intent::Down(StopCause::Goal),
+        },
+        Goal::Running => match &slot.durable.stage {
+            Stage::Idle | Stage::Gone | Stage::Removing | Stage::Resting { .. } => Intent::Run,
+            Stage::Starting { mark } | Stage::Up(Up { mark, .. }) => match replaced(mark, wish) {
+                Some(cause) => Intent::Down(cause),
+                None => Intent::Hold,
+            },
+            Stage::Ended { mark } => match runs_again(slot, mark, wish) {
+                true => Intent::Run,
+                false => Intent::Hold,
+            },
+        },
+    }
+}
+
+fn replaced(mark: &Mark, wish: &TargetSlot) -> Option<StopCause> {
+    if mark.digest != wish.digest {
+        return Some(StopCause::Changed);
+    }
+    (wish.ask == Ask::Restart && mark.generation < wish.generation).then_some(StopCause::Restart)
+}
+
+fn runs_again(slot: &Slot, mark: &Mark, wish: &TargetSlot) -> bool {
+    let completed = slot.durable.exit.as_ref().is_some_and(|exit| exit.is_success());
+    let asked_anew = mark.generation < wish.generation;
+    mark.digest != wish.digest || (asked_anew && !(wish.ask == Ask::Ensure && completed))
+}
+
+/// Decides until nothing more is to be decided now.
+pub(super) fn settle(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effect>) {
+    slot.blocked = None;
+    if slot.observing {
+        return recheck(id, slot, around, effects);
+    }
+    match intent(slot, around.wish) {
+        Intent::Hold => hold(id, slot, around, effects),
+        Intent::Clear => clear(id, slot, around, effects),
+        Intent::Run => run(id, slot, around, effects),
+        Intent::Down(cause) => down(id, slot, cause, around, effects),
+    }
+}
+
+/// An observation was asked for: nothing is decided before it comes; it is asked for again if it
+/// does not.
+fn recheck(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effect>) {
+    if slot.recheck.is_none_or(|at| at <= around.now) {
+        slot.recheck = Some(around.now + RECHECK_AFTER);
+        effects.push(Effect::Observe { slot: id.clone() });
+    }
+}
+
+fn hold(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effect>) {
+    match &mut slot.durable.stage {
+        Stage::Starting { .. } => recheck_start(id, slot, around, effects),
+        Stage::Up(up) if up.stopping.is_some() => press(id, slot, around, effects),
+        Stage::Up(up) => {
+            if up.mark.generation < around.wish.generation {
+                // `start` or `up` found it running: from now on it runs under their wish.
+                up.mark = Mark::of(around.wish);
+                slot.durable.restarts = 0;
+            }
+            slot.health.probe(id, up, around, effects);
+        }
+        Stage::Ended { mark } => mark.generation = around.wish.generation,
+        _ => {}
+    }
+}
+
+/// The answer to a start is overdue when the driver was lost: then look.
+fn recheck_start(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effect>) {
+    match slot.recheck {
+        None => slot.recheck = Some(around.now + START_OVERDUE),
+        Some(at) if at <= around.now => {
+            slot.observing = true;
+            slot.recheck = Some(around.now + RECHECK_AFTER);
+            effects.push(Effect::Observe { slot: id.clone() });
+        }
+        Some(_) => {}
+    }
+}
+
+/// A start is answered in milliseconds; on a machine that swaps, in seconds.
+const START_OVERDUE: Millis = Millis::seconds(30);
+
+fn clear(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effect>) {
+    let again = slot.recheck.is_some_and(|at| at <= around.now);
+    if slot.durable.stage != Stage::Removing || again {
+        slot.durable.stage = Stage::Removing;
+        slot.recheck = Some(around.now + RECHECK_AFTER);
+        effects.push(Effect::Remove { slot: id.clone() });
+    }
+}
+
+fn run(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effect>) {
+    let asked_anew = |mark: &Mark| mark.generation < around.wish.generation || mark.digest != around.wish.digest;
+    match &slot.durable.stage {
+        // A removal under way ends first; its files must not vanish under a new copy.
+        Stage::Removing => {
+            if slot.recheck.is_some_and(|at| at <= around.now) {
+                slot.recheck = Some(around.now + RETRY_AFTER);
+                effects.push(Effect::Remove { slot: id.clone() });
+            }
+            return;
+        }
+        Stage::Resting { mark, .. } | Stage::Ended { mark } if asked_anew(mark) => {
+            slot.durable.failures = 0;
+            slot.durable.restarts = 0;
+        }
+        Stage::Resting { until, .. } if *until > around.now => return,
+        Stage::Resting { .. } => {}
+        _ => slot.durable.restarts = 0,
+    }
+    let verdict = match around.rules.has(Bug::IgnoreGate) {
+        true => Verdict::Open,
+        false => (around.start_gate)(),
+    };
+    if verdict != Verdict::Open {
+        slot.blocked = Some(verdict);
+        if let Stage::Ended { mark } | Stage::Resting { mark, .. } = &slot.durable.stage
+            && asked_anew(mark)
+        {
+            slot.durable.stage = Stage::Idle;
+        }
+        return;
+    }
+    if matches!(slot.durable.stage, Stage::Resting { .. }) && slot.durable.failures > 0 {
+        slot.durable.restarts += 1;
+    }
+    let attempt = slot.durable.attempt.next();
+    if !around.rules.has(Bug::ReuseAttempts) {
+        slot.durable.attempt = attempt;
+    }
+    slot.durable.stage = Stage::Starting { mark: Mark::of(around.wish) };
+    slot.recheck = Some(around.now + START_OVERDUE);
+    slot.trouble = None;
+    effects.push(Effect::Start {
+        slot: id.clone(),
+        attempt: slot.durable.attempt,
+        spec: around.wish.spec.clone(),
+        base_environment: around.wish.base_environment.clone(),
+    });
+    if around.rules.has(Bug::StartTwice) {
+        effects.push(Effect::Start {
+            slot: id.clone(),
+            attempt: attempt.next(),
+            spec: around.wish.spec.clone(),
+            base_environment: around.wish.base_environment.clone(),
+        });
+    }
+}
+
+fn down(id: &SlotId, slot: &mut Slot, cause: StopCause, around: &Around<'_>, effects: &mut Vec<Effect>) {
+    match &mut slot.durable.stage {
+        Stage::Starting { .. } => recheck_start(id, slot, around, effects),
+        Stage::Up(up) if up.stopping.is_some() => press(id, slot, around, effects),
+        Stage::Up(up) => {
+            let skip = around.wish.kill || around.rules.has(Bug::StopInAnyOrder);
+            if let Some(reason) = (!skip).then(|| (around.stop_gate)()).flatten() {
+                slot.blocked = Some(Verdict::Wait(reason));
+                slot.health.probe(id, up, around, effects);
+                return;
+            }
+            begin_stop(id, up, cause, around, effects);
+        }
+        _ => {
+            slot.durable.stage = Stage::Idle;
+            slot.durable.failures = 0;
+            slot.recheck = None;
+        }
+    }
+}
+
+fn begin_stop(id: &SlotId, up: &mut Up, cause: StopCause, around: &Around<'_>, effects: &mut Vec<Effect>) {
+    let spec = &around.wish.spec;
+    let grace = if around.wish.kill { Millis(0) } else { spec.stop_grace_period };
+    let command = spec.stop_command.as_ref().filter(|_| !around.wish.kill);
+    let stopping = Stopping {
+        cause,
+        how: match (around.wish.kill, command) {
+            (true, _) => Signal::KILL.to_string(),
+            (false, Some(_)) => "stop command".to_owned(),
+            (false, None) => spec.stop_signal.to_string(),
+        },
+        deadline: around.now + grace,
+        deadline_wall: Wall(around.wall.0.saturating_add_unsigned(grace.0)),
+        command_runs: command.is_some(),
+        killed: around.wish.kill,
+    };
+    effects.push(match command {
+        Some(command) => Effect::RunStopCommand {
+            slot: id.clone(),
+            attempt: up.attempt,
+            command: command.clone(),
+            spec: spec.clone(),
+            base_environment: around.wish.base_environment.clone(),
+            timeout: grace,
+        },
+        None => signal(id, up.attempt, &stopping, around),
+    });
+    up.stopping = Some(stopping);
+}
+
+/// A stop under way: kill if that is wished by now; ask again when it should be over.
+fn press(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effect>) {
+    let Stage::Up(Up { attempt, stopping: Some(stopping), .. }) = &mut slot.durable.stage else { return };
+    if around.wish.kill && !stopping.killed {
+        stopping.killed = true;
+        stopping.command_runs = false;
+        stopping.how = Signal::KILL.to_string();
+        stopping.deadline = around.now;
+        stopping.deadline_wall = around.wall;
+        effects.push(signal(id, *attempt, stopping, around));
+        return;
+    }
+    let overdue = stopping.deadline + RECHECK_AFTER;
+    let again = slot.recheck.map_or(overdue, |at| at.min(overdue)) <= around.now;
+    if again {
+        // Both the exit and the order to stop may have been lost with a driver: look, and say it
+        // again. Either is harmless when it was not.
+        stopping.deadline = around.now.max(stopping.deadline);
+        if !stopping.command_runs || around.now >= stopping.deadline {
+            stopping.command_runs = false;
+            effects.push(signal(id, *attempt, stopping, around));
+        }
+        slot.recheck = Some(around.now + RECHECK_AFTER);
+        effects.push(Effect::Observe { slot: id.clone() });
+    }
+}
+
+/// The order to stop, with what is left of the grace period.
+pub(super) fn signal(id: &SlotId, attempt: Attempt, stopping: &Stopping, around: &Around<'_>) -> Effect {
+    let signal = if stopping.killed { Signal::KILL } else { around.wish.spec.stop_signal };
+    Effect::Stop {
+        slot: id.clone(),
+        attempt,
+        signal,
+        grace: stopping.deadline.since(around.now),
+    }
+}
+

@@ -1,0 +1,1 @@
+//! Laws of one slot, in virtual time.

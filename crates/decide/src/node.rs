@@ -1,0 +1,311 @@
+//! One machine's slots, decided together: a change in one makes those that depend on it look again.
+//!
+//! Pure. What comes out is a [`Bundle`]: persist this first, then perform that, then tell these.
+//! Within one call everything is settled: no status in a bundle is one that the next call would
+//! take back without a new input.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use upbeat_model::ids::{AppName, ServiceName};
+use upbeat_model::target::{Goal, Target, TargetSlot};
+use upbeat_model::{Mono, Phase, Reason, SlotId, SlotStatus, Wall};
+
+use crate::effect::Effect;
+use crate::gate::{Verdict, View, gate, stop_gate};
+use crate::instance::{self, Around, Durable, Input, Slot, Stage};
+use crate::rules::{Bug, Rules};
+
+/// What to do with a decision, in this order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bundle {
+    /// First: commit these; `None` forgets the slot.
+    pub persist: BTreeMap<SlotId, Option<Durable>>,
+    /// Then: perform these, in any order.
+    pub effects: Vec<Effect>,
+    /// Then: tell whoever wants to know. Only slots that look different than before.
+    pub statuses: BTreeMap<SlotId, Change>,
+}
+
+/// A slot that looks different than before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Its phase before.
+    pub from: Phase,
+    /// How it looks now.
+    pub status: SlotStatus,
+}
+
+type ServiceKey = (AppName, ServiceName);
+
+#[derive(Debug)]
+struct Entry {
+    slot: Slot,
+    wish: Option<TargetSlot>,
+    shown: Option<SlotStatus>,
+    deadline: Option<Mono>,
+}
+
+/// All slots of one machine.
+#[derive(Debug, Default)]
+pub struct Node {
+    entries: BTreeMap<SlotId, Entry>,
+    copies: BTreeMap<ServiceKey, BTreeSet<SlotId>>,
+    dependents: BTreeMap<ServiceKey, BTreeSet<ServiceName>>,
+    timers: BTreeSet<(Mono, SlotId)>,
+    rules: Rules,
+}
+
+impl Node {
+    /// A node that remembers what was committed before. Whatever ran then is observed before
+    /// anything is decided about it.
+    pub fn recover(remembered: impl IntoIterator<Item = (SlotId, Durable)>, rules: Rules) -> Self {
+        let mut node = Self { rules, ..Self::default() };
+        for (id, durable) in remembered {
+            let observing = matches!(durable.stage, Stage::Starting { .. } | Stage::Up(_))
+                && !rules.has(Bug::SkipObservation);
+            let slot = Slot { durable, observing, ..Slot::default() };
+            node.entries.insert(id, Entry { slot, wish: None, shown: None, deadline: None });
+        }
+        node
+    }
+
+    /// Slots that exist on disk though nothing is remembered of them: looked at before use.
+    pub fn found(&mut self, ids: impl IntoIterator<Item = SlotId>) {
+        for id in ids {
+            self.entries.entry(id).or_insert_with(|| Entry {
+                slot: Slot { observing: true, ..Slot::default() },
+                wish: None,
+                shown: None,
+                deadline: None,
+            });
+        }
+    }
+
+    /// The wishes changed.
+    pub fn aim(&mut self, target: &Target, now: Mono, wall: Wall) -> Bundle {
+        let mut dirty = BTreeSet::new();
+        for (id, wish) in &target.slots {
+            let entry = self.entries.entry(id.clone()).or_insert_with(|| Entry {
+                slot: Slot::default(),
+                wish: None,
+                shown: None,
+                deadline: None,
+            });
+            if entry.wish.as_ref() != Some(wish) {
+                entry.wish = Some(wish.clone());
+                dirty.insert(id.clone());
+            }
+        }
+        let mut bundle = Bundle::default();
+        let dropped: Vec<SlotId> = (self.entries.iter())
+            .filter(|(id, entry)| entry.wish.is_some() && !target.slots.contains_key(*id))
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in dropped {
+            self.forget(&id, &mut bundle);
+        }
+        self.index();
+        // A wish may change what others wait for without changing how the slot itself looks.
+        let around: BTreeSet<SlotId> = dirty.iter().flat_map(|id| self.neighbours(id)).collect();
+        dirty.extend(around);
+        self.settle(dirty, now, wall, &mut bundle);
+        bundle
+    }
+
+    /// Something was seen.
+    pub fn take(
+        &mut self,
+        inputs: impl IntoIterator<Item = (SlotId, Input)>,
+        now: Mono,
+        wall: Wall,
+    ) -> Bundle {
+        let mut bundle = Bundle::default();
+        let mut dirty = BTreeSet::new();
+        for (id, input) in inputs {
+            self.step(&id, input, now, wall, &mut dirty, &mut bundle);
+        }
+        while let Some((at, id)) = self.timers.first().cloned()
+            && at <= now
+            && !self.rules.has(Bug::LoseTimers)
+        {
+            self.timers.remove(&(at, id.clone()));
+            if let Some(entry) = self.entries.get_mut(&id) {
+                entry.deadline = None;
+            }
+            dirty.insert(id);
+        }
+        self.settle(dirty, now, wall, &mut bundle);
+        bundle
+    }
+
+    /// When to call [`Node::take`] next, if nothing is seen before.
+    pub fn deadline(&self) -> Option<Mono> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// How a slot looks.
+    pub fn status(&self, id: &SlotId) -> Option<&SlotStatus> {
+        self.entries.get(id)?.shown.as_ref()
+    }
+
+    /// How all slots look.
+    pub fn statuses(&self) -> impl Iterator<Item = &SlotStatus> {
+        self.entries.values().filter_map(|entry| entry.shown.as_ref())
+    }
+
+    /// What is kept of a slot.
+    pub fn durable(&self, id: &SlotId) -> Option<&Durable> {
+        self.entries.get(id).map(|entry| &entry.slot.durable)
+    }
+
+    /// A slot that control no longer names. Control only does so once the slot is absent.
+    fn forget(&mut self, id: &SlotId, bundle: &mut Bundle) {
+        if let Some(entry) = self.entries.remove(id) {
+            if let Some(at) = entry.deadline {
+                self.timers.remove(&(at, id.clone()));
+            }
+            bundle.persist.insert(id.clone(), None);
+        }
+    }
+
+    fn index(&mut self) {
+        self.copies.clear();
+        self.dependents.clear();
+        for (id, entry) in &self.entries {
+            let Some(wish) = &entry.wish else { continue };
+            self.copies.entry((id.app.clone(), id.service.clone())).or_default().insert(id.clone());
+            for dependency in wish.spec.depends_on.keys() {
+                let key = (id.app.clone(), dependency.clone());
+                self.dependents.entry(key).or_default().insert(id.service.clone());
+            }
+        }
+    }
+
+    /// Looks at slots until none has anything to decide. Ends because a slot's stage only moves on
+    /// by an input or a deadline after it has emitted an effect, and what it shows is a function
+    /// of the stages around it along an acyclic graph.
+    fn settle(&mut self, mut dirty: BTreeSet<SlotId>, now: Mono, wall: Wall, bundle: &mut Bundle) {
+        while let Some(id) = dirty.pop_first() {
+            self.step(&id, Input::Look, now, wall, &mut dirty, bundle);
+        }
+        let touched: Vec<SlotId> = bundle.persist.keys().cloned().collect();
+        for id in touched {
+            if let Some(entry) = self.entries.get(&id)
+                && entry.slot.durable.stage == Stage::Gone
+            {
+                bundle.persist.insert(id, None);
+            }
+        }
+    }
+
+    fn step(
+        &mut self,
+        id: &SlotId,
+        input: Input,
+        now: Mono,
+        wall: Wall,
+        dirty: &mut BTreeSet<SlotId>,
+        bundle: &mut Bundle,
+    ) {
+        let Some(mut entry) = self.entries.remove(id) else { return };
+        let Some(wish) = entry.wish.clone() else {
+            self.entries.insert(id.clone(), entry);
+            return;
+        };
+        let before = (instance::view(id, &entry.slot, &wish), entry.slot.durable.clone());
+        let around = Around {
+            now,
+            wall,
+            wish: &wish,
+            start_gate: &|| self.start_gate(id, &wish),
+            stop_gate: &|| self.stop_gate(id),
+            rules: self.rules,
+        };
+        bundle.effects.extend(instance::step(id, &mut entry.slot, input, &around));
+        let after = instance::view(id, &entry.slot, &wish);
+        if before.1 != entry.slot.durable {
+            bundle.persist.insert(id.clone(), Some(entry.slot.durable.clone()));
+        }
+        self.show(id, &mut entry, &wish, bundle);
+        self.remind(id, &mut entry, &wish);
+        self.entries.insert(id.clone(), entry);
+        if before.0 != after {
+            dirty.extend(self.neighbours(id));
+        }
+    }
+
+    fn show(&self, id: &SlotId, entry: &mut Entry, wish: &TargetSlot, bundle: &mut Bundle) {
+        let status = instance::status(id, &entry.slot, wish);
+        if entry.shown.as_ref() == Some(&status) {
+            return;
+        }
+        let from = match bundle.statuses.get(id) {
+            Some(earlier) => earlier.from,
+            None => entry.shown.as_ref().map_or(Phase::Absent, |shown| shown.phase),
+        };
+        entry.shown = Some(status.clone());
+        bundle.statuses.insert(id.clone(), Change { from, status });
+    }
+
+    fn remind(&mut self, id: &SlotId, entry: &mut Entry, wish: &TargetSlot) {
+        let deadline = instance::deadline(&entry.slot, wish);
+        if deadline == entry.deadline {
+            return;
+        }
+        if let Some(at) = entry.deadline {
+            self.timers.remove(&(at, id.clone()));
+        }
+        if let Some(at) = deadline {
+            self.timers.insert((at, id.clone()));
+        }
+        entry.deadline = deadline;
+    }
+
+    /// Those whose gates look at this slot: dependents (start) and dependencies (stop).
+    fn neighbours(&self, id: &SlotId) -> Vec<SlotId> {
+        let dependents = self.dependents.get(&(id.app.clone(), id.service.clone()));
+        let spec = self.entries.get(id).and_then(|entry| entry.wish.as_ref()).map(|wish| &wish.spec);
+        let dependencies = spec.into_iter().flat_map(|spec| spec.depends_on.keys());
+        (dependents.into_iter().flatten().chain(dependencies))
+            .filter_map(|service| self.copies.get(&(id.app.clone(), service.clone())))
+            .flatten()
+            .cloned()
+            .collect()
+    }
+
+    fn views(&self, app: &AppName, service: &ServiceName) -> Option<Vec<View>> {
+        let copies = self.copies.get(&(app.clone(), service.clone()))?;
+        let view = |id: &SlotId| {
+            let entry = self.entries.get(id)?;
+            let wish = entry.wish.as_ref()?;
+            Some((wish.goal, instance::view(id, &entry.slot, wish)))
+        };
+        Some(copies.iter().filter_map(view).filter(|(goal, _)| *goal != Goal::Absent).map(|(_, view)| view).collect())
+    }
+
+    fn start_gate(&self, id: &SlotId, wish: &TargetSlot) -> Verdict {
+        let mut waiting = None;
+        for (service, edge) in &wish.spec.depends_on {
+            match gate(service, edge, self.views(&id.app, service).as_deref()) {
+                Verdict::Open => {}
+                failed @ Verdict::Failed(_) => return failed,
+                wait @ Verdict::Wait(_) => waiting = waiting.or(Some(wait)),
+            }
+        }
+        waiting.unwrap_or(Verdict::Open)
+    }
+
+    fn stop_gate(&self, id: &SlotId) -> Option<Reason> {
+        let dependents = self.dependents.get(&(id.app.clone(), id.service.clone()))?;
+        let views: Vec<View> = dependents
+            .iter()
+            .filter_map(|service| self.copies.get(&(id.app.clone(), service.clone())))
+            .flatten()
+            .filter_map(|id| {
+                let entry = self.entries.get(id)?;
+                Some(instance::view(id, &entry.slot, entry.wish.as_ref()?))
+            })
+            .collect();
+        stop_gate(&views)
+    }
+}

@@ -1,0 +1,72 @@
+//! Deliberate bugs, for tests that prove that the checkers of the simulation can see.
+
+/// A bug a test can plant. In a build without the feature `sabotage` none can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// Start without asking the gate.
+    IgnoreGate,
+    /// Order every start twice.
+    StartTwice,
+    /// Start under the number of the attempt before.
+    ReuseAttempts,
+    /// Believe the exit of an older attempt.
+    TakeStaleExits,
+    /// Stop without waiting for dependents.
+    StopInAnyOrder,
+    /// After a crash, start without looking what runs.
+    SkipObservation,
+    /// Count quick ends for ever.
+    NeverResetFailures,
+    /// One failed probe is enough.
+    IgnoreRetries,
+    /// Ready as soon as started, whatever the health check says.
+    ReadyWhenStarted,
+    /// Perform before committing.
+    PerformBeforeCommit,
+    /// Never look again at a deadline.
+    LoseTimers,
+}
+
+impl Bug {
+    /// All of them.
+    pub const ALL: &[Self] = &[
+        Self::IgnoreGate,
+        Self::StartTwice,
+        Self::ReuseAttempts,
+        Self::TakeStaleExits,
+        Self::StopInAnyOrder,
+        Self::SkipObservation,
+        Self::NeverResetFailures,
+        Self::IgnoreRetries,
+        Self::ReadyWhenStarted,
+        Self::PerformBeforeCommit,
+        Self::LoseTimers,
+    ];
+}
+
+/// The rules a machine is run by: the true ones, unless a test planted a bug.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rules {
+    #[cfg(feature = "sabotage")]
+    bug: Option<Bug>,
+}
+
+impl Rules {
+    /// With one bug.
+    #[cfg(feature = "sabotage")]
+    pub fn with(bug: Bug) -> Self {
+        Self { bug: Some(bug) }
+    }
+
+    /// Whether this bug is planted.
+    #[cfg(feature = "sabotage")]
+    pub fn has(self, bug: Bug) -> bool {
+        self.bug == Some(bug)
+    }
+
+    /// Whether this bug is planted: never.
+    #[cfg(not(feature = "sabotage"))]
+    pub const fn has(self, _bug: Bug) -> bool {
+        false
+    }
+}

@@ -1,10 +1,15 @@
 //! What travels between a client and the daemon. Nouns of `model` travel as they are.
+//!
+//! Laws: a request with a key it does not know is refused, never half understood. Every stream
+//! ends with an explicit [`End`], so that a client can tell a source that is done from a daemon
+//! that died.
 
-use serde::{Deserialize, Serialize};
-use upbeat_model::{Diagnostic, Project, ServiceName, Wall};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use upbeat_model::{AppName, Diagnostic, LogLine, Project, ServiceName, Wall};
 
 /// `GET /api/v1/version`: who answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Version {
     /// The daemon's version.
     pub version: String,
@@ -17,6 +22,7 @@ pub struct Version {
 /// `PUT /api/v1/apps/{app}`: make this project run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Up {
     /// The project, resolved by the client.
     pub project: Project,
@@ -27,6 +33,7 @@ pub struct Up {
 
 /// The body of every answer that is not a success.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Problem {
     /// Which kind, for programs: `not_found`, `bad_request`, `conflict`, `unavailable`, `internal`.
     pub kind: ProblemKind,
@@ -40,9 +47,32 @@ pub struct Problem {
     pub diagnostics: Vec<Diagnostic>,
 }
 
+impl Problem {
+    /// A problem of this kind, said in a sentence without a full stop.
+    pub fn new(kind: ProblemKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), hint: None, diagnostics: Vec::new() }
+    }
+
+    /// With what to do about it.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Problem {}
+
 /// The kinds of problems; each has one status code and one exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub enum ProblemKind {
     /// 400: the request itself is wrong.
     BadRequest,
@@ -56,4 +86,116 @@ pub enum ProblemKind {
     Unavailable,
     /// 500: a bug.
     Internal,
+}
+
+impl ProblemKind {
+    /// The HTTP status code of a problem of this kind.
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::BadRequest => 400,
+            Self::Forbidden => 403,
+            Self::NotFound => 404,
+            Self::Conflict => 409,
+            Self::Internal => 500,
+            Self::Unavailable => 503,
+        }
+    }
+}
+
+/// The query of `DELETE /api/v1/apps/{app}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub struct DownQuery {
+    /// Without the grace period.
+    pub kill: bool,
+}
+
+/// The query of `GET /api/v1/events`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub struct EventsQuery {
+    /// Only of this app.
+    pub app: Option<AppName>,
+    /// Only with a greater sequence number.
+    pub after: u64,
+    /// At most so many; [`EventsQuery::MAX_LIMIT`] at most, and where absent.
+    pub limit: Option<usize>,
+}
+
+impl EventsQuery {
+    /// The longest page: about 1 MiB of JSON, a moment's work for both sides.
+    pub const MAX_LIMIT: usize = 1_000;
+}
+
+/// The query of `GET /api/v1/events/watch`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub struct WatchEventsQuery {
+    /// Only of this app.
+    pub app: Option<AppName>,
+    /// Only with a greater sequence number. A `Last-Event-ID` header comes first.
+    pub after: u64,
+}
+
+/// Which lines of output are asked for: the query of `GET /api/v1/apps/{app}/logs`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub struct LogQuery {
+    /// Of these services; empty: all.
+    #[serde(rename = "service", with = "comma_separated")]
+    pub services: Vec<ServiceName>,
+    /// Only the last so many lines of each slot.
+    pub tail: Option<u64>,
+    /// Go on with new lines as they come.
+    pub follow: bool,
+}
+
+/// `a,b` in a query. No name contains a comma.
+mod comma_separated {
+    use super::{Deserialize, Deserializer, Serializer, ServiceName};
+
+    pub(super) fn serialize<S: Serializer>(names: &[ServiceName], to: S) -> Result<S::Ok, S::Error> {
+        let names: Vec<&str> = names.iter().map(ServiceName::as_str).collect();
+        to.serialize_str(&names.join(","))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<ServiceName>, D::Error> {
+        let text = String::deserialize(from)?;
+        text.split(',').map(|name| ServiceName::new(name).map_err(serde::de::Error::custom)).collect()
+    }
+}
+
+/// Why a stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub enum EndReason {
+    /// There is nothing more to say: the app is gone, the operation has ended, all lines are told.
+    Complete,
+    /// The daemon is about to end. What it watched goes on; ask its successor.
+    ShuttingDown,
+}
+
+/// The last thing a stream says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub struct End {
+    /// Why there is no more.
+    pub end: EndReason,
+}
+
+/// One line of `application/x-ndjson`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub enum LogRecord {
+    /// A line of output.
+    Line(LogLine),
+    /// The last record.
+    End(End),
 }

@@ -1,0 +1,117 @@
+//! The table of the native API: what can be asked, how, and where.
+//!
+//! The client, the server's router and the OpenAPI document all read this one table, so none of
+//! them can know a route the others do not.
+
+/// The HTTP method of an [`Endpoint`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// `DELETE`
+    Delete,
+    /// `GET`
+    Get,
+    /// `POST`
+    Post,
+    /// `PUT`
+    Put,
+}
+
+impl Method {
+    /// As it stands in a request.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Delete => "DELETE",
+            Self::Get => "GET",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+        }
+    }
+}
+
+macro_rules! endpoints {
+    ($(#[doc = $summary:literal] $name:ident: $method:ident $path:literal,)*) => {
+        /// One thing that can be asked of the daemon.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Endpoint {
+            $(#[doc = $summary] $name,)*
+        }
+
+        impl Endpoint {
+            /// All of them, in the order of the document.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// The method it is asked with.
+            pub const fn method(self) -> Method {
+                match self { $(Self::$name => Method::$method,)* }
+            }
+
+            /// Its path, with `{name}` for each parameter.
+            pub const fn path(self) -> &'static str {
+                match self { $(Self::$name => $path,)* }
+            }
+
+            /// What it does, in one sentence.
+            pub const fn summary(self) -> &'static str {
+                match self { $(Self::$name => $summary,)* }
+            }
+
+            /// Its name: the identity of the operation in the document.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)* }
+            }
+        }
+    };
+}
+
+endpoints! {
+    /// Who answers.
+    Version: Get "/api/v1/version",
+    /// This description.
+    OpenApi: Get "/api/v1/openapi.json",
+    /// Every app, one line each.
+    Apps: Get "/api/v1/apps",
+    /// One app, whole.
+    App: Get "/api/v1/apps/{app}",
+    /// One app now, and again whenever it changes; ends when the app is gone.
+    WatchApp: Get "/api/v1/apps/{app}/watch",
+    /// Make a project run.
+    Up: Put "/api/v1/apps/{app}",
+    /// What making a project run would do.
+    Plan: Post "/api/v1/apps/{app}/plan",
+    /// Change what runs of an app.
+    Act: Post "/api/v1/apps/{app}/actions",
+    /// Stop everything of an app and forget it.
+    Down: Delete "/api/v1/apps/{app}",
+    /// One operation, as it is.
+    Operation: Get "/api/v1/operations/{id}",
+    /// One operation now, and again whenever it changes; ends when the operation has ended.
+    WatchOperation: Get "/api/v1/operations/{id}/watch",
+    /// Why a service is as it is.
+    Why: Get "/api/v1/apps/{app}/services/{service}/why",
+    /// Events after a sequence number, oldest first.
+    Events: Get "/api/v1/events",
+    /// Events after a sequence number, and then as they come.
+    WatchEvents: Get "/api/v1/events/watch",
+    /// Lines of output, by time.
+    Logs: Get "/api/v1/apps/{app}/logs",
+}
+
+impl Endpoint {
+    /// The names of its path's parameters, in order.
+    pub fn parameters(self) -> impl Iterator<Item = &'static str> {
+        self.path().split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+    }
+
+    /// Its path with these values for the parameters, in order. The values must be safe in a URL,
+    /// as names and numbers of `model` are.
+    pub(crate) fn path_with(self, values: &[&str]) -> String {
+        debug_assert_eq!(self.parameters().count(), values.len(), "{self:?}");
+        let mut values = values.iter();
+        let parts: Vec<&str> = self
+            .path()
+            .split('/')
+            .map(|part| if part.starts_with('{') { values.next().copied().unwrap_or_default() } else { part })
+            .collect();
+        parts.join("/")
+    }
+}

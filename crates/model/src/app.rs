@@ -8,6 +8,7 @@ use crate::state::SlotStatus;
 
 /// `GET /api/v1/apps`: one line an app.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AppSummary {
     /// Its name.
     pub name: AppName,
@@ -21,6 +22,7 @@ pub struct AppSummary {
 
 /// `GET /api/v1/apps/{app}`: the whole app, at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct App {
     /// Its name.
     pub name: AppName,
@@ -34,6 +36,7 @@ pub struct App {
 
 /// `GET /api/v1/apps/{app}/services/{service}/why`: the answer, slot by slot, cause by cause.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Why {
     /// One chain for each slot of the service.
     pub chains: Vec<Vec<WhyLink>>,
@@ -41,6 +44,7 @@ pub struct Why {
 
 /// One link: a slot, why it is as it is, and what it said last.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct WhyLink {
     /// The slot and its reasons.
     pub status: SlotStatus,

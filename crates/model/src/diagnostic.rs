@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// One error in one file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Diagnostic {
     /// The file as the person named it.
     pub file: String,

@@ -48,6 +48,10 @@ macro_rules! name {
         /// Letters, digits, `.`, `_`, `-`; starts with a letter or digit; at most 63 bytes. So it
         /// is safe as one component of a path, of a URL and of a store key.
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+        #[cfg_attr(feature = "schema", schemars(extend(
+            "pattern" = "^[A-Za-z0-9][A-Za-z0-9._-]*$", "maxLength" = NAME_MAX
+        )))]
         #[serde(try_from = "String", into = "String")]
         pub struct $type(std::sync::Arc<str>);
 
@@ -111,6 +115,8 @@ name!(
 
 /// A place for one running copy of a service. Indexes count from 1.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(extend("pattern" = "^[^/]+/[^/]+/[0-9]+$")))]
 #[serde(try_from = "String", into = "String")]
 pub struct SlotId {
     /// The app it belongs to.
@@ -170,6 +176,7 @@ macro_rules! number {
         #[derive(
             Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
         )]
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
         #[serde(transparent)]
         pub struct $type(pub u64);
 

@@ -6,6 +6,7 @@ use crate::ids::SlotId;
 
 /// One line of a service's output, or a note of ours in its place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LogLine {
     /// Which slot.
     pub slot: SlotId,
@@ -19,6 +20,7 @@ pub struct LogLine {
 
 /// Where a line came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum LogStream {
     /// Standard output.

@@ -10,6 +10,7 @@ use crate::time::Wall;
 
 /// `POST /api/v1/apps/{app}/actions`: change what runs of an app.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "action", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Action {
     /// Start services (empty: all) and what they need.
@@ -42,6 +43,7 @@ pub enum Action {
 
 /// The answer to every change: an operation to wait on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Operation {
     /// Its number.
     pub id: OperationId,
@@ -61,6 +63,7 @@ pub struct Operation {
 
 /// How one slot's part of an operation ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Wish {
     /// Not there yet.

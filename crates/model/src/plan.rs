@@ -8,6 +8,8 @@ use crate::target::Goal;
 
 /// What a step does to its slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "StepAction"))]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
     /// Start a copy where none runs.
@@ -22,6 +24,7 @@ pub enum Action {
 
 /// Why a step is in the plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "because", rename_all = "snake_case")]
 pub enum StepReason {
     /// The slot has never been there.
@@ -46,6 +49,7 @@ pub enum StepReason {
 
 /// What a step waits for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct After {
     /// The step (its number in the plan).
     pub step: u32,
@@ -55,6 +59,7 @@ pub struct After {
 
 /// One step: sets one slot's goal, and ends when the slot's machine reports it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Step {
     /// Its number, from 1, in topological order by (level, slot).
     pub number: u32,
@@ -74,6 +79,7 @@ pub struct Step {
 
 /// An immutable, acyclic set of steps.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Plan {
     /// In topological order.
     pub steps: Vec<Step>,

@@ -9,6 +9,7 @@ use crate::time::Millis;
 
 /// A declared set of services under one name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Project {
     /// The name of the app it becomes.
@@ -24,6 +25,7 @@ pub struct Project {
 
 /// One declared thing to run: a host process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Service {
     /// Program and arguments; at least one element. Never seen by a shell.
@@ -90,6 +92,7 @@ impl Service {
 
 /// One edge of the graph.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Dependency {
     /// What must hold.
@@ -115,6 +118,7 @@ impl Default for Dependency {
 
 /// What must hold of a dependency.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Condition {
     /// Its process was started and is there.
     #[default]
@@ -140,6 +144,7 @@ impl std::fmt::Display for Condition {
 
 /// A readiness probe and its rhythm (Compose Specification, `healthcheck`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Healthcheck {
     /// What is asked.
@@ -182,6 +187,7 @@ impl Healthcheck {
 
 /// A question with a yes or a no.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Probe {
     /// `GET url` answers with a status from 200 to 399.
@@ -207,6 +213,7 @@ impl std::fmt::Display for Probe {
 
 /// What to do when a process ends by itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum RestartPolicy {
     /// Leave it.
@@ -225,6 +232,7 @@ pub enum RestartPolicy {
 
 /// A signal, by number, that Linux can deliver to a process on x86-64 and arm64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Signal(pub i32);
 

@@ -9,6 +9,7 @@ use crate::time::{Millis, Wall};
 
 /// One link of the answer to *why*.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "reason", rename_all = "snake_case")]
 pub enum Reason {
     /// A dependency's condition does not hold yet.
@@ -100,6 +101,7 @@ pub enum Reason {
 
 /// Why a running copy is stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum StopCause {
     /// Its goal is `stopped` or `absent`.

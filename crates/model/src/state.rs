@@ -9,6 +9,7 @@ use crate::time::Wall;
 
 /// How a process ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Exit {
     /// By itself, with this status (0 to 255).
@@ -41,6 +42,7 @@ impl std::fmt::Display for Exit {
 
 /// Where a slot is in its life. What happens next is said per variant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// Nothing of it is left. It is forgotten.
@@ -110,6 +112,7 @@ impl std::fmt::Display for Phase {
 
 /// Everything a person or a tool may know about one slot, at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SlotStatus {
     /// Which slot.
     pub slot: SlotId,

@@ -10,6 +10,7 @@ use crate::project::Service;
 
 /// Where a slot shall get to, and stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Goal {
     /// Nothing of it is left: no process, no files.

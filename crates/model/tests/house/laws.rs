@@ -2,7 +2,7 @@
 
 use crate::Offence;
 use crate::manifest::PRIVATE;
-use crate::source::{PathUse, Source};
+use crate::source::{Function, PathUse, Source};
 use crate::workspace::Workspace;
 
 /// What a person can keep in mind at once, on one screen.
@@ -197,7 +197,7 @@ pub(crate) fn length(workspace: &Workspace) -> Vec<Offence> {
         if lines > FILE_LINES_MAX {
             found.push(source.offence(lines, format!("{lines} lines; at most {FILE_LINES_MAX}")));
         }
-        for (name, first, lines) in source.functions() {
+        for Function { name, first, lines, .. } in source.functions() {
             if lines > FUNCTION_LINES_MAX {
                 found.push(
                     source
@@ -229,12 +229,30 @@ pub(crate) fn names(workspace: &Workspace) -> Vec<Offence> {
 
 pub(crate) fn sleeping(workspace: &Workspace) -> Vec<Offence> {
     in_each(workspace, |source| {
-        let is_sleep = |path: &PathUse| {
-            matches!(&path.segments[..], [.., module, what]
-                if ["thread", "time"].contains(&module.as_str()) && what == "sleep")
-        };
-        let paths = source.paths().into_iter().filter(|path| source.is_test_at(path.line) && is_sleep(path));
-        paths.map(|path| source.offence(path.line, "a test sleeps: wait for the event")).collect()
+        let functions = source.functions();
+        let mut found = Vec::new();
+        for (i, token) in source.tokens.iter().enumerate().skip(1) {
+            let is_call = token.text == "sleep" && source.text(i + 1) == "(" && source.text(i - 1) != "fn";
+            if !is_call || !source.is_test_at(token.line) {
+                continue;
+            }
+            let of_thread = source.text(i.saturating_sub(2)) == "thread";
+            if of_thread || !has_virtual_time(source, &functions, token.line) {
+                found.push(source.offence(token.line, "a test sleeps: wait for the event"));
+            }
+        }
+        found
+    })
+}
+
+/// On the paused clock of a runtime a sleep takes no time, and ends exactly when nothing else is
+/// left to happen. That it is paused must be said directly above the function: by the attribute of
+/// a test (`start_paused = true`), or by a comment.
+fn has_virtual_time(source: &Source, functions: &[Function], line: usize) -> bool {
+    let around = functions.iter().rev().find(|function| (function.first..=function.last).contains(&line));
+    around.is_some_and(|function| {
+        let above = source.above(function.first, |raw| raw.starts_with("//") || raw.starts_with("#["));
+        above.iter().any(|raw| raw.contains("paused"))
     })
 }
 

@@ -218,9 +218,18 @@ fn product() { std::thread::sleep(d); }
 #[cfg(test)]
 mod tests {
     use tokio::time::{sleep, Duration};
-    fn f() { thread::sleep(d); }
-    fn g() { run(\"thread::sleep\"); tokio::time::timeout(d, x); }
+    fn f() { sleep(d); }
+    fn g() { run(\"thread::sleep(d)\"); tokio::time::timeout(d, x); }
+    // Only called where the clock is paused.
+    fn h() { sleep(d); }
+    #[tokio::test(start_paused = true)]
+    async fn i() {
+        tokio::time::sleep(d).await;
+        std::thread::sleep(d);
+    }
+    #[tokio::test]
+    async fn j() { tokio::time::sleep(d).await; }
 }
 ";
-    assert_eq!(lines(laws::sleeping, AGENT, text), [4, 5]);
+    assert_eq!(lines(laws::sleeping, AGENT, text), [5, 12, 15]);
 }

@@ -30,6 +30,17 @@ pub(crate) struct PathUse {
     pub(crate) segments: Vec<String>,
 }
 
+/// A function with a body.
+#[derive(Debug)]
+pub(crate) struct Function {
+    pub(crate) name: String,
+    pub(crate) first: usize,
+    pub(crate) last: usize,
+    /// How long it is. Lines inside of a text do not count: a file or a page that a test expects is
+    /// data.
+    pub(crate) lines: usize,
+}
+
 impl PathUse {
     pub(crate) fn text(&self) -> String {
         self.segments.join("::")
@@ -192,9 +203,8 @@ impl Source {
         self.tokens.len()
     }
 
-    /// Name, first line and number of lines of every function with a body. Lines inside of a text
-    /// do not count: a file or a page that a test expects is data.
-    pub(crate) fn functions(&self) -> Vec<(String, usize, usize)> {
+    /// Every function with a body.
+    pub(crate) fn functions(&self) -> Vec<Function> {
         let mut has_code = vec![false; self.raw.len()];
         for token in &self.tokens {
             has_code[token.line - 1] = true;
@@ -209,15 +219,21 @@ impl Source {
                 let open = self.body(i).filter(|&open| self.text(open) == "{")?;
                 let first = self.tokens[i].line;
                 let last = self.tokens.get(self.closing(open)).map_or(self.raw.len(), |token| token.line);
-                Some((self.text(i + 1).to_owned(), first, (first..=last).filter(counts).count()))
+                let lines = (first..=last).filter(counts).count();
+                Some(Function { name: self.text(i + 1).to_owned(), first, last, lines })
             })
             .collect()
     }
 
     /// The comment lines that stand directly above a line.
     pub(crate) fn comment_above(&self, line: usize) -> Vec<&str> {
+        self.above(line, |raw| raw.starts_with("//"))
+    }
+
+    /// The lines directly above a line, from below, as long as they are of a kind.
+    pub(crate) fn above(&self, line: usize, is_of_kind: impl Fn(&str) -> bool) -> Vec<&str> {
         let above = self.raw[..line - 1].iter().rev().map(|raw| raw.trim());
-        above.take_while(|raw| raw.starts_with("//")).collect()
+        above.take_while(|raw| is_of_kind(raw)).collect()
     }
 }
 

@@ -72,6 +72,11 @@ fn a_cycle_is_named_in_full_from_its_smallest_name() {
 }
 
 #[test]
+fn what_is_said_twice_counts_once() {
+    assert_eq!(dag("b: a a, a, b: a, c: b, c: a"), dag("a, b: a, c: a b"));
+}
+
+#[test]
 fn missing_names_are_all_named() {
     let missing = build("web: db web cache db, a").unwrap_err();
     assert_eq!(
@@ -155,6 +160,8 @@ fn ten_thousand_nodes_in_one_chain_are_an_ordinary_graph() {
     assert!(drawn.len() < N * 120, "{} bytes", drawn.len());
     let layout = dag.layout();
     assert_eq!(layout.places.len(), N);
+    let waypoints: usize = layout.wires.iter().map(|wire| wire.waypoints.len()).sum();
+    assert!((1..=5 * N).contains(&waypoints), "{waypoints} of fifty million");
     let Err(DagError::Cycle(path)) = chain(vec![N - 1]) else { panic!("a cycle expected") };
     assert_eq!((path[0], path.len()), (0, 3), "the shortest of many");
 }

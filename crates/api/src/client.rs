@@ -22,7 +22,7 @@ use upbeat_model::{
 use crate::decode::{Decoder, MAX_RECORD, Told};
 use crate::endpoint::{Endpoint, Method};
 use crate::error::ClientError;
-use crate::types::{EndReason, LogQuery, Problem, Up, Version};
+use crate::types::{EndReason, EventsQuery, LogQuery, Problem, ProblemKind, Up, Version};
 
 /// The daemon answers at once or not at all; this is for a machine under heavy load, and so that
 /// no command hangs for ever on a daemon that is stopped or wedged.
@@ -121,10 +121,10 @@ impl Client {
     }
 
     /// Events with a greater sequence number than `after`, oldest first, at most `limit` (and
-    /// [`crate::EventsQuery::MAX_LIMIT`]).
+    /// [`EventsQuery::MAX_LIMIT`]).
     pub async fn events(&self, app: Option<&AppName>, after: u64, limit: usize) -> Answer<Vec<Event>> {
         let mut query = events_query(app, after);
-        query.push(("limit", limit.to_string()));
+        query.push(("limit", limit.min(EventsQuery::MAX_LIMIT).to_string()));
         self.answer(self.request(Endpoint::Events, &[], &query)).await
     }
 
@@ -168,6 +168,10 @@ impl Client {
 
     fn with_body(&self, request: RequestBuilder, body: &impl Serialize) -> Answer<RequestBuilder> {
         let body = serde_json::to_vec(body).map_err(|e| self.protocol(format!("cannot be said: {e}")))?;
+        if body.len() > Up::MAX_BYTES {
+            let message = format!("the project is larger than {} MiB", Up::MAX_BYTES >> 20);
+            return Err(Problem::new(ProblemKind::BadRequest, message).with_hint("split it").into());
+        }
         Ok(request.header("content-type", "application/json").body(body))
     }
 
@@ -204,9 +208,7 @@ impl Client {
     async fn in_time<T>(&self, answer: impl Future<Output = Answer<T>>) -> Answer<T> {
         match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
             Ok(answer) => answer,
-            Err(_) => {
-                Err(ClientError::TimedOut { socket: self.socket.to_path_buf(), after: ANSWER_TIMEOUT })
-            }
+            Err(_) => Err(ClientError::TimedOut { socket: self.socket.to_path_buf(), after: ANSWER_TIMEOUT }),
         }
     }
 

@@ -167,3 +167,63 @@ impl Lines {
 fn too_long(max: usize) -> String {
     format!("a record is longer than {} MiB", max >> 20)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All that is told, with the bytes cut into pieces of this size.
+    fn told(mut decoder: Decoder, bytes: &[u8], cut: usize) -> Result<Vec<Told<u32>>, String> {
+        let mut all = Vec::new();
+        for piece in bytes.chunks(cut) {
+            decoder.push(piece)?;
+            while let Some(next) = decoder.next()? {
+                all.push(next);
+            }
+        }
+        Ok(all)
+    }
+
+    fn check(decoder: fn() -> Decoder, bytes: &str, expected: &[Told<u32>]) {
+        for cut in 1..=bytes.len() {
+            assert_eq!(told(decoder(), bytes.as_bytes(), cut).as_deref(), Ok(expected), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn events_are_told_wherever_their_bytes_are_cut() {
+        let bytes = ": a comment\n\nevent: app\nid: 9\ndata: 12\n\ndata:\r\ndata: 3\r\n\r\nevent: end\n\n\
+                     retry\nevent: end\ndata: {\"end\":\"shutting_down\"}\n\ndata: 4";
+        let expected = [Told::Item(12), Told::Item(3), Told::End(EndReason::ShuttingDown)];
+        check(Decoder::events, bytes, &expected);
+    }
+
+    #[test]
+    fn lines_are_told_wherever_their_bytes_are_cut() {
+        let bytes = "1\n\n22\r\n333\n{\"end\":\"complete\"}\n4";
+        let expected = [Told::Item(1), Told::Item(22), Told::Item(333), Told::End(EndReason::Complete)];
+        check(Decoder::lines, bytes, &expected);
+    }
+
+    #[test]
+    fn what_is_no_record_is_an_error_and_not_an_end() {
+        for bytes in ["{\"end\":\"perhaps\"}\n", "x\n", "{}\n"] {
+            assert!(told(Decoder::lines(), bytes.as_bytes(), 1).is_err(), "{bytes}");
+        }
+        assert!(told(Decoder::events(), b"data: x\n\n", 1).is_err());
+        assert!(told(Decoder::events(), b"event: end\ndata: 1\n\n", 1).is_err());
+    }
+
+    #[test]
+    fn a_record_without_an_end_is_not_gathered_for_ever() {
+        let mut lines = Lines::new(16);
+        for _ in 0..100 {
+            lines.push(b"0123456\n").unwrap();
+            assert_eq!(lines.next(), Some(&b"0123456"[..]));
+            assert_eq!(lines.next(), None);
+        }
+        lines.push(&[b'x'; 16]).unwrap();
+        assert_eq!(lines.next(), None);
+        assert_eq!(lines.push(b"x"), Err(too_long(16)));
+    }
+}

@@ -31,6 +31,12 @@ pub struct Up {
     pub services: Vec<ServiceName>,
 }
 
+impl Up {
+    /// The largest body of a request: a project of 1,000 services takes 1 MiB, one with very long
+    /// environments some more. Each is held in memory once, while it is read.
+    pub const MAX_BYTES: usize = 16 << 20;
+}
+
 /// The body of every answer that is not a success.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
@@ -147,6 +153,7 @@ pub struct WatchEventsQuery {
 pub struct LogQuery {
     /// Of these services; empty: all.
     #[serde(rename = "service", with = "comma_separated")]
+    #[cfg_attr(feature = "openapi", schemars(with = "Option<String>"))]
     pub services: Vec<ServiceName>,
     /// Only the last so many lines of each slot.
     pub tail: Option<u64>,

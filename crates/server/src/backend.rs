@@ -9,22 +9,13 @@ use upbeat_api::{
     Version, Why,
 };
 
+pub use upbeat_api::LogQuery;
+
 /// A stream that ends when its source does, or when the client goes.
 pub type BoxStream<T> = Pin<Box<dyn Stream<Item = T> + Send>>;
 
 /// An answer, or a problem with its status code.
 pub type Answer<T> = Result<T, Problem>;
-
-/// Which lines are asked for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LogQuery {
-    /// Of these services; empty: all.
-    pub services: Vec<ServiceName>,
-    /// Only the last so many lines of each slot.
-    pub tail: Option<u64>,
-    /// Go on with new lines as they come.
-    pub follow: bool,
-}
 
 /// Everything a request can ask of the daemon. One implementation in the binary, one in tests.
 pub trait Backend: Clone + Send + Sync + 'static {
@@ -41,7 +32,12 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// What `up` would do.
     fn plan(&self, app: AppName, up: Up) -> impl Future<Output = Answer<Plan>> + Send;
     /// Change what runs.
-    fn act(&self, app: AppName, action: Action, who: String) -> impl Future<Output = Answer<Operation>> + Send;
+    fn act(
+        &self,
+        app: AppName,
+        action: Action,
+        who: String,
+    ) -> impl Future<Output = Answer<Operation>> + Send;
     /// Stop everything of an app and forget it.
     fn down(&self, app: AppName, kill: bool, who: String) -> impl Future<Output = Answer<Operation>> + Send;
     /// An operation, at once.

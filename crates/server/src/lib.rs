@@ -1,4 +1,27 @@
-//! HTTP: the native API over a [`Backend`].
+//! HTTP: the native API over a [`Backend`], on a unix socket.
+//!
+//! Laws:
+//! * Nothing is decided here. A handler checks the form of a request, asks the [`Backend`] and
+//!   writes down the answer.
+//! * Whatever is not an answer is a [`upbeat_api::Problem`] that names the place and the remedy. A
+//!   key or a field that is not known is refused, never ignored.
+//! * No caller costs more than a bound: [`bounds`] lists them all, each with its reason.
+//! * A change goes on when the one who asked for it goes away; a stream does not.
 
 mod backend;
+pub mod bounds;
+mod extract;
+mod handlers;
+mod refusal;
+mod router;
+mod serve;
+mod socket;
+mod streams;
+
+#[cfg(test)]
+mod tests;
+
 pub use backend::{Answer, Backend, BoxStream, LogQuery};
+pub use router::router;
+pub use serve::serve;
+pub use socket::{BindError, bind};

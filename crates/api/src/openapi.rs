@@ -1,0 +1,224 @@
+//! The description of the native API (OpenAPI 3.1), made of the [`Endpoint`] table and the types
+//! themselves, so that it can say nothing that is not so.
+
+use schemars::generate::{SchemaGenerator, SchemaSettings};
+use schemars::{JsonSchema, Schema};
+use serde_json::{Map, Value, json};
+use upbeat_model::{Action, App, AppName, AppSummary, Event, Operation, OperationId, Plan, ServiceName, Why};
+
+use crate::endpoint::Endpoint;
+use crate::types::{
+    DownQuery, End, EventsQuery, LogQuery, LogRecord, Problem, ProblemKind, Up, Version, WatchEventsQuery,
+};
+
+/// What an endpoint takes and gives.
+struct Shape {
+    query: Option<Schema>,
+    body: Option<Schema>,
+    answer: Answer,
+}
+
+enum Answer {
+    /// One JSON value.
+    Json(Schema),
+    /// Server-sent events of this name, each with one JSON value.
+    Events(&'static str, Schema),
+    /// Newline-delimited JSON values.
+    Lines(Schema),
+}
+
+/// The whole document.
+pub fn document() -> Value {
+    let mut generator = SchemaSettings::draft2020_12()
+        .with(|settings| {
+            settings.definitions_path = "/components/schemas".into();
+            settings.meta_schema = None;
+        })
+        .into_generator();
+    let mut paths = Map::new();
+    for &endpoint in Endpoint::ALL {
+        let shape = shape(endpoint, &mut generator);
+        let operation = operation(endpoint, shape, &mut generator);
+        let path = paths.entry(endpoint.path()).or_insert_with(|| json!({}));
+        path[endpoint.method().as_str().to_ascii_lowercase()] = operation;
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Upbeat",
+            "version": "1",
+            "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
+            "description": "The native API, spoken through the daemon's unix socket. A query key or \
+                a field that is not listed is refused. Every answer that is not a success is a \
+                `Problem`, but for requests that are no HTTP.",
+        },
+        "servers": [{ "url": "http://localhost", "description": "Through the daemon's unix socket." }],
+        "paths": paths,
+        "components": { "schemas": generator.take_definitions(true) },
+    })
+}
+
+fn shape(endpoint: Endpoint, g: &mut SchemaGenerator) -> Shape {
+    let plain = |answer| Shape { query: None, body: None, answer };
+    match endpoint {
+        Endpoint::Version => plain(Answer::Json(g.subschema_for::<Version>())),
+        Endpoint::OpenApi => plain(Answer::Json(schemars::json_schema!({ "type": "object" }))),
+        Endpoint::Apps => plain(Answer::Json(g.subschema_for::<Vec<AppSummary>>())),
+        Endpoint::App => plain(Answer::Json(g.subschema_for::<App>())),
+        Endpoint::WatchApp => plain(Answer::Events("app", g.subschema_for::<App>())),
+        Endpoint::Up => Shape {
+            body: Some(g.subschema_for::<Up>()),
+            ..plain(Answer::Json(g.subschema_for::<Operation>()))
+        },
+        Endpoint::Plan => {
+            Shape { body: Some(g.subschema_for::<Up>()), ..plain(Answer::Json(g.subschema_for::<Plan>())) }
+        }
+        Endpoint::Act => Shape {
+            body: Some(g.subschema_for::<Action>()),
+            ..plain(Answer::Json(g.subschema_for::<Operation>()))
+        },
+        Endpoint::Down => Shape {
+            query: Some(DownQuery::json_schema(g)),
+            ..plain(Answer::Json(g.subschema_for::<Operation>()))
+        },
+        Endpoint::Operation => plain(Answer::Json(g.subschema_for::<Operation>())),
+        Endpoint::WatchOperation => plain(Answer::Events("operation", g.subschema_for::<Operation>())),
+        Endpoint::Why => plain(Answer::Json(g.subschema_for::<Why>())),
+        Endpoint::Events => Shape {
+            query: Some(EventsQuery::json_schema(g)),
+            ..plain(Answer::Json(g.subschema_for::<Vec<Event>>()))
+        },
+        Endpoint::WatchEvents => Shape {
+            query: Some(WatchEventsQuery::json_schema(g)),
+            ..plain(Answer::Events("event", g.subschema_for::<Event>()))
+        },
+        Endpoint::Logs => Shape {
+            query: Some(LogQuery::json_schema(g)),
+            ..plain(Answer::Lines(g.subschema_for::<LogRecord>()))
+        },
+    }
+}
+
+fn operation(endpoint: Endpoint, shape: Shape, g: &mut SchemaGenerator) -> Value {
+    let mut parameters: Vec<Value> = endpoint.parameters().map(|name| path_parameter(name, g)).collect();
+    parameters.extend(shape.query.iter().flat_map(query_parameters));
+    if endpoint == Endpoint::WatchEvents {
+        parameters.push(json!({
+            "name": "Last-Event-ID",
+            "in": "header",
+            "description": "The last sequence number that was seen; comes before `after`.",
+            "schema": { "type": "integer", "minimum": 0 },
+        }));
+    }
+    let mut operation = json!({
+        "operationId": snake_case(endpoint.name()),
+        "summary": endpoint.summary().trim(),
+        "parameters": parameters,
+        "responses": {
+            "200": success(shape.answer, g),
+            "default": {
+                "description": problems(),
+                "content": { "application/json": { "schema": g.subschema_for::<Problem>() } },
+            },
+        },
+    });
+    if let Some(body) = shape.body {
+        operation["requestBody"] =
+            json!({ "required": true, "content": { "application/json": { "schema": body } } });
+    }
+    operation
+}
+
+fn success(answer: Answer, g: &mut SchemaGenerator) -> Value {
+    match answer {
+        Answer::Json(schema) => {
+            json!({ "description": "Done.", "content": { "application/json": { "schema": schema } } })
+        }
+        Answer::Events(name, item) => json!({
+            "description": format!(
+                "Events named `{name}`, each with one JSON value as data. The last event is named \
+                 `end`; without it, the stream is broken."
+            ),
+            "content": { "text/event-stream": {
+                "schema": { "type": "string" },
+                "x-event-data": { name: item, "end": g.subschema_for::<End>() },
+            } },
+        }),
+        Answer::Lines(line) => json!({
+            "description": "One JSON value a line. The last one says that the stream ends; without \
+                it, the stream is broken. Empty lines mean nothing.",
+            "content": { "application/x-ndjson": { "schema": { "type": "string" }, "x-line": line } },
+        }),
+    }
+}
+
+fn path_parameter(name: &str, g: &mut SchemaGenerator) -> Value {
+    let schema = match name {
+        "app" => g.subschema_for::<AppName>(),
+        "service" => g.subschema_for::<ServiceName>(),
+        "id" => g.subschema_for::<OperationId>(),
+        other => unreachable!("no type is given for the path parameter `{other}`"),
+    };
+    json!({ "name": name, "in": "path", "required": true, "schema": schema })
+}
+
+/// One parameter for each field of a query's type.
+fn query_parameters(query: &Schema) -> Vec<Value> {
+    let fields = query.get("properties").and_then(Value::as_object);
+    fields
+        .into_iter()
+        .flatten()
+        .map(|(name, schema)| {
+            let mut schema = without_null(schema);
+            let description = schema.as_object_mut().and_then(|schema| schema.remove("description"));
+            json!({ "name": name, "in": "query", "description": description, "schema": schema })
+        })
+        .collect()
+}
+
+/// A query cannot say `null`: what is optional is left out.
+fn without_null(schema: &Value) -> Value {
+    let mut schema = schema.clone();
+    let Some(fields) = schema.as_object_mut() else { return schema };
+    if fields.get("default").is_some_and(|default| default.is_null() || *default == json!("")) {
+        fields.remove("default");
+    }
+    if let Some([only, Value::String(null)]) = fields.get("type").and_then(Value::as_array).map(Vec::as_slice)
+        && null == "null"
+    {
+        fields.insert("type".to_owned(), only.clone());
+    }
+    if let Some([only, null]) = fields.get("anyOf").and_then(Value::as_array).map(Vec::as_slice)
+        && *null == json!({ "type": "null" })
+        && let Value::Object(only) = only.clone()
+    {
+        fields.remove("anyOf");
+        fields.extend(only);
+    }
+    schema
+}
+
+fn problems() -> String {
+    let kinds = [
+        ProblemKind::BadRequest,
+        ProblemKind::Forbidden,
+        ProblemKind::NotFound,
+        ProblemKind::Conflict,
+        ProblemKind::Internal,
+        ProblemKind::Unavailable,
+    ];
+    let codes: Vec<String> = kinds.iter().map(|kind| kind.status().to_string()).collect();
+    format!("Not done; the body says why. By kind: {}.", codes.join(", "))
+}
+
+/// `WatchApp` → `watch_app`.
+fn snake_case(name: &str) -> String {
+    let mut snake = String::new();
+    for c in name.chars() {
+        if c.is_ascii_uppercase() && !snake.is_empty() {
+            snake.push('_');
+        }
+        snake.push(c.to_ascii_lowercase());
+    }
+    snake
+}

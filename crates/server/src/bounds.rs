@@ -1,0 +1,46 @@
+//! Every bound of this room, with its reason.
+
+use std::time::Duration;
+
+/// The head of a request. Ours have under 1 KiB; a browser's, with its cookies, a few. It is also
+/// the most that is buffered of a request that is being read, and of an answer being written.
+pub const HEAD_MAX: usize = 16 << 10;
+
+/// Headers of a request: ours have five, a browser's twenty.
+pub const HEADERS_MAX: usize = 64;
+
+/// Until the head of a request is there, counted from the connection's start or from the previous
+/// answer; so also how long an idle connection is kept. A client on the same machine needs
+/// milliseconds, unless it is stopped.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Until the body of a request is there: 16 MiB take a client on the same machine well under a
+/// second; the rest is for a machine under heavy load.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Connections at once. Each is a file descriptor of the daemon, which has 1,024 where nobody
+/// raised that; a person with some tools uses ten.
+pub const CONNECTIONS_MAX: usize = 256;
+
+/// Connections that are being told no, at once. When these are taken too, nobody is accepted until
+/// one of them is through, which takes at most [`REFUSAL_TIMEOUT`].
+pub const REFUSALS_MAX: usize = 16;
+
+/// How long somebody who is not let in may take to ask and to hear why.
+pub const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long the daemon's end waits for answers and streams that are under way. Streams are told at
+/// once; what is left after this has a reader that does not read.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The pause after a connection could not be accepted: the process is out of file descriptors, and
+/// asking again at once would only burn the CPU.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Log lines are written together up to about so many bytes: large enough that the cost of a write
+/// is shared by hundreds of lines, small enough to be no latency and no memory.
+pub const LOG_BATCH: usize = 32 << 10;
+
+/// So many states that are ready at once are skipped in favour of the last one before the reader
+/// gets one: a source that is always ahead must not starve it.
+pub const COALESCED_MAX: usize = 1_024;

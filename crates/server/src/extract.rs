@@ -1,0 +1,129 @@
+//! What a request carries, read strictly: who asks, the path's names, the query, the body.
+
+use axum::body::Body;
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Body as _;
+use serde::de::DeserializeOwned;
+use upbeat_api::{Problem, ProblemKind, Up};
+
+use crate::bounds::BODY_TIMEOUT;
+use crate::refusal::Refusal;
+
+/// Who is at the other end of the connection, as the kernel says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Caller {
+    /// The user id.
+    pub(crate) uid: u32,
+}
+
+impl Caller {
+    /// As it stands in an operation.
+    pub(crate) fn who(self) -> String {
+        format!("uid {}", self.uid)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+        parts.extensions.get().copied().ok_or_else(|| {
+            Problem::new(ProblemKind::Forbidden, "it is not known who asks, so nothing is changed").into()
+        })
+    }
+}
+
+/// The parameters of the path.
+pub(crate) struct Path<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        match axum::extract::Path::from_request_parts(parts, state).await {
+            Ok(axum::extract::Path(value)) => Ok(Self(value)),
+            Err(error) => {
+                let text = error.body_text();
+                let text = text.strip_prefix("Invalid URL: ").unwrap_or(&text);
+                Err(Refusal::bad_request(format!("in the path: {text}")))
+            }
+        }
+    }
+}
+
+/// The query. Every key must be known.
+pub(crate) struct Query<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        match axum::extract::Query::from_request_parts(parts, state).await {
+            Ok(axum::extract::Query(value)) => Ok(Self(value)),
+            Err(error) => {
+                let text = error.body_text();
+                let text = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
+                Err(Refusal::bad_request(format!("in the query: {text}")))
+            }
+        }
+    }
+}
+
+/// A JSON body. Every field must be known.
+pub(crate) struct Json<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
+        check_content_type(request.headers())?;
+        let body = whole(request.into_body()).await?;
+        let mut json = serde_json::Deserializer::from_slice(&body);
+        let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+            let path = error.path().to_string();
+            // `.` is the body itself, `?` is where nothing had begun yet.
+            let place =
+                if matches!(path.as_str(), "." | "?") { String::new() } else { format!(" at `{path}`") };
+            Refusal::bad_request(format!("in the body{place}: {}", error.into_inner()))
+        })?;
+        json.end().map_err(|error| Refusal::bad_request(format!("in the body: {error}")))?;
+        Ok(Self(value))
+    }
+}
+
+fn check_content_type(headers: &HeaderMap) -> Result<(), Refusal> {
+    let given = headers.get(header::CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let essence = given.as_deref().map(|given| given.split(';').next().unwrap_or_default().trim());
+    if essence.is_some_and(|essence| essence.eq_ignore_ascii_case("application/json")) {
+        return Ok(());
+    }
+    let message = match given {
+        Some(given) => format!("the body is declared as `{}`", given.escape_debug()),
+        None => "the body has no `Content-Type`".to_owned(),
+    };
+    Err(Refusal::bad_request(message).with_hint("send JSON, with `Content-Type: application/json`"))
+}
+
+async fn whole(body: Body) -> Result<bytes::Bytes, Refusal> {
+    if body.size_hint().lower() > Up::MAX_BYTES as u64 {
+        return Err(too_large());
+    }
+    match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, Up::MAX_BYTES).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(error)) => Err(Refusal::bad_request(format!("the body cannot be read: {error}"))),
+        Err(_) => {
+            Err(Refusal::bad_request(format!("the body was not there within {} s", BODY_TIMEOUT.as_secs()))
+                .with_status(StatusCode::REQUEST_TIMEOUT))
+        }
+    }
+}
+
+fn too_large() -> Refusal {
+    Refusal::bad_request(format!("the body is larger than {} MiB", Up::MAX_BYTES >> 20))
+        .with_hint("split the project")
+        .with_status(StatusCode::PAYLOAD_TOO_LARGE)
+}

@@ -1,0 +1,149 @@
+//! Streams as bodies: server-sent events for what changes, newline-delimited JSON for logs.
+//!
+//! Laws: a body is made only as fast as it is read, and holds one item or one batch at a time, so
+//! a reader that is slow costs nothing. Where only the last state matters, it misses those between;
+//! where each item matters, its source waits. Every body says that it ends, and why, before it
+//! does. When the reader goes, the source is dropped.
+
+use std::future::pending;
+use std::task::Poll;
+
+use axum::body::Body;
+use axum::http::header;
+use axum::response::sse::{Event as Frame, Sse};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, stream};
+use serde::Serialize;
+use tokio::sync::watch;
+use upbeat_api::{End, EndReason, Event, LogLine};
+
+use crate::backend::BoxStream;
+use crate::bounds::{COALESCED_MAX, LOG_BATCH};
+
+/// Knows when the daemon is about to end.
+#[derive(Clone, Debug)]
+pub(crate) struct Closing(Option<watch::Receiver<bool>>);
+
+impl Closing {
+    /// Never.
+    pub(crate) fn never() -> Self {
+        Self(None)
+    }
+
+    /// When the sender says `true`, or is gone.
+    pub(crate) fn told_by(sender: &watch::Sender<bool>) -> Self {
+        Self(Some(sender.subscribe()))
+    }
+
+    pub(crate) async fn closing(&mut self) {
+        match &mut self.0 {
+            // An error says that the server is gone: that is closing, too.
+            Some(told) => drop(told.wait_for(|closing| *closing).await),
+            None => pending().await,
+        }
+    }
+}
+
+/// States, of which only the last counts.
+pub(crate) fn states<T>(name: &'static str, states: BoxStream<T>, closing: Closing) -> Response
+where
+    T: Serialize + Send + 'static,
+{
+    events_of(with_end(latest(states), closing), move |state| Frame::default().event(name).json_data(state))
+}
+
+/// Events, of which each counts; the id of each is its sequence number.
+pub(crate) fn events(events: BoxStream<Event>, closing: Closing) -> Response {
+    events_of(with_end(events, closing), |event| {
+        Frame::default().event("event").id(event.sequence.to_string()).json_data(event)
+    })
+}
+
+/// Lines of output, as newline-delimited JSON: they are many.
+pub(crate) fn lines(lines: BoxStream<LogLine>, closing: Closing) -> Response {
+    let body = with_end(batches(lines), closing).map(|told| match told {
+        Told::Item(batch) => batch,
+        Told::End(end) => json_line(Vec::new(), &End { end }).map(Bytes::from),
+    });
+    ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(body)).into_response()
+}
+
+/// What a body tells next.
+enum Told<T> {
+    Item(T),
+    End(EndReason),
+}
+
+/// The items and then the reason why there are no more.
+fn with_end<T: Send>(
+    items: impl Stream<Item = T> + Send + Unpin + 'static,
+    closing: Closing,
+) -> impl Stream<Item = Told<T>> + Send {
+    stream::unfold(Some((items, closing)), |going| async {
+        let (mut items, mut closing) = going?;
+        tokio::select! {
+            biased;
+            () = closing.closing() => Some((Told::End(EndReason::ShuttingDown), None)),
+            item = items.next() => match item {
+                Some(item) => Some((Told::Item(item), Some((items, closing)))),
+                None => Some((Told::End(EndReason::Complete), None)),
+            }
+        }
+    })
+}
+
+fn events_of<T: Send + 'static>(
+    told: impl Stream<Item = Told<T>> + Send + 'static,
+    frame: impl Fn(&T) -> Result<Frame, axum::Error> + Send + 'static,
+) -> Response {
+    // No keep-alive: the kernel says at once when the other end of a unix socket is gone.
+    Sse::new(told.map(move |told| match told {
+        Told::Item(item) => frame(&item),
+        Told::End(end) => Frame::default().event("end").json_data(End { end }),
+    }))
+    .into_response()
+}
+
+/// Of what is there at once, the last.
+fn latest<T: Send + 'static>(states: BoxStream<T>) -> impl Stream<Item = T> + Send + Unpin {
+    let mut states = states.fuse();
+    stream::poll_fn(move |cx| {
+        let mut last = None;
+        for _ in 0..COALESCED_MAX {
+            match states.poll_next_unpin(cx) {
+                Poll::Ready(Some(state)) => last = Some(state),
+                Poll::Ready(None) => return Poll::Ready(last),
+                Poll::Pending if last.is_none() => return Poll::Pending,
+                Poll::Pending => break,
+            }
+        }
+        Poll::Ready(last)
+    })
+}
+
+/// Of what is there at once, as much as fits.
+fn batches(lines: BoxStream<LogLine>) -> impl Stream<Item = serde_json::Result<Bytes>> + Send + Unpin {
+    let mut lines = lines.fuse();
+    stream::poll_fn(move |cx| {
+        let mut batch = Vec::new();
+        while batch.len() < LOG_BATCH {
+            match lines.poll_next_unpin(cx) {
+                Poll::Ready(Some(line)) => match json_line(batch, &line) {
+                    Ok(longer) => batch = longer,
+                    Err(error) => return Poll::Ready(Some(Err(error))),
+                },
+                Poll::Ready(None) if batch.is_empty() => return Poll::Ready(None),
+                Poll::Pending if batch.is_empty() => return Poll::Pending,
+                Poll::Ready(None) | Poll::Pending => break,
+            }
+        }
+        Poll::Ready(Some(Ok(batch.into())))
+    })
+}
+
+fn json_line(mut to: Vec<u8>, value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
+    serde_json::to_writer(&mut to, value)?;
+    to.push(b'\n');
+    Ok(to)
+}

@@ -1,0 +1,130 @@
+//! Every question, asked by the typed client.
+
+use std::collections::BTreeMap;
+
+use futures_util::TryStreamExt;
+use upbeat_api::{
+    Action, Client, ClientError, EventsQuery, LogQuery, OperationId, Plan, Problem, ProblemKind, Up, Why,
+};
+
+use super::House;
+use super::fake::{app, event, line, name, operation};
+
+fn up() -> Up {
+    Up { project: app(3).project, services: Vec::new() }
+}
+
+#[tokio::test]
+async fn what_is_asked_is_answered() {
+    let house = House::open();
+    let client = house.client();
+    let shop = name("shop");
+    assert_eq!(client.version().await.unwrap().pid, 42);
+    assert_eq!(client.apps().await.unwrap()[0].ready, 1);
+    assert_eq!(client.app(&shop).await.unwrap(), app(3));
+    assert_eq!(client.operation(OperationId(7)).await.unwrap(), operation(true));
+    assert_eq!(client.plan(&shop, &up()).await.unwrap(), Plan { steps: Vec::new(), unchanged: 4 });
+    assert_eq!(client.why(&shop, &name("web")).await.unwrap(), Why { chains: vec![Vec::new()] });
+    assert_eq!(client.events(Some(&shop), 8, 20).await.unwrap(), [event(9)]);
+    assert_eq!(client.events(None, 0, usize::MAX).await.unwrap(), [event(1)]);
+    let all = EventsQuery::MAX_LIMIT;
+    assert_eq!(
+        house.fake.asked(),
+        [
+            "plan shop".to_owned(),
+            "why shop web".to_owned(),
+            format!("events of {:?} after 8, at most 20", Some(&shop)),
+            format!("events of None after 0, at most {all}"),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_change_says_who_asked_for_it() {
+    let house = House::open();
+    let client = house.client();
+    let shop = name("shop");
+    assert_eq!(client.up(&shop, &up()).await.unwrap(), operation(false));
+    let scale = Action::Scale { services: BTreeMap::from([(name("web"), 3)]) };
+    assert_eq!(client.act(&shop, &scale).await.unwrap(), operation(false));
+    assert_eq!(client.down(&shop, true).await.unwrap(), operation(true));
+    let who = format!("uid {}", rustix::process::geteuid().as_raw());
+    assert_eq!(
+        house.fake.asked(),
+        [
+            format!("{who}: up shop with 0 services"),
+            format!("{who}: shop {scale:?}"),
+            format!("{who}: down shop, kill true"),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn streams_are_told_to_their_end() {
+    let house = House::open();
+    let client = house.client();
+    let shop = name("shop");
+    let watched: Vec<_> = client.watch(&shop).await.unwrap().try_collect().await.unwrap();
+    assert_eq!(watched, [app(3)]);
+    let watched: Vec<_> = client.watch_operation(OperationId(7)).await.unwrap().try_collect().await.unwrap();
+    assert_eq!(watched, [operation(true)]);
+    let watched: Vec<_> = client.watch_events(None, 4).await.unwrap().try_collect().await.unwrap();
+    assert_eq!(watched, [event(5), event(6)]);
+    let wanted = LogQuery { services: vec![name("web"), name("db")], tail: Some(5), follow: true };
+    let lines: Vec<_> = client.logs(&shop, &wanted).await.unwrap().try_collect().await.unwrap();
+    assert_eq!(lines, [line(1)]);
+    assert_eq!(
+        house.fake.asked(),
+        ["watch events of None after 4".to_owned(), format!("logs of shop: {wanted:?}")]
+    );
+}
+
+#[tokio::test]
+async fn a_problem_comes_back_as_it_was_told() {
+    let house = House::open();
+    let expected =
+        Problem::new(ProblemKind::NotFound, "there is no app `shed`").with_hint("`upbeat ps` lists them");
+    for error in [
+        house.client().app(&name("shed")).await.unwrap_err(),
+        house.client().watch(&name("shed")).await.err().unwrap(),
+    ] {
+        assert_eq!(error.hint(), Some("`upbeat ps` lists them"));
+        assert!(matches!(error, ClientError::Problem(problem) if problem == expected));
+    }
+}
+
+#[tokio::test]
+async fn a_project_that_is_too_large_is_not_even_sent() {
+    let house = House::open();
+    let mut up = up();
+    up.project.base_environment = BTreeMap::from([("A".into(), "x".repeat(Up::MAX_BYTES))]);
+    let error = house.client().up(&name("shop"), &up).await.unwrap_err();
+    insta::assert_snapshot!(error, @"the project is larger than 16 MiB");
+    assert!(house.fake.asked().is_empty());
+}
+
+#[tokio::test]
+async fn where_nobody_listens_the_client_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("none.sock");
+    let client = Client::new(&socket).unwrap();
+    assert!(matches!(client.version().await, Err(ClientError::NotRunning { socket: s }) if s == socket));
+    // A socket that its daemon left behind.
+    drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+    assert!(matches!(client.version().await, Err(ClientError::NotRunning { socket: s }) if s == socket));
+}
+
+#[tokio::test]
+async fn a_client_outlives_its_daemon() {
+    let mut house = House::open();
+    let client = house.client();
+    client.version().await.unwrap();
+    house.stop();
+    (&mut house.server).await.unwrap();
+    assert!(!house.socket.exists(), "the socket is removed");
+    assert!(matches!(client.version().await, Err(ClientError::NotRunning { .. })));
+    let successor = crate::bind(&house.socket).unwrap();
+    let successor = tokio::spawn(crate::serve(successor, house.fake.clone(), std::future::pending()));
+    client.version().await.unwrap();
+    successor.abort();
+}

@@ -1,0 +1,163 @@
+//! A backend in memory that answers as it is told and remembers what it was asked.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use futures_util::StreamExt;
+use futures_util::stream;
+use tokio::sync::{Notify, oneshot};
+use upbeat_api::{
+    Action, App, AppName, AppSummary, Event, EventKind, LogLine, LogStream, Operation, OperationId, Plan,
+    Problem, ProblemKind, Project, ServiceName, Up, Version, Why, Wish,
+};
+use upbeat_model::Wall;
+
+use crate::backend::{Answer, Backend, BoxStream, LogQuery};
+
+/// What an action waits for, and whom it tells that it is done.
+type Gate = (Arc<Notify>, oneshot::Sender<()>);
+
+#[derive(Clone, Default)]
+pub(crate) struct Fake {
+    asked: Arc<Mutex<Vec<String>>>,
+    /// What the next watch of an app shows, where it is not the one app.
+    pub(crate) states: Arc<Mutex<Option<BoxStream<App>>>>,
+    /// What the next request for logs shows, where it is not the one line.
+    pub(crate) lines: Arc<Mutex<Option<BoxStream<LogLine>>>>,
+    /// Where it is there, an action waits for it, and then says so.
+    pub(crate) gate: Arc<Mutex<Option<Gate>>>,
+}
+
+impl Fake {
+    fn note(&self, asked: impl Into<String>) {
+        self.asked.lock().unwrap().push(asked.into());
+    }
+
+    /// What was asked since the last time.
+    pub(crate) fn asked(&self) -> Vec<String> {
+        std::mem::take(&mut self.asked.lock().unwrap())
+    }
+}
+
+pub(crate) fn name<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
+    text.parse().unwrap()
+}
+
+pub(crate) fn app(release: u64) -> App {
+    let project =
+        Project { name: name("shop"), services: BTreeMap::new(), base_environment: BTreeMap::new() };
+    App { name: name("shop"), release, project, slots: Vec::new() }
+}
+
+pub(crate) fn operation(ended: bool) -> Operation {
+    let wish = if ended { Wish::Reached } else { Wish::Pending };
+    Operation {
+        id: OperationId(7),
+        app: name("shop"),
+        what: "stop web".into(),
+        who: "uid 1000".into(),
+        at: Wall(1),
+        slots: BTreeMap::from([("shop/web/1".parse().unwrap(), wish)]),
+        ended,
+    }
+}
+
+pub(crate) fn event(sequence: u64) -> Event {
+    let kind = EventKind::OperationEnded { operation: OperationId(7), outcome: "reached".into() };
+    Event { sequence, at: Wall(1), app: name("shop"), kind }
+}
+
+pub(crate) fn line(number: u64) -> LogLine {
+    LogLine {
+        slot: "shop/web/1".parse().unwrap(),
+        at_ns: 1,
+        stream: LogStream::Stdout,
+        text: format!("line {number}\twith \"quotes\", ünïcode"),
+    }
+}
+
+fn no_app(app: &AppName) -> Problem {
+    Problem::new(ProblemKind::NotFound, format!("there is no app `{app}`"))
+        .with_hint("`upbeat ps` lists them")
+}
+
+impl Backend for Fake {
+    fn version(&self) -> Version {
+        Version { version: "1.2.3".into(), pid: 42, started_at: Wall(5) }
+    }
+
+    async fn apps(&self) -> Answer<Vec<AppSummary>> {
+        Ok(vec![AppSummary { name: name("shop"), release: 3, wanted: 2, ready: 1 }])
+    }
+
+    async fn app(&self, of: AppName) -> Answer<App> {
+        assert_ne!(of.as_str(), "bug", "a bug");
+        if of.as_str() == "shop" { Ok(app(3)) } else { Err(no_app(&of)) }
+    }
+
+    async fn watch(&self, of: AppName) -> Answer<BoxStream<App>> {
+        if of.as_str() != "shop" {
+            return Err(no_app(&of));
+        }
+        let told = self.states.lock().unwrap().take();
+        Ok(told.unwrap_or_else(|| stream::iter([app(3)]).boxed()))
+    }
+
+    async fn up(&self, app: AppName, up: Up, who: String) -> Answer<Operation> {
+        self.note(format!("{who}: up {app} with {} services", up.project.services.len()));
+        Ok(operation(false))
+    }
+
+    async fn plan(&self, app: AppName, _: Up) -> Answer<Plan> {
+        self.note(format!("plan {app}"));
+        Ok(Plan { steps: Vec::new(), unchanged: 4 })
+    }
+
+    async fn act(&self, app: AppName, action: Action, who: String) -> Answer<Operation> {
+        self.note(format!("{who}: {app} {action:?}"));
+        let gate = self.gate.lock().unwrap().take();
+        if let Some((opened, done)) = gate {
+            self.note("waits");
+            opened.notified().await;
+            done.send(()).unwrap();
+        }
+        Ok(operation(false))
+    }
+
+    async fn down(&self, app: AppName, kill: bool, who: String) -> Answer<Operation> {
+        self.note(format!("{who}: down {app}, kill {kill}"));
+        Ok(operation(true))
+    }
+
+    async fn operation(&self, id: OperationId) -> Answer<Operation> {
+        if id == OperationId(7) {
+            return Ok(operation(true));
+        }
+        Err(Problem::new(ProblemKind::NotFound, format!("there is no operation {id}")))
+    }
+
+    async fn watch_operation(&self, _: OperationId) -> Answer<BoxStream<Operation>> {
+        Ok(stream::iter([operation(true)]).boxed())
+    }
+
+    async fn why(&self, app: AppName, service: ServiceName) -> Answer<Why> {
+        self.note(format!("why {app} {service}"));
+        Ok(Why { chains: vec![Vec::new()] })
+    }
+
+    async fn events(&self, app: Option<AppName>, after: u64, limit: usize) -> Answer<Vec<Event>> {
+        self.note(format!("events of {app:?} after {after}, at most {limit}"));
+        Ok(vec![event(after + 1)])
+    }
+
+    async fn watch_events(&self, app: Option<AppName>, after: u64) -> Answer<BoxStream<Event>> {
+        self.note(format!("watch events of {app:?} after {after}"));
+        Ok(stream::iter([event(after + 1), event(after + 2)]).boxed())
+    }
+
+    async fn logs(&self, app: AppName, query: LogQuery) -> Answer<BoxStream<LogLine>> {
+        self.note(format!("logs of {app}: {query:?}"));
+        let told = self.lines.lock().unwrap().take();
+        Ok(told.unwrap_or_else(|| stream::iter([line(1)]).boxed()))
+    }
+}

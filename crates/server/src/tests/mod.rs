@@ -1,0 +1,100 @@
+//! The server on a real socket, with a backend in memory.
+
+mod answers;
+mod connections;
+mod document;
+mod fake;
+mod refusals;
+mod socket;
+mod streams;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use upbeat_api::Client;
+
+use fake::Fake;
+
+/// A server of its own, in a directory of its own.
+struct House {
+    fake: Fake,
+    socket: PathBuf,
+    stop: Option<oneshot::Sender<()>>,
+    server: JoinHandle<()>,
+    _directory: tempfile::TempDir,
+}
+
+impl House {
+    fn open() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("run/upbeat.sock");
+        let listener = crate::bind(&socket).unwrap();
+        let fake = Fake::default();
+        let (stop, stopped) = oneshot::channel();
+        let server = tokio::spawn(crate::serve(listener, fake.clone(), async move {
+            // A test that ends without a word leaves the server to the end of its runtime.
+            if stopped.await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }));
+        Self { fake, socket, stop: Some(stop), server, _directory: directory }
+    }
+
+    fn client(&self) -> Client {
+        Client::new(&self.socket).unwrap()
+    }
+
+    async fn connect(&self) -> UnixStream {
+        UnixStream::connect(&self.socket).await.unwrap()
+    }
+
+    /// Sends these bytes and returns all that comes back until the connection is closed.
+    async fn raw(&self, bytes: impl AsRef<[u8]>) -> String {
+        let mut stream = self.connect().await;
+        stream.write_all(bytes.as_ref()).await.unwrap();
+        rest(&mut stream).await
+    }
+
+    /// The answer to a request: its status, its body.
+    async fn ask(&self, line: &str, headers: &[&str], body: &str) -> String {
+        let host = if headers.iter().any(|h| h.starts_with("Host:")) { "" } else { "Host: localhost\r\n" };
+        let mut request = format!("{line} HTTP/1.1\r\n{host}Connection: close\r\n");
+        for header in headers {
+            request.push_str(header);
+            request.push_str("\r\n");
+        }
+        if !body.is_empty() {
+            request.push_str(&format!("Content-Length: {}\r\n", body.len()));
+        }
+        let answer = self.raw(format!("{request}\r\n{body}")).await;
+        status_and_body(&answer)
+    }
+
+    fn stop(&mut self) {
+        self.stop.take().unwrap().send(()).unwrap();
+    }
+}
+
+async fn rest(stream: &mut UnixStream) -> String {
+    let mut all = Vec::new();
+    // A server that has not read everything it was sent resets the connection after its answer.
+    if let Err(error) = in_time(stream.read_to_end(&mut all)).await {
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    }
+    String::from_utf8(all).unwrap()
+}
+
+fn status_and_body(answer: &str) -> String {
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer, ""));
+    let status = head.split(' ').nth(1).unwrap_or("no answer");
+    format!("{status} {body}")
+}
+
+/// Fails instead of hanging.
+async fn in_time<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(60), future).await.expect("within a minute")
+}

@@ -23,14 +23,14 @@
 //! gate of the machines keeps the order ([`crate::gate::stop_gate`]): it sees a replaced copy as
 //! one that leaves.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use upbeat_model::dag::{Dag, DagError};
 use upbeat_model::ids::{AppName, ServiceName};
 use upbeat_model::plan::{Action, After, Plan, Step, StepReason};
 use upbeat_model::project::Condition;
 use upbeat_model::target::{Ask, Goal, TargetSlot};
-use upbeat_model::{Phase, Service, SlotId};
+use upbeat_model::{Phase, Service, SlotId, SlotStatus};
 
 #[cfg(test)]
 mod tests;
@@ -45,6 +45,13 @@ pub struct Observed {
     pub running_digest: Option<String>,
     /// [`TargetSlot::generation`] of the wish that copy is there for, likewise.
     pub running_generation: Option<u64>,
+}
+
+/// A status does not say under which wish its copy was started; the current target knows.
+impl From<&SlotStatus> for Observed {
+    fn from(status: &SlotStatus) -> Self {
+        Self { phase: status.phase, running_digest: None, running_generation: None }
+    }
 }
 
 /// What is wanted, slot by slot.
@@ -80,8 +87,8 @@ type Edges = BTreeMap<SlotId, BTreeMap<SlotId, Option<Condition>>>;
 
 /// Says what has to be done to get from `observed`, where `current` was wanted so far, to `wanted`.
 ///
-/// A slot that is not wanted any more may be missing from `wanted` (it is then removed as not
-/// declared) or be there with the goal `Absent` (removed as asked).
+/// A slot that is not declared any more may be missing from `wanted` or be there with the goal
+/// `Absent`.
 pub fn plan(observed: &BTreeMap<SlotId, Observed>, current: &Slots, wanted: &Slots) -> Plan {
     let slots: BTreeSet<&SlotId> = observed.keys().chain(current.keys()).chain(wanted.keys()).collect();
     let mut changes: BTreeMap<&SlotId, Change> = slots
@@ -108,18 +115,15 @@ fn change(
     wanted: Option<&TargetSlot>,
 ) -> Option<Change> {
     let phase = seen.map_or(Phase::Absent, |seen| seen.phase);
-    let (goal, removal) = match wanted {
-        Some(wish) => (wish.goal, StepReason::Asked),
-        None => (Goal::Absent, StepReason::NotDeclared),
-    };
-    match (goal, wanted) {
-        (Goal::Running, Some(wish)) => match phase {
+    match wanted.map(|wish| (wish.goal, wish)) {
+        Some((Goal::Running, wish)) => match phase {
             Phase::Absent => Some(Change { action: Action::Start, reason: StepReason::New }),
             _ => start_or_replace(phase, &Copy::of(seen, current, wish), current, wish),
         },
-        (Goal::Stopped, _) => (!matches!(phase, Phase::Stopped | Phase::Absent))
+        Some((Goal::Stopped, _)) => (!matches!(phase, Phase::Stopped | Phase::Absent))
             .then_some(Change { action: Action::Stop, reason: StepReason::Asked }),
-        _ => (phase != Phase::Absent).then_some(Change { action: Action::Remove, reason: removal }),
+        Some((Goal::Absent, _)) | None => (phase != Phase::Absent)
+            .then_some(Change { action: Action::Remove, reason: StepReason::NotDeclared }),
     }
 }
 
@@ -182,7 +186,7 @@ fn changed_fields(current: Option<&TargetSlot>, wanted: &Service) -> Vec<String>
 }
 
 /// Running copies with `restart: true` on something that is renewed are replaced too, and so on
-/// upwards.
+/// upwards. Where the wish for such a copy says so already, the plan names the cause of it.
 fn renew_dependents<'a>(
     changes: &mut BTreeMap<&'a SlotId, Change>,
     observed: &BTreeMap<SlotId, Observed>,
@@ -194,17 +198,26 @@ fn renew_dependents<'a>(
             followers.entry((&slot.app, service)).or_default().push(slot);
         }
     }
-    let mut renewed: VecDeque<&SlotId> =
-        changes.iter().filter(|(_, change)| change.renews()).map(|(slot, _)| *slot).collect();
-    while let Some(dependency) = renewed.pop_front() {
+    let renewed = changes.iter().filter(|(_, change)| change.renews());
+    let mut renewed: Vec<(&SlotId, bool)> =
+        renewed.map(|(slot, change)| (*slot, matches!(change.reason, StepReason::Changed { .. }))).collect();
+    // A stack: all that follows from what has changed comes before what was only asked for, so that
+    // a change is named as the cause as far up as it reaches.
+    renewed.sort_by_key(|(slot, is_changed)| (*is_changed, std::cmp::Reverse(*slot)));
+    while let Some((dependency, is_cause)) = renewed.pop() {
         // All copies of one service have the same followers: the first renewed one brings them.
         let following = followers.remove(&(&dependency.app, &dependency.service)).unwrap_or_default();
         for slot in following {
-            let is_alive = observed.get(slot).is_some_and(|seen| seen.phase.is_alive());
-            if is_alive && !changes.contains_key(slot) {
+            let follows = match changes.get(slot) {
+                None => observed.get(slot).is_some_and(|seen| seen.phase.is_alive()),
+                Some(change) => {
+                    is_cause && change.action == Action::Replace && change.reason == StepReason::Asked
+                }
+            };
+            if follows {
                 let reason = StepReason::DependencyRestarts { slot: dependency.clone() };
                 changes.insert(slot, Change { action: Action::Replace, reason });
-                renewed.push_back(slot);
+                renewed.push((slot, true));
             }
         }
     }

@@ -150,6 +150,31 @@ fn a_change_names_its_fields_and_only_those_who_asked_for_it_follow() {
     assert_eq!(plan.unchanged, 1);
 }
 
+/// Control has marked them by then; a person still wants to read the cause, not the mark.
+#[test]
+fn a_copy_that_is_restarted_because_of_a_change_names_it() {
+    let current = target("db\nzoo: db!\napi: zoo!\nlog", "run");
+    let mut wanted = current.clone();
+    wanted.insert(slot("db"), wish(Goal::Running, service("other", &[])));
+    for name in ["zoo", "api", "log"] {
+        wanted.entry(slot(name)).and_modify(|wish| {
+            wish.generation += 1;
+            wish.ask = Ask::Restart;
+        });
+    }
+    let seen = Observed { phase: Phase::Healthy, running_digest: None, running_generation: None };
+    let observed = current.keys().map(|slot| (slot.clone(), seen.clone())).collect();
+    assert_eq!(
+        show(&plan(&observed, &current, &wanted)),
+        [
+            "1 L0 replace db-1 (changed command)",
+            "2 L0 replace log-1 (asked)",
+            "3 L1 replace zoo-1 (follows db-1) < 1 service_healthy",
+            "4 L2 replace api-1 (follows zoo-1) < 3 service_healthy",
+        ]
+    );
+}
+
 /// The example of the module's proof: the edge from the removal of `cache` to the replacement of
 /// `web` is the one that must not be there.
 #[test]
@@ -192,7 +217,7 @@ fn what_is_there_is_judged_by_what_was_asked() {
         (Phase::Absent, Running, Ask::Ensure, "start (new)"),
         (Phase::Absent, Stopped, Ask::Ensure, "nothing"),
         (Phase::BackingOff, Stopped, Ask::Ensure, "stop (asked)"),
-        (Phase::Stopped, Absent, Ask::Ensure, "remove (asked)"),
+        (Phase::Stopped, Absent, Ask::Ensure, "remove (not declared)"),
     ] {
         assert_eq!(judge(phase, goal, ask), expected, "{phase} {goal:?} {ask:?}");
     }

@@ -86,14 +86,15 @@ pub(crate) fn printing(workspace: &Workspace) -> Vec<Offence> {
     })
 }
 
-/// The shim is a program of its own and so has arguments; its failpoints are set by a variable,
-/// where a comment directly above says so.
+/// The shim is a program of its own and so has arguments; its failpoints are set by a variable, in
+/// a file of that name or where a comment directly above says so.
 pub(crate) fn environment(workspace: &Workspace) -> Vec<Offence> {
     const HARMLESS: &[&str] = &["consts", "VarError", "join_paths", "split_paths"];
     in_each(workspace, |source| {
         if source.room == "upbeat" {
             return Vec::new();
         }
+        let is_failpoint = source.path.ends_with("/failpoint.rs");
         let mut found = Vec::new();
         for path in source.product_paths() {
             let from = if path.starts_with(&["std", "env"]) { 2 } else { 1 };
@@ -102,7 +103,8 @@ pub(crate) fn environment(workspace: &Workspace) -> Vec<Offence> {
                 continue;
             }
             let above = source.comment_above(path.line).join(" ").to_lowercase();
-            let of_shim = ["args", "args_os"].contains(&what.as_str()) || above.contains("failpoint");
+            let of_shim =
+                ["args", "args_os"].contains(&what.as_str()) || above.contains("failpoint") || is_failpoint;
             if source.room != "shim" || !of_shim {
                 found.push(source.offence(path.line, format!("`env::{what}` outside the binary")));
             }

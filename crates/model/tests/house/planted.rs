@@ -118,6 +118,8 @@ use std::env::{self, temp_dir};
 ";
     assert_eq!(lines(laws::environment, AGENT, text), [1, 3, 7, 8]);
     assert_eq!(lines(laws::environment, SHIM, text), [1, 8]);
+    assert_eq!(lines(laws::environment, "crates/shim/src/failpoint.rs", text), []);
+    assert_eq!(lines(laws::environment, "crates/agent/src/failpoint.rs", text), [1, 3, 7, 8]);
     assert_eq!(lines(laws::environment, "crates/upbeat/src/x.rs", text), []);
 }
 

@@ -1,1 +1,11 @@
-//! The upbeat binary: daemon, command line.
+//! The `upbeat` binary as a library: the command line, how things look, and the daemon's wiring.
+//!
+//! Only this room prints and reads the environment. `cli` has one file a command; `face` makes
+//! every text; `daemon` joins the other rooms to the process that `upbeat serve` runs.
+
+pub mod cli;
+pub mod daemon;
+pub mod exit;
+pub mod face;
+pub mod failure;
+pub mod progress;

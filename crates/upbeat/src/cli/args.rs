@@ -1,0 +1,406 @@
+//! Everything that can be typed.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use upbeat_model::ServiceName;
+
+/// Starts your services in the right order and keeps them running.
+#[derive(Debug, Parser)]
+#[command(name = "upbeat", disable_version_flag = true, arg_required_else_help = true, max_term_width = 100)]
+#[command(subcommand_required = true, infer_subcommands = false)]
+pub struct Cli {
+    /// What every command takes.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command takes.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// The project file [default: `upbeat.yaml` or `compose.yaml`, here or in a directory above]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub file: Option<PathBuf>,
+    /// As `--file`; stands before the command, since `logs -f` and `events -f` follow
+    #[arg(short = 'f', value_name = "PATH", conflicts_with = "file")]
+    pub short_file: Option<PathBuf>,
+    /// The name of the app [default: `name` in the file, or that of its directory]
+    #[arg(short, long, global = true, value_name = "NAME")]
+    pub project_name: Option<String>,
+    /// What relative paths in the file are relative to [default: its directory]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub project_directory: Option<PathBuf>,
+    /// When to use colours; `NO_COLOR` is honoured too
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t)]
+    pub color: When,
+    /// How to print the answer: `table`, `wide` or `json`
+    #[arg(short, long, global = true, value_name = "FORMAT", default_value = "table", value_parser = format)]
+    pub output: Format,
+    /// Print only what was asked for: no progress, no notes
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+}
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum When {
+    /// On a terminal
+    #[default]
+    Auto,
+    /// Also when piped
+    Always,
+    /// Not at all
+    Never,
+}
+
+/// How answers are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Table,
+    /// For people, with ids and counters.
+    Wide,
+    /// For programs: the types of the API as they are.
+    Json,
+}
+
+fn format(text: &str) -> Result<Format, String> {
+    match text {
+        "table" => Ok(Format::Table),
+        "wide" => Ok(Format::Wide),
+        "json" => Ok(Format::Json),
+        "yaml" => Err("YAML is not offered as an output; `json` is, and it is YAML as well".into()),
+        _ => Err("expected `table`, `wide` or `json`".into()),
+    }
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start the project, or bring what runs in line with its file
+    ///
+    /// Without `-d` it follows the logs. Ctrl-C then stops the app in reverse order, a second one
+    /// kills it at once. When this command itself is killed, or its terminal closed, nothing stops.
+    Up(UpArgs),
+    /// Stop everything of the app, dependents first, and forget it
+    Down(DownArgs),
+    /// List slots: each copy of each service, its state, and why
+    Ps(PsArgs),
+    /// Show the output of services
+    Logs(LogsArgs),
+    /// Start services and what they need
+    Start(ServicesArgs),
+    /// Stop services, and first those that need them
+    Stop(StopArgs),
+    /// Stop services and start them again
+    Restart(ServicesArgs),
+    /// Set how many copies of a service run
+    Scale(ScaleArgs),
+    /// Show what `up` would do, in which order and why, without doing it
+    Plan(PlanArgs),
+    /// Explain the state of a service, down to its cause
+    Why(WhyArgs),
+    /// Draw who needs whom
+    Graph(GraphArgs),
+    /// Show what happened
+    Events(EventsArgs),
+    /// Wait until services are in a state
+    Wait(WaitArgs),
+    /// List the apps of this daemon
+    Apps,
+    /// Run the daemon; `up` starts it by itself
+    Serve(ServeArgs),
+    /// Print a script that completes commands in a shell
+    Completion(CompletionArgs),
+    /// Show the version of this program and of the daemon
+    Version,
+}
+
+/// `start`, `restart`.
+#[derive(Debug, Args)]
+pub struct ServicesArgs {
+    /// Which; all where none is named
+    #[arg(value_name = "SERVICE")]
+    pub services: Vec<String>,
+}
+
+/// `up`.
+#[derive(Debug, Args)]
+pub struct UpArgs {
+    /// Only these and what they need; all where none is named
+    #[arg(value_name = "SERVICE")]
+    pub services: Vec<String>,
+    /// Return once everything was started
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Return once everything is ready: healthy, running where there is no health check, or completed
+    #[arg(long)]
+    pub wait: bool,
+    /// Give up after this long: `90s`, `2m`, or a number of seconds
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub wait_timeout: Option<Duration>,
+}
+
+/// `down`.
+#[derive(Debug, Args)]
+pub struct DownArgs {
+    /// Without the time services are given to stop by themselves
+    #[arg(long)]
+    pub kill: bool,
+}
+
+/// `ps`.
+#[derive(Debug, Args)]
+pub struct PsArgs {
+    /// Also slots that are stopped or completed
+    #[arg(short, long)]
+    pub all: bool,
+}
+
+/// `logs`.
+#[derive(Debug, Args)]
+pub struct LogsArgs {
+    /// Which; all where none is named
+    #[arg(value_name = "SERVICE")]
+    pub services: Vec<String>,
+    /// Go on with new lines as they come
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Only the last N lines of each slot
+    #[arg(short = 'n', long, value_name = "N")]
+    pub tail: Option<u64>,
+    /// When each line was read, in UTC
+    #[arg(short, long)]
+    pub timestamps: bool,
+    /// Without the name of the slot before each line
+    #[arg(long)]
+    pub no_prefix: bool,
+}
+
+/// `stop`.
+#[derive(Debug, Args)]
+pub struct StopArgs {
+    /// Which; all where none is named
+    #[arg(value_name = "SERVICE")]
+    pub services: Vec<String>,
+    /// Without the time services are given to stop by themselves
+    #[arg(long)]
+    pub kill: bool,
+}
+
+/// `scale`.
+#[derive(Debug, Args)]
+pub struct ScaleArgs {
+    /// Which, and how many: `web=3`
+    #[arg(value_name = "SERVICE=N", required = true, value_parser = copies)]
+    pub copies: Vec<(String, u32)>,
+}
+
+/// `plan`.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// Only these and what they need; all where none is named
+    #[arg(value_name = "SERVICE")]
+    pub services: Vec<String>,
+    /// Exit with 9 when there is something to do
+    #[arg(long)]
+    pub detailed_exitcode: bool,
+}
+
+/// `why`.
+#[derive(Debug, Args)]
+pub struct WhyArgs {
+    /// Which
+    #[arg(value_name = "SERVICE")]
+    pub service: String,
+}
+
+/// `graph`.
+#[derive(Debug, Args)]
+pub struct GraphArgs {
+    /// For whom
+    #[arg(long, value_enum, default_value_t)]
+    pub format: GraphFormat,
+}
+
+/// For whom the graph is drawn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum GraphFormat {
+    /// A tree for the terminal
+    #[default]
+    Text,
+    /// For Graphviz
+    Dot,
+    /// For Mermaid
+    Mermaid,
+    /// Nodes in start order, and edges
+    Json,
+}
+
+/// `events`.
+#[derive(Debug, Args)]
+pub struct EventsArgs {
+    /// Go on with new events as they come
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Only events after this one
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub since_sequence: u64,
+    /// Of all apps
+    #[arg(short, long)]
+    pub all: bool,
+}
+
+/// `wait`.
+#[derive(Debug, Args)]
+pub struct WaitArgs {
+    /// Which; all where none is named
+    #[arg(value_name = "SERVICE")]
+    pub services: Vec<String>,
+    /// The state
+    #[arg(long = "for", value_name = "STATE", value_enum, default_value_t)]
+    pub state: WaitFor,
+    /// Give up after this long: `90s`, `2m`, or a number of seconds
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub timeout: Option<Duration>,
+}
+
+/// What `wait` waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum WaitFor {
+    /// Its health check passes; where there is none, it runs
+    #[default]
+    Healthy,
+    /// It runs, whatever its health check says
+    Running,
+    /// It has ended with status 0
+    Completed,
+    /// It does not run
+    Stopped,
+}
+
+impl std::fmt::Display for WaitFor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Healthy => "healthy",
+            Self::Running => "running",
+            Self::Completed => "completed",
+            Self::Stopped => "stopped",
+        })
+    }
+}
+
+/// `serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Write a systemd unit instead, for this user or, as root, for the system
+    #[arg(long, conflicts_with = "announce")]
+    pub install: bool,
+    /// Say `ready` on standard output when it answers
+    #[arg(long, hide = true)]
+    pub announce: bool,
+}
+
+/// `completion`.
+#[derive(Debug, Args)]
+pub struct CompletionArgs {
+    /// Which shell
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+/// `90s`, `1m30s`, `2m`, or seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    if let Ok(seconds) = text.parse::<u64>() {
+        return Ok(Duration::from_secs(seconds));
+    }
+    let expected = || "expected a length of time, such as `90s` or `2m`, or a number of seconds".to_owned();
+    let span: jiff::SignedDuration = text.parse().map_err(|_| expected())?;
+    Duration::try_from(span).map_err(|_| expected())
+}
+
+/// `web=3`.
+fn copies(text: &str) -> Result<(String, u32), String> {
+    let expected = || "expected a service and a number, such as `web=3`".to_owned();
+    let (service, n) = text.split_once('=').ok_or_else(expected)?;
+    ServiceName::new(service).map_err(|e| e.to_string())?;
+    Ok((service.to_owned(), n.parse().map_err(|_| expected())?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn read(args: &[&str]) -> Result<Cli, String> {
+        Cli::try_parse_from([&["upbeat"], args].concat()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn the_table_of_commands_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_file_is_named_before_the_command_where_f_follows() {
+        let cli = read(&["-f", "a.yaml", "logs", "-f"]).unwrap();
+        assert_eq!(cli.global.short_file, Some("a.yaml".into()));
+        assert!(matches!(cli.command, Command::Logs(LogsArgs { follow: true, .. })));
+        assert_eq!(read(&["up", "--file", "b.yaml"]).unwrap().global.file, Some("b.yaml".into()));
+    }
+
+    #[test]
+    fn lengths_of_time_may_be_plain_seconds() {
+        for (text, seconds) in [("90", 90), ("90s", 90), ("2m", 120), ("1m30s", 90), ("0", 0)] {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["", "-5s", "soon", "5 apples"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_with_words() {
+        insta::assert_snapshot!(read(&["-o", "yaml", "ps"]).unwrap_err(), @"
+        error: invalid value 'yaml' for '--output <FORMAT>': YAML is not offered as an output; `json` is, and it is YAML as well
+
+        For more information, try '--help'.
+        ");
+        insta::assert_snapshot!(read(&["scale", "web"]).unwrap_err(), @"
+        error: invalid value 'web' for '<SERVICE=N>...': expected a service and a number, such as `web=3`
+
+        For more information, try '--help'.
+        ");
+        insta::assert_snapshot!(read(&["scale", "web=-1"]).unwrap_err(), @"
+        error: invalid value 'web=-1' for '<SERVICE=N>...': expected a service and a number, such as `web=3`
+
+        For more information, try '--help'.
+        ");
+        insta::assert_snapshot!(read(&["pss"]).unwrap_err(), @"
+        error: unrecognized subcommand 'pss'
+
+          tip: some similar subcommands exist: 'apps', 'ps'
+
+        Usage: upbeat [OPTIONS] <COMMAND>
+
+        For more information, try '--help'.
+        ");
+        insta::assert_snapshot!(read(&["wait", "--for", "ready", "web"]).unwrap_err(), @"
+        error: invalid value 'ready' for '--for <STATE>'
+          [possible values: healthy, running, completed, stopped]
+
+        For more information, try '--help'.
+        ");
+        insta::assert_snapshot!(read(&["up", "--wait-timeout", "soon"]).unwrap_err(), @"
+        error: invalid value 'soon' for '--wait-timeout <TIME>': expected a length of time, such as `90s` or `2m`, or a number of seconds
+
+        For more information, try '--help'.
+        ");
+    }
+}

@@ -1,0 +1,102 @@
+//! The command line: what can be typed, and the way from there to a command.
+//!
+//! One file a command. Each command gets a [`Session`] and its own arguments, and returns an exit
+//! code or a [`Failure`]; nothing else in here ends the process. Help, completions and the
+//! reference (`docs/cli.md`) come from the one table in [`args`].
+
+mod apps;
+pub mod args;
+mod change;
+mod completion;
+mod down;
+mod events;
+mod follow;
+mod graph;
+mod load;
+mod locate;
+mod logs;
+mod names;
+mod plan;
+mod ps;
+pub mod reference;
+mod serve;
+mod session;
+mod up;
+mod version;
+mod wait;
+mod watch;
+mod why;
+
+use std::ffi::OsString;
+
+use clap::{CommandFactory, FromArgMatches};
+
+use crate::exit::ExitCode;
+use crate::face::{Paint, error};
+use crate::failure::{Failure, Outcome};
+use args::{Cli, Command};
+use session::Session;
+
+/// Reads the command line, does what it says, and returns the number to end with. Prints errors.
+pub fn main(args: Vec<OsString>) -> ExitCode {
+    let cli = match read(&args) {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    let session = Session::new(cli.global);
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let failure = Failure::new(ExitCode::Failed, "the runtime cannot be started").because(&error);
+            return report(&session, &failure);
+        }
+    };
+    let outcome = runtime.block_on(run(&session, cli.command));
+    // A read of standard input or a name lookup that hangs must not keep the process.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(code) => code,
+        Err(failure) => report(&session, &failure),
+    }
+}
+
+fn read(args: &[OsString]) -> Result<Cli, ExitCode> {
+    let colour = match session::wanted_colour(args) {
+        Some(Paint::Coloured) => clap::ColorChoice::Always,
+        Some(Paint::Plain) => clap::ColorChoice::Never,
+        None => clap::ColorChoice::Auto,
+    };
+    let matches = Cli::command().color(colour).try_get_matches_from(args);
+    matches.and_then(|matches| Cli::from_arg_matches(&matches)).map_err(|error| {
+        // Help that nobody reads, or an error that cannot be told: the exit code still says it.
+        let _ = error.print();
+        if error.use_stderr() { ExitCode::Usage } else { ExitCode::Ok }
+    })
+}
+
+fn report(session: &Session, failure: &Failure) -> ExitCode {
+    session.complain(&error::text(failure, session.face_of_errors().paint));
+    failure.exit
+}
+
+async fn run(session: &Session, command: Command) -> Outcome {
+    match command {
+        Command::Up(args) => up::run(session, args).await,
+        Command::Down(args) => down::run(session, args).await,
+        Command::Ps(args) => ps::run(session, args).await,
+        Command::Logs(args) => logs::run(session, args).await,
+        Command::Start(args) => change::start(session, args).await,
+        Command::Stop(args) => change::stop(session, args).await,
+        Command::Restart(args) => change::restart(session, args).await,
+        Command::Scale(args) => change::scale(session, args).await,
+        Command::Plan(args) => plan::run(session, args).await,
+        Command::Why(args) => why::run(session, args).await,
+        Command::Graph(args) => graph::run(session, args).await,
+        Command::Events(args) => events::run(session, args).await,
+        Command::Wait(args) => wait::run(session, args).await,
+        Command::Apps => apps::run(session).await,
+        Command::Serve(args) => serve::run(session, args).await,
+        Command::Completion(args) => completion::run(session, args),
+        Command::Version => version::run(session).await,
+    }
+}

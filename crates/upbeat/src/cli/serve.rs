@@ -1,0 +1,38 @@
+//! `serve`: the daemon, in the foreground; or the unit that starts it at boot.
+
+use tracing_subscriber::EnvFilter;
+
+use super::args::ServeArgs;
+use super::session::Session;
+use crate::daemon;
+use crate::exit::ExitCode;
+use crate::failure::{Failure, Outcome};
+
+/// Which of the daemon's own messages are written, as `tracing` directives.
+const LOG_VARIABLE: &str = "UPBEAT_LOG";
+
+pub(super) async fn run(session: &Session, args: ServeArgs) -> Outcome {
+    if args.install {
+        return install(session);
+    }
+    let dirs = session.dirs()?;
+    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new("info"));
+    let written = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    written.with_ansi(session.face_of_errors().paint == crate::face::Paint::Coloured).init();
+    daemon::serve(&dirs, args.announce).await.map_err(|error| match error {
+        daemon::ServeError::Running(_) => Failure::new(ExitCode::Conflict, error.to_string())
+            .hint("use that one, or end it first; services go on either way"),
+        error => Failure::new(ExitCode::Failed, "the daemon cannot run").because(&error),
+    })?;
+    Ok(ExitCode::Ok)
+}
+
+fn install(session: &Session) -> Outcome {
+    let cannot = |error: &dyn std::error::Error| {
+        Failure::new(ExitCode::Failed, "the unit cannot be installed").because(error)
+    };
+    let program = std::env::current_exe().map_err(|e| cannot(&e))?;
+    let installed = daemon::install(&program).map_err(|e| cannot(&e))?;
+    session.print(&format!("wrote `{}`\nstart it with `{}`\n", installed.path.display(), installed.next))?;
+    Ok(ExitCode::Ok)
+}

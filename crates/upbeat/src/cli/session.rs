@@ -1,0 +1,224 @@
+//! Everything a command needs besides its own arguments: where to print, how, and the way to the
+//! daemon. The one place of the command line that touches standard streams.
+
+use std::ffi::OsString;
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+use upbeat_api::{Client, ClientError};
+use upbeat_model::Wall;
+
+use super::args::{Format, Global, When};
+use crate::daemon::{self, Dirs};
+use crate::exit::ExitCode;
+use crate::face::{Face, Paint, Tone};
+use crate::failure::Failure;
+
+/// One run of the command line.
+pub(super) struct Session {
+    pub(super) global: Global,
+    out: Face,
+    err: Face,
+    errors_on_terminal: bool,
+}
+
+impl Session {
+    pub(super) fn new(global: Global) -> Self {
+        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let paint = |is_terminal: bool| match global.color {
+            When::Always => Paint::Coloured,
+            When::Auto if is_terminal && !no_color && !dumb => Paint::Coloured,
+            When::Auto | When::Never => Paint::Plain,
+        };
+        let zone = jiff::tz::TimeZone::system();
+        let face =
+            |is_terminal, width| Face { paint: paint(is_terminal), width, now: now(), zone: zone.clone() };
+        let (out, err) = (io::stdout(), io::stderr());
+        let width = out.is_terminal().then(|| columns(&out)).flatten();
+        Self {
+            out: face(out.is_terminal(), width),
+            err: face(err.is_terminal(), None),
+            errors_on_terminal: err.is_terminal(),
+            global,
+        }
+    }
+
+    /// How the answer looks, at this moment.
+    pub(super) fn face(&self) -> Face {
+        Face { now: now(), ..self.out.clone() }
+    }
+
+    /// How notes and errors look.
+    pub(super) fn face_of_errors(&self) -> Face {
+        Face { now: now(), ..self.err.clone() }
+    }
+
+    pub(super) fn is_json(&self) -> bool {
+        self.global.output == Format::Json
+    }
+
+    /// Writes part of the answer, at once: who follows sees each line as it comes.
+    pub(super) fn print(&self, text: &str) -> Result<(), Failure> {
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes())?;
+        Ok(out.flush()?)
+    }
+
+    /// The answer for programs, readable for people too.
+    pub(super) fn print_json(&self, value: &impl Serialize) -> Result<(), Failure> {
+        self.print(&format!("{}\n", json(serde_json::to_string_pretty(value))?))
+    }
+
+    /// One of many answers for programs: one line each.
+    pub(super) fn print_json_line(&self, value: &impl Serialize) -> Result<(), Failure> {
+        self.print(&format!("{}\n", json(serde_json::to_string(value))?))
+    }
+
+    /// Something the person should know, whatever becomes of the answer.
+    pub(super) fn warn(&self, text: &str) {
+        if !self.global.quiet {
+            self.complain(&format!("{} {text}\n", self.err.paint.tone(Tone::Caution, "note:")));
+        }
+    }
+
+    /// Progress: only for somebody who is looking.
+    pub(super) fn progress(&self, text: &str) {
+        if !self.global.quiet && self.errors_on_terminal {
+            self.note(text);
+        }
+    }
+
+    /// A quiet word between log lines.
+    pub(super) fn note(&self, text: &str) {
+        if !self.global.quiet {
+            self.complain(&format!("{} {text}\n", self.err.paint.tone(Tone::Quiet, "upbeat:")));
+        }
+    }
+
+    /// Writes to standard error. Where nobody can be told, the exit code has to say it all.
+    pub(super) fn complain(&self, text: &str) {
+        let _ = io::stderr().lock().write_all(text.as_bytes());
+    }
+
+    pub(super) fn dirs(&self) -> Result<Dirs, Failure> {
+        Dirs::of_process().map_err(|error| {
+            Failure::new(ExitCode::Failed, error.to_string()).hint("set `HOME`, or `UPBEAT_STATE_DIR`")
+        })
+    }
+
+    /// The daemon, if it runs: the first request will tell.
+    pub(super) fn client(&self) -> Result<Client, Failure> {
+        Ok(Client::new(self.dirs()?.socket())?)
+    }
+
+    /// The daemon, started if it does not run.
+    pub(super) async fn ensured(&self) -> Result<Client, Failure> {
+        daemon::ensure(&self.dirs()?).await.map_err(|error| match error {
+            daemon::EnsureError::Client(error) => error.into(),
+            error => Failure::new(ExitCode::Failed, "there is no daemon to talk to").because(&error),
+        })
+    }
+}
+
+fn json(text: serde_json::Result<String>) -> Result<String, Failure> {
+    text.map_err(|e| Failure::new(ExitCode::Failed, "the answer cannot be written as JSON").because(&e))
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        let hint = error.hint().map(str::to_owned);
+        let mut failure = match error {
+            ClientError::Problem(problem) => return problem.into(),
+            ClientError::NotRunning { .. } => Failure::new(ExitCode::NotFound, error.to_string()),
+            _ => {
+                let failure = Failure::new(ExitCode::Failed, error.to_string());
+                match std::error::Error::source(&error) {
+                    Some(source) => failure.because(source),
+                    None => failure,
+                }
+            }
+        };
+        failure.hints.extend(hint);
+        failure
+    }
+}
+
+/// Whether this error means that there is no such app, because there is no daemon at all or
+/// because it does not know it.
+pub(super) fn is_absent(error: &ClientError) -> bool {
+    match error {
+        ClientError::NotRunning { .. } => true,
+        ClientError::Problem(problem) => problem.kind == upbeat_api::ProblemKind::NotFound,
+        _ => false,
+    }
+}
+
+fn now() -> Wall {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Wall(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+fn columns(out: &io::Stdout) -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(out).ok()?;
+    (size.ws_col > 0).then_some(usize::from(size.ws_col))
+}
+
+/// What `--color` says, for the help and the errors of the command line itself, which come before
+/// it is read. `None`: nothing, or `auto`.
+pub(super) fn wanted_colour(args: &[OsString]) -> Option<Paint> {
+    let mut args = args.iter().skip(1).take_while(|arg| *arg != "--").map(|arg| arg.to_string_lossy());
+    let mut wanted = None;
+    while let Some(arg) = args.next() {
+        let value = match arg.strip_prefix("--color") {
+            Some("") => args.next().unwrap_or_default().into_owned(),
+            Some(value) => value.trim_start_matches('=').to_owned(),
+            None => continue,
+        };
+        wanted = match value.as_str() {
+            "always" => Some(Paint::Coloured),
+            "never" => Some(Paint::Plain),
+            _ => None,
+        };
+    }
+    wanted
+}
+
+/// The directory commands are typed in.
+pub(super) fn current_dir() -> Result<PathBuf, Failure> {
+    std::env::current_dir().map_err(|error| {
+        Failure::new(ExitCode::Failed, "the current directory cannot be read").because(&error)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use upbeat_api::{Problem, ProblemKind};
+
+    #[test]
+    fn help_is_coloured_as_asked_wherever_the_option_stands() {
+        let wanted = |args: &[&str]| {
+            let args: Vec<OsString> = ["upbeat"].iter().chain(args).map(OsString::from).collect();
+            wanted_colour(&args)
+        };
+        assert_eq!(wanted(&["--color", "never", "ps"]), Some(Paint::Plain));
+        assert_eq!(wanted(&["ps", "--color=always"]), Some(Paint::Coloured));
+        assert_eq!(wanted(&["ps", "--", "--color=always"]), None);
+        assert_eq!(wanted(&["ps", "--color"]), None);
+    }
+
+    #[test]
+    fn no_daemon_and_no_such_app_are_told_from_real_trouble() {
+        let socket = PathBuf::from("/run/upbeat.sock");
+        let absent = ClientError::NotRunning { socket: socket.clone() };
+        assert!(is_absent(&absent));
+        assert_eq!(Failure::from(absent).exit, ExitCode::NotFound);
+        assert!(is_absent(&ClientError::Problem(Problem::new(ProblemKind::NotFound, "no app `shop`"))));
+        let denied = ClientError::PermissionDenied { socket };
+        assert!(!is_absent(&denied));
+        assert_eq!(Failure::from(denied).exit, ExitCode::Failed);
+    }
+}

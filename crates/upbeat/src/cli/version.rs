@@ -1,0 +1,31 @@
+//! `version`: of this program and, where one runs, of the daemon.
+
+use serde::Serialize;
+use upbeat_api::Version;
+
+use super::session::{Session, is_absent};
+use crate::exit::ExitCode;
+use crate::face::apps::version;
+use crate::failure::Outcome;
+
+/// `version -o json`.
+#[derive(Serialize)]
+struct Versions<'a> {
+    client: &'a str,
+    daemon: Option<Version>,
+}
+
+pub(super) async fn run(session: &Session) -> Outcome {
+    let own = env!("CARGO_PKG_VERSION");
+    let daemon = match session.client()?.version().await {
+        Ok(daemon) => Some(daemon),
+        Err(error) if is_absent(&error) => None,
+        Err(error) => return Err(error.into()),
+    };
+    if session.is_json() {
+        session.print_json(&Versions { client: own, daemon })?;
+    } else {
+        session.print(&version(own, daemon.as_ref(), &session.face()))?;
+    }
+    Ok(ExitCode::Ok)
+}

@@ -1,0 +1,197 @@
+//! `why`: the chain from a slot to the cause of its state, in sentences.
+
+use upbeat_model::{Phase, Reason, SlotStatus, Why, WhyLink};
+
+use super::{Face, Tone, logs::last_lines, time::age, visible};
+
+/// The whole answer: one paragraph a slot.
+///
+/// Chains that differ only in their first slot (three copies wait for one database) are told in
+/// full once; the others say that it is the same.
+pub fn text(why: &Why, face: &Face) -> String {
+    let mut text = String::new();
+    let mut told: Vec<(&[WhyLink], String)> = Vec::new();
+    for chain in &why.chains {
+        let Some((first, rest)) = chain.split_first() else { continue };
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        text.push_str(&link(first, 0, face));
+        match told.iter().find(|(other, _)| !rest.is_empty() && *other == rest) {
+            Some((_, slot)) => {
+                text.push_str(&face.paint.tone(Tone::Quiet, format!("  for the same cause as {slot}")));
+                text.push('\n');
+            }
+            None => {
+                for (depth, next) in rest.iter().enumerate() {
+                    text.push_str(&link(next, depth + 1, face));
+                }
+                told.push((rest, first.status.slot.short()));
+            }
+        }
+    }
+    text
+}
+
+fn link(link: &WhyLink, depth: usize, face: &Face) -> String {
+    let lead = if depth == 0 { String::new() } else { format!("{}└ ", "  ".repeat(depth)) };
+    let under = "  ".repeat(depth + 1);
+    let mut text = String::new();
+    for (n, sentence) in sentences(&link.status, face).iter().enumerate() {
+        text.push_str(if n == 0 { &lead } else { &under });
+        text.push_str(sentence);
+        text.push('\n');
+    }
+    if !link.last_lines.is_empty() {
+        text.push_str(&format!("{under}its last lines:\n"));
+        for line in last_lines(&link.last_lines, face.paint).lines() {
+            text.push_str(&format!("{}{line}\n", "  ".repeat(depth)));
+        }
+    }
+    text
+}
+
+/// What is to be said about one slot: a sentence a reason, or that all is well.
+pub fn sentences(status: &SlotStatus, face: &Face) -> Vec<String> {
+    let name = face.paint.tone(Tone::Strong, status.slot.short());
+    if status.reasons.is_empty() {
+        return vec![without_reason(&name, status, face)];
+    }
+    let mut sentences = Vec::new();
+    for (n, reason) in status.reasons.iter().enumerate() {
+        let clause = clause(reason, face);
+        sentences.push(match (n, clause.starts_with("its ")) {
+            (0, true) => format!("{name} {}: {clause}", face.paint.verb(status.phase)),
+            (0, false) => format!("{name} {clause}"),
+            _ => format!("and {clause}"),
+        });
+    }
+    sentences
+}
+
+fn clause(reason: &Reason, face: &Face) -> String {
+    let mut clause = visible(&reason.to_string());
+    match reason {
+        Reason::BacksOff { until, .. } if until.0 > face.now.0 => {
+            let left = upbeat_model::Millis((until.0 - face.now.0).unsigned_abs());
+            clause.push_str(&format!("; it starts again in {left}"));
+        }
+        Reason::BeingStopped { kill_at, .. } if kill_at.0 > face.now.0 => {
+            let left = upbeat_model::Millis((kill_at.0 - face.now.0).unsigned_abs());
+            clause.push_str(&format!("; it is killed in {left}"));
+        }
+        _ => {}
+    }
+    clause
+}
+
+fn without_reason(name: &str, status: &SlotStatus, face: &Face) -> String {
+    let phase = face.paint.phase(status.phase);
+    let age = age(status.since, face.now);
+    let exit = || status.exit.as_ref().map(|e| format!(" ({})", visible(&e.to_string()))).unwrap_or_default();
+    match status.phase {
+        Phase::Healthy | Phase::Running => format!("{name} is {phase} for {age}; all is as wished"),
+        Phase::Completed => format!("{name} {phase} {age} ago{}; all is as wished", exit()),
+        Phase::Failed | Phase::DependencyFailed => {
+            format!("{name} {} {age} ago{}", face.paint.verb(status.phase), exit())
+        }
+        _ => format!("{name} is {phase} for {age}{}", exit()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::face::examples::{
+        NOW, backs_off, dependency_failed, face, not_restarted, probe_fails, status, waits_for_db,
+    };
+    use upbeat_model::{Exit, OperationId, Wall, reason::StopCause};
+
+    fn linked(short: &str, phase: Phase, reasons: Vec<Reason>, last: &[&str]) -> WhyLink {
+        WhyLink {
+            status: SlotStatus { reasons, ..status(short, phase) },
+            last_lines: last.iter().map(|l| (*l).to_owned()).collect(),
+        }
+    }
+
+    fn check(chains: Vec<Vec<WhyLink>>) -> String {
+        text(&Why { chains }, &face())
+    }
+
+    #[test]
+    fn a_chain_leads_to_the_cause_and_its_last_lines() {
+        let db =
+            linked("db-1", Phase::BackingOff, vec![backs_off()], &["opening /data", "no\u{1b}[2J space"]);
+        let chains = vec![
+            vec![linked("web-1", Phase::Waiting, vec![waits_for_db()], &[]), db.clone()],
+            vec![linked("web-2", Phase::Waiting, vec![waits_for_db()], &[]), db],
+        ];
+        insta::assert_snapshot!(check(chains), @r"
+        web-1 waits for db to be healthy (db-1 is backing off)
+          └ db-1 backs off 4s after its 3rd exit (exit 1); it starts again in 2s
+            its last lines:
+              | opening /data
+              | no\u{1b}[2J space
+
+        web-2 waits for db to be healthy (db-1 is backing off)
+          for the same cause as web-1
+        ");
+    }
+
+    #[test]
+    fn a_failure_passes_down_the_chain() {
+        let chains = vec![vec![
+            linked("web-1", Phase::DependencyFailed, vec![dependency_failed()], &[]),
+            linked("db-1", Phase::Failed, vec![not_restarted()], &["panic: no disk"]),
+        ]];
+        insta::assert_snapshot!(check(chains), @"
+        web-1 needs db to be healthy, but db-1 is failed (exit 1)
+          └ db-1 ended (exit 1) and `restart: no` leaves it so
+            its last lines:
+              | panic: no disk
+        ");
+    }
+
+    #[test]
+    fn every_state_makes_a_sentence() {
+        let stopping = Reason::BeingStopped {
+            how: "SIGTERM".into(),
+            kill_at: Wall(NOW.0 + 8_000),
+            why: StopCause::Restart,
+        };
+        let lost = Reason::ShimLost { detail: "killed by SIGKILL".into() };
+        let chains = vec![
+            vec![linked("api-1", Phase::Healthy, vec![], &[])],
+            vec![WhyLink {
+                status: SlotStatus { exit: Some(Exit::Code(0)), ..status("job-1", Phase::Completed) },
+                last_lines: vec![],
+            }],
+            vec![linked("start-1", Phase::Starting, vec![Reason::BeingStarted], &[])],
+            vec![linked("sick-1", Phase::Unhealthy, vec![probe_fails()], &[])],
+            vec![linked(
+                "gone-1",
+                Phase::Stopped,
+                vec![Reason::StoppedBy { operation: OperationId(3) }],
+                &[],
+            )],
+            vec![linked("stop-1", Phase::Stopping, vec![stopping], &[])],
+            vec![linked("lost-1", Phase::BackingOff, vec![lost, backs_off()], &[])],
+        ];
+        insta::assert_snapshot!(check(chains), @"
+        api-1 is healthy for 3m; all is as wished
+
+        job-1 completed 3m ago (exit 0); all is as wished
+
+        start-1 is starting: its process is being started
+
+        sick-1 is unhealthy: its health check (http http://127.0.0.1:8080/health) failed 3 times in a row: status 503
+
+        gone-1 was stopped by operation 3
+
+        stop-1 is being stopped to be restarted (SIGTERM); it is killed in 8s
+
+        lost-1 is backing off: its shim was killed: killed by SIGKILL
+          and backs off 4s after its 3rd exit (exit 1); it starts again in 2s
+        ");
+    }
+}

@@ -1,0 +1,357 @@
+//! How far an operation is, judged from what the daemon tells: pure, so that every verdict of
+//! `up`, `start` and the rest can be tested without a daemon.
+//!
+//! Laws: a slot's state counts only once the slot has taken this operation's wish (its status
+//! names the operation); until then what is seen is the past. What can only change by itself
+//! (a process that starts, a back-off that ends) is waited for; what needs a person is trouble.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use upbeat_model::{
+    App, Goal, Operation, OperationId, Phase, Reason, ServiceName, SlotId, SlotStatus, Wish,
+    project::Condition,
+};
+
+use crate::exit::ExitCode;
+
+/// How far every slot shall get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// Its process was started.
+    Started,
+    /// It is healthy, or runs where there is no health check, or has completed.
+    Ready,
+    /// The daemon says that the operation has ended.
+    Ended,
+}
+
+/// What keeps a slot from its goal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// It failed by itself.
+    Failed,
+    /// It runs, but its health check fails; or it needs one of which this is so.
+    Unhealthy,
+    /// It needs something that failed.
+    DependencyFailed,
+}
+
+/// Where one slot stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// On its way.
+    Pending,
+    /// As far as asked.
+    Good,
+    /// Somebody else wants something else of it now.
+    Superseded(OperationId),
+    /// It will not get there unless a person does something.
+    Bad(Trouble, Vec<Reason>),
+}
+
+/// An operation and the slots it is about, as last seen.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    operation: Operation,
+    release: u64,
+    slots: BTreeMap<SlotId, SlotStatus>,
+}
+
+impl Progress {
+    /// As the daemon answered.
+    pub fn new(operation: Operation) -> Self {
+        Self { operation, release: 0, slots: BTreeMap::new() }
+    }
+
+    /// The operation, as last seen.
+    pub fn operation(&self) -> &Operation {
+        &self.operation
+    }
+
+    /// The slot, as last seen.
+    pub fn status(&self, slot: &SlotId) -> Option<&SlotStatus> {
+        self.slots.get(slot)
+    }
+
+    /// Every slot of the app, as last seen.
+    pub fn statuses(&self) -> impl Iterator<Item = &SlotStatus> {
+        self.slots.values()
+    }
+
+    /// The app is gone.
+    pub fn see_gone(&mut self) {
+        self.slots.clear();
+    }
+
+    /// The operation got further, or another one is followed from here on.
+    pub fn see_operation(&mut self, operation: Operation) {
+        self.operation = operation;
+    }
+
+    /// The app changed. Returns the slots that entered another phase, or that are new in one.
+    pub fn see_app(&mut self, app: App) -> Vec<SlotStatus> {
+        self.release = app.release;
+        let now: BTreeMap<SlotId, SlotStatus> = app.slots.into_iter().map(|s| (s.slot.clone(), s)).collect();
+        let before = std::mem::replace(&mut self.slots, now);
+        let moved = |s: &&SlotStatus| {
+            before.get(&s.slot).is_none_or(|b| (b.phase, b.attempt) != (s.phase, s.attempt))
+        };
+        self.slots.values().filter(moved).cloned().collect()
+    }
+
+    /// Every slot of the operation and where it stands.
+    pub fn standings(&self, until: Until) -> impl Iterator<Item = (&SlotId, Standing)> {
+        self.operation.slots.iter().map(move |(slot, wish)| (slot, self.standing(slot, wish, until)))
+    }
+
+    /// Whether there is nothing more to wait for.
+    pub fn is_settled(&self, until: Until) -> bool {
+        self.operation.ended || self.standings(until).all(|(_, standing)| standing != Standing::Pending)
+    }
+
+    /// Whether nothing of these services runs, or is on its way to. An app without slots rests.
+    pub fn is_at_rest(&self, services: &BTreeSet<ServiceName>) -> bool {
+        let pending = |(slot, wish): (&SlotId, &Wish)| {
+            // Until the slot has taken the wish, its phase is that of the past.
+            *wish == Wish::Pending && self.slots.get(slot).is_none_or(|s| s.operation < self.operation.id)
+        };
+        let rests = |phase| {
+            matches!(
+                phase,
+                Phase::Completed | Phase::Failed | Phase::DependencyFailed | Phase::Stopped | Phase::Absent
+            )
+        };
+        !self.operation.slots.iter().any(pending)
+            && self.slots.values().filter(|s| services.contains(&s.slot.service)).all(|s| rests(s.phase))
+    }
+
+    fn standing(&self, slot: &SlotId, wish: &Wish, until: Until) -> Standing {
+        match wish {
+            Wish::Reached => Standing::Good,
+            Wish::Superseded { by } => Standing::Superseded(*by),
+            Wish::Failed { reasons } => {
+                let phase = self.slots.get(slot).map(|s| s.phase);
+                let trouble = match phase {
+                    Some(Phase::DependencyFailed) => Trouble::DependencyFailed,
+                    _ if reasons.iter().any(|r| matches!(r, Reason::DependencyFailed { .. })) => {
+                        Trouble::DependencyFailed
+                    }
+                    _ => Trouble::Failed,
+                };
+                Standing::Bad(trouble, reasons.clone())
+            }
+            Wish::Pending if until == Until::Ended => Standing::Pending,
+            Wish::Pending => match self.slots.get(slot) {
+                Some(status) if status.operation == self.operation.id && status.goal == Goal::Running => {
+                    self.on_its_way(status, until)
+                }
+                _ => Standing::Pending,
+            },
+        }
+    }
+
+    /// A slot that has taken the wish to run, and of which the daemon has not said how it ended.
+    fn on_its_way(&self, status: &SlotStatus, until: Until) -> Standing {
+        let bad = |trouble| Standing::Bad(trouble, status.reasons.clone());
+        match status.phase {
+            Phase::Unhealthy if until == Until::Ready => bad(Trouble::Unhealthy),
+            // The release tells the new copy from one that is still to be replaced.
+            Phase::Starting | Phase::Unhealthy
+                if until == Until::Started && status.pid.is_some() && status.release == self.release =>
+            {
+                Standing::Good
+            }
+            Phase::Waiting => match self.blocked_by(status) {
+                Some(trouble) => bad(trouble),
+                None => Standing::Pending,
+            },
+            _ => Standing::Pending,
+        }
+    }
+
+    /// What stands at the end of the chain of reasons, where only a person can remove it.
+    fn blocked_by(&self, status: &SlotStatus) -> Option<Trouble> {
+        let mut seen = BTreeSet::new();
+        let mut current = status;
+        while seen.insert(&current.slot) {
+            let reason = current.reasons.iter().find(|r| r.cause().is_some())?;
+            let next = self.slots.get(reason.cause()?)?;
+            let waits_for = match reason {
+                Reason::WaitsFor { condition, .. } => Some(*condition),
+                _ => None,
+            };
+            match next.phase {
+                Phase::Unhealthy if waits_for == Some(Condition::Healthy) => return Some(Trouble::Unhealthy),
+                Phase::Failed | Phase::DependencyFailed | Phase::CrashLooping => {
+                    return Some(Trouble::DependencyFailed);
+                }
+                // Somebody stopped it, and nobody is about to start it.
+                Phase::Stopped if next.goal == Goal::Stopped => return Some(Trouble::DependencyFailed),
+                _ => current = next,
+            }
+        }
+        None
+    }
+
+    /// The number the command ends with once it is settled, or when the time is over.
+    ///
+    /// Judged by the services that were named (empty: all): whoever asked for `web` learns that
+    /// its dependency failed, whoever asked for everything learns that something failed.
+    pub fn exit(&self, until: Until, named: &[ServiceName]) -> ExitCode {
+        let mut worst = ExitCode::Ok;
+        for (slot, standing) in self.standings(until) {
+            if !named.is_empty() && !named.contains(&slot.service) {
+                continue;
+            }
+            let code = match standing {
+                Standing::Good => ExitCode::Ok,
+                Standing::Pending => ExitCode::Timeout,
+                Standing::Superseded(_) => ExitCode::Conflict,
+                Standing::Bad(Trouble::Failed, _) => ExitCode::Failed,
+                Standing::Bad(Trouble::Unhealthy, _) => ExitCode::Unhealthy,
+                Standing::Bad(Trouble::DependencyFailed, _) => ExitCode::DependencyFailed,
+            };
+            if rank(code) > rank(worst) {
+                worst = code;
+            }
+        }
+        worst
+    }
+}
+
+/// Causes before consequences: a failure outranks those it dragged along.
+fn rank(code: ExitCode) -> u8 {
+    match code {
+        ExitCode::Failed => 5,
+        ExitCode::Unhealthy => 4,
+        ExitCode::DependencyFailed => 3,
+        ExitCode::Timeout => 2,
+        ExitCode::Conflict => 1,
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::face::examples::{
+        NOW, dependency_failed, not_restarted, probe_fails, project, service, status, waits_for_db,
+    };
+    use upbeat_model::AppName;
+
+    /// Operation 4 over these slots, all pending.
+    fn progress(slots: Vec<SlotStatus>) -> Progress {
+        let operation = Operation {
+            id: OperationId(4),
+            app: AppName::new("shop").unwrap(),
+            what: "up".into(),
+            who: "uid 1000".into(),
+            at: NOW,
+            slots: slots.iter().map(|s| (s.slot.clone(), Wish::Pending)).collect(),
+            ended: false,
+        };
+        let mut progress = Progress::new(operation);
+        progress.see_app(app(slots));
+        progress
+    }
+
+    fn app(slots: Vec<SlotStatus>) -> App {
+        App { name: AppName::new("shop").unwrap(), release: 1, project: project(), slots }
+    }
+
+    fn with(short: &str, phase: Phase, reason: Reason) -> SlotStatus {
+        SlotStatus { reasons: vec![reason], ..status(short, phase) }
+    }
+
+    fn check(progress: &Progress, until: Until, settled: bool, exit: ExitCode) {
+        assert_eq!((progress.is_settled(until), progress.exit(until, &[])), (settled, exit), "{progress:#?}");
+    }
+
+    #[test]
+    fn a_started_process_is_enough_for_detach_but_not_for_wait() {
+        let progress = progress(vec![status("db-1", Phase::Starting)]);
+        check(&progress, Until::Started, true, ExitCode::Ok);
+        check(&progress, Until::Ready, false, ExitCode::Timeout);
+    }
+
+    #[test]
+    fn what_was_before_the_wish_arrived_does_not_count() {
+        let old = OperationId(3);
+        let progress =
+            progress(vec![SlotStatus { operation: old, ..with("db-1", Phase::Failed, not_restarted()) }]);
+        check(&progress, Until::Started, false, ExitCode::Timeout);
+        assert!(!progress.is_at_rest(&BTreeSet::from([service("db")])));
+    }
+
+    #[test]
+    fn the_copy_that_is_still_to_be_replaced_is_not_the_started_one() {
+        let progress = progress(vec![SlotStatus { release: 0, ..status("db-1", Phase::Starting) }]);
+        check(&progress, Until::Started, false, ExitCode::Timeout);
+    }
+
+    #[test]
+    fn waiting_for_something_that_may_still_come_is_waited_for() {
+        let db = status("db-1", Phase::BackingOff);
+        let progress = progress(vec![db, with("web-1", Phase::Waiting, waits_for_db())]);
+        check(&progress, Until::Started, false, ExitCode::Timeout);
+    }
+
+    #[test]
+    fn waiting_for_something_that_needs_a_person_is_trouble() {
+        for (db, exit) in [
+            (with("db-1", Phase::Unhealthy, probe_fails()), ExitCode::Unhealthy),
+            (status("db-1", Phase::CrashLooping), ExitCode::DependencyFailed),
+            (
+                SlotStatus { goal: Goal::Stopped, ..status("db-1", Phase::Stopped) },
+                ExitCode::DependencyFailed,
+            ),
+        ] {
+            let mut progress = progress(vec![db, with("web-1", Phase::Waiting, waits_for_db())]);
+            // The database belongs to somebody else's operation.
+            progress.operation.slots.retain(|slot, _| slot.service == service("web"));
+            check(&progress, Until::Started, true, exit);
+        }
+    }
+
+    #[test]
+    fn who_named_a_service_learns_of_its_dependency_and_who_named_none_of_the_failure() {
+        let mut progress = progress(vec![
+            with("db-1", Phase::Failed, not_restarted()),
+            with("web-1", Phase::DependencyFailed, dependency_failed()),
+        ]);
+        let mut operation = progress.operation().clone();
+        for (slot, wish) in &mut operation.slots {
+            let reason = if slot.service == service("db") { not_restarted() } else { dependency_failed() };
+            *wish = Wish::Failed { reasons: vec![reason] };
+        }
+        progress.see_operation(Operation { ended: true, ..operation });
+        assert_eq!(progress.exit(Until::Started, &[]), ExitCode::Failed);
+        assert_eq!(progress.exit(Until::Started, &[service("web")]), ExitCode::DependencyFailed);
+        assert!(progress.is_at_rest(&BTreeSet::from([service("db"), service("web")])));
+    }
+
+    #[test]
+    fn somebody_elses_later_wish_is_a_conflict() {
+        let mut progress = progress(vec![status("db-1", Phase::Stopping)]);
+        let mut operation = progress.operation().clone();
+        operation.slots.values_mut().for_each(|w| *w = Wish::Superseded { by: OperationId(7) });
+        progress.see_operation(Operation { ended: true, ..operation });
+        check(&progress, Until::Ended, true, ExitCode::Conflict);
+    }
+
+    #[test]
+    fn an_unhealthy_copy_ends_the_wait() {
+        let progress = progress(vec![with("db-1", Phase::Unhealthy, probe_fails())]);
+        check(&progress, Until::Ready, true, ExitCode::Unhealthy);
+        check(&progress, Until::Started, true, ExitCode::Ok);
+        check(&progress, Until::Ended, false, ExitCode::Timeout);
+    }
+
+    #[test]
+    fn only_changes_of_phase_are_told() {
+        let mut progress = progress(vec![status("db-1", Phase::Starting)]);
+        assert!(progress.see_app(app(vec![status("db-1", Phase::Starting)])).is_empty());
+        let moved = progress.see_app(app(vec![status("db-1", Phase::Healthy)]));
+        assert_eq!(moved.len(), 1);
+    }
+}

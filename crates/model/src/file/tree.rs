@@ -1,0 +1,402 @@
+//! From text to a tree of values that know their place in the text.
+//!
+//! Laws: depth, number of values and bytes of text are bounded *after* following aliases, before
+//! anything is built from them; a mapping has each key once; no value has a tag.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashSet};
+use std::ops::ControlFlow;
+use std::rc::Rc;
+
+use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
+
+use super::report::{Problem, Report, Span, printable, shown};
+use super::{DEPTH_MAX, EXPANDED_MAX, SIGNS_MAX, TEXT_MAX, VALUES_MAX};
+
+/// A value and its place. Shared where aliases name it more than once.
+pub(super) struct Node<'a> {
+    pub(super) span: Span,
+    pub(super) value: Value<'a>,
+}
+
+pub(super) enum Value<'a> {
+    Scalar(Scalar<'a>),
+    List(Vec<Rc<Node<'a>>>),
+    Map(Vec<Entry<'a>>),
+}
+
+pub(super) struct Scalar<'a> {
+    pub(super) text: Cow<'a, str>,
+    /// Without quotes, and not a block: only then a number, a null, a true or false.
+    pub(super) plain: bool,
+}
+
+pub(super) struct Entry<'a> {
+    pub(super) key: Key<'a>,
+    pub(super) value: Rc<Node<'a>>,
+}
+
+pub(super) struct Key<'a> {
+    pub(super) text: Cow<'a, str>,
+    pub(super) span: Span,
+}
+
+impl Node<'_> {
+    /// `key:` with nothing behind it, or one of the words for nothing.
+    pub(super) fn is_null(&self) -> bool {
+        matches!(&self.value, Value::Scalar(s)
+            if s.plain && matches!(&*s.text, "" | "~" | "null" | "Null" | "NULL"))
+    }
+
+    /// What it is, for people.
+    pub(super) fn kind(&self) -> &'static str {
+        match &self.value {
+            Value::Scalar(_) if self.is_null() => "nothing",
+            Value::Scalar(_) => "text",
+            Value::List(_) => "a list",
+            Value::Map(_) => "a mapping",
+        }
+    }
+}
+
+/// The tree of the only document in the text; `Some(None)` when there is no document; `None` when
+/// an error made an end of it.
+pub(super) fn load<'a>(text: &'a str, report: &mut Report<'a>) -> Option<Option<Rc<Node<'a>>>> {
+    if let Some((span, problem)) = unreadable(text) {
+        report.error(span, || problem);
+        return None;
+    }
+    let body = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let places = Places::new(body, text.len() - body.len());
+    let mut loader = Loader { report, places, frames: Vec::new(), anchors: BTreeMap::new(), root: None };
+    let mut parser = Parser::new_from_str(body);
+    let mut total = Weight::default();
+    while let Some(event) = parser.next_event() {
+        let step = match event {
+            Ok((event, span)) => {
+                let span = loader.places.span(span);
+                loader.take(event, span, &mut total)
+            }
+            Err(error) => loader.malformed(&error),
+        };
+        if step.is_break() {
+            return None;
+        }
+    }
+    Some(loader.root)
+}
+
+/// What can be told from the bytes alone, before anything is built from them.
+fn unreadable(text: &str) -> Option<(Span, Problem)> {
+    let bytes = text.as_bytes();
+    if bytes.len() > TEXT_MAX {
+        let problem = Problem::new(format!(
+            "The file has {} bytes, and {TEXT_MAX} are the most that is read",
+            bytes.len()
+        ))
+        .hint("generated data belongs in a file of its own that a service reads".to_owned());
+        return Some((Span::default(), problem));
+    }
+    let is_control = |b: &u8| *b == 0x7f || (*b < b' ' && !b"\t\n\r".contains(b));
+    if let Some(at) = bytes.iter().position(is_control) {
+        let problem =
+            Problem::new(format!("There is a control character (`\\x{:02x}`) in the file", bytes[at]))
+                .hint("write it as an escape in double quotes, or take it out".to_owned());
+        return Some((Span { start: at, end: at + 1 }, problem));
+    }
+    let is_sign = |b: &u8| matches!(b, b',' | b':' | b'[' | b'{' | b'*' | b'&' | b'!' | b'?');
+    let (at, _) = bytes.iter().enumerate().filter(|(_, b)| is_sign(b)).nth(SIGNS_MAX)?;
+    let problem = Problem::new(format!("The file has more than {SIGNS_MAX} of the characters `,:[{{*&!?`"))
+        .label("the limit is passed here")
+        .hint("generated data belongs in a file of its own that a service reads".to_owned());
+    Some((Span { start: at, end: at + 1 }, problem))
+}
+
+/// How much a value is after following the aliases in it.
+#[derive(Clone, Copy, Default)]
+struct Weight {
+    values: usize,
+    bytes: usize,
+    height: usize,
+}
+
+impl Weight {
+    fn add(&mut self, inner: Weight) {
+        self.values = self.values.saturating_add(inner.values);
+        self.bytes = self.bytes.saturating_add(inner.bytes);
+        self.height = self.height.max(inner.height + 1);
+    }
+}
+
+/// A collection whose end has not come yet.
+struct Frame<'a> {
+    span: Span,
+    anchor: usize,
+    weight: Weight,
+    items: Items<'a>,
+}
+
+enum Items<'a> {
+    List(Vec<Rc<Node<'a>>>),
+    Map { entries: Vec<Entry<'a>>, seen: HashSet<Cow<'a, str>>, key: Pending<'a> },
+}
+
+/// Of the entry that is being read.
+enum Pending<'a> {
+    Key,
+    Value(Key<'a>),
+    /// The key was refused; its value is passed over.
+    Nothing,
+}
+
+struct Loader<'r, 'a> {
+    report: &'r mut Report<'a>,
+    places: Places<'a>,
+    frames: Vec<Frame<'a>>,
+    anchors: BTreeMap<usize, (Rc<Node<'a>>, Weight)>,
+    root: Option<Rc<Node<'a>>>,
+}
+
+const GO_ON: ControlFlow<()> = ControlFlow::Continue(());
+
+impl<'a> Loader<'_, 'a> {
+    fn take(&mut self, event: Event<'a>, span: Span, total: &mut Weight) -> ControlFlow<()> {
+        match event {
+            Event::Scalar(text, style, anchor, tag) => {
+                self.refuse_tag(tag.as_deref(), span);
+                let weight = Weight { values: 1, bytes: text.len(), height: 0 };
+                self.count(weight, span, total)?;
+                let plain = style == ScalarStyle::Plain;
+                let node = Node { span, value: Value::Scalar(Scalar { text, plain }) };
+                self.complete(node, anchor, weight);
+            }
+            Event::SequenceStart(anchor, tag) => {
+                self.refuse_tag(tag.as_deref(), span);
+                self.open(Items::List(Vec::new()), anchor, span, total)?;
+            }
+            Event::MappingStart(anchor, tag) => {
+                self.refuse_tag(tag.as_deref(), span);
+                let items = Items::Map { entries: Vec::new(), seen: HashSet::new(), key: Pending::Key };
+                self.open(items, anchor, span, total)?;
+            }
+            Event::SequenceEnd | Event::MappingEnd => self.close(span),
+            Event::Alias(anchor) => self.follow(anchor, span, total)?,
+            Event::DocumentStart(_) if self.root.is_some() => {
+                self.report.error(span, || {
+                    Problem::new("There is a second document in this file")
+                        .label("it starts here")
+                        .hint("keep one project in one file, without `---` between".to_owned())
+                });
+                return ControlFlow::Break(());
+            }
+            Event::Nothing
+            | Event::StreamStart
+            | Event::StreamEnd
+            | Event::DocumentStart(_)
+            | Event::DocumentEnd => {}
+        }
+        GO_ON
+    }
+
+    /// Keeps count of the whole file; the end of it all when it is too much.
+    fn count(&mut self, weight: Weight, span: Span, total: &mut Weight) -> ControlFlow<()> {
+        total.values = total.values.saturating_add(weight.values);
+        total.bytes = total.bytes.saturating_add(weight.bytes);
+        let what = if total.values > VALUES_MAX {
+            format!("The file has more than {VALUES_MAX} values, aliases followed")
+        } else if total.bytes > EXPANDED_MAX {
+            format!("The file has more than {} MB of text, aliases followed", EXPANDED_MAX >> 20)
+        } else if self.frames.len() + weight.height > DEPTH_MAX {
+            format!("Values are nested more than {DEPTH_MAX} deep")
+        } else {
+            return GO_ON;
+        };
+        self.report.error(span, || Problem::new(what).label("the limit is passed here"));
+        ControlFlow::Break(())
+    }
+
+    fn open(&mut self, items: Items<'a>, anchor: usize, span: Span, total: &mut Weight) -> ControlFlow<()> {
+        let weight = Weight { values: 1, bytes: 0, height: 1 };
+        self.count(weight, span, total)?;
+        self.frames.push(Frame { span, anchor, weight, items });
+        GO_ON
+    }
+
+    fn close(&mut self, end: Span) {
+        let Some(frame) = self.frames.pop() else { return };
+        let value = match frame.items {
+            Items::List(list) => Value::List(list),
+            Items::Map { entries, .. } => Value::Map(entries),
+        };
+        let span = Span { start: frame.span.start, end: end.end.max(frame.span.end) };
+        self.complete(Node { span, value }, frame.anchor, frame.weight);
+    }
+
+    fn follow(&mut self, anchor: usize, span: Span, total: &mut Weight) -> ControlFlow<()> {
+        let Some((node, weight)) = self.anchors.get(&anchor) else {
+            self.report.error(span, || {
+                Problem::new("An alias stands inside the value it names").label("this would never end")
+            });
+            return ControlFlow::Break(());
+        };
+        let (node, weight) = (Rc::clone(node), *weight);
+        self.count(weight, span, total)?;
+        self.put(node, weight, Some(span));
+        GO_ON
+    }
+
+    fn complete(&mut self, node: Node<'a>, anchor: usize, weight: Weight) {
+        let node = Rc::new(node);
+        if anchor > 0 {
+            self.anchors.insert(anchor, (Rc::clone(&node), weight));
+        }
+        self.put(node, weight, None);
+    }
+
+    /// Hands a complete value to the collection it stands in.
+    fn put(&mut self, node: Rc<Node<'a>>, weight: Weight, alias: Option<Span>) {
+        let Some(frame) = self.frames.last_mut() else {
+            self.root = Some(node);
+            return;
+        };
+        frame.weight.add(weight);
+        match &mut frame.items {
+            Items::List(list) => list.push(node),
+            Items::Map { entries, seen, key } => {
+                *key = match std::mem::replace(key, Pending::Key) {
+                    Pending::Key => key_of(&node, alias, seen, self.report),
+                    Pending::Value(key) => {
+                        entries.push(Entry { key, value: node });
+                        Pending::Key
+                    }
+                    Pending::Nothing => Pending::Key,
+                };
+            }
+        }
+    }
+
+    fn refuse_tag(&mut self, tag: Option<&Tag>, span: Span) {
+        if let Some(tag) = tag {
+            self.report.error(span, || {
+                let core = tag.is_yaml_core_schema();
+                let name =
+                    if core { format!("!!{}", tag.suffix) } else { format!("{}{}", tag.handle, tag.suffix) };
+                Problem::new(format!("The tag `{}` is not supported", shown(&name)))
+                    .hint("take it out; quotes make a value text".to_owned())
+            });
+        }
+    }
+
+    fn malformed(&mut self, error: &ScanError) -> ControlFlow<()> {
+        let at = self.places.byte(error.marker().index());
+        let (before, after) = self.report.source.text.split_at(at);
+        let word = after.find(|c: char| c.is_whitespace() || ",]}".contains(c)).unwrap_or(after.len());
+        let first = after.chars().next().map_or(0, char::len_utf8);
+        let length = if after.starts_with(['*', '&', '!']) { word } else { first };
+        self.report.error(Span { start: at, end: at + length }, || {
+            Problem::new(format!("This is not YAML: {}", printable(error.info())))
+                .hint(remedy(error.info(), before, after).map(str::to_owned))
+        });
+        ControlFlow::Break(())
+    }
+}
+
+/// Judges what stands where a key should.
+fn key_of<'a>(
+    node: &Node<'a>,
+    alias: Option<Span>,
+    seen: &mut HashSet<Cow<'a, str>>,
+    report: &mut Report<'a>,
+) -> Pending<'a> {
+    let span = alias.unwrap_or(node.span);
+    let (Value::Scalar(scalar), None) = (&node.value, alias) else {
+        let what = if alias.is_some() { "an alias" } else { node.kind() };
+        report.error(span, || Problem::new(format!("A key must be text, not {what}")));
+        return Pending::Nothing;
+    };
+    if scalar.plain && scalar.text == "<<" {
+        report.error(span, || {
+            Problem::new("The merge key `<<` is not supported yet")
+                .hint("write the keys out, or name a whole value by an alias".to_owned())
+        });
+        return Pending::Nothing;
+    }
+    if !seen.insert(scalar.text.clone()) {
+        report.error(span, || {
+            Problem::new(format!("Duplicate key `{}`", shown(&scalar.text)))
+                .label("the second one")
+                .hint("keep one of the two".to_owned())
+        });
+        return Pending::Nothing;
+    }
+    Pending::Value(Key { text: scalar.text.clone(), span })
+}
+
+/// What a person most probably has to do about text that is not YAML.
+fn remedy(info: &str, before: &str, after: &str) -> Option<&'static str> {
+    if after.starts_with('\t') || info.contains("tabs ") || info.contains("tab ") {
+        return Some("indent with spaces, not with tabs");
+    }
+    if before.ends_with('$') && after.starts_with('{') {
+        return Some("put text with `${` in it into quotes");
+    }
+    for (part, hint) in [
+        ("unknown anchor", "an alias `*name` needs an anchor `&name` before it"),
+        ("mapping values are not allowed", "text with `: ` in it needs quotes, a key above needs its `:`"),
+        ("illegal placement of ':'", "a `[` or a `{` before this is not closed"),
+        ("did not find expected key", "keys of one mapping start in the same column"),
+        ("simple key expect", "a key needs a `:` behind it"),
+        ("unexpected end of stream", "a quote is not closed"),
+        ("unexpected eof", "a quote or a bracket is not closed"),
+        ("unexpected character", "put text that starts with this character into quotes"),
+        ("unknown escape character", "use single quotes where a backslash is meant"),
+        ("expected node content", "a value is missing, or a bracket is not closed"),
+        ("',' or '}'", "a `{` is not closed, or a `,` is missing"),
+        ("',' or ']'", "a `[` is not closed, or a `,` is missing"),
+        ("recursion limit", "there are too many brackets in brackets"),
+    ] {
+        if info.contains(part) {
+            return Some(hint);
+        }
+    }
+    None
+}
+
+/// Turns the parser's positions, counted in characters, into bytes of the whole text.
+struct Places<'a> {
+    body: &'a str,
+    /// Bytes before the body.
+    offset: usize,
+    /// Where every `STRIDE`th character starts; empty when all are one byte long.
+    marks: Vec<usize>,
+}
+
+/// Few enough steps to walk from a mark, few enough marks to keep.
+const STRIDE: usize = 32;
+
+impl<'a> Places<'a> {
+    fn new(body: &'a str, offset: usize) -> Self {
+        let marks = if body.is_ascii() {
+            Vec::new()
+        } else {
+            body.char_indices().step_by(STRIDE).map(|(byte, _)| byte).collect()
+        };
+        Self { body, offset, marks }
+    }
+
+    fn byte(&self, character: usize) -> usize {
+        if self.marks.is_empty() {
+            return self.offset + character.min(self.body.len());
+        }
+        let Some(&mark) = self.marks.get(character / STRIDE) else {
+            return self.offset + self.body.len();
+        };
+        let rest = &self.body[mark..];
+        let inside = rest.char_indices().nth(character % STRIDE).map_or(rest.len(), |(byte, _)| byte);
+        self.offset + mark + inside
+    }
+
+    fn span(&self, span: saphyr_parser::Span) -> Span {
+        Span { start: self.byte(span.start.index()), end: self.byte(span.end.index()) }
+    }
+}

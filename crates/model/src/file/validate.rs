@@ -1,0 +1,123 @@
+//! Judges a project that came from somewhere else than a file: from a client on the wire, who may
+//! have written anything.
+
+use super::pattern::Patterns;
+use super::report::printable;
+use super::rules::{self, Broken};
+use super::{ERRORS_MAX, SLOTS_MAX};
+use crate::dag::{Dag, DagError};
+use crate::ids::ServiceName;
+use crate::project::{Healthcheck, Probe, Project, Service};
+
+/// Checks all that the types of a [`Project`] do not keep already: what [`super::parse`] promises
+/// of its result. Errors: every broken rule, one line each, at most [`ERRORS_MAX`] and one.
+pub fn validate(project: &Project) -> Result<(), Vec<String>> {
+    let mut errors = Complaints::default();
+    let mut patterns = Patterns::default();
+    for (name, value) in &project.base_environment {
+        errors.rule(&format_args!("base_environment"), rules::variable(name, value));
+    }
+    if project.services.is_empty() {
+        errors.add(|| "The project has no service".to_owned());
+    }
+    let slots: u64 = project.services.values().map(|s| u64::from(s.scale)).sum();
+    if slots > SLOTS_MAX || project.services.len() as u64 > SLOTS_MAX {
+        errors.add(|| format!("The project has {slots} copies of services, and {SLOTS_MAX} are the most"));
+        return Err(errors.lines);
+    }
+    for (name, service) in &project.services {
+        check_service(name, service, &mut patterns, &mut errors);
+    }
+    check_graph(project, &mut errors);
+    errors.result()
+}
+
+#[derive(Default)]
+struct Complaints {
+    lines: Vec<String>,
+    more: usize,
+}
+
+impl Complaints {
+    fn add(&mut self, line: impl FnOnce() -> String) {
+        if self.lines.len() < ERRORS_MAX {
+            self.lines.push(line());
+        } else {
+            self.more += 1;
+        }
+    }
+
+    fn rule<T>(&mut self, at: &dyn std::fmt::Display, result: Result<T, Broken>) {
+        if let Err(broken) = result {
+            self.add(|| format!("`{at}` {broken}"));
+        }
+    }
+
+    fn result(mut self) -> Result<(), Vec<String>> {
+        if self.more > 0 {
+            self.lines.push(format!("and {} more", self.more));
+        }
+        if self.lines.is_empty() { Ok(()) } else { Err(self.lines) }
+    }
+}
+
+fn check_service(name: &ServiceName, service: &Service, patterns: &mut Patterns, errors: &mut Complaints) {
+    let mut rule = |key: &str, result: Result<(), Broken>| {
+        errors.rule(&format_args!("services.{name}.{key}"), result);
+    };
+    rule("command", rules::argv(&service.command));
+    for (variable, value) in &service.environment {
+        rule("environment", rules::variable(variable, value));
+    }
+    rule("working_dir", rules::working_dir(&service.working_dir));
+    if let Some(user) = &service.user {
+        rule("user", rules::user(user));
+    }
+    if let Some(command) = &service.stop_command {
+        rule("stop_command", rules::argv(command));
+    }
+    rule("stop_signal", rules::signal(service.stop_signal.0));
+    rule("stop_grace_period", rules::length(service.stop_grace_period));
+    rule("scale", rules::scale(u64::from(service.scale)).map(drop));
+    for (label, value) in &service.labels {
+        rule("labels", rules::label(label, value));
+    }
+    if let Some(check) = &service.healthcheck {
+        check_probe(check, patterns, &mut rule);
+    }
+}
+
+fn check_probe(check: &Healthcheck, patterns: &mut Patterns, rule: &mut dyn FnMut(&str, Result<(), Broken>)) {
+    match &check.probe {
+        Probe::Http(url) => rule("healthcheck.http", rules::http(url)),
+        Probe::Tcp(address) => rule("healthcheck.tcp", rules::tcp(address)),
+        Probe::Exec(command) => rule("healthcheck.exec", rules::argv(command)),
+        Probe::Log(pattern) => {
+            rule("healthcheck.log", patterns.check(pattern).map_err(|(broken, _)| broken));
+        }
+    }
+    rule("healthcheck.interval", rules::positive_length(check.interval));
+    rule("healthcheck.timeout", rules::positive_length(check.timeout));
+    rule("healthcheck.start_interval", rules::positive_length(check.start_interval));
+    rule("healthcheck.start_period", rules::length(check.start_period));
+    rule("healthcheck.retries", rules::retries(u64::from(check.retries)).map(drop));
+}
+
+fn check_graph(project: &Project, errors: &mut Complaints) {
+    for (name, service) in &project.services {
+        for (target, dependency) in &service.depends_on {
+            if dependency.required && !project.services.contains_key(target) {
+                errors.add(|| format!("Service `{name}` depends on `{target}`, which is not declared"));
+            }
+        }
+    }
+    let nodes = project.services.iter().map(|(name, service)| {
+        let declared = service.depends_on.keys().filter(|t| project.services.contains_key(*t));
+        (name.clone(), declared.cloned())
+    });
+    match Dag::new(nodes) {
+        Ok(_) => {}
+        Err(DagError::SelfDependency(name)) => errors.add(|| format!("Service `{name}` depends on itself")),
+        Err(error) => errors.add(|| printable(&error.to_string())),
+    }
+}

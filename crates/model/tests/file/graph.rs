@@ -1,0 +1,178 @@
+//! Services that cannot be joined to one graph.
+
+use super::{check_error, service};
+
+#[test]
+fn an_unknown_dependency_is_refused_with_a_suggestion() {
+    check_error!("services:
+  cache: { command: x }
+  web: { command: x, depends_on: [cahce, queue] }
+", @"
+    upbeat.yaml:3:35: Service `web` depends on `cahce`, which is not declared (did you mean `cache`?)
+      ^ `cahce`
+    upbeat.yaml:3:42: Service `web` depends on `queue`, which is not declared (declare it under `services`, or set `required: false`)
+      ^ `queue`
+    ");
+    check_error!("services:
+  web: { command: x, depends_on: { db: { condition: service_started } } }
+", @"
+    upbeat.yaml:2:36: Service `web` depends on `db`, which is not declared (declare it under `services`, or set `required: false`)
+      ^ `db`
+    ");
+    check_error!("services:
+  web: { command: x, depends_on: { d/b: { required: false } } }
+", @"
+    upbeat.yaml:2:36: `d/b` is not a valid service name: only letters, digits, `.`, `_` and `-` are allowed
+      ^ `d/b`
+    ");
+}
+
+#[test]
+fn a_cycle_is_named_in_full() {
+    check_error!("services:
+  a: { command: x, depends_on: [c] }
+  b: { command: x, depends_on: [a] }
+  c: { command: x, depends_on: [b, d] }
+  d: { command: x }
+", @"
+    upbeat.yaml:2:33: Circular dependency: a → c → b → a (take one of these dependencies out)
+      ^ `c` the cycle starts here
+    ");
+    check_error!("services:
+  a: { command: x, depends_on: [b, c] }
+  b: { command: x, depends_on: { a: { required: false } } }
+  c: { command: x, depends_on: [d] }
+  d: { command: x, depends_on: [c] }
+", @"
+    upbeat.yaml:2:33: Circular dependency: a → b → a (take one of these dependencies out)
+      ^ `b` the cycle starts here
+    upbeat.yaml:4:33: Circular dependency: c → d → c (take one of these dependencies out)
+      ^ `d` the cycle starts here
+    ");
+}
+
+#[test]
+fn nothing_depends_on_itself() {
+    check_error!("services:
+  web: { command: x, depends_on: [web] }
+", @"
+    upbeat.yaml:2:35: Service `web` depends on itself (take it out of its own `depends_on`)
+      ^ `web`
+    ");
+}
+
+#[test]
+fn nobody_waits_for_health_that_nobody_checks() {
+    check_error!("services:
+  db: { command: x }
+  off: { command: x, healthcheck: { tcp: a:1, disable: true } }
+  none: { command: x, healthcheck: { test: [NONE] } }
+  web:
+    command: x
+    depends_on:
+      db: { condition: service_healthy }
+      off: { condition: service_healthy }
+      none: { condition: service_healthy }
+", @"
+    upbeat.yaml:8:24: Service `web` waits for `db` to be healthy, but that one has no health check (give `db` a `healthcheck`, or wait for `service_started`)
+      ^ `service_healthy`
+    upbeat.yaml:9:25: Service `web` waits for `off` to be healthy, but that one has no health check (give `off` a `healthcheck`, or wait for `service_started`)
+      ^ `service_healthy`
+    upbeat.yaml:10:26: Service `web` waits for `none` to be healthy, but that one has no health check (give `none` a `healthcheck`, or wait for `service_started`)
+      ^ `service_healthy`
+    ");
+}
+
+#[test]
+fn dependencies_are_names_or_a_mapping() {
+    check_error!(service("command: x
+depends_on: db"), @"
+    upbeat.yaml:4:17: `services.web.depends_on` must be a list of services, or a mapping, not text
+      ^ `db`
+    ");
+    check_error!(service("command: x
+depends_on: [[a], ~, b, b]"), @"
+    upbeat.yaml:4:18: `services.web.depends_on[1]` must be text, not a list
+      ^ `[a]`
+    upbeat.yaml:4:23: `services.web.depends_on[2]` has no value (give it text, or take it out)
+      ^ `~`
+    upbeat.yaml:4:26: Service `web` depends on `b`, which is not declared (declare it under `services`, or set `required: false`)
+      ^ `b`
+    upbeat.yaml:4:29: Duplicate dependency `b` (keep one of the two)
+      ^ `b` the second one
+    ");
+    check_error!(service("command: x
+depends_on: { db: }"), @"
+    upbeat.yaml:4:19: `services.web.depends_on.db` has no value (give it a mapping, or take it out)
+      ^ `db`
+    upbeat.yaml:4:19: Service `web` depends on `db`, which is not declared (declare it under `services`, or set `required: false`)
+      ^ `db`
+    ");
+    check_error!(service("command: x
+depends_on: { db: { condition: healthy, required: no, restart: 'maybe' } }"), @"
+    upbeat.yaml:4:19: Service `web` depends on `db`, which is not declared (declare it under `services`, or set `required: false`)
+      ^ `db`
+    upbeat.yaml:4:36: `services.web.depends_on.db.condition` is not a condition: `healthy` (did you mean `service_healthy`?)
+      ^ `healthy`
+    upbeat.yaml:4:55: `services.web.depends_on.db.required` must be `true` or `false` (write `false`)
+      ^ `no`
+    upbeat.yaml:4:68: `services.web.depends_on.db.restart` must be `true` or `false`
+      ^ `'maybe'`
+    ");
+    check_error!(service("command: x
+depends_on: { db: { condition: whenever } }"), @"
+    upbeat.yaml:4:19: Service `web` depends on `db`, which is not declared (declare it under `services`, or set `required: false`)
+      ^ `db`
+    upbeat.yaml:4:36: `services.web.depends_on.db.condition` is not a condition: `whenever` (write one of `service_started`, `service_healthy`, `service_completed_successfully`)
+      ^ `whenever`
+    ");
+}
+
+#[test]
+fn all_slots_together_are_bounded() {
+    check_error!("services:
+  s0: { command: x, scale: 1000 }
+  s1: { command: x, scale: 1000 }
+  s2: { command: x, scale: 1000 }
+  s3: { command: x, scale: 1000 }
+  s4: { command: x, scale: 1000 }
+  s5: { command: x, scale: 1000 }
+  s6: { command: x, scale: 1000 }
+  s7: { command: x, scale: 1000 }
+  s8: { command: x, scale: 1000 }
+  s9: { command: x, scale: 1000 }
+  s10: { command: x, scale: 1000 }
+  s11: { command: x, scale: 1000 }
+  s12: { command: x, scale: 1000 }
+  s13: { command: x, scale: 1000 }
+  s14: { command: x, scale: 1000 }
+  s15: { command: x, scale: 1000 }
+  s16: { command: x, scale: 1000 }
+", @"
+    upbeat.yaml:18:29: The project has 17000 copies of services, and 16384 copies are the most on one machine (lower `scale`, or split the project)
+      ^ `1000`
+    ");
+}
+
+#[test]
+fn one_error_does_not_hide_another() {
+    check_error!("name: '-'
+services:
+  web: { comand: x, scale: lots, depends_on: [bd] }
+  db: { command: y, depends_on: [web], healthcheck: { tcp: x } }
+  web: {}
+", @"
+    upbeat.yaml:1:7: `-` is not a valid project name: it must start with a letter or a digit
+      ^ `'-'`
+    upbeat.yaml:3:10: Unknown key `services.web.comand` (did you mean `command`?)
+      ^ `comand` not a key of a service
+    upbeat.yaml:3:28: `services.web.scale` must be a whole number, not `lots`
+      ^ `lots`
+    upbeat.yaml:3:47: Service `web` depends on `bd`, which is not declared (did you mean `db`?)
+      ^ `bd`
+    upbeat.yaml:4:60: `services.db.healthcheck.tcp` has no port (write `host:port`, such as `127.0.0.1:5432`)
+      ^ `x`
+    upbeat.yaml:5:3: Duplicate key `web` (keep one of the two)
+      ^ `web` the second one
+    ");
+}

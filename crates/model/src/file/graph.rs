@@ -7,7 +7,7 @@ use super::service::{Draft, Edge};
 use super::{SLOTS_MAX, keys, project};
 use crate::dag::{Dag, DagError};
 use crate::ids::ServiceName;
-use crate::project::{Condition, Service};
+use crate::project::{Condition, RestartPolicy, Service};
 
 /// How many cycles are looked for, each through other services. Every one costs a walk over the
 /// whole graph, and the first few say enough.
@@ -68,7 +68,22 @@ fn is_good(draft: &Draft, edge: &Edge, known: &HashMap<&str, &Draft>, report: &m
             .hint(format!("give `{}` a `healthcheck`, or wait for `service_started`", shown(target)))
         });
     }
+    note_endless(draft, edge, other, report);
     true
+}
+
+/// Waiting for the end of something that is always started again is allowed, and seldom meant.
+fn note_endless(draft: &Draft, edge: &Edge, other: &Draft, report: &mut Report<'_>) {
+    let endless = matches!(other.spec.restart, RestartPolicy::Always | RestartPolicy::UnlessStopped);
+    if endless && edge.dependency.condition == Condition::CompletedSuccessfully {
+        report.note(edge.condition_span, || {
+            let (name, target) = (shown(&draft.name), shown(&edge.target));
+            Problem::new(format!(
+                "Service `{name}` waits for `{target}` to end, which is always started again"
+            ))
+            .hint(format!("let `{target}` have `restart: on-failure`, or no `restart`"))
+        });
+    }
 }
 
 fn unknown(name: &str, target: &str, known: &HashMap<&str, &Draft>) -> Problem {

@@ -199,7 +199,8 @@ pub(super) fn argv(node: &Node<'_>, at: &At<'_>, report: &mut Report<'_>) -> Opt
                 });
                 return None;
             };
-            warn_of_shell_words(node, &words, at, report);
+            note_operators(node, &words, at, report);
+            note_comment(node, &line, words.len(), at, report);
             words
         }
         _ => {
@@ -212,7 +213,7 @@ pub(super) fn argv(node: &Node<'_>, at: &At<'_>, report: &mut Report<'_>) -> Opt
 }
 
 /// `a && b` without a shell is one program with three arguments: right, and seldom meant.
-fn warn_of_shell_words(node: &Node<'_>, words: &[String], at: &At<'_>, report: &mut Report<'_>) {
+fn note_operators(node: &Node<'_>, words: &[String], at: &At<'_>, report: &mut Report<'_>) {
     const OPERATORS: &[&str] = &["&&", "||", "|", ";", "&", ">", ">>", "<", "2>&1"];
     if let Some(word) = words.iter().find(|w| OPERATORS.contains(&w.as_str())) {
         report.note(node.span, || {
@@ -220,6 +221,17 @@ fn warn_of_shell_words(node: &Node<'_>, words: &[String], at: &At<'_>, report: &
                 "`{at}` has the word `{word}`, which is passed on as it is: no shell reads it"
             ))
             .hint("for a shell write [\"/bin/sh\", \"-c\", \"…\"]".to_owned())
+        });
+    }
+}
+
+/// As a shell does, the splitter leaves out what follows a `#` that starts a word. With another
+/// character in its place there would be more words, or a quote that is not closed.
+fn note_comment(node: &Node<'_>, line: &str, words: usize, at: &At<'_>, report: &mut Report<'_>) {
+    if line.contains('#') && shell_words::split(&line.replace('#', "x")).map_or(0, |w| w.len()) != words {
+        report.note(node.span, || {
+            Problem::new(format!("`{at}` has a comment: what follows its `#` is left out"))
+                .hint("put a word that starts with `#` into quotes of its own".to_owned())
         });
     }
 }

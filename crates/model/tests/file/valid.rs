@@ -314,5 +314,10 @@ fn what_is_right_but_may_surprise_is_noted() {
     upbeat.yaml:2:29: `services.web.command` has the word `&&`, which is passed on as it is: no shell reads it (for a shell write ["/bin/sh", "-c", "…"])
     upbeat.yaml:2:51: `TOKEN` is not set in your session, so `services.web` starts without it (set it there, or give it a value here; `TOKEN=` is an empty one)
     "#);
-    assert_eq!(notes("services: { web: { command: [a, '&&', b] } }"), "");
+    assert_snapshot!(notes("services: { web: { command: './web --color #fff' } }"), @"upbeat.yaml:1:29: `services.web.command` has a comment: what follows its `#` is left out (put a word that starts with `#` into quotes of its own)");
+    let text = "services:\n  once: { command: x, restart: always }\n  web:\n    command: y\n    \
+                depends_on: { once: { condition: service_completed_successfully } }\n";
+    assert_snapshot!(notes(text), @"upbeat.yaml:5:38: Service `web` waits for `once` to end, which is always started again (let `once` have `restart: on-failure`, or no `restart`)");
+    assert_eq!(notes("services: { web: { command: [a, '&&', '#b'] } }"), "");
+    assert_eq!(notes(r#"services: { web: { command: "./a 'b #c' d#e" } }"#), "");
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 use upbeat_api::{ClientError, LogQuery};
@@ -122,6 +123,30 @@ async fn a_daemon_that_dies_is_not_taken_for_an_end() {
     house.server.abort();
     assert!(matches!(watch.next().await, Some(Err(ClientError::Interrupted { .. }))));
     assert!(matches!(lines.next().await, Some(Err(ClientError::Interrupted { .. }))));
+}
+
+#[tokio::test]
+async fn a_stream_that_does_not_say_that_it_ends_is_broken() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("upbeat.sock");
+    let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            stream.read_buf(&mut request).await.unwrap();
+        }
+        let line = serde_json::to_string(&line(1)).unwrap() + "\n";
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson";
+        let answer = format!("{head}\r\nContent-Length: {}\r\n\r\n{line}", line.len());
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        std::future::pending::<()>().await;
+    });
+    let client = upbeat_api::Client::new(&socket).unwrap();
+    let mut lines = client.logs(&name("shop"), &LogQuery::default()).await.unwrap();
+    assert_eq!(lines.next().await.unwrap().unwrap(), line(1));
+    assert!(matches!(lines.next().await, Some(Err(ClientError::Interrupted { source: None, .. }))));
+    assert!(lines.next().await.is_none());
 }
 
 #[tokio::test(start_paused = true)]

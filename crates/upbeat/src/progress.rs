@@ -55,12 +55,14 @@ pub struct Progress {
     operation: Operation,
     release: u64,
     slots: BTreeMap<SlotId, SlotStatus>,
+    /// Whether the app was seen at all: before that, that it has no slots means nothing.
+    is_seen: bool,
 }
 
 impl Progress {
     /// As the daemon answered.
     pub fn new(operation: Operation) -> Self {
-        Self { operation, release: 0, slots: BTreeMap::new() }
+        Self { operation, release: 0, slots: BTreeMap::new(), is_seen: false }
     }
 
     /// The operation, as last seen.
@@ -80,6 +82,7 @@ impl Progress {
 
     /// The app is gone.
     pub fn see_gone(&mut self) {
+        self.is_seen = true;
         self.slots.clear();
     }
 
@@ -91,6 +94,7 @@ impl Progress {
     /// The app changed. Returns the slots that entered another phase, or that are new in one.
     pub fn see_app(&mut self, app: App) -> Vec<SlotStatus> {
         self.release = app.release;
+        self.is_seen = true;
         let now: BTreeMap<SlotId, SlotStatus> = app.slots.into_iter().map(|s| (s.slot.clone(), s)).collect();
         let before = std::mem::replace(&mut self.slots, now);
         let moved = |s: &&SlotStatus| {
@@ -111,9 +115,11 @@ impl Progress {
 
     /// Whether nothing of these services runs, or is on its way to. An app without slots rests.
     pub fn is_at_rest(&self, services: &BTreeSet<ServiceName>) -> bool {
-        let pending = |(slot, wish): (&SlotId, &Wish)| {
-            // Until the slot has taken the wish, its phase is that of the past.
-            *wish == Wish::Pending && self.slots.get(slot).is_none_or(|s| s.operation < self.operation.id)
+        // The app and the operation are told apart: the one may be behind the other.
+        let untaken = |(slot, wish): (&SlotId, &Wish)| match (self.slots.get(slot), wish) {
+            (_, Wish::Superseded { .. }) => false,
+            (Some(status), _) => status.operation < self.operation.id,
+            (None, wish) => *wish == Wish::Pending,
         };
         let rests = |phase| {
             matches!(
@@ -121,7 +127,8 @@ impl Progress {
                 Phase::Completed | Phase::Failed | Phase::DependencyFailed | Phase::Stopped | Phase::Absent
             )
         };
-        !self.operation.slots.iter().any(pending)
+        self.is_seen
+            && !self.operation.slots.iter().any(untaken)
             && self.slots.values().filter(|s| services.contains(&s.slot.service)).all(|s| rests(s.phase))
     }
 
@@ -195,8 +202,8 @@ impl Progress {
 
     /// The number the command ends with once it is settled, or when the time is over.
     ///
-    /// Judged by the services that were named (empty: all): whoever asked for `web` learns that
-    /// its dependency failed, whoever asked for everything learns that something failed.
+    /// Judged by the services that were named (empty: all): whoever asked for `web`, which runs,
+    /// need not care that a dependency it can do without failed.
     pub fn exit(&self, until: Until, named: &[ServiceName]) -> ExitCode {
         let mut worst = ExitCode::Ok;
         for (slot, standing) in self.standings(until) {
@@ -219,12 +226,12 @@ impl Progress {
     }
 }
 
-/// Causes before consequences: a failure outranks those it dragged along.
+/// The widest harm first: that a failure dragged others along says more than that there was one.
 fn rank(code: ExitCode) -> u8 {
     match code {
-        ExitCode::Failed => 5,
-        ExitCode::Unhealthy => 4,
-        ExitCode::DependencyFailed => 3,
+        ExitCode::DependencyFailed => 5,
+        ExitCode::Failed => 4,
+        ExitCode::Unhealthy => 3,
         ExitCode::Timeout => 2,
         ExitCode::Conflict => 1,
         _ => 0,
@@ -284,6 +291,24 @@ mod tests {
     }
 
     #[test]
+    fn nothing_rests_that_was_not_seen() {
+        let db = BTreeSet::from([service("db")]);
+        let seen = progress(vec![status("db-1", Phase::Completed)]);
+        assert!(seen.is_at_rest(&db));
+        let mut operation = seen.operation().clone();
+        operation.slots.values_mut().for_each(|wish| *wish = Wish::Reached);
+        let mut unseen = Progress::new(operation);
+        assert!(!unseen.is_at_rest(&db), "the operation was told, the app was not");
+        let old = SlotStatus { operation: OperationId(3), ..status("db-1", Phase::Stopped) };
+        unseen.see_app(app(vec![old]));
+        assert!(!unseen.is_at_rest(&db), "the app is behind");
+        unseen.see_app(app(vec![status("db-1", Phase::Running)]));
+        assert!(!unseen.is_at_rest(&db));
+        unseen.see_app(app(vec![status("db-1", Phase::Stopped)]));
+        assert!(unseen.is_at_rest(&db));
+    }
+
+    #[test]
     fn the_copy_that_is_still_to_be_replaced_is_not_the_started_one() {
         let progress = progress(vec![SlotStatus { release: 0, ..status("db-1", Phase::Starting) }]);
         check(&progress, Until::Started, false, ExitCode::Timeout);
@@ -314,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn who_named_a_service_learns_of_its_dependency_and_who_named_none_of_the_failure() {
+    fn a_failure_that_drags_others_along_is_told_from_one_that_does_not() {
         let mut progress = progress(vec![
             with("db-1", Phase::Failed, not_restarted()),
             with("web-1", Phase::DependencyFailed, dependency_failed()),
@@ -325,7 +350,8 @@ mod tests {
             *wish = Wish::Failed { reasons: vec![reason] };
         }
         progress.see_operation(Operation { ended: true, ..operation });
-        assert_eq!(progress.exit(Until::Started, &[]), ExitCode::Failed);
+        assert_eq!(progress.exit(Until::Started, &[]), ExitCode::DependencyFailed);
+        assert_eq!(progress.exit(Until::Started, &[service("db")]), ExitCode::Failed);
         assert_eq!(progress.exit(Until::Started, &[service("web")]), ExitCode::DependencyFailed);
         assert!(progress.is_at_rest(&BTreeSet::from([service("db"), service("web")])));
     }

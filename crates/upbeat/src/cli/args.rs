@@ -158,7 +158,7 @@ pub struct DownArgs {
 /// `ps`.
 #[derive(Debug, Args)]
 pub struct PsArgs {
-    /// Also slots that are stopped or completed
+    /// Also slots that are stopped or completed; JSON always has them
     #[arg(short, long)]
     pub all: bool,
 }

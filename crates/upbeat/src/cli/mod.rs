@@ -21,6 +21,8 @@ mod ps;
 pub mod reference;
 mod serve;
 mod session;
+#[cfg(test)]
+mod tests;
 mod up;
 mod version;
 mod wait;

@@ -1,4 +1,4 @@
-//! `ps`: what there is of the app.
+//! `ps`: what there is of the app. As JSON it is the app as the API has it, whole, or `null`.
 
 use upbeat_model::SlotStatus;
 
@@ -11,15 +11,19 @@ use crate::failure::Outcome;
 
 pub(super) async fn run(session: &Session, args: PsArgs) -> Outcome {
     let name = load::app_name(session)?;
-    let slots = match session.client()?.app(&name).await {
-        Ok(app) => app.slots,
-        Err(error) if is_absent(&error) => Vec::new(),
+    let app = match session.client()?.app(&name).await {
+        Ok(app) => Some(app),
+        Err(error) if is_absent(&error) => None,
         Err(error) => return Err(error.into()),
     };
+    if session.is_json() {
+        session.print_json(&app)?;
+        return Ok(ExitCode::Ok);
+    }
+    let slots = app.map(|app| app.slots).unwrap_or_default();
     let all = slots.len();
     let shown: Vec<SlotStatus> = slots.into_iter().filter(|s| args.all || !is_at_rest(s)).collect();
     match session.global.output {
-        Format::Json => session.print_json(&shown)?,
         _ if session.global.quiet => {
             let names: String = shown.iter().map(|s| s.slot.short() + "\n").collect();
             session.print(&names)?;

@@ -1,6 +1,7 @@
 //! Everything a command needs besides its own arguments: where to print, how, and the way to the
 //! daemon. The one place of the command line that touches standard streams.
 
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
@@ -22,6 +23,14 @@ pub(super) struct Session {
     out: Face,
     err: Face,
     errors_on_terminal: bool,
+    streams: Streams,
+    dirs: Option<Dirs>,
+}
+
+/// Where the answer goes, and where everything else goes.
+struct Streams {
+    out: RefCell<Box<dyn Write>>,
+    err: RefCell<Box<dyn Write>>,
 }
 
 impl Session {
@@ -42,8 +51,18 @@ impl Session {
             out: face(out.is_terminal(), width),
             err: face(err.is_terminal(), None),
             errors_on_terminal: err.is_terminal(),
+            streams: Streams { out: RefCell::new(Box::new(out)), err: RefCell::new(Box::new(err)) },
+            dirs: None,
             global,
         }
+    }
+
+    /// Without a terminal, with streams and directories of its own.
+    #[cfg(test)]
+    pub(super) fn of_test(global: Global, dirs: Dirs, out: Box<dyn Write>, err: Box<dyn Write>) -> Self {
+        let face = || crate::face::examples::face();
+        let streams = Streams { out: RefCell::new(out), err: RefCell::new(err) };
+        Self { global, out: face(), err: face(), errors_on_terminal: false, streams, dirs: Some(dirs) }
     }
 
     /// How the answer looks, at this moment.
@@ -62,7 +81,7 @@ impl Session {
 
     /// Writes part of the answer, at once: who follows sees each line as it comes.
     pub(super) fn print(&self, text: &str) -> Result<(), Failure> {
-        let mut out = io::stdout().lock();
+        let mut out = self.streams.out.borrow_mut();
         out.write_all(text.as_bytes())?;
         Ok(out.flush()?)
     }
@@ -100,10 +119,13 @@ impl Session {
 
     /// Writes to standard error. Where nobody can be told, the exit code has to say it all.
     pub(super) fn complain(&self, text: &str) {
-        let _ = io::stderr().lock().write_all(text.as_bytes());
+        let _ = self.streams.err.borrow_mut().write_all(text.as_bytes());
     }
 
     pub(super) fn dirs(&self) -> Result<Dirs, Failure> {
+        if let Some(dirs) = &self.dirs {
+            return Ok(dirs.clone());
+        }
         Dirs::of_process().map_err(|error| {
             Failure::new(ExitCode::Failed, error.to_string()).hint("set `HOME`, or `UPBEAT_STATE_DIR`")
         })

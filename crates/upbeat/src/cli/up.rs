@@ -19,6 +19,9 @@ use crate::face::outcome::Asked;
 use crate::failure::{Failure, Outcome};
 use crate::progress::{Progress, Until};
 
+/// Who joins a running app sees so many lines of each slot: enough to know where it stands.
+const JOIN_TAIL: u64 = 10;
+
 pub(super) async fn run(session: &Session, args: UpArgs) -> Outcome {
     let project = load::project(session)?;
     let services = names::services(&args.services, project.name.as_str(), project.services.keys())?;
@@ -48,10 +51,10 @@ async fn foreground(
         .map_err(|e| Failure::new(ExitCode::Failed, "signals cannot be received").because(&e))?;
     let app = project.name.clone();
     let query = |tail| LogQuery { services: services.clone(), tail, follow: true };
-    // Of an app that runs already only what comes is shown, from before the change on; of a new
-    // one everything is new.
+    // Of an app that runs already the last lines are shown for context, and what comes from before
+    // the change on; of a new one everything is new.
     let before = match client.app(&app).await {
-        Ok(_) => Some(LogFollow::open(session, &client, &app, query(Some(0))).await?),
+        Ok(_) => Some(LogFollow::open(session, &client, &app, query(Some(JOIN_TAIL))).await?),
         Err(error) if is_absent(&error) => None,
         Err(error) => return Err(error.into()),
     };

@@ -2,7 +2,7 @@
 
 use upbeat_model::{Event, EventKind, Phase, SlotStatus};
 
-use super::{Face, Tone, ps, time::clock, visible};
+use super::{Face, Tone, outcome::clauses, ps, time::clock, visible};
 
 /// One event as one line, ended: `12  14:03:05  web-1  starting → healthy`.
 pub fn line(event: &Event, face: &Face) -> String {
@@ -15,8 +15,8 @@ pub fn line(event: &Event, face: &Face) -> String {
             if let Some(exit) = exit {
                 what.push_str(&format!(" ({})", visible(&exit.to_string())));
             }
-            if let Some(reason) = reasons.first() {
-                what.push_str(&format!(": {}", visible(&reason.to_string())));
+            if let Some(why) = clauses(reasons) {
+                what.push_str(&format!(": {why}"));
             }
             (slot.short(), what)
         }

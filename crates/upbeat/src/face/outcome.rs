@@ -85,7 +85,8 @@ fn reached(asked: Asked, phase: Option<Phase>) -> (Tone, String) {
     }
 }
 
-fn clauses(reasons: &[Reason]) -> Option<String> {
+/// All reasons as one clause.
+pub fn clauses(reasons: &[Reason]) -> Option<String> {
     let all: Vec<String> = reasons.iter().map(|r| visible(&r.to_string())).collect();
     (!all.is_empty()).then(|| all.join(", and "))
 }

@@ -14,7 +14,7 @@ use super::{
 /// The plan in words.
 pub fn text(app: &str, plan: &Plan, face: &Face) -> String {
     if plan.steps.is_empty() {
-        return format!("Nothing to do for `{app}`: {}.\n", unchanged(plan.unchanged));
+        return format!("Plan for `{app}`: nothing to do; {}\n", unchanged(plan.unchanged));
     }
     let mut text = format!("Plan for `{app}`: {}", count(plan.steps.len(), "step"));
     if plan.unchanged > 0 {
@@ -153,6 +153,9 @@ mod tests {
     #[test]
     fn an_empty_plan_says_so() {
         let empty = Plan { steps: vec![], unchanged: 3 };
-        assert_eq!(text("shop", &empty, &face()), "Nothing to do for `shop`: 3 slots stay as they are.\n");
+        assert_eq!(
+            text("shop", &empty, &face()),
+            "Plan for `shop`: nothing to do; 3 slots stay as they are\n"
+        );
     }
 }

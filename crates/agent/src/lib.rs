@@ -1,1 +1,15 @@
-//! One machine: observe, decide, perform; owns its slots.
+//! One machine: observe, decide, perform.
+//!
+//! One loop owns the [`Node`](upbeat_decide::Node) with all its decisions, so no two commands race:
+//! they are inputs in one queue. Its law: commit the new state, then perform the effects, then
+//! record what came of them; after a restart, observe before performing.
+//!
+//! The agent does not know control. It is given a source of targets and a sink for reports: in one
+//! process these are bounded channels.
+
+mod keep;
+mod perform;
+mod run;
+
+pub use keep::{Keep, KeepError};
+pub use run::{Agent, Report, TargetSource};

@@ -1,1 +1,18 @@
-//! The fleet: apps, releases, operations and events.
+//! The fleet: which apps there are, what is wished for their slots, and how each wish ended.
+//!
+//! A command becomes a changed [`record::AppRecord`] by a pure function of [`wishes`], is kept, and
+//! only then acknowledged and shown to the agent as a new target. What agents report is soft state:
+//! lost with this process and reported anew by the next.
+//!
+//! Control does not know the agent: it offers a target to watch, and takes reports.
+
+mod control;
+mod error;
+mod events;
+mod persist;
+pub mod record;
+pub mod wishes;
+
+pub use control::{Control, Settings};
+pub use error::ControlError;
+pub use events::EVENTS_KEPT;

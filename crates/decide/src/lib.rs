@@ -9,7 +9,9 @@ pub mod gate;
 pub mod instance;
 pub mod node;
 pub mod planner;
+pub mod outcome;
 pub mod rules;
 
 pub use effect::Effect;
 pub use node::{Bundle, Change, Node};
+pub use outcome::outcome;

@@ -12,7 +12,7 @@ use upbeat_model::{Mono, Phase, Reason, SlotId, SlotStatus, Wall};
 
 use crate::effect::Effect;
 use crate::gate::{Verdict, View, gate, stop_gate};
-use crate::instance::{self, Around, Durable, Input, Slot, Stage};
+use crate::instance::{self, Around, Durable, Input, Mark, Slot, Stage};
 use crate::rules::{Bug, Rules};
 
 /// What to do with a decision, in this order.
@@ -33,6 +33,8 @@ pub struct Change {
     pub from: Phase,
     /// How it looks now.
     pub status: SlotStatus,
+    /// Under which wish the copy there runs or ended.
+    pub mark: Option<Mark>,
 }
 
 type ServiceKey = (AppName, ServiceName);
@@ -244,7 +246,8 @@ impl Node {
             None => entry.shown.as_ref().map_or(Phase::Absent, |shown| shown.phase),
         };
         entry.shown = Some(status.clone());
-        bundle.statuses.insert(id.clone(), Change { from, status });
+        let mark = instance::mark(&entry.slot).cloned();
+        bundle.statuses.insert(id.clone(), Change { from, status, mark });
     }
 
     fn remind(&mut self, id: &SlotId, entry: &mut Entry, wish: &TargetSlot) {

@@ -1,1 +1,8 @@
-//! What else touches the machine: starting shims, reading logs, probing.
+//! What touches the machine besides the shim: starting shims, reading logs, probing, clocks.
+//!
+//! Stupid on purpose: nothing here decides. Whatever is started, stopped or removed here was decided
+//! by an instance machine.
+
+pub mod clock;
+pub mod process;
+mod tree;

@@ -485,6 +485,15 @@ fn take_observation(id: &SlotId, slot: &mut Slot, seen: Observation, around: &Ar
     }
 }
 
+/// Under which wish the copy in the slot runs, or ended.
+pub fn mark(slot: &Slot) -> Option<&Mark> {
+    match &slot.durable.stage {
+        Stage::Starting { mark } | Stage::Resting { mark, .. } | Stage::Ended { mark } => Some(mark),
+        Stage::Up(up) => Some(&up.mark),
+        Stage::Idle | Stage::Removing | Stage::Gone => None,
+    }
+}
+
 /// When the slot must be looked at next, if nothing happens before.
 pub fn deadline(slot: &Slot, wish: &TargetSlot) -> Option<Mono> {
     let stage = match &slot.durable.stage {

@@ -1,0 +1,204 @@
+//! The loop.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use upbeat_decide::instance::{Durable, Input, Stage};
+use upbeat_decide::rules::Rules;
+use upbeat_decide::{Bundle, Change, Node};
+use upbeat_drivers::clock;
+use upbeat_drivers::process::{ProcessDriver, ProcessEvent};
+use upbeat_model::{Attempt, Mono, SlotId, Target};
+
+use crate::keep::{Keep, KeepError};
+use crate::perform::Performer;
+
+/// Where the wishes come from: always the newest one.
+pub type TargetSource = watch::Receiver<Arc<Target>>;
+
+/// What the agent tells.
+#[derive(Clone, Debug)]
+pub enum Report {
+    /// Slots look different than before.
+    Changed(Vec<Change>),
+    /// A process that ran before this agent did was found again.
+    Adopted {
+        /// Which slot.
+        slot: SlotId,
+        /// Of which attempt.
+        attempt: Attempt,
+        /// Its main process.
+        pid: i32,
+    },
+}
+
+/// Inputs taken into one decision and one commit. Large enough that a thousand starts are a few
+/// commits; small enough that a status is never older than a few milliseconds.
+const BATCH: usize = 512;
+
+/// Outcomes that may wait for the loop. Tasks that have one wait when it is full.
+pub(crate) const INPUTS: usize = 4096;
+
+/// After a commit failed (the disk is full), try again; meanwhile nothing new is begun, and what
+/// runs goes on.
+const COMMIT_RETRY: Duration = Duration::from_secs(1);
+
+/// One machine's agent.
+pub struct Agent {
+    node: Node,
+    keep: Keep,
+    performer: Performer,
+    inputs: mpsc::Receiver<(SlotId, Input)>,
+    events: mpsc::Receiver<ProcessEvent>,
+    target: TargetSource,
+    reports: mpsc::Sender<Report>,
+    failpoint: fn(&str),
+}
+
+impl Agent {
+    /// Remembers what its store holds and looks what the machine shows.
+    ///
+    /// `failpoint` is called at named points of the loop (`intent_committed`, `performed`,
+    /// `outcome_committed`), so that a test can kill the process there.
+    pub async fn new(
+        keep: Keep,
+        driver: ProcessDriver,
+        events: mpsc::Receiver<ProcessEvent>,
+        target: TargetSource,
+        reports: mpsc::Sender<Report>,
+        failpoint: fn(&str),
+    ) -> Result<Self, KeepError> {
+        let remembered = keep.load().await?;
+        let mut node = Node::recover(remembered, Rules::default());
+        node.found(driver.slots().await);
+        let (inputs_in, inputs) = mpsc::channel(INPUTS);
+        let performer = Performer::new(driver, inputs_in);
+        Ok(Self { node, keep, performer, inputs, events, target, reports, failpoint })
+    }
+
+    /// Runs until the source of targets or the sink of reports is gone. Leaves every service as it
+    /// is.
+    pub async fn run(mut self) {
+        let target = self.target.borrow_and_update().clone();
+        let bundle = self.node.aim(&target, clock::mono(), clock::wall());
+        if self.carry_out(bundle).await.is_err() {
+            return;
+        }
+        let mut batch = Vec::with_capacity(BATCH);
+        let mut events = Vec::with_capacity(BATCH);
+        loop {
+            let due = self.node.deadline().map(until);
+            tokio::select! {
+                changed = self.target.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    // Seen by `changed`; the turn below must still take it.
+                    self.target.mark_changed();
+                }
+                taken = self.inputs.recv_many(&mut batch, BATCH) => {
+                    if taken == 0 {
+                        return;
+                    }
+                }
+                taken = self.events.recv_many(&mut events, BATCH) => {
+                    if taken == 0 {
+                        return;
+                    }
+                }
+                () = wait(due) => {}
+            }
+            if self.turn(&mut batch, &mut events).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// One turn: the newest target, then what was seen, then what is due.
+    async fn turn(
+        &mut self,
+        batch: &mut Vec<(SlotId, Input)>,
+        events: &mut Vec<ProcessEvent>,
+    ) -> Result<(), Gone> {
+        let target = match self.target.has_changed() {
+            Ok(true) => Some(self.target.borrow_and_update().clone()),
+            _ => None,
+        };
+        if let Some(target) = target {
+            let bundle = self.node.aim(&target, clock::mono(), clock::wall());
+            self.carry_out(bundle).await?;
+        }
+        let bundle = self.take(batch, events);
+        self.carry_out(bundle).await
+    }
+
+    fn take(&mut self, batch: &mut Vec<(SlotId, Input)>, events: &mut Vec<ProcessEvent>) -> Bundle {
+        let seen = events.drain(..).map(perceive);
+        let inputs: Vec<(SlotId, Input)> = batch.drain(..).chain(seen).collect();
+        self.node.take(inputs, clock::mono(), clock::wall())
+    }
+
+    /// Commit, perform, tell: in this order. Errors: nobody listens any more.
+    async fn carry_out(&mut self, bundle: Bundle) -> Result<(), Gone> {
+        let Bundle { persist, effects, statuses } = bundle;
+        self.commit(&persist).await;
+        let starts = effects.iter().any(|e| matches!(e, upbeat_decide::Effect::Start { .. }));
+        if starts {
+            (self.failpoint)("intent_committed");
+        } else if !persist.is_empty() {
+            (self.failpoint)("outcome_committed");
+        }
+        self.performer.follow(&persist);
+        for effect in effects {
+            self.performer.perform(effect);
+        }
+        if starts {
+            (self.failpoint)("performed");
+        }
+        if !statuses.is_empty() {
+            let changes = statuses.into_values().collect();
+            self.reports.send(Report::Changed(changes)).await.map_err(|_| Gone)?;
+        }
+        Ok(())
+    }
+
+    async fn commit(&mut self, persist: &BTreeMap<SlotId, Option<Durable>>) {
+        while let Err(error) = self.keep.save(persist).await {
+            tracing::error!(%error, "the agent's state cannot be stored; nothing new is begun until it can");
+            tokio::time::sleep(COMMIT_RETRY).await;
+        }
+    }
+}
+
+struct Gone;
+
+fn until(at: Mono) -> Duration {
+    at.since(clock::mono()).as_duration()
+}
+
+async fn wait(due: Option<Duration>) {
+    match due {
+        Some(due) => tokio::time::sleep(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What a driver saw, as an input.
+fn perceive(event: ProcessEvent) -> (SlotId, Input) {
+    match event {
+        ProcessEvent::Exited { slot, attempt, exit, .. } => (slot, Input::Exited { attempt, exit }),
+        ProcessEvent::Lost { slot, attempt, detail } => {
+            (slot, Input::Exited { attempt, exit: upbeat_model::Exit::Unknown(detail) })
+        }
+    }
+}
+
+/// Whether a process may be there.
+pub(crate) fn is_up(durable: &Durable) -> Option<Attempt> {
+    match &durable.stage {
+        Stage::Up(up) => Some(up.attempt),
+        _ => None,
+    }
+}

@@ -1,0 +1,75 @@
+//! A connection to a shim: packets, without waiting when sending.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use upbeat_shim::wire::{FromShim, MESSAGE_MAX, send};
+
+/// One end of a packet socket.
+pub(super) struct Channel(AsyncFd<OwnedFd>);
+
+impl Channel {
+    /// Two ends: one to keep, one to send to the shim.
+    pub(super) fn pair() -> io::Result<(Self, OwnedFd)> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (ours, theirs) =
+            rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        Ok((Self::new(ours)?, theirs))
+    }
+
+    fn new(fd: OwnedFd) -> io::Result<Self> {
+        Ok(Self(AsyncFd::with_interest(fd, Interest::READABLE)?))
+    }
+
+    /// Connects to a socket in a directory whose path may be longer than a socket's may. `None`:
+    /// nobody listens.
+    pub(super) fn connect(dir: &Path, name: &str) -> io::Result<Option<Self>> {
+        use std::os::fd::AsRawFd;
+        let dir = match std::fs::File::open(dir) {
+            Ok(dir) => dir,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let address = SocketAddrUnix::new(format!("/proc/self/fd/{}/{name}", dir.as_raw_fd()))?;
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        match rustix::net::connect(&socket, &address) {
+            Ok(()) => Ok(Some(Self::new(socket)?)),
+            Err(Errno::NOENT | Errno::CONNREFUSED | Errno::AGAIN) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// The next message; `None` when the other end is gone. Errors: a message that is none.
+    pub(super) async fn receive(&self) -> io::Result<Option<FromShim>> {
+        let mut packet = vec![0; MESSAGE_MAX];
+        loop {
+            let mut guard = self.0.readable().await?;
+            let read = guard.try_io(|fd| {
+                let (length, _) = rustix::net::recv(fd.get_ref(), &mut packet[..], RecvFlags::DONTWAIT)?;
+                Ok(length)
+            });
+            match read {
+                Ok(Ok(0)) => return Ok(None),
+                Ok(Ok(length)) => {
+                    let message = FromShim::decode(&packet[..length.min(MESSAGE_MAX)]);
+                    return message.map(Some).map_err(io::Error::other);
+                }
+                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
+                Ok(Err(error)) => return Err(error),
+                Err(_not_yet) => {}
+            }
+        }
+    }
+
+    /// Sends a packet. Errors: the other end is gone, or does not listen.
+    pub(super) fn send(&self, packet: &[u8]) -> io::Result<()> {
+        Ok(send(self.0.get_ref().as_fd(), packet)?)
+    }
+}

@@ -1,0 +1,116 @@
+//! Commands that run to their end: health checks and stop commands.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use upbeat_model::{Exit, Millis};
+use upbeat_shim::spec::{Order, Spec};
+use upbeat_shim::wire::{End, FromShim};
+
+use super::{ProcessDriver, chain, error};
+
+/// A shim that answers later than this after the command's time is over was killed.
+const ANSWER_SLACK: Duration = Duration::from_secs(5);
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct ExecRequest {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// All of its variables.
+    pub environment: BTreeMap<String, String>,
+    /// Absolute.
+    pub working_dir: String,
+    /// `name`, `uid`, either with `:group`.
+    pub user: Option<String>,
+    /// After which its tree is killed.
+    pub timeout: Millis,
+}
+
+/// How it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExecOutcome {
+    /// In time.
+    Ended {
+        /// How.
+        exit: Exit,
+        /// The end of what it printed.
+        output: String,
+    },
+    /// Not in time: its tree was killed.
+    TimedOut {
+        /// How long it had.
+        after: Millis,
+        /// The end of what it printed.
+        output: String,
+    },
+    /// It could not be run.
+    Failed(String),
+}
+
+impl ExecOutcome {
+    /// It ended with status 0.
+    pub fn is_success(&self) -> bool {
+        matches!(self, Self::Ended { exit, .. } if exit.is_success())
+    }
+
+    /// In words: how it ended, and its last line.
+    pub fn describe(&self) -> String {
+        let (how, output) = match self {
+            Self::Ended { exit, output } => (exit.to_string(), output),
+            Self::TimedOut { after, output } => (format!("timed out after {after}"), output),
+            Self::Failed(why) => return why.clone(),
+        };
+        match output.lines().map(str::trim).rfind(|line| !line.is_empty()) {
+            Some(last) => format!("{how}: {last}"),
+            None => how,
+        }
+    }
+}
+
+impl ProcessDriver {
+    /// Runs a command to its end or its time-out; nothing of its tree stays. Dropping the future
+    /// kills it.
+    pub async fn exec(&self, request: ExecRequest) -> ExecOutcome {
+        let ExecRequest { command, environment, working_dir, user, timeout } = &request;
+        let mut spec = program(command, environment, working_dir, user.as_deref());
+        spec.order = Order::Exec { timeout_ms: timeout.0 };
+        let channel = match self.inner.zygote.order(&spec).await {
+            Ok(channel) => channel,
+            Err(error) => return ExecOutcome::Failed(chain(&error)),
+        };
+        let patience = timeout.as_duration() + ANSWER_SLACK;
+        match tokio::time::timeout(patience, channel.receive()).await {
+            Ok(Ok(Some(FromShim::Done { end, output }))) => {
+                let output = String::from_utf8_lossy(&output).into_owned();
+                match end {
+                    Some(End::NotExecuted(stage, errno)) => {
+                        let error = error::not_executed(stage, errno, command, working_dir, user.as_deref());
+                        ExecOutcome::Failed(error.to_string())
+                    }
+                    Some(end) => ExecOutcome::Ended { exit: super::exit(end), output },
+                    None => ExecOutcome::TimedOut { after: *timeout, output },
+                }
+            }
+            Ok(Ok(Some(FromShim::Unable { why }))) => ExecOutcome::Failed(why),
+            Ok(_) => ExecOutcome::Failed("its shim was killed".into()),
+            Err(_) => ExecOutcome::TimedOut { after: *timeout, output: String::new() },
+        }
+    }
+}
+
+/// The parts of an order that say which program.
+pub(super) fn program(
+    command: &[String],
+    environment: &BTreeMap<String, String>,
+    working_dir: &str,
+    user: Option<&str>,
+) -> Spec {
+    Spec {
+        order: Order::Exec { timeout_ms: 0 },
+        command: command.iter().map(|text| text.clone().into_bytes()).collect(),
+        environment: environment.iter().map(|(name, value)| format!("{name}={value}").into_bytes()).collect(),
+        working_dir: working_dir.as_bytes().to_vec(),
+        user: user.unwrap_or_default().as_bytes().to_vec(),
+    }
+}

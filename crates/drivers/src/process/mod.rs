@@ -1,0 +1,449 @@
+//! The process driver: starts shims, finds them again, hears how their processes end.
+//!
+//! Guarantees: every start that is answered with `Started` is followed by exactly one
+//! [`ProcessEvent`], as long as this driver lives; a driver that comes later gets it by
+//! [`ProcessDriver::observe`]. `Lost` is only said when what the killed shim watched is gone too.
+//!
+//! Assumes: one driver at a time for a directory of slots (the daemon's lock).
+
+mod channel;
+mod error;
+mod exec;
+mod zygote;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+use tokio::sync::mpsc;
+use upbeat_model::project::Signal;
+use upbeat_model::{Attempt, Exit, Millis, SlotId, Wall};
+use upbeat_shim::record::{self, Record};
+use upbeat_shim::spec::{Order, Spec};
+use upbeat_shim::supervise::{LOCK, SOCKET};
+use upbeat_shim::wire::{End, FromShim, ToShim, VERSION};
+
+use crate::{clock, tree};
+use channel::Channel;
+pub use error::{DriverError, StartError, chain};
+pub use exec::{ExecOutcome, ExecRequest};
+pub use zygote::ShimProgram;
+use zygote::Zygote;
+
+/// Events that may wait for the agent. Tasks that have one wait when it is full; their shims have
+/// the exit on record already.
+const EVENTS: usize = 1024;
+
+/// A start is answered in milliseconds. On a machine that swaps it may take long; longer than this
+/// it is looked at instead.
+const START_PATIENCE: Duration = Duration::from_secs(60);
+
+/// A shim between its lock and its socket, or between its record and its end, is in one of the two
+/// for microseconds: look again so often before calling it stuck.
+const SETTLE_STEP: Duration = Duration::from_millis(5);
+const SETTLE_STEPS: u32 = 1000;
+
+/// What to run in a slot.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// All of its variables.
+    pub environment: BTreeMap<String, String>,
+    /// Absolute.
+    pub working_dir: String,
+    /// `name`, `uid`, either with `:group`.
+    pub user: Option<String>,
+    /// A log segment is closed when it exceeds this.
+    pub log_max_size: u64,
+    /// So many segments are kept.
+    pub log_max_files: u32,
+}
+
+/// A program was executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Started {
+    /// The main process.
+    pub pid: i32,
+    /// When.
+    pub at: Wall,
+    /// The number of its first log record.
+    pub log_start: u64,
+}
+
+/// What is in a slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Observation {
+    /// Nothing was ever begun.
+    Never,
+    /// A process; its end will be an event.
+    Running {
+        /// Which attempt.
+        attempt: Attempt,
+        /// The main process.
+        pid: i32,
+        /// When it was started.
+        started_at: Wall,
+        /// The number of its first log record.
+        log_start: u64,
+    },
+    /// The last attempt ended.
+    Ended {
+        /// Which attempt.
+        attempt: Attempt,
+        /// How.
+        exit: Exit,
+        /// When.
+        at: Wall,
+    },
+    /// The last attempt's shim was killed; nothing of the tree is left.
+    Lost {
+        /// Which attempt.
+        attempt: Attempt,
+        /// What is known.
+        detail: String,
+    },
+}
+
+/// What happened to a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProcessEvent {
+    /// Its main process ended, and nothing of its tree is left.
+    Exited {
+        /// Which slot.
+        slot: SlotId,
+        /// Which attempt.
+        attempt: Attempt,
+        /// How.
+        exit: Exit,
+        /// When.
+        at: Wall,
+    },
+    /// Its shim was killed; nothing of its tree is left.
+    Lost {
+        /// Which slot.
+        slot: SlotId,
+        /// Which attempt.
+        attempt: Attempt,
+        /// What is known.
+        detail: String,
+    },
+}
+
+/// Starts, finds and stops processes. A cheap handle; clones share it.
+#[derive(Clone)]
+pub struct ProcessDriver {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    zygote: Zygote,
+    slots_dir: PathBuf,
+    boot_id: String,
+    /// Shims that are listened to.
+    running: Mutex<HashMap<SlotId, (Attempt, Arc<Channel>, Started)>>,
+    events: mpsc::Sender<ProcessEvent>,
+}
+
+impl ProcessDriver {
+    /// A driver for the slots below a directory, and what it will see.
+    ///
+    /// Errors: the machine does not say which boot it is in.
+    pub fn new(
+        program: ShimProgram,
+        slots_dir: PathBuf,
+    ) -> Result<(Self, mpsc::Receiver<ProcessEvent>), DriverError> {
+        let (events, receiver) = mpsc::channel(EVENTS);
+        let boot_id = clock::boot_id().map_err(|source| DriverError::io("the boot id", source))?;
+        let running = Mutex::new(HashMap::new());
+        let inner = Inner { zygote: Zygote::new(program), slots_dir, boot_id, running, events };
+        Ok((Self { inner: Arc::new(inner) }, receiver))
+    }
+
+    /// Where a slot's things are: names are safe as components of a path, by their types.
+    pub fn slot_dir(&self, slot: &SlotId) -> PathBuf {
+        let SlotId { app, service, index } = slot;
+        self.inner.slots_dir.join(app.as_str()).join(service.as_str()).join(index.to_string())
+    }
+
+    /// Where its log is.
+    pub fn log_dir(&self, slot: &SlotId) -> PathBuf {
+        self.slot_dir(slot).join(upbeat_shim::log::DIR)
+    }
+
+    fn running(&self) -> MutexGuard<'_, HashMap<SlotId, (Attempt, Arc<Channel>, Started)>> {
+        // Every change is one insertion or removal: nothing is half-done after a panic.
+        self.inner.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts an attempt. Ends when its program was executed, or was not.
+    ///
+    /// Errors: the program cannot be executed; another shim holds the slot; the slot has seen this
+    /// attempt or a later one; the machinery itself failed, or did not say.
+    pub async fn start(
+        &self,
+        slot: &SlotId,
+        attempt: Attempt,
+        launch: &Launch,
+    ) -> Result<Started, StartError> {
+        let dir = self.slot_dir(slot);
+        private_dir(&dir.join(upbeat_shim::log::DIR)).map_err(|source| DriverError::io("the slot's directory", source))?;
+        let spec = self.spec(&dir, attempt, launch);
+        let channel = self.inner.zygote.order(&spec).await?;
+        let answer = tokio::time::timeout(START_PATIENCE, channel.receive()).await;
+        match answer {
+            Ok(Ok(Some(FromShim::Started { pid, at_ns, log_start }))) => {
+                let started = Started { pid, at: wall(at_ns), log_start };
+                self.listen(slot, attempt, channel, started);
+                Ok(started)
+            }
+            Ok(Ok(Some(FromShim::StartFailed { stage, errno }))) => {
+                Err(error::not_executed(stage, errno, &launch.command, &launch.working_dir, launch.user.as_deref()))
+            }
+            Ok(Ok(Some(FromShim::Busy))) => Err(StartError::Busy),
+            Ok(Ok(Some(FromShim::Superseded { attempt }))) => Err(StartError::Superseded { seen: Attempt(attempt) }),
+            Ok(Ok(Some(FromShim::Unable { why }))) => Err(DriverError::Shim(why).into()),
+            // It may have started: whoever asked must look.
+            Ok(Ok(_)) | Ok(Err(_)) | Err(_) => Err(StartError::Unanswered),
+        }
+    }
+
+    fn spec(&self, dir: &Path, attempt: Attempt, launch: &Launch) -> Spec {
+        use std::os::unix::ffi::OsStrExt;
+        let mut spec = exec::program(&launch.command, &launch.environment, &launch.working_dir, launch.user.as_deref());
+        spec.environment.push(tree::mark(dir, attempt).into_bytes());
+        spec.order = Order::Supervise {
+            dir: dir.as_os_str().as_bytes().to_vec(),
+            attempt: attempt.0,
+            boot_id: self.inner.boot_id.clone(),
+            log_max_size: launch.log_max_size,
+            log_max_files: launch.log_max_files,
+            daemon: std::process::id() as i32,
+        };
+        spec
+    }
+
+    /// Waits for the end of what a shim runs, and tells it.
+    fn listen(&self, slot: &SlotId, attempt: Attempt, channel: Channel, started: Started) {
+        let channel = Arc::new(channel);
+        self.running().insert(slot.clone(), (attempt, channel.clone(), started));
+        let driver = self.clone();
+        let slot = slot.clone();
+        tokio::spawn(async move {
+            let end = loop {
+                match channel.receive().await {
+                    Ok(Some(FromShim::Exited { end, at_ns })) => break Some((end, at_ns)),
+                    Ok(Some(_)) => {}
+                    Ok(None) | Err(_) => break None,
+                }
+            };
+            let event = driver.ended(&slot, attempt, end).await;
+            driver.let_go(&slot, attempt);
+            // The agent is gone only when the daemon ends.
+            let _ = driver.inner.events.send(event).await;
+        });
+    }
+
+    fn let_go(&self, slot: &SlotId, attempt: Attempt) {
+        let mut running = self.running();
+        if running.get(slot).is_some_and(|(current, ..)| *current == attempt) {
+            running.remove(slot);
+        }
+    }
+
+    /// A channel closed: with the news, or without, because the shim was killed.
+    async fn ended(&self, slot: &SlotId, attempt: Attempt, end: Option<(End, i64)>) -> ProcessEvent {
+        let slot = slot.clone();
+        if let Some((end, at_ns)) = end {
+            return ProcessEvent::Exited { slot, attempt, exit: exit(end), at: wall(at_ns) };
+        }
+        let on_record = self.read_record(&slot).ok().flatten();
+        if let Some(Record { attempt: seen, end: Some((end, at_ns)), .. }) = on_record
+            && seen == attempt.0
+        {
+            return ProcessEvent::Exited { slot, attempt, exit: exit(end), at: wall(at_ns) };
+        }
+        let detail = self.clear_tree(&slot, attempt).await;
+        ProcessEvent::Lost { slot, attempt, detail }
+    }
+
+    /// Kills what a killed shim left behind, and says so.
+    async fn clear_tree(&self, slot: &SlotId, attempt: Attempt) -> String {
+        let killed = tree::clear(&tree::mark(&self.slot_dir(slot), attempt)).await;
+        match killed {
+            0 => "its shim was killed, and its process with it".to_owned(),
+            1 => "its shim was killed; one process it left behind was killed too".to_owned(),
+            n => format!("its shim was killed; {n} processes it left behind were killed too"),
+        }
+    }
+
+    /// Asks an attempt to stop. Its end comes as an event.
+    ///
+    /// Errors: that attempt is not listened to: look what is there.
+    pub async fn stop(
+        &self,
+        slot: &SlotId,
+        attempt: Attempt,
+        signal: Signal,
+        grace: Millis,
+    ) -> Result<(), DriverError> {
+        let channel = self.running().get(slot).filter(|(current, ..)| *current == attempt).map(|(_, c, _)| c.clone());
+        let channel = channel.ok_or_else(|| DriverError::NotThere { slot: slot.clone(), attempt })?;
+        let order = ToShim::Stop { signal: signal.0, grace_ms: grace.0 };
+        channel.send(&order.encode()).map_err(|source| DriverError::io("the shim", source))
+    }
+
+    /// Looks what is in a slot, whoever put it there.
+    pub async fn observe(&self, slot: &SlotId) -> Result<Observation, DriverError> {
+        for _ in 0..SETTLE_STEPS {
+            if let Some(seen) = self.look(slot).await? {
+                return Ok(seen);
+            }
+            tokio::time::sleep(SETTLE_STEP).await;
+        }
+        Err(DriverError::Shim(format!("the shim of {slot} neither answers nor ends")))
+    }
+
+    /// One look. `None`: it is between two states; look again.
+    async fn look(&self, slot: &SlotId) -> Result<Option<Observation>, DriverError> {
+        if let Some((attempt, _, Started { pid, at, log_start })) = self.running().get(slot) {
+            let (attempt, started_at, log_start, pid) = (*attempt, *at, *log_start, *pid);
+            return Ok(Some(Observation::Running { attempt, pid, started_at, log_start }));
+        }
+        let Some(record) = self.read_record(slot)? else {
+            return Ok((!self.is_locked(slot)?).then_some(Observation::Never));
+        };
+        let attempt = Attempt(record.attempt);
+        if let Some((end, at_ns)) = record.end {
+            // Until the lock is free the shim is still about to go.
+            let gone = !self.is_locked(slot)?;
+            return Ok(gone.then(|| Observation::Ended { attempt, exit: exit(end), at: wall(at_ns) }));
+        }
+        if record.boot_id != self.inner.boot_id {
+            let detail = "the machine was restarted while it ran".to_owned();
+            return Ok(Some(Observation::Lost { attempt, detail }));
+        }
+        if let Some(seen) = self.adopt(slot).await? {
+            return Ok(Some(seen));
+        }
+        if self.is_locked(slot)? {
+            return Ok(None);
+        }
+        match self.read_record(slot)? {
+            Some(again) if again == record => {
+                let detail = self.clear_tree(slot, attempt).await;
+                Ok(Some(Observation::Lost { attempt, detail }))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Connects to a living shim.
+    async fn adopt(&self, slot: &SlotId) -> Result<Option<Observation>, DriverError> {
+        let Some(channel) = Channel::connect(&self.slot_dir(slot), SOCKET)
+            .map_err(|source| DriverError::io("the shim's socket", source))?
+        else {
+            return Ok(None);
+        };
+        let hello = tokio::time::timeout(START_PATIENCE, channel.receive()).await;
+        let Ok(Ok(Some(FromShim::Hello { version, attempt, pid, at_ns, log_start }))) = hello else {
+            return Ok(None);
+        };
+        if version != VERSION {
+            return Err(DriverError::Version { slot: slot.clone(), version });
+        }
+        let (attempt, started_at) = (Attempt(attempt), wall(at_ns));
+        self.listen(slot, attempt, channel, Started { pid, at: started_at, log_start });
+        Ok(Some(Observation::Running { attempt, pid, started_at, log_start }))
+    }
+
+    fn read_record(&self, slot: &SlotId) -> Result<Option<Record>, DriverError> {
+        match fs::read(self.slot_dir(slot).join(record::FILE)) {
+            Ok(block) => Ok(Record::parse(&block)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(DriverError::io("the slot's record", source)),
+        }
+    }
+
+    fn is_locked(&self, slot: &SlotId) -> Result<bool, DriverError> {
+        match fs::File::open(self.slot_dir(slot).join(LOCK)) {
+            Ok(file) => Ok(flock(&file, FlockOperation::NonBlockingLockShared).is_err()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(DriverError::io("the slot's lock", source)),
+        }
+    }
+
+    /// Deletes everything of a slot. Nothing to delete is fine.
+    ///
+    /// Errors: a shim holds it.
+    pub async fn remove(&self, slot: &SlotId) -> Result<(), DriverError> {
+        let dir = self.slot_dir(slot);
+        for _ in 0..SETTLE_STEPS {
+            match fs::File::open(dir.join(LOCK)) {
+                Ok(lock) if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() => {
+                    return self.delete(&dir);
+                }
+                // Its exit is told just before its end.
+                Ok(_) => tokio::time::sleep(SETTLE_STEP).await,
+                Err(error) if error.kind() == ErrorKind::NotFound => return self.delete(&dir),
+                Err(source) => return Err(DriverError::io("the slot's lock", source)),
+            }
+        }
+        Err(DriverError::Shim(format!("a shim still holds {slot}")))
+    }
+
+    fn delete(&self, dir: &Path) -> Result<(), DriverError> {
+        match fs::remove_dir_all(dir) {
+            Err(source) if source.kind() != ErrorKind::NotFound => {
+                return Err(DriverError::io("the slot's directory", source));
+            }
+            _ => {}
+        }
+        // The service's and the app's directories go with their last slot.
+        for parent in dir.ancestors().skip(1).take(2) {
+            if fs::remove_dir(parent).is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The slots that have a directory.
+    pub fn slots(&self) -> Vec<SlotId> {
+        let names = |dir: &Path| -> Vec<String> {
+            let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+            entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+        };
+        let root = &self.inner.slots_dir;
+        let mut found = Vec::new();
+        for app in names(root) {
+            for service in names(&root.join(&app)) {
+                for index in names(&root.join(&app).join(&service)) {
+                    found.extend(format!("{app}/{service}/{index}").parse::<SlotId>().ok());
+                }
+            }
+        }
+        found
+    }
+}
+
+fn private_dir(dir: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+fn wall(ns: i64) -> Wall {
+    Wall(ns.div_euclid(1_000_000))
+}
+
+fn exit(end: End) -> Exit {
+    match end {
+        End::Code(code) => Exit::Code(code),
+        End::Signal(signal) => Exit::Signal(signal),
+        End::NotExecuted(stage, errno) => Exit::NotStarted(error::words(stage, errno)),
+    }
+}

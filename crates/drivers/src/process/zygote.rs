@@ -1,0 +1,116 @@
+//! The daemon's side of the zygote: started when first needed, and again when it is gone.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, IoSlice, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use rustix::fs::MemfdFlags;
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::Mutex;
+use upbeat_shim::spec::Spec;
+
+use super::DriverError;
+use super::channel::Channel;
+
+/// How to start the zygote.
+#[derive(Clone, Debug)]
+pub struct ShimProgram {
+    /// The program.
+    pub path: PathBuf,
+    /// What makes it the zygote, if it can be something else too.
+    pub args: Vec<OsString>,
+}
+
+pub(super) struct Zygote {
+    program: ShimProgram,
+    socket: Mutex<Option<AsyncFd<OwnedFd>>>,
+}
+
+impl Zygote {
+    pub(super) fn new(program: ShimProgram) -> Self {
+        Self { program, socket: Mutex::new(None) }
+    }
+
+    /// Gives an order; what comes of it comes by the channel.
+    pub(super) async fn order(&self, spec: &Spec) -> Result<Channel, DriverError> {
+        let failed = |source| DriverError::io("the process that makes shims", source);
+        let memory = memory_file(&spec.encode()).map_err(failed)?;
+        let (channel, theirs) = Channel::pair().map_err(failed)?;
+        // A shim's end of the channel must not outlive the order here, or its death goes unseen.
+        let mut socket = self.socket.lock().await;
+        for is_last in [false, true] {
+            if socket.is_none() {
+                *socket = Some(self.start().map_err(failed)?);
+            }
+            let Some(zygote) = socket.as_ref() else { continue };
+            match send(zygote, &memory, &theirs).await {
+                Ok(()) => return Ok(channel),
+                // It was killed: a new one takes its place.
+                Err(_) if !is_last => *socket = None,
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        Err(failed(io::ErrorKind::BrokenPipe.into()))
+    }
+
+    fn start(&self) -> io::Result<AsyncFd<OwnedFd>> {
+        let (ours, theirs) = rustix::net::socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )?;
+        rustix::io::ioctl_fionbio(&ours, true)?;
+        let mut child = Command::new(&self.program.path)
+            .arg0("upbeat-shim")
+            .args(&self.program.args)
+            .current_dir("/")
+            .stdin(Stdio::from(theirs))
+            .stdout(Stdio::null())
+            .spawn()?;
+        // Reaped when it ends, so that no zombie stays; it ends with the daemon at the latest.
+        std::thread::Builder::new()
+            .name("zygote".into())
+            .stack_size(64 * 1024)
+            .spawn(move || child.wait())?;
+        AsyncFd::with_interest(ours, Interest::WRITABLE)
+    }
+}
+
+fn memory_file(bytes: &[u8]) -> io::Result<File> {
+    let mut file = File::from(rustix::fs::memfd_create("upbeat-order", MemfdFlags::CLOEXEC)?);
+    file.write_all(bytes)?;
+    Ok(file)
+}
+
+async fn send(zygote: &AsyncFd<OwnedFd>, memory: &File, channel: &OwnedFd) -> io::Result<()> {
+    loop {
+        let mut guard = zygote.writable().await?;
+        let sent = guard.try_io(|socket| {
+            let fds = [memory.as_fd(), channel.as_fd()];
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
+                return Err(Errno::NOBUFS.into());
+            }
+            let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+            Ok(rustix::net::sendmsg(socket.get_ref(), &[IoSlice::new(b"o")], &mut control, flags)?)
+        });
+        match sent {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(Err(error)) => return Err(error),
+            Err(_not_yet) => {}
+        }
+    }
+}

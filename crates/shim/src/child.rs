@@ -1,0 +1,217 @@
+//! From an order to a process: fork, become, execute.
+#![allow(unsafe_code)]
+
+use std::ffi::{CString, c_char};
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use crate::spec::Spec;
+use crate::wire::Stage;
+
+/// Without a `PATH` of its own, a program is looked for here.
+const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/usr/bin:/bin";
+
+/// A process that runs, and what it prints.
+pub(crate) struct Child {
+    pub(crate) pid: i32,
+    pub(crate) stdout: OwnedFd,
+    pub(crate) stderr: OwnedFd,
+}
+
+/// How far it came, and what the system said.
+pub(crate) type Failure = (Stage, i32);
+
+struct User {
+    uid: libc::uid_t,
+    gid: libc::gid_t,
+    groups: Vec<libc::gid_t>,
+}
+
+/// Everything `exec` needs, allocated before the fork.
+struct Image {
+    programs: Vec<CString>,
+    arguments: Vec<CString>,
+    environment: Vec<CString>,
+    directory: CString,
+    user: Option<User>,
+}
+
+/// Starts the program of an order. Ends when it is executed, or was not.
+pub(crate) fn spawn(spec: &Spec) -> Result<Child, Failure> {
+    let image = prepare(spec)?;
+    let failed = |error: std::io::Error| (Stage::Fork, error.raw_os_error().unwrap_or(libc::EIO));
+    let (out_read, out_write) = pipe(PipeFlags::CLOEXEC).map_err(failed)?;
+    let (err_read, err_write) = pipe(PipeFlags::CLOEXEC).map_err(failed)?;
+    let (report_read, report_write) = pipe(PipeFlags::CLOEXEC).map_err(failed)?;
+    let null = File::open("/dev/null").map_err(failed)?;
+    let arguments = pointers(&image.arguments);
+    let environment = pointers(&image.environment);
+    let own = std::process::id() as i32;
+    // SAFETY: this process has one thread, so the child may do what it likes.
+    let pid = unsafe { libc::fork() };
+    if pid < 0 {
+        return Err(failed(std::io::Error::last_os_error()));
+    }
+    if pid == 0 {
+        let io = [null.as_raw_fd(), out_write.as_raw_fd(), err_write.as_raw_fd()];
+        // SAFETY: in the child, which does nothing else and never returns.
+        let (stage, errno) = unsafe { become_program(&image, &arguments, &environment, io, own) };
+        let mut report = [stage.number(), 0, 0, 0, 0];
+        report[1..].copy_from_slice(&errno.to_le_bytes());
+        let _ = rustix::io::write(&report_write, &report);
+        // SAFETY: ends the child without touching what it shares with its parent.
+        unsafe { libc::_exit(127) };
+    }
+    drop((out_write, err_write, report_write));
+    let mut report = Vec::new();
+    // The pipe closes by itself when the program is executed.
+    File::from(report_read).read_to_end(&mut report).map_err(failed)?;
+    if let [stage, errno @ ..] = &report[..]
+        && let (Some(stage), Ok(errno)) = (Stage::from_number(*stage), <[u8; 4]>::try_from(errno))
+    {
+        // SAFETY: reaps the child that was just made.
+        unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
+        return Err((stage, i32::from_le_bytes(errno)));
+    }
+    for fd in [&out_read, &err_read] {
+        rustix::io::ioctl_fionbio(fd, true).map_err(|errno| failed(errno.into()))?;
+    }
+    Ok(Child { pid, stdout: out_read, stderr: err_read })
+}
+
+fn pipe(flags: PipeFlags) -> std::io::Result<(OwnedFd, OwnedFd)> {
+    Ok(pipe_with(flags)?)
+}
+
+fn pointers(texts: &[CString]) -> Vec<*const c_char> {
+    texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
+}
+
+fn prepare(spec: &Spec) -> Result<Image, Failure> {
+    let text = |bytes: &[u8]| CString::new(bytes).map_err(|_| (Stage::Execute, libc::EINVAL));
+    let list = |items: &[Vec<u8>]| items.iter().map(|item| text(item)).collect::<Result<Vec<_>, _>>();
+    let program = &spec.command[0];
+    let programs = match program.contains(&b'/') {
+        true => vec![text(program)?],
+        false => {
+            let path = spec.environment.iter().find_map(|entry| entry.strip_prefix(b"PATH="));
+            let dirs = path.unwrap_or(DEFAULT_PATH).split(|byte| *byte == b':');
+            let at = |dir: &[u8]| match dir.is_empty() {
+                true => [b"./", &program[..]].concat(),
+                false => [dir, b"/", program].concat(),
+            };
+            dirs.map(|dir| text(&at(dir))).collect::<Result<_, _>>()?
+        }
+    };
+    Ok(Image {
+        programs,
+        arguments: list(&spec.command)?,
+        environment: list(&spec.environment)?,
+        directory: text(&spec.working_dir)?,
+        user: find_user(&spec.user)?,
+    })
+}
+
+/// `name`, `uid`, `name:group`, `uid:gid`; empty for nobody else.
+fn find_user(text: &[u8]) -> Result<Option<User>, Failure> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let unknown = || (Stage::User, libc::ENOENT);
+    let text = std::str::from_utf8(text).map_err(|_| unknown())?;
+    let (name, group) = text.split_once(':').map_or((text, None), |(name, group)| (name, Some(group)));
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let entry = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| {
+        fields.len() > 3 && (fields[0] == name || (name.parse::<u32>().is_ok() && fields[2] == name))
+    });
+    let (uid, own_gid, login) = match (&entry, name.parse()) {
+        (Some(fields), _) => {
+            let number = |text: &str| text.parse::<u32>().map_err(|_| unknown());
+            (number(fields[2])?, number(fields[3])?, Some(fields[0]))
+        }
+        (None, Ok(uid)) => (uid, uid, None),
+        (None, Err(_)) => return Err(unknown()),
+    };
+    let file = std::fs::read_to_string("/etc/group").unwrap_or_default();
+    let known: Vec<Vec<&str>> = file.lines().map(|line| line.split(':').collect()).collect();
+    let gid = match group {
+        None => own_gid,
+        Some(group) => match known.iter().find(|fields| fields.len() > 2 && fields[0] == group) {
+            Some(fields) => fields[2].parse().map_err(|_| unknown())?,
+            None => group.parse().map_err(|_| unknown())?,
+        },
+    };
+    let member = |fields: &&Vec<&str>| {
+        fields.len() > 3 && login.is_some_and(|login| fields[3].split(',').any(|member| member == login))
+    };
+    let mut groups: Vec<u32> = known.iter().filter(member).filter_map(|fields| fields[2].parse().ok()).collect();
+    if !groups.contains(&gid) {
+        groups.push(gid);
+    }
+    Ok(Some(User { uid, gid, groups }))
+}
+
+fn errno() -> i32 {
+    std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
+}
+
+/// In the child: becomes the program, or says how far it came.
+///
+/// # Safety
+/// Only between `fork` and `_exit`. The pointers end with a null pointer and point into `image`.
+unsafe fn become_program(
+    image: &Image,
+    arguments: &[*const c_char],
+    environment: &[*const c_char],
+    io: [RawFd; 3],
+    parent: i32,
+) -> Failure {
+    // SAFETY: plain system calls on memory that was prepared before the fork.
+    unsafe {
+        libc::setsid();
+        for (to, from) in io.into_iter().enumerate() {
+            if libc::dup2(from, to as i32) < 0 {
+                return (Stage::Fork, errno());
+            }
+        }
+        if let Some(user) = &image.user {
+            let done = libc::setgroups(user.groups.len(), user.groups.as_ptr()) == 0
+                && libc::setgid(user.gid) == 0
+                && libc::setuid(user.uid) == 0;
+            let already = libc::geteuid() == user.uid && libc::getegid() == user.gid;
+            if !done && !already {
+                return (Stage::User, errno());
+            }
+        }
+        // After the change of user, which clears it. Should the shim be dead by now, so are we.
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        if libc::getppid() != parent {
+            libc::_exit(127);
+        }
+        if libc::chdir(image.directory.as_ptr()) < 0 {
+            return (Stage::Directory, errno());
+        }
+        for signal in 1..=libc::SIGRTMAX() {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
+        libc::umask(0o022);
+        let mut found = libc::ENOENT;
+        for program in &image.programs {
+            libc::execve(program.as_ptr(), arguments.as_ptr(), environment.as_ptr());
+            match errno() {
+                libc::ENOENT | libc::ENOTDIR => {}
+                other => found = other,
+            }
+            if !matches!(found, libc::ENOENT | libc::EACCES) {
+                break;
+            }
+        }
+        (Stage::Execute, found)
+    }
+}

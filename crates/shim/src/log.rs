@@ -1,0 +1,384 @@
+//! The log of a slot: what its processes printed, as timestamped records in bounded files.
+//!
+//! A record is one line, `<seconds>.<nanoseconds> <o|e|u> <F|P> <bytes>\n`: from standard output,
+//! standard error, or Upbeat itself; a full line or its end (`F`), or a part that the next record
+//! of the same stream continues (`P`). Records are numbered from 1 over the life of the slot. A
+//! segment is a file named by the number of its first record, in 20 digits; so nothing is ever
+//! renamed, and a reader that finds a gap knows how many records it missed.
+//!
+//! The writer never waits and never fails: what cannot be written is dropped in whole records, and
+//! `n records dropped` stands in their place as soon as there is room.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use crate::system::{create_private, wall_ns};
+
+/// The name of the directory in the slot's.
+pub const DIR: &str = "log";
+
+/// A longer line is kept in parts of this size.
+pub const PART_MAX: usize = 16 * 1024;
+
+/// Digits of a segment's name, so that names sort like numbers.
+const DIGITS: usize = 20;
+
+/// Where a record came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+    /// Upbeat itself.
+    Upbeat,
+}
+
+impl Stream {
+    fn letter(self) -> u8 {
+        match self {
+            Self::Stdout => b'o',
+            Self::Stderr => b'e',
+            Self::Upbeat => b'u',
+        }
+    }
+}
+
+/// One record, as read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parsed<'a> {
+    /// In nanoseconds since the epoch.
+    pub at_ns: i64,
+    /// Where it came from.
+    pub stream: Stream,
+    /// Nothing of its line follows.
+    pub is_final: bool,
+    /// What was printed, without the newline.
+    pub text: &'a [u8],
+}
+
+/// Reads a record, without its newline. `None`: it is none.
+pub fn parse(line: &[u8]) -> Option<Parsed<'_>> {
+    let mut fields = line.splitn(4, |byte| *byte == b' ');
+    let time = std::str::from_utf8(fields.next()?).ok()?;
+    let (seconds, nanos) = time.split_once('.')?;
+    let at_ns = seconds.parse::<i64>().ok()?.checked_mul(1_000_000_000)?.checked_add(nanos.parse().ok()?)?;
+    let stream = match fields.next()? {
+        b"o" => Stream::Stdout,
+        b"e" => Stream::Stderr,
+        b"u" => Stream::Upbeat,
+        _ => return None,
+    };
+    let is_final = match fields.next()? {
+        b"F" => true,
+        b"P" => false,
+        _ => return None,
+    };
+    Some(Parsed { at_ns, stream, is_final, text: fields.next()? })
+}
+
+/// The name of the segment that begins with this record.
+pub fn segment_name(first: u64) -> String {
+    format!("{first:0DIGITS$}.log")
+}
+
+/// The number of the first record of a segment, from its name.
+pub fn segment_first(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(".log")?;
+    (digits.len() == DIGITS).then(|| digits.parse().ok()).flatten()
+}
+
+/// The segments in a directory, by their first record, in order. No directory: none.
+pub fn segments(dir: &Path) -> Vec<u64> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut firsts: Vec<u64> =
+        entries.filter_map(|entry| segment_first(entry.file_name().to_str()?)).collect();
+    firsts.sort_unstable();
+    firsts
+}
+
+/// Writes the log of one slot. One at a time: the slot's lock sees to that.
+pub struct Writer {
+    dir: PathBuf,
+    max_size: u64,
+    max_files: usize,
+    segments: VecDeque<u64>,
+    current: Option<(File, u64)>,
+    next: u64,
+    dropped: u64,
+    partial: [Vec<u8>; 2],
+    batch: Vec<u8>,
+    batched: u64,
+    on_rotation: fn(),
+}
+
+impl Writer {
+    /// Goes on where the last writer ended; half a record at the end is cut off.
+    ///
+    /// Never fails: with no room on the disk it begins by dropping.
+    pub fn open(dir: &Path, max_size: u64, max_files: u32, on_rotation: fn()) -> Self {
+        let segments: VecDeque<u64> = segments(dir).into();
+        let mut writer = Self {
+            dir: dir.to_owned(),
+            max_size: max_size.max(1),
+            max_files: max_files.max(1) as usize,
+            next: segments.back().copied().unwrap_or(1),
+            segments,
+            current: None,
+            dropped: 0,
+            partial: [Vec::new(), Vec::new()],
+            batch: Vec::new(),
+            batched: 0,
+            on_rotation,
+        };
+        if let Some(last) = writer.segments.back().copied()
+            && let Ok((file, size, records)) = resume(&dir.join(segment_name(last)))
+        {
+            writer.next = last + records;
+            writer.current = Some((file, size));
+        }
+        writer
+    }
+
+    /// The number the next record will have.
+    pub fn next_sequence(&self) -> u64 {
+        self.next
+    }
+
+    /// Takes what a stream printed.
+    pub fn take(&mut self, stream: Stream, bytes: &[u8]) {
+        let at = wall_ns();
+        let mut rest = bytes;
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            self.line(stream, at, &rest[..end], true);
+            rest = &rest[end + 1..];
+        }
+        if !rest.is_empty() {
+            self.line(stream, at, rest, false);
+        }
+        self.flush();
+    }
+
+    /// The stream ended: what stands without a newline is a line too.
+    pub fn end(&mut self, stream: Stream) {
+        let partial = std::mem::take(self.partial_of(stream));
+        if !partial.is_empty() {
+            self.add(stream, wall_ns(), true, &partial);
+        }
+        self.flush();
+    }
+
+    fn partial_of(&mut self, stream: Stream) -> &mut Vec<u8> {
+        &mut self.partial[usize::from(stream == Stream::Stderr)]
+    }
+
+    fn line(&mut self, stream: Stream, at: i64, piece: &[u8], complete: bool) {
+        let mut partial = std::mem::take(self.partial_of(stream));
+        if partial.is_empty() && complete && piece.len() <= PART_MAX {
+            return self.add(stream, at, true, piece);
+        }
+        partial.extend_from_slice(piece);
+        let mut rest = &partial[..];
+        while rest.len() > PART_MAX {
+            let (part, after) = rest.split_at(PART_MAX);
+            self.add(stream, at, false, part);
+            rest = after;
+        }
+        if complete {
+            self.add(stream, at, true, rest);
+        } else {
+            *self.partial_of(stream) = rest.to_vec();
+        }
+    }
+
+    fn add(&mut self, stream: Stream, at: i64, is_final: bool, text: &[u8]) {
+        let (seconds, nanos) = (at.div_euclid(1_000_000_000), at.rem_euclid(1_000_000_000));
+        let mark = if is_final { 'F' } else { 'P' };
+        // Writing to memory does not fail.
+        let _ = write!(self.batch, "{seconds}.{nanos:09} {} {mark} ", stream.letter() as char);
+        self.batch.extend_from_slice(text);
+        self.batch.push(b'\n');
+        self.batched += 1;
+    }
+
+    /// Writes what has come together, or drops it whole.
+    pub fn flush(&mut self) {
+        if self.batched == 0 {
+            return;
+        }
+        let (mut batch, mut count) = (std::mem::take(&mut self.batch), std::mem::take(&mut self.batched));
+        let missing = self.dropped;
+        if missing > 0 {
+            self.add(Stream::Upbeat, wall_ns(), true, format!("{missing} records dropped").as_bytes());
+            let note = std::mem::take(&mut self.batch);
+            self.batched = 0;
+            batch.splice(0..0, note);
+            count += 1;
+        }
+        match self.write(&batch) {
+            Ok(()) => {
+                self.next += count;
+                self.dropped = 0;
+            }
+            Err(_) => self.dropped += count - u64::from(missing > 0),
+        }
+        batch.clear();
+        /// A buffer that a burst made larger than this is given back.
+        const KEEP: usize = 32 * 1024;
+        if batch.capacity() <= KEEP {
+            self.batch = batch;
+        }
+    }
+
+    fn write(&mut self, batch: &[u8]) -> std::io::Result<()> {
+        let full = self.current.as_ref().is_none_or(|(_, size)| *size > 0 && size + batch.len() as u64 > self.max_size);
+        if full {
+            self.rotate()?;
+        }
+        let Some((file, size)) = &mut self.current else { return Err(std::io::ErrorKind::NotFound.into()) };
+        if let Err(error) = file.write_all(batch) {
+            // Half a record is worse than none. Should even this fail, the torn end is cut off by
+            // the next writer, and readers pass over it.
+            file.set_len(*size)?;
+            file.seek(SeekFrom::Start(*size))?;
+            return Err(error);
+        }
+        *size += batch.len() as u64;
+        Ok(())
+    }
+
+    fn rotate(&mut self) -> std::io::Result<()> {
+        if self.segments.back() == Some(&self.next) {
+            // An empty segment was left by a writer that died here.
+            self.segments.pop_back();
+        }
+        let path = self.dir.join(segment_name(self.next));
+        let file = create_private(&path)?;
+        file.set_len(0)?;
+        self.segments.push_back(self.next);
+        self.current = Some((file, 0));
+        (self.on_rotation)();
+        while self.segments.len() > self.max_files {
+            let Some(oldest) = self.segments.pop_front() else { break };
+            // One that cannot be deleted now is found and deleted by the next writer.
+            let _ = std::fs::remove_file(self.dir.join(segment_name(oldest)));
+        }
+        Ok(())
+    }
+}
+
+/// Opens the last segment for more: its size without half a record, and how many records it has.
+fn resume(path: &Path) -> std::io::Result<(File, u64, u64)> {
+    let mut file = File::options().read(true).write(true).open(path)?;
+    let mut buffer = vec![0; 64 * 1024];
+    let (mut size, mut whole, mut records) = (0, 0, 0);
+    loop {
+        let read = file.read(&mut buffer)?;
+        if read == 0 {
+            break;
+        }
+        for (index, _) in buffer[..read].iter().enumerate().filter(|(_, byte)| **byte == b'\n') {
+            records += 1;
+            whole = size + index as u64 + 1;
+        }
+        size += read as u64;
+    }
+    if whole < size {
+        file.set_len(whole)?;
+    }
+    file.seek(SeekFrom::Start(whole))?;
+    Ok((file, whole, records))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(dir: &Path) -> Vec<(u64, String, bool)> {
+        let mut found = Vec::new();
+        for first in segments(dir) {
+            let text = std::fs::read(dir.join(segment_name(first))).unwrap();
+            for (offset, line) in text.split(|byte| *byte == b'\n').filter(|l| !l.is_empty()).enumerate() {
+                let parsed = parse(line).unwrap();
+                let text = String::from_utf8_lossy(parsed.text).into_owned();
+                found.push((first + offset as u64, text, parsed.is_final));
+            }
+        }
+        found
+    }
+
+    fn texts(dir: &Path) -> Vec<String> {
+        read(dir).into_iter().map(|(_, text, _)| text).collect()
+    }
+
+    fn writer(dir: &Path, max_size: u64, max_files: u32) -> Writer {
+        Writer::open(dir, max_size, max_files, || {})
+    }
+
+    #[test]
+    fn lines_are_records_however_they_arrive() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = writer(dir.path(), 1 << 20, 3);
+        for piece in ["one\ntw", "o", "\n\nthree"] {
+            log.take(Stream::Stdout, piece.as_bytes());
+        }
+        log.end(Stream::Stdout);
+        assert_eq!(texts(dir.path()), ["one", "two", "", "three"]);
+    }
+
+    #[test]
+    fn a_long_line_is_kept_in_parts() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = writer(dir.path(), 1 << 20, 3);
+        let long = "x".repeat(PART_MAX * 2 + 5);
+        log.take(Stream::Stderr, long.as_bytes());
+        log.take(Stream::Stderr, b"end\nnext\n");
+        let found = read(dir.path());
+        let finals: Vec<bool> = found.iter().map(|(_, _, is_final)| *is_final).collect();
+        assert_eq!(finals, [false, false, true, true]);
+        assert_eq!(found[..3].iter().map(|(_, text, _)| text.as_str()).collect::<String>(), long + "end");
+    }
+
+    #[test]
+    fn numbers_go_on_over_rotation_and_writers() {
+        let dir = tempfile::tempdir().unwrap();
+        for round in 0..3 {
+            let mut log = writer(dir.path(), 100, 2);
+            assert_eq!(log.next_sequence(), round * 20 + 1);
+            for n in 1..=20 {
+                log.take(Stream::Stdout, format!("{}\n", round * 20 + n).as_bytes());
+            }
+        }
+        let found = read(dir.path());
+        assert!(segments(dir.path()).len() <= 2);
+        assert!(found.len() < 60);
+        assert!(found.iter().all(|(number, text, _)| number.to_string() == *text));
+        assert_eq!(found.last().unwrap().0, 60);
+    }
+
+    #[test]
+    fn half_a_record_is_cut_off() {
+        let dir = tempfile::tempdir().unwrap();
+        writer(dir.path(), 1 << 20, 2).take(Stream::Stdout, b"whole\n");
+        let path = dir.path().join(segment_name(1));
+        let mut file = File::options().append(true).open(path).unwrap();
+        file.write_all(b"12.000000000 o F hal").unwrap();
+        writer(dir.path(), 1 << 20, 2).take(Stream::Stdout, b"next\n");
+        assert_eq!(texts(dir.path()), ["whole", "next"]);
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_dropped_whole_and_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = dir.path().join("log");
+        let mut log = writer(&missing, 1 << 20, 2);
+        log.take(Stream::Stdout, b"a\nb\n");
+        log.take(Stream::Stdout, b"c\n");
+        std::fs::create_dir(&missing).unwrap();
+        log.take(Stream::Stdout, b"d\n");
+        assert_eq!(texts(&missing), ["3 records dropped", "d"]);
+        assert_eq!(log.next_sequence(), 3);
+    }
+}

@@ -1,0 +1,330 @@
+//! A slot's process, from lock to record.
+//!
+//! ```text
+//! lock ─▶ fence ─▶ record: begun ─▶ fork, exec ─▶ loop { output, orders, ends } ─▶ tree empty
+//!   │busy    │superseded                │failed                                        │
+//!   ▼        ▼                          ▼                                 record: ended, tell, go
+//! ```
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::process::ExitCode;
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::fs::{FlockOperation, flock};
+use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType};
+
+use crate::child::{self, Child};
+use crate::log::{self, Stream, Writer};
+use crate::record::{self, Record};
+use crate::spec::{Order, Spec};
+use crate::system::{boot_ms, create_private, wall_ns};
+use crate::wire::{End, FromShim, ToShim, VERSION, send};
+use crate::zygote::wait_for;
+use crate::{failpoint, tree};
+
+/// The socket in the slot's directory by which a later daemon finds the shim.
+pub const SOCKET: &str = "sock";
+
+/// The lock in the slot's directory.
+pub const LOCK: &str = "lock";
+
+/// Daemons connected at once: one, and a few that are about to notice that they are not the one.
+const DAEMONS_MAX: usize = 8;
+
+/// While a tree is being killed, look so often whether it has grown new leaves.
+const KILL_AGAIN_MS: u64 = 20;
+
+/// A shim that is told to end by the system gives its child so long.
+const TERMINATED_GRACE_MS: u64 = 10_000;
+
+/// Output read at once. The buffer is only resident as far as it was used.
+const READ_MAX: usize = 64 * 1024;
+
+/// Runs one slot's process to its end.
+pub(crate) fn run(spec: &Spec, channel: OwnedFd) -> ExitCode {
+    match begin(spec, &channel) {
+        Ok(begun) => {
+            let Begun { slot, child } = begun;
+            slot.serve(child, channel);
+            ExitCode::SUCCESS
+        }
+        Err(message) => {
+            let _ = send(channel.as_fd(), &message.encode());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+struct Begun {
+    slot: Slot,
+    child: Child,
+}
+
+/// A slot this shim owns.
+struct Slot {
+    record: Record,
+    record_file: File,
+    log: Writer,
+    listener: Option<OwnedFd>,
+    _lock: File,
+}
+
+fn unable(what: &str) -> impl FnOnce(std::io::Error) -> FromShim + '_ {
+    move |error| FromShim::Unable { why: format!("{what}: {error}") }
+}
+
+fn begin(spec: &Spec, channel: &OwnedFd) -> Result<Begun, FromShim> {
+    let Order::Supervise { dir, attempt, boot_id, log_max_size, log_max_files, daemon } = &spec.order else {
+        return Err(FromShim::Unable { why: "not an order to supervise".into() });
+    };
+    failpoint::set_daemon(*daemon);
+    rustix::process::chdir(&dir[..]).map_err(|errno| unable("the slot's directory")(errno.into()))?;
+    let lock = create_private(Path::new(LOCK)).map_err(unable("the slot's lock"))?;
+    flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| FromShim::Busy)?;
+    failpoint::reach("after_lock");
+    let mut record_file = create_private(Path::new(record::FILE)).map_err(unable("the slot's record"))?;
+    let mut block = Vec::new();
+    record_file.read_to_end(&mut block).map_err(unable("the slot's record"))?;
+    if let Some(seen) = Record::parse(&block)
+        && seen.attempt >= *attempt
+    {
+        return Err(FromShim::Superseded { attempt: seen.attempt });
+    }
+    let log = Writer::open(Path::new(log::DIR), *log_max_size, *log_max_files, || failpoint::reach("log_rotation"));
+    let mut record = Record {
+        attempt: *attempt,
+        boot_id: boot_id.clone(),
+        log_start: log.next_sequence(),
+        begun_ns: wall_ns(),
+        end: None,
+    };
+    record.write(&record_file).map_err(unable("the slot's record"))?;
+    let listener = listen().map_err(unable("the slot's socket"))?;
+    failpoint::reach("before_fork");
+    match child::spawn(spec) {
+        Ok(child) => {
+            failpoint::reach("after_exec");
+            let started = FromShim::Started { pid: child.pid, at_ns: record.begun_ns, log_start: record.log_start };
+            // Nobody there to hear it: then a later daemon will ask.
+            let _ = send(channel.as_fd(), &started.encode());
+            failpoint::reach("after_fork");
+            let slot = Slot { record, record_file, log, listener: Some(listener), _lock: lock };
+            Ok(Begun { slot, child })
+        }
+        Err((stage, errno)) => {
+            record.end = Some((End::NotExecuted(stage, errno), wall_ns()));
+            record.write(&record_file).map_err(unable("the slot's record"))?;
+            let _ = std::fs::remove_file(SOCKET);
+            Err(FromShim::StartFailed { stage, errno })
+        }
+    }
+}
+
+/// In the current directory, so that its path may be as long as it likes.
+fn listen() -> std::io::Result<OwnedFd> {
+    let _ = std::fs::remove_file(SOCKET);
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new(SOCKET)?)?;
+    rustix::net::listen(&socket, DAEMONS_MAX as i32)?;
+    Ok(socket)
+}
+
+/// What a process is doing while it is served.
+struct Life {
+    child: i32,
+    /// Standard output and error, until they end.
+    outputs: [Option<OwnedFd>; 2],
+    daemons: Vec<OwnedFd>,
+    end: Option<End>,
+    deadline_ms: Option<u64>,
+    /// The last signal it was asked to stop by.
+    asked_by: Option<i32>,
+}
+
+impl Slot {
+    fn serve(mut self, child: Child, channel: OwnedFd) {
+        let mut life = Life {
+            child: child.pid,
+            outputs: [Some(child.stdout), Some(child.stderr)],
+            daemons: vec![channel],
+            end: None,
+            deadline_ms: None,
+            asked_by: None,
+        };
+        let mut buffer = Vec::with_capacity(READ_MAX);
+        while !self.look_after(&mut life) {
+            self.wait(&mut life, &mut buffer);
+        }
+        self.finish(life, &mut buffer);
+    }
+
+    /// Sees who ended and who must; true when the whole tree is gone.
+    fn look_after(&mut self, life: &mut Life) -> bool {
+        if crate::zygote::take_terminate() {
+            life.stop(libc::SIGTERM, TERMINATED_GRACE_MS);
+        }
+        let reaped = tree::reap();
+        for (pid, end) in reaped.ended {
+            if pid == life.child {
+                life.end = Some(end);
+                if let Some(signal) = life.asked_by {
+                    // Its group was asked with it; orphans in groups of their own are asked now.
+                    tree::signal_children(signal);
+                }
+            }
+        }
+        if reaped.empty {
+            return true;
+        }
+        let over = life.deadline_ms.is_some_and(|deadline| deadline <= boot_ms());
+        let ended_by_itself = life.end.is_some() && life.asked_by.is_none();
+        if over || ended_by_itself {
+            tree::signal_children(libc::SIGKILL);
+        }
+        false
+    }
+
+    /// Sleeps until something happens, and takes what has come.
+    fn wait(&mut self, life: &mut Life, buffer: &mut Vec<u8>) {
+        let killing = life.end.is_some() && life.asked_by.is_none()
+            || life.deadline_ms.is_some_and(|deadline| deadline <= boot_ms());
+        let timeout = match (killing, life.deadline_ms) {
+            (true, _) => Some(KILL_AGAIN_MS),
+            (false, Some(deadline)) => Some(deadline.saturating_sub(boot_ms()).max(1)),
+            (false, None) => None,
+        };
+        let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(3 + life.daemons.len());
+        let outputs = life.outputs.iter().flatten().count();
+        fds.extend(life.outputs.iter().flatten().map(|fd| PollFd::new(fd, PollFlags::IN)));
+        fds.extend(self.listener.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
+        let listeners = fds.len() - outputs;
+        fds.extend(life.daemons.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
+        wait_for(&mut fds, timeout);
+        let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        drop(fds);
+        let (output_ready, rest) = ready.split_at(outputs);
+        let (listener_ready, daemon_ready) = rest.split_at(listeners);
+        let mut output_ready = output_ready.iter();
+        for index in 0..life.outputs.len() {
+            if life.outputs[index].is_some() && output_ready.next() == Some(&true) {
+                self.read(life, index, buffer);
+            }
+        }
+        // Before a newcomer is added, or the numbers no longer fit.
+        life.hear(daemon_ready);
+        if listener_ready.first() == Some(&true) {
+            self.welcome(life);
+        }
+    }
+
+    /// Reads once; true when there may be more.
+    fn read(&mut self, life: &mut Life, index: usize, buffer: &mut Vec<u8>) -> bool {
+        let stream = if index == 0 { Stream::Stdout } else { Stream::Stderr };
+        let Some(fd) = &life.outputs[index] else { return false };
+        buffer.clear();
+        match rustix::io::read(fd, rustix::buffer::spare_capacity(buffer)) {
+            Ok(0) => {
+                life.outputs[index] = None;
+                self.log.end(stream);
+                false
+            }
+            Ok(_) => {
+                self.log.take(stream, buffer);
+                true
+            }
+            Err(rustix::io::Errno::INTR) => true,
+            Err(_) => false,
+        }
+    }
+
+    fn welcome(&mut self, life: &mut Life) {
+        let Some(listener) = &self.listener else { return };
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let Ok(daemon) = rustix::net::accept_with(listener, flags) else { return };
+        let own = rustix::process::geteuid();
+        let known = rustix::net::sockopt::socket_peercred(&daemon)
+            .is_ok_and(|peer| peer.uid == own || peer.uid.is_root());
+        if !known || life.daemons.len() >= DAEMONS_MAX {
+            return;
+        }
+        let hello = FromShim::Hello {
+            version: VERSION,
+            attempt: self.record.attempt,
+            pid: life.child,
+            at_ns: self.record.begun_ns,
+            log_start: self.record.log_start,
+        };
+        if send(daemon.as_fd(), &hello.encode()).is_ok() {
+            life.daemons.push(daemon);
+        }
+    }
+
+    /// The tree is gone: what it still had to say, its record, and the news.
+    fn finish(mut self, mut life: Life, buffer: &mut Vec<u8>) {
+        for index in 0..life.outputs.len() {
+            while self.read(&mut life, index, buffer) {}
+        }
+        self.log.end(Stream::Stdout);
+        self.log.end(Stream::Stderr);
+        let end = life.end.unwrap_or(End::Code(0));
+        let at_ns = wall_ns();
+        failpoint::reach("before_exit_record");
+        self.record.end = Some((end, at_ns));
+        // The block was written once already, so this needs no room on the disk.
+        let _ = self.record.write(&self.record_file);
+        failpoint::reach("after_exit_record");
+        self.listener = None;
+        let _ = std::fs::remove_file(SOCKET);
+        let message = FromShim::Exited { end, at_ns }.encode();
+        for daemon in &life.daemons {
+            let _ = send(daemon.as_fd(), &message);
+        }
+    }
+}
+
+impl Life {
+    /// What daemons have to say; those that went are let go.
+    fn hear(&mut self, ready: &[bool]) {
+        let mut orders = Vec::new();
+        let mut index = 0;
+        self.daemons.retain(|daemon| {
+            let is_ready = ready.get(index).copied().unwrap_or(false);
+            index += 1;
+            !is_ready || hear_one(daemon, &mut orders)
+        });
+        for ToShim::Stop { signal, grace_ms } in orders {
+            self.stop(signal, grace_ms);
+        }
+    }
+
+    /// Asks it to stop. The earliest deadline holds.
+    fn stop(&mut self, signal: i32, grace_ms: u64) {
+        let deadline = boot_ms().saturating_add(grace_ms);
+        self.deadline_ms = Some(self.deadline_ms.map_or(deadline, |earlier| earlier.min(deadline)));
+        self.asked_by = Some(signal);
+        if self.end.is_none() {
+            tree::signal_group(self.child, signal);
+        }
+    }
+}
+
+/// True while the other end is there.
+fn hear_one(daemon: &OwnedFd, orders: &mut Vec<ToShim>) -> bool {
+    let mut packet = [0; 64];
+    match rustix::net::recv(daemon, &mut packet, RecvFlags::DONTWAIT) {
+        Ok((0, _)) => false,
+        Ok((length, _)) => match ToShim::decode(&packet[..length.min(packet.len())]) {
+            Ok(order) => {
+                orders.push(order);
+                true
+            }
+            Err(_) => false,
+        },
+        Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => true,
+        Err(_) => false,
+    }
+}

@@ -1,0 +1,72 @@
+//! The tree below this process: being its subreaper, this process is the parent of every orphan in
+//! it, so the tree is empty when there is no child left.
+#![allow(unsafe_code)]
+
+use crate::wire::End;
+
+/// What reaping found.
+pub(crate) struct Reaped {
+    /// Who ended, and how.
+    pub(crate) ended: Vec<(i32, End)>,
+    /// No child is left.
+    pub(crate) empty: bool,
+}
+
+/// Takes note of every child that has ended. Does not wait.
+pub(crate) fn reap() -> Reaped {
+    let mut ended = Vec::new();
+    loop {
+        let mut status = 0;
+        // SAFETY: writes one integer, which is ours.
+        let pid = unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG) };
+        match pid {
+            0 => return Reaped { ended, empty: false },
+            pid if pid > 0 => {
+                let end = match libc::WIFSIGNALED(status) {
+                    true => End::Signal(libc::WTERMSIG(status)),
+                    false => End::Code(libc::WEXITSTATUS(status)),
+                };
+                ended.push((pid, end));
+            }
+            _ => match std::io::Error::last_os_error().raw_os_error() {
+                Some(libc::EINTR) => {}
+                _ => return Reaped { ended, empty: true },
+            },
+        }
+    }
+}
+
+/// The children of this process, orphans it was given included.
+pub(crate) fn children() -> Vec<i32> {
+    let own = std::process::id();
+    match std::fs::read_to_string(format!("/proc/self/task/{own}/children")) {
+        Ok(list) => list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect(),
+        // A kernel without that file: look at everyone.
+        Err(_) => crate::tree::all().filter(|(_, parent)| *parent == own as i32).map(|(pid, _)| pid).collect(),
+    }
+}
+
+/// Every process and its parent.
+fn all() -> impl Iterator<Item = (i32, i32)> {
+    std::fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+        let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?;
+        Some((pid, parent))
+    })
+}
+
+/// Sends a signal to every child. What they leave behind becomes a child in turn: call it until
+/// [`reap`] finds the tree empty.
+pub(crate) fn signal_children(signal: i32) {
+    for pid in children() {
+        // SAFETY: a child's number is not given to another process before it is reaped, here.
+        unsafe { libc::kill(pid, signal) };
+    }
+}
+
+/// Sends a signal to a process group.
+pub(crate) fn signal_group(leader: i32, signal: i32) {
+    // SAFETY: the leader is a child that was not reaped yet, so the group's number is its own.
+    unsafe { libc::kill(-leader, signal) };
+}

@@ -1,0 +1,348 @@
+//! What daemon and shim say to each other: one message, one packet.
+//!
+//! Integers are little-endian; texts are a length of 4 bytes and so many bytes. Every message is
+//! versioned by the `Hello` a shim sends first on each connection that finds it running.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// The version of these messages. A daemon speaks to no shim of another version but to stop it:
+/// `Stop` never changes.
+pub const VERSION: u32 = 1;
+
+/// No message is longer: the largest is the captured output of an `exec`.
+pub const MESSAGE_MAX: usize = 8 * 1024;
+
+/// How a process ended, as numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// By itself, with this status.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+    /// It was not executed: see [`Stage`] and `errno`.
+    NotExecuted(Stage, i32),
+}
+
+/// What failed on the way to `exec`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Making the process itself.
+    Fork,
+    /// Becoming the user.
+    User,
+    /// Entering the working directory.
+    Directory,
+    /// Executing the program.
+    Execute,
+}
+
+impl Stage {
+    /// As a number.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Fork => 0,
+            Self::User => 1,
+            Self::Directory => 2,
+            Self::Execute => 3,
+        }
+    }
+
+    /// From a number.
+    pub fn from_number(number: u8) -> Option<Self> {
+        [Self::Fork, Self::User, Self::Directory, Self::Execute].into_iter().find(|s| s.number() == number)
+    }
+}
+
+/// Shim to daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FromShim {
+    /// The program was executed.
+    Started {
+        /// The main process.
+        pid: i32,
+        /// When, in nanoseconds since the epoch.
+        at_ns: i64,
+        /// The sequence number its first record has in the log.
+        log_start: u64,
+    },
+    /// The program was not executed; the shim is gone.
+    StartFailed {
+        /// How far it came.
+        stage: Stage,
+        /// What the system said.
+        errno: i32,
+    },
+    /// The shim itself could not do its work; it is gone, nothing was started.
+    Unable {
+        /// Why, for people.
+        why: String,
+    },
+    /// Another shim holds the slot.
+    Busy,
+    /// The slot has seen this attempt already.
+    Superseded {
+        /// The highest it has seen.
+        attempt: u64,
+    },
+    /// To whoever connects later: this runs here.
+    Hello {
+        /// [`VERSION`].
+        version: u32,
+        /// Which attempt.
+        attempt: u64,
+        /// The main process.
+        pid: i32,
+        /// When it was started.
+        at_ns: i64,
+        /// As in `Started`.
+        log_start: u64,
+    },
+    /// The main process ended, its tree is gone, and its record is written.
+    Exited {
+        /// How.
+        end: End,
+        /// When.
+        at_ns: i64,
+    },
+    /// An `exec` ended.
+    Done {
+        /// How; `None` when it was killed because its time was over.
+        end: Option<End>,
+        /// The end of what it printed.
+        output: Vec<u8>,
+    },
+}
+
+/// Daemon to shim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ToShim {
+    /// Ask the main process' group by a signal; kill the tree after the grace period.
+    Stop {
+        /// The signal.
+        signal: i32,
+        /// In milliseconds.
+        grace_ms: u64,
+    },
+}
+
+/// A message that is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Garbled;
+
+impl std::fmt::Display for Garbled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a message that makes no sense")
+    }
+}
+
+impl std::error::Error for Garbled {}
+
+/// Writes the fields of a message.
+#[derive(Default)]
+pub struct Encoder(pub Vec<u8>);
+
+impl Encoder {
+    /// One byte.
+    pub fn u8(&mut self, n: u8) -> &mut Self {
+        self.0.push(n);
+        self
+    }
+    /// Four bytes.
+    pub fn i32(&mut self, n: i32) -> &mut Self {
+        self.0.extend(n.to_le_bytes());
+        self
+    }
+    /// Eight bytes.
+    pub fn u64(&mut self, n: u64) -> &mut Self {
+        self.0.extend(n.to_le_bytes());
+        self
+    }
+    /// A length and so many bytes.
+    pub fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
+        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        self.0.extend(length.to_le_bytes());
+        self.0.extend(&bytes[..length as usize]);
+        self
+    }
+    /// How something ended.
+    pub fn end(&mut self, end: End) -> &mut Self {
+        match end {
+            End::Code(code) => self.u8(0).i32(code),
+            End::Signal(signal) => self.u8(1).i32(signal),
+            End::NotExecuted(stage, errno) => self.u8(2 + stage.number()).i32(errno),
+        }
+    }
+}
+
+/// Reads the fields of a message.
+pub struct Decoder<'a>(pub &'a [u8]);
+
+impl<'a> Decoder<'a> {
+    fn take(&mut self, count: usize) -> Result<&'a [u8], Garbled> {
+        let (taken, rest) = self.0.split_at_checked(count).ok_or(Garbled)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Garbled> {
+        self.take(N)?.try_into().map_err(|_| Garbled)
+    }
+    /// One byte.
+    pub fn u8(&mut self) -> Result<u8, Garbled> {
+        Ok(self.array::<1>()?[0])
+    }
+    /// Four bytes.
+    pub fn i32(&mut self) -> Result<i32, Garbled> {
+        Ok(i32::from_le_bytes(self.array()?))
+    }
+    /// Eight bytes.
+    pub fn u64(&mut self) -> Result<u64, Garbled> {
+        Ok(u64::from_le_bytes(self.array()?))
+    }
+    /// A length and so many bytes.
+    pub fn bytes(&mut self) -> Result<&'a [u8], Garbled> {
+        let length = u32::from_le_bytes(self.array()?);
+        self.take(length as usize)
+    }
+    /// How something ended.
+    pub fn end(&mut self) -> Result<End, Garbled> {
+        let kind = self.u8()?;
+        let value = self.i32()?;
+        match kind {
+            0 => Ok(End::Code(value)),
+            1 => Ok(End::Signal(value)),
+            stage => Ok(End::NotExecuted(Stage::from_number(stage - 2).ok_or(Garbled)?, value)),
+        }
+    }
+    /// Nothing may be left.
+    pub fn finish(self) -> Result<(), Garbled> {
+        if self.0.is_empty() { Ok(()) } else { Err(Garbled) }
+    }
+}
+
+impl FromShim {
+    /// As a packet.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut to = Encoder::default();
+        match self {
+            Self::Started { pid, at_ns, log_start } => {
+                to.u8(1).i32(*pid).u64(*at_ns as u64).u64(*log_start);
+            }
+            Self::StartFailed { stage, errno } => {
+                to.u8(2).u8(stage.number()).i32(*errno);
+            }
+            Self::Unable { why } => {
+                to.u8(3).bytes(&why.as_bytes()[..why.len().min(MESSAGE_MAX / 2)]);
+            }
+            Self::Busy => {
+                to.u8(4);
+            }
+            Self::Superseded { attempt } => {
+                to.u8(5).u64(*attempt);
+            }
+            Self::Hello { version, attempt, pid, at_ns, log_start } => {
+                to.u8(6).u64(u64::from(*version)).u64(*attempt).i32(*pid).u64(*at_ns as u64).u64(*log_start);
+            }
+            Self::Exited { end, at_ns } => {
+                to.u8(7).end(*end).u64(*at_ns as u64);
+            }
+            Self::Done { end, output } => {
+                to.u8(8).u8(u8::from(end.is_some())).end(end.unwrap_or(End::Code(0))).bytes(output);
+            }
+        }
+        to.0
+    }
+
+    /// From a packet. Errors: it is none of these, or has bytes too many.
+    pub fn decode(packet: &[u8]) -> Result<Self, Garbled> {
+        let mut from = Decoder(packet);
+        let message = match from.u8()? {
+            1 => Self::Started { pid: from.i32()?, at_ns: from.u64()? as i64, log_start: from.u64()? },
+            2 => Self::StartFailed {
+                stage: Stage::from_number(from.u8()?).ok_or(Garbled)?,
+                errno: from.i32()?,
+            },
+            3 => Self::Unable { why: String::from_utf8_lossy(from.bytes()?).into_owned() },
+            4 => Self::Busy,
+            5 => Self::Superseded { attempt: from.u64()? },
+            6 => Self::Hello {
+                version: u32::try_from(from.u64()?).map_err(|_| Garbled)?,
+                attempt: from.u64()?,
+                pid: from.i32()?,
+                at_ns: from.u64()? as i64,
+                log_start: from.u64()?,
+            },
+            7 => Self::Exited { end: from.end()?, at_ns: from.u64()? as i64 },
+            8 => {
+                let in_time = from.u8()? == 1;
+                let end = from.end()?;
+                Self::Done { end: in_time.then_some(end), output: from.bytes()?.to_vec() }
+            }
+            _ => return Err(Garbled),
+        };
+        from.finish()?;
+        Ok(message)
+    }
+}
+
+impl ToShim {
+    /// As a packet.
+    pub fn encode(self) -> Vec<u8> {
+        let Self::Stop { signal, grace_ms } = self;
+        let mut to = Encoder::default();
+        to.u8(1).i32(signal).u64(grace_ms);
+        to.0
+    }
+
+    /// From a packet. Errors: it is none of these, or asks for a signal there is not.
+    pub fn decode(packet: &[u8]) -> Result<Self, Garbled> {
+        let mut from = Decoder(packet);
+        if from.u8()? != 1 {
+            return Err(Garbled);
+        }
+        let (signal, grace_ms) = (from.i32()?, from.u64()?);
+        from.finish()?;
+        if !(1..=64).contains(&signal) {
+            return Err(Garbled);
+        }
+        Ok(Self::Stop { signal, grace_ms })
+    }
+}
+
+/// Sends one packet without waiting. Errors: nobody is there, or they do not listen.
+pub fn send(socket: BorrowedFd<'_>, packet: &[u8]) -> rustix::io::Result<()> {
+    let flags = rustix::net::SendFlags::NOSIGNAL | rustix::net::SendFlags::DONTWAIT;
+    rustix::net::send(socket.as_fd(), packet, flags).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_message_reads_back_and_no_prefix_of_one_does() {
+        let messages = [
+            FromShim::Started { pid: 7, at_ns: -3, log_start: u64::MAX },
+            FromShim::StartFailed { stage: Stage::Directory, errno: 2 },
+            FromShim::Unable { why: "no".into() },
+            FromShim::Busy,
+            FromShim::Superseded { attempt: 9 },
+            FromShim::Hello { version: VERSION, attempt: 1, pid: 2, at_ns: 3, log_start: 4 },
+            FromShim::Exited { end: End::Signal(9), at_ns: 5 },
+            FromShim::Exited { end: End::NotExecuted(Stage::Execute, 2), at_ns: 5 },
+            FromShim::Done { end: None, output: b"x".to_vec() },
+            FromShim::Done { end: Some(End::Code(3)), output: vec![] },
+        ];
+        for message in messages {
+            let packet = message.encode();
+            assert_eq!(FromShim::decode(&packet), Ok(message));
+            for end in 0..packet.len() {
+                assert_eq!(FromShim::decode(&packet[..end]), Err(Garbled));
+            }
+            assert_eq!(FromShim::decode(&[&packet[..], b"!"].concat()), Err(Garbled));
+        }
+        let stop = ToShim::Stop { signal: 15, grace_ms: 10_000 };
+        assert_eq!(ToShim::decode(&stop.encode()), Ok(stop));
+        assert_eq!(ToShim::decode(&ToShim::Stop { signal: 65, grace_ms: 0 }.encode()), Err(Garbled));
+        assert_eq!(ToShim::decode(b""), Err(Garbled));
+    }
+}

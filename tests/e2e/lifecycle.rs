@@ -1,0 +1,206 @@
+//! One service through its life: start, stop, restart, scale, change, crash, give up.
+
+use crate::Journey;
+use crate::home::{Home, eventually, is_alive, kill, lines};
+
+pub fn journeys() -> Vec<Journey> {
+    vec![
+        Journey { name: "a crashed service is started again at once", needs: &[], run: crash_restarts },
+        Journey { name: "a service that keeps failing gives up after its bound", needs: &[], run: gives_up },
+        Journey { name: "start, stop and restart do what they say", needs: &[], run: commands },
+        Journey { name: "scaling adds and removes copies and leaves the rest alone", needs: &[], run: scales },
+        Journey { name: "a changed service is replaced and others are not", needs: &[], run: changes },
+        Journey { name: "a completed one-shot is not run again by up", needs: &[], run: one_shot },
+        Journey { name: "many clients at once neither start twice nor wedge", needs: &[], run: many_clients },
+        Journey { name: "ctrl-c stops in reverse, and a killed client stops nothing", needs: &[], run: foreground },
+        Journey { name: "health checks by http, tcp and command", needs: &[], run: probes },
+        Journey { name: "a stop command runs before the signal", needs: &[], run: stop_command },
+    ]
+}
+
+const SLEEPER: &str = "services:\n  web:\n    command: [sleep, \"600\"]\n    restart: always\n";
+
+fn crash_restarts() {
+    let home = Home::with(SLEEPER);
+    home.run(&["up", "-d", "--wait"]).ok();
+    let before = home.pid("web-1");
+    kill(before, 9);
+    eventually("it runs again", || home.slots()["web-1"]["pid"].as_i64().is_some_and(|pid| pid as i32 != before));
+    let slot = &home.slots()["web-1"];
+    assert_eq!(slot["attempt"], 2);
+    assert_eq!(slot["exit"]["signal"], 9);
+    let events = home.run(&["events"]).ok().stdout;
+    assert!(events.contains("SIGKILL"), "{events}");
+}
+
+fn gives_up() {
+    let home = Home::with(
+        "services:\n  bad:\n    command: [sh, -c, \"echo attempt >> tries; exit 4\"]\n    restart: on-failure:1\n",
+    );
+    home.run(&["up", "-d"]);
+    eventually("it has failed", || home.phase("bad-1") == "failed");
+    assert_eq!(lines(&home.project().join("tries")).len(), 2);
+    let why = home.run(&["why", "bad"]).ok().stdout;
+    assert!(why.contains("on-failure:1") && why.contains("exit 4"), "{why}");
+}
+
+fn commands() {
+    let home = Home::with(SLEEPER);
+    home.run(&["up", "-d", "--wait"]).ok();
+    let first = home.pid("web-1");
+    home.run(&["start", "web"]).ok();
+    assert_eq!(home.pid("web-1"), first, "start leaves what runs");
+    home.run(&["restart", "web"]).ok();
+    let second = home.pid("web-1");
+    assert_ne!(second, first);
+    assert!(!is_alive(first));
+    home.run(&["stop", "web"]).ok();
+    assert!(!is_alive(second));
+    assert_eq!(home.phase("web-1"), "stopped");
+    home.run(&["start", "web"]).ok();
+    assert_eq!(home.phase("web-1"), "running");
+    home.run(&["down"]).ok();
+    assert!(home.slots().is_empty());
+    let slots = home.state().join("slots");
+    let left: Vec<_> = std::fs::read_dir(&slots).map(|dir| dir.flatten().collect()).unwrap_or_default();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+fn scales() {
+    let home = Home::with(SLEEPER);
+    home.run(&["up", "-d", "--wait"]).ok();
+    let first = home.pid("web-1");
+    home.run(&["scale", "web=3"]).ok();
+    assert_eq!(home.slots().len(), 3);
+    let third = home.pid("web-3");
+    home.run(&["scale", "web=1"]).ok();
+    assert_eq!(home.slots().len(), 1);
+    assert!(!is_alive(third));
+    assert_eq!(home.pid("web-1"), first);
+}
+
+fn changes() {
+    let file = "services:\n  a: { command: [sleep, \"600\"] }\n  b: { command: [sleep, \"600\"] }\n";
+    let home = Home::with(file);
+    home.run(&["up", "-d", "--wait"]).ok();
+    let (a, b) = (home.pid("a-1"), home.pid("b-1"));
+    assert!(home.run(&["plan", "--detailed-exitcode"]).ok().stdout.contains("nothing"), "an empty plan says so");
+    home.write("upbeat.yaml", &file.replacen("\"600\"", "\"601\"", 1));
+    let plan = home.run(&["plan", "--detailed-exitcode"]).code(9).stdout;
+    assert!(plan.contains("a-1") && plan.contains("command") && !plan.contains("b-1"), "{plan}");
+    home.run(&["up", "-d", "--wait"]).ok();
+    assert_ne!(home.pid("a-1"), a);
+    assert_eq!(home.pid("b-1"), b);
+    // No longer declared: gone.
+    home.write("upbeat.yaml", "services:\n  b: { command: [sleep, \"600\"] }\n");
+    home.run(&["up", "-d", "--wait"]).ok();
+    eventually("a is gone", || !home.slots().contains_key("a-1"));
+    assert_eq!(home.pid("b-1"), b);
+}
+
+fn one_shot() {
+    let home = Home::with(
+        "services:\n  once: { command: [sh, -c, \"echo ran >> ran\"] }\n  web:\n    command: [sleep, \"600\"]\n    depends_on: { once: { condition: service_completed_successfully } }\n",
+    );
+    home.run(&["up", "-d", "--wait"]).ok();
+    home.run(&["up", "-d", "--wait"]).ok();
+    assert_eq!(lines(&home.project().join("ran")).len(), 1);
+    home.run(&["start", "once"]).ok();
+    assert_eq!(lines(&home.project().join("ran")).len(), 2);
+    assert_eq!(home.phase("web-1"), "running");
+}
+
+/// Each copy takes a lock by making a directory; a second copy would find it there.
+fn many_clients() {
+    let home = Home::with(
+        "services:\n  web:\n    command: [sh, one.sh]\n    restart: always\n    stop_grace_period: 2s\n",
+    );
+    home.write(
+        "one.sh",
+        "mkdir held || { echo twice >> twice; exit 1; }\ntrap 'rmdir held; exit 0' TERM\nwhile :; do sleep 60 & wait $!; done\n",
+    );
+    home.run(&["up", "-d", "--wait"]).ok();
+    let verbs = [["stop", "web"], ["start", "web"], ["restart", "web"], ["start", "web"], ["stop", "web"]];
+    std::thread::scope(|scope| {
+        for client in 0..6 {
+            let (home, verbs) = (&home, &verbs);
+            scope.spawn(move || {
+                for round in 0..4 {
+                    let verb = verbs[(client + round) % verbs.len()];
+                    let ran = home.run(&verb);
+                    assert!([0, 1, 4].contains(&ran.code), "{verb:?}: {ran:?}");
+                }
+            });
+        }
+    });
+    home.run(&["start", "web"]).ok();
+    assert_eq!(home.phase("web-1"), "running");
+    assert_eq!(home.read("twice"), "");
+    home.run(&["down"]).ok();
+    assert_eq!(home.leftovers().iter().filter(|(_, name)| !name.starts_with("upbeat")).count(), 0);
+}
+
+fn foreground() {
+    let file = "services:\n  a: { command: [sh, note.sh, a], healthcheck: { log: up } }\n  b:\n    command: [sh, note.sh, b]\n    depends_on: { a: { condition: service_healthy } }\n";
+    let note = "trap 'echo \"-$1\" >> order; exit 0' TERM\necho up\nwhile :; do sleep 60 & wait $!; done\n";
+    let home = Home::with(file);
+    home.write("note.sh", note);
+    let mut up = home.spawn(&["up"]);
+    up.until(|line| line.contains("b-1") && line.contains("up"));
+    up.signal(9);
+    up.end();
+    assert_eq!(home.phase("a-1"), "healthy", "a killed client stops nothing");
+    let mut up = home.spawn(&["up"]);
+    up.until(|line| line.contains("up"));
+    up.signal(2);
+    up.end().code(130);
+    assert_eq!(lines(&home.project().join("order")), ["-b", "-a"]);
+}
+
+/// A server in this process stands for what the probes ask.
+fn probes() {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let healthy = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let answer = healthy.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let mut stream = stream;
+            let mut request = [0; 1024];
+            if stream.read(&mut request).unwrap_or(0) > 0 {
+                let ok = answer.load(std::sync::atomic::Ordering::SeqCst);
+                let line = if ok { "200 OK" } else { "503 Service Unavailable" };
+                let _ = write!(stream, "HTTP/1.1 {line}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            }
+        }
+    });
+    let home = Home::with(&format!(
+        "services:\n  http:\n    command: [sleep, \"600\"]\n    healthcheck: {{ http: \"http://127.0.0.1:{port}/health\", interval: 50ms, retries: 2 }}\n  tcp:\n    command: [sleep, \"600\"]\n    healthcheck: {{ tcp: \"127.0.0.1:{port}\", interval: 50ms }}\n  exec:\n    command: [sleep, \"600\"]\n    healthcheck: {{ test: [CMD, test, -e, ready], interval: 50ms }}\n"
+    ));
+    home.write("ready", "");
+    home.run(&["up", "-d", "--wait"]).ok();
+    assert!(home.slots().values().all(|slot| slot["phase"] == "healthy"), "{:?}", home.slots());
+    healthy.store(false, std::sync::atomic::Ordering::SeqCst);
+    eventually("http is unhealthy", || home.phase("http-1") == "unhealthy");
+    let why = home.run(&["why", "http"]).ok().stdout;
+    assert!(why.contains("503"), "{why}");
+    assert_eq!(home.phase("tcp-1"), "healthy");
+    healthy.store(true, std::sync::atomic::Ordering::SeqCst);
+    home.run(&["wait", "--for=healthy", "http"]).ok();
+}
+
+fn stop_command() {
+    let home = Home::with(
+        "services:\n  web:\n    command: [sh, web.sh]\n    stop_command: [sh, -c, \"echo command >> order; echo > stop\"]\n",
+    );
+    home.write(
+        "web.sh",
+        "trap 'echo signal >> order; exit 0' TERM\nwhile [ ! -e stop ]; do sleep 0.05; done\necho ended >> order\n",
+    );
+    home.run(&["up", "-d", "--wait"]).ok();
+    home.run(&["stop", "web"]).ok();
+    let order = lines(&home.project().join("order"));
+    assert_eq!(order[0], "command");
+    assert!(order.contains(&"ended".to_owned()) || order.contains(&"signal".to_owned()), "{order:?}");
+}

@@ -29,6 +29,8 @@ struct Told {
     operation: Operation,
 }
 
+type Then = dyn Fn(&Script, &str) + Send + Sync;
+
 #[derive(Clone)]
 struct Script {
     now: Arc<watch::Sender<Told>>,
@@ -37,7 +39,7 @@ struct Script {
     /// Somebody began to watch the app.
     watched: Arc<Notify>,
     /// What becomes of the app when something is asked.
-    then: Arc<dyn Fn(&Script, &str) + Send + Sync>,
+    then: Arc<Then>,
 }
 
 fn app(slots: Vec<SlotStatus>) -> App {

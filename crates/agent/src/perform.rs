@@ -76,9 +76,7 @@ impl Performer {
                 tokio::spawn(async move {
                     let _turn = starts.acquire().await;
                     let launch = launch(&spec, &base_environment);
-                    if let Some(input) = start(&driver, &slot, attempt, &launch).await {
-                        tell(&inputs, &slot, input).await;
-                    }
+                    tell(&inputs, &slot, start(&driver, &slot, attempt, &launch).await).await;
                 });
             }
             Effect::Stop { attempt, signal, grace, .. } => {
@@ -158,15 +156,16 @@ async fn observe(driver: &ProcessDriver, slot: &SlotId) -> Input {
     }
 }
 
-async fn start(driver: &ProcessDriver, slot: &SlotId, attempt: Attempt, launch: &Launch) -> Option<Input> {
-    Some(match driver.start(slot, attempt, launch).await {
+async fn start(driver: &ProcessDriver, slot: &SlotId, attempt: Attempt, launch: &Launch) -> Input {
+    match driver.start(slot, attempt, launch).await {
         Ok(started) => {
             Input::Started { attempt, pid: started.pid, at: started.at, log_start: started.log_start }
         }
         Err(StartError::Superseded { seen }) => Input::StartRefused { attempt, seen },
-        Err(StartError::Busy { .. }) => Input::StartRefused { attempt, seen: attempt },
+        // Whatever holds the slot, or did not answer: it is looked at before anything else is done.
+        Err(StartError::Busy | StartError::Unanswered) => Input::StartRefused { attempt, seen: attempt },
         Err(error) => Input::StartFailed { attempt, why: process::chain(&error) },
-    })
+    }
 }
 
 fn environment(spec: &Service, base: &BTreeMap<String, String>) -> BTreeMap<String, String> {

@@ -72,7 +72,7 @@ impl Agent {
     ) -> Result<Self, KeepError> {
         let remembered = keep.load().await?;
         let mut node = Node::recover(remembered, Rules::default());
-        node.found(driver.slots().await);
+        node.found(driver.slots());
         let (inputs_in, inputs) = mpsc::channel(INPUTS);
         let performer = Performer::new(driver, inputs_in);
         Ok(Self { node, keep, performer, inputs, events, target, reports, failpoint })

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Mutex as AsyncMutex, watch};
+use upbeat_decide::instance::Mark;
 use upbeat_decide::{Change as SlotChange, planner};
 use upbeat_model::event::EventKind;
 use upbeat_model::project::RestartPolicy;
 use upbeat_model::target::{Goal, Target};
 use upbeat_model::{
-    Action, App, AppName, AppSummary, Event, Operation, OperationId, Phase, Plan, Project, ServiceName,
+    Action, App, AppName, AppSummary, Operation, OperationId, Phase, Plan, Project, ServiceName,
     SlotId, SlotStatus, Wall, Wish,
 };
 use upbeat_store::{Journal, Store};
@@ -55,6 +56,8 @@ struct State {
     apps: BTreeMap<AppName, AppRecord>,
     operations: BTreeMap<OperationId, OperationRecord>,
     statuses: BTreeMap<SlotId, SlotStatus>,
+    /// Under which wish each copy runs, or ended.
+    marks: BTreeMap<SlotId, Mark>,
     next_operation: OperationId,
 }
 
@@ -74,7 +77,7 @@ impl Control {
         let events = EventLog::open(journal).await?;
         let (target, _) = watch::channel(Arc::new(Target::default()));
         let (changed, _) = watch::channel(0);
-        let state = State { apps, operations, statuses: BTreeMap::new(), next_operation };
+        let state = State { apps, operations, statuses: BTreeMap::new(), marks: BTreeMap::new(), next_operation };
         let inner = Inner {
             store,
             events,
@@ -147,7 +150,7 @@ impl Control {
         let current = old.map(|old| old.target().collect()).unwrap_or_default();
         let observed = (state.statuses.values())
             .filter(|status| status.slot.app == app)
-            .map(|status| (status.slot.clone(), planner::Observed::from(status)))
+            .map(|status| (status.slot.clone(), state.observed(status)))
             .collect();
         Ok(planner::plan(&observed, &current, &wanted))
     }
@@ -265,8 +268,12 @@ impl Control {
             let mut state = self.state();
             let mut ended = Vec::new();
             let mut absent = Vec::new();
-            for SlotChange { status, .. } in changes {
+            for SlotChange { status, mark, .. } in changes {
                 ended.extend(state.judge(&status));
+                match mark {
+                    Some(mark) => drop(state.marks.insert(status.slot.clone(), mark)),
+                    None => drop(state.marks.remove(&status.slot)),
+                }
                 if status.phase == Phase::Absent && status.goal == Goal::Absent {
                     absent.push(status.slot.clone());
                     state.statuses.remove(&status.slot);
@@ -378,6 +385,15 @@ impl Control {
 }
 
 impl State {
+    fn observed(&self, status: &SlotStatus) -> planner::Observed {
+        let mark = self.marks.get(&status.slot);
+        planner::Observed {
+            phase: status.phase,
+            running_digest: mark.map(|mark| mark.digest.clone()),
+            running_generation: mark.map(|mark| mark.generation),
+        }
+    }
+
     /// What a new status means for the operations that wait for its slot.
     fn judge(&mut self, status: &SlotStatus) -> Option<OperationId> {
         let operation = self.operations.get_mut(&status.operation)?;
@@ -463,9 +479,4 @@ fn phase_event(change: &SlotChange) -> Option<EventKind> {
         exit: status.exit.clone().filter(|_| change.from.is_alive()),
         reasons: status.reasons.clone(),
     })
-}
-
-/// The events and the answers of this room; kept here so that nothing but control makes them.
-pub(crate) fn event(sequence: u64, at: Wall, app: AppName, kind: EventKind) -> Event {
-    Event { sequence, at, app, kind }
 }

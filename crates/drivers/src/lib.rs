@@ -4,5 +4,8 @@
 //! by an instance machine.
 
 pub mod clock;
+pub mod logs;
+pub mod probe;
 pub mod process;
+mod readiness;
 mod tree;

@@ -16,12 +16,12 @@ const ROUNDS: u32 = 500;
 const BETWEEN: Duration = Duration::from_millis(2);
 
 /// The variable all processes of an attempt carry. Unique on the machine: the slot's directory is.
-pub fn mark(slot_dir: &Path, attempt: Attempt) -> String {
+pub(crate) fn mark(slot_dir: &Path, attempt: Attempt) -> String {
     format!("UPBEAT_INSTANCE={}#{attempt}", slot_dir.display())
 }
 
 /// Kills whatever carries the mark until nothing does; says how many that were.
-pub async fn clear(mark: &str) -> usize {
+pub(crate) async fn clear(mark: &str) -> usize {
     let mut killed = std::collections::BTreeSet::new();
     for _ in 0..ROUNDS {
         let found = carriers(mark);

@@ -23,7 +23,7 @@ impl Channel {
     }
 
     fn new(fd: OwnedFd) -> io::Result<Self> {
-        Ok(Self(AsyncFd::with_interest(fd, Interest::READABLE)?))
+        Ok(Self(crate::readiness::register(fd, Interest::READABLE)?))
     }
 
     /// Connects to a socket in a directory whose path may be longer than a socket's may. `None`:

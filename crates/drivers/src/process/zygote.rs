@@ -83,7 +83,7 @@ impl Zygote {
             .name("zygote".into())
             .stack_size(64 * 1024)
             .spawn(move || child.wait())?;
-        AsyncFd::with_interest(ours, Interest::WRITABLE)
+        crate::readiness::register(ours, Interest::WRITABLE)
     }
 }
 

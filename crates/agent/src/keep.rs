@@ -1,0 +1,93 @@
+//! What the agent keeps of its slots across its own death.
+
+use std::collections::BTreeMap;
+
+use upbeat_decide::instance::{Durable, Stage};
+use upbeat_model::{Mono, SlotId};
+use upbeat_store::{OPS_MAX, Op, Store, StoreError};
+
+const SLOTS: &str = "slots/";
+const BOOT: &str = "boot";
+
+/// Why the agent cannot know its slots.
+#[derive(Debug, thiserror::Error)]
+pub enum KeepError {
+    /// The store said no.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A slot's state is not what this version writes.
+    #[error("the state of `{key}` cannot be read")]
+    Slot {
+        /// The key in the store.
+        key: String,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+}
+
+/// The agent's own small store.
+pub struct Keep {
+    store: Store,
+    boot_id: String,
+}
+
+impl Keep {
+    /// In this store, in this boot of the machine.
+    pub fn new(store: Store, boot_id: String) -> Self {
+        Self { store, boot_id }
+    }
+
+    /// What was kept. After a reboot deadlines mean nothing: what rested may start.
+    pub(crate) async fn load(&self) -> Result<Vec<(SlotId, Durable)>, KeepError> {
+        let kept_boot = self.store.get(BOOT).await?;
+        let same_boot = kept_boot.is_some_and(|kept| kept.value[..] == *self.boot_id.as_bytes());
+        let mut slots = Vec::new();
+        for kv in self.store.all(SLOTS).await? {
+            let unreadable = |source| KeepError::Slot { key: kv.key.clone(), source };
+            let mut durable: Durable = serde_json::from_slice(&kv.value).map_err(unreadable)?;
+            let Ok(id) = kv.key[SLOTS.len()..].parse::<SlotId>() else { continue };
+            if !same_boot {
+                forget_clock(&mut durable);
+            }
+            slots.push((id, durable));
+        }
+        if !same_boot {
+            self.store.write(vec![Op::put(BOOT, self.boot_id.clone())]).await?;
+        }
+        Ok(slots)
+    }
+
+    /// Keeps a bundle: in as few transactions as the store's limits allow. A crash between two of
+    /// them leaves slots that are each consistent, which is all that is needed: no two slots'
+    /// states are ever compared.
+    pub(crate) async fn save(&self, persist: &BTreeMap<SlotId, Option<Durable>>) -> Result<(), KeepError> {
+        let mut ops = Vec::with_capacity(persist.len().min(OPS_MAX));
+        let mut rest = persist.len();
+        for (id, durable) in persist {
+            let key = format!("{SLOTS}{id}");
+            ops.push(match durable {
+                Some(durable) => {
+                    let value = serde_json::to_vec(durable);
+                    Op::put(key.clone(), value.map_err(|source| KeepError::Slot { key, source })?)
+                }
+                None => Op::delete(key),
+            });
+            rest -= 1;
+            if ops.len() == OPS_MAX || rest == 0 {
+                self.store.write(std::mem::take(&mut ops)).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn forget_clock(durable: &mut Durable) {
+    match &mut durable.stage {
+        Stage::Resting { until, .. } => *until = Mono(0),
+        Stage::Up(up) => {
+            up.started = Mono(0);
+            up.stopping = None;
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,110 @@
+//! What happened, kept in order, and told to whoever listens.
+//!
+//! Events are numbered when they happen and written behind: a burst is one append. They are a
+//! history for people; nothing is decided by them, so one that a crash loses costs a line.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{mpsc, watch};
+use upbeat_model::event::EventKind;
+use upbeat_model::{AppName, Event, Wall};
+use upbeat_store::{Journal, StoreError};
+
+/// Events a reader gets at once.
+const PAGE: usize = 1000;
+
+/// Events that may wait to be written. When the disk is that far behind, the oldest news is kept
+/// and the newest dropped, and counted.
+const WAITING_MAX: usize = 16 * 1024;
+
+/// Events that are kept: as many as the journal holds.
+pub const EVENTS_KEPT: usize = upbeat_store::JOURNAL_COUNT_MAX;
+
+/// The history. A cheap handle; clones share it.
+#[derive(Clone)]
+pub struct EventLog {
+    journal: Journal,
+    last: watch::Sender<u64>,
+    sender: mpsc::Sender<(Wall, AppName, EventKind)>,
+    dropped: Arc<Mutex<u64>>,
+}
+
+impl EventLog {
+    /// Goes on where the journal ends.
+    pub(crate) async fn open(journal: Journal) -> Result<Self, StoreError> {
+        let (last, _) = watch::channel(journal.last());
+        let (sender, waiting) = mpsc::channel(WAITING_MAX);
+        let log = Self { journal: journal.clone(), last: last.clone(), sender, dropped: Arc::default() };
+        tokio::spawn(write_behind(journal, last, waiting, log.dropped.clone()));
+        Ok(log)
+    }
+
+    /// Something happened.
+    pub(crate) fn add(&self, at: Wall, app: AppName, kind: EventKind) {
+        if self.sender.try_send((at, app, kind)).is_err() {
+            *lock(&self.dropped) += 1;
+        }
+    }
+
+    /// Wakes when there are more.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.last.subscribe()
+    }
+
+    /// Events after a number, oldest first, at most `limit` (and at most a thousand), of one app or
+    /// of all. Also says up to which number was looked.
+    pub async fn read(
+        &self,
+        app: Option<&AppName>,
+        after: u64,
+        limit: usize,
+    ) -> Result<(Vec<Event>, u64), StoreError> {
+        let mut found = Vec::new();
+        let mut seen = after;
+        loop {
+            let page = self.journal.read(seen, PAGE).await?;
+            if page.is_empty() {
+                return Ok((found, seen));
+            }
+            for (sequence, bytes) in page {
+                seen = sequence;
+                let Ok(mut event) = serde_json::from_slice::<Event>(&bytes) else { continue };
+                if app.is_none_or(|app| *app == event.app) {
+                    event.sequence = sequence;
+                    found.push(event);
+                }
+                if found.len() >= limit.min(PAGE) {
+                    return Ok((found, seen));
+                }
+            }
+        }
+    }
+}
+
+fn lock(count: &Mutex<u64>) -> MutexGuard<'_, u64> {
+    count.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn write_behind(
+    journal: Journal,
+    last: watch::Sender<u64>,
+    mut waiting: mpsc::Receiver<(Wall, AppName, EventKind)>,
+    dropped: Arc<Mutex<u64>>,
+) {
+    let mut batch = Vec::new();
+    while waiting.recv_many(&mut batch, PAGE).await > 0 {
+        let records: Vec<Vec<u8>> = batch
+            .drain(..)
+            // The number is the journal's; it is put in when the event is read.
+            .filter_map(|(at, app, kind)| serde_json::to_vec(&Event { sequence: 0, at, app, kind }).ok())
+            .collect();
+        let count = records.len() as u64;
+        match journal.append(records).await {
+            Ok(sequence) => drop(last.send_replace(sequence)),
+            Err(error) => {
+                *lock(&dropped) += count;
+                tracing::warn!(%error, dropped = *lock(&dropped), "events could not be stored");
+            }
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! What control keeps, and how.
+//!
+//! `apps/<name>`: an [`AppRecord`], chunked. `operations/<number>`: an [`OperationRecord`], chunked.
+//! `next-operation` and `boot`: a number and a text. A command's record and its operation's number
+//! are one transaction; the operation's record is written before it, so that an acknowledged
+//! operation is never without one.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use upbeat_model::{AppName, OperationId};
+use upbeat_store::{Op, Store, StoreError};
+
+use crate::record::{AppRecord, OperationRecord};
+
+const APPS: &str = "apps/";
+const OPERATIONS: &str = "operations/";
+const NEXT: &str = "next-operation";
+const BOOT: &str = "boot";
+
+/// Operations whose record is kept across a restart. Older ones are history, which the events tell.
+const KEPT_ON_DISK: u64 = 200;
+
+/// What was kept.
+pub(crate) struct Kept {
+    pub(crate) apps: BTreeMap<AppName, AppRecord>,
+    pub(crate) operations: BTreeMap<OperationId, OperationRecord>,
+    pub(crate) next_operation: OperationId,
+    pub(crate) boot_id: Option<String>,
+}
+
+pub(crate) async fn load(store: &Store) -> Result<Kept, StoreError> {
+    store.sweep(APPS).await?;
+    store.sweep(OPERATIONS).await?;
+    let mut apps = BTreeMap::new();
+    for key in store.heads(APPS).await? {
+        if let Some(record) = read::<AppRecord>(store, &key).await? {
+            apps.insert(record.name.clone(), record);
+        }
+    }
+    let next = store.get(NEXT).await?;
+    let next = next.and_then(|kv| std::str::from_utf8(&kv.value).ok()?.parse().ok()).unwrap_or(1);
+    let mut operations = BTreeMap::new();
+    for key in store.heads(OPERATIONS).await? {
+        let Ok(id) = key[OPERATIONS.len()..].parse::<u64>() else { continue };
+        // One that was written and never became a command.
+        let unborn = id >= next;
+        if unborn || id + KEPT_ON_DISK < next {
+            store.delete_chunked(&key, Vec::new()).await?;
+        } else if let Some(record) = read(store, &key).await? {
+            operations.insert(OperationId(id), record);
+        }
+    }
+    let boot_id = store.get(BOOT).await?.map(|kv| String::from_utf8_lossy(&kv.value).into_owned());
+    Ok(Kept { apps, operations, next_operation: OperationId(next), boot_id })
+}
+
+async fn read<T: DeserializeOwned>(store: &Store, key: &str) -> Result<Option<T>, StoreError> {
+    let Some(bytes) = store.get_chunked(key).await? else { return Ok(None) };
+    serde_json::from_slice(&bytes)
+        .map(Some)
+        .map_err(|error| StoreError::Unreadable { key: key.to_owned(), detail: error.to_string() })
+}
+
+async fn write(store: &Store, key: &str, record: &impl Serialize, also: Vec<Op>) -> Result<(), StoreError> {
+    let bytes = serde_json::to_vec(record)
+        .map_err(|error| StoreError::Unreadable { key: key.to_owned(), detail: error.to_string() })?;
+    store.put_chunked(key, &bytes, also).await
+}
+
+/// A command: its operation, then the app it changed and the number it took.
+pub(crate) async fn save(
+    store: &Store,
+    record: &AppRecord,
+    id: OperationId,
+    operation: &OperationRecord,
+) -> Result<(), StoreError> {
+    save_operation(store, id, operation).await?;
+    let next = Op::put(NEXT, id.next().to_string());
+    write(store, &format!("{APPS}{}", record.name), record, vec![next]).await
+}
+
+/// An app whose gone slots were dropped.
+pub(crate) async fn save_app(store: &Store, record: &AppRecord) -> Result<(), StoreError> {
+    write(store, &format!("{APPS}{}", record.name), record, Vec::new()).await
+}
+
+/// An app that is gone.
+pub(crate) async fn forget(store: &Store, app: &AppName) -> Result<(), StoreError> {
+    store.delete_chunked(&format!("{APPS}{app}"), Vec::new()).await
+}
+
+/// How far an operation is.
+pub(crate) async fn save_operation(
+    store: &Store,
+    id: OperationId,
+    operation: &OperationRecord,
+) -> Result<(), StoreError> {
+    write(store, &format!("{OPERATIONS}{:020}", id.0), operation, Vec::new()).await?;
+    match id.0.checked_sub(KEPT_ON_DISK) {
+        Some(old) => store.delete_chunked(&format!("{OPERATIONS}{old:020}"), Vec::new()).await,
+        None => Ok(()),
+    }
+}
+
+/// Which boot this is, after the apps it changed.
+pub(crate) async fn save_boot(store: &Store, boot_id: &str, changed: &[AppRecord]) -> Result<(), StoreError> {
+    for record in changed {
+        save_app(store, record).await?;
+    }
+    store.write(vec![Op::put(BOOT, boot_id)]).await.map(drop)
+}

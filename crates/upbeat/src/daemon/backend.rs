@@ -1,0 +1,236 @@
+//! What requests ask of this daemon: control for wishes and statuses, log files for output.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::stream;
+use tokio::sync::watch;
+use upbeat_control::{Control, ControlError};
+use upbeat_drivers::clock;
+use upbeat_drivers::process::{ProcessDriver, chain};
+use upbeat_model::file::validate;
+use upbeat_model::{
+    Action, App, AppName, AppSummary, Event, LogLine, Operation, OperationId, Phase, Plan, ServiceName,
+    SlotId, SlotStatus, Wall, Why, WhyLink,
+};
+use upbeat_server::{Answer, Backend, BoxStream, LogQuery};
+
+use super::logs;
+use upbeat_api::{Problem, ProblemKind, Up, Version};
+
+/// Lines of output that help to understand a failure.
+const LAST_LINES: u64 = 10;
+
+/// Links of a chain of causes. A graph is acyclic; a chain that is longer helps nobody.
+const CHAIN_MAX: usize = 100;
+
+/// Events a follower gets at once.
+const EVENTS_PAGE: usize = 200;
+
+/// The daemon's own answers.
+#[derive(Clone)]
+pub(super) struct LocalBackend {
+    control: Control,
+    driver: ProcessDriver,
+    started_at: Wall,
+}
+
+impl LocalBackend {
+    pub(super) fn new(control: Control, driver: ProcessDriver) -> Self {
+        Self { control, driver, started_at: clock::wall() }
+    }
+
+    /// Every slot that leads to the cause, the asked one first.
+    async fn chain_of(&self, slot: &SlotId, slots: &BTreeMap<SlotId, SlotStatus>) -> Vec<WhyLink> {
+        let mut links = Vec::new();
+        let mut seen = BTreeSet::new();
+        let mut next = Some(slot.clone());
+        while let Some(id) = next
+            && links.len() < CHAIN_MAX
+            && seen.insert(id.clone())
+        {
+            let Some(status) = slots.get(&id).cloned() else { break };
+            next = status.reasons.iter().find_map(|reason| reason.cause().cloned());
+            let last_lines = match needs_lines(&status) {
+                true => logs::last_lines(&self.driver.log_dir(&id), LAST_LINES).await,
+                false => Vec::new(),
+            };
+            links.push(WhyLink { status, last_lines });
+        }
+        links
+    }
+}
+
+/// Its output helps to understand why it is not as it should be.
+fn needs_lines(status: &SlotStatus) -> bool {
+    match status.phase {
+        Phase::Failed | Phase::BackingOff | Phase::CrashLooping | Phase::Unhealthy | Phase::Starting => true,
+        Phase::Absent
+        | Phase::Stopped
+        | Phase::Waiting
+        | Phase::DependencyFailed
+        | Phase::Running
+        | Phase::Healthy
+        | Phase::Stopping
+        | Phase::Completed => false,
+    }
+}
+
+/// Control's words, with the status code and the remedy that belong to them.
+fn problem(error: &ControlError) -> Problem {
+    let text = chain(error);
+    match error {
+        ControlError::NoSuchApp(_) => {
+            Problem::new(ProblemKind::NotFound, text).with_hint("`upbeat apps` lists what there is")
+        }
+        ControlError::NoSuchService { known, .. } => {
+            let names: Vec<&str> = known.iter().take(20).map(ServiceName::as_str).collect();
+            Problem::new(ProblemKind::NotFound, text).with_hint(format!("it has {}", names.join(", ")))
+        }
+        ControlError::NoSuchOperation(_) => Problem::new(ProblemKind::NotFound, text)
+            .with_hint("the last few hundred are remembered; `upbeat events` tells how older ones ended"),
+        ControlError::Refused(_) => Problem::new(ProblemKind::BadRequest, text),
+        ControlError::Leaving(_) => Problem::new(ProblemKind::Conflict, text),
+        ControlError::Store(_) => Problem::new(ProblemKind::Unavailable, text)
+            .with_hint("nothing was changed; make room on the disk that holds the daemon's state"),
+    }
+}
+
+fn refuse_bad(up: &Up) -> Answer<()> {
+    validate(&up.project).map_err(|mistakes| {
+        Problem::new(ProblemKind::BadRequest, format!("the project makes no sense: {}", mistakes.join("; ")))
+    })
+}
+
+impl Backend for LocalBackend {
+    fn version(&self) -> Version {
+        Version {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id() as i32,
+            started_at: self.started_at,
+        }
+    }
+
+    async fn apps(&self) -> Answer<Vec<AppSummary>> {
+        Ok(self.control.apps())
+    }
+
+    async fn app(&self, app: AppName) -> Answer<App> {
+        self.control.app(&app).map_err(|error| problem(&error))
+    }
+
+    async fn watch(&self, app: AppName) -> Answer<BoxStream<App>> {
+        self.app(app.clone()).await?;
+        let control = self.control.clone();
+        let changes = control.changes();
+        Ok(whenever(changes, move || control.app(&app).ok()))
+    }
+
+    async fn up(&self, _app: AppName, up: Up, who: String) -> Answer<Operation> {
+        refuse_bad(&up)?;
+        self.control.up(up.project, &up.services, who).await.map_err(|error| problem(&error))
+    }
+
+    async fn plan(&self, _app: AppName, up: Up) -> Answer<Plan> {
+        refuse_bad(&up)?;
+        self.control.plan(up.project, &up.services).map_err(|error| problem(&error))
+    }
+
+    async fn act(&self, app: AppName, action: Action, who: String) -> Answer<Operation> {
+        self.control.act(&app, &action, who).await.map_err(|error| problem(&error))
+    }
+
+    async fn down(&self, app: AppName, kill: bool, who: String) -> Answer<Operation> {
+        self.control.down(&app, kill, who).await.map_err(|error| problem(&error))
+    }
+
+    async fn operation(&self, id: OperationId) -> Answer<Operation> {
+        self.control.operation(id).map_err(|error| problem(&error))
+    }
+
+    async fn watch_operation(&self, id: OperationId) -> Answer<BoxStream<Operation>> {
+        self.operation(id).await?;
+        let control = self.control.clone();
+        let changes = control.changes();
+        let mut ended = false;
+        Ok(whenever(changes, move || {
+            // The state in which it has ended is the last one shown.
+            if std::mem::take(&mut ended) {
+                return None;
+            }
+            let operation = control.operation(id).ok()?;
+            ended = operation.ended;
+            Some(operation)
+        }))
+    }
+
+    async fn why(&self, app: AppName, service: ServiceName) -> Answer<Why> {
+        let found = self.app(app.clone()).await?;
+        if !found.project.services.contains_key(&service) {
+            let known = found.project.services.keys().cloned().collect();
+            return Err(problem(&ControlError::NoSuchService { app, service, known }));
+        }
+        let slots: BTreeMap<SlotId, SlotStatus> =
+            found.slots.into_iter().map(|status| (status.slot.clone(), status)).collect();
+        let mut chains = Vec::new();
+        for id in slots.keys().filter(|id| id.service == service) {
+            chains.push(self.chain_of(id, &slots).await);
+        }
+        Ok(Why { chains })
+    }
+
+    async fn events(&self, app: Option<AppName>, after: u64, limit: usize) -> Answer<Vec<Event>> {
+        let read = self.control.events().read(app.as_ref(), after, limit).await;
+        let (events, _) = read.map_err(|error| problem(&ControlError::Store(error)))?;
+        Ok(events)
+    }
+
+    async fn watch_events(&self, app: Option<AppName>, after: u64) -> Answer<BoxStream<Event>> {
+        let log = self.control.events().clone();
+        let changes = log.changes();
+        let state = (log, changes, app, after, Vec::new().into_iter());
+        Ok(Box::pin(stream::unfold(state, |(log, mut changes, app, mut after, mut page)| async move {
+            loop {
+                if let Some(event) = page.next() {
+                    return Some((event, (log, changes, app, after, page)));
+                }
+                changes.mark_unchanged();
+                let (events, seen) = log.read(app.as_ref(), after, EVENTS_PAGE).await.ok()?;
+                after = seen;
+                if events.is_empty() {
+                    changes.changed().await.ok()?;
+                }
+                page = events.into_iter();
+            }
+        })))
+    }
+
+    async fn logs(&self, app: AppName, query: LogQuery) -> Answer<BoxStream<LogLine>> {
+        let found = self.app(app.clone()).await?;
+        for service in &query.services {
+            if !found.project.services.contains_key(service) {
+                let known = found.project.services.keys().cloned().collect();
+                return Err(problem(&ControlError::NoSuchService { app, service: service.clone(), known }));
+            }
+        }
+        logs::stream(self.control.clone(), self.driver.clone(), app, query)
+            .map_err(|error| Problem::new(ProblemKind::Internal, format!("the logs cannot be read: {error}")))
+    }
+}
+
+/// What something is now, and again after every change, as far as it looks different; ends with it.
+fn whenever<T: PartialEq + Clone + Send + 'static>(
+    changes: watch::Receiver<u64>,
+    look: impl FnMut() -> Option<T> + Send + 'static,
+) -> BoxStream<T> {
+    let mut changes = changes;
+    changes.mark_changed();
+    Box::pin(stream::unfold((changes, look, None::<T>), |(mut changes, mut look, last)| async move {
+        loop {
+            changes.changed().await.ok()?;
+            let now = look()?;
+            if last.as_ref() != Some(&now) {
+                return Some((now.clone(), (changes, look, Some(now))));
+            }
+        }
+    }))
+}

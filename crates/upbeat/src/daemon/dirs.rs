@@ -1,0 +1,117 @@
+//! Where the daemon keeps its things.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// The directories of one daemon. All private (0700).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dirs {
+    /// What survives a reboot: stores, slots with their logs, the daemon's own log.
+    pub state: PathBuf,
+    /// What does not: the socket.
+    pub runtime: PathBuf,
+}
+
+/// Neither `HOME` nor `XDG_STATE_HOME` nor `UPBEAT_STATE_DIR` says where.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no place for the daemon's state: neither `HOME` nor `XDG_STATE_HOME` is set")]
+pub struct NoHome;
+
+impl Dirs {
+    /// For this user: `UPBEAT_STATE_DIR` and `UPBEAT_RUNTIME_DIR` where set; else `/var/lib/upbeat`
+    /// and `/run/upbeat` for root, and the XDG directories for others.
+    pub fn find(is_root: bool, var: impl Fn(&str) -> Option<OsString>) -> Result<Self, NoHome> {
+        let path = |name: &str| var(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let absolute = |name: &str| path(name).filter(|path| path.is_absolute());
+        let state = match path("UPBEAT_STATE_DIR") {
+            Some(dir) => dir,
+            None if is_root => PathBuf::from("/var/lib/upbeat"),
+            None => match (absolute("XDG_STATE_HOME"), absolute("HOME")) {
+                (Some(dir), _) => dir.join("upbeat"),
+                (None, Some(home)) => home.join(".local/state/upbeat"),
+                (None, None) => return Err(NoHome),
+            },
+        };
+        let runtime = match (path("UPBEAT_RUNTIME_DIR"), path("UPBEAT_STATE_DIR")) {
+            (Some(dir), _) => dir,
+            (None, Some(_)) => state.join("run"),
+            (None, None) if is_root => PathBuf::from("/run/upbeat"),
+            (None, None) => match absolute("XDG_RUNTIME_DIR") {
+                Some(dir) => dir.join("upbeat"),
+                None => state.join("run"),
+            },
+        };
+        Ok(Self { state, runtime })
+    }
+
+    /// For this process.
+    pub fn of_process() -> Result<Self, NoHome> {
+        Self::find(rustix::process::geteuid().is_root(), |name| std::env::var_os(name))
+    }
+
+    /// The socket clients talk to.
+    pub fn socket(&self) -> PathBuf {
+        self.runtime.join("upbeat.sock")
+    }
+
+    /// Held by the daemon for its whole life.
+    pub fn lock(&self) -> PathBuf {
+        self.state.join("daemon.lock")
+    }
+
+    /// What the daemon says when nobody listens.
+    pub fn log(&self) -> PathBuf {
+        self.state.join("daemon.log")
+    }
+
+    /// Slots: one directory each, below app and service.
+    pub fn slots(&self) -> PathBuf {
+        self.state.join("slots")
+    }
+
+    /// Makes both, private. Errors: the path and what the system said.
+    pub fn create(&self) -> std::io::Result<()> {
+        for dir in [&self.state, &self.runtime] {
+            create_private(dir).map_err(|error| {
+                std::io::Error::new(error.kind(), format!("{}: {error}", dir.display()))
+            })?;
+        }
+        Ok(())
+    }
+}
+
+fn create_private(dir: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    // An existing directory may have been made by a more generous hand.
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn find(is_root: bool, vars: &[(&str, &str)]) -> Option<(String, String)> {
+        let var = |name: &str| {
+            vars.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value))
+        };
+        let dirs = Dirs::find(is_root, var).ok()?;
+        Some((dirs.state.display().to_string(), dirs.runtime.display().to_string()))
+    }
+
+    #[test]
+    fn directories_follow_xdg_and_root_has_the_systems() {
+        let found = |state: &str, runtime: &str| Some((state.to_owned(), runtime.to_owned()));
+        assert_eq!(find(true, &[]), found("/var/lib/upbeat", "/run/upbeat"));
+        assert_eq!(
+            find(false, &[("HOME", "/home/a"), ("XDG_RUNTIME_DIR", "/run/user/7")]),
+            found("/home/a/.local/state/upbeat", "/run/user/7/upbeat")
+        );
+        assert_eq!(
+            find(false, &[("HOME", "/home/a"), ("XDG_STATE_HOME", "relative")]),
+            found("/home/a/.local/state/upbeat", "/home/a/.local/state/upbeat/run")
+        );
+        assert_eq!(find(true, &[("UPBEAT_STATE_DIR", "/x")]), found("/x", "/x/run"));
+        assert_eq!(find(false, &[("HOME", "")]), None);
+    }
+}

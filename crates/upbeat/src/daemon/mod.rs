@@ -1,0 +1,21 @@
+//! The daemon: control, one agent and the embedded store in one process, and how a client finds or
+//! starts it.
+//!
+//! One per user (or one for the system, run by root). Killing it stops no service.
+
+mod backend;
+mod dirs;
+mod ensure;
+mod failpoint;
+mod install;
+mod logs;
+mod notify;
+mod serve;
+
+pub use dirs::Dirs;
+pub use ensure::{EnsureError, ensure};
+pub use install::{InstallError, Installed, install};
+pub use serve::{ServeError, serve};
+
+/// `argv[1]` that makes the `upbeat` binary the shim: one file is enough to install.
+pub const SHIM_ARGUMENT: &str = "__shim";

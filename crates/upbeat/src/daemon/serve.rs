@@ -1,0 +1,164 @@
+//! Joins the rooms to one process and runs it until it is told to end.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
+
+use rustix::fs::{FlockOperation, flock};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use upbeat_agent::{Agent, Keep, Report};
+use upbeat_control::{Control, Settings};
+use upbeat_drivers::clock;
+use upbeat_drivers::process::{ProcessDriver, ShimProgram};
+
+use super::backend::LocalBackend;
+use super::{Dirs, SHIM_ARGUMENT, ensure, failpoint, notify};
+
+/// Reports the agent may have ahead of control before it waits.
+const REPORTS: usize = 256;
+
+/// Why the daemon does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Another one has these directories.
+    #[error("another daemon runs already, on {}", .0.display())]
+    Running(PathBuf),
+    /// A directory, file or clock of the system cannot be used.
+    #[error("the daemon cannot use {what}")]
+    System {
+        /// Which.
+        what: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A store cannot be opened.
+    #[error("the daemon cannot open {}", path.display())]
+    Store {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: upbeat_store::StoreError,
+    },
+    /// What was kept cannot be read.
+    #[error("the daemon cannot read what it kept")]
+    Control(#[from] upbeat_control::ControlError),
+    /// What the agent kept cannot be read.
+    #[error("the daemon cannot read what it kept of its slots")]
+    Keep(#[from] upbeat_agent::KeepError),
+    /// Processes cannot be handled.
+    #[error("the daemon cannot handle processes")]
+    Driver(#[from] upbeat_drivers::process::DriverError),
+    /// The socket cannot be used.
+    #[error("the daemon cannot listen on {}", path.display())]
+    Listen {
+        /// Which socket.
+        path: PathBuf,
+        /// Why.
+        source: upbeat_server::BindError,
+    },
+}
+
+fn system(what: &str) -> impl FnOnce(std::io::Error) -> ServeError + '_ {
+    move |source| ServeError::System { what: what.to_owned(), source }
+}
+
+/// Runs the daemon until SIGTERM or SIGINT. Every service stays as it is.
+///
+/// `announce`: write `ready` to standard output when it answers, then close it.
+pub async fn serve(dirs: &Dirs, announce: bool) -> Result<(), ServeError> {
+    // Fails only for the leader of a process group: then a terminal's or systemd's own.
+    let _ = rustix::process::setsid();
+    dirs.create().map_err(system("its directories"))?;
+    let _lock = take_lock(dirs)?;
+    let (control, agent, reports, driver) = open(dirs).await?;
+    let socket = dirs.socket();
+    let listener = upbeat_server::bind(&socket)
+        .map_err(|source| ServeError::Listen { path: socket.clone(), source })?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(system("signals"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(system("signals"))?;
+    let ending = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    let agent = tokio::spawn(agent.run());
+    let pump = tokio::spawn(pass_on(reports, control.clone()));
+    let backend = LocalBackend::new(control, driver);
+    if let Err(error) = tell_ready(announce) {
+        tracing::warn!(%error, "nobody could be told that the daemon is ready");
+    }
+    upbeat_server::serve(listener, backend, ending).await;
+    agent.abort();
+    pump.abort();
+    Ok(())
+}
+
+async fn open(dirs: &Dirs) -> Result<(Control, Agent, mpsc::Receiver<Report>, ProcessDriver), ServeError> {
+    use upbeat_store::{Durability, open_redb};
+    let open_store = |name: &str, durability| {
+        let path = dirs.state.join(name);
+        open_redb(&path, durability).map_err(|source| ServeError::Store { path, source })
+    };
+    let (store, _) = open_store("control.redb", Durability::Machine)?;
+    let (_, journal) = open_store("events.redb", Durability::Process)?;
+    let (node_store, _) = open_store("node.redb", Durability::Process)?;
+    let boot_id = clock::boot_id().map_err(system("/proc"))?;
+    let keep = Keep::new(node_store, boot_id.clone());
+    let control = Control::open(store, journal, Settings { boot_id, wall: clock::wall }).await?;
+    let (driver, events) = ProcessDriver::new(shim_program()?, dirs.slots())?;
+    let (report, reports) = mpsc::channel(REPORTS);
+    let agent =
+        Agent::new(keep, driver.clone(), events, control.target(), report, failpoint::reach).await?;
+    Ok((control, agent, reports, driver))
+}
+
+async fn pass_on(mut reports: mpsc::Receiver<Report>, control: Control) {
+    while let Some(report) = reports.recv().await {
+        match report {
+            Report::Changed(changes) => control.report(changes).await,
+            Report::Adopted { slot, attempt, pid } => control.adopted(slot, attempt, pid),
+        }
+    }
+}
+
+/// `upbeat-shim` beside this program, or this program itself.
+fn shim_program() -> Result<ShimProgram, ServeError> {
+    let own = std::env::current_exe().map_err(system("its own file"))?;
+    let beside = own.with_file_name("upbeat-shim");
+    Ok(match beside.is_file() {
+        true => ShimProgram { path: beside, args: Vec::new() },
+        false => ShimProgram { path: own, args: vec![OsString::from(SHIM_ARGUMENT)] },
+    })
+}
+
+fn take_lock(dirs: &Dirs) -> Result<File, ServeError> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let path = dirs.lock();
+    let file = std::fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .mode(0o600)
+        .open(&path)
+        .map_err(|source| ServeError::System { what: path.display().to_string(), source })?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(_) => Err(ServeError::Running(dirs.socket())),
+    }
+}
+
+fn tell_ready(announce: bool) -> std::io::Result<()> {
+    if announce {
+        let mut out = std::io::stdout();
+        out.write_all(ensure::READY.as_bytes())?;
+        out.flush()?;
+        // Whoever waits must not keep this pipe for its end; later prints go nowhere.
+        let null = File::options().write(true).open("/dev/null")?;
+        rustix::stdio::dup2_stdout(&null)?;
+    }
+    notify::notify(std::env::var_os("NOTIFY_SOCKET").as_deref(), "READY=1")
+}

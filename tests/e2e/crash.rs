@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::Journey;
 use crate::home::{Home, eventually, is_alive, kill, lines};
 
-pub fn journeys() -> Vec<Journey> {
+pub(crate) fn journeys() -> Vec<Journey> {
     vec![
         Journey { name: "a killed daemon is replaced and nothing is stopped or started", needs: &[], run: survives },
         Journey { name: "the daemon dies at every named point of a start and of an exit", needs: &[], run: every_point },

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::home::{Home, eventually, is_alive, lines};
 use crate::{Journey, Need};
 
-pub fn journeys() -> Vec<Journey> {
+pub(crate) fn journeys() -> Vec<Journey> {
     vec![
         Journey { name: "five megabytes without a newline are shown whole", needs: &[], run: no_newline },
         Journey { name: "a gigabyte of output keeps to its bound on disk", needs: &[], run: gigabyte },

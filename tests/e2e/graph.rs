@@ -3,7 +3,7 @@
 use crate::Journey;
 use crate::home::{Home, eventually, lines};
 
-pub fn journeys() -> Vec<Journey> {
+pub(crate) fn journeys() -> Vec<Journey> {
     vec![
         Journey { name: "the guide's complex graph starts along its edges", needs: &[], run: complex },
         Journey { name: "e starts while d is still unhealthy", needs: &[], run: edges_not_levels },
@@ -75,7 +75,7 @@ fn complex() {
 /// D never becomes healthy: F and G wait for ever, but E runs.
 fn edges_not_levels() {
     let mut file = healthy(COMPLEX);
-    file = file.replace("[sh, note.sh, d]\n    healthcheck: { log: up }", "[sh, note.sh, d]\n    healthcheck: { log: never }");
+    file = file.replace("[sh, note.sh, d]\n    healthcheck: { log: up }", "[sh, note.sh, d]\n    healthcheck: { log: never, interval: 100ms }");
     let home = Home::with(&file);
     home.write("note.sh", NOTE);
     home.run(&["up", "-d"]);

@@ -10,33 +10,33 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// No step of a journey takes longer, even on a busy machine; what does has hung.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A project directory with a daemon of its own. Dropping it takes everything down.
-pub struct Home {
+pub(crate) struct Home {
     dir: tempfile::TempDir,
     environment: BTreeMap<String, String>,
 }
 
 /// What a command printed and how it ended.
 #[derive(Debug)]
-pub struct Ran {
-    pub stdout: String,
-    pub stderr: String,
-    pub code: i32,
+pub(crate) struct Ran {
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) code: i32,
 }
 
 impl Ran {
     /// It ended well.
     #[track_caller]
-    pub fn ok(self) -> Self {
+    pub(crate) fn ok(self) -> Self {
         assert_eq!(self.code, 0, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
         self
     }
 
     /// It ended with this code.
     #[track_caller]
-    pub fn code(self, code: i32) -> Self {
+    pub(crate) fn code(self, code: i32) -> Self {
         assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
         self
     }
@@ -44,58 +44,58 @@ impl Ran {
 
 impl Home {
     /// An empty one.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("upbeat-e2e-").tempdir().unwrap();
         fs::create_dir(dir.path().join("project")).unwrap();
         Self { dir, environment: BTreeMap::new() }
     }
 
     /// One with this project file.
-    pub fn with(file: &str) -> Self {
+    pub(crate) fn with(file: &str) -> Self {
         let home = Self::new();
         home.write("upbeat.yaml", file);
         home
     }
 
     /// The project's directory.
-    pub fn project(&self) -> PathBuf {
+    pub(crate) fn project(&self) -> PathBuf {
         self.dir.path().join("project")
     }
 
     /// The daemon's state directory.
-    pub fn state(&self) -> PathBuf {
+    pub(crate) fn state(&self) -> PathBuf {
         self.dir.path().join("state")
     }
 
     /// A file outside of the project, for marks and markers.
-    pub fn outside(&self, name: &str) -> PathBuf {
+    pub(crate) fn outside(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// Sets a variable for every later command, and for a daemon it starts.
-    pub fn set(&mut self, name: &str, value: impl Into<String>) {
+    pub(crate) fn set(&mut self, name: &str, value: impl Into<String>) {
         self.environment.insert(name.to_owned(), value.into());
     }
 
     /// No longer sets it.
-    pub fn unset(&mut self, name: &str) {
+    pub(crate) fn unset(&mut self, name: &str) {
         self.environment.remove(name);
     }
 
     /// Writes a file of the project.
-    pub fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         let path = self.project().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
 
     /// Reads a file of the project; empty when it is not there yet.
-    pub fn read(&self, name: &str) -> String {
+    pub(crate) fn read(&self, name: &str) -> String {
         fs::read_to_string(self.project().join(name)).unwrap_or_default()
     }
 
     /// The command, ready to be run.
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_upbeat"));
         command
             .args(arguments)
@@ -112,7 +112,7 @@ impl Home {
 
     /// Runs it to its end.
     #[track_caller]
-    pub fn run(&self, arguments: &[&str]) -> Ran {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Ran {
         let Output { stdout, stderr, status } = self.command(arguments).output().unwrap();
         Ran {
             stdout: String::from_utf8_lossy(&stdout).into_owned(),
@@ -122,7 +122,7 @@ impl Home {
     }
 
     /// Starts it and leaves it running; its output can be read line by line.
-    pub fn spawn(&self, arguments: &[&str]) -> Running {
+    pub(crate) fn spawn(&self, arguments: &[&str]) -> Running {
         let mut child =
             self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap());
@@ -131,14 +131,14 @@ impl Home {
 
     /// The app, as `ps -o json` has it.
     #[track_caller]
-    pub fn app(&self) -> Value {
+    pub(crate) fn app(&self) -> Value {
         let ran = self.run(&["ps", "-a", "-o", "json"]).ok();
         serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {}", ran.stdout))
     }
 
     /// The slots by their short names: `web-1`.
     #[track_caller]
-    pub fn slots(&self) -> BTreeMap<String, Value> {
+    pub(crate) fn slots(&self) -> BTreeMap<String, Value> {
         let app = self.app();
         let slots = app["slots"].as_array().cloned().unwrap_or_default();
         slots.into_iter().map(|slot| (short(slot["slot"].as_str().unwrap()), slot)).collect()
@@ -146,7 +146,7 @@ impl Home {
 
     /// The phase of a slot.
     #[track_caller]
-    pub fn phase(&self, slot: &str) -> String {
+    pub(crate) fn phase(&self, slot: &str) -> String {
         let slots = self.slots();
         let found = slots.get(slot).unwrap_or_else(|| panic!("no slot {slot} in {:?}", slots.keys()));
         found["phase"].as_str().unwrap().to_owned()
@@ -154,13 +154,13 @@ impl Home {
 
     /// The main process of a slot.
     #[track_caller]
-    pub fn pid(&self, slot: &str) -> i32 {
+    pub(crate) fn pid(&self, slot: &str) -> i32 {
         let slots = self.slots();
         slots[slot]["pid"].as_i64().unwrap_or_else(|| panic!("{slot} has no process: {:?}", slots[slot])) as i32
     }
 
     /// The daemon, if one answers.
-    pub fn daemon(&self) -> Option<i32> {
+    pub(crate) fn daemon(&self) -> Option<i32> {
         let ran = self.run(&["version", "-o", "json"]);
         let version: Value = serde_json::from_str(&ran.stdout).ok()?;
         version["daemon"]["pid"].as_i64().map(|pid| pid as i32)
@@ -168,14 +168,14 @@ impl Home {
 
     /// Kills the daemon as `kill -9` does, and waits until it is gone.
     #[track_caller]
-    pub fn kill_daemon(&self) {
+    pub(crate) fn kill_daemon(&self) {
         let pid = self.daemon().expect("a daemon runs");
         kill(pid, 9);
         eventually("the daemon is gone", || !is_alive(pid));
     }
 
     /// Processes that carry the mark of a slot of this home.
-    pub fn leftovers(&self) -> Vec<(i32, String)> {
+    pub(crate) fn leftovers(&self) -> Vec<(i32, String)> {
         let mark = self.dir.path().display().to_string();
         processes()
             .filter(|pid| {
@@ -210,14 +210,14 @@ impl Drop for Home {
 }
 
 /// A command that runs on.
-pub struct Running {
-    pub child: Child,
+pub(crate) struct Running {
+    pub(crate) child: Child,
     lines: BufReader<std::process::ChildStdout>,
 }
 
 impl Running {
     /// The next line it prints; none when it has closed its output.
-    pub fn line(&mut self) -> Option<String> {
+    pub(crate) fn line(&mut self) -> Option<String> {
         let mut line = String::new();
         let read = self.lines.read_line(&mut line).unwrap();
         (read > 0).then(|| line.trim_end_matches('\n').to_owned())
@@ -225,7 +225,7 @@ impl Running {
 
     /// Reads lines until one matches.
     #[track_caller]
-    pub fn until(&mut self, wanted: impl Fn(&str) -> bool) -> String {
+    pub(crate) fn until(&mut self, wanted: impl Fn(&str) -> bool) -> String {
         let mut seen = Vec::new();
         while let Some(line) = self.line() {
             if wanted(&line) {
@@ -237,13 +237,13 @@ impl Running {
     }
 
     /// Sends it a signal.
-    pub fn signal(&self, signal: i32) {
+    pub(crate) fn signal(&self, signal: i32) {
         kill(self.child.id() as i32, signal);
     }
 
     /// Waits for its end.
     #[track_caller]
-    pub fn end(mut self) -> Ran {
+    pub(crate) fn end(mut self) -> Ran {
         let mut stdout = String::new();
         std::io::Read::read_to_string(&mut self.lines, &mut stdout).unwrap();
         let output = self.child.wait_with_output().unwrap();
@@ -262,18 +262,18 @@ fn short(slot: &str) -> String {
 }
 
 /// All processes of the machine.
-pub fn processes() -> impl Iterator<Item = i32> {
+pub(crate) fn processes() -> impl Iterator<Item = i32> {
     fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 
 /// Whether a process is there and not a zombie.
-pub fn is_alive(pid: i32) -> bool {
+pub(crate) fn is_alive(pid: i32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat"))
         .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or_default().trim_start().starts_with(['Z', 'X']))
 }
 
 /// Sends a signal; one that is gone already is fine.
-pub fn kill(pid: i32, signal: i32) {
+pub(crate) fn kill(pid: i32, signal: i32) {
     let pid = rustix::process::Pid::from_raw(pid).unwrap();
     let signal = rustix::process::Signal::from_named_raw(signal).unwrap();
     let _ = rustix::process::kill_process(pid, signal);
@@ -281,7 +281,7 @@ pub fn kill(pid: i32, signal: i32) {
 
 /// Looks until it is so. For facts of the outside world that announce themselves to nobody.
 #[track_caller]
-pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !is_so() {
         assert!(begun.elapsed() < PATIENCE, "after {PATIENCE:?} it is still not so that {what}");
@@ -295,6 +295,6 @@ fn pause() {
 }
 
 /// The lines of a file, if it is there.
-pub fn lines(path: &Path) -> Vec<String> {
+pub(crate) fn lines(path: &Path) -> Vec<String> {
     fs::read_to_string(path).unwrap_or_default().lines().map(str::to_owned).collect()
 }

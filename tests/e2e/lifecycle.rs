@@ -3,7 +3,7 @@
 use crate::Journey;
 use crate::home::{Home, eventually, is_alive, kill, lines};
 
-pub fn journeys() -> Vec<Journey> {
+pub(crate) fn journeys() -> Vec<Journey> {
     vec![
         Journey { name: "a crashed service is started again at once", needs: &[], run: crash_restarts },
         Journey { name: "a service that keeps failing gives up after its bound", needs: &[], run: gives_up },

@@ -14,18 +14,18 @@ mod requests;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// One journey.
-pub struct Journey {
+pub(crate) struct Journey {
     /// As a sentence.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// What it needs of the machine.
-    pub needs: &'static [Need],
+    pub(crate) needs: &'static [Need],
     /// The journey.
-    pub run: fn(),
+    pub(crate) run: fn(),
 }
 
 /// What a journey can need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
+pub(crate) enum Need {
     /// To be root: to mount a small tmpfs, to become another user.
     Root,
 }

@@ -5,7 +5,7 @@ use std::process::Command;
 use crate::Journey;
 use crate::home::Home;
 
-pub fn journeys() -> Vec<Journey> {
+pub(crate) fn journeys() -> Vec<Journey> {
     vec![Journey { name: "the readme's first command brings up the example and shows it healthy", needs: &[], run: first_command }]
 }
 

@@ -3,7 +3,7 @@
 use crate::Journey;
 use crate::home::Home;
 
-pub fn journeys() -> Vec<Journey> {
+pub(crate) fn journeys() -> Vec<Journey> {
     vec![
         Journey { name: "without a daemon every command says so and none hangs", needs: &[], run: no_daemon },
         Journey { name: "an unknown service gets a suggestion and changes nothing", needs: &[], run: unknown_service },

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use upbeat_decide::instance::{Durable, Input, Stage};
+use upbeat_decide::instance::{Durable, Input, Observation, Stage};
 use upbeat_decide::rules::Rules;
 use upbeat_decide::{Bundle, Change, Node};
 use upbeat_drivers::clock;
@@ -129,6 +129,12 @@ impl Agent {
         if let Some(target) = target {
             let bundle = self.node.aim(&target, clock::mono(), clock::wall());
             self.carry_out(bundle).await?;
+        }
+        for (slot, input) in batch.iter() {
+            if let Input::Observed(Observation::Running { attempt, pid, .. }) = input {
+                let (slot, attempt, pid) = (slot.clone(), *attempt, *pid);
+                self.reports.send(Report::Adopted { slot, attempt, pid }).await.map_err(|_| Gone)?;
+            }
         }
         let bundle = self.take(batch, events);
         self.carry_out(bundle).await

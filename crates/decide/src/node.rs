@@ -45,6 +45,18 @@ struct Entry {
     wish: Option<TargetSlot>,
     shown: Option<SlotStatus>,
     deadline: Option<Mono>,
+    /// The phase it was last in, to the node before this one.
+    remembered: Option<Phase>,
+}
+
+impl Entry {
+    /// The phase it was last shown in, by this node or by the one before it.
+    fn before(&self) -> Phase {
+        match &self.shown {
+            Some(shown) => shown.phase,
+            None => self.remembered.unwrap_or(Phase::Absent),
+        }
+    }
 }
 
 /// All slots of one machine.
@@ -65,8 +77,9 @@ impl Node {
         for (id, durable) in remembered {
             let observing = matches!(durable.stage, Stage::Starting { .. } | Stage::Up(_))
                 && !rules.has(Bug::SkipObservation);
+            let remembered = durable.entered.map(|(phase, _)| phase);
             let slot = Slot { durable, observing, ..Slot::default() };
-            node.entries.insert(id, Entry { slot, wish: None, shown: None, deadline: None });
+            node.entries.insert(id, Entry { slot, wish: None, shown: None, deadline: None, remembered });
         }
         node
     }
@@ -79,6 +92,7 @@ impl Node {
                 wish: None,
                 shown: None,
                 deadline: None,
+                remembered: None,
             });
         }
     }
@@ -92,6 +106,7 @@ impl Node {
                 wish: None,
                 shown: None,
                 deadline: None,
+                remembered: None,
             });
             if entry.wish.as_ref() != Some(wish) {
                 entry.wish = Some(wish.clone());
@@ -243,7 +258,7 @@ impl Node {
         }
         let from = match bundle.statuses.get(id) {
             Some(earlier) => earlier.from,
-            None => entry.shown.as_ref().map_or(Phase::Absent, |shown| shown.phase),
+            None => entry.before(),
         };
         entry.shown = Some(status.clone());
         let mark = instance::mark(&entry.slot).cloned();

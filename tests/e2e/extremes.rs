@@ -28,7 +28,7 @@ fn no_newline() {
 }
 
 fn gigabyte() {
-    let home = Home::with("services:\n  big: { command: [sh, -c, \"yes 0123456789012345678901234567890123456789 | head -c 1000000000; echo the end\"] }\n");
+    let home = Home::with("services:\n  big: { command: [sh, -c, \"yes 0123456789012345678901234567890123456789 | head -c 1000000000; echo; echo the end\"] }\n");
     home.run(&["up", "-d"]);
     eventually("it has ended", || home.phase("big-1") == "completed");
     let dir = home.state().join("slots");

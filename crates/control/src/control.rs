@@ -283,10 +283,10 @@ impl Control {
             }
             (ended, absent)
         };
-        self.finish(ended).await;
         if !absent.is_empty() {
             self.forget_absent(&absent).await;
         }
+        self.finish(ended).await;
         self.touch();
     }
 
@@ -364,9 +364,11 @@ impl Control {
     pub fn app(&self, name: &AppName) -> Result<App, ControlError> {
         let state = self.state();
         let record = state.apps.get(name).ok_or_else(|| ControlError::NoSuchApp(name.clone()))?;
-        let slots = record.slots.iter().map(|(id, slot)| match state.statuses.get(id) {
-            Some(status) => status.clone(),
-            None => unseen(id, slot),
+        let slots = record.slots.iter().filter_map(|(id, slot)| match state.statuses.get(id) {
+            Some(status) => Some(status.clone()),
+            // Reported gone; the record follows.
+            None if slot.goal == Goal::Absent => None,
+            None => Some(unseen(id, slot)),
         });
         Ok(App {
             name: name.clone(),

@@ -10,15 +10,31 @@ use crate::home::{Home, eventually, is_alive, kill, lines};
 
 pub(crate) fn journeys() -> Vec<Journey> {
     vec![
-        Journey { name: "a killed daemon is replaced and nothing is stopped or started", needs: &[], run: survives },
-        Journey { name: "the daemon dies at every named point of a start and of an exit", needs: &[], run: every_point },
+        Journey {
+            name: "a killed daemon is replaced and nothing is stopped or started",
+            needs: &[],
+            run: survives,
+        },
+        Journey {
+            name: "the daemon dies at every named point of a start and of an exit",
+            needs: &[],
+            run: every_point,
+        },
         Journey {
             name: "the daemon dies 200 times under load and every line is there once",
             needs: &[],
             run: random_moments,
         },
-        Journey { name: "an exit while the daemon is dead is known afterwards", needs: &[], run: exit_unseen },
-        Journey { name: "a killed shim is seen, its tree killed, its exit unknown", needs: &[], run: killed_shim },
+        Journey {
+            name: "an exit while the daemon is dead is known afterwards",
+            needs: &[],
+            run: exit_unseen,
+        },
+        Journey {
+            name: "a killed shim is seen, its tree killed, its exit unknown",
+            needs: &[],
+            run: killed_shim,
+        },
         Journey { name: "after down nothing of ours is left", needs: &[], run: clean },
     ]
 }
@@ -205,9 +221,7 @@ fn parent(pid: i32) -> i32 {
 }
 
 fn killed_shim() {
-    let home = Home::with(
-        "services:\n  tree:\n    command: [sh, tree.sh]\n    restart: on-failure\n",
-    );
+    let home = Home::with("services:\n  tree:\n    command: [sh, tree.sh]\n    restart: on-failure\n");
     home.write("tree.sh", "setsid sleep 7777 &\nsleep 7778 &\necho $! > child\nexec sleep 7779\n");
     home.run(&["up", "-d", "--wait"]).ok();
     eventually("the child is there", || !home.read("child").is_empty());
@@ -222,12 +236,14 @@ fn killed_shim() {
 }
 
 fn clean() {
-    let home = Home::with("services:\n  a: { command: [sh, -c, \"sleep 600 & exec sleep 601\"], scale: 3 }\n");
+    let home =
+        Home::with("services:\n  a: { command: [sh, -c, \"sleep 600 & exec sleep 601\"], scale: 3 }\n");
     home.run(&["up", "-d", "--wait"]).ok();
     home.run(&["down"]).ok();
     let daemon = home.daemon().expect("the daemon goes on");
     let left = home.leftovers();
-    let foreign: Vec<_> = left.iter().filter(|(pid, _)| *pid != daemon && parent_or(*pid) != daemon).collect();
+    let foreign: Vec<_> =
+        left.iter().filter(|(pid, _)| *pid != daemon && parent_or(*pid) != daemon).collect();
     assert!(foreign.is_empty(), "{foreign:?}");
     let files: Vec<String> = walk(&home.state()).into_iter().filter(|path| path.contains("slots/")).collect();
     assert!(files.is_empty(), "{files:?}");

@@ -9,16 +9,25 @@ pub(crate) fn journeys() -> Vec<Journey> {
     vec![
         Journey { name: "five megabytes without a newline are shown whole", needs: &[], run: no_newline },
         Journey { name: "a gigabyte of output keeps to its bound on disk", needs: &[], run: gigabyte },
-        Journey { name: "a child that ignores sigterm is killed after its grace period", needs: &[], run: stubborn },
+        Journey {
+            name: "a child that ignores sigterm is killed after its grace period",
+            needs: &[],
+            run: stubborn,
+        },
         Journey { name: "a child that closes its output runs on", needs: &[], run: closes_stdout },
         Journey { name: "a thousand services start and stop", needs: &[], run: thousand },
         Journey { name: "a full disk drops whole records and says so", needs: &[Need::Root], run: full_disk },
-        Journey { name: "ten thousand services in one chain are planned, and a cycle of them is named", needs: &[], run: long_chain },
+        Journey {
+            name: "ten thousand services in one chain are planned, and a cycle of them is named",
+            needs: &[],
+            run: long_chain,
+        },
     ]
 }
 
 fn no_newline() {
-    let home = Home::with("services:\n  big: { command: [sh, -c, \"head -c 5000000 /dev/zero | tr '\\\\0' x\"] }\n");
+    let home =
+        Home::with("services:\n  big: { command: [sh, -c, \"head -c 5000000 /dev/zero | tr '\\\\0' x\"] }\n");
     home.run(&["up", "-d", "--wait"]).ok();
     eventually("it has ended", || home.phase("big-1") == "completed");
     let printed = home.run(&["logs", "--no-prefix", "big"]).ok().stdout;
@@ -28,7 +37,9 @@ fn no_newline() {
 }
 
 fn gigabyte() {
-    let home = Home::with("services:\n  big: { command: [sh, -c, \"yes 0123456789012345678901234567890123456789 | head -c 1000000000; echo; echo the end\"] }\n");
+    let home = Home::with(
+        "services:\n  big: { command: [sh, -c, \"yes 0123456789012345678901234567890123456789 | head -c 1000000000; echo; echo the end\"] }\n",
+    );
     home.run(&["up", "-d"]);
     eventually("it has ended", || home.phase("big-1") == "completed");
     let dir = home.state().join("slots");
@@ -50,7 +61,9 @@ fn sizes(dir: &std::path::Path) -> u64 {
 }
 
 fn stubborn() {
-    let home = Home::with("services:\n  no:\n    command: [sh, -c, \"trap '' TERM; echo up; while :; do sleep 1; done\"]\n    healthcheck: { log: up }\n    stop_grace_period: 300ms\n");
+    let home = Home::with(
+        "services:\n  no:\n    command: [sh, -c, \"trap '' TERM; echo up; while :; do sleep 1; done\"]\n    healthcheck: { log: up }\n    stop_grace_period: 300ms\n",
+    );
     home.run(&["up", "-d", "--wait"]).ok();
     let pid = home.pid("no-1");
     home.run(&["stop", "no"]).ok();
@@ -59,10 +72,14 @@ fn stubborn() {
 }
 
 fn closes_stdout() {
-    let home = Home::with("services:\n  quiet: { command: [sh, -c, \"echo last words; exec >&- 2>&-; exec sleep 600\"] }\n");
+    let home = Home::with(
+        "services:\n  quiet: { command: [sh, -c, \"echo last words; exec >&- 2>&-; exec sleep 600\"] }\n",
+    );
     home.run(&["up", "-d", "--wait"]).ok();
     let pid = home.pid("quiet-1");
-    eventually("its words are there", || home.run(&["logs", "--no-prefix", "quiet"]).stdout == "last words\n");
+    eventually("its words are there", || {
+        home.run(&["logs", "--no-prefix", "quiet"]).stdout == "last words\n"
+    });
     assert!(is_alive(pid));
     assert_eq!(home.phase("quiet-1"), "running");
 }
@@ -84,7 +101,8 @@ fn thousand() {
 
 /// The state directory is a small tmpfs; the journey fills it, and makes room again.
 fn full_disk() {
-    let mut home = Home::with("services:\n  loud: { command: [sh, loud.sh] }\n  calm: { command: [sleep, \"600\"] }\n");
+    let mut home =
+        Home::with("services:\n  loud: { command: [sh, loud.sh] }\n  calm: { command: [sleep, \"600\"] }\n");
     home.write("loud.sh", "n=0\nwhile :; do n=$((n + 1)); echo \"$n 0123456789012345678901234567890123456789\"; echo $n > count; sleep 0.001; done\n");
     let disk = home.outside("disk");
     std::fs::create_dir(&disk).unwrap();
@@ -146,7 +164,8 @@ fn long_chain() {
     let home = Home::with(&file);
     let graph = home.run(&["graph", "--format", "json"]).ok().stdout;
     assert!(graph.contains("s9999"));
-    let cyclic = file.replacen("s0: { command: [\"true\"]", "s0: { command: [\"true\"], depends_on: [s9999]", 1);
+    let cyclic =
+        file.replacen("s0: { command: [\"true\"]", "s0: { command: [\"true\"], depends_on: [s9999]", 1);
     home.write("upbeat.yaml", &cyclic);
     let ran = home.run(&["up", "-d"]).code(2);
     assert!(ran.stderr.contains("s9999"), "{}", ran.stderr);

@@ -24,7 +24,9 @@ const NOTE: &str = "trap 'echo \"-$1\" >> order; exit 0' TERM\necho \"+$1\" >> o
 fn healthy(edges: &[(&str, &[&str])]) -> String {
     let mut file = String::from("services:\n");
     for (name, needs) in edges {
-        file.push_str(&format!("  {name}:\n    command: [sh, note.sh, {name}]\n    healthcheck: {{ log: up }}\n"));
+        file.push_str(&format!(
+            "  {name}:\n    command: [sh, note.sh, {name}]\n    healthcheck: {{ log: up }}\n"
+        ));
         if !needs.is_empty() {
             file.push_str("    depends_on:\n");
             for need in *needs {
@@ -57,7 +59,8 @@ fn complex() {
     assert_eq!(order.len(), 7, "{order:?}");
     for (name, needs) in COMPLEX {
         for need in *needs {
-            let (first, then) = (position(&order, &format!("+{need}")), position(&order, &format!("+{name}")));
+            let (first, then) =
+                (position(&order, &format!("+{need}")), position(&order, &format!("+{name}")));
             assert!(first < then, "{need} before {name}: {order:?}");
         }
     }
@@ -66,7 +69,8 @@ fn complex() {
     assert_eq!(order.len(), 14, "{order:?}");
     for (name, needs) in COMPLEX {
         for need in *needs {
-            let (first, then) = (position(&order, &format!("-{name}")), position(&order, &format!("-{need}")));
+            let (first, then) =
+                (position(&order, &format!("-{name}")), position(&order, &format!("-{need}")));
             assert!(first < then, "{name} stops before {need}: {order:?}");
         }
     }
@@ -75,7 +79,10 @@ fn complex() {
 /// D never becomes healthy: F and G wait for ever, but E runs.
 fn edges_not_levels() {
     let mut file = healthy(COMPLEX);
-    file = file.replace("[sh, note.sh, d]\n    healthcheck: { log: up }", "[sh, note.sh, d]\n    healthcheck: { log: never, interval: 100ms }");
+    file = file.replace(
+        "[sh, note.sh, d]\n    healthcheck: { log: up }",
+        "[sh, note.sh, d]\n    healthcheck: { log: never, interval: 100ms }",
+    );
     let home = Home::with(&file);
     home.write("note.sh", NOTE);
     home.run(&["up", "-d"]);
@@ -96,7 +103,9 @@ fn chain() {
 
 fn continue_after_failure() {
     let mut file = healthy(&[("a", &[]), ("d", &["c"]), ("e", &["d"])]);
-    file.push_str("  c:\n    command: [sh, -c, \"echo no disk >&2; exit 3\"]\n    healthcheck: { log: never }\n");
+    file.push_str(
+        "  c:\n    command: [sh, -c, \"echo no disk >&2; exit 3\"]\n    healthcheck: { log: never }\n",
+    );
     let home = Home::with(&file);
     home.write("note.sh", NOTE);
     let ran = home.run(&["up", "-d", "--wait"]).code(7);

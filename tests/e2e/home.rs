@@ -156,7 +156,8 @@ impl Home {
     #[track_caller]
     pub(crate) fn pid(&self, slot: &str) -> i32 {
         let slots = self.slots();
-        slots[slot]["pid"].as_i64().unwrap_or_else(|| panic!("{slot} has no process: {:?}", slots[slot])) as i32
+        slots[slot]["pid"].as_i64().unwrap_or_else(|| panic!("{slot} has no process: {:?}", slots[slot]))
+            as i32
     }
 
     /// The daemon, if one answers.
@@ -182,7 +183,8 @@ impl Home {
                 let read = |name: &str| fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
                 let text = [read("environ"), read("cmdline")].concat();
                 String::from_utf8_lossy(&text).contains(&mark)
-                    || fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(self.dir.path()))
+                    || fs::read_link(format!("/proc/{pid}/cwd"))
+                        .is_ok_and(|cwd| cwd.starts_with(self.dir.path()))
             })
             .map(|pid| (pid, fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default()))
             .collect()

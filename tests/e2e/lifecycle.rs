@@ -8,11 +8,19 @@ pub(crate) fn journeys() -> Vec<Journey> {
         Journey { name: "a crashed service is started again at once", needs: &[], run: crash_restarts },
         Journey { name: "a service that keeps failing gives up after its bound", needs: &[], run: gives_up },
         Journey { name: "start, stop and restart do what they say", needs: &[], run: commands },
-        Journey { name: "scaling adds and removes copies and leaves the rest alone", needs: &[], run: scales },
+        Journey {
+            name: "scaling adds and removes copies and leaves the rest alone",
+            needs: &[],
+            run: scales,
+        },
         Journey { name: "a changed service is replaced and others are not", needs: &[], run: changes },
         Journey { name: "a completed one-shot is not run again by up", needs: &[], run: one_shot },
         Journey { name: "many clients at once neither start twice nor wedge", needs: &[], run: many_clients },
-        Journey { name: "ctrl-c stops in reverse, and a killed client stops nothing", needs: &[], run: foreground },
+        Journey {
+            name: "ctrl-c stops in reverse, and a killed client stops nothing",
+            needs: &[],
+            run: foreground,
+        },
         Journey { name: "health checks by http, tcp and command", needs: &[], run: probes },
         Journey { name: "a stop command runs before the signal", needs: &[], run: stop_command },
     ]
@@ -25,7 +33,9 @@ fn crash_restarts() {
     home.run(&["up", "-d", "--wait"]).ok();
     let before = home.pid("web-1");
     kill(before, 9);
-    eventually("it runs again", || home.slots()["web-1"]["pid"].as_i64().is_some_and(|pid| pid as i32 != before));
+    eventually("it runs again", || {
+        home.slots()["web-1"]["pid"].as_i64().is_some_and(|pid| pid as i32 != before)
+    });
     let slot = &home.slots()["web-1"];
     assert_eq!(slot["attempt"], 2);
     assert_eq!(slot["exit"]["signal"], 9);
@@ -84,7 +94,10 @@ fn changes() {
     let home = Home::with(file);
     home.run(&["up", "-d", "--wait"]).ok();
     let (a, b) = (home.pid("a-1"), home.pid("b-1"));
-    assert!(home.run(&["plan", "--detailed-exitcode"]).ok().stdout.contains("nothing"), "an empty plan says so");
+    assert!(
+        home.run(&["plan", "--detailed-exitcode"]).ok().stdout.contains("nothing"),
+        "an empty plan says so"
+    );
     home.write("upbeat.yaml", &file.replacen("\"600\"", "\"601\"", 1));
     let plan = home.run(&["plan", "--detailed-exitcode"]).code(9).stdout;
     assert!(plan.contains("a-1") && plan.contains("command") && !plan.contains("b-1"), "{plan}");

@@ -6,8 +6,16 @@ use crate::home::Home;
 pub(crate) fn journeys() -> Vec<Journey> {
     vec![
         Journey { name: "without a daemon every command says so and none hangs", needs: &[], run: no_daemon },
-        Journey { name: "an unknown service gets a suggestion and changes nothing", needs: &[], run: unknown_service },
-        Journey { name: "a bad file is refused with its place, and nothing is started", needs: &[], run: bad_file },
+        Journey {
+            name: "an unknown service gets a suggestion and changes nothing",
+            needs: &[],
+            run: unknown_service,
+        },
+        Journey {
+            name: "a bad file is refused with its place, and nothing is started",
+            needs: &[],
+            run: bad_file,
+        },
         Journey { name: "state and sockets are private", needs: &[], run: private },
         Journey { name: "a program that is not there fails with its name", needs: &[], run: no_program },
     ]

@@ -10,8 +10,8 @@ use upbeat_model::event::EventKind;
 use upbeat_model::project::RestartPolicy;
 use upbeat_model::target::{Goal, Target};
 use upbeat_model::{
-    Action, App, AppName, AppSummary, Operation, OperationId, Phase, Plan, Project, ServiceName,
-    SlotId, SlotStatus, Wall, Wish,
+    Action, App, AppName, AppSummary, Operation, OperationId, Phase, Plan, Project, ServiceName, SlotId,
+    SlotStatus, Wall, Wish,
 };
 use upbeat_store::{Journal, Store};
 
@@ -77,7 +77,8 @@ impl Control {
         let events = EventLog::open(journal).await?;
         let (target, _) = watch::channel(Arc::new(Target::default()));
         let (changed, _) = watch::channel(0);
-        let state = State { apps, operations, statuses: BTreeMap::new(), marks: BTreeMap::new(), next_operation };
+        let state =
+            State { apps, operations, statuses: BTreeMap::new(), marks: BTreeMap::new(), next_operation };
         let inner = Inner {
             store,
             events,
@@ -250,7 +251,8 @@ impl Control {
 
     /// An app whose last slot was gone before it was asked to go is forgotten at once.
     async fn settle_now(&self, app: &AppName) {
-        let empty = self.state().apps.get(app).is_some_and(|record| record.leaving && record.slots.is_empty());
+        let empty =
+            self.state().apps.get(app).is_some_and(|record| record.leaving && record.slots.is_empty());
         if empty {
             self.forget_absent(&[]).await;
         }
@@ -347,9 +349,9 @@ impl Control {
         (state.apps.values())
             .map(|app| {
                 let wanted = app.slots.iter().filter(|(_, slot)| slot.goal == Goal::Running);
-                let ready = wanted.clone().filter(|(id, _)| {
-                    state.statuses.get(id).is_some_and(|status| status.phase.is_ready())
-                });
+                let ready = wanted
+                    .clone()
+                    .filter(|(id, _)| state.statuses.get(id).is_some_and(|status| status.phase.is_ready()));
                 AppSummary {
                     name: app.name.clone(),
                     release: app.release,

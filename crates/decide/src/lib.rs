@@ -8,8 +8,8 @@ pub mod effect;
 pub mod gate;
 pub mod instance;
 pub mod node;
-pub mod planner;
 pub mod outcome;
+pub mod planner;
 pub mod rules;
 
 pub use effect::Effect;

@@ -298,7 +298,14 @@ impl Node {
             let wish = entry.wish.as_ref()?;
             Some((wish.goal, instance::view(id, &entry.slot, wish)))
         };
-        Some(copies.iter().filter_map(view).filter(|(goal, _)| *goal != Goal::Absent).map(|(_, view)| view).collect())
+        Some(
+            copies
+                .iter()
+                .filter_map(view)
+                .filter(|(goal, _)| *goal != Goal::Absent)
+                .map(|(_, view)| view)
+                .collect(),
+        )
     }
 
     fn start_gate(&self, id: &SlotId, wish: &TargetSlot) -> Verdict {

@@ -119,7 +119,8 @@ impl Reader {
     /// Opens the segment that holds the next record. False: there is none yet.
     fn enter(&mut self, lines: &mut Vec<Line>) -> io::Result<bool> {
         let firsts = segments(&self.dir);
-        let Some(first) = firsts.iter().rev().find(|first| **first <= self.next).or(firsts.first()).copied() else {
+        let Some(first) = firsts.iter().rev().find(|first| **first <= self.next).or(firsts.first()).copied()
+        else {
             return Ok(false);
         };
         let mut file = match File::open(self.dir.join(segment_name(first))) {
@@ -131,7 +132,12 @@ impl Reader {
         if first > self.next {
             let missing = first - self.next;
             let text = format!("{missing} records dropped: they were rotated away");
-            lines.push(Line { sequence: self.next, at_ns: 0, stream: Stream::Upbeat, text: text.into_bytes() });
+            lines.push(Line {
+                sequence: self.next,
+                at_ns: 0,
+                stream: Stream::Upbeat,
+                text: text.into_bytes(),
+            });
             self.next = first;
             self.parts = [None, None];
         }
@@ -173,12 +179,8 @@ impl Reader {
             Stream::Upbeat => None,
         };
         let before = part.and_then(|part| self.parts[part].take());
-        let mut line = before.unwrap_or(Line {
-            sequence,
-            at_ns: parsed.at_ns,
-            stream: parsed.stream,
-            text: Vec::new(),
-        });
+        let mut line =
+            before.unwrap_or(Line { sequence, at_ns: parsed.at_ns, stream: parsed.stream, text: Vec::new() });
         line.text.extend_from_slice(parsed.text);
         match part {
             Some(part) if !parsed.is_final && line.text.len() < LINE_MAX => self.parts[part] = Some(line),

@@ -147,7 +147,8 @@ fn find_user(text: &[u8]) -> Result<Option<User>, Failure> {
     let member = |fields: &&Vec<&str>| {
         fields.len() > 3 && login.is_some_and(|login| fields[3].split(',').any(|member| member == login))
     };
-    let mut groups: Vec<u32> = known.iter().filter(member).filter_map(|fields| fields[2].parse().ok()).collect();
+    let mut groups: Vec<u32> =
+        known.iter().filter(member).filter_map(|fields| fields[2].parse().ok()).collect();
     if !groups.contains(&gid) {
         groups.push(gid);
     }

@@ -233,7 +233,10 @@ impl Writer {
     }
 
     fn write(&mut self, batch: &[u8]) -> std::io::Result<()> {
-        let full = self.current.as_ref().is_none_or(|(_, size)| *size > 0 && size + batch.len() as u64 > self.max_size);
+        let full = self
+            .current
+            .as_ref()
+            .is_none_or(|(_, size)| *size > 0 && size + batch.len() as u64 > self.max_size);
         if full {
             self.rotate()?;
         }

@@ -41,7 +41,9 @@ impl Record {
             }
         };
         let Self { attempt, boot_id, log_start, begun_ns, .. } = self;
-        format!("upbeat-slot 1\nattempt {attempt}\nboot {boot_id}\nlog {log_start}\nbegun {begun_ns}\nend {end}\n")
+        format!(
+            "upbeat-slot 1\nattempt {attempt}\nboot {boot_id}\nlog {log_start}\nbegun {begun_ns}\nend {end}\n"
+        )
     }
 
     /// Writes it. Errors: what the system said.
@@ -95,8 +97,7 @@ mod tests {
             Some((End::Signal(15), 9)),
             Some((End::NotExecuted(Stage::Execute, 2), 9)),
         ] {
-            let record =
-                Record { attempt: 12, boot_id: "a-b".into(), log_start: 4, begun_ns: 1, end };
+            let record = Record { attempt: 12, boot_id: "a-b".into(), log_start: 4, begun_ns: 1, end };
             record.write(&file).unwrap();
             let mut block = vec![0; SIZE];
             file.read_exact_at(&mut block, 0).unwrap();

@@ -93,7 +93,8 @@ fn begin(spec: &Spec, channel: &OwnedFd) -> Result<Begun, FromShim> {
     {
         return Err(FromShim::Superseded { attempt: seen.attempt });
     }
-    let log = Writer::open(Path::new(log::DIR), *log_max_size, *log_max_files, || failpoint::reach("log_rotation"));
+    let log =
+        Writer::open(Path::new(log::DIR), *log_max_size, *log_max_files, || failpoint::reach("log_rotation"));
     let mut record = Record {
         attempt: *attempt,
         boot_id: boot_id.clone(),
@@ -107,7 +108,8 @@ fn begin(spec: &Spec, channel: &OwnedFd) -> Result<Begun, FromShim> {
     match child::spawn(spec) {
         Ok(child) => {
             failpoint::reach("after_exec");
-            let started = FromShim::Started { pid: child.pid, at_ns: record.begun_ns, log_start: record.log_start };
+            let started =
+                FromShim::Started { pid: child.pid, at_ns: record.begun_ns, log_start: record.log_start };
             // Nobody there to hear it: then a later daemon will ask.
             let _ = send(channel.as_fd(), &started.encode());
             failpoint::reach("after_fork");

@@ -72,7 +72,9 @@ fn receive(orders: BorrowedFd<'_>) -> rustix::io::Result<Option<(OwnedFd, OwnedF
         _ => Vec::new(),
     });
     match (fds.next(), fds.next()) {
-        (Some(spec), Some(channel)) if !received.flags.contains(ReturnFlags::CTRUNC) => Ok(Some((spec, channel))),
+        (Some(spec), Some(channel)) if !received.flags.contains(ReturnFlags::CTRUNC) => {
+            Ok(Some((spec, channel)))
+        }
         _ => Err(rustix::io::Errno::PROTO),
     }
 }
@@ -125,10 +127,8 @@ fn be_shim(spec: OwnedFd, channel: OwnedFd) -> ExitCode {
 
 /// Sleeps until a descriptor is ready, a child ends, the system asks to end, or the time is over.
 pub(crate) fn wait_for(fds: &mut [PollFd<'_>], timeout_ms: Option<u64>) {
-    let timeout = timeout_ms.map(|ms| Timespec {
-        tv_sec: (ms / 1000) as i64,
-        tv_nsec: (ms % 1000 * 1_000_000) as i64,
-    });
+    let timeout =
+        timeout_ms.map(|ms| Timespec { tv_sec: (ms / 1000) as i64, tv_nsec: (ms % 1000 * 1_000_000) as i64 });
     let timeout = timeout.map(|time| libc::timespec { tv_sec: time.tv_sec, tv_nsec: time.tv_nsec });
     // SAFETY: `PollFd` is laid out as `pollfd`; the pointers live as long as the call.
     unsafe {

@@ -119,7 +119,8 @@ impl Redb {
         match opened {
             Ok(Ok(database)) => Ok(Self { database, path: path.to_owned() }),
             Ok(Err(DatabaseError::Storage(redb::StorageError::Io(error))))
-                if error.kind() != io::ErrorKind::InvalidData && error.kind() != io::ErrorKind::UnexpectedEof =>
+                if error.kind() != io::ErrorKind::InvalidData
+                    && error.kind() != io::ErrorKind::UnexpectedEof =>
             {
                 Err(io(error))
             }
@@ -171,7 +172,13 @@ impl Redb {
                 let (key, row) = row?;
                 let (create_revision, mod_revision, version, value) = row.value();
                 let key = key.value().to_owned();
-                let kv = KeyValue { key: key.clone(), value: Arc::from(value), create_revision, mod_revision, version };
+                let kv = KeyValue {
+                    key: key.clone(),
+                    value: Arc::from(value),
+                    create_revision,
+                    mod_revision,
+                    version,
+                };
                 loaded.state.keys.insert(key, kv);
             }
             for row in txn.open_table(JOURNAL)?.iter()? {

@@ -47,7 +47,8 @@ impl Store {
     /// Reads a value written by [`Store::put_chunked`].
     pub async fn get_chunked(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
         let Some(head) = self.get(key).await? else { return Ok(None) };
-        let unreadable = |detail: &str| StoreError::Unreadable { key: key.to_owned(), detail: detail.to_owned() };
+        let unreadable =
+            |detail: &str| StoreError::Unreadable { key: key.to_owned(), detail: detail.to_owned() };
         let text = std::str::from_utf8(&head.value).map_err(|_| unreadable("its head is no text"))?;
         let numbers = text.split_once(' ').and_then(|(generation, count)| {
             Some((generation.parse::<u64>().ok()?, count.parse::<usize>().ok()?))
@@ -83,7 +84,8 @@ impl Store {
             let Some((key, rest)) = chunk.key.split_once(MARK) else { continue };
             let generation = rest.split('/').next().unwrap_or_default();
             let head = self.get(key).await?;
-            let current = head.as_ref().and_then(|head| std::str::from_utf8(&head.value).ok()?.split(' ').next());
+            let current =
+                head.as_ref().and_then(|head| std::str::from_utf8(&head.value).ok()?.split(' ').next());
             if current.and_then(|n| n.parse::<u64>().ok()) != generation.parse().ok() {
                 ops.push(Op::delete(chunk.key.clone()));
                 swept += 1;

@@ -52,7 +52,8 @@ impl Extent {
     }
 
     pub(crate) fn keep_bounds(&mut self) {
-        while self.sizes.len() > JOURNAL_COUNT_MAX || (self.bytes > JOURNAL_BYTES_MAX && self.sizes.len() > 1) {
+        while self.sizes.len() > JOURNAL_COUNT_MAX || (self.bytes > JOURNAL_BYTES_MAX && self.sizes.len() > 1)
+        {
             self.drop_first();
         }
     }

@@ -114,7 +114,11 @@ impl Txn {
                 if let Op::Put { key, value } = op
                     && value.len() > VALUE_MAX
                 {
-                    return Err(StoreError::ValueTooLarge { key: key.clone(), size: value.len(), max: VALUE_MAX });
+                    return Err(StoreError::ValueTooLarge {
+                        key: key.clone(),
+                        size: value.len(),
+                        max: VALUE_MAX,
+                    });
                 }
                 if !matches!(op, Op::DeletePrefix { .. }) && !written.insert(key) {
                     return Err(StoreError::DuplicateKey(key.clone()));

@@ -33,9 +33,9 @@ pub fn delay(slot: &SlotId, attempt: Attempt, failures: u32) -> Millis {
 /// replay.
 fn spread(slot: &SlotId, attempt: Attempt) -> u64 {
     let text = slot.to_string();
-    text.bytes().chain(attempt.0.to_le_bytes()).fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    text.bytes()
+        .chain(attempt.0.to_le_bytes())
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// What the policy says of a process that ended by itself.
@@ -43,9 +43,7 @@ pub fn restarts(policy: RestartPolicy, exit: &Exit, failures: u32) -> bool {
     match policy {
         RestartPolicy::No => false,
         RestartPolicy::Always | RestartPolicy::UnlessStopped => true,
-        RestartPolicy::OnFailure { max } => {
-            !exit.is_success() && max.is_none_or(|max| failures <= max)
-        }
+        RestartPolicy::OnFailure { max } => !exit.is_success() && max.is_none_or(|max| failures <= max),
     }
 }
 
@@ -67,7 +65,9 @@ mod tests {
     #[test]
     fn waits_double_up_to_a_minute_and_spread_by_a_tenth() {
         let slot: SlotId = "app/web/1".parse().unwrap();
-        for (failures, base) in [(1, 0), (2, 1_000), (3, 2_000), (4, 4_000), (8, 60_000), (4_000_000_000, 60_000)] {
+        for (failures, base) in
+            [(1, 0), (2, 1_000), (3, 2_000), (4, 4_000), (8, 60_000), (4_000_000_000, 60_000)]
+        {
             let d = delay(&slot, Attempt(7), failures).0;
             assert!((base..=base + base / 10).contains(&d), "{failures}: {d}");
         }

@@ -357,7 +357,8 @@ fn take(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, effects
         }
         Input::Removed => {
             if slot.durable.stage == Stage::Removing {
-                slot.durable = Durable { stage: Stage::Gone, entered: slot.durable.entered, ..Durable::default() };
+                slot.durable =
+                    Durable { stage: Stage::Gone, entered: slot.durable.entered, ..Durable::default() };
                 slot.trouble = None;
             }
         }

@@ -127,7 +127,8 @@ fn clear(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Ef
 }
 
 fn run(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effect>) {
-    let asked_anew = |mark: &Mark| mark.generation < around.wish.generation || mark.digest != around.wish.digest;
+    let asked_anew =
+        |mark: &Mark| mark.generation < around.wish.generation || mark.digest != around.wish.digest;
     match &slot.durable.stage {
         // A removal under way ends first; its files must not vanish under a new copy.
         Stage::Removing => {
@@ -265,11 +266,5 @@ fn press(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Ef
 /// The order to stop, with what is left of the grace period.
 pub(super) fn signal(id: &SlotId, attempt: Attempt, stopping: &Stopping, around: &Around<'_>) -> Effect {
     let signal = if stopping.killed { Signal::KILL } else { around.wish.spec.stop_signal };
-    Effect::Stop {
-        slot: id.clone(),
-        attempt,
-        signal,
-        grace: stopping.deadline.since(around.now),
-    }
+    Effect::Stop { slot: id.clone(), attempt, signal, grace: stopping.deadline.since(around.now) }
 }
-

@@ -51,7 +51,8 @@ pub fn view(id: &SlotId, slot: &Slot, wish: &TargetSlot) -> View {
         slot: id.clone(),
         phase: phase(slot, wish),
         running: matches!(&slot.durable.stage, Stage::Up(_)),
-        leaving: leaving || (slot.observing && matches!(slot.durable.stage, Stage::Up(_) | Stage::Starting { .. })),
+        leaving: leaving
+            || (slot.observing && matches!(slot.durable.stage, Stage::Up(_) | Stage::Starting { .. })),
         exit: slot.durable.exit.clone(),
     }
 }
@@ -62,7 +63,9 @@ pub fn status(id: &SlotId, slot: &Slot, wish: &TargetSlot) -> SlotStatus {
     let durable = &slot.durable;
     let (pid, started_at, release) = match &durable.stage {
         Stage::Up(up) => (Some(up.pid), Some(up.started_at), up.mark.release),
-        Stage::Starting { mark } | Stage::Ended { mark } | Stage::Resting { mark, .. } => (None, None, mark.release),
+        Stage::Starting { mark } | Stage::Ended { mark } | Stage::Resting { mark, .. } => {
+            (None, None, mark.release)
+        }
         _ => (None, None, wish.release),
     };
     SlotStatus {
@@ -115,7 +118,9 @@ fn reasons(slot: &Slot, phase: Phase, wish: &TargetSlot) -> Vec<Reason> {
         }
         _ => {}
     }
-    if let (Some(Exit::Unknown(detail)), Stage::Resting { .. } | Stage::Ended { .. }) = (&durable.exit, &durable.stage) {
+    if let (Some(Exit::Unknown(detail)), Stage::Resting { .. } | Stage::Ended { .. }) =
+        (&durable.exit, &durable.stage)
+    {
         reasons.push(Reason::ShimLost { detail: detail.clone() });
     }
     if let Some(detail) = &slot.trouble {

@@ -191,7 +191,8 @@ impl ProcessDriver {
         launch: &Launch,
     ) -> Result<Started, StartError> {
         let dir = self.slot_dir(slot);
-        private_dir(&dir.join(upbeat_shim::log::DIR)).map_err(|source| DriverError::io("the slot's directory", source))?;
+        private_dir(&dir.join(upbeat_shim::log::DIR))
+            .map_err(|source| DriverError::io("the slot's directory", source))?;
         let spec = self.spec(&dir, attempt, launch);
         let channel = self.inner.zygote.order(&spec).await?;
         let answer = tokio::time::timeout(START_PATIENCE, channel.receive()).await;
@@ -201,11 +202,17 @@ impl ProcessDriver {
                 self.listen(slot, attempt, channel, started);
                 Ok(started)
             }
-            Ok(Ok(Some(FromShim::StartFailed { stage, errno }))) => {
-                Err(error::not_executed(stage, errno, &launch.command, &launch.working_dir, launch.user.as_deref()))
-            }
+            Ok(Ok(Some(FromShim::StartFailed { stage, errno }))) => Err(error::not_executed(
+                stage,
+                errno,
+                &launch.command,
+                &launch.working_dir,
+                launch.user.as_deref(),
+            )),
             Ok(Ok(Some(FromShim::Busy))) => Err(StartError::Busy),
-            Ok(Ok(Some(FromShim::Superseded { attempt }))) => Err(StartError::Superseded { seen: Attempt(attempt) }),
+            Ok(Ok(Some(FromShim::Superseded { attempt }))) => {
+                Err(StartError::Superseded { seen: Attempt(attempt) })
+            }
             Ok(Ok(Some(FromShim::Unable { why }))) => Err(DriverError::Shim(why).into()),
             // It may have started: whoever asked must look.
             Ok(Ok(_)) | Ok(Err(_)) | Err(_) => Err(StartError::Unanswered),
@@ -214,7 +221,8 @@ impl ProcessDriver {
 
     fn spec(&self, dir: &Path, attempt: Attempt, launch: &Launch) -> Spec {
         use std::os::unix::ffi::OsStrExt;
-        let mut spec = exec::program(&launch.command, &launch.environment, &launch.working_dir, launch.user.as_deref());
+        let mut spec =
+            exec::program(&launch.command, &launch.environment, &launch.working_dir, launch.user.as_deref());
         spec.environment.push(tree::mark(dir, attempt).into_bytes());
         spec.order = Order::Supervise {
             dir: dir.as_os_str().as_bytes().to_vec(),
@@ -291,7 +299,8 @@ impl ProcessDriver {
         signal: Signal,
         grace: Millis,
     ) -> Result<(), DriverError> {
-        let channel = self.running().get(slot).filter(|(current, ..)| *current == attempt).map(|(_, c, _)| c.clone());
+        let channel =
+            self.running().get(slot).filter(|(current, ..)| *current == attempt).map(|(_, c, _)| c.clone());
         let channel = channel.ok_or_else(|| DriverError::NotThere { slot: slot.clone(), attempt })?;
         let order = ToShim::Stop { signal: signal.0, grace_ms: grace.0 };
         channel.send(&order.encode()).map_err(|source| DriverError::io("the shim", source))

@@ -64,12 +64,8 @@ impl Zygote {
     }
 
     fn start(&self) -> io::Result<AsyncFd<OwnedFd>> {
-        let (ours, theirs) = rustix::net::socketpair(
-            AddressFamily::UNIX,
-            SocketType::SEQPACKET,
-            SocketFlags::CLOEXEC,
-            None,
-        )?;
+        let (ours, theirs) =
+            rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         rustix::io::ioctl_fionbio(&ours, true)?;
         let mut child = Command::new(&self.program.path)
             .arg0("upbeat-shim")

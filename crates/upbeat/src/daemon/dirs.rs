@@ -72,9 +72,8 @@ impl Dirs {
     /// Makes both, private. Errors: the path and what the system said.
     pub fn create(&self) -> std::io::Result<()> {
         for dir in [&self.state, &self.runtime] {
-            create_private(dir).map_err(|error| {
-                std::io::Error::new(error.kind(), format!("{}: {error}", dir.display()))
-            })?;
+            create_private(dir)
+                .map_err(|error| std::io::Error::new(error.kind(), format!("{}: {error}", dir.display())))?;
         }
         Ok(())
     }

@@ -101,9 +101,8 @@ impl Follower {
     /// Takes up slots that have appeared. Later ones are read from their beginning.
     fn find_slots(&mut self, at_first: bool) -> io::Result<()> {
         let Ok(app) = self.control.app(&self.app) else { return Ok(()) };
-        let asked = |slot: &SlotId| {
-            self.query.services.is_empty() || self.query.services.contains(&slot.service)
-        };
+        let asked =
+            |slot: &SlotId| self.query.services.is_empty() || self.query.services.contains(&slot.service);
         let slots: Vec<SlotId> =
             app.slots.into_iter().map(|status| status.slot).filter(|slot| asked(slot)).collect();
         for slot in slots {

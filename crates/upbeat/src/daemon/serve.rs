@@ -74,8 +74,8 @@ pub async fn serve(dirs: &Dirs, announce: bool) -> Result<(), ServeError> {
     let _lock = take_lock(dirs)?;
     let (control, agent, reports, driver) = open(dirs).await?;
     let socket = dirs.socket();
-    let listener = upbeat_server::bind(&socket)
-        .map_err(|source| ServeError::Listen { path: socket.clone(), source })?;
+    let listener =
+        upbeat_server::bind(&socket).map_err(|source| ServeError::Listen { path: socket.clone(), source })?;
     let mut terminate = signal(SignalKind::terminate()).map_err(system("signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("signals"))?;
     let ending = async move {
@@ -110,8 +110,7 @@ async fn open(dirs: &Dirs) -> Result<(Control, Agent, mpsc::Receiver<Report>, Pr
     let control = Control::open(store, journal, Settings { boot_id, wall: clock::wall }).await?;
     let (driver, events) = ProcessDriver::new(shim_program()?, dirs.slots())?;
     let (report, reports) = mpsc::channel(REPORTS);
-    let agent =
-        Agent::new(keep, driver.clone(), events, control.target(), report, failpoint::reach).await?;
+    let agent = Agent::new(keep, driver.clone(), events, control.target(), report, failpoint::reach).await?;
     Ok((control, agent, reports, driver))
 }
 

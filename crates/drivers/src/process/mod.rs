@@ -140,12 +140,19 @@ pub struct ProcessDriver {
     inner: Arc<Inner>,
 }
 
+/// A shim that is listened to.
+struct Heard {
+    attempt: Attempt,
+    channel: Arc<Channel>,
+    started: Started,
+}
+
 struct Inner {
     zygote: Zygote,
     slots_dir: PathBuf,
     boot_id: String,
     /// Shims that are listened to.
-    running: Mutex<HashMap<SlotId, (Attempt, Arc<Channel>, Started)>>,
+    running: Mutex<HashMap<SlotId, Heard>>,
     events: mpsc::Sender<ProcessEvent>,
 }
 
@@ -175,7 +182,7 @@ impl ProcessDriver {
         self.slot_dir(slot).join(upbeat_shim::log::DIR)
     }
 
-    fn running(&self) -> MutexGuard<'_, HashMap<SlotId, (Attempt, Arc<Channel>, Started)>> {
+    fn running(&self) -> MutexGuard<'_, HashMap<SlotId, Heard>> {
         // Every change is one insertion or removal: nothing is half-done after a panic.
         self.inner.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -238,7 +245,8 @@ impl ProcessDriver {
     /// Waits for the end of what a shim runs, and tells it.
     fn listen(&self, slot: &SlotId, attempt: Attempt, channel: Channel, started: Started) {
         let channel = Arc::new(channel);
-        self.running().insert(slot.clone(), (attempt, channel.clone(), started));
+        let heard = Heard { attempt, channel: channel.clone(), started };
+        self.running().insert(slot.clone(), heard);
         let driver = self.clone();
         let slot = slot.clone();
         tokio::spawn(async move {
@@ -258,7 +266,7 @@ impl ProcessDriver {
 
     fn let_go(&self, slot: &SlotId, attempt: Attempt) {
         let mut running = self.running();
-        if running.get(slot).is_some_and(|(current, ..)| *current == attempt) {
+        if running.get(slot).is_some_and(|heard| heard.attempt == attempt) {
             running.remove(slot);
         }
     }
@@ -299,8 +307,11 @@ impl ProcessDriver {
         signal: Signal,
         grace: Millis,
     ) -> Result<(), DriverError> {
-        let channel =
-            self.running().get(slot).filter(|(current, ..)| *current == attempt).map(|(_, c, _)| c.clone());
+        let channel = self
+            .running()
+            .get(slot)
+            .filter(|heard| heard.attempt == attempt)
+            .map(|heard| heard.channel.clone());
         let channel = channel.ok_or_else(|| DriverError::NotThere { slot: slot.clone(), attempt })?;
         let order = ToShim::Stop { signal: signal.0, grace_ms: grace.0 };
         channel.send(&order.encode()).map_err(|source| DriverError::io("the shim", source))
@@ -319,9 +330,9 @@ impl ProcessDriver {
 
     /// One look. `None`: it is between two states; look again.
     async fn look(&self, slot: &SlotId) -> Result<Option<Observation>, DriverError> {
-        if let Some((attempt, _, Started { pid, at, log_start })) = self.running().get(slot) {
-            let (attempt, started_at, log_start, pid) = (*attempt, *at, *log_start, *pid);
-            return Ok(Some(Observation::Running { attempt, pid, started_at, log_start }));
+        if let Some(heard) = self.running().get(slot) {
+            let Started { pid, at: started_at, log_start } = heard.started;
+            return Ok(Some(Observation::Running { attempt: heard.attempt, pid, started_at, log_start }));
         }
         let Some(record) = self.read_record(slot)? else {
             return Ok((!self.is_locked(slot)?).then_some(Observation::Never));

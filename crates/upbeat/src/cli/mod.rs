@@ -1,6 +1,6 @@
 //! The command line: what can be typed, and the way from there to a command.
 //!
-//! One file a command. Each command gets a [`Session`] and its own arguments, and returns an exit
+//! One file a command. Each command gets a `Session` and its own arguments, and returns an exit
 //! code or a [`Failure`]; nothing else in here ends the process. Help, completions and the
 //! reference (`docs/cli.md`) come from the one table in [`args`].
 

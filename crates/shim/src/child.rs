@@ -8,6 +8,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use crate::failpoint;
 use crate::spec::Spec;
 use crate::wire::Stage;
 
@@ -19,6 +20,30 @@ pub(crate) struct Child {
     pub(crate) pid: i32,
     pub(crate) stdout: OwnedFd,
     pub(crate) stderr: OwnedFd,
+}
+
+/// What a process will print into: the ends to read from, and those to write to.
+pub(crate) struct Pipes {
+    stdout: (OwnedFd, OwnedFd),
+    stderr: (OwnedFd, OwnedFd),
+}
+
+impl Pipes {
+    /// Two new ones, which no program is given unless it is meant to have them.
+    pub(crate) fn new() -> Result<Self, Failure> {
+        let new = || {
+            let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+            rustix::io::ioctl_fionbio(&read, true)?;
+            Ok((read, write))
+        };
+        let failed = |errno: rustix::io::Errno| (Stage::Fork, errno.raw_os_error());
+        Ok(Self { stdout: new().map_err(failed)?, stderr: new().map_err(failed)? })
+    }
+
+    /// Their numbers, which no other pipe has: who holds one was started from here.
+    pub(crate) fn inodes(&self) -> [u64; 2] {
+        [&self.stdout.0, &self.stderr.0].map(|fd| rustix::fs::fstat(fd).map_or(0, |stat| stat.st_ino))
+    }
 }
 
 /// How far it came, and what the system said.
@@ -40,12 +65,12 @@ struct Image {
 }
 
 /// Starts the program of an order. Ends when it is executed, or was not.
-pub(crate) fn spawn(spec: &Spec) -> Result<Child, Failure> {
+pub(crate) fn spawn(spec: &Spec, pipes: Pipes) -> Result<Child, Failure> {
     let image = prepare(spec)?;
     let failed = |error: std::io::Error| (Stage::Fork, error.raw_os_error().unwrap_or(libc::EIO));
-    let (out_read, out_write) = pipe(PipeFlags::CLOEXEC).map_err(failed)?;
-    let (err_read, err_write) = pipe(PipeFlags::CLOEXEC).map_err(failed)?;
-    let (report_read, report_write) = pipe(PipeFlags::CLOEXEC).map_err(failed)?;
+    let Pipes { stdout: (stdout, out_write), stderr: (stderr, err_write) } = pipes;
+    let (report_read, report_write) =
+        pipe_with(PipeFlags::CLOEXEC).map_err(|errno| failed(errno.into()))?;
     let null = File::open("/dev/null").map_err(failed)?;
     let arguments = pointers(&image.arguments);
     let environment = pointers(&image.environment);
@@ -66,6 +91,7 @@ pub(crate) fn spawn(spec: &Spec) -> Result<Child, Failure> {
         unsafe { libc::_exit(127) };
     }
     drop((out_write, err_write, report_write));
+    failpoint::reach("after_fork");
     let mut report = Vec::new();
     // The pipe closes by itself when the program is executed.
     File::from(report_read).read_to_end(&mut report).map_err(failed)?;
@@ -76,14 +102,7 @@ pub(crate) fn spawn(spec: &Spec) -> Result<Child, Failure> {
         unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
         return Err((stage, i32::from_le_bytes(errno)));
     }
-    for fd in [&out_read, &err_read] {
-        rustix::io::ioctl_fionbio(fd, true).map_err(|errno| failed(errno.into()))?;
-    }
-    Ok(Child { pid, stdout: out_read, stderr: err_read })
-}
-
-fn pipe(flags: PipeFlags) -> std::io::Result<(OwnedFd, OwnedFd)> {
-    Ok(pipe_with(flags)?)
+    Ok(Child { pid, stdout, stderr })
 }
 
 fn pointers(texts: &[CString]) -> Vec<*const c_char> {

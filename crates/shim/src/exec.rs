@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use rustix::event::{PollFd, PollFlags};
 
-use crate::child::{self, Child};
+use crate::child::{self, Child, Pipes};
 use crate::spec::{Order, Spec};
 use crate::system::boot_ms;
 use crate::tree;
@@ -25,7 +25,7 @@ const KILL_AGAIN_MS: u64 = 20;
 pub(crate) fn run(spec: &Spec, channel: OwnedFd) -> ExitCode {
     let Order::Exec { timeout_ms } = spec.order else { return ExitCode::FAILURE };
     let deadline = boot_ms().saturating_add(timeout_ms);
-    let child = match child::spawn(spec) {
+    let child = match Pipes::new().and_then(|pipes| child::spawn(spec, pipes)) {
         Ok(child) => child,
         Err((stage, errno)) => {
             let done = FromShim::Done { end: Some(End::NotExecuted(stage, errno)), output: Vec::new() };

@@ -1,11 +1,15 @@
-//! Named places in a shim where a test can kill the daemon. In a release build there are none.
+//! Named places in a shim where a test can kill the daemon, or the shim. In a release build there
+//! are none.
 //!
 //! `UPBEAT_SHIM_FAILPOINT=name:/path/marker` in the zygote's environment: the first shim that comes
-//! to `name` makes the marker, kills the daemon as `kill -9` would, and goes on.
+//! to `name` makes the marker, kills the daemon as `kill -9` would, and goes on. With
+//! `self:name:/path/marker` it kills itself.
 
 #[cfg(debug_assertions)]
 mod chosen {
     use std::sync::atomic::{AtomicI32, Ordering};
+
+    use rustix::process::{Pid, Signal, getpid, kill_process};
 
     /// Whom to kill; 0 for nobody.
     static DAEMON: AtomicI32 = AtomicI32::new(0);
@@ -15,14 +19,17 @@ mod chosen {
     }
 
     pub(super) fn reach(name: &str) {
-        let Ok(value) = std::env::var("UPBEAT_SHIM_FAILPOINT") else { return };
-        let Some((chosen, marker)) = value.split_once(':') else { return };
-        let daemon = DAEMON.load(Ordering::Relaxed);
-        if chosen == name
-            && let Some(daemon) = rustix::process::Pid::from_raw(daemon)
+        let daemon = Pid::from_raw(DAEMON.load(Ordering::Relaxed));
+        let (Some(daemon), Ok(value)) = (daemon, std::env::var("UPBEAT_SHIM_FAILPOINT")) else { return };
+        let (value, victim) = match value.strip_prefix("self:") {
+            Some(rest) => (rest, getpid()),
+            None => (&value[..], daemon),
+        };
+        if let Some((chosen, marker)) = value.split_once(':')
+            && chosen == name
             && std::fs::OpenOptions::new().write(true).create_new(true).open(marker).is_ok()
         {
-            let _ = rustix::process::kill_process(daemon, rustix::process::Signal::KILL);
+            let _ = kill_process(victim, Signal::KILL);
         }
     }
 }

@@ -43,7 +43,7 @@ pub(crate) fn children() -> Vec<i32> {
         Ok(list) => list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect(),
         // A kernel without that file: look at everyone.
         Err(_) => {
-            crate::tree::all().filter(|(_, parent)| *parent == own as i32).map(|(pid, _)| pid).collect()
+            all().filter(|(_, parent)| *parent == own as i32).map(|(pid, _)| pid).collect()
         }
     }
 }
@@ -67,8 +67,26 @@ pub(crate) fn signal_children(signal: i32) {
     }
 }
 
-/// Sends a signal to a process group.
+/// Sends a signal to a process group, and wakes those of it that are stopped, or they would not hear
+/// it.
 pub(crate) fn signal_group(leader: i32, signal: i32) {
     // SAFETY: the leader is a child that was not reaped yet, so the group's number is its own.
-    unsafe { libc::kill(-leader, signal) };
+    unsafe {
+        libc::kill(-leader, signal);
+        libc::kill(-leader, libc::SIGCONT);
+    }
+}
+
+/// Sends a signal to every child outside this process group: those in it were asked with their
+/// leader, and to be asked twice means to hurry to many programs.
+pub(crate) fn signal_children_outside(group: i32, signal: i32) {
+    for pid in children() {
+        // SAFETY: as above.
+        unsafe {
+            if libc::getpgid(pid) != group {
+                libc::kill(pid, signal);
+                libc::kill(pid, libc::SIGCONT);
+            }
+        }
+    }
 }

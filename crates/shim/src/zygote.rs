@@ -32,8 +32,25 @@ extern "C" fn note_terminate(_: libc::c_int) {
 
 extern "C" fn note_child(_: libc::c_int) {}
 
+/// Closes whatever the daemon was itself given by mistake, so that no service inherits it.
+fn close_strangers() {
+    // SAFETY: nothing in this process has opened a descriptor yet.
+    let done = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
+    if done == 0 {
+        return;
+    }
+    // A kernel before 5.9.
+    let entries = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    let open: Vec<i32> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    for fd in open.into_iter().filter(|fd| *fd > 2) {
+        // SAFETY: as above; the listing's own descriptor is closed already.
+        unsafe { libc::close(fd) };
+    }
+}
+
 /// Forks a shim for each order until the daemon closes the socket.
 pub(crate) fn run() -> ExitCode {
+    close_strangers();
     let _ = rustix::thread::set_name(NAME);
     // A group of its own: a Ctrl-C meant for others does not reach it.
     let _ = rustix::process::setsid();
@@ -94,11 +111,10 @@ fn fork_shim(spec: OwnedFd, channel: OwnedFd) {
 }
 
 fn be_shim(spec: OwnedFd, channel: OwnedFd) -> ExitCode {
-    if let Ok(null) = File::open("/dev/null") {
-        // The zygote's socket must not live on in its children.
-        let _ = rustix::stdio::dup2_stdin(&null);
-        let _ = rustix::stdio::dup2_stdout(&null);
-        let _ = rustix::stdio::dup2_stderr(&null);
+    if let Err(error) = forget_stdio() {
+        let why = format!("/dev/null: {error}");
+        let _ = send(channel.as_fd(), &FromShim::Unable { why }.encode());
+        return ExitCode::FAILURE;
     }
     let _ = rustix::process::setsid();
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
@@ -123,6 +139,15 @@ fn be_shim(spec: OwnedFd, channel: OwnedFd) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The zygote's socket must not live on in its children, nor the daemon's standard error.
+fn forget_stdio() -> std::io::Result<()> {
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    rustix::stdio::dup2_stderr(&null)?;
+    Ok(())
 }
 
 /// Sleeps until a descriptor is ready, a child ends, the system asks to end, or the time is over.

@@ -1,13 +1,13 @@
 //! From the text of a project file to a [`Project`], or to every error in it.
 //!
-//! The way a text goes: [`tree`] makes a tree in which every value knows its place, the readers
-//! ([`project`], [`service`], [`healthcheck`]) turn the tree into nouns, [`graph`] looks at what no
-//! single service can know, and [`report`] collects what is wrong on the way.
+//! The way a text goes: `tree` makes a tree in which every value knows its place, the readers
+//! (`project`, `service`, `healthcheck`) turn the tree into nouns, `graph` looks at what no
+//! single service can know, and `report` collects what is wrong on the way.
 //!
 //! Laws:
 //! * A key is honoured, or inert and said so in a note, or refused by name. None is ignored.
 //! * An error never hides another one where that can be helped: readers go on after it.
-//! * The same rules ([`rules`]) judge a file and, by [`validate`], a project that came over the
+//! * The same rules (`rules`) judge a file and, by `validate`, a project that came over the
 //!   wire from who knows whom.
 //! * Whatever the text is, the answer comes in time linear in its size, and nothing recurses deeper
 //!   than [`DEPTH_MAX`].

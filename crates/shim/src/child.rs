@@ -69,8 +69,7 @@ pub(crate) fn spawn(spec: &Spec, pipes: Pipes) -> Result<Child, Failure> {
     let image = prepare(spec)?;
     let failed = |error: std::io::Error| (Stage::Fork, error.raw_os_error().unwrap_or(libc::EIO));
     let Pipes { stdout: (stdout, out_write), stderr: (stderr, err_write) } = pipes;
-    let (report_read, report_write) =
-        pipe_with(PipeFlags::CLOEXEC).map_err(|errno| failed(errno.into()))?;
+    let (report_read, report_write) = pipe_with(PipeFlags::CLOEXEC).map_err(|errno| failed(errno.into()))?;
     let null = File::open("/dev/null").map_err(failed)?;
     let arguments = pointers(&image.arguments);
     let environment = pointers(&image.environment);

@@ -11,10 +11,11 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::system::{create_private, wall_ns};
+use crate::system::wall_ns;
 
 /// The name of the directory in the slot's.
 pub const DIR: &str = "log";
@@ -108,6 +109,7 @@ pub struct Writer {
     current: Option<(File, u64)>,
     next: u64,
     dropped: u64,
+    trouble: Option<std::io::Error>,
     partial: [Vec<u8>; 2],
     batch: Vec<u8>,
     batched: u64,
@@ -117,7 +119,9 @@ pub struct Writer {
 impl Writer {
     /// Goes on where the last writer ended; half a record at the end is cut off.
     ///
-    /// Never fails: with no room on the disk it begins by dropping.
+    /// Never fails: with no room on the disk it begins by dropping, and where it cannot tell how
+    /// far the last writer came ([`Writer::trouble`]) it drops everything, rather than write over
+    /// what is there.
     pub fn open(dir: &Path, max_size: u64, max_files: u32, on_rotation: fn()) -> Self {
         let segments: VecDeque<u64> = segments(dir).into();
         let mut writer = Self {
@@ -128,18 +132,44 @@ impl Writer {
             segments,
             current: None,
             dropped: 0,
+            trouble: None,
             partial: [Vec::new(), Vec::new()],
             batch: Vec::new(),
             batched: 0,
             on_rotation,
         };
-        if let Some(last) = writer.segments.back().copied()
-            && let Ok((file, size, records)) = resume(&dir.join(segment_name(last)))
-        {
-            writer.next = last + records;
-            writer.current = Some((file, size));
+        match writer.resume() {
+            Err(error) if error.kind() != ErrorKind::NotFound => writer.trouble = Some(error),
+            // No directory is no trouble: it may come with the next record.
+            _ => {}
         }
         writer
+    }
+
+    fn resume(&mut self) -> std::io::Result<()> {
+        // What cannot be listed must not be taken for empty.
+        std::fs::read_dir(&self.dir)?;
+        if let Some(last) = self.segments.back().copied() {
+            let (file, size, records) = resume(&self.dir.join(segment_name(last)))?;
+            self.next = last + records;
+            self.current = Some((file, size));
+        }
+        Ok(())
+    }
+
+    /// Why the log that is there cannot be gone on with.
+    pub fn trouble(&self) -> Option<&std::io::Error> {
+        self.trouble.as_ref()
+    }
+
+    /// Records that were dropped and that the log does not speak of yet.
+    pub fn owed(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Records that an earlier writer dropped without being able to say so.
+    pub fn owe(&mut self, records: u64) {
+        self.dropped += records;
     }
 
     /// The number the next record will have.
@@ -203,9 +233,9 @@ impl Writer {
         self.batched += 1;
     }
 
-    /// Writes what has come together, or drops it whole.
+    /// Writes what has come together, or drops it whole; and says what was dropped before.
     pub fn flush(&mut self) {
-        if self.batched == 0 {
+        if self.batched == 0 && self.dropped == 0 {
             return;
         }
         let (mut batch, mut count) = (std::mem::take(&mut self.batch), std::mem::take(&mut self.batched));
@@ -233,6 +263,9 @@ impl Writer {
     }
 
     fn write(&mut self, batch: &[u8]) -> std::io::Result<()> {
+        if let Some(trouble) = &self.trouble {
+            return Err(trouble.kind().into());
+        }
         let full = self
             .current
             .as_ref()
@@ -253,13 +286,13 @@ impl Writer {
     }
 
     fn rotate(&mut self) -> std::io::Result<()> {
-        if self.segments.back() == Some(&self.next) {
-            // An empty segment was left by a writer that died here.
-            self.segments.pop_back();
-        }
-        let path = self.dir.join(segment_name(self.next));
-        let file = create_private(&path)?;
-        file.set_len(0)?;
+        // Never one that is there: it may hold records. An empty one that was left by a writer that
+        // died here was resumed by this one.
+        let file = File::options()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(self.dir.join(segment_name(self.next)))?;
         self.segments.push_back(self.next);
         self.current = Some((file, 0));
         (self.on_rotation)();
@@ -382,6 +415,32 @@ mod tests {
         std::fs::create_dir(&missing).unwrap();
         log.take(Stream::Stdout, b"d\n");
         assert_eq!(texts(&missing), ["3 records dropped", "d"]);
-        assert_eq!(log.next_sequence(), 3);
+        assert_eq!((log.next_sequence(), log.owed()), (3, 0));
+    }
+
+    #[test]
+    fn what_was_dropped_is_said_even_if_nothing_more_is_printed() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = dir.path().join("log");
+        let mut log = writer(&missing, 1 << 20, 2);
+        log.take(Stream::Stdout, b"a\n");
+        assert_eq!(log.owed(), 1);
+        std::fs::create_dir(&missing).unwrap();
+        let mut log = writer(&missing, 1 << 20, 2);
+        log.owe(1);
+        log.end(Stream::Stdout);
+        assert_eq!(texts(&missing), ["1 records dropped"]);
+        assert_eq!(log.owed(), 0);
+    }
+
+    #[test]
+    fn a_segment_that_cannot_be_gone_on_with_is_not_written_over() {
+        let dir = tempfile::tempdir().unwrap();
+        // A directory where a segment should be: nobody can open it to write, not even root.
+        std::fs::create_dir(dir.path().join(segment_name(7))).unwrap();
+        let mut log = writer(dir.path(), 1 << 20, 2);
+        assert!(log.trouble().is_some());
+        log.take(Stream::Stdout, b"a\n");
+        assert_eq!((segments(dir.path()), log.owed()), (vec![7], 1));
     }
 }

@@ -1,8 +1,8 @@
 //! The record of a slot: the attempt it has seen last, and how that ended.
 //!
 //! One block of fixed size, written over in place by a single write. So the exit of a process can be
-//! put on record on a full disk, and no reader sees half of one: a block without its last line, or
-//! with another length, is none.
+//! put on record on a full disk, where a new file cannot be made. It ends with a checksum: a reader
+//! that comes in the middle of that write sees no record, rather than half of two.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -26,8 +26,23 @@ pub struct Record {
     pub log_start: u64,
     /// When it was begun, in nanoseconds since the epoch.
     pub begun_ns: i64,
+    /// The numbers of the pipes it prints into. What still holds one when the shim was killed
+    /// belongs to its tree, whatever it made of its environment.
+    pub pipes: [u64; 2],
+    /// Log records that could not be written, and that the log does not speak of yet.
+    pub dropped: u64,
     /// How it ended and when; none while it runs, and for ever if its shim was killed.
     pub end: Option<(End, i64)>,
+}
+
+/// The last line of a block: `sum`, 16 digits, a newline.
+const SUM_LINE: usize = 4 + 16 + 1;
+
+/// FNV-1a: tells a torn block from a whole one, and needs no library in the shim.
+fn sum(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
 }
 
 impl Record {
@@ -40,26 +55,29 @@ impl Record {
                 format!("not-executed {} {errno} {at}", stage.number())
             }
         };
-        let Self { attempt, boot_id, log_start, begun_ns, .. } = self;
+        let Self { attempt, boot_id, log_start, begun_ns, pipes: [stdout, stderr], dropped, .. } = self;
         format!(
-            "upbeat-slot 1\nattempt {attempt}\nboot {boot_id}\nlog {log_start}\nbegun {begun_ns}\nend {end}\n"
+            "upbeat-slot 1\nattempt {attempt}\nboot {boot_id}\nlog {log_start}\nbegun {begun_ns}\n\
+             pipes {stdout} {stderr}\ndropped {dropped}\nend {end}\n"
         )
     }
 
     /// Writes it. Errors: what the system said.
     pub fn write(&self, file: &File) -> std::io::Result<()> {
         let mut block = self.text().into_bytes();
-        block.resize(SIZE - 4, b' ');
-        block.extend(b"end\n");
+        block.resize(SIZE - SUM_LINE, b' ');
+        let sum = sum(&block);
+        block.extend(format!("sum {sum:016x}\n").as_bytes());
         file.write_all_at(&block, 0)
     }
 
     /// Reads one. `None`: there is none, or none that is whole.
     pub fn parse(block: &[u8]) -> Option<Self> {
-        if block.len() != SIZE || !block.ends_with(b"end\n") {
+        let (text, last) = block.split_at_checked(SIZE - SUM_LINE)?;
+        if last != format!("sum {:016x}\n", sum(text)).as_bytes() {
             return None;
         }
-        let text = std::str::from_utf8(block).ok()?;
+        let text = std::str::from_utf8(text).ok()?;
         let mut lines = text.lines();
         if lines.next()? != "upbeat-slot 1" {
             return None;
@@ -69,6 +87,9 @@ impl Record {
         let boot_id = field("boot")?.to_owned();
         let log_start = field("log")?.parse().ok()?;
         let begun_ns = field("begun")?.parse().ok()?;
+        let (stdout, stderr) = field("pipes")?.split_once(' ')?;
+        let pipes = [stdout.parse().ok()?, stderr.parse().ok()?];
+        let dropped = field("dropped")?.parse().ok()?;
         let words: Vec<&str> = field("end")?.split_whitespace().collect();
         let end = match words[..] {
             ["running"] => None,
@@ -80,7 +101,7 @@ impl Record {
             }
             _ => return None,
         };
-        Some(Self { attempt, boot_id, log_start, begun_ns, end })
+        Some(Self { attempt, boot_id, log_start, begun_ns, pipes, dropped, end })
     }
 }
 
@@ -88,23 +109,51 @@ impl Record {
 mod tests {
     use super::*;
 
+    fn record(end: Option<(End, i64)>) -> Record {
+        Record {
+            attempt: 12,
+            boot_id: "a-b".into(),
+            log_start: 4,
+            begun_ns: 1,
+            pipes: [u64::MAX, 7],
+            dropped: 2,
+            end,
+        }
+    }
+
+    fn block(record: &Record) -> Vec<u8> {
+        let file = tempfile::tempfile().unwrap();
+        record.write(&file).unwrap();
+        assert_eq!(file.metadata().unwrap().len(), SIZE as u64);
+        let mut block = vec![0; SIZE];
+        file.read_exact_at(&mut block, 0).unwrap();
+        block
+    }
+
     #[test]
     fn a_record_reads_back_and_half_of_one_is_none() {
-        let file = tempfile::tempfile().unwrap();
         for end in [
             None,
             Some((End::Code(3), 9)),
             Some((End::Signal(15), 9)),
             Some((End::NotExecuted(Stage::Execute, 2), 9)),
         ] {
-            let record = Record { attempt: 12, boot_id: "a-b".into(), log_start: 4, begun_ns: 1, end };
-            record.write(&file).unwrap();
-            let mut block = vec![0; SIZE];
-            file.read_exact_at(&mut block, 0).unwrap();
+            let record = record(end);
+            let block = block(&record);
             assert_eq!(Record::parse(&block), Some(record));
-            assert_eq!(file.metadata().unwrap().len(), SIZE as u64);
             for cut in 0..SIZE {
                 assert_eq!(Record::parse(&block[..cut]), None);
+            }
+        }
+    }
+
+    #[test]
+    fn a_mixture_of_two_records_is_none() {
+        let (before, after) = (block(&record(None)), block(&record(Some((End::Code(1), 12_345)))));
+        for cut in 0..SIZE {
+            let torn = [&after[..cut], &before[cut..]].concat();
+            if torn != before && torn != after {
+                assert_eq!(Record::parse(&torn), None, "torn at {cut}");
             }
         }
     }

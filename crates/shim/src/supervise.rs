@@ -1,10 +1,14 @@
 //! A slot's process, from lock to record.
 //!
 //! ```text
-//! lock ─▶ fence ─▶ record: begun ─▶ fork, exec ─▶ loop { output, orders, ends } ─▶ tree empty
-//!   │busy    │superseded                │failed                                        │
-//!   ▼        ▼                          ▼                                 record: ended, tell, go
+//! lock ─▶ void? ─▶ fence ─▶ record: begun ─▶ fork, exec ─▶ loop { output, orders, ends } ─▶ tree empty
+//!   │busy   │void    │superseded                │failed                                        │
+//!   ▼       ▼        ▼                          ▼                                 record: ended, tell, go
 //! ```
+//!
+//! An order is **void** when whoever gave it is gone by the time the lock is held. So a daemon that
+//! takes over finds the lock taken for every order of its predecessor that will still be carried
+//! out, and a slot that it saw empty stays empty until it says otherwise.
 
 use std::fs::File;
 use std::io::Read;
@@ -16,7 +20,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{FlockOperation, flock};
 use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType};
 
-use crate::child::{self, Child};
+use crate::child::{self, Child, Pipes};
 use crate::log::{self, Stream, Writer};
 use crate::record::{self, Record};
 use crate::spec::{Order, Spec};
@@ -37,7 +41,15 @@ const DAEMONS_MAX: usize = 8;
 /// While a tree is being killed, look so often whether it has grown new leaves.
 const KILL_AGAIN_MS: u64 = 20;
 
-/// A shim that is told to end by the system gives its child so long.
+/// Where records were dropped, look so often whether there is room to say so.
+const SAY_DROPPED_MS: u64 = 1000;
+
+/// What is left in a pipe when all who could write to it are dead is at most 1 MiB, the largest a
+/// pipe can be made. Whoever was given it from outside the tree does not hold up the end.
+const LAST_READS_MAX: usize = 64;
+
+/// A shim that is told to end by the system, by `SIGTERM`, stops its child as if it were asked to,
+/// and gives it so long: the default of the Compose Specification.
 const TERMINATED_GRACE_MS: u64 = 10_000;
 
 /// Output read at once. The buffer is only resident as far as it was used.
@@ -52,6 +64,7 @@ pub(crate) fn run(spec: &Spec, channel: OwnedFd) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(message) => {
+            // Nobody there to hear it: then it is of no use.
             let _ = send(channel.as_fd(), &message.encode());
             ExitCode::FAILURE
         }
@@ -83,36 +96,51 @@ fn begin(spec: &Spec, channel: &OwnedFd) -> Result<Begun, FromShim> {
     failpoint::set_daemon(*daemon);
     rustix::process::chdir(&dir[..]).map_err(|errno| unable("the slot's directory")(errno.into()))?;
     let lock = create_private(Path::new(LOCK)).map_err(unable("the slot's lock"))?;
-    flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| FromShim::Busy)?;
+    flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|errno| match errno {
+        rustix::io::Errno::WOULDBLOCK => FromShim::Busy,
+        errno => unable("the slot's lock")(errno.into()),
+    })?;
+    if is_void(channel) {
+        return Err(FromShim::Unable { why: "whoever gave the order is gone".into() });
+    }
     failpoint::reach("after_lock");
     let mut record_file = create_private(Path::new(record::FILE)).map_err(unable("the slot's record"))?;
     let mut block = Vec::new();
     record_file.read_to_end(&mut block).map_err(unable("the slot's record"))?;
-    if let Some(seen) = Record::parse(&block)
+    let before = Record::parse(&block);
+    if let Some(seen) = &before
         && seen.attempt >= *attempt
     {
         return Err(FromShim::Superseded { attempt: seen.attempt });
     }
-    let log =
+    let mut log =
         Writer::open(Path::new(log::DIR), *log_max_size, *log_max_files, || failpoint::reach("log_rotation"));
+    if let Some(trouble) = log.trouble() {
+        return Err(FromShim::Unable { why: format!("the slot's log: {trouble}") });
+    }
+    log.owe(before.map_or(0, |record| record.dropped));
+    let pipes = Pipes::new().map_err(|(stage, errno)| FromShim::StartFailed { stage, errno })?;
     let mut record = Record {
         attempt: *attempt,
         boot_id: boot_id.clone(),
         log_start: log.next_sequence(),
         begun_ns: wall_ns(),
+        pipes: pipes.inodes(),
+        // Until it is said, it is owed by this one; and should this one be killed, by the next.
+        dropped: log.owed(),
         end: None,
     };
-    record.write(&record_file).map_err(unable("the slot's record"))?;
     let listener = listen().map_err(unable("the slot's socket"))?;
+    // From here on this attempt was there: nothing may fail any more without an end on record.
+    record.write(&record_file).map_err(unable("the slot's record"))?;
     failpoint::reach("before_fork");
-    match child::spawn(spec) {
+    match child::spawn(spec, pipes) {
         Ok(child) => {
             failpoint::reach("after_exec");
             let started =
                 FromShim::Started { pid: child.pid, at_ns: record.begun_ns, log_start: record.log_start };
             // Nobody there to hear it: then a later daemon will ask.
             let _ = send(channel.as_fd(), &started.encode());
-            failpoint::reach("after_fork");
             let slot = Slot { record, record_file, log, listener: Some(listener), _lock: lock };
             Ok(Begun { slot, child })
         }
@@ -123,6 +151,13 @@ fn begin(spec: &Spec, channel: &OwnedFd) -> Result<Begun, FromShim> {
             Err(FromShim::StartFailed { stage, errno })
         }
     }
+}
+
+/// Whether whoever gave the order is gone. Nothing else makes the channel readable: who gives an
+/// order says nothing more before it is answered.
+fn is_void(channel: &OwnedFd) -> bool {
+    let mut byte = [0];
+    matches!(rustix::net::recv(channel, &mut byte, RecvFlags::DONTWAIT | RecvFlags::PEEK), Ok((0, _)))
 }
 
 /// In the current directory, so that its path may be as long as it likes.
@@ -175,7 +210,7 @@ impl Slot {
                 life.end = Some(end);
                 if let Some(signal) = life.asked_by {
                     // Its group was asked with it; orphans in groups of their own are asked now.
-                    tree::signal_children(signal);
+                    tree::signal_children_outside(life.child, signal);
                 }
             }
         }
@@ -199,6 +234,8 @@ impl Slot {
             (false, Some(deadline)) => Some(deadline.saturating_sub(boot_ms()).max(1)),
             (false, None) => None,
         };
+        let owes = self.log.owed() > 0;
+        let timeout = if owes { Some(timeout.unwrap_or(u64::MAX).min(SAY_DROPPED_MS)) } else { timeout };
         let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(3 + life.daemons.len());
         let outputs = life.outputs.iter().flatten().count();
         fds.extend(life.outputs.iter().flatten().map(|fd| PollFd::new(fd, PollFlags::IN)));
@@ -208,6 +245,9 @@ impl Slot {
         wait_for(&mut fds, timeout);
         let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
         drop(fds);
+        if owes && !ready.contains(&true) {
+            self.log.flush();
+        }
         let (output_ready, rest) = ready.split_at(outputs);
         let (listener_ready, daemon_ready) = rest.split_at(listeners);
         let mut output_ready = output_ready.iter();
@@ -268,15 +308,22 @@ impl Slot {
     /// The tree is gone: what it still had to say, its record, and the news.
     fn finish(mut self, mut life: Life, buffer: &mut Vec<u8>) {
         for index in 0..life.outputs.len() {
-            while self.read(&mut life, index, buffer) {}
+            for _ in 0..LAST_READS_MAX {
+                if !self.read(&mut life, index, buffer) {
+                    break;
+                }
+            }
         }
         self.log.end(Stream::Stdout);
         self.log.end(Stream::Stderr);
-        let end = life.end.unwrap_or(End::Code(0));
+        // Without it nothing is on record, and nothing said: whoever asks finds an unknown end.
+        let Some(end) = life.end else { return };
         let at_ns = wall_ns();
         failpoint::reach("before_exit_record");
         self.record.end = Some((end, at_ns));
-        // The block was written once already, so this needs no room on the disk.
+        self.record.dropped = self.log.owed();
+        // The block was written once already, so this needs no room on the disk. Where it fails all
+        // the same, those who listen are told, and whoever comes later finds an unknown end.
         let _ = self.record.write(&self.record_file);
         failpoint::reach("after_exit_record");
         self.listener = None;
@@ -305,6 +352,10 @@ impl Life {
 
     /// Asks it to stop. The earliest deadline holds.
     fn stop(&mut self, signal: i32, grace_ms: u64) {
+        if self.end.is_some() && self.asked_by.is_none() {
+            // It ended by itself; what it left behind is being killed and gets no grace.
+            return;
+        }
         let deadline = boot_ms().saturating_add(grace_ms);
         self.deadline_ms = Some(self.deadline_ms.map_or(deadline, |earlier| earlier.min(deadline)));
         self.asked_by = Some(signal);

@@ -42,9 +42,7 @@ pub(crate) fn children() -> Vec<i32> {
     match std::fs::read_to_string(format!("/proc/self/task/{own}/children")) {
         Ok(list) => list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect(),
         // A kernel without that file: look at everyone.
-        Err(_) => {
-            all().filter(|(_, parent)| *parent == own as i32).map(|(pid, _)| pid).collect()
-        }
+        Err(_) => all().filter(|(_, parent)| *parent == own as i32).map(|(pid, _)| pid).collect(),
     }
 }
 

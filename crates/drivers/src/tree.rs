@@ -1,9 +1,12 @@
-//! What a killed shim left behind, found by its mark.
+//! What a killed shim left behind, and its end.
 //!
-//! Every process of an attempt is given the variable `UPBEAT_INSTANCE`, and hands it to those it
-//! starts. A process that wipes its environment and outlives its killed shim is not found: without
-//! a cgroup nobody could.
+//! A process belongs to an attempt when it carries its mark, the variable `UPBEAT_INSTANCE` that
+//! every process hands to those it starts, or when its standard output or error is a pipe of that
+//! attempt: programs that rewrite their title wipe their environment, but still print where they
+//! were told to. One that does neither and outlives its killed shim is not found: without a cgroup
+//! nobody could.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -11,43 +14,92 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use upbeat_model::Attempt;
 
-/// Looks so often, so far apart: a tree that forks faster than it is killed would take longer.
+/// Looks so often, so far apart: a tree that forks faster than it is killed would take longer, and
+/// so would a process that the kernel does not let die.
 const ROUNDS: u32 = 500;
 const BETWEEN: Duration = Duration::from_millis(2);
 
+/// The name of the variable.
+pub(crate) const VARIABLE: &str = "UPBEAT_INSTANCE";
+
 /// The variable all processes of an attempt carry. Unique on the machine: the slot's directory is.
 pub(crate) fn mark(slot_dir: &Path, attempt: Attempt) -> String {
-    format!("UPBEAT_INSTANCE={}#{attempt}", slot_dir.display())
+    format!("{VARIABLE}={}#{attempt}", slot_dir.display())
 }
 
-/// Kills whatever carries the mark until nothing does; says how many that were.
-pub(crate) async fn clear(mark: &str) -> usize {
-    let mut killed = std::collections::BTreeSet::new();
+/// How to tell the processes of an attempt.
+#[derive(Clone, Debug)]
+pub(crate) struct Tree {
+    /// See [`mark`].
+    pub(crate) mark: String,
+    /// The numbers of the pipes they print into; 0 for one that is not known.
+    pub(crate) pipes: [u64; 2],
+}
+
+/// Some process does not die.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StillThere(pub(crate) usize);
+
+/// Kills what belongs to an attempt until nothing does, and nothing of it is left.
+pub(crate) async fn clear(tree: Tree) -> Result<(), StillThere> {
+    let mut dying = BTreeMap::new();
     for _ in 0..ROUNDS {
-        let found = carriers(mark);
-        if found.is_empty() {
-            break;
-        }
-        for pid in found {
-            if let Some(pid) = Pid::from_raw(pid) {
-                // Gone in between is as good.
-                let _ = kill_process(pid, Signal::KILL);
+        let tree = tree.clone();
+        // Reads a few files for each process of the machine.
+        let round = tokio::task::spawn_blocking(move || {
+            for pid in tree.members() {
+                if let (Some(id), Some(begun)) = (Pid::from_raw(pid), life(pid)) {
+                    dying.insert(pid, begun);
+                    // Gone in between is as good.
+                    let _ = kill_process(id, Signal::KILL);
+                }
             }
-            killed.insert(pid);
+            // A dying process gives up its environment first and its sockets later.
+            dying.retain(|pid, begun| life(*pid) == Some(*begun));
+            dying
+        });
+        match round.await {
+            Ok(left) if left.is_empty() => return Ok(()),
+            Ok(left) => dying = left,
+            // The runtime is being shut down.
+            Err(_) => return Err(StillThere(0)),
         }
         tokio::time::sleep(BETWEEN).await;
     }
-    killed.len()
+    Err(StillThere(dying.len()))
 }
 
-/// Processes that carry the mark and live.
-fn carriers(mark: &str) -> Vec<i32> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter(|pid| {
-        // A zombie's environment is empty, so it does not carry the mark.
+impl Tree {
+    fn members(&self) -> Vec<i32> {
+        let own = std::process::id() as i32;
+        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        pids.filter(|pid| *pid != own && (self.is_carried_by(*pid) || self.is_printed_to_by(*pid))).collect()
+    }
+
+    /// A zombie's environment is empty, so it does not carry the mark.
+    fn is_carried_by(&self, pid: i32) -> bool {
         let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environment.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes())
-    })
-    .collect()
+        environment.split(|byte| *byte == 0).any(|entry| entry == self.mark.as_bytes())
+    }
+
+    fn is_printed_to_by(&self, pid: i32) -> bool {
+        [1, 2].into_iter().any(|fd| {
+            let target = fs::read_link(format!("/proc/{pid}/fd/{fd}")).unwrap_or_default();
+            let pipe =
+                target.to_str().and_then(|text| text.strip_prefix("pipe:[")?.strip_suffix(']')?.parse().ok());
+            pipe.is_some_and(|pipe: u64| pipe != 0 && self.pipes.contains(&pipe))
+        })
+    }
+}
+
+/// When a process that is no zombie was begun, in ticks since boot: with its number, its identity.
+fn life(pid: i32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name before may hold anything.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let is_dead = matches!(fields.next()?, "Z" | "X" | "x");
+    // Field 22 of the line.
+    let begun = fields.nth(18)?.parse().ok()?;
+    (!is_dead).then_some(begun)
 }

@@ -47,19 +47,19 @@ impl Channel {
 
     /// The next message; `None` when the other end is gone. Errors: a message that is none.
     pub(super) async fn receive(&self) -> io::Result<Option<FromShim>> {
-        let mut packet = vec![0; MESSAGE_MAX];
         loop {
             let mut guard = self.0.readable().await?;
+            // On the stack, and only while something is there to be read: a daemon waits here once
+            // for each process.
             let read = guard.try_io(|fd| {
-                let (length, _) = rustix::net::recv(fd.get_ref(), &mut packet[..], RecvFlags::DONTWAIT)?;
-                Ok(length)
+                let mut packet = [0; MESSAGE_MAX];
+                match rustix::net::recv(fd.get_ref(), &mut packet[..], RecvFlags::DONTWAIT)? {
+                    (0, _) => Ok(None),
+                    (length, _) => Ok(Some(FromShim::decode(&packet[..length.min(MESSAGE_MAX)]))),
+                }
             });
             match read {
-                Ok(Ok(0)) => return Ok(None),
-                Ok(Ok(length)) => {
-                    let message = FromShim::decode(&packet[..length.min(MESSAGE_MAX)]);
-                    return message.map(Some).map_err(io::Error::other);
-                }
+                Ok(Ok(message)) => return message.transpose().map_err(io::Error::other),
                 Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                 Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
                 Ok(Err(error)) => return Err(error),

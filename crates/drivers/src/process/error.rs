@@ -25,6 +25,14 @@ pub enum DriverError {
         /// Which attempt.
         attempt: Attempt,
     },
+    /// A shim was killed, and something it left behind does not die.
+    #[error("{count} processes of {slot} do not die, though they were killed")]
+    StillThere {
+        /// Which slot.
+        slot: SlotId,
+        /// How many.
+        count: usize,
+    },
     /// A shim of another version.
     #[error("the shim of {slot} speaks version {version}; restart the service to replace it")]
     Version {

@@ -3,12 +3,15 @@
 //! Guarantees: every start that is answered with `Started` is followed by exactly one
 //! [`ProcessEvent`], as long as this driver lives; a driver that comes later gets it by
 //! [`ProcessDriver::observe`]. `Lost` is only said when what the killed shim watched is gone too.
+//! A start that was not answered, because this daemon died or its caller went away, is either
+//! carried out already, so that its lock is held, or never will be.
 //!
 //! Assumes: one driver at a time for a directory of slots (the daemon's lock).
 
 mod channel;
 mod error;
 mod exec;
+mod limits;
 mod zygote;
 
 use std::collections::{BTreeMap, HashMap};
@@ -27,6 +30,7 @@ use upbeat_shim::spec::{Order, Spec};
 use upbeat_shim::supervise::{LOCK, SOCKET};
 use upbeat_shim::wire::{End, FromShim, ToShim, VERSION};
 
+use crate::tree::{StillThere, Tree};
 use crate::{clock, tree};
 use channel::Channel;
 pub use error::{DriverError, StartError, chain};
@@ -46,6 +50,13 @@ const START_PATIENCE: Duration = Duration::from_secs(60);
 /// for microseconds: look again so often before calling it stuck.
 const SETTLE_STEP: Duration = Duration::from_millis(5);
 const SETTLE_STEPS: u32 = 1000;
+
+/// Where a process does not die, or the disk cannot be read, its end is asked for again so often.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// The directory of a service goes with its last slot. Another slot that is being made at that very
+/// moment tries again so often.
+const MAKE_DIR_TRIES: u32 = 8;
 
 /// What to run in a slot.
 #[derive(Clone, Debug)]
@@ -159,13 +170,17 @@ struct Inner {
 impl ProcessDriver {
     /// A driver for the slots below a directory, and what it will see.
     ///
-    /// Errors: the machine does not say which boot it is in.
+    /// Raises the limit of open descriptors of this process to what it may be; what is started gets
+    /// the limit it was given.
+    ///
+    /// Errors: the machine does not say which boot it is in, or its limits.
     pub fn new(
         program: ShimProgram,
         slots_dir: PathBuf,
     ) -> Result<(Self, mpsc::Receiver<ProcessEvent>), DriverError> {
         let (events, receiver) = mpsc::channel(EVENTS);
         let boot_id = clock::boot_id().map_err(|source| DriverError::io("the boot id", source))?;
+        limits::raise().map_err(|source| DriverError::io("the limit of open files", source))?;
         let running = Mutex::new(HashMap::new());
         let inner = Inner { zygote: Zygote::new(program), slots_dir, boot_id, running, events };
         Ok((Self { inner: Arc::new(inner) }, receiver))
@@ -230,6 +245,11 @@ impl ProcessDriver {
         use std::os::unix::ffi::OsStrExt;
         let mut spec =
             exec::program(&launch.command, &launch.environment, &launch.working_dir, launch.user.as_deref());
+        // A daemon inside a service, or a person, may have set it: one that is ours must win.
+        let is_mark = |entry: &Vec<u8>| {
+            entry.strip_prefix(tree::VARIABLE.as_bytes()).is_some_and(|v| v.first() == Some(&b'='))
+        };
+        spec.environment.retain(|entry| !is_mark(entry));
         spec.environment.push(tree::mark(dir, attempt).into_bytes());
         spec.order = Order::Supervise {
             dir: dir.as_os_str().as_bytes().to_vec(),
@@ -242,11 +262,16 @@ impl ProcessDriver {
         spec
     }
 
-    /// Waits for the end of what a shim runs, and tells it.
+    /// Waits for the end of what a shim runs, and tells it. Once for each attempt.
     fn listen(&self, slot: &SlotId, attempt: Attempt, channel: Channel, started: Started) {
         let channel = Arc::new(channel);
-        let heard = Heard { attempt, channel: channel.clone(), started };
-        self.running().insert(slot.clone(), heard);
+        {
+            let mut running = self.running();
+            if running.get(slot).is_some_and(|heard| heard.attempt == attempt) {
+                return;
+            }
+            running.insert(slot.clone(), Heard { attempt, channel: channel.clone(), started });
+        }
         let driver = self.clone();
         let slot = slot.clone();
         tokio::spawn(async move {
@@ -257,10 +282,17 @@ impl ProcessDriver {
                     Ok(None) | Err(_) => break None,
                 }
             };
-            let event = driver.ended(&slot, attempt, end).await;
             driver.let_go(&slot, attempt);
-            // The agent is gone only when the daemon ends.
-            let _ = driver.inner.events.send(event).await;
+            let event = match end {
+                Some((end, at_ns)) => {
+                    Some(ProcessEvent::Exited { slot, attempt, exit: exit(end), at: wall(at_ns) })
+                }
+                None => driver.find_out(slot, attempt).await,
+            };
+            if let Some(event) = event {
+                // The agent is gone only when the daemon ends.
+                let _ = driver.inner.events.send(event).await;
+            }
         });
     }
 
@@ -271,29 +303,33 @@ impl ProcessDriver {
         }
     }
 
-    /// A channel closed: with the news, or without, because the shim was killed.
-    async fn ended(&self, slot: &SlotId, attempt: Attempt, end: Option<(End, i64)>) -> ProcessEvent {
-        let slot = slot.clone();
-        if let Some((end, at_ns)) = end {
-            return ProcessEvent::Exited { slot, attempt, exit: exit(end), at: wall(at_ns) };
+    /// A channel closed without the news, mostly because the shim was killed. `None`: it lives, and
+    /// is listened to again.
+    async fn find_out(&self, slot: SlotId, attempt: Attempt) -> Option<ProcessEvent> {
+        loop {
+            match self.observe(&slot).await {
+                Ok(Observation::Running { attempt: seen, .. }) if seen == attempt => return None,
+                Ok(Observation::Ended { attempt: seen, exit, at }) if seen == attempt => {
+                    return Some(ProcessEvent::Exited { slot, attempt, exit, at });
+                }
+                Ok(Observation::Lost { attempt: seen, detail }) if seen == attempt => {
+                    return Some(ProcessEvent::Lost { slot, attempt, detail });
+                }
+                Ok(_) => {
+                    let detail = "its record is gone, or another attempt's".to_owned();
+                    return Some(ProcessEvent::Lost { slot, attempt, detail });
+                }
+                Err(_) => tokio::time::sleep(ASK_AGAIN).await,
+            }
         }
-        let on_record = self.read_record(&slot).ok().flatten();
-        if let Some(Record { attempt: seen, end: Some((end, at_ns)), .. }) = on_record
-            && seen == attempt.0
-        {
-            return ProcessEvent::Exited { slot, attempt, exit: exit(end), at: wall(at_ns) };
-        }
-        let detail = self.clear_tree(&slot, attempt).await;
-        ProcessEvent::Lost { slot, attempt, detail }
     }
 
-    /// Kills what a killed shim left behind, and says so.
-    async fn clear_tree(&self, slot: &SlotId, attempt: Attempt) -> String {
-        let killed = tree::clear(&tree::mark(&self.slot_dir(slot), attempt)).await;
-        match killed {
-            0 => "its shim was killed, and its process with it".to_owned(),
-            1 => "its shim was killed; one process it left behind was killed too".to_owned(),
-            n => format!("its shim was killed; {n} processes it left behind were killed too"),
+    /// Kills what a killed shim left behind. Errors: something does not die.
+    async fn clear_tree(&self, slot: &SlotId, record: &Record) -> Result<String, DriverError> {
+        let mark = tree::mark(&self.slot_dir(slot), Attempt(record.attempt));
+        match tree::clear(Tree { mark, pipes: record.pipes }).await {
+            Ok(()) => Ok("its shim was killed, and its processes with it".to_owned()),
+            Err(StillThere(count)) => Err(DriverError::StillThere { slot: slot.clone(), count }),
         }
     }
 
@@ -335,7 +371,10 @@ impl ProcessDriver {
             return Ok(Some(Observation::Running { attempt: heard.attempt, pid, started_at, log_start }));
         }
         let Some(record) = self.read_record(slot)? else {
-            return Ok((!self.is_locked(slot)?).then_some(Observation::Never));
+            // A shim writes its record before it lets go of the lock, so that what is not there
+            // after that never was. One that is garbled was torn by a crash of the machine.
+            let never = !self.is_locked(slot)? && self.read_record(slot)?.is_none();
+            return Ok(never.then_some(Observation::Never));
         };
         let attempt = Attempt(record.attempt);
         if let Some((end, at_ns)) = record.end {
@@ -355,7 +394,7 @@ impl ProcessDriver {
         }
         match self.read_record(slot)? {
             Some(again) if again == record => {
-                let detail = self.clear_tree(slot, attempt).await;
+                let detail = self.clear_tree(slot, &record).await?;
                 Ok(Some(Observation::Lost { attempt, detail }))
             }
             _ => Ok(None),
@@ -453,7 +492,14 @@ impl ProcessDriver {
 
 fn private_dir(dir: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+    let mut made = Ok(());
+    for _ in 0..MAKE_DIR_TRIES {
+        made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+        if !matches!(&made, Err(error) if error.kind() == ErrorKind::NotFound) {
+            break;
+        }
+    }
+    made
 }
 
 fn wall(ns: i64) -> Wall {

@@ -74,6 +74,7 @@ impl Zygote {
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
             .spawn()?;
+        super::limits::restore(&child)?;
         // Reaped when it ends, so that no zombie stays; it ends with the daemon at the latest.
         std::thread::Builder::new()
             .name("zygote".into())

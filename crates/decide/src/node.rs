@@ -170,6 +170,11 @@ impl Node {
         self.entries.values().filter_map(|entry| entry.shown.as_ref())
     }
 
+    /// Whether a slot is being looked at before anything is decided about it.
+    pub fn is_observing(&self, id: &SlotId) -> bool {
+        self.entries.get(id).is_some_and(|entry| entry.slot.observing)
+    }
+
     /// What is kept of a slot.
     pub fn durable(&self, id: &SlotId) -> Option<&Durable> {
         self.entries.get(id).map(|entry| &entry.slot.durable)

@@ -390,8 +390,8 @@ fn come_up(
         started: around.now,
         started_at: at,
         log_start,
-        was_ready: false,
-        healthy: None,
+        was_ready: around.rules.has(Bug::ReadyWhenStarted),
+        healthy: around.rules.has(Bug::ReadyWhenStarted).then_some(true),
         stopping: None,
     });
 }
@@ -466,6 +466,8 @@ fn take_observation(id: &SlotId, slot: &mut Slot, seen: Observation, around: &Ar
                     let mark = mark.clone();
                     come_up(slot, mark, running, pid, started_at, log_start, around);
                 }
+                // Its end was told before this look at it was: the look is the older news.
+                Stage::Idle | Stage::Resting { .. } | Stage::Ended { .. } if running <= attempt => {}
                 // A copy we have no memory of: it is adopted under no wish, hence replaced.
                 _ => {
                     let mark = Mark { generation: 0, digest: String::new(), release: 0 };

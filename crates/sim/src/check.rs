@@ -1,0 +1,206 @@
+//! The checkers: what must never be seen, whatever the seed. They know the kernel's truth and the
+//! statuses people are shown; of the decisions they know nothing.
+
+use upbeat_decide::{Effect, Node};
+use upbeat_model::project::{Condition, Dependency, Probe};
+use upbeat_model::target::Goal;
+use upbeat_model::{Exit, Phase, SlotId, SlotStatus};
+
+use crate::kernel::Kernel;
+use crate::workload::Workload;
+
+/// A promise that was broken, in words.
+pub(crate) type Verdict = Result<(), String>;
+
+/// Back-off as the documentation has it, kept apart from the code: 0, 1, 2, 4 … 60 s.
+fn least_delay(ends_in_a_row: u32) -> u64 {
+    match ends_in_a_row {
+        0 | 1 => 0,
+        n => (1_000u64 << (n - 2).min(10)).min(60_000),
+    }
+}
+
+/// What a slot has been through, as an onlooker counts it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Past {
+    pub(crate) ends_in_a_row: u32,
+    pub(crate) ended_at: Option<u64>,
+    pub(crate) generation: u64,
+    /// The daemon was killed since, so it may have noticed later.
+    pub(crate) disturbed: bool,
+}
+
+/// An order is about to be carried out.
+pub(crate) fn order(effect: &Effect, node: &Node, kernel: &Kernel, workload: &Workload, past: &Past, now: u64) -> Verdict {
+    match effect {
+        Effect::Start { slot, .. } => start(slot, node, kernel, workload, past, now),
+        Effect::Stop { slot, .. } | Effect::RunStopCommand { slot, .. } => stop(slot, node, kernel, workload),
+        _ => Ok(()),
+    }
+}
+
+fn start(slot: &SlotId, node: &Node, kernel: &Kernel, workload: &Workload, past: &Past, now: u64) -> Verdict {
+    if let Some(process) = kernel.process(slot)
+        && process.listener != u64::MAX
+        && node.status(slot).is_some_and(|status| status.attempt > process.attempt.next())
+    {
+        return Err(format!("{slot}: a second start is ordered while pid {} lives", process.pid));
+    }
+    let wish = &workload.target.slots[slot];
+    if wish.goal != Goal::Running {
+        return Err(format!("{slot}: a start is ordered though its goal is {:?}", wish.goal));
+    }
+    for (service, edge) in &wish.spec.depends_on {
+        for copy in workload.copies(service) {
+            condition(slot, copy, edge, node, kernel)?;
+        }
+    }
+    let least = least_delay(past.ends_in_a_row);
+    if let Some(ended_at) = past.ended_at
+        && past.generation == wish.generation
+        && now < ended_at + least
+    {
+        return Err(format!("{slot}: started {} ms after an end, {least} ms are due", now - ended_at));
+    }
+    let free = wish.spec.depends_on.is_empty() && !past.disturbed && past.generation == wish.generation;
+    if let Some(ended_at) = past.ended_at
+        && free
+        && now > ended_at + least + least / 10 + 200
+    {
+        return Err(format!("{slot}: started {} ms after an end, only {least} ms are due", now - ended_at));
+    }
+    Ok(())
+}
+
+fn condition(slot: &SlotId, copy: &SlotId, edge: &Dependency, node: &Node, kernel: &Kernel) -> Verdict {
+    let Some(seen) = node.status(copy) else { return Ok(()) };
+    let phase = seen.phase;
+    let holds = match edge.condition {
+        Condition::Started => {
+            matches!(phase, Phase::Running | Phase::Healthy | Phase::Unhealthy | Phase::Completed)
+                || (phase == Phase::Starting && seen.pid.is_some())
+        }
+        Condition::Healthy => matches!(phase, Phase::Running | Phase::Healthy),
+        Condition::CompletedSuccessfully => phase == Phase::Completed,
+    };
+    let passed_over = !edge.required && matches!(phase, Phase::Failed | Phase::DependencyFailed | Phase::Stopped | Phase::Completed);
+    if !holds && !passed_over {
+        return Err(format!("{slot}: started though {copy} is {phase}, not {}", edge.condition));
+    }
+    if edge.condition == Condition::Healthy
+        && phase == Phase::Healthy
+        && kernel.process(copy).is_some_and(|process| !process.passed && process.attempt == seen.attempt)
+    {
+        return Err(format!("{slot}: started though no probe of {copy} has ever passed"));
+    }
+    Ok(())
+}
+
+/// What rests on it, and goes too, goes first.
+fn stop(slot: &SlotId, node: &Node, kernel: &Kernel, workload: &Workload) -> Verdict {
+    let wish = &workload.target.slots[slot];
+    if wish.goal == Goal::Running || wish.kill {
+        return Ok(());
+    }
+    for dependent in workload.dependents(slot) {
+        let goes = workload.target.slots[&dependent].goal != Goal::Running;
+        let known = node.status(&dependent).is_some_and(|status| status.pid.is_some());
+        if goes && known && kernel.process(&dependent).is_some() {
+            return Err(format!("{slot}: stopped before {dependent}, which depends on it and goes too"));
+        }
+    }
+    Ok(())
+}
+
+/// What people are told is so.
+pub(crate) fn told(status: &SlotStatus, node: &Node, kernel: &Kernel, workload: &Workload) -> Verdict {
+    let slot = &status.slot;
+    if matches!(status.phase, Phase::Completed | Phase::Failed | Phase::BackingOff | Phase::CrashLooping)
+        && let Some(exit) = &status.exit
+        && !kernel.ended_so(slot, status.attempt, exit)
+        && !matches!(exit, Exit::NotStarted(_))
+    {
+        return Err(format!("{slot}: attempt {} is said to have ended by {exit}, which it did not", status.attempt));
+    }
+    let content = status.phase.is_ready() || status.phase == Phase::Completed;
+    let at_goal = match status.goal {
+        Goal::Running => content,
+        Goal::Stopped => true,
+        Goal::Absent => true,
+    };
+    // A wait that was taken up in this very moment has its reason in the next status.
+    if !at_goal && status.reasons.is_empty() && !node_is_looking(node, slot) {
+        return Err(format!("{slot}: is {} and nobody says why", status.phase));
+    }
+    if status.phase == Phase::Unhealthy {
+        let check = workload.target.slots.get(slot).and_then(|wish| wish.spec.healthcheck.clone());
+        if let (Some(check), Some(process)) = (check, kernel.process(slot))
+            && !matches!(check.probe, Probe::Log(_))
+            && process.attempt == status.attempt
+            && process.failed_in_a_row < check.retries
+        {
+            let failed = process.failed_in_a_row;
+            return Err(format!("{slot}: unhealthy after {failed} failures, not {}", check.retries));
+        }
+    }
+    Ok(())
+}
+
+/// Nothing is decided before an observation comes.
+fn node_is_looking(node: &Node, slot: &SlotId) -> bool {
+    node.is_observing(slot)
+}
+
+/// After everything has been quiet for long.
+pub(crate) fn at_the_end(node: &Node, kernel: &Kernel, workload: &Workload) -> Verdict {
+    for (slot, wish) in &workload.target.slots {
+        let Some(status) = node.status(slot) else { return Err(format!("{slot}: nothing is known of it")) };
+        let alive = kernel.process(slot).is_some();
+        let phase = status.phase;
+        if alive != status.pid.is_some() {
+            return Err(format!("{slot}: it is {phase}, but its process {}", if alive { "lives" } else { "is gone" }));
+        }
+        let settled = match wish.goal {
+            Goal::Running => match phase {
+                Phase::Running | Phase::Healthy | Phase::Unhealthy | Phase::Completed => true,
+                Phase::Failed | Phase::DependencyFailed | Phase::BackingOff | Phase::CrashLooping => true,
+                Phase::Starting => wish.spec.healthcheck.is_some() && alive,
+                Phase::Waiting => waits_with_cause(slot, node, workload),
+                Phase::Stopped | Phase::Absent | Phase::Stopping => false,
+            },
+            Goal::Stopped => phase == Phase::Stopped && !alive,
+            Goal::Absent => phase == Phase::Absent && !alive,
+        };
+        if !settled {
+            return Err(format!("{slot}: it shall be {:?} and is {phase} for ever", wish.goal));
+        }
+    }
+    match kernel.places.iter().find(|(id, place)| place.process.is_some() && !workload.target.slots.contains_key(*id)) {
+        Some((slot, _)) => Err(format!("{slot}: a process is left that nobody wishes for")),
+        None => Ok(()),
+    }
+}
+
+/// Some condition of it really does not hold.
+fn waits_with_cause(slot: &SlotId, node: &Node, workload: &Workload) -> bool {
+    workload.target.slots[slot].spec.depends_on.iter().any(|(service, edge)| {
+        let copies = workload.copies(service);
+        copies.is_empty()
+            || copies.iter().any(|copy| {
+                let phase = node.status(copy).map(|status| status.phase);
+                match edge.condition {
+                    Condition::Started => !matches!(phase, Some(Phase::Running | Phase::Healthy | Phase::Unhealthy | Phase::Completed)),
+                    Condition::Healthy => !matches!(phase, Some(Phase::Running | Phase::Healthy)),
+                    Condition::CompletedSuccessfully => phase != Some(Phase::Completed),
+                }
+            })
+    })
+}
+
+/// A deadline that is due was just looked at: it must have moved.
+pub(crate) fn moves_on(node: &Node, now: u64) -> Verdict {
+    match node.deadline() {
+        Some(due) if due.0 <= now => Err(format!("the deadline {} is due at {now} and does not move: a busy loop", due.0)),
+        _ => Ok(()),
+    }
+}

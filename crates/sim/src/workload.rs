@@ -1,0 +1,205 @@
+//! What people write and type: random projects, and commands that change the wishes.
+//!
+//! This is a model of control, written apart from it: goals, generations and what a command asks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use upbeat_model::project::{Condition, Dependency, Healthcheck, Probe, RestartPolicy, Signal};
+use upbeat_model::target::{Ask, Goal, Target, TargetSlot};
+use upbeat_model::{AppName, Millis, OperationId, Service, ServiceName, SlotId};
+
+use crate::random::Random;
+
+/// What is declared, and what is wished.
+pub(crate) struct Workload {
+    app: AppName,
+    services: BTreeMap<ServiceName, Arc<Service>>,
+    pub(crate) target: Target,
+    operation: u64,
+}
+
+fn service_name(index: u64) -> ServiceName {
+    // INVARIANT: a letter and digits are a name.
+    ServiceName::new(format!("s{index}")).expect("a letter and digits are a name")
+}
+
+impl Workload {
+    pub(crate) fn new(random: &mut Random) -> Self {
+        let count = random.from_to(1, 6);
+        let services = (0..count).map(|n| (service_name(n), Arc::new(service(random, n)))).collect();
+        // INVARIANT: a word is a name.
+        let app = AppName::new("app").expect("a word is a name");
+        let mut workload = Self { app, services, target: Target::default(), operation: 0 };
+        workload.up();
+        workload
+    }
+
+    fn wish(&mut self, id: SlotId, goal: Goal, ask: Ask, kill: bool) {
+        let Some(spec) = self.services.get(&id.service).cloned() else { return };
+        let before = self.target.slots.get(&id);
+        let generation = before.map_or(0, |before| before.generation) + u64::from(goal == Goal::Running);
+        let wish = TargetSlot {
+            goal,
+            digest: spec.digest(),
+            spec,
+            release: 1,
+            generation,
+            ask,
+            kill,
+            operation: OperationId(self.operation),
+            base_environment: Arc::default(),
+        };
+        self.target.slots.insert(id, wish);
+    }
+
+    fn slot(&self, service: &ServiceName, index: u32) -> SlotId {
+        SlotId { app: self.app.clone(), service: service.clone(), index }
+    }
+
+    fn up(&mut self) {
+        let all: Vec<(ServiceName, u32)> =
+            self.services.iter().map(|(name, service)| (name.clone(), service.scale)).collect();
+        for (name, scale) in all {
+            for index in 1..=scale {
+                self.wish(self.slot(&name, index), Goal::Running, Ask::Ensure, false);
+            }
+            let extra: Vec<SlotId> = self.of(&name).filter(|id| id.index > scale).cloned().collect();
+            for id in extra {
+                self.wish(id, Goal::Absent, Ask::Ensure, false);
+            }
+        }
+    }
+
+    fn of<'a>(&'a self, name: &'a ServiceName) -> impl Iterator<Item = &'a SlotId> {
+        self.target.slots.keys().filter(move |id| id.service == *name)
+    }
+
+    /// One random command. Says what it was.
+    pub(crate) fn command(&mut self, random: &mut Random) -> String {
+        self.operation += 1;
+        self.target.revision += 1;
+        let names: Vec<ServiceName> = self.services.keys().cloned().collect();
+        let name = random.pick(&names).clone();
+        let slots: Vec<SlotId> = self.of(&name).cloned().collect();
+        let everything: Vec<SlotId> = self.target.slots.keys().cloned().collect();
+        let (what, goal, ask, kill, slots) = match random.below(10) {
+            0 | 1 => ("stop", Goal::Stopped, Ask::Ensure, random.percent(20), slots),
+            2 | 3 => ("start", Goal::Running, Ask::Start, false, slots),
+            4 => ("restart", Goal::Running, Ask::Restart, false, slots),
+            5 => ("stop all", Goal::Stopped, Ask::Ensure, random.percent(10), everything),
+            6 => ("down", Goal::Absent, Ask::Ensure, random.percent(10), everything),
+            7 => return self.change(random, &name),
+            8 => return self.scale(random, &name),
+            _ => {
+                self.up();
+                return "up".into();
+            }
+        };
+        for id in slots {
+            self.wish(id, goal, ask, kill);
+        }
+        format!("{what} {name}")
+    }
+
+    /// `up` with another command for one service.
+    fn change(&mut self, random: &mut Random, name: &ServiceName) -> String {
+        if let Some(service) = self.services.get_mut(name) {
+            Arc::make_mut(service).command.push(random.below(1000).to_string());
+        }
+        self.up();
+        format!("up with another {name}")
+    }
+
+    fn scale(&mut self, random: &mut Random, name: &ServiceName) -> String {
+        let count = random.below(4) as u32;
+        if let Some(service) = self.services.get_mut(name) {
+            Arc::make_mut(service).scale = count;
+        }
+        self.up();
+        format!("scale {name}={count}")
+    }
+
+    /// The last word: everything runs, or everything is gone.
+    pub(crate) fn last_word(&mut self, random: &mut Random) -> String {
+        self.operation += 1;
+        self.target.revision += 1;
+        if random.percent(70) {
+            self.up();
+            return "finally up".into();
+        }
+        let all: Vec<SlotId> = self.target.slots.keys().cloned().collect();
+        for id in all {
+            self.wish(id, Goal::Absent, Ask::Ensure, false);
+        }
+        "finally down".into()
+    }
+
+    /// Slots of a service that shall exist.
+    pub(crate) fn copies(&self, service: &ServiceName) -> Vec<&SlotId> {
+        let wanted = |(id, wish): &(&SlotId, &TargetSlot)| id.service == *service && wish.goal != Goal::Absent;
+        self.target.slots.iter().filter(wanted).map(|(id, _)| id).collect()
+    }
+
+    /// Slots that depend on this one's service.
+    pub(crate) fn dependents(&self, slot: &SlotId) -> Vec<SlotId> {
+        let rests = |wish: &TargetSlot| wish.spec.depends_on.contains_key(&slot.service);
+        self.target.slots.iter().filter(|(_, wish)| rests(wish)).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Slots that are gone are no longer wished for: as control does.
+    pub(crate) fn forget(&mut self, gone: &BTreeSet<SlotId>) -> bool {
+        let before = self.target.slots.len();
+        self.target.slots.retain(|id, wish| wish.goal != Goal::Absent || !gone.contains(id));
+        self.target.slots.len() != before
+    }
+}
+
+/// A random service that depends on some of those before it.
+fn service(random: &mut Random, index: u64) -> Service {
+    let mut depends_on = BTreeMap::new();
+    for earlier in 0..index {
+        if random.percent(40) {
+            let conditions = [Condition::Started, Condition::Healthy, Condition::CompletedSuccessfully];
+            let edge = Dependency {
+                condition: *random.pick(&conditions),
+                required: random.percent(85),
+                restart: false,
+            };
+            depends_on.insert(service_name(earlier), edge);
+        }
+    }
+    let probe = match random.below(3) {
+        0 => Probe::Log("up".into()),
+        _ => Probe::Tcp("127.0.0.1:1".into()),
+    };
+    let healthcheck = random.percent(50).then(|| Healthcheck {
+        probe,
+        interval: Millis(random.from_to(50, 5_000)),
+        timeout: Millis(random.from_to(20, 2_000)),
+        retries: random.from_to(1, 4) as u32,
+        start_period: Millis(random.below(3_000)),
+        start_interval: Millis(random.from_to(20, 500)),
+    });
+    let policies = [
+        RestartPolicy::No,
+        RestartPolicy::Always,
+        RestartPolicy::OnFailure { max: None },
+        RestartPolicy::OnFailure { max: Some(random.below(3) as u32) },
+        RestartPolicy::UnlessStopped,
+    ];
+    Service {
+        command: vec![format!("program-{index}")],
+        environment: BTreeMap::new(),
+        working_dir: "/".into(),
+        user: None,
+        depends_on,
+        healthcheck,
+        restart: *random.pick(&policies),
+        stop_signal: Signal::TERM,
+        stop_grace_period: Millis(random.from_to(100, 5_000)),
+        stop_command: random.percent(15).then(|| vec!["stop".into()]),
+        scale: random.from_to(1, 2) as u32,
+        labels: BTreeMap::new(),
+    }
+}

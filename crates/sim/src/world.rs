@@ -1,0 +1,560 @@
+//! The loop: time passes, things happen, the daemon decides, dies, and comes back.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use upbeat_decide::instance::{Durable, Input, Observation};
+use upbeat_decide::rules::{Bug, Rules};
+use upbeat_decide::{Bundle, Effect, Node};
+use upbeat_model::project::Signal;
+use upbeat_model::{Attempt, Exit, Mono, Phase, SlotId, Wall};
+
+use crate::check::{self, Past};
+use crate::kernel::{Answer, Kernel};
+use crate::random::Random;
+use crate::workload::Workload;
+
+/// Lines of what happened that are kept for the report of a failure.
+const TRACE: usize = 60;
+
+/// Commands and faults come for so long (two minutes); then all is quiet for so long that the
+/// longest back-off is over several times.
+const CHAOS_MS: u64 = 120_000;
+const QUIET_MS: u64 = 900_000;
+
+/// More happenings than any run of this length has reason for.
+const STEPS_MAX: u32 = 200_000;
+
+/// Nobody: a process whose start was ordered by a daemon that is dead.
+const NOBODY: u64 = u64::MAX;
+
+/// How a run ended well.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Starts that were carried out.
+    pub starts: u32,
+    /// Times the daemon died.
+    pub crashes: u32,
+}
+
+/// How a run ended badly.
+#[derive(Clone, Debug)]
+pub struct Broken {
+    /// Which promise.
+    pub what: String,
+    /// When, in virtual milliseconds.
+    pub at: u64,
+    /// What happened last.
+    pub trace: Vec<String>,
+}
+
+enum Happening {
+    /// A shim gets to its slot.
+    Arrive { slot: SlotId, attempt: Attempt, incarnation: u64 },
+    /// An input reaches the daemon that waits for it.
+    Deliver { slot: SlotId, input: Input, incarnation: u64 },
+    /// The daemon looks at a slot.
+    Look { slot: SlotId, incarnation: u64 },
+    /// A process ends by itself.
+    Exit { slot: SlotId, pid: i32, exit: Exit },
+    /// A shim's deadline.
+    Deadline { slot: SlotId, pid: i32 },
+    /// Somebody kills a shim.
+    KillShim,
+    Command,
+    Revive,
+    Quiet,
+}
+
+struct World {
+    random: Random,
+    rules: Rules,
+    now: u64,
+    wall_shift: i64,
+    chaos: bool,
+    queue: BTreeMap<(u64, u64), Happening>,
+    sequence: u64,
+    workload: Workload,
+    kernel: Kernel,
+    store: BTreeMap<SlotId, Durable>,
+    node: Option<Node>,
+    incarnation: u64,
+    past: BTreeMap<SlotId, Past>,
+    started_under: BTreeMap<SlotId, u64>,
+    asked_to_stop: BTreeSet<SlotId>,
+    outcome: Outcome,
+    trace: VecDeque<String>,
+}
+
+/// Runs one seed, with or without a planted bug.
+pub fn run(seed: u64, bug: Option<Bug>) -> Result<Outcome, Broken> {
+    let mut random = Random::new(seed);
+    let workload = Workload::new(&mut random);
+    let mut world = World {
+        random,
+        rules: bug.map_or_else(Rules::default, Rules::with),
+        now: 1_000_000,
+        wall_shift: 0,
+        chaos: true,
+        queue: BTreeMap::new(),
+        sequence: 0,
+        workload,
+        kernel: Kernel::default(),
+        store: BTreeMap::new(),
+        node: None,
+        incarnation: 0,
+        past: BTreeMap::new(),
+        started_under: BTreeMap::new(),
+        asked_to_stop: BTreeSet::new(),
+        outcome: Outcome::default(),
+        trace: VecDeque::new(),
+    };
+    let result = world.live(bug);
+    result.map_err(|what| Broken { what, at: world.now, trace: world.trace.into() }).map(|()| world.outcome)
+}
+
+impl World {
+    fn live(&mut self, bug: Option<Bug>) -> check::Verdict {
+        self.at(0, Happening::Revive);
+        self.at(CHAOS_MS, Happening::Quiet);
+        for _ in 0..self.random.from_to(3, 15) {
+            let when = self.random.below(CHAOS_MS);
+            self.at(when, Happening::Command);
+        }
+        for _ in 0..self.random.below(4) {
+            let when = self.random.below(CHAOS_MS);
+            self.at(when, Happening::KillShim);
+        }
+        let end = self.now + CHAOS_MS + QUIET_MS;
+        for step in 0.. {
+            if step > STEPS_MAX {
+                return Err("things happen for ever: a busy loop".into());
+            }
+            let next = self.queue.first_key_value().map(|((at, _), _)| *at);
+            let lost_timers = bug == Some(Bug::LoseTimers);
+            let due = self.node.as_ref().and_then(Node::deadline).map(|at| at.0).filter(|_| !lost_timers);
+            let Some(at) = [next, due].into_iter().flatten().min().filter(|at| *at <= end) else { break };
+            self.now = self.now.max(at);
+            if next == Some(at) {
+                if let Some((_, happening)) = self.queue.pop_first() {
+                    self.happen(happening)?;
+                }
+            } else {
+                self.decide(|node, now, wall| node.take([], now, wall))?;
+                if let Some(node) = &self.node {
+                    check::moves_on(node, self.now)?;
+                }
+            }
+        }
+        match &self.node {
+            Some(node) => check::at_the_end(node, &self.kernel, &self.workload),
+            None => Err("the daemon never came back".into()),
+        }
+    }
+
+    fn at(&mut self, delay: u64, happening: Happening) {
+        self.sequence += 1;
+        self.queue.insert((self.now + delay, self.sequence), happening);
+    }
+
+    fn note(&mut self, line: String) {
+        if self.trace.len() == TRACE {
+            self.trace.pop_front();
+        }
+        self.trace.push_back(format!("{:>9} {line}", self.now - 1_000_000));
+    }
+
+    fn clocks(&self) -> (Mono, Wall) {
+        (Mono(self.now), Wall(self.now as i64 + self.wall_shift))
+    }
+
+    fn decide(&mut self, with: impl FnOnce(&mut Node, Mono, Wall) -> Bundle) -> check::Verdict {
+        let (now, wall) = self.clocks();
+        let Some(node) = &mut self.node else { return Ok(()) };
+        let bundle = with(node, now, wall);
+        self.carry_out(bundle)
+    }
+
+    /// Commit, perform, tell; the daemon may die in between.
+    fn carry_out(&mut self, bundle: Bundle) -> check::Verdict {
+        let deadly = self.chaos && !bundle.effects.is_empty() && self.random.percent(3);
+        let dies_after = if deadly { self.random.below(bundle.effects.len() as u64 + 2) } else { u64::MAX };
+        let performs_first = self.rules.has(Bug::PerformBeforeCommit);
+        self.check_orders(&bundle)?;
+        if !performs_first {
+            if dies_after == 0 {
+                self.crash("before the commit");
+                return Ok(());
+            }
+            self.commit(&bundle);
+        }
+        for (index, effect) in bundle.effects.iter().enumerate() {
+            if dies_after == index as u64 + 1 {
+                self.crash("between effects");
+                return Ok(());
+            }
+            self.perform(effect);
+        }
+        if dies_after != u64::MAX {
+            self.crash("after the effects");
+            return Ok(());
+        }
+        if performs_first {
+            self.commit(&bundle);
+        }
+        self.tell(&bundle)
+    }
+
+    fn check_orders(&mut self, bundle: &Bundle) -> check::Verdict {
+        for effect in &bundle.effects {
+            let slot = effect.slot().clone();
+            let past = self.past.get(&slot).copied().unwrap_or_default();
+            if let Some(node) = &self.node {
+                check::order(effect, node, &self.kernel, &self.workload, &past, self.now)?;
+            }
+            self.note(format!("order {}", shown(effect)));
+            match effect {
+                Effect::Start { .. } => {
+                    let generation = self.workload.target.slots[&slot].generation;
+                    let past = self.past.entry(slot.clone()).or_default();
+                    if past.generation != generation {
+                        past.ends_in_a_row = 0;
+                    }
+                    past.disturbed = false;
+                    past.ended_at = None;
+                    self.started_under.insert(slot.clone(), generation);
+                    self.asked_to_stop.remove(&slot);
+                }
+                Effect::Stop { .. } | Effect::RunStopCommand { .. } => drop(self.asked_to_stop.insert(slot)),
+                _ => {}
+            }
+        }
+        let starts: Vec<&SlotId> = (bundle.effects.iter())
+            .filter(|effect| matches!(effect, Effect::Start { .. }))
+            .map(Effect::slot)
+            .collect();
+        let different: BTreeSet<&&SlotId> = starts.iter().collect();
+        match different.len() == starts.len() {
+            true => Ok(()),
+            false => Err("one slot is ordered to start twice at once".into()),
+        }
+    }
+
+    fn commit(&mut self, bundle: &Bundle) {
+        for (slot, durable) in &bundle.persist {
+            match durable {
+                Some(durable) => drop(self.store.insert(slot.clone(), durable.clone())),
+                None => drop(self.store.remove(slot)),
+            }
+        }
+    }
+
+    fn tell(&mut self, bundle: &Bundle) -> check::Verdict {
+        let mut gone = BTreeSet::new();
+        for change in bundle.statuses.values() {
+            let status = &change.status;
+            if let Some(node) = &self.node {
+                check::told(status, node, &self.kernel, &self.workload)?;
+            }
+            if change.from != status.phase {
+                self.note(format!("{} is {} (was {})", status.slot, status.phase, change.from));
+            }
+            if status.phase == Phase::Absent {
+                gone.insert(status.slot.clone());
+            }
+        }
+        if self.workload.forget(&gone) {
+            self.workload.target.revision += 1;
+            let target = self.workload.target.clone();
+            return self.decide(|node, now, wall| node.aim(&target, now, wall));
+        }
+        Ok(())
+    }
+
+    fn crash(&mut self, when: &str) {
+        self.note(format!("the daemon dies {when}"));
+        self.outcome.crashes += 1;
+        self.node = None;
+        self.incarnation += 1;
+        for past in self.past.values_mut() {
+            past.disturbed = true;
+        }
+        let away = if self.random.percent(70) { self.random.below(200) } else { self.random.below(20_000) };
+        self.at(away, Happening::Revive);
+    }
+
+    fn perform(&mut self, effect: &Effect) {
+        let slot = effect.slot().clone();
+        let incarnation = self.incarnation;
+        let lost = self.chaos && self.random.percent(1);
+        let soon = self.random.below(15);
+        match effect {
+            Effect::Observe { .. } if lost => {}
+            Effect::Observe { .. } => self.at(soon, Happening::Look { slot, incarnation }),
+            Effect::Start { attempt, .. } => {
+                let late = if self.random.percent(5) { self.random.below(3_000) } else { soon };
+                self.at(late, Happening::Arrive { slot, attempt: *attempt, incarnation });
+            }
+            Effect::Stop { attempt, signal, grace, .. } => self.stop(slot, *attempt, *signal, grace.0),
+            Effect::RunStopCommand { attempt, timeout, .. } => {
+                let works = self.random.percent(50);
+                if works && let Some(pid) = self.kernel.process(&slot).map(|process| process.pid) {
+                    let exit = Happening::Exit { slot: slot.clone(), pid, exit: Exit::Code(0) };
+                    self.at(soon + 5, exit);
+                }
+                let takes = self.random.below(timeout.0 + 1);
+                self.deliver(takes, slot, Input::StopCommandEnded { attempt: *attempt });
+            }
+            Effect::Probe { .. } | Effect::WatchLog { .. } => self.probe(&slot, effect, lost),
+            Effect::Remove { .. } => self.remove(slot, soon),
+        }
+    }
+
+    fn deliver(&mut self, delay: u64, slot: SlotId, input: Input) {
+        let incarnation = self.incarnation;
+        self.at(delay, Happening::Deliver { slot, input, incarnation });
+    }
+
+    fn stop(&mut self, slot: SlotId, attempt: Attempt, signal: Signal, grace: u64) {
+        let (now, incarnation) = (self.now, self.incarnation);
+        let heard = self.kernel.process_mut(&slot).filter(|p| p.attempt == attempt && p.listener == incarnation);
+        let Some(process) = heard else {
+            return self.deliver(1, slot, Input::StopFailed { attempt, why: "not there".into() });
+        };
+        let deadline = now + grace;
+        process.kill_at = Some(process.kill_at.map_or(deadline, |earlier| earlier.min(deadline)));
+        let (pid, ignores) = (process.pid, process.ignores_signals);
+        self.at(grace, Happening::Deadline { slot: slot.clone(), pid });
+        if signal == Signal::KILL {
+            self.at(0, Happening::Exit { slot, pid, exit: Exit::Signal(9) });
+        } else if !ignores {
+            let takes = self.random.below(300);
+            let exit = if self.random.percent(50) { Exit::Code(0) } else { Exit::Signal(15) };
+            self.at(takes, Happening::Exit { slot, pid, exit });
+        }
+    }
+
+    fn probe(&mut self, slot: &SlotId, effect: &Effect, lost: bool) {
+        let Some(process) = self.kernel.process(slot).cloned() else { return };
+        let (attempt, delay, healthy) = match effect {
+            Effect::WatchLog { attempt, .. } => {
+                (*attempt, process.healthy_from.saturating_sub(self.now) + 1, true)
+            }
+            Effect::Probe { attempt, timeout, .. } => {
+                let takes = self.random.below(timeout.0.min(200) + 1);
+                let flaps = process.flaps && self.random.percent(30);
+                (*attempt, takes, self.now >= process.healthy_from && !flaps)
+            }
+            _ => return,
+        };
+        if lost && matches!(effect, Effect::Probe { .. }) {
+            if let Some(process) = self.kernel.process_mut(slot) {
+                process.failed_in_a_row += 1;
+            }
+            return;
+        }
+        self.deliver(delay, slot.clone(), Input::Probed { attempt, healthy, message: "sim".into() });
+    }
+
+    fn remove(&mut self, slot: SlotId, soon: u64) {
+        let input = match self.kernel.process(&slot) {
+            Some(_) => Input::RemoveFailed { why: "a shim still holds it".into() },
+            None => {
+                self.kernel.places.remove(&slot);
+                Input::Removed
+            }
+        };
+        self.deliver(soon, slot, input);
+    }
+
+    fn happen(&mut self, happening: Happening) -> check::Verdict {
+        match happening {
+            Happening::Arrive { slot, attempt, incarnation } => self.arrive(slot, attempt, incarnation),
+            Happening::Deliver { slot, input, incarnation } if incarnation == self.incarnation => {
+                self.receive(slot, input)?;
+            }
+            Happening::Deliver { .. } => {}
+            Happening::Look { slot, incarnation } if incarnation == self.incarnation => self.look(slot),
+            Happening::Look { .. } => {}
+            Happening::Exit { slot, pid, exit } => self.end(&slot, pid, exit),
+            Happening::Deadline { slot, pid } => {
+                let due = self.kernel.process(&slot).is_some_and(|p| p.pid == pid && p.kill_at.is_some_and(|at| at <= self.now));
+                if due {
+                    self.end(&slot, pid, Exit::Signal(9));
+                }
+            }
+            Happening::KillShim => self.kill_shim(),
+            Happening::Command => {
+                let what = self.workload.command(&mut self.random);
+                return self.aim(&what);
+            }
+            Happening::Quiet => {
+                self.chaos = false;
+                let what = self.workload.last_word(&mut self.random);
+                return self.aim(&what);
+            }
+            Happening::Revive => return self.revive(),
+        }
+        Ok(())
+    }
+
+    fn aim(&mut self, what: &str) -> check::Verdict {
+        self.note(format!("somebody types: {what}"));
+        if self.random.percent(20) {
+            self.wall_shift += self.random.from_to(0, 7_200_000) as i64 - 3_600_000;
+        }
+        let target = self.workload.target.clone();
+        self.decide(|node, now, wall| node.aim(&target, now, wall))
+    }
+
+    fn revive(&mut self) -> check::Verdict {
+        self.note("a daemon starts".into());
+        let mut node = Node::recover(self.store.clone(), self.rules);
+        node.found(self.kernel.places.keys().cloned());
+        self.node = Some(node);
+        let target = self.workload.target.clone();
+        self.decide(|node, now, wall| node.aim(&target, now, wall))
+    }
+
+    fn arrive(&mut self, slot: SlotId, attempt: Attempt, incarnation: u64) {
+        let listener = if incarnation == self.incarnation { incarnation } else { NOBODY };
+        // The directory was made for the order; one that is gone since takes no shim.
+        let stale = listener == NOBODY;
+        if stale && !self.kernel.places.contains_key(&slot) {
+            return;
+        }
+        let answer = self.kernel.start(&slot, attempt, self.now, listener, &mut self.random);
+        let input = match answer {
+            Answer::Started { pid } => {
+                self.outcome.starts += 1;
+                self.note(format!("{slot} attempt {attempt} runs as {pid}{}", if stale { " (late)" } else { "" }));
+                self.plan_exit(&slot, pid);
+                let (_, at) = self.clocks();
+                Input::Started { attempt, pid, at, log_start: 1 }
+            }
+            Answer::Failed => Input::StartFailed { attempt, why: "sim".into() },
+            Answer::Busy => Input::StartRefused { attempt, seen: attempt },
+            Answer::Superseded { seen } => Input::StartRefused { attempt, seen },
+        };
+        let delay = self.random.below(15);
+        self.at(delay, Happening::Deliver { slot, input, incarnation });
+    }
+
+    fn plan_exit(&mut self, slot: &SlotId, pid: i32) {
+        let ends = self.random.percent(if self.chaos { 60 } else { 30 });
+        if !ends {
+            return;
+        }
+        let after = *self.random.pick(&[5, 100, 2_000, 9_000, 15_000, 40_000]);
+        let after = after + self.random.below(after);
+        let exit = match self.random.below(3) {
+            0 => Exit::Code(0),
+            1 => Exit::Code(1 + self.random.below(3) as i32),
+            _ => Exit::Signal(11),
+        };
+        self.at(after, Happening::Exit { slot: slot.clone(), pid, exit });
+    }
+
+    fn end(&mut self, slot: &SlotId, pid: i32, exit: Exit) {
+        let Some(process) = self.kernel.end(slot, pid, exit.clone()) else { return };
+        self.note(format!("{slot} attempt {} ({pid}) ends: {exit}", process.attempt));
+        if process.listener != self.incarnation {
+            return;
+        }
+        let input = Input::Exited { attempt: process.attempt, exit };
+        let delay = self.random.below(15);
+        if self.chaos && self.random.percent(5) {
+            // The same news once more, much later.
+            let late = 200 + self.random.below(3_000);
+            self.deliver(late, slot.clone(), input.clone());
+        }
+        self.deliver(delay, slot.clone(), input);
+    }
+
+    fn kill_shim(&mut self) {
+        let running: Vec<(SlotId, i32)> = (self.kernel.places.iter())
+            .filter_map(|(slot, place)| Some((slot.clone(), place.process.as_ref()?.pid)))
+            .collect();
+        if !running.is_empty() {
+            let (slot, pid) = self.random.pick(&running).clone();
+            self.end(&slot, pid, Exit::Unknown("its shim was killed".into()));
+        }
+    }
+
+    fn look(&mut self, slot: SlotId) {
+        let incarnation = self.incarnation;
+        let place = self.kernel.places.entry(slot.clone()).or_default();
+        let seen = match (&mut place.process, &place.record) {
+            (Some(process), _) => {
+                process.listener = incarnation;
+                Observation::Running {
+                    attempt: process.attempt,
+                    pid: process.pid,
+                    started_at: Wall(process.begun as i64),
+                    log_start: 1,
+                }
+            }
+            (None, Some(record)) => Observation::Ended {
+                attempt: record.attempt,
+                exit: record.end.clone().unwrap_or(Exit::Unknown("no record".into())),
+            },
+            (None, None) => Observation::Never,
+        };
+        let delay = self.random.below(10);
+        self.deliver(delay, slot, Input::Observed(seen));
+    }
+
+    fn receive(&mut self, slot: SlotId, input: Input) -> check::Verdict {
+        self.count(&slot, &input);
+        self.decide(|node, now, wall| node.take([(slot, input)], now, wall))
+    }
+
+    /// An onlooker's count of ends and of answers.
+    fn count(&mut self, slot: &SlotId, input: &Input) {
+        match input {
+            Input::Probed { attempt, healthy, .. } => {
+                if let Some(process) = self.kernel.process_mut(slot).filter(|p| p.attempt == *attempt) {
+                    process.passed |= healthy;
+                    process.failed_in_a_row = if *healthy { 0 } else { process.failed_in_a_row + 1 };
+                }
+            }
+            Input::Exited { attempt, .. } | Input::StartFailed { attempt, .. } => {
+                let Some(node) = &self.node else { return };
+                let news = node.status(slot).is_some_and(|status| status.attempt == *attempt && status.phase.is_alive());
+                let ran = node.status(slot).and_then(|status| status.started_at).map(|_| ());
+                let Some(wish) = self.workload.target.slots.get(slot) else { return };
+                let started_under = self.started_under.get(slot).copied().unwrap_or(0);
+                let past = self.past.entry(slot.clone()).or_default();
+                if !news {
+                    return;
+                }
+                // Near the edge of the window, or while it is being stopped, an onlooker cannot
+                // tell how it is counted.
+                let unclear = self.asked_to_stop.contains(slot) || past.disturbed || ran.is_none();
+                past.generation = if ran.is_some() { wish.generation } else { started_under };
+                past.ended_at = (!unclear).then_some(self.now);
+                past.ends_in_a_row = if unclear { 0 } else { past.ends_in_a_row + 1 };
+                let began = self.kernel.began(slot, *attempt);
+                if let Some(began) = began {
+                    let length = self.now.saturating_sub(began);
+                    if length >= 9_950 {
+                        past.ends_in_a_row = 1;
+                        past.ended_at = past.ended_at.filter(|_| length > 10_100);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn shown(effect: &Effect) -> String {
+    match effect {
+        Effect::Start { slot, attempt, .. } => format!("start {slot} attempt {attempt}"),
+        Effect::Stop { slot, signal, grace, .. } => format!("stop {slot} by {signal} within {grace}"),
+        Effect::Observe { slot } => format!("observe {slot}"),
+        Effect::Remove { slot } => format!("remove {slot}"),
+        Effect::RunStopCommand { slot, .. } => format!("run the stop command of {slot}"),
+        Effect::Probe { slot, .. } => format!("probe {slot}"),
+        Effect::WatchLog { slot, .. } => format!("watch the log of {slot}"),
+    }
+}

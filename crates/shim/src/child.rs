@@ -15,6 +15,9 @@ use crate::wire::Stage;
 /// Without a `PATH` of its own, a program is looked for here.
 const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/usr/bin:/bin";
 
+/// The kernel's last signal, on x86-64 and arm64.
+const SIGNAL_MAX: libc::c_int = 64;
+
 /// A process that runs, and what it prints.
 pub(crate) struct Child {
     pub(crate) pid: i32,
@@ -213,8 +216,12 @@ unsafe fn become_program(
         if libc::chdir(image.directory.as_ptr()) < 0 {
             return (Stage::Directory, errno());
         }
-        for signal in 1..=libc::SIGRTMAX() {
-            libc::signal(signal, libc::SIG_DFL);
+        // By the system call itself: the C library refuses to touch the two signals it uses between
+        // threads, and a program that is given those ignored hangs when it changes its user.
+        let default = [0u64; 4];
+        for signal in 1..=SIGNAL_MAX {
+            let none = std::ptr::null_mut::<u64>();
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), none, size_of::<u64>());
         }
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&mut none);

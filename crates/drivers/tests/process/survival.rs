@@ -1,0 +1,250 @@
+//! Daemons, shims and zygotes die. Nobody notices, or somebody says so.
+
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::pin::pin;
+use std::task::Poll;
+
+use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::process::Signal;
+use upbeat_drivers::process::{Observation, ProcessEvent, StartError};
+use upbeat_model::{Attempt, Exit, Millis};
+
+use crate::Case;
+use crate::rig::{FOREVER, Place, eventually, id, is_alive, kill, number, parent, signal};
+
+pub(crate) const CASES: &[Case] = &[
+    Case::new("the next daemon adopts what runs, and hears its end", adoption),
+    Case::new("an end that no daemon saw is known to the next", unseen_end),
+    Case::new("a stop goes on when the daemon that asked for it is gone", stop_outlives_daemon),
+    Case::new("a killed shim is told as lost, when its tree is dead", lost),
+    Case::new("a shim that was killed while no daemon lived is found out", lost_unseen),
+    Case::new("what ran before the machine was restarted is lost", restarted_machine),
+    Case::new("a killed zygote takes nothing with it, and is replaced", killed_zygote),
+    Case::new("an order whose daemon is gone is not carried out", void),
+    Case::new("a shim that dies at any point leaves one run at most, and a slot that can go on", any_point),
+    Case::new("a shim bears with whatever is sent to it", hostile),
+];
+
+const SLOT: &str = "app/web/1";
+
+fn adoption() {
+    let place = Place::new();
+    let before = place.daemon(async |rig| rig.start(SLOT, 1, "echo up; exec sleep 600").await);
+    place.daemon(async |mut rig| {
+        let seen = rig.observe(SLOT).await;
+        let Observation::Running { attempt, pid, started_at, log_start } = seen else { panic!("{seen:?}") };
+        assert_eq!(
+            (attempt, pid, started_at, log_start),
+            (Attempt(1), before.pid, before.at, before.log_start)
+        );
+        assert_eq!(rig.observe(SLOT).await, seen, "looking twice is not adopting twice");
+        rig.stop(SLOT, 1, 15, FOREVER).await;
+        assert_eq!(rig.exit(SLOT, 1).await, Exit::Signal(15));
+        let seen = rig.observe(SLOT).await;
+        assert!(matches!(seen, Observation::Ended { exit: Exit::Signal(15), .. }), "{seen:?}");
+    });
+}
+
+fn unseen_end() {
+    let place = Place::new();
+    let go = place.fifo("go");
+    place.daemon(async |rig| rig.start(SLOT, 3, "echo before; read go < go; echo after; exit 9").await);
+    std::fs::write(go, "\n").unwrap();
+    place.wait_until_free(SLOT);
+    place.daemon(async |rig| {
+        let seen = rig.observe(SLOT).await;
+        assert!(
+            matches!(seen, Observation::Ended { attempt: Attempt(3), exit: Exit::Code(9), .. }),
+            "{seen:?}"
+        );
+        assert_eq!(rig.lines(SLOT), ["before", "after"]);
+    });
+}
+
+fn stop_outlives_daemon() {
+    let place = Place::new();
+    let pid = place.daemon(async |rig| {
+        let started = rig.start(SLOT, 1, "trap '' TERM; echo ready; while :; do sleep 600; done").await;
+        rig.says(SLOT, "ready").await;
+        rig.stop(SLOT, 1, 15, Millis(50)).await;
+        started.pid
+    });
+    place.wait_until_free(SLOT);
+    assert!(!is_alive(pid));
+    place.daemon(async |rig| {
+        let seen = rig.observe(SLOT).await;
+        assert!(matches!(seen, Observation::Ended { exit: Exit::Signal(9), .. }), "{seen:?}");
+    });
+}
+
+/// Three leftovers that only their pipe, their mark, or their parent gives away.
+const TREE: &str = r#"
+    (env -i "$SELF" in-a-session-of-its-own /bin/sh -c 'echo $$; sleep 600; :' &)
+    ("$SELF" in-a-session-of-its-own sh -c 'echo $$; exec >&- 2>&-; sleep 600; :' &)
+    echo $$
+    exec sleep 600
+"#;
+
+fn lost() {
+    Place::new().daemon(async |mut rig| {
+        let started = rig.start(SLOT, 1, TREE).await;
+        eventually("all three are there", || rig.lines(SLOT).len() == 3).await;
+        kill(parent(started.pid));
+        match rig.event().await {
+            ProcessEvent::Lost { slot, attempt: Attempt(1), detail } => {
+                assert_eq!((slot, &detail[..]), (id(SLOT), "its shim was killed, and its processes with it"));
+            }
+            other => panic!("{other:?}"),
+        }
+        for line in rig.lines(SLOT) {
+            assert!(!is_alive(number(&line)), "{line}");
+        }
+        rig.start(SLOT, 2, "exit 0").await;
+        assert_eq!(rig.exit(SLOT, 2).await, Exit::Code(0));
+    });
+}
+
+fn lost_unseen() {
+    let place = Place::new();
+    let started = place.daemon(async |rig| {
+        let started = rig.start(SLOT, 1, TREE).await;
+        eventually("all three are there", || rig.lines(SLOT).len() == 3).await;
+        started
+    });
+    kill(parent(started.pid));
+    place.daemon(async |rig| {
+        let seen = rig.observe(SLOT).await;
+        assert!(matches!(seen, Observation::Lost { attempt: Attempt(1), .. }), "{seen:?}");
+        for line in rig.lines(SLOT) {
+            assert!(!is_alive(number(&line)), "{line}");
+        }
+    });
+}
+
+fn restarted_machine() {
+    use upbeat_shim::record::{FILE, Record};
+    let place = Place::new();
+    place.daemon(async |mut rig| {
+        rig.start(SLOT, 4, "exit 0").await;
+        rig.exit(SLOT, 4).await;
+        place.wait_until_free(SLOT);
+        let path = rig.driver.slot_dir(&id(SLOT)).join(FILE);
+        let mut record = Record::parse(&std::fs::read(&path).unwrap()).unwrap();
+        (record.boot_id, record.end) = ("another-boot".into(), None);
+        record.write(&std::fs::File::options().write(true).open(&path).unwrap()).unwrap();
+        let detail = "the machine was restarted while it ran".to_owned();
+        assert_eq!(rig.observe(SLOT).await, Observation::Lost { attempt: Attempt(4), detail });
+    });
+}
+
+fn killed_zygote() {
+    Place::new().daemon(async |mut rig| {
+        let first = rig.start(SLOT, 1, "exec sleep 600").await;
+        let zygote = parent(parent(first.pid));
+        kill(zygote);
+        eventually("the zygote is gone", || !is_alive(zygote)).await;
+        rig.start("app/web/2", 1, "exit 0").await;
+        assert_eq!(rig.exit("app/web/2", 1).await, Exit::Code(0));
+        assert!(is_alive(first.pid));
+        rig.stop(SLOT, 1, 9, Millis(0)).await;
+        assert_eq!(rig.exit(SLOT, 1).await, Exit::Signal(9));
+    });
+}
+
+/// The order waits in the zygote's socket, and whoever gave it goes away.
+fn void() {
+    let place = Place::new();
+    place.daemon(async |mut rig| {
+        let first = rig.start(SLOT, 1, "exec sleep 600").await;
+        let zygote = parent(parent(first.pid));
+        signal(zygote, Signal::STOP);
+        let launch = rig.script("touch ran");
+        {
+            let mut given = pin!(rig.try_start("app/void/1", 1, &launch));
+            std::future::poll_fn(|context| {
+                assert!(given.as_mut().poll(context).is_pending());
+                Poll::Ready(())
+            })
+            .await;
+        }
+        signal(zygote, Signal::CONT);
+        let lock = rig.driver.slot_dir(&id("app/void/1")).join("lock");
+        eventually("a shim was made for the order", || lock.exists()).await;
+        assert_eq!(rig.observe("app/void/1").await, Observation::Never);
+        assert!(!place.file("ran").exists());
+        rig.start("app/void/1", 1, "exit 0").await;
+        assert_eq!(rig.exit("app/void/1", 1).await, Exit::Code(0));
+        rig.stop(SLOT, 1, 9, Millis(0)).await;
+        rig.exit(SLOT, 1).await;
+    });
+}
+
+fn any_point() {
+    for point in
+        ["after_lock", "before_fork", "after_fork", "after_exec", "before_exit_record", "after_exit_record"]
+    {
+        let place = Place::new();
+        let marker = place.file("marker");
+        let variable = format!("UPBEAT_SHIM_FAILPOINT=self:{point}:{}", marker.display());
+        place.daemon_with(&[variable], async |mut rig| {
+            let first = rig.try_start(SLOT, 1, &rig.script("echo run >> runs")).await;
+            match (point, first) {
+                ("before_exit_record", Ok(_)) => {
+                    let event = rig.event().await;
+                    assert!(matches!(event, ProcessEvent::Lost { .. }), "{point}: {event:?}");
+                }
+                ("after_exit_record", Ok(_)) => {
+                    assert_eq!(rig.exit(SLOT, 1).await, Exit::Code(0), "{point}");
+                }
+                (_, Err(StartError::Unanswered)) => {
+                    let seen = rig.observe(SLOT).await;
+                    let as_expected = match point {
+                        "after_lock" => seen == Observation::Never,
+                        _ => matches!(seen, Observation::Lost { attempt: Attempt(1), .. }),
+                    };
+                    assert!(as_expected, "{point}: {seen:?}");
+                }
+                (_, other) => panic!("{point}: {other:?}"),
+            }
+            assert!(marker.exists(), "{point} was never reached");
+            let runs = std::fs::read_to_string(place.file("runs")).unwrap_or_default().lines().count();
+            assert!(runs <= 1, "{point}: it ran {runs} times");
+            rig.start(SLOT, 2, "exit 3").await;
+            assert_eq!(rig.exit(SLOT, 2).await, Exit::Code(3), "{point}");
+        });
+    }
+}
+
+fn connect(dir: &Path) -> rustix::fd::OwnedFd {
+    let flags = SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+    let dir = std::fs::File::open(dir).unwrap();
+    let address = SocketAddrUnix::new(format!("/proc/self/fd/{}/sock", dir.as_raw_fd())).unwrap();
+    rustix::net::connect(&socket, &address).unwrap();
+    socket
+}
+
+fn hostile() {
+    let place = Place::new();
+    place.daemon(async |mut rig| {
+        let started = rig.start(SLOT, 1, "exec sleep 600").await;
+        let dir = rig.driver.slot_dir(&id(SLOT));
+        let long = vec![1; 60_000];
+        for packet in [&b"\0"[..], b"\x01", b"\xff\xff\xff\xff\xff\xff\xff\xff", &long] {
+            let socket = connect(&dir);
+            rustix::net::send(&socket, packet, SendFlags::NOSIGNAL).unwrap();
+            let mut hello = [0; 256];
+            rustix::net::recv(&socket, &mut hello[..], rustix::net::RecvFlags::empty()).unwrap();
+            // It answers nonsense by hanging up.
+            let end = rustix::net::recv(&socket, &mut hello[..], rustix::net::RecvFlags::empty());
+            assert!(matches!(end, Ok((0, _)) | Err(rustix::io::Errno::CONNRESET)), "{end:?}");
+        }
+        // More than it listens to at once, who say nothing.
+        let crowd: Vec<_> = (0..8).map(|_| connect(&dir)).collect();
+        assert!(is_alive(started.pid));
+        rig.stop(SLOT, 1, 15, FOREVER).await;
+        assert_eq!(rig.exit(SLOT, 1).await, Exit::Signal(15));
+        drop(crowd);
+    });
+}

@@ -87,6 +87,8 @@ pub enum Reason {
         /// The operation.
         operation: OperationId,
     },
+    /// What was there is being deleted first.
+    BeingRemoved,
     /// Upbeat itself cannot do what it should, and tries again.
     Trouble {
         /// What happened.
@@ -183,6 +185,7 @@ impl std::fmt::Display for Reason {
                 write!(f, "is being stopped {why} ({how})")
             }
             Self::StoppedBy { operation } => write!(f, "was stopped by operation {operation}"),
+            Self::BeingRemoved => f.write_str("what was there is being deleted first"),
             Self::Trouble { detail } => write!(f, "cannot be handled for now: {detail}"),
             Self::ShimLost { detail } => write!(f, "its shim was killed: {detail}"),
         }

@@ -14,8 +14,6 @@ pub const SPEC_MAX: u64 = 8 * 1024 * 1024;
 pub enum Order {
     /// Own a slot's process for its life.
     Supervise {
-        /// The slot's directory, absolute.
-        dir: Vec<u8>,
         /// Which attempt.
         attempt: u64,
         /// Which boot of the machine.
@@ -54,8 +52,8 @@ impl Spec {
     pub fn encode(&self) -> Vec<u8> {
         let mut to = Encoder::default();
         match &self.order {
-            Order::Supervise { dir, attempt, boot_id, log_max_size, log_max_files, daemon } => {
-                to.u8(1).bytes(dir).u64(*attempt).bytes(boot_id.as_bytes());
+            Order::Supervise { attempt, boot_id, log_max_size, log_max_files, daemon } => {
+                to.u8(1).u64(*attempt).bytes(boot_id.as_bytes());
                 to.u64(*log_max_size).u64(u64::from(*log_max_files)).i32(*daemon);
             }
             Order::Exec { timeout_ms } => {
@@ -77,7 +75,6 @@ impl Spec {
         let mut from = Decoder(bytes);
         let order = match from.u8()? {
             1 => Order::Supervise {
-                dir: from.bytes()?.to_vec(),
                 attempt: from.u64()?,
                 boot_id: String::from_utf8_lossy(from.bytes()?).into_owned(),
                 log_max_size: from.u64()?,
@@ -117,7 +114,6 @@ mod tests {
     fn an_order_reads_back_and_a_torn_one_is_refused() {
         let spec = Spec {
             order: Order::Supervise {
-                dir: b"/x".to_vec(),
                 attempt: 3,
                 boot_id: "b".into(),
                 log_max_size: 1,

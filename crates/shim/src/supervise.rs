@@ -56,8 +56,8 @@ const TERMINATED_GRACE_MS: u64 = 10_000;
 const READ_MAX: usize = 64 * 1024;
 
 /// Runs one slot's process to its end.
-pub(crate) fn run(spec: &Spec, channel: OwnedFd) -> ExitCode {
-    match begin(spec, &channel) {
+pub(crate) fn run(spec: &Spec, dir: Option<OwnedFd>, channel: OwnedFd) -> ExitCode {
+    match begin(spec, dir, &channel) {
         Ok(begun) => {
             let Begun { slot, child } = begun;
             slot.serve(child, channel);
@@ -89,12 +89,14 @@ fn unable(what: &str) -> impl FnOnce(std::io::Error) -> FromShim + '_ {
     move |error| FromShim::Unable { why: format!("{what}: {error}") }
 }
 
-fn begin(spec: &Spec, channel: &OwnedFd) -> Result<Begun, FromShim> {
-    let Order::Supervise { dir, attempt, boot_id, log_max_size, log_max_files, daemon } = &spec.order else {
+fn begin(spec: &Spec, dir: Option<OwnedFd>, channel: &OwnedFd) -> Result<Begun, FromShim> {
+    let Order::Supervise { attempt, boot_id, log_max_size, log_max_files, daemon } = &spec.order else {
         return Err(FromShim::Unable { why: "not an order to supervise".into() });
     };
     failpoint::set_daemon(*daemon);
-    rustix::process::chdir(&dir[..]).map_err(|errno| unable("the slot's directory")(errno.into()))?;
+    let dir = dir.ok_or_else(|| FromShim::Unable { why: "the order names no directory".into() })?;
+    rustix::process::fchdir(&dir).map_err(|errno| unable("the slot's directory")(errno.into()))?;
+    drop(dir);
     let lock = create_private(Path::new(LOCK)).map_err(unable("the slot's lock"))?;
     flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|errno| match errno {
         rustix::io::Errno::WOULDBLOCK => FromShim::Busy,

@@ -66,7 +66,7 @@ pub(crate) fn run() -> ExitCode {
     let orders = std::io::stdin();
     loop {
         match receive(orders.as_fd()) {
-            Ok(Some((spec, channel))) => fork_shim(spec, channel),
+            Ok(Some(order)) => fork_shim(order),
             Ok(None) => return ExitCode::SUCCESS,
             Err(rustix::io::Errno::INTR) => {}
             Err(_) => return ExitCode::from(2),
@@ -74,9 +74,19 @@ pub(crate) fn run() -> ExitCode {
     }
 }
 
-/// One order: a memory file with the spec, and the daemon's channel to the shim.
-fn receive(orders: BorrowedFd<'_>) -> rustix::io::Result<Option<(OwnedFd, OwnedFd)>> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+/// What comes with one order.
+struct Received {
+    /// A memory file with the spec.
+    spec: OwnedFd,
+    /// The daemon's channel to the shim.
+    channel: OwnedFd,
+    /// The slot's directory. By descriptor, so that an order that comes late finds the directory it
+    /// was meant for, or a deleted one in which nothing can be made; never one that took its place.
+    dir: Option<OwnedFd>,
+}
+
+fn receive(orders: BorrowedFd<'_>) -> rustix::io::Result<Option<Received>> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut byte = [0];
     let mut buffers = [rustix::io::IoSliceMut::new(&mut byte)];
@@ -88,29 +98,30 @@ fn receive(orders: BorrowedFd<'_>) -> rustix::io::Result<Option<(OwnedFd, OwnedF
         RecvAncillaryMessage::ScmRights(fds) => fds.collect::<Vec<_>>(),
         _ => Vec::new(),
     });
-    match (fds.next(), fds.next()) {
-        (Some(spec), Some(channel)) if !received.flags.contains(ReturnFlags::CTRUNC) => {
-            Ok(Some((spec, channel)))
+    match (fds.next(), fds.next(), fds.next()) {
+        (Some(spec), Some(channel), dir) if !received.flags.contains(ReturnFlags::CTRUNC) => {
+            Ok(Some(Received { spec, channel, dir }))
         }
         _ => Err(rustix::io::Errno::PROTO),
     }
 }
 
-fn fork_shim(spec: OwnedFd, channel: OwnedFd) {
+fn fork_shim(order: Received) {
     // SAFETY: this process has one thread.
     let pid = unsafe { libc::fork() };
     if pid < 0 {
         let why = format!("no process can be made: {}", std::io::Error::last_os_error());
-        let _ = send(channel.as_fd(), &FromShim::Unable { why }.encode());
+        let _ = send(order.channel.as_fd(), &FromShim::Unable { why }.encode());
     }
     if pid == 0 {
-        let code = be_shim(spec, channel);
+        let code = be_shim(order);
         // SAFETY: ends this process; nothing of the zygote's is to be flushed.
         unsafe { libc::_exit(i32::from(code != ExitCode::SUCCESS)) };
     }
 }
 
-fn be_shim(spec: OwnedFd, channel: OwnedFd) -> ExitCode {
+fn be_shim(order: Received) -> ExitCode {
+    let Received { spec, channel, dir } = order;
     if let Err(error) = forget_stdio() {
         let why = format!("/dev/null: {error}");
         let _ = send(channel.as_fd(), &FromShim::Unable { why }.encode());
@@ -131,7 +142,7 @@ fn be_shim(spec: OwnedFd, channel: OwnedFd) -> ExitCode {
     }
     match Spec::read(File::from(spec)) {
         Ok(spec) => match spec.order {
-            Order::Supervise { .. } => supervise::run(&spec, channel),
+            Order::Supervise { .. } => supervise::run(&spec, dir, channel),
             Order::Exec { .. } => exec::run(&spec, channel),
         },
         Err(error) => {

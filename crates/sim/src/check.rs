@@ -23,7 +23,8 @@ fn least_delay(ends_in_a_row: u32) -> u64 {
 /// What a slot has been through, as an onlooker counts it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Past {
-    pub(crate) ends_in_a_row: u32,
+    /// Quick ends; `None` when an onlooker cannot know.
+    pub(crate) ends_in_a_row: Option<u32>,
     pub(crate) ended_at: Option<u64>,
     pub(crate) generation: u64,
     /// The daemon was killed since, so it may have noticed later.
@@ -31,7 +32,14 @@ pub(crate) struct Past {
 }
 
 /// An order is about to be carried out.
-pub(crate) fn order(effect: &Effect, node: &Node, kernel: &Kernel, workload: &Workload, past: &Past, now: u64) -> Verdict {
+pub(crate) fn order(
+    effect: &Effect,
+    node: &Node,
+    kernel: &Kernel,
+    workload: &Workload,
+    past: &Past,
+    now: u64,
+) -> Verdict {
     match effect {
         Effect::Start { slot, .. } => start(slot, node, kernel, workload, past, now),
         Effect::Stop { slot, .. } | Effect::RunStopCommand { slot, .. } => stop(slot, node, kernel, workload),
@@ -55,19 +63,17 @@ fn start(slot: &SlotId, node: &Node, kernel: &Kernel, workload: &Workload, past:
             condition(slot, copy, edge, node, kernel)?;
         }
     }
-    let least = least_delay(past.ends_in_a_row);
-    if let Some(ended_at) = past.ended_at
-        && past.generation == wish.generation
-        && now < ended_at + least
-    {
-        return Err(format!("{slot}: started {} ms after an end, {least} ms are due", now - ended_at));
+    let (Some(ends), Some(ended_at)) = (past.ends_in_a_row, past.ended_at) else { return Ok(()) };
+    if past.generation != wish.generation {
+        return Ok(());
     }
-    let free = wish.spec.depends_on.is_empty() && !past.disturbed && past.generation == wish.generation;
-    if let Some(ended_at) = past.ended_at
-        && free
-        && now > ended_at + least + least / 10 + 200
-    {
-        return Err(format!("{slot}: started {} ms after an end, only {least} ms are due", now - ended_at));
+    let (least, waited) = (least_delay(ends), now - ended_at);
+    if waited < least {
+        return Err(format!("{slot}: started {waited} ms after an end, {least} ms are due"));
+    }
+    let free = wish.spec.depends_on.is_empty() && !past.disturbed;
+    if free && waited > least + least / 10 + 200 {
+        return Err(format!("{slot}: started {waited} ms after an end, only {least} ms are due"));
     }
     Ok(())
 }
@@ -83,7 +89,8 @@ fn condition(slot: &SlotId, copy: &SlotId, edge: &Dependency, node: &Node, kerne
         Condition::Healthy => matches!(phase, Phase::Running | Phase::Healthy),
         Condition::CompletedSuccessfully => phase == Phase::Completed,
     };
-    let passed_over = !edge.required && matches!(phase, Phase::Failed | Phase::DependencyFailed | Phase::Stopped | Phase::Completed);
+    let passed_over = !edge.required
+        && matches!(phase, Phase::Failed | Phase::DependencyFailed | Phase::Stopped | Phase::Completed);
     if !holds && !passed_over {
         return Err(format!("{slot}: started though {copy} is {phase}, not {}", edge.condition));
     }
@@ -120,7 +127,10 @@ pub(crate) fn told(status: &SlotStatus, node: &Node, kernel: &Kernel, workload: 
         && !kernel.ended_so(slot, status.attempt, exit)
         && !matches!(exit, Exit::NotStarted(_))
     {
-        return Err(format!("{slot}: attempt {} is said to have ended by {exit}, which it did not", status.attempt));
+        return Err(format!(
+            "{slot}: attempt {} is said to have ended by {exit}, which it did not",
+            status.attempt
+        ));
     }
     let content = status.phase.is_ready() || status.phase == Phase::Completed;
     let at_goal = match status.goal {
@@ -158,7 +168,10 @@ pub(crate) fn at_the_end(node: &Node, kernel: &Kernel, workload: &Workload) -> V
         let alive = kernel.process(slot).is_some();
         let phase = status.phase;
         if alive != status.pid.is_some() {
-            return Err(format!("{slot}: it is {phase}, but its process {}", if alive { "lives" } else { "is gone" }));
+            return Err(format!(
+                "{slot}: it is {phase}, but its process {}",
+                if alive { "lives" } else { "is gone" }
+            ));
         }
         let settled = match wish.goal {
             Goal::Running => match phase {
@@ -175,7 +188,11 @@ pub(crate) fn at_the_end(node: &Node, kernel: &Kernel, workload: &Workload) -> V
             return Err(format!("{slot}: it shall be {:?} and is {phase} for ever", wish.goal));
         }
     }
-    match kernel.places.iter().find(|(id, place)| place.process.is_some() && !workload.target.slots.contains_key(*id)) {
+    match kernel
+        .places
+        .iter()
+        .find(|(id, place)| place.process.is_some() && !workload.target.slots.contains_key(*id))
+    {
         Some((slot, _)) => Err(format!("{slot}: a process is left that nobody wishes for")),
         None => Ok(()),
     }
@@ -189,7 +206,10 @@ fn waits_with_cause(slot: &SlotId, node: &Node, workload: &Workload) -> bool {
             || copies.iter().any(|copy| {
                 let phase = node.status(copy).map(|status| status.phase);
                 match edge.condition {
-                    Condition::Started => !matches!(phase, Some(Phase::Running | Phase::Healthy | Phase::Unhealthy | Phase::Completed)),
+                    Condition::Started => !matches!(
+                        phase,
+                        Some(Phase::Running | Phase::Healthy | Phase::Unhealthy | Phase::Completed)
+                    ),
                     Condition::Healthy => !matches!(phase, Some(Phase::Running | Phase::Healthy)),
                     Condition::CompletedSuccessfully => phase != Some(Phase::Completed),
                 }
@@ -200,7 +220,9 @@ fn waits_with_cause(slot: &SlotId, node: &Node, workload: &Workload) -> bool {
 /// A deadline that is due was just looked at: it must have moved.
 pub(crate) fn moves_on(node: &Node, now: u64) -> Verdict {
     match node.deadline() {
-        Some(due) if due.0 <= now => Err(format!("the deadline {} is due at {now} and does not move: a busy loop", due.0)),
+        Some(due) if due.0 <= now => {
+            Err(format!("the deadline {} is due at {now} and does not move: a busy loop", due.0))
+        }
         _ => Ok(()),
     }
 }

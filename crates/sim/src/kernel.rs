@@ -130,7 +130,11 @@ impl Kernel {
     pub(crate) fn ended_so(&self, slot: &SlotId, attempt: Attempt, exit: &Exit) -> bool {
         let range = (slot.clone(), attempt, i32::MIN)..=(slot.clone(), attempt, i32::MAX);
         self.history.range(range).any(|(_, truth)| {
-            truth == exit || matches!((truth, exit), (Exit::NotStarted(_), Exit::NotStarted(_)) | (Exit::Unknown(_), Exit::Unknown(_)))
+            truth == exit
+                || matches!(
+                    (truth, exit),
+                    (Exit::NotStarted(_), Exit::NotStarted(_)) | (Exit::Unknown(_), Exit::Unknown(_))
+                )
         })
     }
 }

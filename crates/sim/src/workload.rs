@@ -137,7 +137,8 @@ impl Workload {
 
     /// Slots of a service that shall exist.
     pub(crate) fn copies(&self, service: &ServiceName) -> Vec<&SlotId> {
-        let wanted = |(id, wish): &(&SlotId, &TargetSlot)| id.service == *service && wish.goal != Goal::Absent;
+        let wanted =
+            |(id, wish): &(&SlotId, &TargetSlot)| id.service == *service && wish.goal != Goal::Absent;
         self.target.slots.iter().filter(wanted).map(|(id, _)| id).collect()
     }
 

@@ -49,15 +49,33 @@ pub struct Broken {
 
 enum Happening {
     /// A shim gets to its slot.
-    Arrive { slot: SlotId, attempt: Attempt, incarnation: u64 },
+    Arrive {
+        slot: SlotId,
+        attempt: Attempt,
+        incarnation: u64,
+    },
     /// An input reaches the daemon that waits for it.
-    Deliver { slot: SlotId, input: Input, incarnation: u64 },
+    Deliver {
+        slot: SlotId,
+        input: Input,
+        incarnation: u64,
+    },
     /// The daemon looks at a slot.
-    Look { slot: SlotId, incarnation: u64 },
+    Look {
+        slot: SlotId,
+        incarnation: u64,
+    },
     /// A process ends by itself.
-    Exit { slot: SlotId, pid: i32, exit: Exit },
+    Exit {
+        slot: SlotId,
+        pid: i32,
+        exit: Exit,
+    },
     /// A shim's deadline.
-    Deadline { slot: SlotId, pid: i32 },
+    Deadline {
+        slot: SlotId,
+        pid: i32,
+    },
     /// Somebody kills a shim.
     KillShim,
     Command,
@@ -208,7 +226,11 @@ impl World {
         for effect in &bundle.effects {
             let slot = effect.slot().clone();
             let past = self.past.get(&slot).copied().unwrap_or_default();
-            if let Some(node) = &self.node {
+            // A stop that was begun is only pressed on: its order was judged then.
+            let pressed = matches!(effect, Effect::Stop { .. }) && self.asked_to_stop.contains(&slot);
+            if let Some(node) = &self.node
+                && !pressed
+            {
                 check::order(effect, node, &self.kernel, &self.workload, &past, self.now)?;
             }
             self.note(format!("order {}", shown(effect)));
@@ -217,7 +239,8 @@ impl World {
                     let generation = self.workload.target.slots[&slot].generation;
                     let past = self.past.entry(slot.clone()).or_default();
                     if past.generation != generation {
-                        past.ends_in_a_row = 0;
+                        past.ends_in_a_row = (!past.disturbed).then_some(0);
+                        past.generation = generation;
                     }
                     past.disturbed = false;
                     past.ended_at = None;
@@ -263,6 +286,8 @@ impl World {
             }
         }
         if self.workload.forget(&gone) {
+            // Whoever comes to that place later has no past.
+            self.past.retain(|slot, _| !gone.contains(slot));
             self.workload.target.revision += 1;
             let target = self.workload.target.clone();
             return self.decide(|node, now, wall| node.aim(&target, now, wall));
@@ -277,6 +302,7 @@ impl World {
         self.incarnation += 1;
         for past in self.past.values_mut() {
             past.disturbed = true;
+            past.ends_in_a_row = None;
         }
         let away = if self.random.percent(70) { self.random.below(200) } else { self.random.below(20_000) };
         self.at(away, Happening::Revive);
@@ -316,7 +342,8 @@ impl World {
 
     fn stop(&mut self, slot: SlotId, attempt: Attempt, signal: Signal, grace: u64) {
         let (now, incarnation) = (self.now, self.incarnation);
-        let heard = self.kernel.process_mut(&slot).filter(|p| p.attempt == attempt && p.listener == incarnation);
+        let heard =
+            self.kernel.process_mut(&slot).filter(|p| p.attempt == attempt && p.listener == incarnation);
         let Some(process) = heard else {
             return self.deliver(1, slot, Input::StopFailed { attempt, why: "not there".into() });
         };
@@ -360,6 +387,10 @@ impl World {
             Some(_) => Input::RemoveFailed { why: "a shim still holds it".into() },
             None => {
                 self.kernel.places.remove(&slot);
+                // The driver tells an end once, and before it removes; nothing of it comes later.
+                self.queue.retain(|_, happening| {
+                    !matches!(happening, Happening::Deliver { slot: of, input: Input::Exited { .. }, .. } if *of == slot)
+                });
                 Input::Removed
             }
         };
@@ -377,7 +408,10 @@ impl World {
             Happening::Look { .. } => {}
             Happening::Exit { slot, pid, exit } => self.end(&slot, pid, exit),
             Happening::Deadline { slot, pid } => {
-                let due = self.kernel.process(&slot).is_some_and(|p| p.pid == pid && p.kill_at.is_some_and(|at| at <= self.now));
+                let due = self
+                    .kernel
+                    .process(&slot)
+                    .is_some_and(|p| p.pid == pid && p.kill_at.is_some_and(|at| at <= self.now));
                 if due {
                     self.end(&slot, pid, Exit::Signal(9));
                 }
@@ -426,7 +460,10 @@ impl World {
         let input = match answer {
             Answer::Started { pid } => {
                 self.outcome.starts += 1;
-                self.note(format!("{slot} attempt {attempt} runs as {pid}{}", if stale { " (late)" } else { "" }));
+                self.note(format!(
+                    "{slot} attempt {attempt} runs as {pid}{}",
+                    if stale { " (late)" } else { "" }
+                ));
                 self.plan_exit(&slot, pid);
                 let (_, at) = self.clocks();
                 Input::Started { attempt, pid, at, log_start: 1 }
@@ -519,7 +556,9 @@ impl World {
             }
             Input::Exited { attempt, .. } | Input::StartFailed { attempt, .. } => {
                 let Some(node) = &self.node else { return };
-                let news = node.status(slot).is_some_and(|status| status.attempt == *attempt && status.phase.is_alive());
+                let news = node
+                    .status(slot)
+                    .is_some_and(|status| status.attempt == *attempt && status.phase.is_alive());
                 let ran = node.status(slot).and_then(|status| status.started_at).map(|_| ());
                 let Some(wish) = self.workload.target.slots.get(slot) else { return };
                 let started_under = self.started_under.get(slot).copied().unwrap_or(0);
@@ -527,20 +566,21 @@ impl World {
                 if !news {
                     return;
                 }
-                // Near the edge of the window, or while it is being stopped, an onlooker cannot
-                // tell how it is counted.
-                let unclear = self.asked_to_stop.contains(slot) || past.disturbed || ran.is_none();
+                let length =
+                    self.kernel.began(slot, *attempt).map_or(0, |began| self.now.saturating_sub(began));
                 past.generation = if ran.is_some() { wish.generation } else { started_under };
-                past.ended_at = (!unclear).then_some(self.now);
-                past.ends_in_a_row = if unclear { 0 } else { past.ends_in_a_row + 1 };
-                let began = self.kernel.began(slot, *attempt);
-                if let Some(began) = began {
-                    let length = self.now.saturating_sub(began);
-                    if length >= 9_950 {
-                        past.ends_in_a_row = 1;
-                        past.ended_at = past.ended_at.filter(|_| length > 10_100);
-                    }
-                }
+                past.ended_at = Some(self.now);
+                past.ends_in_a_row = if self.asked_to_stop.contains(slot) {
+                    past.ended_at = None;
+                    Some(0)
+                } else if past.disturbed || ran.is_none() || (9_900..10_100).contains(&length) {
+                    // An onlooker cannot tell how this one is counted.
+                    None
+                } else if length >= 10_000 {
+                    Some(1)
+                } else {
+                    past.ends_in_a_row.map(|ends| ends + 1)
+                };
             }
             _ => {}
         }

@@ -360,6 +360,7 @@ fn take(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, effects
                 slot.durable =
                     Durable { stage: Stage::Gone, entered: slot.durable.entered, ..Durable::default() };
                 slot.trouble = None;
+                slot.recheck = None;
             }
         }
         Input::RemoveFailed { why } => {
@@ -499,11 +500,14 @@ pub fn mark(slot: &Slot) -> Option<&Mark> {
 
 /// When the slot must be looked at next, if nothing happens before.
 pub fn deadline(slot: &Slot, wish: &TargetSlot) -> Option<Mono> {
+    if slot.observing {
+        // Nothing is decided before the observation comes, so no other deadline matters.
+        return slot.recheck;
+    }
     let stage = match &slot.durable.stage {
         Stage::Resting { until, .. } if slot.blocked.is_none() => Some(*until),
         Stage::Up(up) => match &up.stopping {
             Some(stopping) => Some(stopping.deadline + RECHECK_AFTER),
-            None if slot.observing => None,
             None => slot.health.due(up, wish),
         },
         _ => None,

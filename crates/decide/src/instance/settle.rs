@@ -73,6 +73,10 @@ pub(super) fn settle(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects:
         Intent::Run => run(id, slot, around, effects),
         Intent::Down(cause) => down(id, slot, cause, around, effects),
     }
+    if slot.recheck.is_some_and(|at| at <= around.now) {
+        // Whoever still needs one has set it anew.
+        slot.recheck = None;
+    }
 }
 
 /// An observation was asked for: nothing is decided before it comes; it is asked for again if it
@@ -118,7 +122,8 @@ fn recheck_start(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mu
 const START_OVERDUE: Millis = Millis::seconds(30);
 
 fn clear(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effect>) {
-    let again = slot.recheck.is_some_and(|at| at <= around.now);
+    // None: the daemon that ordered the removal is dead.
+    let again = slot.recheck.is_none_or(|at| at <= around.now);
     if slot.durable.stage != Stage::Removing || again {
         slot.durable.stage = Stage::Removing;
         slot.recheck = Some(around.now + RECHECK_AFTER);
@@ -127,12 +132,15 @@ fn clear(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Ef
 }
 
 fn run(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effect>) {
+    if slot.durable.stage == Stage::Gone {
+        slot.durable.stage = Stage::Idle;
+    }
     let asked_anew =
         |mark: &Mark| mark.generation < around.wish.generation || mark.digest != around.wish.digest;
     match &slot.durable.stage {
         // A removal under way ends first; its files must not vanish under a new copy.
         Stage::Removing => {
-            if slot.recheck.is_some_and(|at| at <= around.now) {
+            if slot.recheck.is_none_or(|at| at <= around.now) {
                 slot.recheck = Some(around.now + RETRY_AFTER);
                 effects.push(Effect::Remove { slot: id.clone() });
             }

@@ -12,6 +12,7 @@ use crate::gate::{Verdict, View};
 pub(super) fn phase(slot: &Slot, wish: &TargetSlot) -> Phase {
     match (&slot.durable.stage, &slot.blocked) {
         (Stage::Gone, _) => Phase::Absent,
+        (Stage::Removing, _) if wish.goal == Goal::Running => Phase::Waiting,
         (Stage::Removing, _) => Phase::Stopped,
         (Stage::Starting { .. }, _) => Phase::Starting,
         (Stage::Up(up), blocked) => up_phase(up, blocked.is_some(), wish),
@@ -93,6 +94,7 @@ fn reasons(slot: &Slot, phase: Phase, wish: &TargetSlot) -> Vec<Reason> {
     }
     match &durable.stage {
         Stage::Starting { .. } => reasons.push(Reason::BeingStarted),
+        Stage::Removing => reasons.push(Reason::BeingRemoved),
         Stage::Up(up) => reasons.extend(up_reason(slot, up, phase, wish)),
         Stage::Resting { until_wall, delay, .. } if slot.blocked.is_none() => {
             if let Some(exit) = &durable.exit {

@@ -75,7 +75,7 @@ impl ProcessDriver {
         let ExecRequest { command, environment, working_dir, user, timeout } = &request;
         let mut spec = program(command, environment, working_dir, user.as_deref());
         spec.order = Order::Exec { timeout_ms: timeout.0 };
-        let channel = match self.inner.zygote.order(&spec).await {
+        let channel = match self.inner.zygote.order(&spec, None).await {
             Ok(channel) => channel,
             Err(error) => return ExecOutcome::Failed(chain(&error)),
         };

@@ -216,7 +216,8 @@ impl ProcessDriver {
         private_dir(&dir.join(upbeat_shim::log::DIR))
             .map_err(|source| DriverError::io("the slot's directory", source))?;
         let spec = self.spec(&dir, attempt, launch);
-        let channel = self.inner.zygote.order(&spec).await?;
+        let place = fs::File::open(&dir).map_err(|source| DriverError::io("the slot's directory", source))?;
+        let channel = self.inner.zygote.order(&spec, Some(&place)).await?;
         let answer = tokio::time::timeout(START_PATIENCE, channel.receive()).await;
         match answer {
             Ok(Ok(Some(FromShim::Started { pid, at_ns, log_start }))) => {
@@ -242,7 +243,6 @@ impl ProcessDriver {
     }
 
     fn spec(&self, dir: &Path, attempt: Attempt, launch: &Launch) -> Spec {
-        use std::os::unix::ffi::OsStrExt;
         let mut spec =
             exec::program(&launch.command, &launch.environment, &launch.working_dir, launch.user.as_deref());
         // A daemon inside a service, or a person, may have set it: one that is ours must win.
@@ -252,7 +252,6 @@ impl ProcessDriver {
         spec.environment.retain(|entry| !is_mark(entry));
         spec.environment.push(tree::mark(dir, attempt).into_bytes());
         spec.order = Order::Supervise {
-            dir: dir.as_os_str().as_bytes().to_vec(),
             attempt: attempt.0,
             boot_id: self.inner.boot_id.clone(),
             log_max_size: launch.log_max_size,

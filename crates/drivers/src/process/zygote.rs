@@ -42,7 +42,7 @@ impl Zygote {
     }
 
     /// Gives an order; what comes of it comes by the channel.
-    pub(super) async fn order(&self, spec: &Spec) -> Result<Channel, DriverError> {
+    pub(super) async fn order(&self, spec: &Spec, dir: Option<&File>) -> Result<Channel, DriverError> {
         let failed = |source| DriverError::io("the process that makes shims", source);
         let memory = memory_file(&spec.encode()).map_err(failed)?;
         let (channel, theirs) = Channel::pair().map_err(failed)?;
@@ -53,7 +53,7 @@ impl Zygote {
                 *socket = Some(self.start().map_err(failed)?);
             }
             let Some(zygote) = socket.as_ref() else { continue };
-            match send(zygote, &memory, &theirs).await {
+            match send(zygote, &memory, &theirs, dir).await {
                 Ok(()) => return Ok(channel),
                 // It was killed: a new one takes its place.
                 Err(_) if !is_last => *socket = None,
@@ -90,12 +90,18 @@ fn memory_file(bytes: &[u8]) -> io::Result<File> {
     Ok(file)
 }
 
-async fn send(zygote: &AsyncFd<OwnedFd>, memory: &File, channel: &OwnedFd) -> io::Result<()> {
+async fn send(
+    zygote: &AsyncFd<OwnedFd>,
+    memory: &File,
+    channel: &OwnedFd,
+    dir: Option<&File>,
+) -> io::Result<()> {
     loop {
         let mut guard = zygote.writable().await?;
         let sent = guard.try_io(|socket| {
-            let fds = [memory.as_fd(), channel.as_fd()];
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+            let fds: Vec<_> =
+                [memory.as_fd(), channel.as_fd()].into_iter().chain(dir.map(AsFd::as_fd)).collect();
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
             let mut control = SendAncillaryBuffer::new(&mut space);
             if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
                 return Err(Errno::NOBUFS.into());

@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Bound;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 
@@ -47,7 +47,9 @@ pub(crate) struct Loaded {
 pub(crate) trait Backend: Send + Sync + 'static {
     /// All of it, once, when it is opened.
     fn load(&self) -> Result<Loaded, StoreError>;
-    /// Keeps a group, all of it or nothing.
+    /// All of it, again, after a commit failed.
+    fn reopen(&self) -> Result<Loaded, StoreError>;
+    /// Keeps a group, all of it or nothing; after an error, which of both is known by reopening.
     fn commit(&self, group: &Group) -> Result<(), StoreError>;
     /// Records after a number, in order.
     fn read(&self, after: u64, limit: usize) -> Result<Vec<(u64, Vec<u8>)>, StoreError>;
@@ -56,7 +58,7 @@ pub(crate) trait Backend: Send + Sync + 'static {
 /// Gone with the process.
 #[derive(Default)]
 pub(crate) struct Memory {
-    journal: std::sync::Mutex<std::collections::BTreeMap<u64, Vec<u8>>>,
+    journal: Mutex<std::collections::BTreeMap<u64, Vec<u8>>>,
 }
 
 impl Backend for Memory {
@@ -64,8 +66,13 @@ impl Backend for Memory {
         Ok(Loaded::default())
     }
 
+    fn reopen(&self) -> Result<Loaded, StoreError> {
+        // INVARIANT: a commit to memory does not fail, so there is nothing to find out.
+        Err(StoreError::Stopped)
+    }
+
     fn commit(&self, group: &Group) -> Result<(), StoreError> {
-        let mut journal = self.journal.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
         journal.extend(group.append.iter().cloned());
         if let Some(first) = group.truncate_before {
             *journal = journal.split_off(&first);
@@ -74,7 +81,7 @@ impl Backend for Memory {
     }
 
     fn read(&self, after: u64, limit: usize) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
-        let journal = self.journal.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
         let found = journal.range((Bound::Excluded(after), Bound::Unbounded)).take(limit);
         Ok(found.map(|(number, bytes)| (*number, bytes.clone())).collect())
     }
@@ -90,43 +97,48 @@ const JOURNAL: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("jour
 /// Pages kept in memory. Small: all keys are held in memory already.
 const CACHE: usize = 1024 * 1024;
 
-/// A redb file.
+/// A redb file. The library does not use a file again after it could not write to it once, so it is
+/// closed and opened anew then.
 pub(crate) struct Redb {
-    database: Database,
+    database: Mutex<Option<Database>>,
+    /// Holds the lock on the file for as long as this lives.
+    file: File,
     path: PathBuf,
+    durability: Durability,
 }
 
 impl Redb {
     pub(crate) fn open(path: &Path, durability: Durability) -> Result<Self, StoreError> {
-        let io = |error: io::Error| StoreError::Io(format!("{}: {error}", path.display()));
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)
-            .map_err(io)?;
-        if file.try_lock().is_err() {
-            return Err(StoreError::Locked(path.to_owned()));
+        if !path.exists() {
+            create(path)?;
         }
-        let backend = PlainFile { file, syncs: durability == Durability::Machine };
-        // A damaged file must be an error, whatever the library makes of it.
-        let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            Database::builder().set_cache_size(CACHE).create_with_backend(backend)
-        }));
-        let corrupt = |detail: String| StoreError::Corrupt { path: path.to_owned(), detail };
-        match opened {
-            Ok(Ok(database)) => Ok(Self { database, path: path.to_owned() }),
-            Ok(Err(DatabaseError::Storage(redb::StorageError::Io(error))))
-                if error.kind() != io::ErrorKind::InvalidData
-                    && error.kind() != io::ErrorKind::UnexpectedEof =>
-            {
-                Err(io(error))
-            }
-            Ok(Err(error)) => Err(corrupt(error.to_string())),
-            Err(_) => Err(corrupt("it cannot be read as a redb file".into())),
+        let file = open_file(path, path)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(std::fs::TryLockError::WouldBlock) => return Err(StoreError::Locked(path.to_owned())),
+            Err(std::fs::TryLockError::Error(error)) => return Err(failed_at(path, &error)),
         }
+        let redb = Self { database: Mutex::new(None), file, path: path.to_owned(), durability };
+        *redb.lock() = Some(redb.open_database()?);
+        Ok(redb)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Database>> {
+        self.database.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open_database(&self) -> Result<Database, StoreError> {
+        let file = self.file.try_clone().map_err(|error| failed_at(&self.path, &error))?;
+        open_database(file, &self.path, self.durability == Durability::Machine)
+    }
+
+    /// Runs something on the open file. A panic of the library over a damaged file is an error.
+    fn with<T>(&self, run: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, StoreError> {
+        let database = self.lock();
+        let Some(database) = database.as_ref() else {
+            return Err(StoreError::Io(format!("{}: it is closed after an error", self.path.display())));
+        };
+        guarded(&self.path, || run(database))?.map_err(|error| self.failed(error))
     }
 
     fn failed(&self, error: impl Into<redb::Error>) -> StoreError {
@@ -136,8 +148,8 @@ impl Redb {
         }
     }
 
-    fn write(&self, group: &Group) -> Result<(), redb::Error> {
-        let txn = self.database.begin_write()?;
+    fn write(database: &Database, group: &Group) -> Result<(), redb::Error> {
+        let txn = database.begin_write()?;
         {
             let mut keys = txn.open_table(KEYS)?;
             for (key, now) in &group.keys {
@@ -162,10 +174,10 @@ impl Redb {
         Ok(())
     }
 
-    fn load_all(&self) -> Result<Loaded, redb::Error> {
+    fn load_all(database: &Database) -> Result<Loaded, redb::Error> {
         let mut loaded = Loaded::default();
         // Makes the tables, so that reading them never fails for want of one.
-        let txn = self.database.begin_write()?;
+        let txn = database.begin_write()?;
         {
             loaded.state.revision = txn.open_table(META)?.get("revision")?.map_or(0, |found| found.value());
             for row in txn.open_table(KEYS)?.iter()? {
@@ -190,8 +202,12 @@ impl Redb {
         Ok(loaded)
     }
 
-    fn read_journal(&self, after: u64, limit: usize) -> Result<Vec<(u64, Vec<u8>)>, redb::Error> {
-        let txn = self.database.begin_read()?;
+    fn read_journal(
+        database: &Database,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, Vec<u8>)>, redb::Error> {
+        let txn = database.begin_read()?;
         let journal = txn.open_table(JOURNAL)?;
         let mut found = Vec::new();
         for row in journal.range((Bound::Excluded(after), Bound::Unbounded))?.take(limit) {
@@ -204,16 +220,71 @@ impl Redb {
 
 impl Backend for Redb {
     fn load(&self) -> Result<Loaded, StoreError> {
-        self.load_all().map_err(|error| self.failed(error))
+        self.with(Self::load_all)
+    }
+
+    fn reopen(&self) -> Result<Loaded, StoreError> {
+        // Closed before it is opened: two of them on one file would undo each other's work.
+        *self.lock() = None;
+        let database = self.open_database()?;
+        *self.lock() = Some(database);
+        self.load()
     }
 
     fn commit(&self, group: &Group) -> Result<(), StoreError> {
-        self.write(group).map_err(|error| self.failed(error))
+        self.with(|database| Self::write(database, group))
     }
 
     fn read(&self, after: u64, limit: usize) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
-        self.read_journal(after, limit).map_err(|error| self.failed(error))
+        self.with(|database| Self::read_journal(database, after, limit))
     }
+}
+
+fn failed_at(path: &Path, error: &io::Error) -> StoreError {
+    StoreError::Io(format!("{}: {error}", path.display()))
+}
+
+fn open_file(path: &Path, shown: &Path) -> Result<File, StoreError> {
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    options.open(path).map_err(|error| failed_at(shown, &error))
+}
+
+/// Makes a new file under another name first: a crash half-way leaves none that is half made.
+fn create(path: &Path) -> Result<(), StoreError> {
+    let beside = path.with_extension("new");
+    let failed = |error: io::Error| failed_at(path, &error);
+    match std::fs::remove_file(&beside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    let database = open_database(open_file(&beside, path)?, path, true)?;
+    guarded(path, || Redb::load_all(&database))?
+        .map_err(|error| StoreError::Io(format!("{}: {error}", path.display())))?;
+    drop(database);
+    std::fs::rename(&beside, path).map_err(failed)
+}
+
+fn open_database(file: File, path: &Path, syncs: bool) -> Result<Database, StoreError> {
+    let backend = PlainFile { file, syncs };
+    let opened = guarded(path, || Database::builder().set_cache_size(CACHE).create_with_backend(backend))?;
+    opened.map_err(|error| match error {
+        DatabaseError::Storage(redb::StorageError::Io(error))
+            if !matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) =>
+        {
+            failed_at(path, &error)
+        }
+        error => StoreError::Corrupt { path: path.to_owned(), detail: error.to_string() },
+    })
+}
+
+/// The library trusts what it reads: over a damaged file it may panic. That is an error like any
+/// other here; nothing it left half-done is used again.
+fn guarded<T>(path: &Path, run: impl FnOnce() -> T) -> Result<T, StoreError> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).map_err(|_| StoreError::Corrupt {
+        path: path.to_owned(),
+        detail: "it cannot be read as a redb file".into(),
+    })
 }
 
 /// A file with or without syncs. The exclusive lock was taken before: redb is told that there is

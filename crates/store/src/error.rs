@@ -56,6 +56,9 @@ pub enum StoreError {
         /// What was found.
         detail: String,
     },
+    /// Somebody else wrote the key at the same time.
+    #[error("`{0}` was written by somebody else at the same time")]
+    Conflict(String),
     /// The writer is gone: it panicked, which is a bug.
     #[error("the store has stopped")]
     Stopped,

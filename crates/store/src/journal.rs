@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use crate::writer::{Request, Shared, ask};
-use crate::{StoreError, VALUE_MAX};
+use crate::{RANGE_MAX, StoreError, VALUE_MAX};
 
 /// So many records are kept; a day of a lively machine.
 pub const JOURNAL_COUNT_MAX: usize = 100_000;
@@ -14,12 +14,18 @@ pub const JOURNAL_COUNT_MAX: usize = 100_000;
 pub const JOURNAL_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Numbers and sizes of what a journal holds.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Extent {
     /// The number of the first record there is, or will be.
     first: u64,
     sizes: VecDeque<u32>,
     bytes: usize,
+}
+
+impl Default for Extent {
+    fn default() -> Self {
+        Self::of(Vec::new())
+    }
 }
 
 impl Extent {
@@ -30,39 +36,69 @@ impl Extent {
         Self { first, sizes: records.into_iter().map(|(_, bytes)| size(bytes)).collect(), bytes }
     }
 
-    pub(crate) fn first(&self) -> u64 {
-        self.first
-    }
-
     pub(crate) fn last(&self) -> u64 {
         self.first + self.sizes.len() as u64 - 1
     }
 
-    pub(crate) fn append(&mut self, size: usize) -> u64 {
-        self.sizes.push_back(u32::try_from(size).unwrap_or(u32::MAX));
-        self.bytes += size;
-        self.last()
+    /// What may be added to it; nothing of it is there before it is committed.
+    pub(crate) fn growth(&self) -> Growth {
+        Growth { next: self.last() + 1, sizes: Vec::new(), first: self.first }
     }
 
-    pub(crate) fn truncate_before(&mut self, first: u64) {
-        // The last record stays, so that numbers go on from it after a restart.
-        while self.first < first && self.sizes.len() > 1 {
-            self.drop_first();
+    /// The number the journal shall begin with after a growth, if that is another than now: so
+    /// that it keeps its bounds. The last record stays, so that numbers go on after a restart.
+    pub(crate) fn first_after(&self, growth: &Growth) -> Option<u64> {
+        let added: usize = growth.sizes.iter().map(|size| *size as usize).sum();
+        let (mut count, mut bytes) = (self.sizes.len() + growth.sizes.len(), self.bytes + added);
+        let mut first = self.first;
+        for size in self.sizes.iter().chain(&growth.sizes) {
+            let asked = first < growth.first;
+            let too_much = count > JOURNAL_COUNT_MAX || bytes > JOURNAL_BYTES_MAX;
+            if count <= 1 || !(asked || too_much) {
+                break;
+            }
+            first += 1;
+            count -= 1;
+            bytes -= *size as usize;
         }
+        (first != self.first).then_some(first)
     }
 
-    pub(crate) fn keep_bounds(&mut self) {
-        while self.sizes.len() > JOURNAL_COUNT_MAX || (self.bytes > JOURNAL_BYTES_MAX && self.sizes.len() > 1)
+    /// What was committed is there.
+    pub(crate) fn grow(&mut self, growth: &Growth, first: Option<u64>) {
+        self.bytes += growth.sizes.iter().map(|size| *size as usize).sum::<usize>();
+        self.sizes.extend(&growth.sizes);
+        while first.is_some_and(|first| self.first < first)
+            && let Some(size) = self.sizes.pop_front()
         {
-            self.drop_first();
-        }
-    }
-
-    fn drop_first(&mut self) {
-        if let Some(size) = self.sizes.pop_front() {
             self.first += 1;
             self.bytes -= size as usize;
         }
+    }
+}
+
+/// Records that are about to be committed.
+pub(crate) struct Growth {
+    next: u64,
+    sizes: Vec<u32>,
+    /// Somebody asked to forget all before this.
+    first: u64,
+}
+
+impl Growth {
+    /// One more; returns its number.
+    pub(crate) fn append(&mut self, size: usize) -> u64 {
+        self.sizes.push(u32::try_from(size).unwrap_or(u32::MAX));
+        self.next += 1;
+        self.next - 1
+    }
+
+    pub(crate) fn last(&self) -> u64 {
+        self.next - 1
+    }
+
+    pub(crate) fn truncate_before(&mut self, first: u64) {
+        self.first = self.first.max(first);
     }
 }
 
@@ -88,9 +124,9 @@ impl Journal {
         ask(&self.requests, |reply| Request::Append(records, reply)).await
     }
 
-    /// Records after a number, in order.
+    /// Records after a number, in order, at most [`RANGE_MAX`].
     pub async fn read(&self, after: u64, limit: usize) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
-        self.shared.backend().read(after, limit)
+        self.shared.backend().read(after, limit.min(RANGE_MAX))
     }
 
     /// The number of the last record; 0 before the first.

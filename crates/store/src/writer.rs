@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use crate::StoreError;
 use crate::backend::{Backend, Group};
-use crate::journal::{Extent, Journal};
+use crate::journal::{Extent, Growth, Journal};
 use crate::kv::{Txn, TxnOutcome};
 use crate::state::{Changes, State};
 use crate::store::Store;
@@ -24,7 +24,7 @@ pub(crate) enum Request {
     TruncateBefore(u64, Reply<()>),
 }
 
-/// What readers see: only what is committed.
+/// What readers see: only what is committed. Locked for moments, never while a commit is under way.
 pub(crate) struct Shared {
     backend: Box<dyn Backend>,
     content: Mutex<Content>,
@@ -38,7 +38,7 @@ pub(crate) struct Content {
 
 impl Shared {
     pub(crate) fn content(&self) -> MutexGuard<'_, Content> {
-        // The writer takes back what it could not commit before it lets go, panic or not.
+        // Only ever changed to what was committed, key by key: whole at any moment.
         self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -50,6 +50,7 @@ impl Shared {
 /// Reads what is kept and starts the thread. It ends when the last handle is gone.
 pub(crate) fn start(backend: impl Backend) -> Result<(Store, Journal), StoreError> {
     let loaded = backend.load()?;
+    let working = loaded.state.clone();
     let content = Content { state: loaded.state, journal: Extent::of(loaded.journal) };
     let shared = Arc::new(Shared { backend: Box::new(backend), content: Mutex::new(content) });
     let (requests, queue) = channel();
@@ -57,7 +58,7 @@ pub(crate) fn start(backend: impl Backend) -> Result<(Store, Journal), StoreErro
     std::thread::Builder::new()
         .name("store".into())
         .stack_size(512 * 1024)
-        .spawn(move || run(&writers, &queue))
+        .spawn(move || Writer { shared: writers, working, broken: false }.run(&queue))
         .map_err(|error| StoreError::Io(error.to_string()))?;
     Ok((Store::new(shared.clone(), requests.clone()), Journal::new(shared, requests)))
 }
@@ -72,56 +73,91 @@ pub(crate) async fn ask<T>(
     answer.await.map_err(|_| StoreError::Stopped)?
 }
 
-fn run(shared: &Shared, queue: &Receiver<Request>) {
-    while let Ok(first) = queue.recv() {
-        let group = std::iter::once(first).chain(queue.try_iter().take(GROUP_MAX - 1)).collect();
-        write_group(shared, group);
-    }
-}
-
 /// Answers that are sent once the commit is known to hold.
 type Answer = Box<dyn FnOnce(Result<(), StoreError>)>;
 
-fn write_group(shared: &Shared, requests: Vec<Request>) {
-    // Held until the commit is done: readers never see what may be taken back.
-    let mut content = shared.content();
-    let before = content.journal.clone();
-    let mut changes = Changes::default();
-    let mut group = Group::default();
-    let mut answers: Vec<Answer> = Vec::with_capacity(requests.len());
-    for request in requests {
-        match request {
-            Request::Txn(txn, reply) => {
-                let outcome = content.state.apply(&txn, &mut changes);
-                answers.push(answer(reply, outcome));
-            }
-            Request::Append(records, reply) => {
-                for record in records {
-                    let number = content.journal.append(record.len());
-                    group.append.push((number, record));
-                }
-                answers.push(answer(reply, content.journal.last()));
-            }
-            Request::TruncateBefore(first, reply) => {
-                content.journal.truncate_before(first);
-                answers.push(answer(reply, ()));
-            }
+struct Writer {
+    shared: Arc<Shared>,
+    /// The content with what is being committed.
+    working: State,
+    /// A commit failed: whether it is on disk is not known before the file was read again.
+    broken: bool,
+}
+
+impl Writer {
+    fn run(mut self, queue: &Receiver<Request>) {
+        while let Ok(first) = queue.recv() {
+            let group = std::iter::once(first).chain(queue.try_iter().take(GROUP_MAX - 1)).collect();
+            self.write_group(group);
         }
     }
-    content.journal.keep_bounds();
-    let first = content.journal.first();
-    group.append.retain(|(number, _)| *number >= first);
-    group.truncate_before = (first != before.first()).then_some(first);
-    group.revision = content.state.revision;
-    group.keys = changes.keys().map(|key| (key.clone(), content.state.keys.get(key).cloned())).collect();
-    let result = shared.backend().commit(&group);
-    if result.is_err() {
-        content.state.take_back(changes);
-        content.journal = before;
+
+    fn write_group(&mut self, requests: Vec<Request>) {
+        let recovered = if self.broken { self.read_again() } else { Ok(()) };
+        let mut changes = Changes::default();
+        let mut group = Group::default();
+        let mut answers: Vec<Answer> = Vec::with_capacity(requests.len());
+        let mut growth = self.shared.content().journal.growth();
+        for request in requests {
+            match request {
+                Request::Txn(txn, reply) => {
+                    let outcome = self.working.apply(&txn, &mut changes);
+                    answers.push(answer(reply, outcome));
+                }
+                Request::Append(records, reply) => {
+                    for record in records {
+                        group.append.push((growth.append(record.len()), record));
+                    }
+                    answers.push(answer(reply, growth.last()));
+                }
+                Request::TruncateBefore(first, reply) => {
+                    growth.truncate_before(first);
+                    answers.push(answer(reply, ()));
+                }
+            }
+        }
+        group.truncate_before = self.shared.content().journal.first_after(&growth);
+        group.revision = self.working.revision;
+        group.keys = changes.keys().map(|key| (key.clone(), self.working.keys.get(key).cloned())).collect();
+        let nothing = group.keys.is_empty() && group.append.is_empty() && group.truncate_before.is_none();
+        let result = match recovered {
+            Ok(()) if nothing => Ok(()),
+            Ok(()) => self.shared.backend().commit(&group),
+            Err(error) => Err(error),
+        };
+        match &result {
+            Ok(()) => self.show(&group, &growth),
+            Err(_) => {
+                self.working.take_back(changes);
+                self.broken = true;
+            }
+        }
+        for answer in answers {
+            answer(result.clone());
+        }
     }
-    drop(content);
-    for answer in answers {
-        answer(result.clone());
+
+    /// What is committed is what readers see from now on.
+    fn show(&self, group: &Group, growth: &Growth) {
+        let mut content = self.shared.content();
+        for (key, now) in &group.keys {
+            match now {
+                Some(kv) => drop(content.state.keys.insert(key.clone(), kv.clone())),
+                None => drop(content.state.keys.remove(key)),
+            }
+        }
+        content.state.revision = group.revision;
+        content.journal.grow(growth, group.truncate_before);
+    }
+
+    /// The disk is the truth about a commit that failed: it may be there all the same.
+    fn read_again(&mut self) -> Result<(), StoreError> {
+        let loaded = self.shared.backend().reopen()?;
+        self.working = loaded.state.clone();
+        let mut content = self.shared.content();
+        *content = Content { state: loaded.state, journal: Extent::of(loaded.journal) };
+        self.broken = false;
+        Ok(())
     }
 }
 

@@ -114,6 +114,8 @@ fn lost_unseen() {
     });
     kill(parent(started.pid));
     place.daemon(async |rig| {
+        // Before anybody looks: no service goes on without its shim.
+        eventually("the main process died with its shim", || !is_alive(started.pid)).await;
         let seen = rig.observe(SLOT).await;
         assert!(matches!(seen, Observation::Lost { attempt: Attempt(1), .. }), "{seen:?}");
         for line in rig.lines(SLOT) {

@@ -13,6 +13,8 @@ use upbeat_control::{Control, Settings};
 use upbeat_drivers::clock;
 use upbeat_drivers::process::{ProcessDriver, ShimProgram};
 
+use upbeat_store::{Durability, Journal, Store, StoreError};
+
 use super::backend::LocalBackend;
 use super::{Dirs, SHIM_ARGUMENT, ensure, failpoint, notify};
 
@@ -97,14 +99,10 @@ pub async fn serve(dirs: &Dirs, announce: bool) -> Result<(), ServeError> {
 }
 
 async fn open(dirs: &Dirs) -> Result<(Control, Agent, mpsc::Receiver<Report>, ProcessDriver), ServeError> {
-    use upbeat_store::{Durability, open_redb};
-    let open_store = |name: &str, durability| {
-        let path = dirs.state.join(name);
-        open_redb(&path, durability).map_err(|source| ServeError::Store { path, source })
-    };
-    let (store, _) = open_store("control.redb", Durability::Machine)?;
-    let (_, journal) = open_store("events.redb", Durability::Process)?;
-    let (node_store, _) = open_store("node.redb", Durability::Process)?;
+    let (store, _) = open_store(dirs, "control.redb", Durability::Machine)?;
+    // Of use only while this machine is up: damaged by a power cut, they begin anew.
+    let (_, journal) = open_or_begin_anew(dirs, "events.redb")?;
+    let (node_store, _) = open_or_begin_anew(dirs, "node.redb")?;
     let boot_id = clock::boot_id().map_err(system("/proc"))?;
     let keep = Keep::new(node_store, boot_id.clone());
     let control = Control::open(store, journal, Settings { boot_id, wall: clock::wall }).await?;
@@ -120,6 +118,25 @@ async fn pass_on(mut reports: mpsc::Receiver<Report>, control: Control) {
             Report::Changed(changes) => control.report(changes).await,
             Report::Adopted { slot, attempt, pid } => control.adopted(slot, attempt, pid),
         }
+    }
+}
+
+fn open_store(dirs: &Dirs, name: &str, durability: Durability) -> Result<(Store, Journal), ServeError> {
+    let path = dirs.state.join(name);
+    upbeat_store::open_redb(&path, durability).map_err(|source| ServeError::Store { path, source })
+}
+
+/// What runs is found again from the slots themselves when `node.redb` is lost.
+fn open_or_begin_anew(dirs: &Dirs, name: &str) -> Result<(Store, Journal), ServeError> {
+    match open_store(dirs, name, Durability::Process) {
+        Err(ServeError::Store { path, source: source @ StoreError::Corrupt { .. } }) => {
+            let aside = path.with_extension("damaged");
+            tracing::error!(error = %source, aside = %aside.display(), "a damaged file is put aside");
+            std::fs::rename(&path, &aside)
+                .map_err(|source| ServeError::System { what: path.display().to_string(), source })?;
+            open_store(dirs, name, Durability::Process)
+        }
+        opened => opened,
     }
 }
 

@@ -2,9 +2,8 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
 
-use crate::writer::{Request, Shared, ask};
+use crate::writer::{Line, Request, Shared};
 use crate::{RANGE_MAX, StoreError, VALUE_MAX};
 
 /// So many records are kept; a day of a lively machine.
@@ -106,12 +105,12 @@ impl Growth {
 #[derive(Clone)]
 pub struct Journal {
     shared: Arc<Shared>,
-    requests: Sender<Request>,
+    line: Arc<Line>,
 }
 
 impl Journal {
-    pub(crate) fn new(shared: Arc<Shared>, requests: Sender<Request>) -> Self {
-        Self { shared, requests }
+    pub(crate) fn new(shared: Arc<Shared>, line: Arc<Line>) -> Self {
+        Self { shared, line }
     }
 
     /// Adds records; returns the number of the last once all are kept. The oldest go when there
@@ -121,7 +120,7 @@ impl Journal {
             let key = "a journal record".to_owned();
             return Err(StoreError::ValueTooLarge { key, size: large.len(), max: VALUE_MAX });
         }
-        ask(&self.requests, |reply| Request::Append(records, reply)).await
+        self.line.ask(|reply| Request::Append(records, reply)).await
     }
 
     /// Records after a number, in order, at most [`RANGE_MAX`].
@@ -136,6 +135,6 @@ impl Journal {
 
     /// Forgets records before this number (but never the last).
     pub async fn truncate_before(&self, first: u64) -> Result<(), StoreError> {
-        ask(&self.requests, |reply| Request::TruncateBefore(first, reply)).await
+        self.line.ask(|reply| Request::TruncateBefore(first, reply)).await
     }
 }

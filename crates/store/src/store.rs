@@ -1,22 +1,21 @@
 //! The handle of the store.
 
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
 
 use crate::StoreError;
 use crate::kv::{KeyValue, Op, RANGE_MAX, Txn, TxnOutcome};
-use crate::writer::{Request, Shared, ask};
+use crate::writer::{Line, Request, Shared};
 
 /// Keys and values under one revision. A cheap handle; clones share it.
 #[derive(Clone)]
 pub struct Store {
     shared: Arc<Shared>,
-    requests: Sender<Request>,
+    line: Arc<Line>,
 }
 
 impl Store {
-    pub(crate) fn new(shared: Arc<Shared>, requests: Sender<Request>) -> Self {
-        Self { shared, requests }
+    pub(crate) fn new(shared: Arc<Shared>, line: Arc<Line>) -> Self {
+        Self { shared, line }
     }
 
     /// Grows by one with each transaction that changes something.
@@ -63,7 +62,7 @@ impl Store {
     /// Errors: a limit is broken; the file cannot be written. Then nothing was changed.
     pub async fn txn(&self, txn: Txn) -> Result<TxnOutcome, StoreError> {
         txn.check()?;
-        ask(&self.requests, |reply| Request::Txn(txn, reply)).await
+        self.line.ask(|reply| Request::Txn(txn, reply)).await
     }
 
     /// Changes without a condition.

@@ -2,6 +2,7 @@
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 
@@ -55,22 +56,40 @@ pub(crate) fn start(backend: impl Backend) -> Result<(Store, Journal), StoreErro
     let shared = Arc::new(Shared { backend: Box::new(backend), content: Mutex::new(content) });
     let (requests, queue) = channel();
     let writers = shared.clone();
-    std::thread::Builder::new()
+    let thread = std::thread::Builder::new()
         .name("store".into())
         .stack_size(512 * 1024)
         .spawn(move || Writer { shared: writers, working, broken: false }.run(&queue))
         .map_err(|error| StoreError::Io(error.to_string()))?;
-    Ok((Store::new(shared.clone(), requests.clone()), Journal::new(shared, requests)))
+    let line = Arc::new(Line { requests: Some(requests), thread: Some(thread) });
+    Ok((Store::new(shared.clone(), line.clone()), Journal::new(shared, line)))
 }
 
-/// Sends a request and waits for its answer.
-pub(crate) async fn ask<T>(
-    requests: &Sender<Request>,
-    make: impl FnOnce(Reply<T>) -> Request,
-) -> Result<T, StoreError> {
-    let (reply, answer) = oneshot::channel();
-    requests.send(make(reply)).map_err(|_| StoreError::Stopped)?;
-    answer.await.map_err(|_| StoreError::Stopped)?
+/// The line to the writer. With the last handle the thread ends, and the file is closed when that
+/// handle is gone.
+pub(crate) struct Line {
+    requests: Option<Sender<Request>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Line {
+    /// Sends a request and waits for its answer.
+    pub(crate) async fn ask<T>(&self, make: impl FnOnce(Reply<T>) -> Request) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let requests = self.requests.as_ref().ok_or(StoreError::Stopped)?;
+        requests.send(make(reply)).map_err(|_| StoreError::Stopped)?;
+        answer.await.map_err(|_| StoreError::Stopped)?
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.requests = None;
+        if let Some(thread) = self.thread.take() {
+            // One that panicked has told its callers `Stopped`.
+            let _ = thread.join();
+        }
+    }
 }
 
 /// Answers that are sent once the commit is known to hold.

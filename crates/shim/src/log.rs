@@ -434,6 +434,28 @@ mod tests {
     }
 
     #[test]
+    fn half_a_batch_that_was_written_is_taken_back() {
+        use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+        use std::os::unix::fs::FileExt;
+        // A file that is full in the middle of a batch, as on a full disk.
+        const ROOM: usize = 8192;
+        let file = File::from(memfd_create("log", MemfdFlags::ALLOW_SEALING).unwrap());
+        file.set_len(ROOM as u64).unwrap();
+        fcntl_add_seals(&file, SealFlags::GROW).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = writer(dir.path(), 1 << 20, 2);
+        log.current = Some((file.try_clone().unwrap(), 0));
+        log.take(Stream::Stdout, "kept\n".repeat(100).as_bytes());
+        log.take(Stream::Stdout, "lost\n".repeat(1000).as_bytes());
+        assert_eq!((log.owed(), log.next_sequence()), (1000, 101));
+        let mut text = vec![0; ROOM];
+        let length = file.read_at(&mut text, 0).unwrap();
+        let records: Vec<&[u8]> = text[..length].split_inclusive(|byte| *byte == b'\n').collect();
+        assert_eq!(records.len(), 100);
+        assert!(records.iter().all(|record| record.ends_with(b" o F kept\n")));
+    }
+
+    #[test]
     fn a_segment_that_cannot_be_gone_on_with_is_not_written_over() {
         let dir = tempfile::tempdir().unwrap();
         // A directory where a segment should be: nobody can open it to write, not even root.

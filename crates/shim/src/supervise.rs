@@ -3,7 +3,7 @@
 //! ```text
 //! lock ─▶ void? ─▶ fence ─▶ record: begun ─▶ fork, exec ─▶ loop { output, orders, ends } ─▶ tree empty
 //!   │busy   │void    │superseded                │failed                                        │
-//!   ▼       ▼        ▼                          ▼                                 record: ended, tell, go
+//!   ▼       ▼        ▼                          ▼                         record: ended, unlock, tell, go
 //! ```
 //!
 //! An order is **void** when whoever gave it is gone by the time the lock is held. So a daemon that
@@ -82,7 +82,7 @@ struct Slot {
     record_file: File,
     log: Writer,
     listener: Option<OwnedFd>,
-    _lock: File,
+    lock: File,
 }
 
 fn unable(what: &str) -> impl FnOnce(std::io::Error) -> FromShim + '_ {
@@ -143,7 +143,7 @@ fn begin(spec: &Spec, dir: Option<OwnedFd>, channel: &OwnedFd) -> Result<Begun, 
                 FromShim::Started { pid: child.pid, at_ns: record.begun_ns, log_start: record.log_start };
             // Nobody there to hear it: then a later daemon will ask.
             let _ = send(channel.as_fd(), &started.encode());
-            let slot = Slot { record, record_file, log, listener: Some(listener), _lock: lock };
+            let slot = Slot { record, record_file, log, listener: Some(listener), lock };
             Ok(Begun { slot, child })
         }
         Err((stage, errno)) => {
@@ -330,6 +330,9 @@ impl Slot {
         failpoint::reach("after_exit_record");
         self.listener = None;
         let _ = std::fs::remove_file(SOCKET);
+        // Nothing here touches the slot any more. Before the news, so that whoever hears it may start
+        // the next attempt at once.
+        drop(self.lock);
         let message = FromShim::Exited { end, at_ns }.encode();
         for daemon in &life.daemons {
             let _ = send(daemon.as_fd(), &message);

@@ -26,7 +26,7 @@ fn service_name(index: u64) -> ServiceName {
 
 impl Workload {
     pub(crate) fn new(random: &mut Random) -> Self {
-        let count = random.from_to(1, 6);
+        let count = random.between(1, 6);
         let services = (0..count).map(|n| (service_name(n), Arc::new(service(random, n)))).collect();
         // INVARIANT: a word is a name.
         let app = AppName::new("app").expect("a word is a name");
@@ -176,11 +176,11 @@ fn service(random: &mut Random, index: u64) -> Service {
     };
     let healthcheck = random.percent(50).then(|| Healthcheck {
         probe,
-        interval: Millis(random.from_to(50, 5_000)),
-        timeout: Millis(random.from_to(20, 2_000)),
-        retries: random.from_to(1, 4) as u32,
+        interval: Millis(random.between(50, 5_000)),
+        timeout: Millis(random.between(20, 2_000)),
+        retries: random.between(1, 4) as u32,
         start_period: Millis(random.below(3_000)),
-        start_interval: Millis(random.from_to(20, 500)),
+        start_interval: Millis(random.between(20, 500)),
     });
     let policies = [
         RestartPolicy::No,
@@ -198,9 +198,9 @@ fn service(random: &mut Random, index: u64) -> Service {
         healthcheck,
         restart: *random.pick(&policies),
         stop_signal: Signal::TERM,
-        stop_grace_period: Millis(random.from_to(100, 5_000)),
+        stop_grace_period: Millis(random.between(100, 5_000)),
         stop_command: random.percent(15).then(|| vec!["stop".into()]),
-        scale: random.from_to(1, 2) as u32,
+        scale: random.between(1, 2) as u32,
         labels: BTreeMap::new(),
     }
 }

@@ -134,7 +134,7 @@ impl World {
     fn live(&mut self, bug: Option<Bug>) -> check::Verdict {
         self.at(0, Happening::Revive);
         self.at(CHAOS_MS, Happening::Quiet);
-        for _ in 0..self.random.from_to(3, 15) {
+        for _ in 0..self.random.between(3, 15) {
             let when = self.random.below(CHAOS_MS);
             self.at(when, Happening::Command);
         }
@@ -434,7 +434,7 @@ impl World {
     fn aim(&mut self, what: &str) -> check::Verdict {
         self.note(format!("somebody types: {what}"));
         if self.random.percent(20) {
-            self.wall_shift += self.random.from_to(0, 7_200_000) as i64 - 3_600_000;
+            self.wall_shift += self.random.between(0, 7_200_000) as i64 - 3_600_000;
         }
         let target = self.workload.target.clone();
         self.decide(|node, now, wall| node.aim(&target, now, wall))

@@ -8,6 +8,7 @@ use crate::rig::{FOREVER, Place, id, is_alive, number};
 
 pub(crate) const CASES: &[Case] = &[
     Case::new("an end is told with its status or its signal", ends),
+    Case::new("whoever hears of an end can start the next attempt at once", at_once),
     Case::new("what cannot be run says why, and leaves the slot free", failures),
     Case::new("a stop reaches the whole group", stop_group),
     Case::new("what ignores its signal is killed when its grace is over", stubborn),
@@ -31,6 +32,15 @@ fn ends() {
         assert_eq!(rig.exit(SLOT, 2).await, Exit::Signal(10));
         let seen = rig.observe(SLOT).await;
         assert!(matches!(seen, Observation::Ended { attempt: Attempt(2), exit: Exit::Signal(10), .. }));
+    });
+}
+
+fn at_once() {
+    Place::new().daemon(async |mut rig| {
+        for attempt in 1..=50 {
+            rig.start(SLOT, attempt, "exit 1").await;
+            assert_eq!(rig.exit(SLOT, attempt).await, Exit::Code(1));
+        }
     });
 }
 
@@ -174,7 +184,6 @@ fn fenced() {
     Place::new().daemon(async |mut rig| {
         rig.start(SLOT, 5, "exit 0").await;
         assert_eq!(rig.exit(SLOT, 5).await, Exit::Code(0));
-        rig.place.wait_until_free(SLOT);
         for attempt in [4, 5] {
             let late = rig.try_start(SLOT, attempt, &rig.script("touch ran")).await;
             assert!(matches!(late, Err(StartError::Superseded { seen: Attempt(5) })), "{late:?}");

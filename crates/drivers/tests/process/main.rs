@@ -67,7 +67,21 @@ fn list_descriptors() {
     }
 }
 
+/// What the drivers here are given, and may raise for themselves only.
+const OPEN_FILES: u64 = 1024;
+
+/// A start of this program that leaves as much as possible to be inherited by mistake.
+fn be_a_careless_parent() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(OPEN_FILES), ..limit }).unwrap();
+    if rustix::process::geteuid().is_root() {
+        rustix::thread::set_thread_groups(&[0, 1, 2].map(rustix::process::Gid::from_raw)).unwrap();
+    }
+}
+
 fn run() -> ExitCode {
+    be_a_careless_parent();
     let arguments = Arguments::from_args();
     let required = std::env::var("UPBEAT_REQUIRE").unwrap_or_default();
     let cases = [life::CASES, output::CASES, survival::CASES, exec::CASES, machine::CASES].concat();

@@ -61,8 +61,8 @@ fn endless_line() {
 
 fn numbers() {
     Place::new().daemon(async |mut rig| {
-        // However it comes together, it is several times what three segments hold: one is closed by
-        // the read after which it exceeds its size, and a read takes 64 KiB at most.
+        // However it comes together, it is several times what three segments hold: a segment begins
+        // with what was read at once, 64 KiB at most, and takes more while it is below its size.
         for (attempt, from, to) in [(1, 1, 100_000), (2, 100_001, 200_000)] {
             let mut launch = rig.script(&format!("seq {from} {to}"));
             (launch.log_max_size, launch.log_max_files) = (100_000, 3);

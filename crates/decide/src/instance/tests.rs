@@ -1,1 +1,480 @@
-//! Laws of one slot, in virtual time.
+//! Stories of slots in virtual time, told through a whole [`Node`]: what a person declares, what
+//! happens, what is done about it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use upbeat_model::file::{Context, Source, parse};
+use upbeat_model::project::Service;
+use upbeat_model::target::{Ask, Goal, Target, TargetSlot};
+use upbeat_model::{Attempt, Exit, Millis, Mono, OperationId, ServiceName, SlotId, Wall};
+
+use super::{Input, Observation, backoff};
+use crate::effect::Effect;
+use crate::node::{Bundle, Node};
+use crate::rules::Rules;
+
+/// One machine and its person.
+struct Story {
+    node: Node,
+    now: u64,
+    target: Target,
+    /// What was ordered and not yet looked at by the test.
+    orders: Vec<String>,
+    disk: BTreeMap<SlotId, super::Durable>,
+}
+
+fn id(short: &str) -> SlotId {
+    let (service, index) = short.split_once('-').unwrap_or((short, "1"));
+    format!("app/{service}/{index}").parse().unwrap()
+}
+
+fn services(text: &str) -> BTreeMap<ServiceName, Service> {
+    let text = format!("services:\n{text}");
+    let context = Context { project_dir: "/", default_name: "app", environment: &|_| None };
+    let parsed = parse(Source { name: "upbeat.yaml", text: &text }, &context);
+    parsed.unwrap_or_else(|errors| panic!("{errors}")).project.services
+}
+
+impl Story {
+    /// Nothing is there and nothing wished yet.
+    fn new() -> Self {
+        Self {
+            node: Node::recover([], Rules::default()),
+            now: 1_000,
+            target: Target::default(),
+            orders: Vec::new(),
+            disk: BTreeMap::new(),
+        }
+    }
+
+    /// `upbeat up` of these services.
+    fn up(text: &str) -> Self {
+        let mut story = Self::new();
+        story.declare(text);
+        story
+    }
+
+    /// `upbeat up` of this file, now.
+    fn declare(&mut self, text: &str) {
+        for (name, spec) in services(text) {
+            let spec = Arc::new(spec);
+            for index in 1..=spec.scale {
+                let slot = id(&format!("{name}-{index}"));
+                let generation = self.target.slots.get(&slot).map_or(0, |wish| wish.generation);
+                let wish = TargetSlot {
+                    goal: Goal::Running,
+                    digest: spec.digest(),
+                    spec: spec.clone(),
+                    release: 1,
+                    generation: generation + 1,
+                    ask: Ask::Ensure,
+                    kill: false,
+                    operation: OperationId(1),
+                    base_environment: Arc::default(),
+                };
+                self.target.slots.insert(slot, wish);
+            }
+        }
+        self.aim();
+    }
+
+    /// A command that names these slots.
+    fn command(&mut self, goal: Goal, ask: Ask, slots: &[&str]) {
+        for slot in slots {
+            let wish = self.target.slots.get_mut(&id(slot)).unwrap();
+            (wish.goal, wish.ask, wish.generation) = (goal, ask, wish.generation + 1);
+        }
+        self.aim();
+    }
+
+    fn aim(&mut self) {
+        let bundle = self.node.aim(&self.target, Mono(self.now), Wall(self.now as i64));
+        self.keep(bundle);
+    }
+
+    fn keep(&mut self, bundle: Bundle) {
+        for (slot, durable) in bundle.persist {
+            match durable {
+                Some(durable) => self.disk.insert(slot, durable),
+                None => self.disk.remove(&slot),
+            };
+        }
+        self.orders.extend(bundle.effects.iter().map(told));
+    }
+
+    fn take(&mut self, slot: &str, input: Input) {
+        let bundle = self.node.take([(id(slot), input)], Mono(self.now), Wall(self.now as i64));
+        self.keep(bundle);
+    }
+
+    fn attempt(&self, slot: &str) -> Attempt {
+        self.node.durable(&id(slot)).unwrap().attempt
+    }
+
+    fn started(&mut self, slot: &str) {
+        let attempt = self.attempt(slot);
+        self.take(slot, Input::Started { attempt, pid: 7, at: Wall(self.now as i64), log_start: 1 });
+    }
+
+    fn exits(&mut self, slot: &str, exit: Exit) {
+        let attempt = self.attempt(slot);
+        self.take(slot, Input::Exited { attempt, exit });
+    }
+
+    fn probed(&mut self, slot: &str, healthy: bool) {
+        let attempt = self.attempt(slot);
+        self.take(slot, Input::Probed { attempt, healthy, message: format!("said {healthy}") });
+    }
+
+    /// Time passes, deadline by deadline; nothing else happens.
+    fn pass(&mut self, length: Millis) {
+        let end = self.now + length.0;
+        while let Some(Mono(at)) = self.node.deadline().filter(|at| at.0 <= end) {
+            assert!(at > self.now || self.orders.len() < 10_000, "a deadline that never ends");
+            self.now = self.now.max(at);
+            let bundle = self.node.take([], Mono(self.now), Wall(self.now as i64));
+            self.keep(bundle);
+        }
+        self.now = end;
+    }
+
+    /// The daemon is killed, and the next one reads what was committed.
+    fn daemon_dies(&mut self) {
+        self.node = Node::recover(self.disk.clone(), Rules::default());
+        self.orders.clear();
+        self.aim();
+    }
+
+    /// What was ordered since the last look.
+    fn ordered(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.orders)
+    }
+
+    fn phase(&self, slot: &str) -> String {
+        self.node.status(&id(slot)).unwrap().phase.to_string()
+    }
+
+    fn why(&self, slot: &str) -> String {
+        let reasons = &self.node.status(&id(slot)).unwrap().reasons;
+        reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    }
+}
+
+fn told(effect: &Effect) -> String {
+    let slot = effect.slot().short();
+    let slot = slot.trim_end_matches("-1");
+    match effect {
+        Effect::Observe { .. } => format!("observe {slot}"),
+        Effect::Start { attempt, .. } => format!("start {slot} #{attempt}"),
+        Effect::Stop { signal, grace, .. } => format!("stop {slot} {signal} {grace}"),
+        Effect::RunStopCommand { timeout, .. } => format!("stop command {slot} {timeout}"),
+        Effect::Probe { .. } => format!("probe {slot}"),
+        Effect::WatchLog { pattern, .. } => format!("watch {slot} for {pattern}"),
+        Effect::Remove { .. } => format!("remove {slot}"),
+    }
+}
+
+/// So many nothings.
+const NONE: [&str; 0] = [];
+
+#[test]
+fn a_dependent_starts_when_its_condition_holds_and_not_before() {
+    let mut story = Story::up(
+        "  db: { command: [db], healthcheck: { tcp: '127.0.0.1:1' } }
+  web: { command: [web], depends_on: { db: { condition: service_healthy } } }",
+    );
+    assert_eq!(story.ordered(), ["start db #1"]);
+    assert_eq!(story.why("web"), "waits for db to be healthy (db-1 is starting)");
+    story.started("db");
+    assert_eq!(story.ordered(), ["probe db"]);
+    story.probed("db", false);
+    assert_eq!(story.ordered(), NONE);
+    story.pass(Millis(10));
+    assert_eq!(story.ordered(), ["probe db"], "an eager one");
+    story.probed("db", true);
+    assert_eq!((story.ordered(), story.phase("db")), (vec!["start web #1".to_owned()], "healthy".into()));
+}
+
+#[test]
+fn the_second_quick_end_waits_and_the_fifth_is_a_crash_loop_that_goes_on() {
+    let mut story = Story::up("  s: { command: [s], restart: always }");
+    let mut waits = Vec::new();
+    for _ in 0..6 {
+        assert_eq!(story.ordered().len(), 1);
+        story.started("s");
+        story.exits("s", Exit::Code(1));
+        let begun = story.now;
+        while story.orders.is_empty() {
+            story.pass(Millis(100));
+        }
+        waits.push((story.now - begun) / 1000);
+    }
+    assert_eq!(waits, [0, 1, 2, 4, 8, 16], "seconds, and a tenth of spread at most");
+    story.started("s");
+    story.exits("s", Exit::Code(1));
+    assert_eq!(story.phase("s"), "crash-looping");
+    assert!(story.why("s").contains("after its 7th exit (exit 1)"), "{}", story.why("s"));
+}
+
+#[test]
+fn a_good_run_makes_the_next_end_the_first_again() {
+    let mut story = Story::up("  s: { command: [s], restart: 'on-failure:2' }");
+    for _ in 0..10 {
+        assert!(story.ordered()[0].starts_with("start s"));
+        story.started("s");
+        story.pass(backoff::RESET_WINDOW);
+        story.exits("s", Exit::Code(3));
+    }
+    assert_eq!(story.ordered(), ["start s #11"]);
+}
+
+#[test]
+fn the_policy_gives_up_and_says_so_and_up_tries_again() {
+    let mut story =
+        Story::up("  s: { command: [s], restart: 'on-failure:1' }\n  t: { command: [t], depends_on: [s] }");
+    for _ in 0..2 {
+        story.started("s");
+        if story.phase("t") == "starting" {
+            story.started("t");
+        }
+        story.exits("s", Exit::Signal(11));
+    }
+    assert_eq!(story.phase("s"), "failed");
+    assert!(
+        story.why("s").ends_with("after 1 restart and `restart: on-failure:1` leaves it so"),
+        "{}",
+        story.why("s")
+    );
+    story.ordered();
+    story.command(Goal::Running, Ask::Ensure, &["s"]);
+    assert_eq!(story.ordered(), ["start s #3"]);
+}
+
+#[test]
+fn a_dependency_that_failed_is_named_by_its_dependents_down_the_chain() {
+    let mut story = Story::up(
+        "  a: { command: [a] }
+  b: { command: [b], depends_on: { a: { condition: service_completed_successfully } } }
+  c: { command: [c], depends_on: [b] }
+  d: { command: [d] }",
+    );
+    assert_eq!(story.ordered(), ["start a #1", "start d #1"]);
+    story.started("a");
+    story.exits("a", Exit::Code(2));
+    assert_eq!(
+        (story.phase("b"), story.phase("c")),
+        ("dependency failed".into(), "dependency failed".into())
+    );
+    assert_eq!(story.why("b"), "needs a to complete successfully, but a-1 is failed (exit 2)");
+    assert_eq!(story.why("c"), "needs b to be started, but b-1 is dependency failed");
+    story.started("d");
+    assert_eq!((story.phase("d"), story.ordered()), ("running".into(), vec![]));
+}
+
+#[test]
+fn a_stop_waits_for_those_that_go_too_and_not_for_those_that_stay() {
+    let text = "  db: { command: [db], stop_signal: SIGINT, stop_grace_period: 3s }\n  web: { command: [web], depends_on: [db] }";
+    let mut story = Story::up(text);
+    story.started("db");
+    story.started("web");
+    story.ordered();
+    story.command(Goal::Stopped, Ask::Ensure, &["db", "web"]);
+    assert_eq!(story.ordered(), ["stop web SIGTERM 10s"]);
+    assert_eq!(story.why("db"), "stops after web-1");
+    story.exits("web", Exit::Signal(15));
+    assert_eq!(story.ordered(), ["stop db SIGINT 3s"]);
+    story.exits("db", Exit::Code(0));
+    assert_eq!((story.phase("db"), story.ordered()), ("stopped".into(), vec![]));
+
+    let mut story = Story::up(text);
+    story.started("db");
+    story.started("web");
+    story.ordered();
+    story.command(Goal::Stopped, Ask::Ensure, &["db"]);
+    assert_eq!(story.ordered(), ["stop db SIGINT 3s"]);
+}
+
+#[test]
+fn the_stop_command_comes_first_and_the_signal_has_what_is_left_of_the_grace() {
+    let mut story = Story::up("  s: { command: [s], stop_command: [bye], stop_grace_period: 8s }");
+    story.started("s");
+    story.ordered();
+    story.command(Goal::Stopped, Ask::Ensure, &["s"]);
+    assert_eq!(story.ordered(), ["stop command s 8s"]);
+    story.pass(Millis::seconds(3));
+    let attempt = story.attempt("s");
+    story.take("s", Input::StopCommandEnded { attempt });
+    assert_eq!(story.ordered(), ["stop s SIGTERM 5s"]);
+}
+
+#[test]
+fn a_wish_that_changes_while_it_stops_lets_the_stop_end_and_starts_again() {
+    let mut story = Story::up("  s: { command: [s] }");
+    story.started("s");
+    story.command(Goal::Stopped, Ask::Ensure, &["s"]);
+    story.ordered();
+    story.command(Goal::Running, Ask::Start, &["s"]);
+    assert_eq!((story.ordered(), story.phase("s")), (vec![], "stopping".into()));
+    story.exits("s", Exit::Signal(15));
+    assert_eq!(story.ordered(), ["start s #2"]);
+}
+
+#[test]
+fn a_stop_wished_while_it_starts_is_made_when_the_start_is_known() {
+    let mut story = Story::up("  s: { command: [s] }");
+    story.ordered();
+    story.command(Goal::Stopped, Ask::Ensure, &["s"]);
+    assert_eq!(story.ordered(), NONE);
+    story.started("s");
+    assert_eq!(story.ordered(), ["stop s SIGTERM 10s"]);
+}
+
+#[test]
+fn late_news_of_an_older_attempt_changes_nothing() {
+    let mut story = Story::up("  s: { command: [s], restart: always }");
+    story.started("s");
+    story.exits("s", Exit::Code(0));
+    story.started("s");
+    story.ordered();
+    story.take("s", Input::Exited { attempt: Attempt(1), exit: Exit::Code(9) });
+    story.take("s", Input::StopCommandEnded { attempt: Attempt(1) });
+    story.take("s", Input::Probed { attempt: Attempt(1), healthy: false, message: String::new() });
+    assert_eq!((story.phase("s"), story.ordered()), ("running".into(), vec![]));
+}
+
+#[test]
+fn after_a_crash_it_looks_before_it_does_and_finds_what_happened_meanwhile() {
+    let mut story = Story::up(
+        "  ran: { command: [x] }\n  died: { command: [x], restart: always }\n  never: { command: [x] }",
+    );
+    story.started("ran");
+    story.started("died");
+    story.daemon_dies();
+    assert_eq!(story.ordered(), ["observe died", "observe never", "observe ran"]);
+    let there = Observation::Running { attempt: Attempt(1), pid: 7, started_at: Wall(0), log_start: 1 };
+    story.take("ran", Input::Observed(there));
+    story.take("died", Input::Observed(Observation::Ended { attempt: Attempt(1), exit: Exit::Code(4) }));
+    story.take("never", Input::Observed(Observation::Never));
+    assert_eq!(story.ordered(), ["start died #2", "start never #2"]);
+    assert_eq!(story.phase("ran"), "running");
+}
+
+#[test]
+fn an_unanswered_look_is_asked_again_and_nothing_else_is_done_before() {
+    let mut story = Story::up("  s: { command: [s], healthcheck: { tcp: '127.0.0.1:1' } }");
+    story.started("s");
+    story.daemon_dies();
+    story.pass(Millis::seconds(11));
+    assert_eq!(story.ordered(), ["observe s", "observe s", "observe s"]);
+}
+
+#[test]
+fn a_killed_shim_is_an_unknown_end_that_the_policy_judges() {
+    let mut story = Story::up("  s: { command: [s], restart: on-failure }\n  t: { command: [t] }");
+    story.started("s");
+    story.started("t");
+    story.ordered();
+    for slot in ["s", "t"] {
+        story.exits(slot, Exit::Unknown("killed by somebody".into()));
+    }
+    assert_eq!(story.ordered(), ["start s #2"]);
+    assert_eq!(story.phase("t"), "failed");
+    assert!(story.why("t").contains("its shim was killed: killed by somebody"), "{}", story.why("t"));
+}
+
+#[test]
+fn a_changed_file_replaces_only_what_changed() {
+    let mut story = Story::up("  a: { command: [a] }\n  b: { command: [b] }");
+    story.started("a");
+    story.started("b");
+    story.ordered();
+    story.declare("  a: { command: [a] }\n  b: { command: [b, more] }");
+    assert_eq!(story.ordered(), ["stop b SIGTERM 10s"]);
+    story.exits("b", Exit::Signal(15));
+    assert_eq!(story.ordered(), ["start b #2"]);
+}
+
+#[test]
+fn what_completed_stays_completed_for_up_and_runs_again_for_start() {
+    let mut story = Story::up("  job: { command: [job] }");
+    story.started("job");
+    story.exits("job", Exit::Code(0));
+    assert_eq!(story.phase("job"), "completed");
+    story.ordered();
+    story.command(Goal::Running, Ask::Ensure, &["job"]);
+    assert_eq!(story.ordered(), NONE);
+    story.command(Goal::Running, Ask::Start, &["job"]);
+    assert_eq!(story.ordered(), ["start job #2"]);
+}
+
+#[test]
+fn failures_count_only_by_interval_and_a_pass_makes_it_healthy_again() {
+    let mut story = Story::up(
+        "  s: { command: [s], healthcheck: { tcp: '127.0.0.1:1', interval: 10s, retries: 2, start_period: 15s, start_interval: 5s } }",
+    );
+    story.started("s");
+    let fail_until = |story: &mut Story, at: u64| {
+        while story.now < at {
+            if story.ordered().iter().any(|order| order.starts_with("probe")) {
+                story.probed("s", false);
+            }
+            story.pass(Millis(100));
+        }
+    };
+    fail_until(&mut story, 15_500);
+    assert_eq!(story.phase("s"), "starting", "within its start period nothing counts");
+    fail_until(&mut story, 50_000);
+    assert_eq!(story.phase("s"), "unhealthy");
+    while story.ordered().is_empty() {
+        story.pass(Millis(100));
+    }
+    story.probed("s", true);
+    assert_eq!(story.phase("s"), "healthy");
+    story.pass(Millis(9_900));
+    assert_eq!(story.ordered(), NONE, "no more eager ones");
+    story.pass(Millis(100));
+    assert_eq!(story.ordered(), ["probe s"]);
+}
+
+#[test]
+fn a_probe_that_never_answers_counts_as_failed() {
+    let mut story = Story::up(
+        "  s: { command: [s], healthcheck: { tcp: '127.0.0.1:1', interval: 1s, timeout: 1s, retries: 1 } }",
+    );
+    story.started("s");
+    story.pass(Millis::seconds(30));
+    assert_eq!(story.phase("s"), "unhealthy");
+    assert!(story.why("s").contains("no answer after 1s"), "{}", story.why("s"));
+}
+
+#[test]
+fn a_removal_is_repeated_until_it_is_told_and_a_new_wish_waits_for_it() {
+    let mut story = Story::up("  s: { command: [s] }");
+    story.started("s");
+    story.ordered();
+    story.command(Goal::Absent, Ask::Ensure, &["s"]);
+    story.exits("s", Exit::Signal(15));
+    assert_eq!(story.ordered(), ["stop s SIGTERM 10s", "remove s"]);
+    story.take("s", Input::RemoveFailed { why: "the disk is read-only".into() });
+    story.command(Goal::Running, Ask::Ensure, &["s"]);
+    assert_eq!(story.ordered(), NONE);
+    assert!(story.why("s").contains("the disk is read-only"), "{}", story.why("s"));
+    story.pass(Millis::seconds(1));
+    assert_eq!(story.ordered(), ["remove s"]);
+    story.take("s", Input::Removed);
+    assert_eq!(story.ordered(), ["start s #1"]);
+}
+
+#[test]
+fn a_second_ctrl_c_kills_what_does_not_go() {
+    let mut story = Story::up("  s: { command: [s], stop_grace_period: 1h }");
+    story.started("s");
+    story.command(Goal::Stopped, Ask::Ensure, &["s"]);
+    story.ordered();
+    story.target.slots.get_mut(&id("s")).unwrap().kill = true;
+    story.aim();
+    assert_eq!(story.ordered(), ["stop s SIGKILL 0ms"]);
+    story.aim();
+    assert_eq!(story.ordered(), NONE, "once");
+}

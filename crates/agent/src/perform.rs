@@ -8,6 +8,7 @@ use tokio::task::AbortHandle;
 use upbeat_decide::Effect;
 use upbeat_decide::instance::{Durable, Input, Observation};
 use upbeat_drivers::process::{self, ExecRequest, Launch, ProcessDriver, StartError};
+use upbeat_drivers::watch::Watches;
 use upbeat_drivers::{logs, probe};
 use upbeat_model::project::{Probe, Service};
 use upbeat_model::{Attempt, Exit, Millis, SlotId};
@@ -31,21 +32,23 @@ type Inputs = mpsc::Sender<(SlotId, Input)>;
 /// What performs effects.
 pub(crate) struct Performer {
     driver: ProcessDriver,
+    watches: Watches,
     inputs: Inputs,
     starts: Arc<Semaphore>,
     probes: Arc<Semaphore>,
-    /// Log watches, by slot: they end with the attempt they watch.
-    watches: HashMap<SlotId, (Attempt, AbortHandle)>,
+    /// Who waits for a line, by slot: until the attempt is over.
+    waits: HashMap<SlotId, (Attempt, AbortHandle)>,
 }
 
 impl Performer {
-    pub(crate) fn new(driver: ProcessDriver, inputs: Inputs) -> Self {
+    pub(crate) fn new(driver: ProcessDriver, watches: Watches, inputs: Inputs) -> Self {
         Self {
             driver,
+            watches,
             inputs,
             starts: Arc::new(Semaphore::new(STARTS)),
             probes: Arc::new(Semaphore::new(PROBES)),
-            watches: HashMap::new(),
+            waits: HashMap::new(),
         }
     }
 
@@ -53,11 +56,11 @@ impl Performer {
     pub(crate) fn follow(&mut self, persist: &BTreeMap<SlotId, Option<Durable>>) {
         for (slot, durable) in persist {
             let running = durable.as_ref().and_then(is_up);
-            if let Some((attempt, watch)) = self.watches.get(slot)
+            if let Some((attempt, wait)) = self.waits.get(slot)
                 && running != Some(*attempt)
             {
-                watch.abort();
-                self.watches.remove(slot);
+                wait.abort();
+                self.waits.remove(slot);
             }
         }
     }
@@ -121,15 +124,15 @@ impl Performer {
     fn watch_log(&mut self, slot: SlotId, attempt: Attempt, pattern: String, from: u64) {
         let dir = self.driver.log_dir(&slot);
         let inputs = self.inputs.clone();
-        let watched = slot.clone();
+        let (watched, watches) = (slot.clone(), self.watches.clone());
         let task = tokio::spawn(async move {
-            let (healthy, message) = match logs::watch_for(&dir, from, &pattern).await {
+            let (healthy, message) = match logs::watch_for(&watches, &dir, from, &pattern).await {
                 Ok(line) => (true, format!("line matched: {line}")),
                 Err(error) => (false, process::chain(&error)),
             };
             tell(&inputs, &watched, Input::Probed { attempt, healthy, message }).await;
         });
-        if let Some((_, before)) = self.watches.insert(slot, (attempt, task.abort_handle())) {
+        if let Some((_, before)) = self.waits.insert(slot, (attempt, task.abort_handle())) {
             before.abort();
         }
     }

@@ -10,6 +10,7 @@ use upbeat_decide::rules::Rules;
 use upbeat_decide::{Bundle, Change, Node};
 use upbeat_drivers::clock;
 use upbeat_drivers::process::{ProcessDriver, ProcessEvent};
+use upbeat_drivers::watch::Watches;
 use upbeat_model::{Attempt, Mono, SlotId, Target};
 
 use crate::keep::{Keep, KeepError};
@@ -65,6 +66,7 @@ impl Agent {
     pub async fn new(
         keep: Keep,
         driver: ProcessDriver,
+        watches: Watches,
         events: mpsc::Receiver<ProcessEvent>,
         target: TargetSource,
         reports: mpsc::Sender<Report>,
@@ -74,7 +76,7 @@ impl Agent {
         let mut node = Node::recover(remembered, Rules::default());
         node.found(driver.slots());
         let (inputs_in, inputs) = mpsc::channel(INPUTS);
-        let performer = Performer::new(driver, inputs_in);
+        let performer = Performer::new(driver, watches, inputs_in);
         Ok(Self { node, keep, performer, inputs, events, target, reports, failpoint })
     }
 

@@ -9,3 +9,4 @@ pub mod probe;
 pub mod process;
 mod readiness;
 mod tree;
+pub mod watch;

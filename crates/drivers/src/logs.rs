@@ -10,11 +10,10 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::inotify;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use upbeat_model::{LogLine, LogStream, SlotId};
 use upbeat_shim::log::{Stream, parse, segment_name, segments};
+
+use crate::watch::Watches;
 
 /// A longer line is handed on in pieces of this size, so that endless output without a newline
 /// needs no endless memory.
@@ -26,7 +25,7 @@ const READ: usize = 64 * 1024;
 /// A line of a slot's output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// The number of its (first) record.
+    /// The number of its (last) record: lines of a slot come by this number.
     pub sequence: u64,
     /// When it was read, in nanoseconds since the epoch.
     pub at_ns: i64,
@@ -41,6 +40,7 @@ impl Line {
     pub fn shown(self, slot: &SlotId) -> LogLine {
         LogLine {
             slot: slot.clone(),
+            sequence: self.sequence,
             at_ns: self.at_ns,
             stream: match self.stream {
                 Stream::Stdout => LogStream::Stdout,
@@ -133,7 +133,7 @@ impl Reader {
             let missing = first - self.next;
             let text = format!("{missing} records dropped: they were rotated away");
             lines.push(Line {
-                sequence: self.next,
+                sequence: first - 1,
                 at_ns: 0,
                 stream: Stream::Upbeat,
                 text: text.into_bytes(),
@@ -181,6 +181,7 @@ impl Reader {
         let before = part.and_then(|part| self.parts[part].take());
         let mut line =
             before.unwrap_or(Line { sequence, at_ns: parsed.at_ns, stream: parsed.stream, text: Vec::new() });
+        line.sequence = sequence;
         line.text.extend_from_slice(parsed.text);
         match part {
             Some(part) if !parsed.is_final && line.text.len() < LINE_MAX => self.parts[part] = Some(line),
@@ -224,41 +225,6 @@ fn final_records(path: &Path) -> io::Result<Vec<u64>> {
     Ok(ends.map(|(place, _)| place as u64).collect())
 }
 
-/// Says when files of directories have changed.
-pub struct Watcher {
-    fd: AsyncFd<std::os::fd::OwnedFd>,
-}
-
-impl Watcher {
-    /// Watches these directories. One that is not there is an error of kind `NotFound`.
-    pub fn of<'a>(dirs: impl IntoIterator<Item = &'a Path>) -> io::Result<Self> {
-        let fd = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
-        let flags = inotify::WatchFlags::MODIFY
-            | inotify::WatchFlags::CREATE
-            | inotify::WatchFlags::DELETE_SELF
-            | inotify::WatchFlags::ONLYDIR;
-        for dir in dirs {
-            inotify::add_watch(&fd, dir, flags)?;
-        }
-        Ok(Self { fd: crate::readiness::register(fd, Interest::READABLE)? })
-    }
-
-    /// Returns when something has changed since the last call, or the watch was made.
-    pub async fn changed(&self) -> io::Result<()> {
-        let mut buffer = [0u8; 4096];
-        loop {
-            let mut guard = self.fd.readable().await?;
-            let drained = guard.try_io(|fd| Ok(rustix::io::read(fd.get_ref(), &mut buffer)?));
-            match drained {
-                Ok(Ok(_)) => return Ok(()),
-                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-                Ok(Err(error)) => return Err(error),
-                Err(_not_yet) => {}
-            }
-        }
-    }
-}
-
 /// Why no line matched.
 #[derive(Debug, thiserror::Error)]
 pub enum WatchError {
@@ -271,9 +237,15 @@ pub enum WatchError {
 }
 
 /// Waits for a line of output that matches, from a record on; returns it.
-pub async fn watch_for(dir: &Path, from: u64, pattern: &str) -> Result<String, WatchError> {
+pub async fn watch_for(
+    watches: &Watches,
+    dir: &Path,
+    from: u64,
+    pattern: &str,
+) -> Result<String, WatchError> {
     let pattern = regex::Regex::new(pattern)?;
-    let watcher = Watcher::of([dir])?;
+    let mut watcher = watches.watcher();
+    watcher.add(dir)?;
     let mut reader = Reader::from(dir, from);
     loop {
         let lines = reader.read()?;
@@ -287,7 +259,7 @@ pub async fn watch_for(dir: &Path, from: u64, pattern: &str) -> Result<String, W
             }
         }
         if nothing_new {
-            watcher.changed().await?;
+            watcher.changed().await;
         }
     }
 }
@@ -300,6 +272,8 @@ pub struct Merge {
 
 struct Source {
     slot: SlotId,
+    /// Nothing will be added any more: it is let go when it was read to its end.
+    retired: bool,
     reader: Reader,
     lines: VecDeque<Line>,
     /// What has no time of its own (a note of the reader) is shown where it was found.
@@ -309,18 +283,21 @@ struct Source {
 impl Merge {
     /// Of these.
     pub fn of(readers: impl IntoIterator<Item = (SlotId, Reader)>) -> Self {
-        let source = |(slot, reader)| Source { slot, reader, lines: VecDeque::new(), last_ns: 0 };
-        Self { sources: readers.into_iter().map(source).collect(), heap: BinaryHeap::new() }
+        let mut merge = Self { sources: Vec::new(), heap: BinaryHeap::new() };
+        readers.into_iter().for_each(|(slot, reader)| merge.add(slot, reader));
+        merge
     }
 
     /// One more.
     pub fn add(&mut self, slot: SlotId, reader: Reader) {
-        self.sources.push(Source { slot, reader, lines: VecDeque::new(), last_ns: 0 });
+        self.sources.push(Source { slot, retired: false, reader, lines: VecDeque::new(), last_ns: 0 });
     }
 
-    /// Whether it reads this slot.
-    pub fn has(&self, slot: &SlotId) -> bool {
-        self.sources.iter().any(|source| source.slot == *slot)
+    /// The slot is gone: what it has printed is read to its end, and it may be added anew.
+    pub fn retire(&mut self, slot: &SlotId) {
+        for source in self.sources.iter_mut().filter(|source| source.slot == *slot) {
+            source.retired = true;
+        }
     }
 
     /// The next lines there are, oldest first, at most about `max`; none when there are no more
@@ -330,6 +307,10 @@ impl Merge {
             if self.sources[index].lines.is_empty() {
                 self.fill(index)?;
             }
+        }
+        if self.heap.is_empty() {
+            // Nobody's place is remembered by a number now.
+            self.sources.retain(|source| !source.retired);
         }
         let mut merged = Vec::new();
         while merged.len() < max
@@ -449,7 +430,8 @@ mod tests {
         log.take(Stream::Stdout, b"ready (an older attempt)\n");
         let from = log.next_sequence();
         let path = dir.path().to_owned();
-        let found = tokio::spawn(async move { watch_for(&path, from, "^ready$").await });
+        let watches = Watches::new().unwrap();
+        let found = tokio::spawn(async move { watch_for(&watches, &path, from, "^ready$").await });
         tokio::task::yield_now().await;
         log.take(Stream::Stderr, b"not yet\nready\n");
         assert_eq!(found.await.unwrap().unwrap(), "ready");

@@ -10,6 +10,8 @@ use crate::ids::SlotId;
 pub struct LogLine {
     /// Which slot.
     pub slot: SlotId,
+    /// Its place in the slot's output: grows from line to line, not always by one.
+    pub sequence: u64,
     /// When it was read, in nanoseconds since the Unix epoch.
     pub at_ns: i64,
     /// Where it came from.

@@ -13,6 +13,7 @@ use upbeat_drivers::logs::{Reader, watch_for};
 use upbeat_drivers::process::{
     Launch, Observation, ProcessDriver, ProcessEvent, ShimProgram, StartError, Started,
 };
+use upbeat_drivers::watch::Watches;
 use upbeat_model::project::Signal as StopSignal;
 use upbeat_model::{Attempt, Exit, Millis, SlotId};
 
@@ -167,7 +168,8 @@ impl Rig<'_> {
     /// Returns when a line of output matches; the line.
     pub(crate) async fn says(&self, slot: &str, pattern: &str) -> String {
         let dir = self.driver.log_dir(&id(slot));
-        tokio::time::timeout(PATIENCE, watch_for(&dir, 1, pattern))
+        let watches = Watches::new().unwrap();
+        tokio::time::timeout(PATIENCE, watch_for(&watches, &dir, 1, pattern))
             .await
             .expect("it said no such thing")
             .unwrap()

@@ -70,6 +70,7 @@ pub(crate) fn event(sequence: u64) -> Event {
 pub(crate) fn line(number: u64) -> LogLine {
     LogLine {
         slot: "shop/web/1".parse().unwrap(),
+        sequence: number,
         at_ns: 1,
         stream: LogStream::Stdout,
         text: format!("line {number}\twith \"quotes\", ünïcode"),

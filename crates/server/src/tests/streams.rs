@@ -40,7 +40,7 @@ async fn an_event_stream_reads_as_the_standard_says() {
     "#);
     insta::assert_snapshot!(house.ask("GET /api/v1/apps/shop/logs", &[], "").await, @r#"
     200 5E
-    {"slot":"shop/web/1","at_ns":1,"stream":"stdout","text":"line 1\twith \"quotes\", ünïcode"}
+    {"slot":"shop/web/1","sequence":1,"at_ns":1,"stream":"stdout","text":"line 1\twith \"quotes\", ünïcode"}
 
     13
     {"end":"complete"}

@@ -108,11 +108,11 @@ pub(super) async fn settle(
     while !progress.is_settled(until) {
         tokio::select! {
             next = apps.next(), if !apps_gone => match next? {
-                Some((app, _)) => show(session, &mut progress, app),
+                Some(app) => show(session, &mut progress, app),
                 None => apps_gone = true,
             },
             next = operations.next() => match next? {
-                Some((operation, _)) => progress.see_operation(operation),
+                Some(operation) => progress.see_operation(operation),
                 None => break,
             },
             () = &mut time_is_over => break,

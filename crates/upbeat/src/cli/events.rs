@@ -36,7 +36,7 @@ pub(super) async fn run(session: &Session, args: EventsArgs) -> Outcome {
     })
     .opened()
     .await?;
-    while let Some((event, _)) = events.next().await? {
+    while let Some(event) = events.next().await? {
         after.set(event.sequence);
         show(session, &event)?;
     }

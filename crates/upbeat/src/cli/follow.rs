@@ -7,7 +7,7 @@ use upbeat_api::{Client, LogLine, LogQuery, ServiceName, SlotId};
 use upbeat_model::AppName;
 
 use super::session::Session;
-use super::watch::{Fresh, Steady};
+use super::watch::Steady;
 use crate::face::logs::LogView;
 use crate::failure::Failure;
 
@@ -55,10 +55,7 @@ impl<'a> LogFollow<'a> {
 
     /// The next line. May be cancelled.
     async fn next(&mut self) -> Result<Option<LogLine>, Failure> {
-        while let Some((line, fresh)) = self.lines.next().await? {
-            if fresh == Fresh::Yes {
-                self.seen.start_over();
-            }
+        while let Some(line) = self.lines.next().await? {
             if self.seen.is_new(&line) {
                 return Ok(Some(line));
             }
@@ -98,7 +95,6 @@ impl<'a> LogFollow<'a> {
         }
         if self.seen.may_miss(&late) {
             late.clear();
-            self.seen.start_over();
             let mut lines = self.client.logs(&self.app, &query(None)).await?;
             while let Some(line) = futures_util::StreamExt::next(&mut lines).await {
                 let line = line?;
@@ -107,7 +103,6 @@ impl<'a> LogFollow<'a> {
                 }
             }
         }
-        self.seen.start_over();
         for line in &late {
             if self.seen.is_new(line) {
                 self.session.print(&draw(self.session, view, line)?)?;
@@ -127,59 +122,46 @@ fn draw(session: &Session, view: &mut LogView, line: &LogLine) -> Result<String,
 }
 
 /// How far each slot's output was shown, so that what is told again is left out.
-///
-/// Lines have no number, only the moment they were read, and several may share one: the last
-/// moment and how many lines of it were shown say exactly where to go on.
 #[derive(Debug, Default)]
-struct Seen {
-    shown: BTreeMap<SlotId, Mark>,
-    /// What is still to be left out since the stream began again.
-    skip: BTreeMap<SlotId, Mark>,
-}
+struct Seen(BTreeMap<SlotId, Mark>);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 struct Mark {
+    sequence: u64,
     at_ns: i64,
-    lines: u32,
 }
 
 impl Seen {
-    /// A stream begins that may tell what was told.
-    fn start_over(&mut self) {
-        self.skip = self.shown.clone();
-    }
-
     /// Whether this line was not shown before; it is from now on.
+    ///
+    /// Within a slot lines come by their numbers. Where it was deleted and made again they begin
+    /// anew, later.
     fn is_new(&mut self, line: &LogLine) -> bool {
-        if let Some(skip) = self.skip.get_mut(&line.slot) {
-            if line.at_ns < skip.at_ns {
-                return false;
+        let now = Mark { sequence: line.sequence, at_ns: line.at_ns };
+        match self.0.get_mut(&line.slot) {
+            Some(mark) if now.sequence <= mark.sequence && now.at_ns <= mark.at_ns => false,
+            Some(mark) => {
+                *mark = Mark { at_ns: now.at_ns.max(mark.at_ns), ..now };
+                true
             }
-            if line.at_ns == skip.at_ns && skip.lines > 0 {
-                skip.lines -= 1;
-                return false;
+            None => {
+                self.0.insert(line.slot.clone(), now);
+                true
             }
-            self.skip.remove(&line.slot);
         }
-        let mark = self.shown.entry(line.slot.clone()).or_insert(Mark { at_ns: line.at_ns, lines: 0 });
-        if mark.at_ns == line.at_ns {
-            mark.lines += 1;
-        } else {
-            *mark = Mark { at_ns: line.at_ns, lines: 1 };
-        }
-        true
     }
 
     /// Whether between what was shown and the first of these lines of a slot there may be others:
     /// the look did not reach back far enough.
     fn may_miss(&self, late: &[LogLine]) -> bool {
-        let mut lines: BTreeMap<&SlotId, (u64, i64)> = BTreeMap::new();
+        let mut looks: BTreeMap<&SlotId, (u64, u64)> = BTreeMap::new();
         for line in late {
-            lines.entry(&line.slot).or_insert((0, line.at_ns)).0 += 1;
+            looks.entry(&line.slot).or_insert((0, line.sequence)).0 += 1;
         }
-        lines.iter().any(|(slot, (count, first))| {
+        looks.iter().any(|(slot, (lines, first))| {
+            let shown = self.0.get(*slot).map_or(0, |mark| mark.sequence);
             // Fewer than asked for: these are all.
-            *count >= LAST_LOOK_TAIL && self.shown.get(*slot).is_none_or(|mark| *first >= mark.at_ns)
+            *lines >= LAST_LOOK_TAIL && *first > shown + 1
         })
     }
 }
@@ -190,8 +172,10 @@ mod tests {
     use crate::face::examples::slot;
     use upbeat_model::LogStream;
 
-    fn line(short: &str, at_ns: i64, text: &str) -> LogLine {
-        LogLine { slot: slot(short), at_ns, stream: LogStream::Stdout, text: text.into() }
+    fn line(short: &str, sequence: u64, text: &str) -> LogLine {
+        // A clock that steps back is nothing to a slot whose lines are numbered.
+        let at_ns = 10 - i64::try_from(sequence).unwrap() % 3;
+        LogLine { slot: slot(short), sequence, at_ns, stream: LogStream::Stdout, text: text.into() }
     }
 
     fn shown(seen: &mut Seen, lines: &[LogLine]) -> String {
@@ -205,37 +189,34 @@ mod tests {
             line("a-1", 1, "A"),
             line("a-1", 2, "B"),
             line("b-1", 2, "x"),
-            line("a-1", 2, "C"),
-            line("a-1", 2, "D"),
+            line("a-1", 4, "C"),
             line("b-1", 3, "y"),
-            line("a-1", 3, "E"),
+            line("a-1", 9, "E"),
             line("c-1", 1, "!"),
         ];
         for cut in 0..=all.len() {
             let mut seen = Seen::default();
             let before = shown(&mut seen, &all[..cut]);
-            seen.start_over();
             let after = shown(&mut seen, &all);
-            assert_eq!(before + &after, "ABxCDyE!", "cut at {cut}");
+            assert_eq!(before + &after, "ABxCyE!", "cut at {cut}");
         }
     }
 
     #[test]
-    fn lines_of_one_moment_are_all_shown() {
+    fn a_slot_that_was_made_again_is_shown_from_its_beginning() {
         let mut seen = Seen::default();
-        assert_eq!(shown(&mut seen, &[line("a-1", 5, "A"), line("a-1", 5, "B")]), "AB");
+        let again = LogLine { at_ns: 99, ..line("a-1", 1, "new") };
+        assert_eq!(shown(&mut seen, &[line("a-1", 1, "A"), line("a-1", 2, "B"), again]), "ABnew");
     }
 
     #[test]
     fn a_look_that_does_not_reach_back_is_known_to_be_short() {
         let mut seen = Seen::default();
         assert!(seen.is_new(&line("a-1", 10, "A")));
-        let n = i64::try_from(LAST_LOOK_TAIL).unwrap();
-        let many = |from: i64| (from..from + n).map(|at| line("a-1", at, "")).collect::<Vec<_>>();
-        assert!(seen.may_miss(&many(10)));
-        assert!(seen.may_miss(&many(11)));
-        assert!(!seen.may_miss(&many(9)));
-        assert!(!seen.may_miss(&many(11)[1..]), "fewer than asked for are all there are");
+        let many = |from: u64| (from..from + LAST_LOOK_TAIL).map(|n| line("a-1", n, "")).collect::<Vec<_>>();
+        assert!(seen.may_miss(&many(12)));
+        assert!(!seen.may_miss(&many(11)));
+        assert!(!seen.may_miss(&many(12)[1..]), "fewer than asked for are all there are");
         assert!(!seen.may_miss(&[]));
     }
 }

@@ -78,8 +78,9 @@ impl Script {
     }
 
     fn say(&self, short: &str, text: &str) {
-        let line = LogLine { slot: slot(short), at_ns: 1, stream: LogStream::Stdout, text: text.into() };
-        self.lines.lock().unwrap().push(line);
+        let mut lines = self.lines.lock().unwrap();
+        let (slot, sequence) = (slot(short), lines.len() as u64 + 1);
+        lines.push(LogLine { slot, sequence, at_ns: 1, stream: LogStream::Stdout, text: text.into() });
     }
 
     fn ask(&self, what: String) -> Answer<Operation> {

@@ -119,9 +119,9 @@ impl Foreground<'_> {
             let next = tokio::select! {
                 biased;
                 _ = interrupts.recv() => Next::Interrupt,
-                app = self.apps.next() => Next::App(app?.map(|(app, _)| app)),
+                app = self.apps.next() => Next::App(app?),
                 operation = self.operations.next(), if !operation_told => {
-                    Next::Operation(operation?.map(|(operation, _)| operation))
+                    Next::Operation(operation?)
                 }
                 text = self.logs.next_text(&mut self.view), if !logs_told => Next::Text(text?),
             };

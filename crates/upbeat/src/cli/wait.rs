@@ -14,7 +14,7 @@ pub(super) async fn run(session: &Session, args: WaitArgs) -> Outcome {
     let mut apps = watch_app(session, &client, &app.name);
     let mut last = Verdict::Pending(None);
     let watched = async {
-        while let Some((app, _)) = apps.next().await? {
+        while let Some(app) = apps.next().await? {
             last = verdict(args.state, &services, &app.slots);
             match &last {
                 Verdict::Met => return Ok(ExitCode::Ok),

@@ -68,17 +68,15 @@ impl<'a, T> Steady<'a, T> {
         Ok(self)
     }
 
-    /// The next item; `None` when there is nothing more to say. The flag says whether the stream
-    /// was opened anew before this item.
-    pub(super) async fn next(&mut self) -> Result<Option<(T, Fresh)>, Failure> {
-        let mut fresh = Fresh::No;
+    /// The next item; `None` when there is nothing more to say.
+    pub(super) async fn next(&mut self) -> Result<Option<T>, Failure> {
         loop {
             match &mut self.state {
                 State::Done => return Ok(None),
                 State::Open(stream) => match stream.next().await {
                     Some(Ok(item)) => {
                         self.losses = 0;
-                        return Ok(Some((item, fresh)));
+                        return Ok(Some(item));
                     }
                     Some(Err(error)) => self.lose(error)?,
                     None => self.state = State::Done,
@@ -88,10 +86,7 @@ impl<'a, T> Steady<'a, T> {
                         back(self.session, &self.client, loss).await?;
                     }
                     match (self.open)().await {
-                        Ok(stream) => {
-                            self.state = State::Open(stream);
-                            fresh = Fresh::Yes;
-                        }
+                        Ok(stream) => self.state = State::Open(stream),
                         // What was followed was forgotten in the meantime.
                         Err(ClientError::Problem(p))
                             if self.losses > 0 && p.kind == ProblemKind::NotFound =>
@@ -120,13 +115,6 @@ impl<'a, T> Steady<'a, T> {
         self.state = State::Closed(Some(loss));
         Ok(())
     }
-}
-
-/// Whether a stream was opened anew before an item, and tells from its beginning again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fresh {
-    Yes,
-    No,
 }
 
 /// Waits until a daemon answers again.

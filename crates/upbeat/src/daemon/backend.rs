@@ -1,12 +1,15 @@
 //! What requests ask of this daemon: control for wishes and statuses, log files for output.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use futures_util::stream;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use upbeat_control::{Control, ControlError};
 use upbeat_drivers::clock;
 use upbeat_drivers::process::{ProcessDriver, chain};
+use upbeat_drivers::watch::Watches;
 use upbeat_model::file::validate;
 use upbeat_model::{
     Action, App, AppName, AppSummary, Event, LogLine, Operation, OperationId, Phase, Plan, ServiceName,
@@ -31,12 +34,13 @@ const EVENTS_PAGE: usize = 200;
 pub(super) struct LocalBackend {
     control: Control,
     driver: ProcessDriver,
+    watches: Watches,
     started_at: Wall,
 }
 
 impl LocalBackend {
-    pub(super) fn new(control: Control, driver: ProcessDriver) -> Self {
-        Self { control, driver, started_at: clock::wall() }
+    pub(super) fn new(control: Control, driver: ProcessDriver, watches: Watches) -> Self {
+        Self { control, driver, watches, started_at: clock::wall() }
     }
 
     /// Every slot that leads to the cause, the asked one first.
@@ -122,7 +126,7 @@ impl Backend for LocalBackend {
         self.app(app.clone()).await?;
         let control = self.control.clone();
         let changes = control.changes();
-        Ok(whenever(changes, move || control.app(&app).ok()))
+        Ok(whenever(changes, move || control.app(&app).ok(), |_| false))
     }
 
     async fn up(&self, _app: AppName, up: Up, who: String) -> Answer<Operation> {
@@ -151,16 +155,7 @@ impl Backend for LocalBackend {
         self.operation(id).await?;
         let control = self.control.clone();
         let changes = control.changes();
-        let mut ended = false;
-        Ok(whenever(changes, move || {
-            // The state in which it has ended is the last one shown.
-            if std::mem::take(&mut ended) {
-                return None;
-            }
-            let operation = control.operation(id).ok()?;
-            ended = operation.ended;
-            Some(operation)
-        }))
+        Ok(whenever(changes, move || control.operation(id).ok(), |operation| operation.ended))
     }
 
     async fn why(&self, app: AppName, service: ServiceName) -> Answer<Why> {
@@ -212,24 +207,45 @@ impl Backend for LocalBackend {
                 return Err(problem(&ControlError::NoSuchService { app, service: service.clone(), known }));
             }
         }
-        logs::stream(self.control.clone(), self.driver.clone(), app, query)
+        let sources = logs::Sources {
+            control: self.control.clone(),
+            driver: self.driver.clone(),
+            watches: self.watches.clone(),
+        };
+        logs::stream(sources, app, query)
             .map_err(|error| Problem::new(ProblemKind::Internal, format!("the logs cannot be read: {error}")))
     }
 }
 
-/// What something is now, and again after every change, as far as it looks different; ends with it.
+/// A client is not told more often: a person sees no more, and an app of a thousand slots takes
+/// milliseconds to be written down.
+const PACE: Duration = Duration::from_millis(50);
+
+/// What something is now, and again after changes, as far as it looks different; ends with it. Told
+/// at its own pace, but at once what `is_last`.
 fn whenever<T: PartialEq + Clone + Send + 'static>(
-    changes: watch::Receiver<u64>,
+    mut changes: watch::Receiver<u64>,
     look: impl FnMut() -> Option<T> + Send + 'static,
+    is_last: fn(&T) -> bool,
 ) -> BoxStream<T> {
-    let mut changes = changes;
     changes.mark_changed();
-    Box::pin(stream::unfold((changes, look, None::<T>), |(mut changes, mut look, last)| async move {
+    let begun = (changes, look, None::<(T, Instant)>);
+    Box::pin(stream::unfold(begun, move |(mut changes, mut look, told)| async move {
+        if told.as_ref().is_some_and(|(told, _)| is_last(told)) {
+            return None;
+        }
         loop {
             changes.changed().await.ok()?;
-            let now = look()?;
-            if last.as_ref() != Some(&now) {
-                return Some((now.clone(), (changes, look, Some(now))));
+            let mut now = look()?;
+            if let Some((_, at)) = &told
+                && !is_last(&now)
+            {
+                tokio::time::sleep_until(*at + PACE).await;
+                changes.mark_unchanged();
+                now = look()?;
+            }
+            if told.as_ref().is_none_or(|(told, _)| *told != now) {
+                return Some((now.clone(), (changes, look, Some((now, Instant::now())))));
             }
         }
     }))

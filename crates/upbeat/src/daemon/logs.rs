@@ -1,50 +1,81 @@
 //! The output of an app as one stream.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::time::Duration;
 
 use futures_util::stream;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use upbeat_control::Control;
-use upbeat_drivers::logs::{Merge, Reader, Watcher};
+use upbeat_drivers::logs::{Merge, Reader};
 use upbeat_drivers::process::ProcessDriver;
-use upbeat_model::{AppName, LogLine, SlotId};
+use upbeat_drivers::watch::{Watcher, Watches};
+use upbeat_model::{AppName, Attempt, LogLine, SlotId, SlotStatus, Wall};
 use upbeat_server::{BoxStream, LogQuery};
 
 /// Lines read at once.
 const PAGE: usize = 512;
 
+/// New slots are not looked for more often: what they print meanwhile is read from its beginning.
+const PACE: Duration = Duration::from_millis(50);
+
+/// Where lines come from.
+pub(super) struct Sources {
+    pub(super) control: Control,
+    pub(super) driver: ProcessDriver,
+    pub(super) watches: Watches,
+}
+
 struct Follower {
-    control: Control,
-    driver: ProcessDriver,
+    sources: Sources,
     app: AppName,
     query: LogQuery,
     changes: watch::Receiver<u64>,
     merge: Merge,
-    watched: Vec<PathBuf>,
-    watcher: Option<Watcher>,
+    slots: BTreeMap<SlotId, Life>,
+    watcher: Watcher,
+    looked_at: Instant,
     page: VecDeque<LogLine>,
+}
+
+/// What tells a slot from one of the same name that was there before.
+#[derive(Clone, Copy)]
+struct Life {
+    attempt: Attempt,
+    started_at: Option<Wall>,
+}
+
+impl Life {
+    fn of(status: &SlotStatus) -> Self {
+        Self { attempt: status.attempt, started_at: status.started_at }
+    }
+
+    /// Attempts only grow, until the slot is deleted.
+    fn goes_on_as(self, later: Self) -> bool {
+        let same_start = match (self.started_at, later.started_at) {
+            (Some(before), Some(now)) => before == now,
+            _ => true,
+        };
+        later.attempt > self.attempt || (later.attempt == self.attempt && same_start)
+    }
 }
 
 /// Lines of an app, by time; with `follow` it goes on with new lines, and new slots, until the app
 /// is gone.
-pub(super) fn stream(
-    control: Control,
-    driver: ProcessDriver,
-    app: AppName,
-    query: LogQuery,
-) -> io::Result<BoxStream<LogLine>> {
-    let changes = control.changes();
+pub(super) fn stream(sources: Sources, app: AppName, query: LogQuery) -> io::Result<BoxStream<LogLine>> {
+    let changes = sources.control.changes();
+    let watcher = sources.watches.watcher();
     let mut follower = Follower {
-        control,
-        driver,
+        sources,
         app,
         query,
         changes,
         merge: Merge::of([]),
-        watched: Vec::new(),
-        watcher: None,
+        slots: BTreeMap::new(),
+        watcher,
+        looked_at: Instant::now(),
         page: VecDeque::new(),
     };
     follower.find_slots(true)?;
@@ -60,11 +91,8 @@ impl Follower {
             if let Some(line) = self.page.pop_front() {
                 return Some(line);
             }
-            // Before reading, so that what comes while we read wakes us afterwards.
-            if self.query.follow && self.watcher.is_none() && !self.watched.is_empty() {
-                self.watcher = Watcher::of(self.watched.iter().map(PathBuf::as_path)).ok();
-            }
-            self.page = self.merge.read(PAGE).ok()?.into();
+            let page = self.merge.read(PAGE);
+            self.page = page.inspect_err(|error| tracing::warn!(%error, "a log cannot be read")).ok()?.into();
             if !self.page.is_empty() {
                 continue;
             }
@@ -77,48 +105,58 @@ impl Follower {
 
     /// Until there may be more: a file or the set of slots has changed. `None`: the app is gone.
     async fn wait(&mut self) -> Option<()> {
-        let file_changed = async {
-            match &self.watcher {
-                Some(watcher) => watcher.changed().await,
-                None => std::future::pending().await,
-            }
+        let app_changed = async {
+            tokio::time::sleep_until(self.looked_at + PACE).await;
+            self.changes.changed().await
         };
         tokio::select! {
-            changed = file_changed => {
-                if changed.is_err() {
-                    self.watcher = None;
-                }
-            }
-            changed = self.changes.changed() => {
+            () = self.watcher.changed() => {}
+            changed = app_changed => {
                 changed.ok()?;
-                self.control.app(&self.app).ok()?;
-                self.find_slots(false).ok()?;
+                self.looked_at = Instant::now();
+                let found = self.find_slots(false);
+                found.inspect_err(|error| tracing::warn!(%error, "a log cannot be followed")).ok()??;
             }
         }
         Some(())
     }
 
-    /// Takes up slots that have appeared. Later ones are read from their beginning.
-    fn find_slots(&mut self, at_first: bool) -> io::Result<()> {
-        let Ok(app) = self.control.app(&self.app) else { return Ok(()) };
+    /// Takes up slots that have appeared, and lets go of those that are gone. `None` when the app
+    /// is. Later ones are read from their beginning.
+    fn find_slots(&mut self, at_first: bool) -> io::Result<Option<()>> {
+        let Ok(app) = self.sources.control.app(&self.app) else { return Ok(None) };
         let asked =
             |slot: &SlotId| self.query.services.is_empty() || self.query.services.contains(&slot.service);
-        let slots: Vec<SlotId> =
-            app.slots.into_iter().map(|status| status.slot).filter(|slot| asked(slot)).collect();
-        for slot in slots {
-            let dir = self.driver.log_dir(&slot);
-            if self.merge.has(&slot) || !dir.is_dir() {
-                continue;
+        let mut before = std::mem::take(&mut self.slots);
+        for status in app.slots.iter().filter(|status| asked(&status.slot)) {
+            let (slot, life) = (&status.slot, Life::of(status));
+            match before.remove(slot) {
+                Some(known) if known.goes_on_as(life) => {}
+                known => {
+                    let dir = self.sources.driver.log_dir(slot);
+                    if known.is_some() {
+                        self.merge.retire(slot);
+                    }
+                    if !dir.is_dir() {
+                        continue;
+                    }
+                    // Before reading, so that what comes while we read wakes us afterwards.
+                    if self.query.follow {
+                        self.watcher.add(&dir)?;
+                    }
+                    let reader = match self.query.tail.filter(|_| at_first) {
+                        Some(count) => Reader::tail(&dir, count)?,
+                        None => Reader::from(&dir, 1),
+                    };
+                    self.merge.add(slot.clone(), reader);
+                }
             }
-            let reader = match self.query.tail.filter(|_| at_first) {
-                Some(count) => Reader::tail(&dir, count)?,
-                None => Reader::from(&dir, 1),
-            };
-            self.merge.add(slot, reader);
-            self.watched.push(dir);
-            self.watcher = None;
+            self.slots.insert(slot.clone(), life);
         }
-        Ok(())
+        for slot in before.keys() {
+            self.merge.retire(slot);
+        }
+        Ok(Some(()))
     }
 }
 

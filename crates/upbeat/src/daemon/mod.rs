@@ -3,6 +3,7 @@
 //!
 //! One per user (or one for the system, run by root). Killing it stops no service.
 
+mod agent;
 mod backend;
 mod dirs;
 mod ensure;

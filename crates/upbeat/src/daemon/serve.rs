@@ -7,16 +7,17 @@ use std::path::PathBuf;
 
 use rustix::fs::{FlockOperation, flock};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
-use upbeat_agent::{Agent, Keep, Report};
+use tokio::sync::{mpsc, oneshot};
+use upbeat_agent::{Keep, Report};
 use upbeat_control::{Control, Settings};
 use upbeat_drivers::clock;
 use upbeat_drivers::process::{ProcessDriver, ShimProgram};
 
 use upbeat_store::{Durability, Journal, Store, StoreError};
 
+use super::agent::{AgentThread, Hand};
 use super::backend::LocalBackend;
-use super::{Dirs, SHIM_ARGUMENT, ensure, failpoint, notify};
+use super::{Dirs, SHIM_ARGUMENT, ensure, notify};
 
 /// Reports the agent may have ahead of control before it waits.
 const REPORTS: usize = 256;
@@ -52,6 +53,9 @@ pub enum ServeError {
     /// Processes cannot be handled.
     #[error("the daemon cannot handle processes")]
     Driver(#[from] upbeat_drivers::process::DriverError),
+    /// There is a bug in the agent.
+    #[error("the agent has ended; what runs goes on, and the next daemon finds it again")]
+    AgentEnded,
     /// The socket cannot be used.
     #[error("the daemon cannot listen on {}", path.display())]
     Listen {
@@ -62,7 +66,7 @@ pub enum ServeError {
     },
 }
 
-fn system(what: &str) -> impl FnOnce(std::io::Error) -> ServeError + '_ {
+pub(super) fn system(what: &str) -> impl FnOnce(std::io::Error) -> ServeError + '_ {
     move |source| ServeError::System { what: what.to_owned(), source }
 }
 
@@ -74,31 +78,46 @@ pub async fn serve(dirs: &Dirs, announce: bool) -> Result<(), ServeError> {
     let _ = rustix::process::setsid();
     dirs.create().map_err(system("its directories"))?;
     let _lock = take_lock(dirs)?;
-    let (control, agent, reports, driver) = open(dirs).await?;
+    let Opened { control, keep } = open(dirs).await?;
+    let (driver, events) = ProcessDriver::new(shim_program()?, dirs.slots())?;
+    let (report, reports) = mpsc::channel(REPORTS);
+    let hand = Hand { keep, driver: driver.clone(), events, target: control.target(), report };
+    let (mut agent, watches) = AgentThread::start(hand).await?;
     let socket = dirs.socket();
     let listener =
         upbeat_server::bind(&socket).map_err(|source| ServeError::Listen { path: socket.clone(), source })?;
     let mut terminate = signal(SignalKind::terminate()).map_err(system("signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("signals"))?;
+    let (ended, mut agent_ended) = oneshot::channel();
     let ending = async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            () = agent.ended() => drop(ended.send(())),
         }
+        // Dropped here, and by that told to end, while answers under way are still given.
+        drop(agent);
     };
-    let agent = tokio::spawn(agent.run());
     let pump = tokio::spawn(pass_on(reports, control.clone()));
-    let backend = LocalBackend::new(control, driver);
+    let backend = LocalBackend::new(control, driver, watches);
     if let Err(error) = tell_ready(announce) {
         tracing::warn!(%error, "nobody could be told that the daemon is ready");
     }
     upbeat_server::serve(listener, backend, ending).await;
-    agent.abort();
     pump.abort();
-    Ok(())
+    match agent_ended.try_recv() {
+        Ok(()) => Err(ServeError::AgentEnded),
+        Err(_) => Ok(()),
+    }
 }
 
-async fn open(dirs: &Dirs) -> Result<(Control, Agent, mpsc::Receiver<Report>, ProcessDriver), ServeError> {
+/// What was read from disk.
+struct Opened {
+    control: Control,
+    keep: Keep,
+}
+
+async fn open(dirs: &Dirs) -> Result<Opened, ServeError> {
     let (store, _) = open_store(dirs, "control.redb", Durability::Machine)?;
     // Of use only while this machine is up: damaged by a power cut, they begin anew.
     let (_, journal) = open_or_begin_anew(dirs, "events.redb")?;
@@ -106,10 +125,7 @@ async fn open(dirs: &Dirs) -> Result<(Control, Agent, mpsc::Receiver<Report>, Pr
     let boot_id = clock::boot_id().map_err(system("/proc"))?;
     let keep = Keep::new(node_store, boot_id.clone());
     let control = Control::open(store, journal, Settings { boot_id, wall: clock::wall }).await?;
-    let (driver, events) = ProcessDriver::new(shim_program()?, dirs.slots())?;
-    let (report, reports) = mpsc::channel(REPORTS);
-    let agent = Agent::new(keep, driver.clone(), events, control.target(), report, failpoint::reach).await?;
-    Ok((control, agent, reports, driver))
+    Ok(Opened { control, keep })
 }
 
 async fn pass_on(mut reports: mpsc::Receiver<Report>, control: Control) {

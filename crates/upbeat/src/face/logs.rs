@@ -102,7 +102,7 @@ mod tests {
     use crate::face::examples::{NOW, slot};
 
     fn line(short: &str, stream: LogStream, text: &str) -> LogLine {
-        LogLine { slot: slot(short), at_ns: NOW.0 * 1_000_000, stream, text: text.into() }
+        LogLine { slot: slot(short), sequence: 1, at_ns: NOW.0 * 1_000_000, stream, text: text.into() }
     }
 
     fn sample(view: &mut LogView) -> String {

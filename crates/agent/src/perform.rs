@@ -71,8 +71,10 @@ impl Performer {
         let driver = self.driver.clone();
         let inputs = self.inputs.clone();
         match effect {
-            Effect::Observe { .. } => {
-                tokio::spawn(async move { tell(&inputs, &slot, observe(&driver, &slot).await).await });
+            Effect::Observe { attempt, .. } => {
+                tokio::spawn(
+                    async move { tell(&inputs, &slot, observe(&driver, &slot, attempt).await).await },
+                );
             }
             Effect::Start { attempt, spec, base_environment, .. } => {
                 let starts = self.starts.clone();
@@ -143,8 +145,8 @@ async fn tell(inputs: &Inputs, slot: &SlotId, input: Input) {
     let _ = inputs.send((slot.clone(), input)).await;
 }
 
-async fn observe(driver: &ProcessDriver, slot: &SlotId) -> Input {
-    match driver.observe(slot).await {
+async fn observe(driver: &ProcessDriver, slot: &SlotId, last: Attempt) -> Input {
+    match driver.observe(slot, last).await {
         Ok(seen) => Input::Observed(match seen {
             process::Observation::Never => Observation::Never,
             process::Observation::Running { attempt, pid, started_at, log_start } => {

@@ -197,6 +197,7 @@ async fn wait(due: Option<Duration>) {
 fn perceive(event: ProcessEvent) -> (SlotId, Input) {
     match event {
         ProcessEvent::Exited { slot, attempt, exit, .. } => (slot, Input::Exited { attempt, exit }),
+        ProcessEvent::Refused { slot, attempt, detail } => (slot, Input::StopFailed { attempt, why: detail }),
         ProcessEvent::Lost { slot, attempt, detail } => {
             (slot, Input::Exited { attempt, exit: upbeat_model::Exit::Unknown(detail) })
         }

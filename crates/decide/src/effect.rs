@@ -9,10 +9,12 @@ use upbeat_model::{Attempt, Millis, SlotId};
 /// One thing to do to the machine. Each is harmless when done twice: the attempt fences it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Look what is there.
+    /// Look what is there. Where that is nothing any more, end what is left of these attempts.
     Observe {
         /// Which slot.
         slot: SlotId,
+        /// The highest that was ever decided here.
+        attempt: Attempt,
     },
     /// Start a copy.
     Start {
@@ -88,7 +90,7 @@ impl Effect {
     /// The slot it is done to.
     pub fn slot(&self) -> &SlotId {
         match self {
-            Self::Observe { slot }
+            Self::Observe { slot, .. }
             | Self::Start { slot, .. }
             | Self::Stop { slot, .. }
             | Self::RunStopCommand { slot, .. }

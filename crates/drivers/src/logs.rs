@@ -7,7 +7,7 @@
 
 use std::collections::{BinaryHeap, VecDeque};
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use upbeat_model::{LogLine, LogStream, SlotId};
@@ -57,34 +57,53 @@ pub struct Reader {
     dir: PathBuf,
     /// The next record to read.
     next: u64,
-    open: Option<(File, u64)>,
-    /// Bytes of a record whose end was not there yet.
-    torn: Vec<u8>,
+    open: Option<Segment>,
     /// Parts of lines whose end was not read yet: output, error.
     parts: [Option<Line>; 2],
+    /// Where it ends whatever is added: a segment, and so many bytes of it.
+    end: Option<(u64, u64)>,
+}
+
+/// A file, and how far it was read: always to the end of a whole record.
+struct Segment {
+    file: File,
+    first: u64,
+    offset: u64,
 }
 
 impl Reader {
     /// From this record on; 0 or 1 for all there is.
     pub fn from(dir: &Path, sequence: u64) -> Self {
-        Self { dir: dir.to_owned(), next: sequence.max(1), open: None, torn: Vec::new(), parts: [None, None] }
+        Self { dir: dir.to_owned(), next: sequence.max(1), open: None, parts: [None, None], end: None }
     }
 
     /// So that about the last `count` lines are read. Reads only as many segments as hold them.
     pub fn tail(dir: &Path, count: u64) -> io::Result<Self> {
-        let firsts = segments(dir);
         let mut wanted = count;
-        for first in firsts.iter().rev() {
-            let ends = final_records(&dir.join(segment_name(*first)))?;
-            if ends.len() as u64 >= wanted {
-                let before = ends.len() - usize::try_from(wanted).unwrap_or(usize::MAX);
-                // Just behind the final record of the line before.
-                let skip = before.checked_sub(1).map_or(0, |index| ends[index] + 1);
-                return Ok(Self::from(dir, first + skip));
+        for first in segments(dir).iter().rev() {
+            let bytes = match std::fs::read(dir.join(segment_name(*first))) {
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+                Err(error) => return Err(error),
+            };
+            match before_last_lines(&bytes, wanted) {
+                Ok(skip) => return Ok(Self::from(dir, first + skip)),
+                Err(lines) => wanted -= lines,
             }
-            wanted -= ends.len() as u64;
         }
         Ok(Self::from(dir, 1))
+    }
+
+    /// The same, but it ends with what is there now, so that it ends although more is printed.
+    pub fn until_now(mut self) -> io::Result<Self> {
+        let last = segments(&self.dir).last().copied().unwrap_or(0);
+        let size = match std::fs::metadata(self.dir.join(segment_name(last))) {
+            Ok(metadata) => metadata.len(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            Err(error) => return Err(error),
+        };
+        self.end = Some((last, size));
+        Ok(self)
     }
 
     /// The next lines there are, at most about `READ` bytes of them; none when there are no more
@@ -92,25 +111,12 @@ impl Reader {
     pub fn read(&mut self) -> io::Result<Vec<Line>> {
         let mut lines = Vec::new();
         while lines.is_empty() {
-            if self.open.is_none() && !self.enter(&mut lines)? {
+            let more = match self.open {
+                None => self.enter(&mut lines)?,
+                Some(_) => self.page(&mut lines)? || self.leave(&mut lines)?,
+            };
+            if !more {
                 break;
-            }
-            let Some((file, _)) = &mut self.open else { break };
-            let mut bytes = std::mem::take(&mut self.torn);
-            let read = file.take(READ as u64).read_to_end(&mut bytes)?;
-            if read == 0 {
-                self.torn = bytes;
-                if !self.leave() {
-                    break;
-                }
-                continue;
-            }
-            let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-            self.torn = bytes.split_off(whole);
-            for record in bytes.split(|byte| *byte == b'\n') {
-                if !record.is_empty() {
-                    self.take(record, &mut lines);
-                }
             }
         }
         Ok(lines)
@@ -118,55 +124,96 @@ impl Reader {
 
     /// Opens the segment that holds the next record. False: there is none yet.
     fn enter(&mut self, lines: &mut Vec<Line>) -> io::Result<bool> {
-        let firsts = segments(&self.dir);
-        let Some(first) = firsts.iter().rev().find(|first| **first <= self.next).or(firsts.first()).copied()
-        else {
-            return Ok(false);
-        };
-        let mut file = match File::open(self.dir.join(segment_name(first))) {
-            Ok(file) => file,
-            // It was deleted between the listing and now: list again at the next wake-up.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(error),
-        };
-        if first > self.next {
-            let missing = first - self.next;
-            let text = format!("{missing} records dropped: they were rotated away");
-            lines.push(Line {
-                sequence: first - 1,
-                at_ns: 0,
-                stream: Stream::Upbeat,
-                text: text.into_bytes(),
-            });
-            self.next = first;
-            self.parts = [None, None];
+        /// Segments deleted between the listing and the opening, in a row.
+        const LISTINGS: u32 = 8;
+        for _ in 0..LISTINGS {
+            let firsts = segments(&self.dir);
+            let found = firsts.iter().rev().find(|first| **first <= self.next).or(firsts.first());
+            let Some(first) = found.copied() else { return Ok(false) };
+            let file = match File::open(self.dir.join(segment_name(first))) {
+                Ok(file) => file,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            if first > self.next {
+                self.pass_over(first, lines);
+            }
+            let offset = offset_of(&file, self.next - first)?;
+            self.open = Some(Segment { file, first, offset });
+            return Ok(true);
         }
-        let skip = self.next - first;
-        let offset = offset_of(&mut file, skip)?;
-        file.seek(SeekFrom::Start(offset))?;
-        self.open = Some((file, first));
-        self.torn.clear();
+        Ok(false)
+    }
+
+    /// Takes whole records of the open segment. False: there are no more in it now.
+    fn page(&mut self, lines: &mut Vec<Line>) -> io::Result<bool> {
+        let Some(segment) = &mut self.open else { return Ok(false) };
+        let room = match self.end {
+            Some((last, _)) if segment.first > last => 0,
+            Some((last, size)) if segment.first == last => size.saturating_sub(segment.offset),
+            _ => READ as u64,
+        };
+        let mut bytes = Vec::with_capacity(READ.min(usize::try_from(room).unwrap_or(READ)));
+        if bytes.capacity() == 0 {
+            return Ok(false);
+        }
+        rustix::io::pread(&segment.file, rustix::buffer::spare_capacity(&mut bytes), segment.offset)?;
+        let whole = match memchr::memrchr(b'\n', &bytes) {
+            Some(end) => end + 1,
+            // No record is so long: somebody else has written here.
+            None if bytes.len() == READ => READ,
+            None => return Ok(false),
+        };
+        segment.offset += whole as u64;
+        for record in bytes[..whole].split_inclusive(|byte| *byte == b'\n') {
+            self.take(record.strip_suffix(b"\n").unwrap_or(record), lines);
+        }
         Ok(true)
     }
 
-    /// At the end of a segment: true when a later one goes on.
-    fn leave(&mut self) -> bool {
-        let Some((_, first)) = &self.open else { return false };
-        let later = segments(&self.dir).into_iter().any(|other| other > *first);
-        if later {
-            // Nothing is ever added to a segment once there is a later one; but something may have
-            // been added between our last read and that.
-            let (file, _) = match &mut self.open {
-                Some(open) => open,
-                None => return false,
-            };
-            let at = file.stream_position().unwrap_or(0);
-            let end = file.metadata().map_or(0, |metadata| metadata.len());
-            if end <= at {
-                self.open = None;
-            }
+    /// At the end of a segment: true when something else goes on.
+    fn leave(&mut self, lines: &mut Vec<Line>) -> io::Result<bool> {
+        let Some(segment) = &mut self.open else { return Ok(false) };
+        let first = segment.first;
+        if segment.file.metadata()?.len() < segment.offset {
+            // A whole record is never taken back by who writes it.
+            segment.offset = 0;
+            self.note("the log was cut by somebody else".to_owned(), self.next, lines);
+            return Ok(true);
         }
-        later
+        if self.end.is_some_and(|(last, _)| first >= last) {
+            return Ok(false);
+        }
+        let Some(later) = segments(&self.dir).into_iter().find(|other| *other > first) else {
+            return Ok(false);
+        };
+        // Nothing is ever added to a segment once there is a later one; but something may have been
+        // between our last read and that.
+        if !self.page(lines)? {
+            self.open = None;
+            if later > self.next {
+                self.pass_over(later, lines);
+            }
+            self.next = later;
+        }
+        Ok(true)
+    }
+
+    /// Says that what comes before this record is missing, and goes on with it.
+    fn pass_over(&mut self, first: u64, lines: &mut Vec<Line>) {
+        let missing = first - self.next;
+        self.note(format!("{missing} records dropped: they are not on the disk any more"), first - 1, lines);
+        self.next = first;
+    }
+
+    fn note(&mut self, text: String, sequence: u64, lines: &mut Vec<Line>) {
+        self.end_parts(lines);
+        lines.push(Line { sequence, at_ns: 0, stream: Stream::Upbeat, text: text.into_bytes() });
+    }
+
+    /// What continues them is missing: they are all there is of their lines.
+    fn end_parts(&mut self, lines: &mut Vec<Line>) {
+        lines.extend(self.parts.iter_mut().filter_map(Option::take));
     }
 
     fn take(&mut self, record: &[u8], lines: &mut Vec<Line>) {
@@ -176,7 +223,11 @@ impl Reader {
         let part = match parsed.stream {
             Stream::Stdout => Some(0),
             Stream::Stderr => Some(1),
-            Stream::Upbeat => None,
+            // Records were dropped here.
+            Stream::Upbeat => {
+                self.end_parts(lines);
+                None
+            }
         };
         let before = part.and_then(|part| self.parts[part].take());
         let mut line =
@@ -190,39 +241,43 @@ impl Reader {
     }
 }
 
-/// Where a record begins in its segment.
-fn offset_of(file: &mut File, skip: u64) -> io::Result<u64> {
-    let mut buffer = vec![0; READ];
+/// Where a record begins in its segment; its end when it has fewer.
+fn offset_of(file: &File, skip: u64) -> io::Result<u64> {
     let (mut seen, mut offset) = (0, 0);
+    let mut buffer = Vec::with_capacity(if skip == 0 { 0 } else { READ });
     while seen < skip {
-        let read = file.read(&mut buffer)?;
-        if read == 0 {
+        buffer.clear();
+        rustix::io::pread(file, rustix::buffer::spare_capacity(&mut buffer), offset)?;
+        if buffer.is_empty() {
             break;
         }
-        for (index, byte) in buffer[..read].iter().enumerate() {
-            if *byte == b'\n' {
-                seen += 1;
-                if seen == skip {
-                    return Ok(offset + index as u64 + 1);
-                }
+        for end in memchr::memchr_iter(b'\n', &buffer) {
+            seen += 1;
+            if seen == skip {
+                return Ok(offset + end as u64 + 1);
             }
         }
-        offset += read as u64;
+        offset += buffer.len() as u64;
     }
     Ok(offset)
 }
 
-/// The places, counted in records, of those that end a line.
-fn final_records(path: &Path) -> io::Result<Vec<u64>> {
-    let bytes = match std::fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-    let records = bytes[..whole].split(|byte| *byte == b'\n').filter(|record| !record.is_empty());
-    let ends = records.enumerate().filter(|(_, record)| parse(record).is_some_and(|parsed| parsed.is_final));
-    Ok(ends.map(|(place, _)| place as u64).collect())
+/// How many records come before the last `wanted` lines of a segment. `Err`: it has fewer lines, so
+/// many.
+fn before_last_lines(bytes: &[u8], wanted: u64) -> Result<u64, u64> {
+    let mut end = memchr::memrchr(b'\n', bytes).map_or(0, |end| end + 1);
+    let mut lines = 0;
+    while end > 0 {
+        let begin = memchr::memrchr(b'\n', &bytes[..end - 1]).map_or(0, |before| before + 1);
+        if parse(&bytes[begin..end - 1]).is_some_and(|record| record.is_final) {
+            if lines == wanted {
+                return Ok(memchr::memchr_iter(b'\n', &bytes[..end]).count() as u64);
+            }
+            lines += 1;
+        }
+        end = begin;
+    }
+    if lines == wanted { Ok(0) } else { Err(lines) }
 }
 
 /// Why no line matched.
@@ -250,6 +305,8 @@ pub async fn watch_for(
     loop {
         let lines = reader.read()?;
         let nothing_new = lines.is_empty();
+        // What prints faster than it is read must not keep everything else waiting.
+        tokio::task::yield_now().await;
         for line in lines.into_iter().filter(|line| line.stream != Stream::Upbeat) {
             let text = String::from_utf8_lossy(&line.text);
             if pattern.is_match(&text) {
@@ -393,7 +450,7 @@ mod tests {
             log.take(Stream::Stdout, format!("{n}\n").as_bytes());
         }
         let seen = all(&mut Reader::from(dir.path(), 3));
-        assert_eq!(seen, ["6 records dropped: they were rotated away", "9", "10"]);
+        assert_eq!(seen, ["6 records dropped: they are not on the disk any more", "9", "10"]);
     }
 
     #[test]
@@ -411,6 +468,63 @@ mod tests {
     }
 
     #[test]
+    fn a_segment_that_was_cut_short_is_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = writer(dir.path(), 1, 100);
+        for n in 1..=6 {
+            log.take(Stream::Stdout, format!("{n}\n").as_bytes());
+        }
+        for first in [2, 3] {
+            File::options()
+                .write(true)
+                .open(dir.path().join(segment_name(first)))
+                .unwrap()
+                .set_len(0)
+                .unwrap();
+        }
+        let missing = "1 records dropped: they are not on the disk any more";
+        assert_eq!(all(&mut Reader::from(dir.path(), 1)), ["1", missing, missing, "4", "5", "6"]);
+    }
+
+    #[test]
+    fn a_follower_goes_on_in_a_file_that_somebody_cut() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = writer(dir.path(), 1 << 20, 2);
+        let mut reader = Reader::from(dir.path(), 1);
+        log.take(Stream::Stdout, b"one\ntwo\n");
+        assert_eq!(all(&mut reader), ["one", "two"]);
+        File::options().write(true).open(dir.path().join(segment_name(1))).unwrap().set_len(0).unwrap();
+        log.take(Stream::Stdout, b"three\n");
+        assert_eq!(all(&mut reader), ["the log was cut by somebody else", "three"]);
+    }
+
+    #[test]
+    fn parts_that_lost_their_end_are_lines_of_their_own() {
+        use std::io::Write;
+        let dir = tempfile::tempdir().unwrap();
+        let mut file = File::create(dir.path().join(segment_name(1))).unwrap();
+        let records =
+            ["1.0 o P AAAA", "1.0 e P BBBB", "2.0 u F 2 records dropped", "3.0 o F CCCC", "3.0 e F DD"];
+        for record in records {
+            writeln!(file, "{record}").unwrap();
+        }
+        let seen = all(&mut Reader::from(dir.path(), 1));
+        assert_eq!(seen, ["AAAA", "BBBB", "2 records dropped", "CCCC", "DD"]);
+    }
+
+    #[test]
+    fn a_look_ends_although_more_is_printed() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = writer(dir.path(), 100, 50);
+        let mut more = |n: u32| log.take(Stream::Stdout, format!("{n}\n").as_bytes());
+        (1..=10).for_each(&mut more);
+        let mut reader = Reader::from(dir.path(), 1).until_now().unwrap();
+        (11..=20).for_each(&mut more);
+        let ten: Vec<String> = (1..=10).map(|n| n.to_string()).collect();
+        assert_eq!(all(&mut reader), ten);
+    }
+
+    #[test]
     fn half_a_record_is_not_shown() {
         use std::io::Write;
         let dir = tempfile::tempdir().unwrap();
@@ -419,8 +533,11 @@ mod tests {
         file.write_all(b"12.000000000 o F hal").unwrap();
         let mut reader = Reader::from(dir.path(), 1);
         assert_eq!(all(&mut reader), ["whole"]);
-        file.write_all(b"f\n").unwrap();
-        assert_eq!(all(&mut reader), ["half"]);
+        // The next writer cuts it off.
+        let mut log = writer(dir.path(), 1 << 20, 2);
+        log.take(Stream::Stdout, b"n\n");
+        log.take(Stream::Stdout, b"next\n");
+        assert_eq!(all(&mut reader), ["n", "next"]);
     }
 
     #[tokio::test]

@@ -36,12 +36,23 @@ pub async fn http(url: &str, timeout: Millis) -> Verdict {
 /// `host:port` accepts a connection.
 pub async fn tcp(address: &str, timeout: Millis) -> Verdict {
     within(timeout, async {
-        match TcpStream::connect(address).await {
+        match connect(address).await {
             Ok(_) => Verdict { healthy: true, message: "connection accepted".into() },
             Err(error) => Verdict::no(words(&error)),
         }
     })
     .await
+}
+
+/// Errors: nobody listens there.
+async fn connect(address: &str) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    // A port that nobody listens on can be given to the very socket that asks for it, which then
+    // speaks to itself.
+    match stream.local_addr()? == stream.peer_addr()? {
+        true => Err(std::io::ErrorKind::ConnectionRefused.into()),
+        false => Ok(stream),
+    }
 }
 
 async fn within(timeout: Millis, probe: impl Future<Output = Verdict>) -> Verdict {
@@ -63,7 +74,7 @@ async fn ask(url: &str) -> Verdict {
     let host = authority.rsplit('@').next().unwrap_or(authority);
     let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
     let address = if has_port { host.to_owned() } else { format!("{host}:80") };
-    let mut stream = match TcpStream::connect(&address).await {
+    let mut stream = match connect(&address).await {
         Ok(stream) => stream,
         Err(error) => return Verdict::no(words(&error)),
     };

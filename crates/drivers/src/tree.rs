@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use upbeat_model::Attempt;
+use upbeat_shim::record::Record;
 
 /// Looks so often, so far apart: a tree that forks faster than it is killed would take longer, and
 /// so would a process that the kernel does not let die.
@@ -27,13 +28,56 @@ pub(crate) fn mark(slot_dir: &Path, attempt: Attempt) -> String {
     format!("{VARIABLE}={}#{attempt}", slot_dir.display())
 }
 
+/// What processes of one `exec` carry.
+pub(crate) fn mark_of_exec(slots_dir: &Path, number: u64) -> String {
+    format!("{VARIABLE}={}#exec-{}-{number}", slots_dir.display(), std::process::id())
+}
+
 /// How to tell the processes of an attempt.
 #[derive(Clone, Debug)]
 pub(crate) struct Tree {
-    /// See [`mark`].
-    pub(crate) mark: String,
+    mark: Mark,
     /// The numbers of the pipes they print into; 0 for one that is not known.
-    pub(crate) pipes: [u64; 2],
+    pipes: [u64; 2],
+}
+
+#[derive(Clone, Debug)]
+enum Mark {
+    /// All of it.
+    Whole(String),
+    /// What stands before the number of the attempt, and the highest.
+    UpTo(String, Attempt),
+}
+
+impl Tree {
+    /// The attempt a record speaks of.
+    pub(crate) fn of(slot_dir: &Path, record: &Record) -> Self {
+        Self { mark: Mark::Whole(mark(slot_dir, Attempt(record.attempt))), pipes: record.pipes }
+    }
+
+    /// Every attempt up to this one. A later one may be starting.
+    pub(crate) fn up_to(slot_dir: &Path, last: Attempt) -> Self {
+        let before = format!("{VARIABLE}={}#", slot_dir.display());
+        Self { mark: Mark::UpTo(before, last), pipes: [0, 0] }
+    }
+
+    /// What [`mark_of_exec`] has marked.
+    pub(crate) fn of_exec(mark: String) -> Self {
+        Self { mark: Mark::Whole(mark), pipes: [0, 0] }
+    }
+}
+
+impl Mark {
+    fn is(&self, entry: &[u8]) -> bool {
+        match self {
+            Self::Whole(mark) => entry == mark.as_bytes(),
+            Self::UpTo(before, last) => {
+                let number = entry.strip_prefix(before.as_bytes());
+                let number = number.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
+                number.is_some_and(|number| Attempt(number) <= *last)
+            }
+        }
+    }
 }
 
 /// Some process does not die.
@@ -80,7 +124,7 @@ impl Tree {
     /// A zombie's environment is empty, so it does not carry the mark.
     fn is_carried_by(&self, pid: i32) -> bool {
         let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environment.split(|byte| *byte == 0).any(|entry| entry == self.mark.as_bytes())
+        environment.split(|byte| *byte == 0).any(|entry| self.mark.is(entry))
     }
 
     fn is_printed_to_by(&self, pid: i32) -> bool {

@@ -200,6 +200,10 @@ unsafe fn become_program(
             }
         }
         if let Some(user) = &image.user {
+            // So that it can open `/dev/stdout` and `/dev/stderr`. Where it may not, it lives without.
+            for fd in [1, 2] {
+                libc::fchown(fd, user.uid, user.gid);
+            }
             let done = libc::setgroups(user.groups.len(), user.groups.as_ptr()) == 0
                 && libc::setgid(user.gid) == 0
                 && libc::setuid(user.uid) == 0;

@@ -10,6 +10,7 @@ use rustix::event::{PollFd, PollFlags};
 
 use crate::child::{self, Child, Pipes};
 use crate::spec::{Order, Spec};
+use crate::supervise::{KILL_AGAIN_MS, KILL_REFUSED_AGAIN_MS};
 use crate::system::boot_ms;
 use crate::tree;
 use crate::wire::{End, FromShim, send};
@@ -17,9 +18,6 @@ use crate::zygote::wait_for;
 
 /// The end of what it prints is kept, to be shown; the rest is read and thrown away.
 const OUTPUT_MAX: usize = 4 * 1024;
-
-/// As in `supervise`.
-const KILL_AGAIN_MS: u64 = 20;
 
 /// Runs one command.
 pub(crate) fn run(spec: &Spec, channel: OwnedFd) -> ExitCode {
@@ -42,7 +40,7 @@ fn serve(child: Child, deadline: u64, channel: &OwnedFd) -> (Option<End>, Vec<u8
     let Child { pid, stdout, stderr } = child;
     let mut outputs = [Some(stdout), Some(stderr)];
     let mut output = Vec::new();
-    let (mut end, mut abandoned) = (None, false);
+    let (mut end, mut abandoned, mut refused) = (None, false, false);
     loop {
         let reaped = tree::reap();
         end = end.or(reaped.ended.iter().find(|(ended, _)| *ended == pid).map(|(_, end)| *end));
@@ -53,9 +51,16 @@ fn serve(child: Child, deadline: u64, channel: &OwnedFd) -> (Option<End>, Vec<u8
         abandoned |= over && end.is_none();
         let killing = abandoned || end.is_some();
         if killing {
-            tree::signal_children(libc::SIGKILL);
+            // What may not be killed is waited for; whoever asked does so only for a while.
+            refused = tree::kill_children().is_some();
         }
-        let timeout = if killing { KILL_AGAIN_MS } else { deadline.saturating_sub(boot_ms()).max(1) };
+        let timeout = if refused {
+            KILL_REFUSED_AGAIN_MS
+        } else if killing {
+            KILL_AGAIN_MS
+        } else {
+            deadline.saturating_sub(boot_ms()).max(1)
+        };
         let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(3);
         fds.extend(outputs.iter().flatten().map(|fd| PollFd::new(fd, PollFlags::IN)));
         if !killing {

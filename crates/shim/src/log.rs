@@ -6,13 +6,15 @@
 //! segment is a file named by the number of its first record, in 20 digits; so nothing is ever
 //! renamed, and a reader that finds a gap knows how many records it missed.
 //!
-//! The writer never waits and never fails: what cannot be written is dropped in whole records, and
-//! `n records dropped` stands in their place as soon as there is room.
+//! The writer never fails: what cannot be written is dropped in whole records, and `n records
+//! dropped` stands in their place as soon as there is room. A whole record is never taken back. It
+//! waits only where the file system itself does: a frozen or hanging one stops what prints, as it
+//! would without Upbeat.
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::system::wall_ns;
@@ -139,22 +141,28 @@ impl Writer {
             on_rotation,
         };
         match writer.resume() {
-            Err(error) if error.kind() != ErrorKind::NotFound => writer.trouble = Some(error),
+            Ok(unended) => {
+                // Its writer was killed: what comes next is not the rest of that line.
+                unended.into_iter().for_each(|stream| writer.add(stream, wall_ns(), true, b""));
+                writer.flush();
+            }
             // No directory is no trouble: it may come with the next record.
-            _ => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => writer.trouble = Some(error),
         }
         writer
     }
 
-    fn resume(&mut self) -> std::io::Result<()> {
+    /// The streams whose last line has no end.
+    fn resume(&mut self) -> std::io::Result<Vec<Stream>> {
         // What cannot be listed must not be taken for empty.
         std::fs::read_dir(&self.dir)?;
-        if let Some(last) = self.segments.back().copied() {
-            let (file, size, records) = resume(&self.dir.join(segment_name(last)))?;
-            self.next = last + records;
-            self.current = Some((file, size));
-        }
-        Ok(())
+        let Some(last) = self.segments.back().copied() else { return Ok(Vec::new()) };
+        let (file, size, records) = resume(&self.dir.join(segment_name(last)))?;
+        let unended = unended(&file, size)?;
+        self.next = last + records;
+        self.current = Some((file, size));
+        Ok(unended)
     }
 
     /// Why the log that is there cannot be gone on with.
@@ -247,12 +255,13 @@ impl Writer {
             batch.splice(0..0, note);
             count += 1;
         }
-        match self.write(&batch) {
-            Ok(()) => {
-                self.next += count;
-                self.dropped = 0;
-            }
-            Err(_) => self.dropped += count - u64::from(missing > 0),
+        let kept = self.write(&batch);
+        let records = batch[..kept].iter().filter(|byte| **byte == b'\n').count() as u64;
+        self.next += records;
+        match (missing, records) {
+            // The note comes first: without it the debt stands.
+            (1.., 0) => self.dropped = missing + count - 1,
+            _ => self.dropped = count - records,
         }
         batch.clear();
         /// A buffer that a burst made larger than this is given back.
@@ -262,34 +271,37 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, batch: &[u8]) -> std::io::Result<()> {
-        if let Some(trouble) = &self.trouble {
-            return Err(trouble.kind().into());
+    /// Writes as many whole records as there is room for; how many bytes these are.
+    fn write(&mut self, batch: &[u8]) -> usize {
+        if self.trouble.is_some() {
+            return 0;
         }
         let full = self
             .current
             .as_ref()
             .is_none_or(|(_, size)| *size > 0 && size + batch.len() as u64 > self.max_size);
-        if full {
-            self.rotate()?;
+        if full && self.rotate().is_err() {
+            return 0;
         }
-        let Some((file, size)) = &mut self.current else { return Err(std::io::ErrorKind::NotFound.into()) };
-        if let Err(error) = file.write_all(batch) {
-            // Half a record is worse than none. Should even this fail, the torn end is cut off by
-            // the next writer, and readers pass over it.
-            file.set_len(*size)?;
-            file.seek(SeekFrom::Start(*size))?;
-            return Err(error);
+        let Some((file, size)) = &mut self.current else { return 0 };
+        let written = write_some(file, batch);
+        let whole = batch[..written].iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        *size += whole as u64;
+        if whole < written {
+            // Half a record is worse than none. Should even this fail, the next writer cuts it off.
+            let cut = file
+                .metadata()
+                .and_then(|now| file.set_len(now.len().saturating_sub((written - whole) as u64)));
+            self.trouble = cut.err();
         }
-        *size += batch.len() as u64;
-        Ok(())
+        whole
     }
 
     fn rotate(&mut self) -> std::io::Result<()> {
         // Never one that is there: it may hold records. An empty one that was left by a writer that
         // died here was resumed by this one.
         let file = File::options()
-            .write(true)
+            .append(true)
             .create_new(true)
             .mode(0o600)
             .open(self.dir.join(segment_name(self.next)))?;
@@ -305,9 +317,37 @@ impl Writer {
     }
 }
 
+/// Writes until all is written or nothing more can be; how much that was.
+fn write_some(file: &mut File, bytes: &[u8]) -> usize {
+    let mut written = 0;
+    while written < bytes.len() {
+        match file.write(&bytes[written..]) {
+            Ok(0) => break,
+            Ok(count) => written += count,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(_) => break,
+        }
+    }
+    written
+}
+
+/// The streams whose last record is a part. Looks back as far as a few parts: where a stream was
+/// silent for longer, what it left is taken for whole.
+fn unended(file: &File, size: u64) -> std::io::Result<Vec<Stream>> {
+    const BACK: u64 = 4 * PART_MAX as u64;
+    let mut tail = vec![0; size.min(BACK) as usize];
+    file.read_exact_at(&mut tail, size.saturating_sub(BACK))?;
+    // The first one may be cut.
+    let skip = usize::from(size > BACK);
+    let records: Vec<Parsed<'_>> = tail.split(|byte| *byte == b'\n').skip(skip).filter_map(parse).collect();
+    let is_unended =
+        |stream: &Stream| records.iter().rfind(|r| r.stream == *stream).is_some_and(|r| !r.is_final);
+    Ok([Stream::Stdout, Stream::Stderr].into_iter().filter(is_unended).collect())
+}
+
 /// Opens the last segment for more: its size without half a record, and how many records it has.
 fn resume(path: &Path) -> std::io::Result<(File, u64, u64)> {
-    let mut file = File::options().read(true).write(true).open(path)?;
+    let mut file = File::options().read(true).append(true).open(path)?;
     let mut buffer = vec![0; 64 * 1024];
     let (mut size, mut whole, mut records) = (0, 0, 0);
     loop {
@@ -324,7 +364,6 @@ fn resume(path: &Path) -> std::io::Result<(File, u64, u64)> {
     if whole < size {
         file.set_len(whole)?;
     }
-    file.seek(SeekFrom::Start(whole))?;
     Ok((file, whole, records))
 }
 
@@ -434,9 +473,8 @@ mod tests {
     }
 
     #[test]
-    fn half_a_batch_that_was_written_is_taken_back() {
+    fn of_a_batch_that_does_not_fit_whole_records_are_kept_and_the_rest_is_counted() {
         use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
-        use std::os::unix::fs::FileExt;
         // A file that is full in the middle of a batch, as on a full disk.
         const ROOM: usize = 8192;
         let file = File::from(memfd_create("log", MemfdFlags::ALLOW_SEALING).unwrap());
@@ -446,13 +484,30 @@ mod tests {
         let mut log = writer(dir.path(), 1 << 20, 2);
         log.current = Some((file.try_clone().unwrap(), 0));
         log.take(Stream::Stdout, "kept\n".repeat(100).as_bytes());
-        log.take(Stream::Stdout, "lost\n".repeat(1000).as_bytes());
-        assert_eq!((log.owed(), log.next_sequence()), (1000, 101));
+        log.take(Stream::Stdout, "more\n".repeat(1000).as_bytes());
         let mut text = vec![0; ROOM];
         let length = file.read_at(&mut text, 0).unwrap();
         let records: Vec<&[u8]> = text[..length].split_inclusive(|byte| *byte == b'\n').collect();
-        assert_eq!(records.len(), 100);
-        assert!(records.iter().all(|record| record.ends_with(b" o F kept\n")));
+        let more = records.len() as u64 - 100;
+        assert!((1..1000).contains(&more));
+        assert_eq!((log.next_sequence(), log.owed()), (101 + more, 1000 - more));
+        assert!(records[..100].iter().all(|record| record.ends_with(b" o F kept\n")));
+        assert!(records[100..].iter().all(|record| record.ends_with(b" o F more\n")));
+    }
+
+    #[test]
+    fn a_line_whose_writer_was_killed_is_ended_before_another_begins() {
+        let dir = tempfile::tempdir().unwrap();
+        let long = "y".repeat(PART_MAX + 1);
+        let mut killed = writer(dir.path(), 1 << 20, 2);
+        killed.take(Stream::Stderr, long.as_bytes());
+        killed.take(Stream::Stdout, b"whole\n");
+        drop(killed);
+        let mut log = writer(dir.path(), 1 << 20, 2);
+        assert_eq!(log.next_sequence(), 4, "the end is no record of the new attempt");
+        log.take(Stream::Stderr, b"another\n");
+        let ends: Vec<(u64, bool)> = read(dir.path()).into_iter().map(|(n, _, end)| (n, end)).collect();
+        assert_eq!(ends, [(1, false), (2, true), (3, true), (4, true)]);
     }
 
     #[test]

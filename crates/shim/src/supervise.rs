@@ -39,7 +39,10 @@ pub const LOCK: &str = "lock";
 const DAEMONS_MAX: usize = 8;
 
 /// While a tree is being killed, look so often whether it has grown new leaves.
-const KILL_AGAIN_MS: u64 = 20;
+pub(crate) const KILL_AGAIN_MS: u64 = 20;
+
+/// Where the system does not let us kill, ask it again so often.
+pub(crate) const KILL_REFUSED_AGAIN_MS: u64 = 1000;
 
 /// Where records were dropped, look so often whether there is room to say so.
 const SAY_DROPPED_MS: u64 = 1000;
@@ -134,7 +137,10 @@ fn begin(spec: &Spec, dir: Option<OwnedFd>, channel: &OwnedFd) -> Result<Begun, 
     };
     let listener = listen().map_err(unable("the slot's socket"))?;
     // From here on this attempt was there: nothing may fail any more without an end on record.
-    record.write(&record_file).map_err(unable("the slot's record"))?;
+    if let Err(error) = record.write(&record_file) {
+        let _ = std::fs::remove_file(SOCKET);
+        return Err(unable("the slot's record")(error));
+    }
     failpoint::reach("before_fork");
     match child::spawn(spec, pipes) {
         Ok(child) => {
@@ -182,6 +188,8 @@ struct Life {
     deadline_ms: Option<u64>,
     /// The last signal it was asked to stop by.
     asked_by: Option<i32>,
+    /// Something of the tree may not be killed.
+    refused: bool,
 }
 
 impl Slot {
@@ -193,6 +201,7 @@ impl Slot {
             end: None,
             deadline_ms: None,
             asked_by: None,
+            refused: false,
         };
         let mut buffer = Vec::with_capacity(READ_MAX);
         while !self.look_after(&mut life) {
@@ -222,7 +231,11 @@ impl Slot {
         let over = life.deadline_ms.is_some_and(|deadline| deadline <= boot_ms());
         let ended_by_itself = life.end.is_some() && life.asked_by.is_none();
         if over || ended_by_itself {
-            tree::signal_children(libc::SIGKILL);
+            let refused = tree::kill_children();
+            life.refused = refused.is_some();
+            if let Some((pid, errno)) = refused {
+                life.tell(&FromShim::Refused { pid, errno });
+            }
         }
         false
     }
@@ -232,6 +245,7 @@ impl Slot {
         let killing = life.end.is_some() && life.asked_by.is_none()
             || life.deadline_ms.is_some_and(|deadline| deadline <= boot_ms());
         let timeout = match (killing, life.deadline_ms) {
+            (true, _) if life.refused => Some(KILL_REFUSED_AGAIN_MS),
             (true, _) => Some(KILL_AGAIN_MS),
             (false, Some(deadline)) => Some(deadline.saturating_sub(boot_ms()).max(1)),
             (false, None) => None,
@@ -333,10 +347,7 @@ impl Slot {
         // Nothing here touches the slot any more. Before the news, so that whoever hears it may start
         // the next attempt at once.
         drop(self.lock);
-        let message = FromShim::Exited { end, at_ns }.encode();
-        for daemon in &life.daemons {
-            let _ = send(daemon.as_fd(), &message);
-        }
+        life.tell(&FromShim::Exited { end, at_ns });
     }
 }
 
@@ -352,6 +363,14 @@ impl Life {
         });
         for ToShim::Stop { signal, grace_ms } in orders {
             self.stop(signal, grace_ms);
+        }
+    }
+
+    /// Tells every daemon. One that does not listen now will look.
+    fn tell(&self, message: &FromShim) {
+        let packet = message.encode();
+        for daemon in &self.daemons {
+            let _ = send(daemon.as_fd(), &packet);
         }
     }
 

@@ -56,13 +56,18 @@ fn all() -> impl Iterator<Item = (i32, i32)> {
     })
 }
 
-/// Sends a signal to every child. What they leave behind becomes a child in turn: call it until
-/// [`reap`] finds the tree empty.
-pub(crate) fn signal_children(signal: i32) {
+/// Kills every child. What they leave behind becomes a child in turn: call it until [`reap`] finds
+/// the tree empty. Returns one that may not be killed, and why: it became another user.
+pub(crate) fn kill_children() -> Option<(i32, i32)> {
+    let mut refused = None;
     for pid in children() {
         // SAFETY: a child's number is not given to another process before it is reaped, here.
-        unsafe { libc::kill(pid, signal) };
+        if unsafe { libc::kill(pid, libc::SIGKILL) } < 0 {
+            let errno = std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO);
+            refused = refused.or(Some((pid, errno)));
+        }
     }
+    refused
 }
 
 /// Sends a signal to a process group, and wakes those of it that are stopped, or they would not hear

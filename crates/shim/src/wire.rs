@@ -2,11 +2,14 @@
 //!
 //! Integers are little-endian; texts are a length of 4 bytes and so many bytes. Every message is
 //! versioned by the `Hello` a shim sends first on each connection that finds it running.
+//!
+//! What is fixed for ever, because shims outlive the daemon that started them: the kinds of `Hello`,
+//! `Exited` and `Stop`, and their fields as they are now; a later version may add fields behind
+//! them, and kinds.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// The version of these messages. A daemon speaks to no shim of another version but to stop it:
-/// `Stop` never changes.
+/// The version of these messages. A daemon hears and stops a shim of any.
 pub const VERSION: u32 = 1;
 
 /// No message is longer: the largest is the captured output of an `exec`.
@@ -103,6 +106,14 @@ pub enum FromShim {
         end: End,
         /// When.
         at_ns: i64,
+    },
+    /// A process of the tree may not be killed: it became another user. Told again as long as that
+    /// is so.
+    Refused {
+        /// Which.
+        pid: i32,
+        /// What the system said.
+        errno: i32,
     },
     /// An `exec` ended.
     Done {
@@ -245,6 +256,9 @@ impl FromShim {
             Self::Exited { end, at_ns } => {
                 to.u8(7).end(*end).u64(*at_ns as u64);
             }
+            Self::Refused { pid, errno } => {
+                to.u8(9).i32(*pid).i32(*errno);
+            }
             Self::Done { end, output } => {
                 to.u8(8).u8(u8::from(end.is_some())).end(end.unwrap_or(End::Code(0))).bytes(output);
             }
@@ -252,10 +266,11 @@ impl FromShim {
         to.0
     }
 
-    /// From a packet. Errors: it is none of these, or has bytes too many.
+    /// From a packet; what stands behind the fields known here is of a later version. Errors: it is
+    /// none of these, or cut off.
     pub fn decode(packet: &[u8]) -> Result<Self, Garbled> {
         let mut from = Decoder(packet);
-        let message = match from.u8()? {
+        Ok(match from.u8()? {
             1 => Self::Started { pid: from.i32()?, at_ns: from.u64()? as i64, log_start: from.u64()? },
             2 => Self::StartFailed {
                 stage: Stage::from_number(from.u8()?).ok_or(Garbled)?,
@@ -277,10 +292,9 @@ impl FromShim {
                 let end = from.end()?;
                 Self::Done { end: in_time.then_some(end), output: from.bytes()?.to_vec() }
             }
+            9 => Self::Refused { pid: from.i32()?, errno: from.i32()? },
             _ => return Err(Garbled),
-        };
-        from.finish()?;
-        Ok(message)
+        })
     }
 }
 
@@ -293,14 +307,13 @@ impl ToShim {
         to.0
     }
 
-    /// From a packet. Errors: it is none of these, or asks for a signal there is not.
+    /// From a packet, as above. Errors: it is none of these, or asks for a signal there is not.
     pub fn decode(packet: &[u8]) -> Result<Self, Garbled> {
         let mut from = Decoder(packet);
         if from.u8()? != 1 {
             return Err(Garbled);
         }
         let (signal, grace_ms) = (from.i32()?, from.u64()?);
-        from.finish()?;
         if !(1..=64).contains(&signal) {
             return Err(Garbled);
         }
@@ -329,6 +342,7 @@ mod tests {
             FromShim::Hello { version: VERSION, attempt: 1, pid: 2, at_ns: 3, log_start: 4 },
             FromShim::Exited { end: End::Signal(9), at_ns: 5 },
             FromShim::Exited { end: End::NotExecuted(Stage::Execute, 2), at_ns: 5 },
+            FromShim::Refused { pid: 9, errno: 1 },
             FromShim::Done { end: None, output: b"x".to_vec() },
             FromShim::Done { end: Some(End::Code(3)), output: vec![] },
         ];
@@ -338,7 +352,12 @@ mod tests {
             for end in 0..packet.len() {
                 assert_eq!(FromShim::decode(&packet[..end]), Err(Garbled));
             }
-            assert_eq!(FromShim::decode(&[&packet[..], b"!"].concat()), Err(Garbled));
+            let later = [&packet[..], b"!"].concat();
+            assert_eq!(
+                FromShim::decode(&later).map(|m| m.encode()),
+                Ok(packet),
+                "a field of a later version"
+            );
         }
         let stop = ToShim::Stop { signal: 15, grace_ms: 10_000 };
         assert_eq!(ToShim::decode(&stop.encode()), Ok(stop));

@@ -591,7 +591,7 @@ fn shown(effect: &Effect) -> String {
     match effect {
         Effect::Start { slot, attempt, .. } => format!("start {slot} attempt {attempt}"),
         Effect::Stop { slot, signal, grace, .. } => format!("stop {slot} by {signal} within {grace}"),
-        Effect::Observe { slot } => format!("observe {slot}"),
+        Effect::Observe { slot, .. } => format!("observe {slot}"),
         Effect::Remove { slot } => format!("remove {slot}"),
         Effect::RunStopCommand { slot, .. } => format!("run the stop command of {slot}"),
         Effect::Probe { slot, .. } => format!("probe {slot}"),

@@ -169,6 +169,12 @@ pub struct Slot {
     pub trouble: Option<String>,
 }
 
+impl Slot {
+    fn look(&self, id: &SlotId) -> Effect {
+        Effect::Observe { slot: id.clone(), attempt: self.durable.attempt }
+    }
+}
+
 /// What a slot can be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
@@ -227,7 +233,7 @@ pub enum Input {
         /// Which attempt.
         attempt: Attempt,
     },
-    /// The stop could not be delivered.
+    /// A stop does not get through: to the shim, or to a process that may not be killed.
     StopFailed {
         /// Which attempt.
         attempt: Attempt,
@@ -325,7 +331,7 @@ fn take(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, effects
                 slot.durable.attempt = slot.durable.attempt.max(seen);
                 slot.observing = true;
                 slot.recheck = Some(around.now + RECHECK_AFTER);
-                effects.push(Effect::Observe { slot: id.clone() });
+                effects.push(slot.look(id));
             }
         }
         Input::Exited { attempt, exit } => take_exit(id, slot, attempt, exit, around),
@@ -451,7 +457,11 @@ fn ended(id: &SlotId, slot: &mut Slot, exit: Exit, around: &Around<'_>) {
 fn take_observation(id: &SlotId, slot: &mut Slot, seen: Observation, around: &Around<'_>) {
     slot.observing = false;
     slot.recheck = None;
-    slot.trouble = None;
+    // That it is still there is no news of a stop that does not get through.
+    let stops = matches!(&slot.durable.stage, Stage::Up(up) if up.stopping.is_some());
+    if !(stops && matches!(seen, Observation::Running { .. })) {
+        slot.trouble = None;
+    }
     let attempt = slot.durable.attempt;
     match seen {
         Observation::Never => match &slot.durable.stage {

@@ -84,7 +84,7 @@ pub(super) fn settle(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects:
 fn recheck(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effect>) {
     if slot.recheck.is_none_or(|at| at <= around.now) {
         slot.recheck = Some(around.now + RECHECK_AFTER);
-        effects.push(Effect::Observe { slot: id.clone() });
+        effects.push(slot.look(id));
     }
 }
 
@@ -112,7 +112,7 @@ fn recheck_start(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mu
         Some(at) if at <= around.now => {
             slot.observing = true;
             slot.recheck = Some(around.now + RECHECK_AFTER);
-            effects.push(Effect::Observe { slot: id.clone() });
+            effects.push(slot.look(id));
         }
         Some(_) => {}
     }
@@ -267,7 +267,7 @@ fn press(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Ef
             effects.push(signal(id, *attempt, stopping, around));
         }
         slot.recheck = Some(around.now + RECHECK_AFTER);
-        effects.push(Effect::Observe { slot: id.clone() });
+        effects.push(slot.look(id));
     }
 }
 

@@ -59,7 +59,11 @@ impl Channel {
                 }
             });
             match read {
-                Ok(Ok(message)) => return message.transpose().map_err(io::Error::other),
+                Ok(Ok(message)) => {
+                    return message
+                        .transpose()
+                        .map_err(|garbled| io::Error::new(io::ErrorKind::InvalidData, garbled));
+                }
                 Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                 Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
                 Ok(Err(error)) => return Err(error),

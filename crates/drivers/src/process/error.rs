@@ -33,14 +33,6 @@ pub enum DriverError {
         /// How many.
         count: usize,
     },
-    /// A shim of another version.
-    #[error("the shim of {slot} speaks version {version}; restart the service to replace it")]
-    Version {
-        /// Which slot.
-        slot: SlotId,
-        /// Its version.
-        version: u32,
-    },
 }
 
 impl DriverError {
@@ -97,7 +89,10 @@ pub(super) fn not_executed(
     let text = match stage {
         Stage::Fork => format!("no process can be made: {said}"),
         Stage::User => match errno {
-            errnos::ENOENT => format!("there is no user or group `{}`", user.unwrap_or_default()),
+            errnos::ENOENT => format!(
+                "there is no user or group `{}` in /etc/passwd or /etc/group",
+                user.unwrap_or_default()
+            ),
             _ => format!("cannot become user `{}`: {said}", user.unwrap_or_default()),
         },
         Stage::Directory => format!("cannot enter the working directory `{working_dir}`: {said}"),
@@ -121,6 +116,11 @@ pub(super) fn words(stage: Stage, errno: i32) -> String {
         Stage::Directory => format!("cannot enter its working directory: {said}"),
         Stage::Execute => format!("cannot run its program: {said}"),
     }
+}
+
+/// A process that may not be killed.
+pub(super) fn refused(pid: i32, errno: i32) -> String {
+    format!("process {pid} may not be killed: {}; end it yourself", words_of_errno(errno))
 }
 
 mod errnos {

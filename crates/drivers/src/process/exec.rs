@@ -1,6 +1,7 @@
 //! Commands that run to their end: health checks and stop commands.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use upbeat_model::{Exit, Millis};
@@ -8,6 +9,7 @@ use upbeat_shim::spec::{Order, Spec};
 use upbeat_shim::wire::{End, FromShim};
 
 use super::{ProcessDriver, chain, error};
+use crate::tree::{self, StillThere, Tree};
 
 /// A shim that answers later than this after the command's time is over was killed.
 const ANSWER_SLACK: Duration = Duration::from_secs(5);
@@ -73,8 +75,10 @@ impl ProcessDriver {
     /// kills it.
     pub async fn exec(&self, request: ExecRequest) -> ExecOutcome {
         let ExecRequest { command, environment, working_dir, user, timeout } = &request;
-        let mut spec = program(command, environment, working_dir, user.as_deref());
-        spec.order = Order::Exec { timeout_ms: timeout.0 };
+        let number = self.inner.execs.fetch_add(1, Ordering::Relaxed);
+        let mark = tree::mark_of_exec(&self.inner.slots_dir, number);
+        let order = Order::Exec { timeout_ms: timeout.0 };
+        let spec = spec(order, mark.clone(), command, environment, working_dir, user.as_deref());
         let channel = match self.inner.zygote.order(&spec, None).await {
             Ok(channel) => channel,
             Err(error) => return ExecOutcome::Failed(chain(&error)),
@@ -93,23 +97,33 @@ impl ProcessDriver {
                 }
             }
             Ok(Ok(Some(FromShim::Unable { why }))) => ExecOutcome::Failed(why),
-            Ok(_) => ExecOutcome::Failed("its shim was killed".into()),
+            Ok(_) => ExecOutcome::Failed(match tree::clear(Tree::of_exec(mark)).await {
+                Ok(()) => "its shim was killed".to_owned(),
+                Err(StillThere(count)) => {
+                    format!("its shim was killed, and {count} of its processes live on")
+                }
+            }),
             Err(_) => ExecOutcome::TimedOut { after: *timeout, output: String::new() },
         }
     }
 }
 
-/// The parts of an order that say which program.
-pub(super) fn program(
+/// An order, and which program it is about.
+pub(super) fn spec(
+    order: Order,
+    mark: String,
     command: &[String],
     environment: &BTreeMap<String, String>,
     working_dir: &str,
     user: Option<&str>,
 ) -> Spec {
+    // A daemon inside a service, or a person, may have set the mark: ours must win.
+    let variables = environment.iter().filter(|(name, _)| *name != tree::VARIABLE);
+    let entries = variables.map(|(name, value)| format!("{name}={value}"));
     Spec {
-        order: Order::Exec { timeout_ms: 0 },
+        order,
         command: command.iter().map(|text| text.clone().into_bytes()).collect(),
-        environment: environment.iter().map(|(name, value)| format!("{name}={value}").into_bytes()).collect(),
+        environment: entries.chain([mark]).map(String::into_bytes).collect(),
         working_dir: working_dir.as_bytes().to_vec(),
         user: user.unwrap_or_default().as_bytes().to_vec(),
     }

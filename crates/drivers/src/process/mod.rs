@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ use upbeat_model::{Attempt, Exit, Millis, SlotId, Wall};
 use upbeat_shim::record::{self, Record};
 use upbeat_shim::spec::{Order, Spec};
 use upbeat_shim::supervise::{LOCK, SOCKET};
-use upbeat_shim::wire::{End, FromShim, ToShim, VERSION};
+use upbeat_shim::wire::{End, FromShim, ToShim};
 
 use crate::tree::{StillThere, Tree};
 use crate::{clock, tree};
@@ -50,6 +51,9 @@ const START_PATIENCE: Duration = Duration::from_secs(60);
 /// for microseconds: look again so often before calling it stuck.
 const SETTLE_STEP: Duration = Duration::from_millis(5);
 const SETTLE_STEPS: u32 = 1000;
+
+/// A look takes no longer, whatever a shim does: whoever asked asks again.
+const LOOK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Where a process does not die, or the disk cannot be read, its end is asked for again so often.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
@@ -134,6 +138,15 @@ pub enum ProcessEvent {
         /// When.
         at: Wall,
     },
+    /// A process of its tree may not be killed, and it runs on. Told again as long as that is so.
+    Refused {
+        /// Which slot.
+        slot: SlotId,
+        /// Which attempt.
+        attempt: Attempt,
+        /// Which process, and what the system said.
+        detail: String,
+    },
     /// Its shim was killed; nothing of its tree is left.
     Lost {
         /// Which slot.
@@ -165,6 +178,8 @@ struct Inner {
     /// Shims that are listened to.
     running: Mutex<HashMap<SlotId, Heard>>,
     events: mpsc::Sender<ProcessEvent>,
+    /// Commands that were run to their end.
+    execs: AtomicU64,
 }
 
 impl ProcessDriver {
@@ -182,7 +197,8 @@ impl ProcessDriver {
         let boot_id = clock::boot_id().map_err(|source| DriverError::io("the boot id", source))?;
         limits::raise().map_err(|source| DriverError::io("the limit of open files", source))?;
         let running = Mutex::new(HashMap::new());
-        let inner = Inner { zygote: Zygote::new(program), slots_dir, boot_id, running, events };
+        let (zygote, execs) = (Zygote::new(program), AtomicU64::new(0));
+        let inner = Inner { zygote, slots_dir, boot_id, running, events, execs };
         Ok((Self { inner: Arc::new(inner) }, receiver))
     }
 
@@ -243,22 +259,15 @@ impl ProcessDriver {
     }
 
     fn spec(&self, dir: &Path, attempt: Attempt, launch: &Launch) -> Spec {
-        let mut spec =
-            exec::program(&launch.command, &launch.environment, &launch.working_dir, launch.user.as_deref());
-        // A daemon inside a service, or a person, may have set it: one that is ours must win.
-        let is_mark = |entry: &Vec<u8>| {
-            entry.strip_prefix(tree::VARIABLE.as_bytes()).is_some_and(|v| v.first() == Some(&b'='))
-        };
-        spec.environment.retain(|entry| !is_mark(entry));
-        spec.environment.push(tree::mark(dir, attempt).into_bytes());
-        spec.order = Order::Supervise {
+        let order = Order::Supervise {
             attempt: attempt.0,
             boot_id: self.inner.boot_id.clone(),
             log_max_size: launch.log_max_size,
             log_max_files: launch.log_max_files,
             daemon: std::process::id() as i32,
         };
-        spec
+        let Launch { command, environment, working_dir, user, .. } = launch;
+        exec::spec(order, tree::mark(dir, attempt), command, environment, working_dir, user.as_deref())
     }
 
     /// Waits for the end of what a shim runs, and tells it. Once for each attempt.
@@ -277,7 +286,14 @@ impl ProcessDriver {
             let end = loop {
                 match channel.receive().await {
                     Ok(Some(FromShim::Exited { end, at_ns })) => break Some((end, at_ns)),
+                    Ok(Some(FromShim::Refused { pid, errno })) => {
+                        let detail = error::refused(pid, errno);
+                        let event = ProcessEvent::Refused { slot: slot.clone(), attempt, detail };
+                        let _ = driver.inner.events.send(event).await;
+                    }
                     Ok(Some(_)) => {}
+                    // A later version says more than we know.
+                    Err(error) if error.kind() == ErrorKind::InvalidData => {}
                     Ok(None) | Err(_) => break None,
                 }
             };
@@ -306,7 +322,7 @@ impl ProcessDriver {
     /// is listened to again.
     async fn find_out(&self, slot: SlotId, attempt: Attempt) -> Option<ProcessEvent> {
         loop {
-            match self.observe(&slot).await {
+            match self.observe(&slot, attempt).await {
                 Ok(Observation::Running { attempt: seen, .. }) if seen == attempt => return None,
                 Ok(Observation::Ended { attempt: seen, exit, at }) if seen == attempt => {
                     return Some(ProcessEvent::Exited { slot, attempt, exit, at });
@@ -315,8 +331,11 @@ impl ProcessDriver {
                     return Some(ProcessEvent::Lost { slot, attempt, detail });
                 }
                 Ok(_) => {
-                    let detail = "its record is gone, or another attempt's".to_owned();
-                    return Some(ProcessEvent::Lost { slot, attempt, detail });
+                    if tree::clear(Tree::up_to(&self.slot_dir(&slot), attempt)).await.is_ok() {
+                        let detail = "its record is gone, or another attempt's".to_owned();
+                        return Some(ProcessEvent::Lost { slot, attempt, detail });
+                    }
+                    tokio::time::sleep(ASK_AGAIN).await;
                 }
                 Err(_) => tokio::time::sleep(ASK_AGAIN).await,
             }
@@ -325,8 +344,7 @@ impl ProcessDriver {
 
     /// Kills what a killed shim left behind. Errors: something does not die.
     async fn clear_tree(&self, slot: &SlotId, record: &Record) -> Result<String, DriverError> {
-        let mark = tree::mark(&self.slot_dir(slot), Attempt(record.attempt));
-        match tree::clear(Tree { mark, pipes: record.pipes }).await {
+        match tree::clear(Tree::of(&self.slot_dir(slot), record)).await {
             Ok(()) => Ok("its shim was killed, and its processes with it".to_owned()),
             Err(StillThere(count)) => Err(DriverError::StillThere { slot: slot.clone(), count }),
         }
@@ -352,15 +370,26 @@ impl ProcessDriver {
         channel.send(&order.encode()).map_err(|source| DriverError::io("the shim", source))
     }
 
-    /// Looks what is in a slot, whoever put it there.
-    pub async fn observe(&self, slot: &SlotId) -> Result<Observation, DriverError> {
-        for _ in 0..SETTLE_STEPS {
-            if let Some(seen) = self.look(slot).await? {
-                return Ok(seen);
+    /// Looks what is in a slot, whoever put it there. Where that is nothing, though attempts up to
+    /// `last` were decided, the directory may have been deleted under one of them: it is killed.
+    ///
+    /// Errors: the disk cannot be read; a shim neither answers nor ends; something does not die.
+    pub async fn observe(&self, slot: &SlotId, last: Attempt) -> Result<Observation, DriverError> {
+        let settled = async {
+            loop {
+                if let Some(seen) = self.look(slot).await? {
+                    return Ok(seen);
+                }
+                tokio::time::sleep(SETTLE_STEP).await;
             }
-            tokio::time::sleep(SETTLE_STEP).await;
+        };
+        let stuck = || DriverError::Shim(format!("the shim of {slot} neither answers nor ends"));
+        let seen = tokio::time::timeout(LOOK_PATIENCE, settled).await.map_err(|_| stuck())??;
+        if seen == Observation::Never && last > Attempt(0) {
+            let left = tree::clear(Tree::up_to(&self.slot_dir(slot), last)).await;
+            left.map_err(|StillThere(count)| DriverError::StillThere { slot: slot.clone(), count })?;
         }
-        Err(DriverError::Shim(format!("the shim of {slot} neither answers nor ends")))
+        Ok(seen)
     }
 
     /// One look. `None`: it is between two states; look again.
@@ -407,13 +436,10 @@ impl ProcessDriver {
         else {
             return Ok(None);
         };
-        let hello = tokio::time::timeout(START_PATIENCE, channel.receive()).await;
-        let Ok(Ok(Some(FromShim::Hello { version, attempt, pid, at_ns, log_start }))) = hello else {
+        let hello = channel.receive().await;
+        let Ok(Some(FromShim::Hello { version: _, attempt, pid, at_ns, log_start })) = hello else {
             return Ok(None);
         };
-        if version != VERSION {
-            return Err(DriverError::Version { slot: slot.clone(), version });
-        }
         let (attempt, started_at) = (Attempt(attempt), wall(at_ns));
         self.listen(slot, attempt, channel, Started { pid, at: started_at, log_start });
         Ok(Some(Observation::Running { attempt, pid, started_at, log_start }))

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
@@ -21,6 +22,10 @@ use upbeat_shim::spec::Spec;
 
 use super::DriverError;
 use super::channel::Channel;
+
+/// The zygote takes an order in microseconds. On a machine that swaps it may take long; after this
+/// it is replaced.
+const SEND_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How to start the zygote.
 #[derive(Clone, Debug)]
@@ -53,9 +58,11 @@ impl Zygote {
                 *socket = Some(self.start().map_err(failed)?);
             }
             let Some(zygote) = socket.as_ref() else { continue };
-            match send(zygote, &memory, &theirs, dir).await {
+            let sent = tokio::time::timeout(SEND_PATIENCE, send(zygote, &memory, &theirs, dir)).await;
+            match sent.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
                 Ok(()) => return Ok(channel),
-                // It was killed: a new one takes its place.
+                // It was killed, or it is stopped: a new one takes its place. Orders that the old
+                // one still has are void, because nobody waits for them.
                 Err(_) if !is_last => *socket = None,
                 Err(error) => return Err(failed(error)),
             }

@@ -6,13 +6,14 @@ use upbeat_drivers::process::{ExecOutcome, ExecRequest};
 use upbeat_model::{Exit, Millis};
 
 use crate::Case;
-use crate::rig::{FOREVER, Place, Rig, eventually, is_alive, number};
+use crate::rig::{FOREVER, Place, Rig, eventually, is_alive, kill, number, parent};
 
 pub(crate) const CASES: &[Case] = &[
     Case::new("a command says how it ended and the end of what it printed", ended),
     Case::new("a command that cannot be run says why", failed),
     Case::new("at its time-out the whole tree of a command is killed", timed_out),
     Case::new("what a command leaves behind is killed with its end", leftovers),
+    Case::new("what a command leaves behind is killed when its shim was", killed_shim),
     Case::new("who no longer waits for a command has it killed", abandoned),
 ];
 
@@ -77,6 +78,29 @@ fn leftovers() {
         assert_eq!(outcome, ExecOutcome::Ended { exit: Exit::Code(0), output: "hello\n".into() });
         assert!(pids(&place).into_iter().all(|pid| !is_alive(pid)));
     });
+}
+
+fn killed_shim() {
+    let place = Place::new();
+    place.daemon(async |rig| {
+        let mut run = pin!(rig.driver.exec(request(&rig, &format!("{TREE}\nwait"), FOREVER)));
+        let mut there = pin!(eventually("all three are there", || pids(&place).len() == 3));
+        std::future::poll_fn(|context| {
+            assert!(run.as_mut().poll(context).is_pending());
+            there.as_mut().poll(context)
+        })
+        .await;
+        let main = *pids(&place).iter().find(|pid| is_marked_main(**pid)).expect("the main process");
+        kill(parent(main));
+        assert_eq!(run.await, ExecOutcome::Failed("its shim was killed".into()));
+        assert!(pids(&place).into_iter().all(|pid| !is_alive(pid)));
+    });
+}
+
+/// Its parent is a shim.
+fn is_marked_main(pid: i32) -> bool {
+    let name = std::fs::read_to_string(format!("/proc/{}/cmdline", parent(pid))).unwrap_or_default();
+    name.contains("zygote")
 }
 
 fn abandoned() {

@@ -96,7 +96,7 @@ fn user() {
             (2, "65534:0", "65534 0 0"),
             (3, "12345", "12345 12345 12345"),
         ] {
-            let mut launch = rig.script("echo $(id -u) $(id -g) $(id -G)");
+            let mut launch = rig.script("echo $(id -u) $(id -g) $(id -G) > /dev/stdout");
             (launch.user, launch.working_dir) = (Some(user.to_owned()), "/".to_owned());
             let started = rig.try_start(SLOT, attempt, &launch).await.unwrap();
             assert_eq!(rig.exit(SLOT, attempt).await, Exit::Code(0));

@@ -71,7 +71,7 @@ fn numbers() {
             assert_eq!(rig.exit(SLOT, attempt).await, Exit::Code(0));
             let records = rig.records(SLOT);
             let (missed, kept) = records.split_first().unwrap();
-            assert!(missed.1.ends_with("records dropped: they were rotated away"), "{missed:?}");
+            assert!(missed.1.ends_with("records dropped: they are not on the disk any more"), "{missed:?}");
             assert!(kept.iter().all(|(sequence, text)| sequence.to_string() == *text));
             assert_eq!(kept.last().unwrap().0, to);
             assert!(segments(&rig.driver.log_dir(&id(SLOT))).len() <= 3);

@@ -146,7 +146,7 @@ impl Rig<'_> {
     }
 
     pub(crate) async fn observe(&self, slot: &str) -> Observation {
-        self.driver.observe(&id(slot)).await.unwrap()
+        self.driver.observe(&id(slot), Attempt(0)).await.unwrap()
     }
 
     /// The next event.
@@ -161,7 +161,7 @@ impl Rig<'_> {
                 assert_eq!((seen, which), (id(slot), Attempt(attempt)));
                 exit
             }
-            lost @ ProcessEvent::Lost { .. } => panic!("{lost:?}"),
+            other => panic!("{other:?}"),
         }
     }
 

@@ -23,6 +23,8 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("a killed zygote takes nothing with it, and is replaced", killed_zygote),
     Case::new("an order whose daemon is gone is not carried out", void),
     Case::new("a shim that dies at any point leaves one run at most, and a slot that can go on", any_point),
+    Case::new("a directory that was deleted under its process does not hide it", deleted),
+    Case::new("a shim of a later version is heard and stopped", later_version),
     Case::new("a shim bears with whatever is sent to it", hostile),
 ];
 
@@ -216,6 +218,65 @@ fn any_point() {
             assert_eq!(rig.exit(SLOT, 2).await, Exit::Code(3), "{point}");
         });
     }
+}
+
+fn deleted() {
+    let place = Place::new();
+    let pid = place.daemon(async |rig| {
+        let started = rig.start(SLOT, 3, "exec sleep 600").await;
+        std::fs::remove_dir_all(rig.driver.slot_dir(&id(SLOT))).unwrap();
+        started.pid
+    });
+    place.daemon(async |rig| {
+        assert_eq!(rig.driver.observe(&id(SLOT), Attempt(2)).await.unwrap(), Observation::Never);
+        assert!(is_alive(pid), "an attempt nobody has told it of may be starting");
+        assert_eq!(rig.driver.observe(&id(SLOT), Attempt(3)).await.unwrap(), Observation::Never);
+        assert!(!is_alive(pid));
+    });
+}
+
+/// Speaks as a shim of version 7 would: with more fields, and messages nobody knows today.
+fn later_version() {
+    use rustix::fs::{FlockOperation, flock};
+    use upbeat_shim::wire::{End, FromShim, ToShim};
+    let place = Place::new();
+    place.daemon(async |mut rig| {
+        rig.start(SLOT, 1, "exit 0").await;
+        rig.exit(SLOT, 1).await;
+        let dir = rig.driver.slot_dir(&id(SLOT));
+        let lock = std::fs::File::open(dir.join("lock")).unwrap();
+        flock(&lock, FlockOperation::LockExclusive).unwrap();
+        let path = dir.join(upbeat_shim::record::FILE);
+        let mut record = upbeat_shim::record::Record::parse(&std::fs::read(&path).unwrap()).unwrap();
+        (record.attempt, record.end) = (2, None);
+        record.write(&std::fs::File::options().write(true).open(&path).unwrap()).unwrap();
+        let address = std::fs::File::open(&dir).unwrap();
+        let address = SocketAddrUnix::new(format!("/proc/self/fd/{}/sock", address.as_raw_fd())).unwrap();
+        let listener =
+            rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
+        let listener = listener.unwrap();
+        rustix::net::bind(&listener, &address).unwrap();
+        rustix::net::listen(&listener, 1).unwrap();
+        let shim = std::thread::spawn(move || {
+            let daemon = rustix::net::accept(&listener).unwrap();
+            let say = |packet: &[u8]| rustix::net::send(&daemon, packet, SendFlags::NOSIGNAL).unwrap();
+            let hello = FromShim::Hello { version: 7, attempt: 2, pid: 77, at_ns: 0, log_start: 1 };
+            say(&[&hello.encode()[..], b"more"].concat());
+            say(b"\xc8something new");
+            let mut packet = [0; 64];
+            let (length, _) =
+                rustix::net::recv(&daemon, &mut packet[..], rustix::net::RecvFlags::empty()).unwrap();
+            let order = ToShim::decode(&packet[..length]).unwrap();
+            say(&[&FromShim::Exited { end: End::Signal(15), at_ns: 0 }.encode()[..], b"more"].concat());
+            order
+        });
+        let seen = rig.observe(SLOT).await;
+        assert!(matches!(seen, Observation::Running { attempt: Attempt(2), pid: 77, .. }), "{seen:?}");
+        rig.stop(SLOT, 2, 15, Millis(5)).await;
+        assert_eq!(rig.exit(SLOT, 2).await, Exit::Signal(15));
+        assert_eq!(shim.join().unwrap(), ToShim::Stop { signal: 15, grace_ms: 5 });
+        drop(lock);
+    });
 }
 
 fn connect(dir: &Path) -> rustix::fd::OwnedFd {

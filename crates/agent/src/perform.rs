@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
@@ -36,8 +37,38 @@ pub(crate) struct Performer {
     inputs: Inputs,
     starts: Arc<Semaphore>,
     probes: Arc<Semaphore>,
-    /// Who waits for a line, by slot: until the attempt is over.
-    waits: HashMap<SlotId, (Attempt, AbortHandle)>,
+    /// What is asked of the attempt that runs, by slot. When it is over, nobody wants the answers any
+    /// more, and they must not be taken for those of a copy to come.
+    asked: HashMap<SlotId, Asked>,
+}
+
+/// What is asked of one attempt. Dropped: nobody wants to know any more.
+struct Asked {
+    attempt: Attempt,
+    probe: Option<Task>,
+    line: Option<Task>,
+    over: Arc<AtomicBool>,
+}
+
+impl Asked {
+    fn of(attempt: Attempt) -> Self {
+        Self { attempt, probe: None, line: None, over: Arc::default() }
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Ends when dropped.
+struct Task(AbortHandle);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Performer {
@@ -48,7 +79,7 @@ impl Performer {
             inputs,
             starts: Arc::new(Semaphore::new(STARTS)),
             probes: Arc::new(Semaphore::new(PROBES)),
-            waits: HashMap::new(),
+            asked: HashMap::new(),
         }
     }
 
@@ -56,11 +87,8 @@ impl Performer {
     pub(crate) fn follow(&mut self, persist: &BTreeMap<SlotId, Option<Durable>>) {
         for (slot, durable) in persist {
             let running = durable.as_ref().and_then(is_up);
-            if let Some((attempt, wait)) = self.waits.get(slot)
-                && running != Some(*attempt)
-            {
-                wait.abort();
-                self.waits.remove(slot);
+            if self.asked.get(slot).is_some_and(|asked| running != Some(asked.attempt)) {
+                self.asked.remove(slot);
             }
         }
     }
@@ -93,22 +121,27 @@ impl Performer {
                 });
             }
             Effect::RunStopCommand { attempt, command, spec, base_environment, timeout, .. } => {
+                let over = self.asked(&slot, attempt).over.clone();
                 tokio::spawn(async move {
                     let request = exec_request(command, &spec, &base_environment, timeout);
                     let outcome = driver.exec(request).await;
                     if !outcome.is_success() {
                         tracing::warn!(%slot, "stop command: {}", outcome.describe());
                     }
-                    tell(&inputs, &slot, Input::StopCommandEnded { attempt }).await;
+                    // It may go on after what it stopped has ended.
+                    if !over.load(Ordering::Relaxed) {
+                        tell(&inputs, &slot, Input::StopCommandEnded { attempt }).await;
+                    }
                 });
             }
             Effect::Probe { attempt, probe, spec, base_environment, timeout, .. } => {
-                let probes = self.probes.clone();
-                tokio::spawn(async move {
+                let (probes, asked) = (self.probes.clone(), slot.clone());
+                let task = tokio::spawn(async move {
                     let _turn = probes.acquire().await;
                     let (healthy, message) = ask(&driver, probe, &spec, &base_environment, timeout).await;
-                    tell(&inputs, &slot, Input::Probed { attempt, healthy, message }).await;
+                    tell(&inputs, &asked, Input::Probed { attempt, healthy, message }).await;
                 });
+                self.asked(&slot, attempt).probe = Some(Task(task.abort_handle()));
             }
             Effect::WatchLog { attempt, pattern, from, .. } => self.watch_log(slot, attempt, pattern, from),
             Effect::Remove { .. } => {
@@ -134,9 +167,15 @@ impl Performer {
             };
             tell(&inputs, &watched, Input::Probed { attempt, healthy, message }).await;
         });
-        if let Some((_, before)) = self.waits.insert(slot, (attempt, task.abort_handle())) {
-            before.abort();
+        self.asked(&slot, attempt).line = Some(Task(task.abort_handle()));
+    }
+
+    fn asked(&mut self, slot: &SlotId, attempt: Attempt) -> &mut Asked {
+        let asked = self.asked.entry(slot.clone()).or_insert_with(|| Asked::of(attempt));
+        if asked.attempt != attempt {
+            *asked = Asked::of(attempt);
         }
+        asked
     }
 }
 

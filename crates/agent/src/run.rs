@@ -1,6 +1,6 @@
 //! The loop.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use upbeat_drivers::clock;
 use upbeat_drivers::process::{ProcessDriver, ProcessEvent};
 use upbeat_drivers::watch::Watches;
 use upbeat_model::{Attempt, Mono, SlotId, Target};
+use upbeat_store::StoreError;
 
 use crate::keep::{Keep, KeepError};
 use crate::perform::Performer;
@@ -49,6 +50,8 @@ const COMMIT_RETRY: Duration = Duration::from_secs(1);
 /// One machine's agent.
 pub struct Agent {
     node: Node,
+    /// Slots there were before this agent, until they are seen.
+    unseen: HashSet<SlotId>,
     keep: Keep,
     performer: Performer,
     inputs: mpsc::Receiver<(SlotId, Input)>,
@@ -73,11 +76,13 @@ impl Agent {
         failpoint: fn(&str),
     ) -> Result<Self, KeepError> {
         let remembered = keep.load().await?;
+        let found = driver.slots();
+        let unseen = remembered.iter().map(|(id, _)| id).chain(&found).cloned().collect();
         let mut node = Node::recover(remembered, Rules::default());
-        node.found(driver.slots());
+        node.found(found);
         let (inputs_in, inputs) = mpsc::channel(INPUTS);
         let performer = Performer::new(driver, watches, inputs_in);
-        Ok(Self { node, keep, performer, inputs, events, target, reports, failpoint })
+        Ok(Self { node, unseen, keep, performer, inputs, events, target, reports, failpoint })
     }
 
     /// Runs until the source of targets or the sink of reports is gone. Leaves every service as it
@@ -133,7 +138,10 @@ impl Agent {
             self.carry_out(bundle).await?;
         }
         for (slot, input) in batch.iter() {
-            if let Input::Observed(Observation::Running { attempt, pid, .. }) = input {
+            if let Input::Observed(seen) = input
+                && self.unseen.remove(slot)
+                && let Observation::Running { attempt, pid, .. } = seen
+            {
                 let (slot, attempt, pid) = (slot.clone(), *attempt, *pid);
                 self.reports.send(Report::Adopted { slot, attempt, pid }).await.map_err(|_| Gone)?;
             }
@@ -151,7 +159,7 @@ impl Agent {
     /// Commit, perform, tell: in this order. Errors: nobody listens any more.
     async fn carry_out(&mut self, bundle: Bundle) -> Result<(), Gone> {
         let Bundle { persist, effects, statuses } = bundle;
-        self.commit(&persist).await;
+        self.commit(&persist).await?;
         let starts = effects.iter().any(|e| matches!(e, upbeat_decide::Effect::Start { .. }));
         if starts {
             (self.failpoint)("intent_committed");
@@ -172,11 +180,15 @@ impl Agent {
         Ok(())
     }
 
-    async fn commit(&mut self, persist: &BTreeMap<SlotId, Option<Durable>>) {
+    async fn commit(&mut self, persist: &BTreeMap<SlotId, Option<Durable>>) -> Result<(), Gone> {
         while let Err(error) = self.keep.save(persist).await {
+            if let KeepError::Store(StoreError::Stopped) = error {
+                return Err(Gone);
+            }
             tracing::error!(%error, "the agent's state cannot be stored; nothing new is begun until it can");
             tokio::time::sleep(COMMIT_RETRY).await;
         }
+        Ok(())
     }
 }
 

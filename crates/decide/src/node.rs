@@ -12,7 +12,7 @@ use upbeat_model::{Mono, Phase, Reason, SlotId, SlotStatus, Wall};
 
 use crate::effect::Effect;
 use crate::gate::{Verdict, View, gate, stop_gate};
-use crate::instance::{self, Around, Durable, Input, Mark, Slot, Stage};
+use crate::instance::{self, Around, Durable, Input, Mark, Slot, Stage, Up};
 use crate::rules::{Bug, Rules};
 
 /// What to do with a decision, in this order.
@@ -35,6 +35,8 @@ pub struct Change {
     pub status: SlotStatus,
     /// Under which wish the copy there runs or ended.
     pub mark: Option<Mark>,
+    /// This is what was seen, not what is remembered of before a restart.
+    pub is_seen: bool,
 }
 
 type ServiceKey = (AppName, ServiceName);
@@ -44,12 +46,28 @@ struct Entry {
     slot: Slot,
     wish: Option<TargetSlot>,
     shown: Option<SlotStatus>,
+    /// What was shown was what was seen.
+    shown_as_seen: bool,
+    /// Nobody wishes anything of it any more: it goes, and is forgotten when it is gone.
+    orphaned: bool,
     deadline: Option<Mono>,
     /// The phase it was last in, to the node before this one.
     remembered: Option<Phase>,
 }
 
 impl Entry {
+    fn of(slot: Slot, remembered: Option<Phase>) -> Self {
+        Self {
+            slot,
+            wish: None,
+            shown: None,
+            shown_as_seen: false,
+            orphaned: false,
+            deadline: None,
+            remembered,
+        }
+    }
+
     /// The phase it was last shown in, by this node or by the one before it.
     fn before(&self) -> Phase {
         match &self.shown {
@@ -74,12 +92,15 @@ impl Node {
     /// anything is decided about it.
     pub fn recover(remembered: impl IntoIterator<Item = (SlotId, Durable)>, rules: Rules) -> Self {
         let mut node = Self { rules, ..Self::default() };
-        for (id, durable) in remembered {
+        for (id, mut durable) in remembered {
+            if let Stage::Up(Up { stopping: Some(stopping), .. }) = &mut durable.stage {
+                stopping.unsaid = true;
+            }
             let observing = matches!(durable.stage, Stage::Starting { .. } | Stage::Up(_))
                 && !rules.has(Bug::SkipObservation);
             let remembered = durable.entered.map(|(phase, _)| phase);
             let slot = Slot { durable, observing, ..Slot::default() };
-            node.entries.insert(id, Entry { slot, wish: None, shown: None, deadline: None, remembered });
+            node.entries.insert(id, Entry::of(slot, remembered));
         }
         node
     }
@@ -87,13 +108,8 @@ impl Node {
     /// Slots that exist on disk though nothing is remembered of them: looked at before use.
     pub fn found(&mut self, ids: impl IntoIterator<Item = SlotId>) {
         for id in ids {
-            self.entries.entry(id).or_insert_with(|| Entry {
-                slot: Slot { observing: true, ..Slot::default() },
-                wish: None,
-                shown: None,
-                deadline: None,
-                remembered: None,
-            });
+            let slot = Slot { observing: true, ..Slot::default() };
+            self.entries.entry(id).or_insert_with(|| Entry::of(slot, None));
         }
     }
 
@@ -101,13 +117,8 @@ impl Node {
     pub fn aim(&mut self, target: &Target, now: Mono, wall: Wall) -> Bundle {
         let mut dirty = BTreeSet::new();
         for (id, wish) in &target.slots {
-            let entry = self.entries.entry(id.clone()).or_insert_with(|| Entry {
-                slot: Slot::default(),
-                wish: None,
-                shown: None,
-                deadline: None,
-                remembered: None,
-            });
+            let entry = self.entries.entry(id.clone()).or_insert_with(|| Entry::of(Slot::default(), None));
+            entry.orphaned = false;
             if entry.wish.as_ref() != Some(wish) {
                 entry.wish = Some(wish.clone());
                 dirty.insert(id.clone());
@@ -115,11 +126,11 @@ impl Node {
         }
         let mut bundle = Bundle::default();
         let dropped: Vec<SlotId> = (self.entries.iter())
-            .filter(|(id, entry)| entry.wish.is_some() && !target.slots.contains_key(*id))
+            .filter(|(id, entry)| entry.wish.is_some() && !entry.orphaned && !target.slots.contains_key(*id))
             .map(|(id, _)| id.clone())
             .collect();
         for id in dropped {
-            self.forget(&id, &mut bundle);
+            self.orphan(id, &mut dirty, &mut bundle);
         }
         self.index();
         // A wish may change what others wait for without changing how the slot itself looks.
@@ -180,7 +191,21 @@ impl Node {
         self.entries.get(id).map(|entry| &entry.slot.durable)
     }
 
-    /// A slot that control no longer names. Control only does so once the slot is absent.
+    /// A slot that control no longer names. Control only does so once the slot is absent; should it
+    /// have come back in the meantime, it goes again.
+    fn orphan(&mut self, id: SlotId, dirty: &mut BTreeSet<SlotId>, bundle: &mut Bundle) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        match (&entry.slot.durable.stage, &mut entry.wish) {
+            (Stage::Idle, _) if !entry.slot.observing => self.forget(&id, bundle),
+            (Stage::Gone, _) | (_, None) => self.forget(&id, bundle),
+            (_, Some(wish)) => {
+                wish.goal = Goal::Absent;
+                entry.orphaned = true;
+                dirty.insert(id);
+            }
+        }
+    }
+
     fn forget(&mut self, id: &SlotId, bundle: &mut Bundle) {
         if let Some(entry) = self.entries.remove(id) {
             if let Some(at) = entry.deadline {
@@ -196,7 +221,8 @@ impl Node {
         for (id, entry) in &self.entries {
             let Some(wish) = &entry.wish else { continue };
             self.copies.entry((id.app.clone(), id.service.clone())).or_default().insert(id.clone());
-            for dependency in wish.spec.depends_on.keys() {
+            let needs = instance::mark(&entry.slot.durable).map(|mark| &mark.needs);
+            for dependency in wish.spec.depends_on.keys().chain(needs.into_iter().flatten()) {
                 let key = (id.app.clone(), dependency.clone());
                 self.dependents.entry(key).or_default().insert(id.service.clone());
             }
@@ -212,10 +238,12 @@ impl Node {
         }
         let touched: Vec<SlotId> = bundle.persist.keys().cloned().collect();
         for id in touched {
-            if let Some(entry) = self.entries.get(&id)
-                && entry.slot.durable.stage == Stage::Gone
-            {
-                bundle.persist.insert(id, None);
+            let Some(entry) = self.entries.get(&id) else { continue };
+            if entry.slot.durable.stage == Stage::Gone {
+                match entry.orphaned {
+                    true => self.forget(&id, bundle),
+                    false => drop(bundle.persist.insert(id, None)),
+                }
             }
         }
     }
@@ -252,13 +280,17 @@ impl Node {
         self.remind(id, &mut entry, &wish);
         self.entries.insert(id.clone(), entry);
         if before.0 != after {
+            // What it rested on until now may stop now.
+            let left = instance::mark(&before.1).into_iter().flat_map(|mark| &mark.needs);
+            dirty.extend(self.copies_of(&id.app, left));
             dirty.extend(self.neighbours(id));
         }
     }
 
     fn show(&self, id: &SlotId, entry: &mut Entry, wish: &TargetSlot, bundle: &mut Bundle) {
         let status = instance::status(id, &entry.slot, wish);
-        if entry.shown.as_ref() == Some(&status) {
+        let is_seen = !entry.slot.observing;
+        if entry.shown.as_ref() == Some(&status) && entry.shown_as_seen == is_seen {
             return;
         }
         let from = match bundle.statuses.get(id) {
@@ -266,8 +298,9 @@ impl Node {
             None => entry.before(),
         };
         entry.shown = Some(status.clone());
-        let mark = instance::mark(&entry.slot).cloned();
-        bundle.statuses.insert(id.clone(), Change { from, status, mark });
+        entry.shown_as_seen = is_seen;
+        let mark = instance::mark(&entry.slot.durable).cloned();
+        bundle.statuses.insert(id.clone(), Change { from, status, mark, is_seen });
     }
 
     fn remind(&mut self, id: &SlotId, entry: &mut Entry, wish: &TargetSlot) {
@@ -287,13 +320,20 @@ impl Node {
     /// Those whose gates look at this slot: dependents (start) and dependencies (stop).
     fn neighbours(&self, id: &SlotId) -> Vec<SlotId> {
         let dependents = self.dependents.get(&(id.app.clone(), id.service.clone()));
-        let spec = self.entries.get(id).and_then(|entry| entry.wish.as_ref()).map(|wish| &wish.spec);
-        let dependencies = spec.into_iter().flat_map(|spec| spec.depends_on.keys());
-        (dependents.into_iter().flatten().chain(dependencies))
-            .filter_map(|service| self.copies.get(&(id.app.clone(), service.clone())))
-            .flatten()
-            .cloned()
-            .collect()
+        let entry = self.entries.get(id);
+        let wished = entry.and_then(|entry| entry.wish.as_ref()).map(|wish| wish.spec.depends_on.keys());
+        let needed =
+            entry.and_then(|entry| instance::mark(&entry.slot.durable)).map(|mark| mark.needs.iter());
+        let dependencies = wished.into_iter().flatten().chain(needed.into_iter().flatten());
+        self.copies_of(&id.app, dependents.into_iter().flatten().chain(dependencies)).collect()
+    }
+
+    fn copies_of<'a>(
+        &'a self,
+        app: &'a AppName,
+        services: impl Iterator<Item = &'a ServiceName>,
+    ) -> impl Iterator<Item = SlotId> {
+        services.filter_map(|service| self.copies.get(&(app.clone(), service.clone()))).flatten().cloned()
     }
 
     fn views(&self, app: &AppName, service: &ServiceName) -> Option<Vec<View>> {

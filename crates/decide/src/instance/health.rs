@@ -19,6 +19,9 @@ const EAGER_FIRST: Millis = Millis(10);
 /// Eager probes are never further apart, so that readiness is seen within a second.
 const EAGER_CEILING: Millis = Millis::seconds(1);
 
+/// A log that could not be watched is tried again.
+const WATCH_AGAIN: Millis = Millis::seconds(1);
+
 /// An answer that is later than the probe's timeout by this much was lost.
 const LOST_AFTER: Millis = Millis::seconds(2);
 
@@ -34,7 +37,21 @@ pub struct Health {
     eager_gap: Millis,
     /// A probe is out; it is lost if unanswered by then, and it counts or does not.
     asked: Option<Asked>,
-    watching: bool,
+    /// The check this is the rhythm of.
+    of: Option<Healthcheck>,
+    watch: Watch,
+}
+
+/// Whether somebody waits for a line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Watch {
+    #[default]
+    Wanted,
+    Set,
+    /// It could not be; it is tried again.
+    Failed {
+        again: Mono,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +65,13 @@ impl Health {
     pub(super) fn due(&self, up: &Up, wish: &TargetSlot) -> Option<Mono> {
         let check = wish.spec.healthcheck.as_ref()?;
         if let Probe::Log(_) = check.probe {
-            return if up.was_ready { None } else { self.next_counted.or(Some(up.started)) };
+            let again = match self.watch {
+                Watch::Failed { again } => Some(again),
+                Watch::Wanted => Some(up.started),
+                Watch::Set => None,
+            };
+            let counted = self.next_counted.unwrap_or(up.started);
+            return (!up.was_ready).then(|| again.map_or(counted, |again| again.min(counted)));
         }
         if let Some(asked) = self.asked {
             return Some(asked.lost_at);
@@ -66,8 +89,11 @@ impl Health {
             up.healthy = None;
             return;
         };
+        if self.of.as_ref() != Some(check) {
+            self.begin_anew(up, check);
+        }
         if self.asked.is_some_and(|asked| asked.lost_at <= around.now) {
-            self.answered(up, false, format!("no answer after {}", check.timeout), around);
+            self.judge(up, false, format!("no answer after {}", check.timeout), around);
         }
         if self.asked.is_some() {
             return;
@@ -94,6 +120,15 @@ impl Health {
         });
     }
 
+    /// The check has changed under a running copy: what another question was answered by says nothing.
+    fn begin_anew(&mut self, up: &mut Up, check: &Healthcheck) {
+        if self.of.as_ref().is_some_and(|before| before.probe != check.probe) {
+            up.was_ready = false;
+            up.healthy = None;
+        }
+        *self = Self { of: Some(check.clone()), ..Self::default() };
+    }
+
     fn begin(&mut self, up: &Up, check: &Healthcheck, now: Mono) {
         self.next_counted = Some(now + interval(up, check, now));
         self.next_eager = (!up.was_ready).then_some(now);
@@ -117,8 +152,13 @@ impl Health {
         if up.was_ready {
             return;
         }
-        if !self.watching {
-            self.watching = true;
+        let due = match self.watch {
+            Watch::Wanted => true,
+            Watch::Failed { again } => again <= around.now,
+            Watch::Set => false,
+        };
+        if due {
+            self.watch = Watch::Set;
             effects.push(Effect::WatchLog {
                 slot: id.clone(),
                 attempt: up.attempt,
@@ -128,17 +168,34 @@ impl Health {
         }
         if self.next_counted.is_some_and(|at| at <= around.now) {
             self.asked = Some(Asked { lost_at: around.now, counts: true });
-            self.answered(up, false, "no line matched yet".into(), around);
+            self.judge(up, false, "no line matched yet".into(), around);
             self.next_counted = Some(around.now + interval(up, check, around.now));
         }
     }
 
     /// An answer came.
     pub(super) fn answered(&mut self, up: &mut Up, healthy: bool, message: String, around: &Around<'_>) {
+        let check = around.wish.spec.healthcheck.as_ref();
+        if !healthy && check.is_some_and(|check| matches!(check.probe, Probe::Log(_))) {
+            // Nothing is said about the service: it is we who cannot look.
+            self.watch = Watch::Failed { again: around.now + WATCH_AGAIN };
+            self.last = Some(message);
+            return;
+        }
+        self.judge(up, healthy, message, around);
+    }
+
+    fn judge(&mut self, up: &mut Up, healthy: bool, message: String, around: &Around<'_>) {
         let Some(check) = &around.wish.spec.healthcheck else { return };
         let now = around.now;
+        if self.asked.is_none() && !matches!(check.probe, Probe::Log(_)) {
+            // It was given up, or another question is asked now.
+            return;
+        }
         let counts = self.asked.take().is_some_and(|asked| asked.counts);
-        self.last = Some(message);
+        if !matches!(self.watch, Watch::Failed { .. }) {
+            self.last = Some(message);
+        }
         if healthy {
             up.was_ready = true;
             up.healthy = Some(true);

@@ -30,10 +30,12 @@ mod status;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use upbeat_model::state::Exit;
 use upbeat_model::target::{Goal, TargetSlot};
-use upbeat_model::{Attempt, Millis, Mono, Phase, Reason, SlotId, Wall};
+use upbeat_model::{Attempt, Millis, Mono, Phase, Reason, ServiceName, SlotId, Wall};
 
 pub use health::Health;
 pub use status::{status, view};
@@ -51,11 +53,24 @@ pub struct Mark {
     pub digest: String,
     /// [`TargetSlot::release`].
     pub release: u64,
+    /// The services it was told to rest on: it stops before they do, whatever is wished by then.
+    #[serde(default)]
+    pub needs: BTreeSet<ServiceName>,
 }
 
 impl Mark {
     fn of(wish: &TargetSlot) -> Self {
-        Self { generation: wish.generation, digest: wish.digest.clone(), release: wish.release }
+        Self {
+            generation: wish.generation,
+            digest: wish.digest.clone(),
+            release: wish.release,
+            needs: wish.spec.depends_on.keys().cloned().collect(),
+        }
+    }
+
+    /// Of a copy we have no memory of: no wish's.
+    fn unknown() -> Self {
+        Self { generation: 0, digest: String::new(), release: 0, needs: BTreeSet::new() }
     }
 }
 
@@ -133,6 +148,10 @@ pub struct Stopping {
     pub command_runs: bool,
     /// It was killed without grace.
     pub killed: bool,
+    /// Decided by a daemon that died, perhaps before it could say so: it is begun anew, with the
+    /// whole grace period. A shim that was asked already keeps its earlier deadline.
+    #[serde(default)]
+    pub unsaid: bool,
 }
 
 /// What is kept across a restart of the daemon.
@@ -481,8 +500,7 @@ fn take_observation(id: &SlotId, slot: &mut Slot, seen: Observation, around: &Ar
                 Stage::Idle | Stage::Resting { .. } | Stage::Ended { .. } if running <= attempt => {}
                 // A copy we have no memory of: it is adopted under no wish, hence replaced.
                 _ => {
-                    let mark = Mark { generation: 0, digest: String::new(), release: 0 };
-                    come_up(slot, mark, running, pid, started_at, log_start, around);
+                    come_up(slot, Mark::unknown(), running, pid, started_at, log_start, around);
                 }
             }
         }
@@ -500,8 +518,8 @@ fn take_observation(id: &SlotId, slot: &mut Slot, seen: Observation, around: &Ar
 }
 
 /// Under which wish the copy in the slot runs, or ended.
-pub fn mark(slot: &Slot) -> Option<&Mark> {
-    match &slot.durable.stage {
+pub fn mark(durable: &Durable) -> Option<&Mark> {
+    match &durable.stage {
         Stage::Starting { mark } | Stage::Resting { mark, .. } | Stage::Ended { mark } => Some(mark),
         Stage::Up(up) => Some(&up.mark),
         Stage::Idle | Stage::Removing | Stage::Gone => None,

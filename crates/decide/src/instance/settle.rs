@@ -229,6 +229,7 @@ fn begin_stop(id: &SlotId, up: &mut Up, cause: StopCause, around: &Around<'_>, e
         deadline_wall: Wall(around.wall.0.saturating_add_unsigned(grace.0)),
         command_runs: command.is_some(),
         killed: around.wish.kill,
+        unsaid: false,
     };
     effects.push(match command {
         Some(command) => Effect::RunStopCommand {
@@ -246,7 +247,11 @@ fn begin_stop(id: &SlotId, up: &mut Up, cause: StopCause, around: &Around<'_>, e
 
 /// A stop under way: kill if that is wished by now; ask again when it should be over.
 fn press(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effect>) {
-    let Stage::Up(Up { attempt, stopping: Some(stopping), .. }) = &mut slot.durable.stage else { return };
+    let Stage::Up(up) = &mut slot.durable.stage else { return };
+    if let Some(Stopping { cause, unsaid: true, .. }) = up.stopping {
+        return begin_stop(id, up, cause, around, effects);
+    }
+    let Up { attempt, stopping: Some(stopping), .. } = up else { return };
     if around.wish.kill && !stopping.killed {
         stopping.killed = true;
         stopping.command_runs = false;

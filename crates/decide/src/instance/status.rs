@@ -10,6 +10,11 @@ use crate::gate::{Verdict, View};
 
 /// The phase, from the stage, the wish and what the gate said.
 pub(super) fn phase(slot: &Slot, wish: &TargetSlot) -> Phase {
+    let shall_go = wish.goal != Goal::Running || matches!(intent(slot, wish), Intent::Down(_));
+    if slot.observing && shall_go {
+        // Whatever is there shall go, and it is not known yet what that is.
+        return Phase::Stopping;
+    }
     match (&slot.durable.stage, &slot.blocked) {
         (Stage::Gone, _) => Phase::Absent,
         (Stage::Removing, _) if wish.goal == Goal::Running => Phase::Waiting,

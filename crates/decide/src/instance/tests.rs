@@ -478,3 +478,86 @@ fn a_second_ctrl_c_kills_what_does_not_go() {
     story.aim();
     assert_eq!(story.ordered(), NONE, "once");
 }
+
+#[test]
+fn a_stop_that_was_decided_and_not_made_is_made_by_the_next_daemon_with_all_its_grace() {
+    let mut story =
+        Story::up("  s: { command: [s], stop_grace_period: 1m }\n  t: { command: [t], stop_command: [bye] }");
+    story.started("s");
+    story.started("t");
+    story.command(Goal::Stopped, Ask::Ensure, &["s", "t"]);
+    story.daemon_dies();
+    assert_eq!(story.phase("s"), "stopping", "what is there is not known yet");
+    for slot in ["s", "t"] {
+        let there = Observation::Running { attempt: Attempt(1), pid: 7, started_at: Wall(0), log_start: 1 };
+        story.take(slot, Input::Observed(there));
+    }
+    assert_eq!(story.ordered(), ["observe s", "observe t", "stop s SIGTERM 1m", "stop command t 10s"]);
+}
+
+#[test]
+fn what_is_only_remembered_is_not_shown_as_seen() {
+    let mut story = Story::up("  s: { command: [s] }");
+    story.started("s");
+    story.target.slots.get_mut(&id("s")).unwrap().generation += 1;
+    story.node = Node::recover(story.disk.clone(), Rules::default());
+    let bundle = story.node.aim(&story.target, Mono(story.now), Wall(0));
+    assert!(!bundle.statuses[&id("s")].is_seen);
+    let there = Observation::Running { attempt: Attempt(1), pid: 7, started_at: Wall(0), log_start: 1 };
+    let bundle = story.node.take([(id("s"), Input::Observed(there))], Mono(story.now), Wall(0));
+    assert!(bundle.statuses[&id("s")].is_seen);
+}
+
+#[test]
+fn a_running_copy_stops_before_what_it_rested_on_though_the_new_file_knows_no_edge() {
+    let mut story = Story::up("  db: { command: [db] }\n  web: { command: [web], depends_on: [db] }");
+    story.started("db");
+    story.started("web");
+    story.ordered();
+    story.target.slots.get_mut(&id("db")).unwrap().goal = Goal::Absent;
+    story.declare("  web: { command: [web, more] }");
+    assert_eq!(story.ordered(), ["stop web SIGTERM 10s"]);
+    story.exits("web", Exit::Signal(15));
+    assert_eq!(story.ordered(), ["start web #2", "stop db SIGTERM 10s"]);
+}
+
+#[test]
+fn a_mended_pattern_is_watched_for_and_a_log_that_could_not_be_watched_is_tried_again() {
+    let mut story = Story::up("  s: { command: [s], healthcheck: { log: wrong } }");
+    story.started("s");
+    story.declare("  s: { command: [s], healthcheck: { log: right } }");
+    assert_eq!(story.ordered(), ["start s #1", "watch s for wrong", "watch s for right"]);
+    story.probed("s", false);
+    assert!(story.why("s").ends_with("said false"), "{}", story.why("s"));
+    story.pass(Millis::seconds(1));
+    assert_eq!(story.ordered(), ["watch s for right"]);
+    story.probed("s", true);
+    assert_eq!(story.phase("s"), "healthy");
+}
+
+#[test]
+fn another_question_makes_an_answer_worthless() {
+    let mut story = Story::up("  s: { command: [s], healthcheck: { tcp: '127.0.0.1:1' } }");
+    story.started("s");
+    story.probed("s", true);
+    assert_eq!(story.phase("s"), "healthy");
+    story.declare("  s: { command: [s], healthcheck: { tcp: '127.0.0.1:1', interval: 1s } }");
+    assert_eq!(story.phase("s"), "healthy", "only the rhythm is another");
+    story.declare("  s: { command: [s], healthcheck: { tcp: '127.0.0.1:2' } }");
+    assert_eq!(story.phase("s"), "starting");
+}
+
+#[test]
+fn a_slot_that_nobody_names_any_more_goes_though_it_has_come_back() {
+    let mut story = Story::up("  s: { command: [s] }");
+    story.started("s");
+    story.ordered();
+    story.target.slots.clear();
+    story.aim();
+    assert_eq!(story.ordered(), ["stop s SIGTERM 10s"]);
+    story.exits("s", Exit::Signal(15));
+    assert_eq!(story.ordered(), ["remove s"]);
+    story.take("s", Input::Removed);
+    assert!(story.node.status(&id("s")).is_none());
+    assert!(story.disk.is_empty());
+}

@@ -66,7 +66,10 @@ fn failures() {
                 elsewhere,
                 "cannot enter the working directory `/nonexistent`: no such file or directory".to_owned(),
             ),
-            (somebody, "there is no user or group `nobody-of-that-name` in /etc/passwd or /etc/group".to_owned()),
+            (
+                somebody,
+                "there is no user or group `nobody-of-that-name` in /etc/passwd or /etc/group".to_owned(),
+            ),
         ];
         for (attempt, (launch, expected)) in (1..).zip(wrong) {
             match rig.try_start(SLOT, attempt, &launch).await {

@@ -39,7 +39,7 @@ async fn an_event_stream_reads_as_the_standard_says() {
     0
     "#);
     insta::assert_snapshot!(house.ask("GET /api/v1/apps/shop/logs", &[], "").await, @r#"
-    200 5E
+    200 6B
     {"slot":"shop/web/1","sequence":1,"at_ns":1,"stream":"stdout","text":"line 1\twith \"quotes\", ünïcode"}
 
     13

@@ -130,7 +130,7 @@ fn many_clients() {
     );
     home.write(
         "one.sh",
-        "mkdir held || { echo twice >> twice; exit 1; }\ntrap 'rmdir held; exit 0' TERM\nwhile :; do sleep 60 & wait $!; done\n",
+        "trap 'rmdir held; exit 0' TERM\nmkdir held || { echo twice >> twice; exit 1; }\nwhile :; do sleep 60 & wait $!; done\n",
     );
     home.run(&["up", "-d", "--wait"]).ok();
     let verbs = [["stop", "web"], ["start", "web"], ["restart", "web"], ["start", "web"], ["stop", "web"]];

@@ -1,29 +1,27 @@
 //! Commands in, targets out, reports in, answers out.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use tokio::sync::{Mutex as AsyncMutex, watch};
-use upbeat_decide::instance::Mark;
 use upbeat_decide::{Change as SlotChange, planner};
 use upbeat_model::event::EventKind;
-use upbeat_model::project::RestartPolicy;
-use upbeat_model::target::{Goal, Target};
+use upbeat_model::target::Target;
 use upbeat_model::{
     Action, App, AppName, AppSummary, Operation, OperationId, Phase, Plan, Project, ServiceName, SlotId,
-    SlotStatus, Wall, Wish,
+    Wall, Wish,
 };
-use upbeat_store::{Journal, Store};
+use upbeat_store::{Journal, Store, StoreError};
 
 use crate::error::ControlError;
 use crate::events::EventLog;
 use crate::persist::{self, Kept};
 use crate::record::{AppRecord, OperationRecord};
+use crate::state::{News, Rest, State, revive};
 use crate::wishes;
 
-/// Operations that are remembered; older ones that have ended are forgotten. A client that waits
-/// for one asks within seconds.
-const OPERATIONS_KEPT: usize = 1000;
+/// What could not be forgotten is tried again after so long: the disk may have room by then.
+const FORGET_AGAIN: Duration = Duration::from_secs(1);
 
 /// What control needs to know of its surroundings.
 pub struct Settings {
@@ -44,21 +42,12 @@ struct Inner {
     store: Store,
     events: EventLog,
     wall: fn() -> Wall,
-    /// One command at a time: computed, kept, shown.
+    /// One change of the apps at a time: computed, kept, shown.
     commands: AsyncMutex<()>,
     state: Mutex<State>,
     target: watch::Sender<Arc<Target>>,
     /// Grows whenever anything a client can see changes.
     changed: watch::Sender<u64>,
-}
-
-struct State {
-    apps: BTreeMap<AppName, AppRecord>,
-    operations: BTreeMap<OperationId, OperationRecord>,
-    statuses: BTreeMap<SlotId, SlotStatus>,
-    /// Under which wish each copy runs, or ended.
-    marks: BTreeMap<SlotId, Mark>,
-    next_operation: OperationId,
 }
 
 impl Control {
@@ -77,8 +66,7 @@ impl Control {
         let events = EventLog::open(journal).await?;
         let (target, _) = watch::channel(Arc::new(Target::default()));
         let (changed, _) = watch::channel(0);
-        let state =
-            State { apps, operations, statuses: BTreeMap::new(), marks: BTreeMap::new(), next_operation };
+        let (state, news) = State::new(apps.into_values(), operations, next_operation);
         let inner = Inner {
             store,
             events,
@@ -90,6 +78,7 @@ impl Control {
         };
         let control = Self { inner: Arc::new(inner) };
         control.show_target();
+        control.spread(news).await;
         Ok(control)
     }
 
@@ -114,10 +103,8 @@ impl Control {
     }
 
     fn show_target(&self) {
-        let slots = self.state().apps.values().flat_map(AppRecord::target).collect();
-        self.inner.target.send_modify(|target| {
-            *target = Arc::new(Target { revision: target.revision + 1, slots });
-        });
+        let state = self.state();
+        self.inner.target.send_modify(|target| *target = Arc::new(state.target(target.revision + 1)));
     }
 
     fn touch(&self) {
@@ -135,7 +122,7 @@ impl Control {
         let what = command_text("up", only.iter());
         self.command(&app, what, who, |old, operation| {
             if old.is_some_and(|old| old.leaving) {
-                return Err(ControlError::Leaving(app.clone()));
+                return Err(self.leaving(&app));
             }
             wishes::up(old, project.clone(), only, operation)
         })
@@ -145,15 +132,12 @@ impl Control {
     /// What `up` would do.
     pub fn plan(&self, project: Project, only: &[ServiceName]) -> Result<Plan, ControlError> {
         let state = self.state();
-        let old = state.apps.get(&project.name);
+        let old = state.app(&project.name);
         let app = project.name.clone();
-        let wanted = wishes::up(old, project, only, state.next_operation)?.record.target().collect();
-        let current = old.map(|old| old.target().collect()).unwrap_or_default();
-        let observed = (state.statuses.values())
-            .filter(|status| status.slot.app == app)
-            .map(|status| (status.slot.clone(), state.observed(status)))
-            .collect();
-        Ok(planner::plan(&observed, &current, &wanted))
+        let wanted =
+            wishes::up(old.as_deref(), project, only, state.next_operation())?.record.target().collect();
+        let current = old.as_deref().map(|old| old.target().collect()).unwrap_or_default();
+        Ok(planner::plan(&state.observed(&app), &current, &wanted))
     }
 
     /// Change what runs.
@@ -170,7 +154,7 @@ impl Control {
         self.command(app, what, who, |old, operation| {
             let old = old.ok_or_else(|| ControlError::NoSuchApp(app.clone()))?;
             if old.leaving {
-                return Err(ControlError::Leaving(app.clone()));
+                return Err(self.leaving(app));
             }
             wishes::act(old, action, operation)
         })
@@ -187,6 +171,11 @@ impl Control {
         .await
     }
 
+    fn leaving(&self, app: &AppName) -> ControlError {
+        let trouble = self.state().trouble(app).map(str::to_owned);
+        ControlError::Leaving { app: app.clone(), trouble }
+    }
+
     /// One command: decided on what is kept, kept, then shown.
     async fn command(
         &self,
@@ -197,65 +186,25 @@ impl Control {
     ) -> Result<Operation, ControlError> {
         let turn = self.inner.commands.lock().await;
         let at = (self.inner.wall)();
-        let (id, change) = {
-            let state = self.state();
-            let id = state.next_operation;
-            (id, decide(state.apps.get(app), id)?)
-        };
+        let id = self.state().next_operation();
+        let old = self.state().app(app);
+        let change = decide(old.as_deref(), id)?;
         let slots = change.slots.into_iter().map(|slot| (slot, Wish::Pending)).collect();
         let operation = OperationRecord { app: app.clone(), what, who, at, slots };
         persist::save(&self.inner.store, &change.record, id, &operation).await?;
         let shown = operation.shown(id);
-        let superseded = self.begin(id, change.record, operation.clone());
-        let begun = EventKind::OperationStarted { operation: id, what: operation.what, who: operation.who };
+        let begun = EventKind::OperationStarted {
+            operation: id,
+            what: operation.what.clone(),
+            who: operation.who.clone(),
+        };
         self.inner.events.add(at, app.clone(), begun);
+        let news = self.state().begin(id, change.record, operation);
         self.show_target();
         drop(turn);
-        self.finish(superseded).await;
-        self.settle_now(app).await;
+        self.spread(news).await;
         self.touch();
         Ok(shown)
-    }
-
-    /// The new wishes take the place of the old ones; operations that lost their last slot to this
-    /// one have ended.
-    fn begin(&self, id: OperationId, record: AppRecord, operation: OperationRecord) -> Vec<OperationId> {
-        let mut state = self.state();
-        let mut ended = Vec::new();
-        for (other, before) in &mut state.operations {
-            if before.app != record.name || before.ended() {
-                continue;
-            }
-            for (slot, wish) in &mut before.slots {
-                if *wish == Wish::Pending && operation.slots.contains_key(slot) {
-                    *wish = Wish::Superseded { by: id };
-                }
-            }
-            if before.ended() {
-                ended.push(*other);
-            }
-        }
-        if operation.ended() {
-            ended.push(id);
-        }
-        state.next_operation = id.next();
-        state.operations.insert(id, operation);
-        state.apps.insert(record.name.clone(), record);
-        while state.operations.len() > OPERATIONS_KEPT {
-            let oldest = state.operations.iter().find(|(_, operation)| operation.ended()).map(|(id, _)| *id);
-            let Some(oldest) = oldest else { break };
-            state.operations.remove(&oldest);
-        }
-        ended
-    }
-
-    /// An app whose last slot was gone before it was asked to go is forgotten at once.
-    async fn settle_now(&self, app: &AppName) {
-        let empty =
-            self.state().apps.get(app).is_some_and(|record| record.leaving && record.slots.is_empty());
-        if empty {
-            self.forget_absent(&[]).await;
-        }
     }
 
     /// What an agent reports.
@@ -266,29 +215,14 @@ impl Control {
                 self.inner.events.add(at, change.status.slot.app.clone(), kind);
             }
         }
-        let (ended, absent) = {
+        let mut news = News::default();
+        {
             let mut state = self.state();
-            let mut ended = Vec::new();
-            let mut absent = Vec::new();
-            for SlotChange { status, mark, .. } in changes {
-                ended.extend(state.judge(&status));
-                match mark {
-                    Some(mark) => drop(state.marks.insert(status.slot.clone(), mark)),
-                    None => drop(state.marks.remove(&status.slot)),
-                }
-                if status.phase == Phase::Absent && status.goal == Goal::Absent {
-                    absent.push(status.slot.clone());
-                    state.statuses.remove(&status.slot);
-                } else {
-                    state.statuses.insert(status.slot.clone(), status);
-                }
+            for change in changes {
+                state.take(change, &mut news);
             }
-            (ended, absent)
-        };
-        if !absent.is_empty() {
-            self.forget_absent(&absent).await;
         }
-        self.finish(ended).await;
+        self.spread(news).await;
         self.touch();
     }
 
@@ -298,10 +232,17 @@ impl Control {
         self.inner.events.add((self.inner.wall)(), slot.app, kind);
     }
 
+    async fn spread(&self, news: News) {
+        for app in &news.parting {
+            self.forget_absent(app).await;
+        }
+        self.finish(news.ended).await;
+    }
+
     /// Keeps and tells how operations ended.
     async fn finish(&self, ended: Vec<OperationId>) {
         for id in ended {
-            let Some(operation) = self.state().operations.get(&id).cloned() else { continue };
+            let Some(operation) = self.state().operation(id).cloned() else { continue };
             let outcome = outcome_text(&operation);
             let kind = EventKind::OperationEnded { operation: id, outcome };
             self.inner.events.add((self.inner.wall)(), operation.app.clone(), kind);
@@ -312,136 +253,61 @@ impl Control {
         }
     }
 
-    /// Slots that are gone are dropped from the wishes; an app that lost its last one is forgotten.
-    async fn forget_absent(&self, absent: &[SlotId]) {
-        let _turn = self.inner.commands.lock().await;
-        let mut apps: Vec<AppRecord> = {
-            let state = self.state();
-            let touched = |record: &&AppRecord| {
-                (record.leaving && record.slots.is_empty())
-                    || absent.iter().any(|slot| slot.app == record.name)
-            };
-            state.apps.values().filter(touched).cloned().collect()
-        };
-        for record in &mut apps {
-            record.slots.retain(|id, slot| slot.goal != Goal::Absent || !absent.contains(id));
-            let kept = match record.leaving && record.slots.is_empty() {
-                true => persist::forget(&self.inner.store, &record.name).await,
-                false => persist::save_app(&self.inner.store, record).await,
-            };
-            if let Err(error) = kept {
-                // The agent reports the slot absent again after the next restart.
-                tracing::warn!(%error, app = %record.name, "gone slots could not be forgotten");
-                continue;
-            }
-            let mut state = self.state();
-            match record.leaving && record.slots.is_empty() {
-                true => drop(state.apps.remove(&record.name)),
-                false => drop(state.apps.insert(record.name.clone(), record.clone())),
-            }
+    /// Slots that have gone are dropped from an app; one that lost its last slot is forgotten.
+    async fn forget_absent(&self, app: &AppName) {
+        let Err(error) = self.try_to_forget(app).await else { return };
+        tracing::warn!(%error, %app, "what is gone could not be forgotten; it is tried again");
+        if self.state().cannot_forget(app, error.to_string()) {
+            tokio::spawn(forget_later(Arc::downgrade(&self.inner), app.clone()));
         }
-        self.show_target();
+    }
+
+    async fn try_to_forget(&self, app: &AppName) -> Result<(), StoreError> {
+        let ended = {
+            let _turn = self.inner.commands.lock().await;
+            let rest = self.state().rest(app);
+            match &rest {
+                None => return Ok(()),
+                Some(Rest::Nothing) => persist::forget(&self.inner.store, app).await?,
+                Some(Rest::Shrunk(record)) => persist::save_app(&self.inner.store, record).await?,
+            }
+            let ended = rest.map(|rest| self.state().forget(app, rest)).unwrap_or_default();
+            self.show_target();
+            ended
+        };
+        self.finish(ended).await;
+        Ok(())
     }
 
     /// One line an app.
     pub fn apps(&self) -> Vec<AppSummary> {
-        let state = self.state();
-        (state.apps.values())
-            .map(|app| {
-                let wanted = app.slots.iter().filter(|(_, slot)| slot.goal == Goal::Running);
-                let ready = wanted
-                    .clone()
-                    .filter(|(id, _)| state.statuses.get(id).is_some_and(|status| status.phase.is_ready()));
-                AppSummary {
-                    name: app.name.clone(),
-                    release: app.release,
-                    wanted: u32::try_from(wanted.clone().count()).unwrap_or(u32::MAX),
-                    ready: u32::try_from(ready.count()).unwrap_or(u32::MAX),
-                }
-            })
-            .collect()
+        self.state().summaries()
     }
 
     /// One app, whole.
     pub fn app(&self, name: &AppName) -> Result<App, ControlError> {
-        let state = self.state();
-        let record = state.apps.get(name).ok_or_else(|| ControlError::NoSuchApp(name.clone()))?;
-        let slots = record.slots.iter().filter_map(|(id, slot)| match state.statuses.get(id) {
-            Some(status) => Some(status.clone()),
-            // Reported gone; the record follows.
-            None if slot.goal == Goal::Absent => None,
-            None => Some(unseen(id, slot)),
-        });
-        Ok(App {
-            name: name.clone(),
-            release: record.release,
-            slots: slots.collect(),
-            project: record.project.clone(),
-        })
+        self.state().shown(name).ok_or_else(|| ControlError::NoSuchApp(name.clone()))
     }
 
     /// An operation, as far as it is.
     pub fn operation(&self, id: OperationId) -> Result<Operation, ControlError> {
         let state = self.state();
-        let operation = state.operations.get(&id).ok_or(ControlError::NoSuchOperation(id))?;
+        let operation = state.operation(id).ok_or(ControlError::NoSuchOperation(id))?;
         Ok(operation.shown(id))
     }
 }
 
-impl State {
-    fn observed(&self, status: &SlotStatus) -> planner::Observed {
-        let mark = self.marks.get(&status.slot);
-        planner::Observed {
-            phase: status.phase,
-            running_digest: mark.map(|mark| mark.digest.clone()),
-            running_generation: mark.map(|mark| mark.generation),
+/// Until it is forgotten, or control is no more.
+async fn forget_later(control: Weak<Inner>, app: AppName) {
+    loop {
+        tokio::time::sleep(FORGET_AGAIN).await;
+        let Some(inner) = control.upgrade() else { return };
+        let control = Control { inner };
+        match control.try_to_forget(&app).await {
+            Ok(()) => return control.touch(),
+            Err(error) => drop(control.state().cannot_forget(&app, error.to_string())),
         }
     }
-
-    /// What a new status means for the operations that wait for its slot.
-    fn judge(&mut self, status: &SlotStatus) -> Option<OperationId> {
-        let operation = self.operations.get_mut(&status.operation)?;
-        let wish = operation.slots.get_mut(&status.slot)?;
-        if *wish != Wish::Pending {
-            return None;
-        }
-        *wish = upbeat_decide::outcome(status)?;
-        operation.ended().then_some(status.operation)
-    }
-}
-
-/// A slot no agent has reported yet.
-fn unseen(id: &SlotId, slot: &crate::record::SlotRecord) -> SlotStatus {
-    SlotStatus {
-        slot: id.clone(),
-        goal: slot.goal,
-        phase: if slot.goal == Goal::Running { Phase::Waiting } else { Phase::Stopped },
-        attempt: upbeat_model::Attempt(0),
-        pid: None,
-        exit: None,
-        restarts: 0,
-        since: Wall(0),
-        started_at: None,
-        health: None,
-        reasons: Vec::new(),
-        operation: slot.operation,
-        release: slot.release,
-    }
-}
-
-/// `restart: always` means: after a boot it runs again, whoever stopped it.
-fn revive(app: &mut AppRecord) -> bool {
-    let mut any = false;
-    for (id, slot) in &mut app.slots {
-        let spec = slot.spec.as_deref().or_else(|| app.project.services.get(&id.service));
-        let always = spec.is_some_and(|spec| spec.restart == RestartPolicy::Always);
-        if slot.goal == Goal::Stopped && always {
-            slot.goal = Goal::Running;
-            slot.generation += 1;
-            any = true;
-        }
-    }
-    any
 }
 
 fn command_text(verb: &str, names: impl Iterator<Item = impl std::fmt::Display>) -> String {
@@ -473,14 +339,17 @@ fn outcome_text(operation: &OperationRecord) -> String {
 }
 
 fn phase_event(change: &SlotChange) -> Option<EventKind> {
-    let status = &change.status;
-    (change.from != status.phase).then(|| EventKind::Phase {
+    let (status, from) = (&change.status, change.from);
+    // Whatever ran has ended by now; of an end long ago nothing is said again.
+    let has_ended = from.is_alive() && from != Phase::Starting && status.phase == Phase::Starting
+        || from.is_alive() && !status.phase.is_alive();
+    (from != status.phase).then(|| EventKind::Phase {
         slot: status.slot.clone(),
-        from: change.from,
+        from,
         to: status.phase,
         attempt: status.attempt,
         pid: status.pid,
-        exit: status.exit.clone().filter(|_| change.from.is_alive()),
+        exit: status.exit.clone().filter(|_| has_ended),
         reasons: status.reasons.clone(),
     })
 }

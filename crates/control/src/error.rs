@@ -2,7 +2,7 @@
 
 use upbeat_model::{AppName, OperationId, ServiceName};
 
-/// Why control could not do what it was asked. Nothing was changed.
+/// Why control could not do what it was asked. Nothing has changed by it.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     /// No app of that name.
@@ -25,9 +25,18 @@ pub enum ControlError {
     #[error("{0}")]
     Refused(String),
     /// The app is on its way out.
-    #[error("app `{0}` is being taken down; try again when it is gone")]
-    Leaving(AppName),
-    /// The change could not be kept, so it was not made.
+    #[error("app `{app}` is being taken down{}; try again when it is gone", because(.trouble.as_deref()))]
+    Leaving {
+        /// Which.
+        app: AppName,
+        /// What keeps it from being gone, when everything of it has stopped.
+        trouble: Option<String>,
+    },
+    /// The change could not be kept, and is not in force.
     #[error("the change could not be stored")]
     Store(#[from] upbeat_store::StoreError),
+}
+
+fn because(trouble: Option<&str>) -> String {
+    trouble.map_or_else(String::new, |why| format!(" and cannot be forgotten yet ({why})"))
 }

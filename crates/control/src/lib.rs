@@ -2,7 +2,7 @@
 //!
 //! A command becomes a changed [`record::AppRecord`] by a pure function of [`wishes`], is kept, and
 //! only then acknowledged and shown to the agent as a new target. What agents report is soft state:
-//! lost with this process and reported anew by the next.
+//! lost with this process and reported anew by the next. What news means is [`state`]'s to say.
 //!
 //! Control does not know the agent: it offers a target to watch, and takes reports.
 
@@ -11,6 +11,7 @@ mod error;
 mod events;
 mod persist;
 pub mod record;
+mod state;
 pub mod wishes;
 
 pub use control::{Control, Settings};

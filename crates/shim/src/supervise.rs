@@ -220,8 +220,8 @@ impl Slot {
             if pid == life.child {
                 life.end = Some(end);
                 if let Some(signal) = life.asked_by {
-                    // Its group was asked with it; orphans in groups of their own are asked now.
-                    tree::signal_children_outside(life.child, signal);
+                    // Its group was asked with it; who is outside, or was born since, is asked now.
+                    tree::signal_unasked(life.child, signal);
                 }
             }
         }

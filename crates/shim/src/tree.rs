@@ -80,16 +80,32 @@ pub(crate) fn signal_group(leader: i32, signal: i32) {
     }
 }
 
-/// Sends a signal to every child outside this process group: those in it were asked with their
-/// leader, and to be asked twice means to hurry to many programs.
-pub(crate) fn signal_children_outside(group: i32, signal: i32) {
+/// Sends a signal to every child that has not had it yet, when a group was asked and its leader has
+/// ended. To be asked twice means to hurry to many programs, so those that may have had it are left
+/// alone.
+pub(crate) fn signal_unasked(group: i32, signal: i32) {
     for pid in children() {
-        // SAFETY: as above.
-        unsafe {
-            if libc::getpgid(pid) != group {
+        // SAFETY: a child's number is not given to another process before it is reaped, here.
+        let asked = unsafe { libc::getpgid(pid) } == group && !is_deadly(pid, signal);
+        if !asked {
+            // SAFETY: as above.
+            unsafe {
                 libc::kill(pid, signal);
                 libc::kill(pid, libc::SIGCONT);
             }
         }
     }
+}
+
+/// The process neither catches nor ignores nor blocks the signal: as it lives, it has not had it. So
+/// it is with one that was being forked when its group was asked.
+fn is_deadly(pid: i32, signal: i32) -> bool {
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
+    let has = |field: &str| {
+        let mask = status.lines().find_map(|line| line.strip_prefix(field))?;
+        let mask = u64::from_str_radix(mask.trim(), 16).ok()?;
+        Some(mask & 1 << (signal - 1) != 0)
+    };
+    let fields = ["SigBlk:", "SigIgn:", "SigCgt:"];
+    (1..=64).contains(&signal) && fields.iter().all(|field| has(field) == Some(false))
 }

@@ -15,6 +15,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("of many stops the earliest deadline holds", earliest),
     Case::new("a stopped process hears that it shall stop", paused),
     Case::new("orphans are asked once, and killed at the deadline", orphans),
+    Case::new("who is born while its group is asked is asked when the leader has ended", born_late),
     Case::new("what a process leaves behind is killed with its end", leftovers),
     Case::new("a slot runs one process at a time", busy),
     Case::new("an attempt is never started twice nor late", fenced),
@@ -146,6 +147,16 @@ fn orphans() {
         let mut asked: Vec<String> = rig.lines(SLOT).into_iter().filter(|l| l.starts_with("asked")).collect();
         asked.sort();
         assert_eq!(asked, ["asked in the group", "asked outside"]);
+    });
+}
+
+fn born_late() {
+    Place::new().daemon(async |mut rig| {
+        let script = "trap 'sleep 600 & exit 3' TERM; echo ready; while :; do sleep 600 & wait; done";
+        rig.start(SLOT, 1, script).await;
+        rig.says(SLOT, "ready").await;
+        rig.stop(SLOT, 1, 15, FOREVER).await;
+        assert_eq!(rig.exit(SLOT, 1).await, Exit::Code(3));
     });
 }
 

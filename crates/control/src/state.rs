@@ -1,0 +1,371 @@
+//! What control knows, and what a command or a piece of news makes of it. Pure: nothing is kept or
+//! told from here.
+//!
+//! A slot that shall go is dropped from its app in three steps, each of which can be repeated:
+//! *seen absent* by an agent, under the operation that asked for it; *parting*, when the last slot of
+//! that operation was; *forgotten*, when the app is kept without them. So an app of ten thousand
+//! slots is written once on its way out, and the operation has ended only when nothing is left.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use upbeat_decide::instance::Mark;
+use upbeat_decide::{Change as SlotChange, planner};
+use upbeat_model::project::RestartPolicy;
+use upbeat_model::target::{Goal, Target, TargetSlot};
+use upbeat_model::{AppName, AppSummary, Attempt, OperationId, Phase, SlotId, SlotStatus, Wall, Wish};
+
+use crate::record::{AppRecord, OperationRecord, SlotRecord};
+
+#[cfg(test)]
+mod tests;
+
+/// Operations that are remembered; older ones that have ended are forgotten. A client that waits
+/// for one asks within seconds.
+const OPERATIONS_KEPT: usize = 1000;
+
+pub(crate) struct State {
+    apps: BTreeMap<AppName, Known>,
+    operations: BTreeMap<OperationId, Counted>,
+    statuses: BTreeMap<SlotId, SlotStatus>,
+    /// Under which wish each copy runs, or ended.
+    marks: BTreeMap<SlotId, Mark>,
+    next_operation: OperationId,
+}
+
+/// An app, and what follows from its record.
+struct Known {
+    record: Arc<AppRecord>,
+    /// The wishes as an agent receives them.
+    target: Vec<(SlotId, TargetSlot)>,
+    /// Slots that shall go and were not seen absent yet, by the operation that asked for it. An empty
+    /// set: they are parting.
+    going: BTreeMap<OperationId, BTreeSet<SlotId>>,
+    /// Why what is parting cannot be forgotten, while it cannot.
+    trouble: Option<String>,
+}
+
+/// An operation, and how many of its wishes are pending.
+struct Counted {
+    record: OperationRecord,
+    pending: usize,
+}
+
+/// What an app is to be without the slots that have gone.
+pub(crate) enum Rest {
+    /// The app goes on without them.
+    Shrunk(AppRecord),
+    /// Nothing is left, and nothing shall be.
+    Nothing,
+}
+
+/// What a piece of news led to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct News {
+    /// Operations that have ended by it.
+    pub(crate) ended: Vec<OperationId>,
+    /// Apps with slots that are parting now.
+    pub(crate) parting: BTreeSet<AppName>,
+}
+
+impl Known {
+    /// `absent` were seen absent, as asked for by these operations.
+    fn new(record: AppRecord, absent: &BTreeMap<SlotId, OperationId>) -> Self {
+        let mut going: BTreeMap<OperationId, BTreeSet<SlotId>> = BTreeMap::new();
+        for (id, slot) in record.slots.iter().filter(|(_, slot)| slot.goal == Goal::Absent) {
+            let left = going.entry(slot.operation).or_default();
+            if absent.get(id) != Some(&slot.operation) {
+                left.insert(id.clone());
+            }
+        }
+        let target = record.target().collect();
+        Self { record: Arc::new(record), target, going, trouble: None }
+    }
+
+    /// Slots that were seen absent and are not forgotten yet.
+    fn absent(&self) -> BTreeMap<SlotId, OperationId> {
+        (self.record.slots.iter())
+            .filter(|(_, slot)| slot.goal == Goal::Absent)
+            .filter(|(id, slot)| self.going.get(&slot.operation).is_some_and(|left| !left.contains(*id)))
+            .map(|(id, slot)| (id.clone(), slot.operation))
+            .collect()
+    }
+
+    fn is_parting(&self) -> bool {
+        self.going.values().any(BTreeSet::is_empty) || (self.record.leaving && self.record.slots.is_empty())
+    }
+
+    fn has_parted(&self, slot: &SlotRecord) -> bool {
+        slot.goal == Goal::Absent && self.going.get(&slot.operation).is_some_and(BTreeSet::is_empty)
+    }
+}
+
+impl Counted {
+    fn new(record: OperationRecord) -> Self {
+        let pending = record.slots.values().filter(|wish| **wish == Wish::Pending).count();
+        Self { record, pending }
+    }
+
+    /// A pending wish has ended so. Says whether it was the last one.
+    fn end(&mut self, slot: &SlotId, how: Wish) -> bool {
+        match self.record.slots.get_mut(slot) {
+            Some(wish) if *wish == Wish::Pending => *wish = how,
+            _ => return false,
+        }
+        self.pending -= 1;
+        self.pending == 0
+    }
+}
+
+impl State {
+    /// What was kept, and the operations that turn out to have ended: by one whose news was not kept
+    /// any more, or by a slot that was forgotten just before the end.
+    pub(crate) fn new(
+        apps: impl IntoIterator<Item = AppRecord>,
+        operations: impl IntoIterator<Item = (OperationId, OperationRecord)>,
+        next_operation: OperationId,
+    ) -> (Self, News) {
+        let known = |record: AppRecord| (record.name.clone(), Known::new(record, &BTreeMap::new()));
+        let mut state = Self {
+            apps: apps.into_iter().map(known).collect(),
+            operations: operations.into_iter().map(|(id, record)| (id, Counted::new(record))).collect(),
+            statuses: BTreeMap::new(),
+            marks: BTreeMap::new(),
+            next_operation,
+        };
+        let ended = state.end_overtaken(|_| true);
+        let parting = state.apps.iter().filter(|(_, app)| app.is_parting()).map(|(name, _)| name.clone());
+        let news = News { ended, parting: parting.collect() };
+        (state, news)
+    }
+
+    pub(crate) fn next_operation(&self) -> OperationId {
+        self.next_operation
+    }
+
+    pub(crate) fn app(&self, name: &AppName) -> Option<Arc<AppRecord>> {
+        self.apps.get(name).map(|app| app.record.clone())
+    }
+
+    pub(crate) fn trouble(&self, name: &AppName) -> Option<&str> {
+        self.apps.get(name)?.trouble.as_deref()
+    }
+
+    pub(crate) fn operation(&self, id: OperationId) -> Option<&OperationRecord> {
+        self.operations.get(&id).map(|operation| &operation.record)
+    }
+
+    /// All wishes, for an agent.
+    pub(crate) fn target(&self, revision: u64) -> Target {
+        Target { revision, slots: self.apps.values().flat_map(|app| app.target.iter().cloned()).collect() }
+    }
+
+    /// A command was kept: its wishes take the place of the old ones.
+    pub(crate) fn begin(&mut self, id: OperationId, record: AppRecord, operation: OperationRecord) -> News {
+        let name = record.name.clone();
+        let superseded = |other: &OperationRecord| other.app == name;
+        let operation = Counted::new(operation);
+        let at_once = (operation.pending == 0).then_some(id);
+        self.operations.insert(id, operation);
+        self.next_operation = id.next();
+        let absent = self.apps.get(&name).map(Known::absent).unwrap_or_default();
+        let app = Known::new(record, &absent);
+        let parting = app.is_parting().then(|| name.clone());
+        self.apps.insert(name.clone(), app);
+        let mut ended = self.end_overtaken(superseded);
+        ended.extend(at_once);
+        self.forget_old_operations();
+        News { ended, parting: parting.into_iter().collect() }
+    }
+
+    fn forget_old_operations(&mut self) {
+        while self.operations.len() > OPERATIONS_KEPT {
+            let oldest = self.operations.iter().find(|(_, operation)| operation.pending == 0);
+            let Some(id) = oldest.map(|(id, _)| *id) else { return };
+            self.operations.remove(&id);
+        }
+    }
+
+    /// Pending wishes whose slot belongs to a later operation by now, or is no more, have ended.
+    fn end_overtaken(&mut self, which: impl Fn(&OperationRecord) -> bool) -> Vec<OperationId> {
+        let pending = |operation: &Counted| operation.pending > 0 && which(&operation.record);
+        let candidates: Vec<OperationId> =
+            self.operations.iter().filter(|(_, o)| pending(o)).map(|(id, _)| *id).collect();
+        let mut ended = Vec::new();
+        for id in candidates {
+            for (slot, how) in self.overtaken(id) {
+                if self.operations.get_mut(&id).is_some_and(|operation| operation.end(&slot, how)) {
+                    ended.push(id);
+                }
+            }
+        }
+        ended
+    }
+
+    fn overtaken(&self, id: OperationId) -> Vec<(SlotId, Wish)> {
+        let Some(operation) = self.operations.get(&id) else { return Vec::new() };
+        let app = self.apps.get(&operation.record.app);
+        let later = |slot: &SlotId| {
+            let mut later = self.operations.range(id.next()..);
+            later.find(|(_, later)| later.record.slots.contains_key(slot)).map(|(by, _)| *by)
+        };
+        let owner = |slot: &SlotId| app.and_then(|app| app.record.slots.get(slot)).map(|slot| slot.operation);
+        (operation.record.slots.iter())
+            .filter(|(_, wish)| **wish == Wish::Pending)
+            .filter_map(|(slot, _)| match owner(slot) {
+                Some(owner) if owner == id => None,
+                Some(owner) => Some((slot.clone(), Wish::Superseded { by: later(slot).unwrap_or(owner) })),
+                None => match later(slot) {
+                    Some(by) => Some((slot.clone(), Wish::Superseded { by })),
+                    None => Some((slot.clone(), Wish::Reached)),
+                },
+            })
+            .collect()
+    }
+
+    /// An agent says how a slot looks.
+    pub(crate) fn take(&mut self, change: SlotChange, news: &mut News) {
+        let SlotChange { status, mark, is_seen, .. } = change;
+        let slot = status.slot.clone();
+        match mark {
+            Some(mark) => drop(self.marks.insert(slot.clone(), mark)),
+            None => drop(self.marks.remove(&slot)),
+        }
+        let has_gone = status.phase == Phase::Absent && status.goal == Goal::Absent;
+        // What an agent remembers of before it was restarted ends no wish.
+        if is_seen && has_gone {
+            self.part(&slot, status.operation, news);
+        } else if is_seen
+            && let Some(how) = upbeat_decide::outcome(&status)
+            && let Some(operation) = self.operations.get_mut(&status.operation)
+            && operation.end(&slot, how)
+        {
+            news.ended.push(status.operation);
+        }
+        match has_gone {
+            true => drop(self.statuses.remove(&slot)),
+            false => drop(self.statuses.insert(slot, status)),
+        }
+    }
+
+    fn part(&mut self, slot: &SlotId, operation: OperationId, news: &mut News) {
+        let Some(app) = self.apps.get_mut(&slot.app) else { return };
+        let Some(left) = app.going.get_mut(&operation) else { return };
+        if left.remove(slot) && left.is_empty() {
+            news.parting.insert(slot.app.clone());
+        }
+    }
+
+    /// An app without what is parting; `None` when nothing is.
+    pub(crate) fn rest(&self, name: &AppName) -> Option<Rest> {
+        let app = self.apps.get(name).filter(|app| app.is_parting())?;
+        let mut rest = AppRecord::clone(&app.record);
+        rest.slots.retain(|_, slot| !app.has_parted(slot));
+        Some(match rest.leaving && rest.slots.is_empty() {
+            true => Rest::Nothing,
+            false => Rest::Shrunk(rest),
+        })
+    }
+
+    /// The rest was kept, so what was parting is forgotten. Says which operations have ended by it.
+    pub(crate) fn forget(&mut self, name: &AppName, rest: Rest) -> Vec<OperationId> {
+        match rest {
+            Rest::Nothing => drop(self.apps.remove(name)),
+            Rest::Shrunk(record) => {
+                let absent = self.apps.get(name).map(Known::absent).unwrap_or_default();
+                self.apps.insert(name.clone(), Known::new(record, &absent));
+            }
+        }
+        self.end_overtaken(|operation| operation.app == *name)
+    }
+
+    /// The rest could not be kept. Says whether that is news.
+    pub(crate) fn cannot_forget(&mut self, name: &AppName, why: String) -> bool {
+        let before = self.apps.get_mut(name).and_then(|app| app.trouble.replace(why));
+        before.is_none()
+    }
+
+    /// What the planner may know of an app's slots.
+    pub(crate) fn observed(&self, app: &AppName) -> BTreeMap<SlotId, planner::Observed> {
+        let observed = |status: &SlotStatus| {
+            let mark = self.marks.get(&status.slot);
+            planner::Observed {
+                phase: status.phase,
+                running_digest: mark.map(|mark| mark.digest.clone()),
+                running_generation: mark.map(|mark| mark.generation),
+            }
+        };
+        (self.statuses.iter())
+            .filter(|(slot, _)| slot.app == *app)
+            .map(|(slot, status)| (slot.clone(), observed(status)))
+            .collect()
+    }
+
+    /// One line an app.
+    pub(crate) fn summaries(&self) -> Vec<AppSummary> {
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let is_ready = |id: &SlotId| self.statuses.get(id).is_some_and(|status| status.phase.is_ready());
+        (self.apps.values())
+            .map(|Known { record, .. }| {
+                let wanted = || record.slots.iter().filter(|(_, slot)| slot.goal == Goal::Running);
+                AppSummary {
+                    name: record.name.clone(),
+                    release: record.release,
+                    wanted: count(wanted().count()),
+                    ready: count(wanted().filter(|(id, _)| is_ready(id)).count()),
+                }
+            })
+            .collect()
+    }
+
+    /// One app, whole.
+    pub(crate) fn shown(&self, name: &AppName) -> Option<upbeat_model::App> {
+        let record = self.app(name)?;
+        let slots = record.slots.iter().filter_map(|(id, slot)| match self.statuses.get(id) {
+            Some(status) => Some(status.clone()),
+            // Reported gone; the record follows.
+            None if slot.goal == Goal::Absent => None,
+            None => Some(unseen(id, slot)),
+        });
+        Some(upbeat_model::App {
+            name: name.clone(),
+            release: record.release,
+            slots: slots.collect(),
+            project: record.project.clone(),
+        })
+    }
+}
+
+/// A slot no agent has reported yet.
+fn unseen(id: &SlotId, slot: &SlotRecord) -> SlotStatus {
+    SlotStatus {
+        slot: id.clone(),
+        goal: slot.goal,
+        phase: if slot.goal == Goal::Running { Phase::Waiting } else { Phase::Stopped },
+        attempt: Attempt(0),
+        pid: None,
+        exit: None,
+        restarts: 0,
+        since: Wall(0),
+        started_at: None,
+        health: None,
+        reasons: Vec::new(),
+        operation: slot.operation,
+        release: slot.release,
+    }
+}
+
+/// `restart: always` means: after a boot it runs again, whoever stopped it.
+pub(crate) fn revive(app: &mut AppRecord) -> bool {
+    let mut any = false;
+    for (id, slot) in &mut app.slots {
+        let spec = slot.spec.as_deref().or_else(|| app.project.services.get(&id.service));
+        let always = spec.is_some_and(|spec| spec.restart == RestartPolicy::Always);
+        if slot.goal == Goal::Stopped && always {
+            slot.goal = Goal::Running;
+            slot.generation += 1;
+            any = true;
+        }
+    }
+    any
+}

@@ -1,0 +1,291 @@
+//! Stories of commands and news, told in a few words: `a-1` is the first copy of service `a`.
+
+use upbeat_model::project::{Service, Signal};
+use upbeat_model::{Action, Project, ServiceName};
+
+use super::*;
+use crate::wishes;
+
+struct Desk {
+    state: State,
+    saved: BTreeMap<OperationId, OperationRecord>,
+}
+
+fn app() -> AppName {
+    AppName::new("app").unwrap()
+}
+
+fn name(text: &str) -> ServiceName {
+    ServiceName::new(text).unwrap()
+}
+
+fn slot(text: &str) -> SlotId {
+    let (service, index) = text.split_once('-').unwrap();
+    format!("app/{service}/{index}").parse().unwrap()
+}
+
+fn project(services: &[&str]) -> Project {
+    let service = |text: &&str| {
+        let (service, scale) = text.split_once('=').unwrap_or((text, "1"));
+        let spec = Service {
+            command: vec!["sleep".to_owned()],
+            environment: BTreeMap::new(),
+            working_dir: "/".to_owned(),
+            user: None,
+            depends_on: BTreeMap::new(),
+            healthcheck: None,
+            restart: RestartPolicy::No,
+            stop_signal: Signal::TERM,
+            stop_grace_period: Service::default_grace(),
+            stop_command: None,
+            scale: scale.parse().unwrap(),
+            labels: BTreeMap::new(),
+        };
+        (name(service), spec)
+    };
+    Project {
+        name: app(),
+        services: services.iter().map(service).collect(),
+        base_environment: BTreeMap::new(),
+    }
+}
+
+impl Desk {
+    fn open() -> Self {
+        let (state, news) = State::new([], [], OperationId(1));
+        assert_eq!(news, News::default());
+        Self { state, saved: BTreeMap::new() }
+    }
+
+    /// The daemon dies and comes back; what it had to say of operations since the last save is lost.
+    fn dies(&mut self) -> News {
+        let records: Vec<AppRecord> = self.state.apps.values().map(|app| (*app.record).clone()).collect();
+        let (state, news) = State::new(records, self.saved.clone(), self.state.next_operation);
+        self.state = state;
+        news
+    }
+
+    fn command(&mut self, decide: impl FnOnce(Option<&AppRecord>, OperationId) -> wishes::Change) -> News {
+        let id = self.state.next_operation();
+        let change = decide(self.state.app(&app()).as_deref(), id);
+        let operation = OperationRecord {
+            app: app(),
+            what: String::new(),
+            who: String::new(),
+            at: Wall(0),
+            slots: change.slots.into_iter().map(|slot| (slot, Wish::Pending)).collect(),
+        };
+        self.saved.insert(id, operation.clone());
+        self.state.begin(id, change.record, operation)
+    }
+
+    fn up(&mut self, services: &[&str]) -> News {
+        self.command(|old, id| wishes::up(old, project(services), &[], id).unwrap())
+    }
+
+    fn scale(&mut self, service: &str, count: u32) -> News {
+        let action = Action::Scale { services: BTreeMap::from([(name(service), count)]) };
+        self.command(|old, id| wishes::act(old.unwrap(), &action, id).unwrap())
+    }
+
+    fn down(&mut self) -> News {
+        self.command(|old, id| wishes::down(old.unwrap(), false, id))
+    }
+
+    /// An agent reports slots, under an operation, in a phase.
+    fn hear(&mut self, slots: &[&str], operation: u64, phase: Phase, is_seen: bool) -> News {
+        let mut news = News::default();
+        for text in slots {
+            let goal = match phase {
+                Phase::Absent | Phase::Stopping => Goal::Absent,
+                Phase::Stopped => Goal::Stopped,
+                _ => Goal::Running,
+            };
+            let record = SlotRecord {
+                goal,
+                generation: 1,
+                ask: upbeat_model::target::Ask::Ensure,
+                kill: false,
+                operation: OperationId(operation),
+                release: 1,
+                spec: None,
+            };
+            let status = SlotStatus { phase, ..unseen(&slot(text), &record) };
+            self.state.take(SlotChange { from: Phase::Waiting, status, mark: None, is_seen }, &mut news);
+        }
+        news
+    }
+
+    fn sees(&mut self, slots: &[&str], operation: u64, phase: Phase) -> News {
+        self.hear(slots, operation, phase, true)
+    }
+
+    fn forget(&mut self) -> Vec<OperationId> {
+        let rest = self.state.rest(&app()).expect("something is parting");
+        self.state.forget(&app(), rest)
+    }
+
+    fn slots(&self) -> Vec<String> {
+        let record = self.state.app(&app());
+        record.map(|app| app.slots.keys().map(SlotId::short).collect()).unwrap_or_default()
+    }
+
+    fn outcome(&self, operation: u64) -> Vec<String> {
+        let record = self.state.operation(OperationId(operation)).unwrap();
+        let shown = |(slot, wish): (&SlotId, &Wish)| match wish {
+            Wish::Pending => format!("{} pending", slot.short()),
+            Wish::Reached => format!("{} reached", slot.short()),
+            Wish::Superseded { by } => format!("{} by {by}", slot.short()),
+            Wish::Failed { .. } => format!("{} failed", slot.short()),
+        };
+        record.slots.iter().map(shown).collect()
+    }
+}
+
+fn ended(ids: &[u64]) -> News {
+    News { ended: ids.iter().copied().map(OperationId).collect(), parting: BTreeSet::new() }
+}
+
+fn parting() -> News {
+    News { ended: Vec::new(), parting: BTreeSet::from([app()]) }
+}
+
+#[test]
+fn an_operation_ends_with_its_last_slot() {
+    let mut desk = Desk::open();
+    assert_eq!(desk.up(&["a", "b"]), News::default());
+    assert_eq!(desk.sees(&["a-1"], 1, Phase::Running), News::default());
+    assert_eq!(desk.sees(&["a-1"], 1, Phase::Running), News::default(), "said twice, it counts once");
+    assert_eq!(desk.sees(&["b-1"], 1, Phase::Failed), ended(&[1]));
+    assert_eq!(desk.outcome(1), ["a-1 reached", "b-1 failed"]);
+    assert_eq!(desk.sees(&["b-1"], 1, Phase::Running), News::default(), "what has ended stays as it was");
+}
+
+#[test]
+fn what_is_only_remembered_ends_nothing() {
+    let mut desk = Desk::open();
+    desk.up(&["a"]);
+    assert_eq!(desk.hear(&["a-1"], 1, Phase::Running, false), News::default());
+    assert_eq!(desk.outcome(1), ["a-1 pending"]);
+    desk.down();
+    assert_eq!(desk.hear(&["a-1"], 2, Phase::Absent, false), News::default());
+    assert!(desk.state.rest(&app()).is_none(), "nobody has looked yet whether it is gone");
+}
+
+#[test]
+fn an_app_is_written_once_on_its_way_out_and_its_operation_ends_when_it_is_gone() {
+    let mut desk = Desk::open();
+    desk.up(&["a=3"]);
+    desk.down();
+    assert_eq!(desk.sees(&["a-1", "a-2"], 2, Phase::Absent), News::default());
+    assert!(desk.state.rest(&app()).is_none());
+    assert_eq!(desk.sees(&["a-3"], 2, Phase::Absent), parting());
+    assert_eq!(desk.outcome(2), ["a-1 pending", "a-2 pending", "a-3 pending"]);
+    assert_eq!(desk.forget(), [OperationId(2)]);
+    assert_eq!(desk.outcome(2), ["a-1 reached", "a-2 reached", "a-3 reached"]);
+    assert!(desk.state.app(&app()).is_none() && desk.state.target(1).slots.is_empty());
+}
+
+#[test]
+fn an_absence_that_was_asked_for_earlier_takes_nothing_from_a_later_wish() {
+    let mut desk = Desk::open();
+    desk.up(&["a=2"]);
+    desk.scale("a", 1);
+    assert_eq!(desk.scale("a", 2), ended(&[2]));
+    assert_eq!(desk.outcome(2), ["a-2 by 3"]);
+    assert_eq!(desk.sees(&["a-2"], 2, Phase::Absent), News::default());
+    assert!(desk.state.rest(&app()).is_none());
+    desk.down();
+    assert_eq!(desk.sees(&["a-1", "a-2"], 2, Phase::Absent), News::default(), "asked for by operation 2");
+    assert_eq!(desk.sees(&["a-1", "a-2"], 4, Phase::Absent), parting());
+}
+
+#[test]
+fn operations_on_the_same_app_do_not_wait_for_each_others_slots() {
+    let mut desk = Desk::open();
+    desk.up(&["a=2", "b=2"]);
+    desk.scale("a", 1);
+    desk.scale("b", 1);
+    assert_eq!(desk.sees(&["b-2"], 3, Phase::Absent), parting());
+    assert_eq!(desk.forget(), [OperationId(3)], "though a-2 does not go");
+    assert_eq!(desk.slots(), ["a-1", "a-2", "b-1"]);
+    assert_eq!(desk.sees(&["a-2"], 2, Phase::Absent), parting());
+    assert_eq!(desk.forget(), [OperationId(2)]);
+    assert_eq!(desk.slots(), ["a-1", "b-1"]);
+}
+
+#[test]
+fn what_was_seen_absent_is_not_asked_for_again_by_a_command_on_others() {
+    let mut desk = Desk::open();
+    desk.up(&["a=3", "b"]);
+    desk.scale("a", 1);
+    desk.sees(&["a-2"], 2, Phase::Absent);
+    assert_eq!(desk.scale("b", 2), News::default());
+    assert_eq!(desk.sees(&["a-3"], 2, Phase::Absent), parting());
+    assert_eq!(desk.forget(), [OperationId(2)]);
+    // The last one that was waited for may also be taken over.
+    desk.scale("a", 3);
+    desk.scale("a", 1);
+    desk.sees(&["a-2"], 5, Phase::Absent);
+    let news = desk.command(|old, id| {
+        let mut change = wishes::act(old.unwrap(), &Action::Start { services: vec![name("a")] }, id).unwrap();
+        let taken = change.record.slots.get_mut(&slot("a-3")).unwrap();
+        (taken.goal, taken.operation) = (Goal::Running, id);
+        change
+    });
+    assert_eq!(news, parting());
+    assert_eq!(desk.forget(), [OperationId(5)]);
+}
+
+#[test]
+fn after_a_restart_operations_that_were_overtaken_have_ended() {
+    let mut desk = Desk::open();
+    desk.up(&["a", "b"]);
+    desk.scale("a", 2);
+    desk.up(&["a", "b"]);
+    assert_eq!(desk.dies(), ended(&[1, 2]));
+    assert_eq!(desk.outcome(1), ["a-1 by 3", "b-1 by 3"]);
+    assert_eq!(desk.outcome(2), ["a-2 by 3"]);
+    assert_eq!(desk.outcome(3), ["a-1 pending", "a-2 pending", "b-1 pending"]);
+}
+
+#[test]
+fn after_a_restart_a_slot_that_is_forgotten_had_gone_as_it_should() {
+    let mut desk = Desk::open();
+    desk.up(&["a=2"]);
+    desk.scale("a", 1);
+    desk.sees(&["a-2"], 2, Phase::Absent);
+    assert_eq!(desk.forget(), [OperationId(2)]);
+    assert_eq!(desk.dies(), ended(&[2]));
+    assert_eq!(desk.outcome(2), ["a-2 reached"]);
+    desk.down();
+    assert_eq!(desk.dies(), ended(&[1, 2]), "they were not saved as ended");
+    assert_eq!(desk.sees(&["a-1"], 3, Phase::Absent), parting(), "seen anew");
+    assert_eq!(desk.forget(), [OperationId(3)]);
+    assert_eq!(desk.dies(), ended(&[1, 2, 3]));
+    assert_eq!(desk.outcome(3), ["a-1 reached"]);
+}
+
+#[test]
+fn an_app_of_nothing_goes_at_once() {
+    let mut desk = Desk::open();
+    assert_eq!(desk.up(&[]), ended(&[1]));
+    let news = desk.down();
+    assert_eq!(news, News { ended: vec![OperationId(2)], ..parting() });
+    assert_eq!(desk.dies().parting, BTreeSet::from([app()]), "it is tried again after a restart");
+    assert_eq!(desk.forget(), []);
+    assert!(desk.state.app(&app()).is_none());
+}
+
+#[test]
+fn what_cannot_be_forgotten_says_so_and_keeps_its_operation_pending() {
+    let mut desk = Desk::open();
+    desk.up(&["a"]);
+    desk.down();
+    desk.sees(&["a-1"], 2, Phase::Absent);
+    assert!(desk.state.cannot_forget(&app(), "the disk is full".into()), "somebody shall try again");
+    assert!(!desk.state.cannot_forget(&app(), "the disk is full".into()), "somebody does already");
+    assert_eq!(desk.state.trouble(&app()), Some("the disk is full"));
+    assert_eq!(desk.outcome(2), ["a-1 pending"]);
+    assert_eq!(desk.forget(), [OperationId(2)]);
+}

@@ -44,3 +44,10 @@ pub const LOG_BATCH: usize = 32 << 10;
 /// So many states that are ready at once are skipped in favour of the last one before the reader
 /// gets one: a source that is always ahead must not starve it.
 pub const COALESCED_MAX: usize = 1_024;
+
+/// One part in so many of the time goes into telling one client states: an app of thousands of slots
+/// takes tens of milliseconds to be written down, and the daemon has other work.
+pub const STATES_SHARE: u32 = 10;
+
+/// However long a state takes to be written down, the next one does not wait longer for it.
+pub const STATES_PAUSE_MAX: Duration = Duration::from_secs(1);

@@ -5,21 +5,23 @@
 //! where each item matters, its source waits. Every body says that it ends, and why, before it
 //! does. When the reader goes, the source is dropped.
 
-use std::future::pending;
-use std::task::Poll;
+use std::future::{pending, poll_fn};
+use std::task::{Context, Poll};
 
 use axum::body::Body;
 use axum::http::header;
 use axum::response::sse::{Event as Frame, Sse};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use futures_util::stream::Fuse;
 use futures_util::{Stream, StreamExt, stream};
 use serde::Serialize;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use upbeat_api::{End, EndReason, Event, LogLine};
 
 use crate::backend::BoxStream;
-use crate::bounds::{COALESCED_MAX, LOG_BATCH};
+use crate::bounds::{COALESCED_MAX, LOG_BATCH, STATES_PAUSE_MAX, STATES_SHARE};
 
 /// Knows when the daemon is about to end.
 #[derive(Clone, Debug)]
@@ -105,21 +107,31 @@ fn events_of<T: Send + 'static>(
     .into_response()
 }
 
-/// Of what is there at once, the last.
+/// Of what is there at once, the last; then a pause, as long as it took to be told several times.
 fn latest<T: Send + 'static>(states: BoxStream<T>) -> impl Stream<Item = T> + Send + Unpin {
-    let mut states = states.fuse();
-    stream::poll_fn(move |cx| {
-        let mut last = None;
-        for _ in 0..COALESCED_MAX {
-            match states.poll_next_unpin(cx) {
-                Poll::Ready(Some(state)) => last = Some(state),
-                Poll::Ready(None) => return Poll::Ready(last),
-                Poll::Pending if last.is_none() => return Poll::Pending,
-                Poll::Pending => break,
-            }
+    let begun = (states.fuse(), None::<Instant>);
+    Box::pin(stream::unfold(begun, async |(mut states, told)| {
+        if let Some(told) = told {
+            // Until now it was written down, and waited for a reader.
+            let cost = told.elapsed();
+            tokio::time::sleep((cost * (STATES_SHARE - 1)).min(STATES_PAUSE_MAX)).await;
         }
-        Poll::Ready(last)
-    })
+        let last = poll_fn(|cx| last_of(&mut states, cx)).await?;
+        Some((last, (states, Some(Instant::now()))))
+    }))
+}
+
+fn last_of<T>(states: &mut Fuse<BoxStream<T>>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+    let mut last = None;
+    for _ in 0..COALESCED_MAX {
+        match states.poll_next_unpin(cx) {
+            Poll::Ready(Some(state)) => last = Some(state),
+            Poll::Ready(None) => return Poll::Ready(last),
+            Poll::Pending if last.is_none() => return Poll::Pending,
+            Poll::Pending => break,
+        }
+    }
+    Poll::Ready(last)
 }
 
 /// Of what is there at once, as much as fits.

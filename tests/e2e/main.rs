@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a journey that cannot go on has failed")]
 
+mod absence;
 mod crash;
 mod extremes;
 mod graph;
@@ -54,6 +55,7 @@ fn main() {
         graph::journeys(),
         lifecycle::journeys(),
         requests::journeys(),
+        absence::journeys(),
         crash::journeys(),
         extremes::journeys(),
     ];

@@ -245,9 +245,10 @@ impl Client {
             return self.interrupted(Some(error));
         }
         match io_kind(&error) {
-            Some(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
-                ClientError::NotRunning { socket }
-            }
+            // Reset: it ended before it took the connection.
+            Some(
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset,
+            ) => ClientError::NotRunning { socket },
             Some(io::ErrorKind::PermissionDenied) => ClientError::PermissionDenied { socket },
             kind => {
                 let source = io::Error::new(kind.unwrap_or(io::ErrorKind::Other), chain(&error));

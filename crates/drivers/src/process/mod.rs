@@ -39,6 +39,9 @@ pub use exec::{ExecOutcome, ExecRequest};
 pub use zygote::ShimProgram;
 use zygote::Zygote;
 
+/// The variable by which every process says which attempt it belongs to.
+pub const MARK: &str = tree::VARIABLE;
+
 /// Events that may wait for the agent. Tasks that have one wait when it is full; their shims have
 /// the exit on record already.
 const EVENTS: usize = 1024;
@@ -204,8 +207,7 @@ impl ProcessDriver {
 
     /// Where a slot's things are: names are safe as components of a path, by their types.
     pub fn slot_dir(&self, slot: &SlotId) -> PathBuf {
-        let SlotId { app, service, index } = slot;
-        self.inner.slots_dir.join(app.as_str()).join(service.as_str()).join(index.to_string())
+        dir_of(&self.inner.slots_dir, slot)
     }
 
     /// Where its log is.
@@ -454,11 +456,7 @@ impl ProcessDriver {
     }
 
     fn is_locked(&self, slot: &SlotId) -> Result<bool, DriverError> {
-        match fs::File::open(self.slot_dir(slot).join(LOCK)) {
-            Ok(file) => Ok(flock(&file, FlockOperation::NonBlockingLockShared).is_err()),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-            Err(source) => Err(DriverError::io("the slot's lock", source)),
-        }
+        is_locked(&self.slot_dir(slot)).map_err(|source| DriverError::io("the slot's lock", source))
     }
 
     /// Deletes everything of a slot. Nothing to delete is fine.
@@ -498,20 +496,48 @@ impl ProcessDriver {
 
     /// The slots that have a directory.
     pub fn slots(&self) -> Vec<SlotId> {
-        let names = |dir: &Path| -> Vec<String> {
-            let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-            entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
-        };
-        let root = &self.inner.slots_dir;
-        let mut found = Vec::new();
-        for app in names(root) {
-            for service in names(&root.join(&app)) {
-                for index in names(&root.join(&app).join(&service)) {
-                    found.extend(format!("{app}/{service}/{index}").parse::<SlotId>().ok());
-                }
+        slots_in(&self.inner.slots_dir)
+    }
+}
+
+/// Whether something runs in one of these slots, whoever looks after it or does not.
+pub fn something_runs(slots_dir: &Path) -> bool {
+    slots_in(slots_dir).iter().any(|slot| is_locked(&dir_of(slots_dir, slot)).unwrap_or(false))
+}
+
+/// Whether a process belongs to one of these slots, or to a command that was run for one, by the value
+/// of its [`MARK`].
+pub fn belongs_to(slots_dir: &Path, mark: &str) -> bool {
+    let rest = slots_dir.to_str().and_then(|dir| mark.strip_prefix(dir.trim_end_matches('/')));
+    rest.is_some_and(|rest| rest.starts_with(['/', '#']))
+}
+
+fn slots_in(root: &Path) -> Vec<SlotId> {
+    let names = |dir: &Path| -> Vec<String> {
+        let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+    };
+    let mut found = Vec::new();
+    for app in names(root) {
+        for service in names(&root.join(&app)) {
+            for index in names(&root.join(&app).join(&service)) {
+                found.extend(format!("{app}/{service}/{index}").parse::<SlotId>().ok());
             }
         }
-        found
+    }
+    found
+}
+
+fn dir_of(slots_dir: &Path, slot: &SlotId) -> PathBuf {
+    let SlotId { app, service, index } = slot;
+    slots_dir.join(app.as_str()).join(service.as_str()).join(index.to_string())
+}
+
+fn is_locked(slot_dir: &Path) -> std::io::Result<bool> {
+    match fs::File::open(slot_dir.join(LOCK)) {
+        Ok(file) => Ok(flock(&file, FlockOperation::NonBlockingLockShared).is_err()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

@@ -6,7 +6,7 @@ use crate::face::apps::table;
 use crate::failure::Outcome;
 
 pub(super) async fn run(session: &Session) -> Outcome {
-    let apps = match session.client()?.apps().await {
+    let apps = match session.to_ask().await?.apps().await {
         Ok(apps) => apps,
         Err(error) if is_absent(&error) => Vec::new(),
         Err(error) => return Err(error.into()),

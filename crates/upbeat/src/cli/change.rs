@@ -24,27 +24,27 @@ const LAST_LINES: u64 = 10;
 const LAST_LINES_SLOTS: usize = 5;
 
 pub(super) async fn start(session: &Session, args: ServicesArgs) -> Outcome {
-    let (client, app, services) = named(session, &args.services).await?;
+    let (client, app, services) = named(session, session.to_change().await?, &args.services).await?;
     let operation = client.act(&app.name, &Action::Start { services: services.clone() }).await?;
     await_end(session, &client, operation, Until::Ready, Asked::Run, &services).await
 }
 
 pub(super) async fn stop(session: &Session, args: StopArgs) -> Outcome {
-    let (client, app, services) = named(session, &args.services).await?;
+    let (client, app, services) = named(session, session.to_change().await?, &args.services).await?;
     let action = Action::Stop { services: services.clone(), kill: args.kill };
     let operation = client.act(&app.name, &action).await?;
     await_end(session, &client, operation, Until::Ended, Asked::Stop, &services).await
 }
 
 pub(super) async fn restart(session: &Session, args: ServicesArgs) -> Outcome {
-    let (client, app, services) = named(session, &args.services).await?;
+    let (client, app, services) = named(session, session.to_change().await?, &args.services).await?;
     let operation = client.act(&app.name, &Action::Restart { services: services.clone() }).await?;
     await_end(session, &client, operation, Until::Ready, Asked::Restart, &services).await
 }
 
 pub(super) async fn scale(session: &Session, args: ScaleArgs) -> Outcome {
     let typed: Vec<String> = args.copies.iter().map(|(service, _)| service.clone()).collect();
-    let (client, app, services) = named(session, &typed).await?;
+    let (client, app, services) = named(session, session.to_change().await?, &typed).await?;
     let mut copies: BTreeMap<ServiceName, u32> = BTreeMap::new();
     for (name, n) in args.copies {
         let service = services.iter().find(|s| s.as_str() == name).cloned();
@@ -62,10 +62,10 @@ pub(super) async fn scale(session: &Session, args: ScaleArgs) -> Outcome {
 /// The running app and the services that were named. Errors: there is no daemon, app or service.
 pub(super) async fn named(
     session: &Session,
+    client: Client,
     typed: &[String],
 ) -> Result<(Client, App, Vec<ServiceName>), Failure> {
     let name = load::app_name(session)?;
-    let client = session.client()?;
     let app = client.app(&name).await?;
     let services = names::services(typed, name.as_str(), app.project.services.keys())?;
     Ok((client, app, services))

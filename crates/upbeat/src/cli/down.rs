@@ -11,7 +11,7 @@ use crate::progress::Until;
 
 pub(super) async fn run(session: &Session, args: DownArgs) -> Outcome {
     let app = load::app_name(session)?;
-    let client = session.client()?;
+    let client = session.to_change().await?;
     match client.down(&app, args.kill).await {
         Ok(operation) => await_end(session, &client, operation, Until::Ended, Asked::Down, &[]).await,
         // It is as asked.

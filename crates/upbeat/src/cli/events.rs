@@ -15,7 +15,7 @@ use crate::failure::{Failure, Outcome};
 
 pub(super) async fn run(session: &Session, args: EventsArgs) -> Outcome {
     let app = if args.all { None } else { Some(load::app_name(session)?) };
-    let client = session.client()?;
+    let client = session.to_ask().await?;
     if !args.follow {
         let mut after = args.since_sequence;
         loop {

@@ -29,7 +29,7 @@ fn json(graph: &Graph<'_>) -> Result<serde_json::Value, Failure> {
 
 /// What the file declares, with the states of what runs; by `-p` alone, what runs.
 async fn project(session: &Session) -> Result<(Project, Vec<SlotStatus>), Failure> {
-    let client = session.client()?;
+    let client = session.to_ask().await?;
     if session.global.project_name.is_some()
         && session.global.file.is_none()
         && session.global.short_file.is_none()

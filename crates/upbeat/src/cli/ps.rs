@@ -11,7 +11,7 @@ use crate::failure::Outcome;
 
 pub(super) async fn run(session: &Session, args: PsArgs) -> Outcome {
     let name = load::app_name(session)?;
-    let app = match session.client()?.app(&name).await {
+    let app = match session.to_ask().await?.app(&name).await {
         Ok(app) => Some(app),
         Err(error) if is_absent(&error) => None,
         Err(error) => return Err(error.into()),

@@ -22,6 +22,8 @@ pub(super) async fn run(session: &Session, args: ServeArgs) -> Outcome {
     daemon::serve(&dirs, args.announce).await.map_err(|error| match error {
         daemon::ServeError::Running(_) => Failure::new(ExitCode::Conflict, error.to_string())
             .hint("use that one, or end it first; services go on either way"),
+        daemon::ServeError::Inside => Failure::new(ExitCode::Failed, error.to_string())
+            .hint("start it outside first: `upbeat serve`, or a unit by `upbeat serve --install`"),
         error => Failure::new(ExitCode::Failed, "the daemon cannot run").because(&error),
     })?;
     Ok(ExitCode::Ok)

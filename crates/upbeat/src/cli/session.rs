@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use upbeat_api::{Client, ClientError};
+use upbeat_drivers::process::something_runs;
 use upbeat_model::Wall;
 
 use super::args::{Format, Global, When};
@@ -134,6 +135,31 @@ impl Session {
     /// The daemon, if it runs: the first request will tell.
     pub(super) fn client(&self) -> Result<Client, Failure> {
         Ok(Client::new(self.dirs()?.socket())?)
+    }
+
+    /// The daemon, to ask it something. One that died while what it ran goes on is started again: it
+    /// finds all that, and changes nothing. One that has nothing running is not started for a
+    /// question, as it would start what shall run.
+    pub(super) async fn to_ask(&self) -> Result<Client, Failure> {
+        let (client, dirs) = (self.client()?, self.dirs()?);
+        if daemon::is_gone(&client).await {
+            if something_runs(&dirs.slots()) {
+                self.note("the daemon was gone; what it runs goes on; it is started again");
+                return self.ensured().await;
+            }
+            if dirs.are_in_use() {
+                self.note("the daemon does not run, and nothing of it; `upbeat serve` starts what shall run");
+            }
+        }
+        Ok(client)
+    }
+
+    /// The daemon, to change something it may know of. It is started if it ever ran.
+    pub(super) async fn to_change(&self) -> Result<Client, Failure> {
+        match self.dirs()?.are_in_use() {
+            true => self.ensured().await,
+            false => self.client(),
+        }
     }
 
     /// The daemon, started if it does not run.

@@ -10,7 +10,7 @@ use crate::face::{events::note, visible};
 use crate::failure::{Failure, Outcome};
 
 pub(super) async fn run(session: &Session, args: WaitArgs) -> Outcome {
-    let (client, app, services) = named(session, &args.services).await?;
+    let (client, app, services) = named(session, session.to_ask().await?, &args.services).await?;
     let mut apps = watch_app(session, &client, &app.name);
     let mut last = Verdict::Pending(None);
     let watched = async {

@@ -8,7 +8,8 @@ use crate::face::why::text;
 use crate::failure::Outcome;
 
 pub(super) async fn run(session: &Session, args: WhyArgs) -> Outcome {
-    let (client, app, services) = named(session, std::slice::from_ref(&args.service)).await?;
+    let (client, app, services) =
+        named(session, session.to_ask().await?, std::slice::from_ref(&args.service)).await?;
     for service in &services {
         let why = client.why(&app.name, service).await?;
         if session.is_json() {

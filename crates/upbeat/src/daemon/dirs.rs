@@ -46,7 +46,10 @@ impl Dirs {
 
     /// For this process.
     pub fn of_process() -> Result<Self, NoHome> {
-        Self::find(rustix::process::geteuid().is_root(), |name| std::env::var_os(name))
+        let dirs = Self::find(rustix::process::geteuid().is_root(), |name| std::env::var_os(name))?;
+        // The daemon does not live in the directory somebody types in. Fails only without one.
+        let absolute = |dir: PathBuf| std::path::absolute(&dir).unwrap_or(dir);
+        Ok(Self { state: absolute(dirs.state), runtime: absolute(dirs.runtime) })
     }
 
     /// The socket clients talk to.
@@ -62,6 +65,16 @@ impl Dirs {
     /// What the daemon says when nobody listens.
     pub fn log(&self) -> PathBuf {
         self.state.join("daemon.log")
+    }
+
+    /// What control keeps.
+    pub fn control(&self) -> PathBuf {
+        self.state.join("control.redb")
+    }
+
+    /// A daemon was here, so there may be apps that are not forgotten.
+    pub fn are_in_use(&self) -> bool {
+        self.control().exists()
     }
 
     /// Slots: one directory each, below app and service.

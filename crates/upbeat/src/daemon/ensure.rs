@@ -3,15 +3,16 @@
 use std::io::Read;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use upbeat_api::{Client, ClientError};
 
 use super::Dirs;
+use crate::exit::ExitCode;
 
-/// A daemon that lost the race to be the one waits so long for the other to answer, in steps.
-const WAIT_FOR_WINNER: Duration = Duration::from_secs(5);
-const STEP: Duration = Duration::from_millis(20);
+/// A daemon that ends gives those it talks to five seconds; after so long it is stuck.
+const PREDECESSOR: Duration = Duration::from_secs(10);
+const STEP: Duration = Duration::from_millis(50);
 
 /// What the daemon writes when it answers, to whoever started it.
 pub(super) const READY: &str = "ready\n";
@@ -41,34 +42,66 @@ pub enum EnsureError {
 /// A client of the daemon for these directories, which is started if it does not run.
 pub async fn ensure(dirs: &Dirs) -> Result<Client, EnsureError> {
     let client = Client::new(dirs.socket())?;
-    match client.version().await {
-        Ok(_) => return Ok(client),
-        Err(ClientError::NotRunning { .. }) => {}
-        Err(error) => return Err(error.into()),
-    }
-    dirs.create().map_err(EnsureError::Create)?;
-    let dirs_of_daemon = dirs.clone();
-    let started = tokio::task::spawn_blocking(move || start(&dirs_of_daemon)).await;
-    let is_ready = started.map_err(|error| EnsureError::Create(std::io::Error::other(error)))??;
-    if is_ready {
+    if answers(&client).await? {
         return Ok(client);
     }
-    // Either it failed, or another client was faster and its daemon has the lock: then that one
-    // answers in a moment.
-    for _ in 0..WAIT_FOR_WINNER.as_millis() / STEP.as_millis() {
-        match client.version().await {
-            Ok(_) => return Ok(client),
-            Err(ClientError::NotRunning { .. }) if lock_is_held(dirs) => tokio::time::sleep(STEP).await,
-            Err(ClientError::NotRunning { .. }) => break,
-            Err(error) => return Err(error.into()),
+    dirs.create().map_err(EnsureError::Create)?;
+    let until = Instant::now() + PREDECESSOR;
+    loop {
+        let dirs_of_daemon = dirs.clone();
+        let started = tokio::task::spawn_blocking(move || start(&dirs_of_daemon)).await;
+        let started = started.map_err(|error| EnsureError::Create(std::io::Error::other(error)))??;
+        let is_there = match started {
+            Started::Ready => true,
+            // Another client was faster, and its daemon answers in a moment; or the one before is on
+            // its way out.
+            Started::NotAlone => answers(&client).await?,
+            Started::Failed => return Err(failed(dirs)),
+        };
+        if is_there {
+            return Ok(client);
         }
+        if Instant::now() >= until {
+            return Err(failed(dirs));
+        }
+        tokio::time::sleep(STEP).await;
     }
-    Err(EnsureError::Ended { log: dirs.log(), last: last_lines(dirs) })
+}
+
+/// No daemon answers there.
+pub async fn is_gone(client: &Client) -> bool {
+    matches!(client.version().await, Err(ClientError::NotRunning { .. }))
+}
+
+async fn answers(client: &Client) -> Result<bool, EnsureError> {
+    match client.version().await {
+        Ok(_) => Ok(true),
+        Err(
+            ClientError::NotRunning { .. }
+            | ClientError::ShuttingDown { .. }
+            | ClientError::Interrupted { .. },
+        ) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn failed(dirs: &Dirs) -> EnsureError {
+    EnsureError::Ended { log: dirs.log(), last: last_lines(dirs) }
+}
+
+/// What became of a daemon that was started.
+enum Started {
+    /// It answers.
+    Ready,
+    /// It ended, because there is another one.
+    NotAlone,
+    /// It ended, for a reason that its log tells.
+    Failed,
 }
 
 /// Starts the daemon in a session of its own (it makes that itself) and waits until it says that
 /// it is ready, or is no more.
-fn start(dirs: &Dirs) -> Result<bool, EnsureError> {
+fn start(dirs: &Dirs) -> Result<Started, EnsureError> {
     let program = std::env::current_exe().map_err(EnsureError::Executable)?;
     let log = private_log(dirs).map_err(EnsureError::Create)?;
     let mut child = Command::new(program)
@@ -86,10 +119,13 @@ fn start(dirs: &Dirs) -> Result<bool, EnsureError> {
         stdout.take(READY.len() as u64).read_to_string(&mut said).map_err(EnsureError::Create)?;
     }
     if said == READY {
-        return Ok(true);
+        return Ok(Started::Ready);
     }
-    child.wait().map_err(EnsureError::Create)?;
-    Ok(false)
+    let ended = child.wait().map_err(EnsureError::Create)?;
+    match ended.code() == Some(i32::from(ExitCode::Conflict.number())) {
+        true => Ok(Started::NotAlone),
+        false => Ok(Started::Failed),
+    }
 }
 
 fn private_log(dirs: &Dirs) -> std::io::Result<std::fs::File> {
@@ -105,12 +141,6 @@ fn private_log(dirs: &Dirs) -> std::io::Result<std::fs::File> {
         .truncate(too_long)
         .mode(0o600)
         .open(path)
-}
-
-fn lock_is_held(dirs: &Dirs) -> bool {
-    use rustix::fs::{FlockOperation, flock};
-    let Ok(file) = std::fs::File::open(dirs.lock()) else { return false };
-    flock(&file, FlockOperation::NonBlockingLockShared).is_err()
 }
 
 fn last_lines(dirs: &Dirs) -> String {

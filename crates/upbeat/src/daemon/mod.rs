@@ -14,7 +14,7 @@ mod notify;
 mod serve;
 
 pub use dirs::Dirs;
-pub use ensure::{EnsureError, ensure};
+pub use ensure::{EnsureError, ensure, is_gone};
 pub use install::{InstallError, Installed, install};
 pub use serve::{ServeError, serve};
 

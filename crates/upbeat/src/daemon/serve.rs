@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use tokio::signal::unix::{SignalKind, signal};
@@ -11,13 +12,17 @@ use tokio::sync::{mpsc, oneshot};
 use upbeat_agent::{Keep, Report};
 use upbeat_control::{Control, Settings};
 use upbeat_drivers::clock;
-use upbeat_drivers::process::{ProcessDriver, ShimProgram};
+use upbeat_drivers::process::{MARK, ProcessDriver, ShimProgram, belongs_to};
 
 use upbeat_store::{Durability, Journal, Store, StoreError};
 
 use super::agent::{AgentThread, Hand};
 use super::backend::LocalBackend;
 use super::{Dirs, SHIM_ARGUMENT, ensure, notify};
+
+/// A daemon that was killed, or ends, lets go of its files within milliseconds of its lock.
+const PREDECESSOR_ENDS: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Reports the agent may have ahead of control before it waits.
 const REPORTS: usize = 256;
@@ -28,6 +33,9 @@ pub enum ServeError {
     /// Another one has these directories.
     #[error("another daemon runs already, on {}", .0.display())]
     Running(PathBuf),
+    /// It was called by something that it would look after, and be killed with.
+    #[error("the daemon cannot be started by a service that it looks after: it would be stopped with it")]
+    Inside,
     /// A directory, file or clock of the system cannot be used.
     #[error("the daemon cannot use {what}")]
     System {
@@ -74,6 +82,9 @@ pub(super) fn system(what: &str) -> impl FnOnce(std::io::Error) -> ServeError + 
 ///
 /// `announce`: write `ready` to standard output when it answers, then close it.
 pub async fn serve(dirs: &Dirs, announce: bool) -> Result<(), ServeError> {
+    if std::env::var(MARK).is_ok_and(|mark| belongs_to(&dirs.slots(), &mark)) {
+        return Err(ServeError::Inside);
+    }
     // Fails only for the leader of a process group: then a terminal's or systemd's own.
     let _ = rustix::process::setsid();
     dirs.create().map_err(system("its directories"))?;
@@ -118,10 +129,10 @@ struct Opened {
 }
 
 async fn open(dirs: &Dirs) -> Result<Opened, ServeError> {
-    let (store, _) = open_store(dirs, "control.redb", Durability::Machine)?;
+    let (store, _) = open_store(dirs.control(), Durability::Machine).await?;
     // Of use only while this machine is up: damaged by a power cut, they begin anew.
-    let (_, journal) = open_or_begin_anew(dirs, "events.redb")?;
-    let (node_store, _) = open_or_begin_anew(dirs, "node.redb")?;
+    let (_, journal) = open_or_begin_anew(dirs.state.join("events.redb")).await?;
+    let (node_store, _) = open_or_begin_anew(dirs.state.join("node.redb")).await?;
     let boot_id = clock::boot_id().map_err(system("/proc"))?;
     let keep = Keep::new(node_store, boot_id.clone());
     let control = Control::open(store, journal, Settings { boot_id, wall: clock::wall }).await?;
@@ -137,20 +148,27 @@ async fn pass_on(mut reports: mpsc::Receiver<Report>, control: Control) {
     }
 }
 
-fn open_store(dirs: &Dirs, name: &str, durability: Durability) -> Result<(Store, Journal), ServeError> {
-    let path = dirs.state.join(name);
-    upbeat_store::open_redb(&path, durability).map_err(|source| ServeError::Store { path, source })
+/// The daemon's lock is held, so whoever uses the file is a daemon on its way out: of what it holds,
+/// the kernel may let go of that lock first.
+async fn open_store(path: PathBuf, durability: Durability) -> Result<(Store, Journal), ServeError> {
+    let until = Instant::now() + PREDECESSOR_ENDS;
+    loop {
+        match upbeat_store::open_redb(&path, durability) {
+            Err(StoreError::Locked(_)) if Instant::now() < until => tokio::time::sleep(LOOK_AGAIN).await,
+            opened => return opened.map_err(|source| ServeError::Store { path, source }),
+        }
+    }
 }
 
 /// What runs is found again from the slots themselves when `node.redb` is lost.
-fn open_or_begin_anew(dirs: &Dirs, name: &str) -> Result<(Store, Journal), ServeError> {
-    match open_store(dirs, name, Durability::Process) {
+async fn open_or_begin_anew(path: PathBuf) -> Result<(Store, Journal), ServeError> {
+    match open_store(path, Durability::Process).await {
         Err(ServeError::Store { path, source: source @ StoreError::Corrupt { .. } }) => {
             let aside = path.with_extension("damaged");
             tracing::error!(error = %source, aside = %aside.display(), "a damaged file is put aside");
             std::fs::rename(&path, &aside)
                 .map_err(|source| ServeError::System { what: path.display().to_string(), source })?;
-            open_store(dirs, name, Durability::Process)
+            open_store(path, Durability::Process).await
         }
         opened => opened,
     }

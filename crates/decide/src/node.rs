@@ -94,7 +94,7 @@ impl Node {
         let mut node = Self { rules, ..Self::default() };
         for (id, mut durable) in remembered {
             if let Stage::Up(Up { stopping: Some(stopping), .. }) = &mut durable.stage {
-                stopping.unsaid = true;
+                stopping.unsaid = !rules.has(Bug::KeepDeadlines);
             }
             let observing = matches!(durable.stage, Stage::Starting { .. } | Stage::Up(_))
                 && !rules.has(Bug::SkipObservation);
@@ -289,7 +289,7 @@ impl Node {
 
     fn show(&self, id: &SlotId, entry: &mut Entry, wish: &TargetSlot, bundle: &mut Bundle) {
         let status = instance::status(id, &entry.slot, wish);
-        let is_seen = !entry.slot.observing;
+        let is_seen = !entry.slot.observing || self.rules.has(Bug::BelieveMemory);
         if entry.shown.as_ref() == Some(&status) && entry.shown_as_seen == is_seen {
             return;
         }

@@ -25,6 +25,10 @@ pub enum Bug {
     PerformBeforeCommit,
     /// Never look again at a deadline.
     LoseTimers,
+    /// After a crash, go on with a stop as if it had been begun.
+    KeepDeadlines,
+    /// Say of what is only remembered that it was seen.
+    BelieveMemory,
 }
 
 impl Bug {
@@ -41,6 +45,8 @@ impl Bug {
         Self::ReadyWhenStarted,
         Self::PerformBeforeCommit,
         Self::LoseTimers,
+        Self::KeepDeadlines,
+        Self::BelieveMemory,
     ];
 }
 

@@ -3,7 +3,7 @@
 
 use upbeat_decide::{Effect, Node};
 use upbeat_model::project::{Condition, Dependency, Probe};
-use upbeat_model::target::Goal;
+use upbeat_model::target::{Ask, Goal};
 use upbeat_model::{Exit, Phase, SlotId, SlotStatus};
 
 use crate::kernel::Kernel;
@@ -154,6 +154,59 @@ pub(crate) fn told(status: &SlotStatus, node: &Node, kernel: &Kernel, workload: 
         }
     }
     Ok(())
+}
+
+/// What ends an operation is true at that moment, but for what is still on its way here.
+pub(crate) fn reached(
+    status: &SlotStatus,
+    kernel: &Kernel,
+    workload: &Workload,
+    started_under: Option<u64>,
+    now: u64,
+) -> Verdict {
+    let (slot, attempt) = (&status.slot, status.attempt);
+    let Some(wish) = workload.target.slots.get(slot) else { return Ok(()) };
+    if upbeat_decide::outcome(status) != Some(upbeat_model::Wish::Reached) {
+        return Ok(());
+    }
+    let process = kernel.process(slot).filter(|process| process.listener != u64::MAX);
+    let wrong = match status.phase {
+        Phase::Running | Phase::Healthy => {
+            let runs = process.is_some_and(|process| process.attempt == attempt);
+            !runs && !kernel.ended_since(slot, attempt, now.saturating_sub(NEWS_TRAVELS))
+        }
+        Phase::Completed => !kernel.ended_so(slot, attempt, &Exit::Code(0)),
+        _ => process.is_some(),
+    };
+    if wrong {
+        let there = process.map_or("nothing".to_owned(), |process| format!("attempt {}", process.attempt));
+        return Err(format!(
+            "{slot}: attempt {attempt} is said to be {}, and there is {there}",
+            status.phase
+        ));
+    }
+    let asked_anew = wish.ask == Ask::Restart && status.phase.is_ready();
+    match started_under {
+        Some(generation) if asked_anew && generation < wish.generation => {
+            Err(format!("{slot}: a restart is said to be done, and attempt {attempt} is older"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// News of an end, or an answer about what there is, is on its way for less than this.
+const NEWS_TRAVELS: u64 = 100;
+
+/// A shim is about to kill what it has asked to stop.
+pub(crate) fn patience(slot: &SlotId, kernel: &Kernel, workload: &Workload, now: u64) -> Verdict {
+    let asked = kernel.process(slot).and_then(|process| process.asked);
+    let at_once = workload.target.slots.get(slot).is_none_or(|wish| wish.kill);
+    match asked {
+        Some((at, due)) if now < at + due && !at_once => {
+            Err(format!("{slot}: killed {} ms after it was asked to stop, {due} are due", now - at))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Nothing is decided before an observation comes.

@@ -19,6 +19,8 @@ pub(crate) struct Process {
     pub(crate) healthy_from: u64,
     pub(crate) flaps: bool,
     pub(crate) kill_at: Option<u64>,
+    /// When it was first asked to stop, and how long it may take from then on.
+    pub(crate) asked: Option<(u64, u64)>,
     /// Answers to probes that the living daemon was given.
     pub(crate) passed: bool,
     pub(crate) failed_in_a_row: u32,
@@ -44,6 +46,8 @@ pub(crate) struct Kernel {
     pub(crate) places: BTreeMap<SlotId, Place>,
     /// How every attempt really ended.
     pub(crate) history: BTreeMap<(SlotId, Attempt, i32), Exit>,
+    /// When every attempt really ended.
+    ended: BTreeMap<(SlotId, Attempt), u64>,
     /// When every attempt really began.
     begun: BTreeMap<(SlotId, Attempt), u64>,
     next_pid: i32,
@@ -95,6 +99,7 @@ impl Kernel {
             healthy_from: now + if random.percent(80) { random.below(2_000) } else { random.below(60_000) },
             flaps: random.percent(20),
             kill_at: None,
+            asked: None,
             passed: false,
             failed_in_a_row: 0,
         });
@@ -102,7 +107,7 @@ impl Kernel {
     }
 
     /// A process ends. Its shim puts it on record, if there is a shim.
-    pub(crate) fn end(&mut self, slot: &SlotId, pid: i32, exit: Exit) -> Option<Process> {
+    pub(crate) fn end(&mut self, slot: &SlotId, pid: i32, exit: Exit, now: u64) -> Option<Process> {
         let place = self.places.get_mut(slot)?;
         let process = place.process.take_if(|process| process.pid == pid)?;
         if let Some(record) = &mut place.record
@@ -111,11 +116,17 @@ impl Kernel {
             record.end = Some(exit.clone());
         }
         self.history.insert((slot.clone(), process.attempt, pid), exit);
+        self.ended.insert((slot.clone(), process.attempt), now);
         Some(process)
     }
 
     pub(crate) fn began(&self, slot: &SlotId, attempt: Attempt) -> Option<u64> {
         self.begun.get(&(slot.clone(), attempt)).copied()
+    }
+
+    /// Whether a process of this attempt has ended since then.
+    pub(crate) fn ended_since(&self, slot: &SlotId, attempt: Attempt, then: u64) -> bool {
+        self.ended.get(&(slot.clone(), attempt)).is_some_and(|at| *at >= then)
     }
 
     pub(crate) fn process(&self, slot: &SlotId) -> Option<&Process> {

@@ -53,6 +53,11 @@ impl Workload {
         self.target.slots.insert(id, wish);
     }
 
+    /// How long a copy may take to stop, in milliseconds.
+    pub(crate) fn grace(&self, slot: &SlotId) -> u64 {
+        self.services.get(&slot.service).map_or(0, |service| service.stop_grace_period.0)
+    }
+
     fn slot(&self, service: &ServiceName, index: u32) -> SlotId {
         SlotId { app: self.app.clone(), service: service.clone(), index }
     }

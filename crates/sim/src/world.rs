@@ -277,6 +277,10 @@ impl World {
             let status = &change.status;
             if let Some(node) = &self.node {
                 check::told(status, node, &self.kernel, &self.workload)?;
+                if change.is_seen {
+                    let started_under = self.started_under.get(&status.slot).copied();
+                    check::reached(status, &self.kernel, &self.workload, started_under, self.now)?;
+                }
             }
             if change.from != status.phase {
                 self.note(format!("{} is {} (was {})", status.slot, status.phase, change.from));
@@ -322,6 +326,10 @@ impl World {
             }
             Effect::Stop { attempt, signal, grace, .. } => self.stop(slot, *attempt, *signal, grace.0),
             Effect::RunStopCommand { attempt, timeout, .. } => {
+                let (now, due) = (self.now, self.workload.grace(&slot));
+                if let Some(process) = self.kernel.process_mut(&slot) {
+                    process.asked = process.asked.or(Some((now, due)));
+                }
                 let works = self.random.percent(50);
                 if works && let Some(pid) = self.kernel.process(&slot).map(|process| process.pid) {
                     let exit = Happening::Exit { slot: slot.clone(), pid, exit: Exit::Code(0) };
@@ -347,6 +355,8 @@ impl World {
         let Some(process) = heard else {
             return self.deliver(1, slot, Input::StopFailed { attempt, why: "not there".into() });
         };
+        let due = self.workload.grace(&slot);
+        process.asked = process.asked.or(Some((now, due)));
         let deadline = now + grace;
         process.kill_at = Some(process.kill_at.map_or(deadline, |earlier| earlier.min(deadline)));
         let (pid, ignores) = (process.pid, process.ignores_signals);
@@ -413,6 +423,7 @@ impl World {
                     .process(&slot)
                     .is_some_and(|p| p.pid == pid && p.kill_at.is_some_and(|at| at <= self.now));
                 if due {
+                    check::patience(&slot, &self.kernel, &self.workload, self.now)?;
                     self.end(&slot, pid, Exit::Signal(9));
                 }
             }
@@ -492,7 +503,7 @@ impl World {
     }
 
     fn end(&mut self, slot: &SlotId, pid: i32, exit: Exit) {
-        let Some(process) = self.kernel.end(slot, pid, exit.clone()) else { return };
+        let Some(process) = self.kernel.end(slot, pid, exit.clone(), self.now) else { return };
         self.note(format!("{slot} attempt {} ({pid}) ends: {exit}", process.attempt));
         if process.listener != self.incarnation {
             return;

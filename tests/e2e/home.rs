@@ -96,9 +96,21 @@ impl Home {
 
     /// The command, ready to be run.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_upbeat"));
+        let mut command = self.here(env!("CARGO_BIN_EXE_upbeat"));
+        command.args(arguments);
         command
-            .args(arguments)
+    }
+
+    /// A script for bash, ready to be run as a command would be.
+    pub(crate) fn shell(&self, script: &str) -> Command {
+        let mut command = self.here("bash");
+        command.args(["-c", script]);
+        command
+    }
+
+    fn here(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command
             .current_dir(self.project())
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())

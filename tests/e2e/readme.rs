@@ -1,38 +1,78 @@
-//! What the README says, typed.
-
-use std::process::Command;
+//! What the README and the pages of `docs/` say, typed.
 
 use crate::Journey;
 use crate::home::Home;
 
 pub(crate) fn journeys() -> Vec<Journey> {
-    vec![Journey {
-        name: "the readme's first command brings up the example and shows it healthy",
-        needs: &[],
-        run: first_command,
-    }]
+    vec![
+        Journey { name: "the readme's five minutes, typed", needs: &[], run: five_minutes },
+        Journey { name: "every project file in the docs is read", needs: &[], run: project_files },
+    ]
 }
 
-/// The arguments behind `cargo run --` in the README's first command.
-fn first_command() {
-    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
-    let readme = std::fs::read_to_string(format!("{root}/README.md")).unwrap();
-    let line = readme
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("cargo run -- "))
-        .expect("the README runs something");
-    let arguments: Vec<&str> = line.split_whitespace().collect();
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+
+/// The fenced blocks of a page in this language.
+fn blocks(page: &str, language: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(format!("{ROOT}/{page}")).unwrap();
+    let mut found = Vec::new();
+    let mut block: Option<String> = None;
+    for line in text.lines() {
+        match &mut block {
+            Some(_) if line == "```" => found.extend(block.take()),
+            Some(block) => *block += &format!("{line}\n"),
+            None if line == format!("```{language}") => block = Some(String::new()),
+            None => {}
+        }
+    }
+    found
+}
+
+/// All that is typed before the tests, in one shell. `cargo run --` is this build's binary, and the
+/// daemon that is killed is this home's own.
+fn five_minutes() {
     let home = Home::new();
     // A copy, so that the journey leaves the checkout as it was.
-    let copied = Command::new("cp")
-        .args(["-r", &format!("{root}/examples"), "."])
-        .current_dir(home.project())
-        .status();
-    assert!(copied.unwrap().success());
-    let ran = home.run(&arguments).ok();
-    assert!(ran.stdout.contains("healthy"), "{ran:?}");
-    for service in ["db", "cache", "api", "web"] {
-        assert!(ran.stdout.contains(service), "{service} in {}", ran.stdout);
+    assert!(home.shell(&format!("cp -r '{ROOT}/examples' .")).status().unwrap().success());
+    let binary = env!("CARGO_BIN_EXE_upbeat");
+    std::fs::create_dir_all(home.project().join("target/debug")).unwrap();
+    std::os::unix::fs::symlink(binary, home.project().join("target/debug/upbeat")).unwrap();
+    let typed = blocks("README.md", "sh").concat();
+    let (typed, tests) = typed.split_once("cargo test").expect("the README says how to test");
+    assert_eq!(tests.trim(), "");
+    let pid = r#"sed -n 's/.*"pid": *\([0-9]*\).*/\1/p'"#;
+    let replaced = [
+        ("cargo run -- ", "\"$UPBEAT\" ".to_owned()),
+        ("pkill -9 -x upbeat", format!("kill -9 $(\"$UPBEAT\" version -o json | {pid})")),
+    ];
+    let typed = replaced.iter().fold(typed.to_owned(), |typed, (line, instead)| {
+        assert_eq!(typed.matches(line).count(), 1, "{line} in the README");
+        typed.replace(line, instead)
+    });
+    let ran = home
+        .shell(&format!("set -euo pipefail; shopt -s expand_aliases\n{typed}"))
+        .env("UPBEAT", binary)
+        .output()
+        .unwrap();
+    let (said, errors) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+    assert!(ran.status.success(), "{said}\n{errors}");
+    for service in ["db-1", "cache-1", "api-1", "web-1", "worker-2"] {
+        assert!(said.contains(service), "{service} in {said}");
     }
-    home.run(&["-p", "shop", "down"]).ok();
+    assert!(said.contains("healthy") && said.contains("found again"), "{said}");
+    assert_eq!(home.run(&["apps", "-o", "json"]).ok().stdout, "[]\n");
+}
+
+fn project_files() {
+    let home = Home::new();
+    let mut read = 0;
+    for page in ["README.md", "docs/services.md"] {
+        for block in blocks(page, "yaml") {
+            home.write("upbeat.yaml", &block);
+            let plan = home.run(&["graph"]);
+            assert_eq!(plan.code, 0, "{page}: {block}\n{}", plan.stderr);
+            read += 1;
+        }
+    }
+    assert!(read > 5, "{read}");
 }

@@ -10,15 +10,16 @@
 //! * It does not start an attempt when the record names the same or a higher one.
 //! * It is the subreaper of its tree: no descendant escapes it, and it knows that the tree is empty
 //!   when it has no child left. Its main process dies with it (`PR_SET_PDEATHSIG`).
-//! * It never blocks its child: records that cannot be written are dropped whole, and counted.
+//! * It does not block its child: records that cannot be written are dropped whole, and counted. Only a
+//!   disk that neither writes nor refuses holds up both.
 //! * A stop it was asked for ends in time, whoever asked and whether or not they live.
 //!
-//! Single-threaded; std, rustix and libc only (libc for `fork`, `ppoll`, and user databases, which
-//! rustix does not offer). Nothing is allocated between `fork` and `exec`.
+//! Single-threaded; std, rustix and libc only (libc for `fork`, signals and `waitpid`, which rustix
+//! does not offer so). Nothing is allocated between `fork` and `exec`.
 
 mod child;
 mod exec;
-pub mod failpoint;
+mod failpoint;
 pub mod log;
 pub mod record;
 pub mod spec;
@@ -28,12 +29,11 @@ mod tree;
 pub mod wire;
 mod zygote;
 
-use std::ffi::OsString;
 use std::process::ExitCode;
 
 /// Runs the zygote: its standard input is the socket its orders come through.
 ///
 /// Ends with 0 when the daemon closes the socket, with 2 when there is no such socket.
-pub fn main(_arguments: Vec<OsString>) -> ExitCode {
+pub fn main() -> ExitCode {
     zygote::run()
 }

@@ -205,6 +205,7 @@ impl World {
             }
             self.commit(&bundle);
         }
+        self.remember_orders(&bundle);
         for (index, effect) in bundle.effects.iter().enumerate() {
             if dies_after == index as u64 + 1 {
                 self.crash("between effects");
@@ -226,14 +227,31 @@ impl World {
         for effect in &bundle.effects {
             let slot = effect.slot().clone();
             let past = self.past.get(&slot).copied().unwrap_or_default();
-            // A stop that was begun is only pressed on: its order was judged then.
-            let pressed = matches!(effect, Effect::Stop { .. }) && self.asked_to_stop.contains(&slot);
+            // A stop that was begun is only pressed on, also by a later daemon: its order was judged then.
+            let stops = matches!(effect, Effect::Stop { .. } | Effect::RunStopCommand { .. });
+            let pressed = stops && self.asked_to_stop.contains(&slot);
             if let Some(node) = &self.node
                 && !pressed
             {
                 check::order(effect, node, &self.kernel, &self.workload, &past, self.now)?;
             }
             self.note(format!("order {}", shown(effect)));
+        }
+        let starts: Vec<&SlotId> = (bundle.effects.iter())
+            .filter(|effect| matches!(effect, Effect::Start { .. }))
+            .map(Effect::slot)
+            .collect();
+        let different: BTreeSet<&&SlotId> = starts.iter().collect();
+        match different.len() == starts.len() {
+            true => Ok(()),
+            false => Err("one slot is ordered to start twice at once".into()),
+        }
+    }
+
+    /// Orders that are given, or will be by a daemon that remembers them.
+    fn remember_orders(&mut self, bundle: &Bundle) {
+        for effect in &bundle.effects {
+            let slot = effect.slot().clone();
             match effect {
                 Effect::Start { .. } => {
                     let generation = self.workload.target.slots[&slot].generation;
@@ -250,15 +268,6 @@ impl World {
                 Effect::Stop { .. } | Effect::RunStopCommand { .. } => drop(self.asked_to_stop.insert(slot)),
                 _ => {}
             }
-        }
-        let starts: Vec<&SlotId> = (bundle.effects.iter())
-            .filter(|effect| matches!(effect, Effect::Start { .. }))
-            .map(Effect::slot)
-            .collect();
-        let different: BTreeSet<&&SlotId> = starts.iter().collect();
-        match different.len() == starts.len() {
-            true => Ok(()),
-            false => Err("one slot is ordered to start twice at once".into()),
         }
     }
 
@@ -307,6 +316,10 @@ impl World {
         for past in self.past.values_mut() {
             past.disturbed = true;
             past.ends_in_a_row = None;
+        }
+        // The last answer may have died with the daemon: as many failed as it remembers.
+        for process in self.kernel.places.values_mut().filter_map(|place| place.process.as_mut()) {
+            process.failed_in_a_row = u32::MAX;
         }
         let away = if self.random.percent(70) { self.random.below(200) } else { self.random.below(20_000) };
         self.at(away, Happening::Revive);
@@ -385,7 +398,7 @@ impl World {
         };
         if lost && matches!(effect, Effect::Probe { .. }) {
             if let Some(process) = self.kernel.process_mut(slot) {
-                process.failed_in_a_row += 1;
+                process.failed_in_a_row = process.failed_in_a_row.saturating_add(1);
             }
             return;
         }
@@ -562,7 +575,8 @@ impl World {
             Input::Probed { attempt, healthy, .. } => {
                 if let Some(process) = self.kernel.process_mut(slot).filter(|p| p.attempt == *attempt) {
                     process.passed |= healthy;
-                    process.failed_in_a_row = if *healthy { 0 } else { process.failed_in_a_row + 1 };
+                    process.failed_in_a_row =
+                        if *healthy { 0 } else { process.failed_in_a_row.saturating_add(1) };
                 }
             }
             Input::Exited { attempt, .. } | Input::StartFailed { attempt, .. } => {

@@ -476,9 +476,14 @@ fn ended(id: &SlotId, slot: &mut Slot, exit: Exit, around: &Around<'_>) {
 fn take_observation(id: &SlotId, slot: &mut Slot, seen: Observation, around: &Around<'_>) {
     slot.observing = false;
     slot.recheck = None;
-    // That it is still there is no news of a stop that does not get through.
-    let stops = matches!(&slot.durable.stage, Stage::Up(up) if up.stopping.is_some());
-    if !(stops && matches!(seen, Observation::Running { .. })) {
+    let is_news = match (&slot.durable.stage, &seen) {
+        // That it is still there is no news of a stop that does not get through,
+        (Stage::Up(up), Observation::Running { .. }) => up.stopping.is_none(),
+        // and that nothing is there is none of a removal that fails.
+        (Stage::Removing, seen) => matches!(seen, Observation::Running { .. }),
+        _ => true,
+    };
+    if is_news {
         slot.trouble = None;
     }
     let attempt = slot.durable.attempt;

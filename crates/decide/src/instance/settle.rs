@@ -5,7 +5,7 @@ use upbeat_model::reason::StopCause;
 use upbeat_model::target::{Ask, Goal, TargetSlot};
 use upbeat_model::{Attempt, Millis, SlotId, Wall};
 
-use super::{Around, Mark, RECHECK_AFTER, RETRY_AFTER, Slot, Stage, Stopping, Up};
+use super::{Around, Mark, RECHECK_AFTER, Slot, Stage, Stopping, Up};
 use crate::effect::Effect;
 use crate::gate::Verdict;
 use crate::rules::Bug;
@@ -122,13 +122,25 @@ fn recheck_start(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mu
 const START_OVERDUE: Millis = Millis::seconds(30);
 
 fn clear(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effect>) {
-    // None: the daemon that ordered the removal is dead.
-    let again = slot.recheck.is_none_or(|at| at <= around.now);
-    if slot.durable.stage != Stage::Removing || again {
+    if slot.durable.stage != Stage::Removing {
         slot.durable.stage = Stage::Removing;
-        slot.recheck = Some(around.now + RECHECK_AFTER);
-        effects.push(Effect::Remove { slot: id.clone() });
+        slot.recheck = None;
     }
+    remove(id, slot, around, effects);
+}
+
+/// Orders the removal, once the last order was answered. Where it failed, or was not answered, a
+/// copy may be there after all, which was late: then that goes first.
+fn remove(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effect>) {
+    match slot.recheck {
+        Some(at) if at > around.now => return,
+        Some(_) => {
+            slot.observing = true;
+            effects.push(slot.look(id));
+        }
+        None => effects.push(Effect::Remove { slot: id.clone() }),
+    }
+    slot.recheck = Some(around.now + RECHECK_AFTER);
 }
 
 fn run(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effect>) {
@@ -139,13 +151,7 @@ fn run(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effe
         |mark: &Mark| mark.generation < around.wish.generation || mark.digest != around.wish.digest;
     match &slot.durable.stage {
         // A removal under way ends first; its files must not vanish under a new copy.
-        Stage::Removing => {
-            if slot.recheck.is_none_or(|at| at <= around.now) {
-                slot.recheck = Some(around.now + RETRY_AFTER);
-                effects.push(Effect::Remove { slot: id.clone() });
-            }
-            return;
-        }
+        Stage::Removing => return remove(id, slot, around, effects),
         Stage::Resting { mark, .. } | Stage::Ended { mark } if asked_anew(mark) => {
             slot.durable.failures = 0;
             slot.durable.restarts = 0;

@@ -11,7 +11,7 @@ use crate::gate::{Verdict, View};
 /// The phase, from the stage, the wish and what the gate said.
 pub(super) fn phase(slot: &Slot, wish: &TargetSlot) -> Phase {
     let shall_go = wish.goal != Goal::Running || matches!(intent(slot, wish), Intent::Down(_));
-    if slot.observing && shall_go {
+    if slot.observing && shall_go && slot.durable.stage != Stage::Removing {
         // Whatever is there shall go, and it is not known yet what that is.
         return Phase::Stopping;
     }

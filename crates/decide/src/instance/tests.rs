@@ -461,9 +461,32 @@ fn a_removal_is_repeated_until_it_is_told_and_a_new_wish_waits_for_it() {
     assert_eq!(story.ordered(), NONE);
     assert!(story.why("s").contains("the disk is read-only"), "{}", story.why("s"));
     story.pass(Millis::seconds(1));
+    assert_eq!(story.ordered(), ["observe s"], "somebody may be there");
+    assert!(story.why("s").contains("the disk is read-only"), "{}", story.why("s"));
+    story.take("s", Input::Observed(Observation::Never));
     assert_eq!(story.ordered(), ["remove s"]);
     story.take("s", Input::Removed);
     assert_eq!(story.ordered(), ["start s #1"]);
+}
+
+#[test]
+fn a_late_copy_that_keeps_a_slot_from_being_removed_is_stopped() {
+    for goal in [Goal::Absent, Goal::Running] {
+        let mut story = Story::up("  s: { command: [s] }");
+        story.started("s");
+        story.command(Goal::Absent, Ask::Ensure, &["s"]);
+        story.exits("s", Exit::Signal(15));
+        story.take("s", Input::RemoveFailed { why: "a shim still holds it".into() });
+        story.command(goal, Ask::Ensure, &["s"]);
+        story.pass(Millis::seconds(1));
+        story.ordered();
+        let late = Observation::Running { attempt: Attempt(2), pid: 9, started_at: Wall(0), log_start: 1 };
+        story.take("s", Input::Observed(late));
+        assert_eq!(story.ordered(), ["stop s SIGTERM 10s"], "nobody has asked for it: {goal:?}");
+        story.exits("s", Exit::Signal(15));
+        let next = if goal == Goal::Absent { "remove s" } else { "start s #3" };
+        assert_eq!(story.ordered(), [next]);
+    }
 }
 
 #[test]

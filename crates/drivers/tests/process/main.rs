@@ -44,7 +44,7 @@ impl Case {
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
     match arguments.next().as_ref().and_then(|first| first.to_str()) {
-        Some("zygote") => upbeat_shim::main(arguments.collect()),
+        Some("zygote") => upbeat_shim::main(),
         Some("in-a-session-of-its-own") => {
             rustix::process::setsid().unwrap();
             let program = arguments.next().unwrap();

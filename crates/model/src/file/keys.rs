@@ -225,3 +225,18 @@ pub(super) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) 
         .min()
         .map(|(_, best)| best)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_honoured_key_is_in_the_docs() {
+        let page = include_str!("../../../../docs/services.md");
+        for keys in [&FILE, &SERVICE, &HEALTHCHECK, &DEPENDENCY] {
+            for key in keys.honoured {
+                assert!(page.contains(&format!("| `{key}` |")), "`{key}` of {}", keys.owner);
+            }
+        }
+    }
+}

@@ -1,5 +1,5 @@
 //! The shim as a program of its own: small, and spared by `killall upbeat`.
 
 fn main() -> std::process::ExitCode {
-    upbeat_shim::main(std::env::args_os().skip(1).collect())
+    upbeat_shim::main()
 }

@@ -30,7 +30,7 @@ use upbeat_model::ids::{AppName, ServiceName};
 use upbeat_model::plan::{Action, After, Plan, Step, StepReason};
 use upbeat_model::project::Condition;
 use upbeat_model::target::{Ask, Goal, TargetSlot};
-use upbeat_model::{Phase, Service, SlotId, SlotStatus};
+use upbeat_model::{Phase, Service, SlotId};
 
 #[cfg(test)]
 mod tests;
@@ -45,13 +45,6 @@ pub struct Observed {
     pub running_digest: Option<String>,
     /// [`TargetSlot::generation`] of the wish that copy is there for, likewise.
     pub running_generation: Option<u64>,
-}
-
-/// A status does not say under which wish its copy was started; the current target knows.
-impl From<&SlotStatus> for Observed {
-    fn from(status: &SlotStatus) -> Self {
-        Self { phase: status.phase, running_digest: None, running_generation: None }
-    }
 }
 
 /// What is wanted, slot by slot.

@@ -103,9 +103,13 @@ fn condition(slot: &SlotId, copy: &SlotId, edge: &Dependency, node: &Node, kerne
     Ok(())
 }
 
-/// What rests on it, and goes too, goes first.
+/// What is as wished is left alone. What rests on it, and goes too, goes first.
 fn stop(slot: &SlotId, node: &Node, kernel: &Kernel, workload: &Workload) -> Verdict {
     let wish = &workload.target.slots[slot];
+    let there_for = kernel.process(slot).map(|process| process.ordered_for);
+    if wish.goal == Goal::Running && there_for == Some(wish.generation) {
+        return Err(format!("{slot}: is to be stopped, though it runs as wished"));
+    }
     if wish.goal == Goal::Running || wish.kill {
         return Ok(());
     }

@@ -12,6 +12,8 @@ pub(crate) struct Process {
     pub(crate) attempt: Attempt,
     pub(crate) pid: i32,
     pub(crate) begun: u64,
+    /// The wish it was ordered for; 0 when it came so late that the next daemon was there.
+    pub(crate) ordered_for: u64,
     /// Which daemon hears of its end, if that one lives then.
     pub(crate) listener: u64,
     pub(crate) ignores_signals: bool,
@@ -67,6 +69,7 @@ impl Kernel {
         &mut self,
         slot: &SlotId,
         attempt: Attempt,
+        ordered_for: u64,
         now: u64,
         listener: u64,
         random: &mut Random,
@@ -94,6 +97,7 @@ impl Kernel {
             attempt,
             pid,
             begun: now,
+            ordered_for,
             listener,
             ignores_signals: random.percent(15),
             healthy_from: now + if random.percent(80) { random.below(2_000) } else { random.below(60_000) },

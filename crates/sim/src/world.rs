@@ -52,6 +52,7 @@ enum Happening {
     Arrive {
         slot: SlotId,
         attempt: Attempt,
+        generation: u64,
         incarnation: u64,
     },
     /// An input reaches the daemon that waits for it.
@@ -335,7 +336,8 @@ impl World {
             Effect::Observe { .. } => self.at(soon, Happening::Look { slot, incarnation }),
             Effect::Start { attempt, .. } => {
                 let late = if self.random.percent(5) { self.random.below(3_000) } else { soon };
-                self.at(late, Happening::Arrive { slot, attempt: *attempt, incarnation });
+                let generation = self.workload.target.slots[&slot].generation;
+                self.at(late, Happening::Arrive { slot, attempt: *attempt, generation, incarnation });
             }
             Effect::Stop { attempt, signal, grace, .. } => self.stop(slot, *attempt, *signal, grace.0),
             Effect::RunStopCommand { attempt, timeout, .. } => {
@@ -422,7 +424,9 @@ impl World {
 
     fn happen(&mut self, happening: Happening) -> check::Verdict {
         match happening {
-            Happening::Arrive { slot, attempt, incarnation } => self.arrive(slot, attempt, incarnation),
+            Happening::Arrive { slot, attempt, generation, incarnation } => {
+                self.arrive(slot, attempt, generation, incarnation);
+            }
             Happening::Deliver { slot, input, incarnation } if incarnation == self.incarnation => {
                 self.receive(slot, input)?;
             }
@@ -473,14 +477,16 @@ impl World {
         self.decide(|node, now, wall| node.aim(&target, now, wall))
     }
 
-    fn arrive(&mut self, slot: SlotId, attempt: Attempt, incarnation: u64) {
+    fn arrive(&mut self, slot: SlotId, attempt: Attempt, generation: u64, incarnation: u64) {
         let listener = if incarnation == self.incarnation { incarnation } else { NOBODY };
         // The directory was made for the order; one that is gone since takes no shim.
         let stale = listener == NOBODY;
         if stale && !self.kernel.places.contains_key(&slot) {
             return;
         }
-        let answer = self.kernel.start(&slot, attempt, self.now, listener, &mut self.random);
+        // A daemon that was there before it may have looked, and found nothing.
+        let ordered_for = if stale && self.node.is_some() { 0 } else { generation };
+        let answer = self.kernel.start(&slot, attempt, ordered_for, self.now, listener, &mut self.random);
         let input = match answer {
             Answer::Started { pid } => {
                 self.outcome.starts += 1;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use futures_util::FutureExt;
 use upbeat_api::{Client, LogLine, LogQuery, ServiceName, SlotId};
-use upbeat_model::AppName;
+use upbeat_model::{AppName, LogStream};
 
 use super::session::Session;
 use super::watch::Steady;
@@ -123,7 +123,7 @@ fn draw(session: &Session, view: &mut LogView, line: &LogLine) -> Result<String,
 
 /// How far each slot's output was shown, so that what is told again is left out.
 #[derive(Debug, Default)]
-struct Seen(BTreeMap<SlotId, Mark>);
+struct Seen(BTreeMap<(SlotId, LogStream), Mark>);
 
 #[derive(Clone, Copy, Debug)]
 struct Mark {
@@ -134,18 +134,18 @@ struct Mark {
 impl Seen {
     /// Whether this line was not shown before; it is from now on.
     ///
-    /// Within a slot lines come by their numbers. Where it was deleted and made again they begin
-    /// anew, later.
+    /// Within a stream of a slot lines come by their numbers; a line that has no end yet may be told
+    /// after later ones of another. Where the slot was deleted and made again they begin anew, later.
     fn is_new(&mut self, line: &LogLine) -> bool {
         let now = Mark { sequence: line.sequence, at_ns: line.at_ns };
-        match self.0.get_mut(&line.slot) {
+        match self.0.get_mut(&(line.slot.clone(), line.stream)) {
             Some(mark) if now.sequence <= mark.sequence && now.at_ns <= mark.at_ns => false,
             Some(mark) => {
                 *mark = Mark { at_ns: now.at_ns.max(mark.at_ns), ..now };
                 true
             }
             None => {
-                self.0.insert(line.slot.clone(), now);
+                self.0.insert((line.slot.clone(), line.stream), now);
                 true
             }
         }
@@ -159,7 +159,9 @@ impl Seen {
             looks.entry(&line.slot).or_insert((0, line.sequence)).0 += 1;
         }
         looks.iter().any(|(slot, (lines, first))| {
-            let shown = self.0.get(*slot).map_or(0, |mark| mark.sequence);
+            let streams = [LogStream::Stdout, LogStream::Stderr, LogStream::Upbeat];
+            let marks = streams.iter().filter_map(|stream| self.0.get(&((*slot).clone(), *stream)));
+            let shown = marks.map(|mark| mark.sequence).max().unwrap_or(0);
             // Fewer than asked for: these are all.
             *lines >= LAST_LOOK_TAIL && *first > shown + 1
         })
@@ -170,7 +172,6 @@ impl Seen {
 mod tests {
     use super::*;
     use crate::face::examples::slot;
-    use upbeat_model::LogStream;
 
     fn line(short: &str, sequence: u64, text: &str) -> LogLine {
         // A clock that steps back is nothing to a slot whose lines are numbered.
@@ -200,6 +201,14 @@ mod tests {
             let after = shown(&mut seen, &all);
             assert_eq!(before + &after, "ABxCyE!", "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn a_line_that_ends_late_is_shown_though_later_ones_of_the_other_stream_were() {
+        let mut seen = Seen::default();
+        let late = LogLine { stream: LogStream::Stderr, ..line("a-1", 1, "E") };
+        let lines = [line("a-1", 2, "A"), line("a-1", 3, "B"), late.clone(), late];
+        assert_eq!(shown(&mut seen, &lines), "ABE");
     }
 
     #[test]

@@ -148,6 +148,8 @@ impl Follower {
                         Some(count) => Reader::tail(&dir, count)?,
                         None => Reader::from(&dir, 1),
                     };
+                    // A service that prints without end must not keep a look at its log from ending.
+                    let reader = if self.query.follow { reader } else { reader.until_now()? };
                     self.merge.add(slot.clone(), reader);
                 }
             }
@@ -162,7 +164,7 @@ impl Follower {
 
 /// The last lines of one slot, as text. None when they cannot be read.
 pub(super) async fn last_lines(dir: &Path, count: u64) -> Vec<String> {
-    let Ok(mut reader) = Reader::tail(dir, count) else { return Vec::new() };
+    let Ok(mut reader) = Reader::tail(dir, count).and_then(Reader::until_now) else { return Vec::new() };
     let mut lines = VecDeque::new();
     while let Ok(page) = reader.read()
         && !page.is_empty()

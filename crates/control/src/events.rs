@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{mpsc, watch};
 use upbeat_model::event::EventKind;
 use upbeat_model::{AppName, Event, Wall};
-use upbeat_store::{Journal, StoreError};
+use upbeat_store::{APPEND_MAX, Journal, StoreError};
 
 /// Events a reader gets at once.
 const PAGE: usize = 1000;
@@ -93,18 +93,29 @@ async fn write_behind(
 ) {
     let mut batch = Vec::new();
     while waiting.recv_many(&mut batch, PAGE).await > 0 {
-        let records: Vec<Vec<u8>> = batch
-            .drain(..)
+        let mut records = Vec::new();
+        let mut size = 0;
+        for (at, app, kind) in batch.drain(..) {
             // The number is the journal's; it is put in when the event is read.
-            .filter_map(|(at, app, kind)| serde_json::to_vec(&Event { sequence: 0, at, app, kind }).ok())
-            .collect();
-        let count = records.len() as u64;
-        match journal.append(records).await {
-            Ok(sequence) => drop(last.send_replace(sequence)),
-            Err(error) => {
-                *lock(&dropped) += count;
-                tracing::warn!(%error, dropped = *lock(&dropped), "events could not be stored");
+            let Ok(record) = serde_json::to_vec(&Event { sequence: 0, at, app, kind }) else { continue };
+            if size + record.len() > APPEND_MAX {
+                write(&journal, &last, std::mem::take(&mut records), &dropped).await;
+                size = 0;
             }
+            size += record.len();
+            records.push(record);
+        }
+        write(&journal, &last, records, &dropped).await;
+    }
+}
+
+async fn write(journal: &Journal, last: &watch::Sender<u64>, records: Vec<Vec<u8>>, dropped: &Mutex<u64>) {
+    let count = records.len() as u64;
+    match journal.append(records).await {
+        Ok(sequence) => drop(last.send_replace(sequence)),
+        Err(error) => {
+            *lock(dropped) += count;
+            tracing::warn!(%error, dropped = *lock(dropped), "events could not be stored");
         }
     }
 }

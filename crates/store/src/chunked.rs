@@ -104,15 +104,30 @@ impl Store {
 
     /// Reads a value written by [`Store::put_chunked`].
     pub async fn get_chunked(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        let Some(head) = self.get(key).await? else { return Ok(None) };
-        let (generation, count) = match read_head(key, &head.value)? {
-            Head::Inline(value) => return Ok(Some(value.to_vec())),
-            Head::Chunks { generation, count } => (generation, count),
-        };
+        let mut seen = None;
+        loop {
+            let Some(head) = self.get(key).await? else { return Ok(None) };
+            let (generation, count) = match read_head(key, &head.value)? {
+                Head::Inline(value) => return Ok(Some(value.to_vec())),
+                Head::Chunks { generation, count } => (generation, count),
+            };
+            match self.chunks(key, generation, count).await? {
+                Some(value) => return Ok(Some(value)),
+                // Written anew while it was read: each time round somebody else got on.
+                None if seen != Some(head.mod_revision) => seen = Some(head.mod_revision),
+                None => return Err(unreadable(key, "a chunk is missing")),
+            }
+        }
+    }
+
+    /// `None`: one is not there (any more).
+    async fn chunks(&self, key: &str, generation: u64, count: usize) -> Result<Option<Vec<u8>>, StoreError> {
         let mut value = Vec::new();
         for index in 0..count {
-            let chunk = self.get(&chunk_key(key, generation, index)).await?;
-            value.extend_from_slice(&chunk.ok_or_else(|| unreadable(key, "a chunk is missing"))?.value);
+            match self.get(&chunk_key(key, generation, index)).await? {
+                Some(chunk) => value.extend_from_slice(&chunk.value),
+                None => return Ok(None),
+            }
         }
         Ok(Some(value))
     }

@@ -23,6 +23,14 @@ pub enum StoreError {
         /// The limit.
         max: usize,
     },
+    /// A transaction that is too large.
+    #[error("a request of {size} bytes is larger than the limit of {max}")]
+    RequestTooLarge {
+        /// Its size.
+        size: usize,
+        /// The limit.
+        max: usize,
+    },
     /// A key that is empty or too long.
     #[error("a key of {size} bytes is not allowed: from 1 to {max}")]
     BadKey {

@@ -12,6 +12,9 @@ pub const JOURNAL_COUNT_MAX: usize = 100_000;
 /// So many bytes are kept.
 pub const JOURNAL_BYTES_MAX: usize = 32 * 1024 * 1024;
 
+/// Bytes of records that are added at once: a page of large ones, and little beside what is kept.
+pub const APPEND_MAX: usize = 4 * 1024 * 1024;
+
 /// Numbers and sizes of what a journal holds.
 #[derive(Debug)]
 pub(crate) struct Extent {
@@ -114,11 +117,16 @@ impl Journal {
     }
 
     /// Adds records; returns the number of the last once all are kept. The oldest go when there
-    /// are more than [`JOURNAL_COUNT_MAX`] or [`JOURNAL_BYTES_MAX`].
+    /// are more than [`JOURNAL_COUNT_MAX`] or [`JOURNAL_BYTES_MAX`]. At most [`APPEND_MAX`] bytes at
+    /// once.
     pub async fn append(&self, records: Vec<Vec<u8>>) -> Result<u64, StoreError> {
         if let Some(large) = records.iter().find(|record| record.len() > VALUE_MAX) {
             let key = "a journal record".to_owned();
             return Err(StoreError::ValueTooLarge { key, size: large.len(), max: VALUE_MAX });
+        }
+        let size = records.iter().map(Vec::len).sum();
+        if size > APPEND_MAX {
+            return Err(StoreError::RequestTooLarge { size, max: APPEND_MAX });
         }
         self.line.ask(|reply| Request::Append(records, reply)).await
     }

@@ -1,5 +1,6 @@
 //! Keys, values, transactions: etcd's shape and etcd's limits.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::StoreError;
@@ -7,8 +8,11 @@ use crate::StoreError;
 /// etcd's `--max-txn-ops`.
 pub const OPS_MAX: usize = 128;
 
-/// Below etcd's `--max-request-bytes` of 1.5 MiB, with room for the rest of a request.
+/// Below [`REQUEST_MAX`], with room for the rest of a request.
 pub const VALUE_MAX: usize = 1024 * 1024;
+
+/// etcd's `--max-request-bytes`, of keys and values together.
+pub const REQUEST_MAX: usize = 1536 * 1024;
 
 /// Long enough for any of our paths.
 pub const KEY_MAX: usize = 1024;
@@ -98,36 +102,80 @@ pub struct TxnOutcome {
     pub revision: u64,
 }
 
+impl Op {
+    fn key(&self) -> &str {
+        let (Self::Put { key, .. } | Self::Delete { key } | Self::DeletePrefix { prefix: key }) = self;
+        key
+    }
+
+    fn size(&self) -> usize {
+        match self {
+            Self::Put { key, value } => key.len() + value.len(),
+            Self::Delete { key } | Self::DeletePrefix { prefix: key } => key.len(),
+        }
+    }
+}
+
+impl Compare {
+    fn key(&self) -> &str {
+        let (Self::Absent(key) | Self::ModRevision(key, _) | Self::Version(key, _) | Self::Value(key, _)) =
+            self;
+        key
+    }
+
+    fn size(&self) -> usize {
+        match self {
+            Self::Value(key, value) => key.len() + value.len(),
+            _ => self.key().len(),
+        }
+    }
+}
+
 impl Txn {
     /// Whether it keeps the limits.
     pub(crate) fn check(&self) -> Result<(), StoreError> {
-        for ops in [&self.success, &self.failure] {
-            if ops.len() > OPS_MAX {
-                return Err(StoreError::TooManyOps { count: ops.len(), max: OPS_MAX });
-            }
-            let mut written = std::collections::BTreeSet::new();
-            for op in ops {
-                let (Op::Put { key, .. } | Op::Delete { key } | Op::DeletePrefix { prefix: key }) = op;
-                if key.is_empty() || key.len() > KEY_MAX {
-                    return Err(StoreError::BadKey { size: key.len(), max: KEY_MAX });
-                }
-                if let Op::Put { key, value } = op
-                    && value.len() > VALUE_MAX
-                {
-                    return Err(StoreError::ValueTooLarge {
-                        key: key.clone(),
-                        size: value.len(),
-                        max: VALUE_MAX,
-                    });
-                }
-                if !matches!(op, Op::DeletePrefix { .. }) && !written.insert(key) {
-                    return Err(StoreError::DuplicateKey(key.clone()));
-                }
+        for count in [self.compare.len(), self.success.len(), self.failure.len()] {
+            if count > OPS_MAX {
+                return Err(StoreError::TooManyOps { count, max: OPS_MAX });
             }
         }
-        if self.compare.len() > OPS_MAX {
-            return Err(StoreError::TooManyOps { count: self.compare.len(), max: OPS_MAX });
+        let ops = || self.success.iter().chain(&self.failure);
+        for key in self.compare.iter().map(Compare::key).chain(ops().map(Op::key)) {
+            if key.is_empty() || key.len() > KEY_MAX {
+                return Err(StoreError::BadKey { size: key.len(), max: KEY_MAX });
+            }
         }
-        Ok(())
+        for op in ops() {
+            if let Op::Put { key, value } = op
+                && value.len() > VALUE_MAX
+            {
+                let (key, size) = (key.clone(), value.len());
+                return Err(StoreError::ValueTooLarge { key, size, max: VALUE_MAX });
+            }
+        }
+        let size = self.compare.iter().map(Compare::size).chain(ops().map(Op::size)).sum();
+        if size > REQUEST_MAX {
+            return Err(StoreError::RequestTooLarge { size, max: REQUEST_MAX });
+        }
+        once_each(&self.success)?;
+        once_each(&self.failure)
     }
+}
+
+/// No key is written twice: what would be left of it were a matter of order.
+fn once_each(ops: &[Op]) -> Result<(), StoreError> {
+    let mut written = BTreeSet::new();
+    for op in ops {
+        if !matches!(op, Op::DeletePrefix { .. }) && !written.insert(op.key()) {
+            return Err(StoreError::DuplicateKey(op.key().to_owned()));
+        }
+    }
+    for op in ops {
+        if let Op::DeletePrefix { prefix } = op
+            && let Some(key) = written.range(prefix.as_str()..).next().filter(|key| key.starts_with(prefix))
+        {
+            return Err(StoreError::DuplicateKey((*key).to_owned()));
+        }
+    }
+    Ok(())
 }

@@ -19,8 +19,8 @@ use std::path::Path;
 pub use backend::Durability;
 pub use chunked::CHUNK_MAX;
 pub use error::StoreError;
-pub use journal::{JOURNAL_BYTES_MAX, JOURNAL_COUNT_MAX, Journal};
-pub use kv::{Compare, KEY_MAX, KeyValue, OPS_MAX, Op, RANGE_MAX, Txn, TxnOutcome, VALUE_MAX};
+pub use journal::{APPEND_MAX, JOURNAL_BYTES_MAX, JOURNAL_COUNT_MAX, Journal};
+pub use kv::{Compare, KEY_MAX, KeyValue, OPS_MAX, Op, RANGE_MAX, REQUEST_MAX, Txn, TxnOutcome, VALUE_MAX};
 pub use store::Store;
 
 /// Opens, or makes, a file that holds a store and a journal. Private to its owner.

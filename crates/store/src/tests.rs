@@ -189,7 +189,7 @@ proptest! {
 #[test]
 fn limits_are_kept_and_what_breaks_them_changes_nothing() {
     on_each_backend(|open, _| {
-        let (store, _) = open();
+        let (store, journal) = open();
         let many: Vec<Op> = (0..=OPS_MAX).map(|n| Op::put(format!("n{n}"), "x")).collect();
         let refused = |ops: Vec<Op>| wait(store.write(ops)).unwrap_err();
         assert!(matches!(refused(many), StoreError::TooManyOps { count: 129, max: 128 }));
@@ -199,7 +199,17 @@ fn limits_are_kept_and_what_breaks_them_changes_nothing() {
         assert!(matches!(refused(vec![Op::put("k".repeat(KEY_MAX + 1), "x")]), StoreError::BadKey { .. }));
         let twice = vec![Op::put("twice", "x"), Op::put("twice", "y")];
         assert_eq!(refused(twice), StoreError::DuplicateKey("twice".into()));
-        assert_eq!((store.revision(), wait(store.all("")).unwrap().len()), (0, 0));
+        for prefix in ["t", "twice"] {
+            let both = vec![Op::put("twice", "x"), Op::DeletePrefix { prefix: prefix.into() }];
+            assert_eq!(refused(both), StoreError::DuplicateKey("twice".into()));
+        }
+        let halves = ["a", "b"].map(|key| Op::put(key, vec![0; REQUEST_MAX / 2])).to_vec();
+        assert!(matches!(refused(halves), StoreError::RequestTooLarge { max: REQUEST_MAX, .. }));
+        let unnamed = Txn { compare: vec![Compare::Absent(String::new())], ..Txn::default() };
+        assert!(matches!(wait(store.txn(unnamed)), Err(StoreError::BadKey { size: 0, .. })));
+        let pages = vec![vec![0; VALUE_MAX]; APPEND_MAX / VALUE_MAX + 1];
+        assert!(matches!(wait(journal.append(pages)), Err(StoreError::RequestTooLarge { .. })));
+        assert_eq!((store.revision(), wait(store.all("")).unwrap().len(), journal.last()), (0, 0, 0));
         wait(store.write(vec![Op::put("exact", vec![0; VALUE_MAX])])).unwrap();
     });
 }
@@ -250,6 +260,29 @@ fn of_two_that_write_one_large_value_none_is_torn() {
             }
             wait(store.sweep("k")).unwrap();
         }
+    });
+}
+
+#[test]
+fn who_reads_while_another_writes_gets_one_of_the_values() {
+    on_each_backend(|open, _| {
+        let (store, _) = open();
+        let (a, b) = (vec![1; 2 * CHUNK_MAX], vec![2; 2 * CHUNK_MAX]);
+        wait(store.put_chunked("k", &a, Vec::new())).unwrap();
+        wait(async {
+            for n in 0..5 {
+                let (before, after) = if n % 2 == 0 { (&a, &b) } else { (&b, &a) };
+                let (written, read) =
+                    tokio::join!(store.put_chunked("k", after, Vec::new()), store.get_chunked("k"));
+                written.unwrap();
+                let read = read.unwrap().unwrap();
+                assert!(read == *before || read == *after);
+            }
+        });
+        // One that is really missing is not waited for.
+        let chunk = wait(store.all("k/~")).unwrap().pop().unwrap();
+        wait(store.write(vec![Op::delete(chunk.key)])).unwrap();
+        assert!(matches!(wait(store.get_chunked("k")), Err(StoreError::Unreadable { .. })));
     });
 }
 

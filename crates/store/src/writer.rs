@@ -4,7 +4,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::StoreError;
 use crate::backend::{Backend, Group};
@@ -14,7 +14,11 @@ use crate::state::{Changes, State};
 use crate::store::Store;
 
 /// Requests in one commit. More would let the first wait for the last.
-const GROUP_MAX: usize = 256;
+const GROUP_MAX: usize = 64;
+
+/// Requests that are on their way to the disk; who comes after them waits for their turn. With
+/// requests of their largest size that is some 200 MB, with usual ones nothing.
+const WAITING_MAX: usize = 128;
 
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
@@ -61,7 +65,8 @@ pub(crate) fn start(backend: impl Backend) -> Result<(Store, Journal), StoreErro
         .stack_size(512 * 1024)
         .spawn(move || Writer { shared: writers, working, broken: false }.run(&queue))
         .map_err(|error| StoreError::Io(error.to_string()))?;
-    let line = Arc::new(Line { requests: Some(requests), thread: Some(thread) });
+    let line =
+        Arc::new(Line { requests: Some(requests), turns: Semaphore::new(WAITING_MAX), thread: Some(thread) });
     Ok((Store::new(shared.clone(), line.clone()), Journal::new(shared, line)))
 }
 
@@ -69,12 +74,14 @@ pub(crate) fn start(backend: impl Backend) -> Result<(Store, Journal), StoreErro
 /// handle is gone.
 pub(crate) struct Line {
     requests: Option<Sender<Request>>,
+    turns: Semaphore,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Line {
     /// Sends a request and waits for its answer.
     pub(crate) async fn ask<T>(&self, make: impl FnOnce(Reply<T>) -> Request) -> Result<T, StoreError> {
+        let _turn = self.turns.acquire().await.map_err(|_| StoreError::Stopped)?;
         let (reply, answer) = oneshot::channel();
         let requests = self.requests.as_ref().ok_or(StoreError::Stopped)?;
         requests.send(make(reply)).map_err(|_| StoreError::Stopped)?;

@@ -1,5 +1,7 @@
 //! No daemon is there: what each command does then, and who may start one.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crate::Journey;
 use crate::home::{Home, eventually, is_alive, kill};
 
@@ -21,6 +23,11 @@ pub(crate) fn journeys() -> Vec<Journey> {
             name: "many clients at once start one daemon, also while one is ending",
             needs: &[],
             run: crowd,
+        },
+        Journey {
+            name: "a change is made though the daemon dies again and again",
+            needs: &[],
+            run: stubborn_changes,
         },
     ]
 }
@@ -122,4 +129,33 @@ fn crowd() {
         });
         assert_eq!(home.slots()["web-1"]["attempt"], 1);
     }
+}
+
+fn stubborn_changes() {
+    let home = Home::with("services:\n  web: { command: [sleep, \"600\"], scale: 2 }\n");
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let killer = scope.spawn(|| {
+            let mut killed = 0;
+            while !over.load(Ordering::Relaxed) {
+                if let Some(pid) = home.daemon() {
+                    // At another moment of its work each time, and not before it has done any.
+                    let spin = std::time::Instant::now();
+                    while spin.elapsed() < std::time::Duration::from_micros(5_000 + killed % 40 * 500) {}
+                    kill(pid, 9);
+                    killed += 1;
+                }
+            }
+            killed
+        });
+        for _ in 0..5 {
+            for change in [&["up", "-d"][..], &["scale", "web=3"], &["stop", "web"], &["start"], &["down"]] {
+                home.run(change).ok();
+            }
+        }
+        over.store(true, Ordering::Relaxed);
+        assert!(killer.join().unwrap() > 20);
+    });
+    assert!(home.slots().is_empty());
+    eventually("nothing is left", || home.leftovers().iter().all(|(_, name)| name.starts_with("upbeat")));
 }

@@ -106,7 +106,10 @@ fn condition(slot: &SlotId, copy: &SlotId, edge: &Dependency, node: &Node, kerne
 /// What is as wished is left alone. What rests on it, and goes too, goes first.
 fn stop(slot: &SlotId, node: &Node, kernel: &Kernel, workload: &Workload) -> Verdict {
     let wish = &workload.target.slots[slot];
-    let there_for = kernel.process(slot).map(|process| process.ordered_for);
+    // One that came late, after a later attempt was decided, is nobody's.
+    let last = node.durable(slot).map(|durable| durable.attempt);
+    let known = kernel.process(slot).filter(|process| Some(process.attempt) == last);
+    let there_for = known.map(|process| process.ordered_for);
     if wish.goal == Goal::Running && there_for == Some(wish.generation) {
         return Err(format!("{slot}: is to be stopped, though it runs as wished"));
     }

@@ -6,7 +6,8 @@ use crate::face::apps::table;
 use crate::failure::Outcome;
 
 pub(super) async fn run(session: &Session) -> Outcome {
-    let apps = match session.to_ask().await?.apps().await {
+    let client = session.to_ask().await?;
+    let apps = match session.ask(|| client.apps()).await? {
         Ok(apps) => apps,
         Err(error) if is_absent(&error) => Vec::new(),
         Err(error) => return Err(error.into()),

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use upbeat_api::{Action, App, Client, LogQuery, Operation, ServiceName, SlotId};
+use upbeat_api::{Action, App, Client, ClientError, LogQuery, Operation, ServiceName, SlotId};
 use upbeat_model::{AppName, Phase};
 
 use super::args::{ScaleArgs, ServicesArgs, StopArgs};
-use super::session::{Session, is_absent};
+use super::session::{Session, Twice, is_absent};
 use super::watch::Steady;
 use super::{load, names};
 use crate::exit::ExitCode;
@@ -25,20 +25,22 @@ const LAST_LINES_SLOTS: usize = 5;
 
 pub(super) async fn start(session: &Session, args: ServicesArgs) -> Outcome {
     let (client, app, services) = named(session, session.to_change().await?, &args.services).await?;
-    let operation = client.act(&app.name, &Action::Start { services: services.clone() }).await?;
+    let action = Action::Start { services: services.clone() };
+    let operation = session.insist(Twice::IsOnce, || client.act(&app.name, &action)).await??;
     await_end(session, &client, operation, Until::Ready, Asked::Run, &services).await
 }
 
 pub(super) async fn stop(session: &Session, args: StopArgs) -> Outcome {
     let (client, app, services) = named(session, session.to_change().await?, &args.services).await?;
     let action = Action::Stop { services: services.clone(), kill: args.kill };
-    let operation = client.act(&app.name, &action).await?;
+    let operation = session.insist(Twice::IsOnce, || client.act(&app.name, &action)).await??;
     await_end(session, &client, operation, Until::Ended, Asked::Stop, &services).await
 }
 
 pub(super) async fn restart(session: &Session, args: ServicesArgs) -> Outcome {
     let (client, app, services) = named(session, session.to_change().await?, &args.services).await?;
-    let operation = client.act(&app.name, &Action::Restart { services: services.clone() }).await?;
+    let action = Action::Restart { services: services.clone() };
+    let operation = session.insist(Twice::IsMore, || client.act(&app.name, &action)).await??;
     await_end(session, &client, operation, Until::Ready, Asked::Restart, &services).await
 }
 
@@ -55,7 +57,8 @@ pub(super) async fn scale(session: &Session, args: ScaleArgs) -> Outcome {
             return Err(Failure::new(ExitCode::Usage, message).hint("name each service once"));
         }
     }
-    let operation = client.act(&app.name, &Action::Scale { services: copies }).await?;
+    let action = Action::Scale { services: copies };
+    let operation = session.insist(Twice::IsOnce, || client.act(&app.name, &action)).await??;
     await_end(session, &client, operation, Until::Ready, Asked::Run, &services).await
 }
 
@@ -66,7 +69,7 @@ pub(super) async fn named(
     typed: &[String],
 ) -> Result<(Client, App, Vec<ServiceName>), Failure> {
     let name = load::app_name(session)?;
-    let app = client.app(&name).await?;
+    let app = session.ask(|| client.app(&name)).await??;
     let services = names::services(typed, name.as_str(), app.project.services.keys())?;
     Ok((client, app, services))
 }
@@ -119,7 +122,7 @@ pub(super) async fn settle(
         }
     }
     // The operation may have told its end before the app did.
-    match client.app(&app).await {
+    match session.insist(Twice::IsOnce, || client.app(&app)).await? {
         Ok(app) => show(session, &mut progress, app),
         Err(error) if is_absent(&error) => progress.see_gone(),
         Err(error) => return Err(error.into()),
@@ -129,10 +132,11 @@ pub(super) async fn settle(
 
 pub(super) fn watch_app<'a>(session: &'a Session, client: &Client, app: &AppName) -> Steady<'a, App> {
     let (opening, app) = (client.clone(), app.clone());
-    Steady::new(session, client, move || {
+    let open = move || {
         let (client, app) = (opening.clone(), app.clone());
         async move { client.watch(&app).await }
-    })
+    };
+    Steady::new(session, client, open).expected()
 }
 
 pub(super) fn watch_operation<'a>(
@@ -141,10 +145,11 @@ pub(super) fn watch_operation<'a>(
     operation: &Operation,
 ) -> Steady<'a, Operation> {
     let (opening, id) = (client.clone(), operation.id);
-    Steady::new(session, client, move || {
+    let open = move || {
         let client = opening.clone();
         async move { client.watch_operation(id).await }
-    })
+    };
+    Steady::new(session, client, open).expected()
 }
 
 fn show(session: &Session, progress: &mut Progress, app: App) {
@@ -167,7 +172,8 @@ pub(super) async fn conclude(
     if session.is_json() {
         session.print_json(progress.operation())?;
     } else if !session.global.quiet || code != ExitCode::Ok {
-        let last = last_lines(client, progress, until).await?;
+        let lines = || last_lines(client, progress, until);
+        let last = session.insist(Twice::IsOnce, lines).await??;
         session.print(&outcome::text(progress, until, asked, &last, &session.face()))?;
     }
     let message = match code {
@@ -194,7 +200,7 @@ async fn last_lines(
     client: &Client,
     progress: &Progress,
     until: Until,
-) -> Result<BTreeMap<SlotId, Vec<String>>, Failure> {
+) -> Result<BTreeMap<SlotId, Vec<String>>, ClientError> {
     let failed: Vec<&SlotId> = (progress.standings(until))
         .filter(|(slot, standing)| {
             let waits = progress.status(slot).is_some_and(|s| s.phase == Phase::Waiting);

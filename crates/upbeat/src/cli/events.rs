@@ -19,7 +19,7 @@ pub(super) async fn run(session: &Session, args: EventsArgs) -> Outcome {
     if !args.follow {
         let mut after = args.since_sequence;
         loop {
-            let page = client.events(app.as_ref(), after, EventsQuery::MAX_LIMIT).await?;
+            let page = session.ask(|| client.events(app.as_ref(), after, EventsQuery::MAX_LIMIT)).await??;
             let Some(last) = page.last() else { return Ok(ExitCode::Ok) };
             after = last.sequence;
             for event in &page {

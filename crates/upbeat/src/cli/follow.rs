@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use futures_util::FutureExt;
+use futures_util::{FutureExt, TryStreamExt};
 use upbeat_api::{Client, LogLine, LogQuery, ServiceName, SlotId};
 use upbeat_model::{AppName, LogStream};
 
-use super::session::Session;
+use super::session::{Session, Twice, is_absent};
 use super::watch::Steady;
 use crate::face::logs::LogView;
 use crate::failure::Failure;
@@ -82,17 +82,16 @@ impl<'a> LogFollow<'a> {
     /// a service said just before it ended.
     pub(super) async fn finish(mut self, view: &mut LogView) -> Result<(), Failure> {
         let query = |tail| LogQuery { services: self.services.clone(), tail, follow: false };
-        let lines = self.client.logs(&self.app, &query(Some(LAST_LOOK_TAIL))).await;
-        let mut late = Vec::new();
-        let mut lines = match lines {
+        let look = || async {
+            let lines = self.client.logs(&self.app, &query(Some(LAST_LOOK_TAIL))).await?;
+            lines.try_collect::<Vec<LogLine>>().await
+        };
+        let mut late = match self.session.insist(Twice::IsOnce, look).await? {
             Ok(lines) => lines,
             // Somebody else has taken the app down; its lines are gone with it.
-            Err(error) if super::session::is_absent(&error) => return Ok(()),
+            Err(error) if is_absent(&error) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
-        while let Some(line) = futures_util::StreamExt::next(&mut lines).await {
-            late.push(line?);
-        }
         if self.seen.may_miss(&late) {
             late.clear();
             let mut lines = self.client.logs(&self.app, &query(None)).await?;

@@ -34,11 +34,12 @@ async fn project(session: &Session) -> Result<(Project, Vec<SlotStatus>), Failur
         && session.global.file.is_none()
         && session.global.short_file.is_none()
     {
-        let app = client.app(&load::app_name(session)?).await?;
+        let name = load::app_name(session)?;
+        let app = session.ask(|| client.app(&name)).await??;
         return Ok((app.project, app.slots));
     }
     let project = load::project(session)?;
-    let slots = match client.app(&project.name).await {
+    let slots = match session.ask(|| client.app(&project.name)).await? {
         Ok(app) => app.slots,
         Err(error) if is_absent(&error) => Vec::new(),
         Err(error) => return Err(error.into()),

@@ -3,7 +3,7 @@
 use upbeat_api::Up;
 
 use super::args::PlanArgs;
-use super::session::Session;
+use super::session::{Session, Twice};
 use super::{load, names};
 use crate::exit::ExitCode;
 use crate::face::plan::text;
@@ -13,7 +13,10 @@ pub(super) async fn run(session: &Session, args: PlanArgs) -> Outcome {
     let project = load::project(session)?;
     let services = names::services(&args.services, project.name.as_str(), project.services.keys())?;
     let app = project.name.clone();
-    let plan = session.ensured().await?.plan(&app, &Up { project, services }).await?;
+    let plan = {
+        let (client, wish) = (session.ensured().await?, Up { project, services });
+        session.insist(Twice::IsOnce, || client.plan(&app, &wish)).await??
+    };
     if session.is_json() {
         session.print_json(&plan)?;
     } else {

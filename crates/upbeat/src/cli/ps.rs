@@ -11,7 +11,8 @@ use crate::failure::Outcome;
 
 pub(super) async fn run(session: &Session, args: PsArgs) -> Outcome {
     let name = load::app_name(session)?;
-    let app = match session.to_ask().await?.app(&name).await {
+    let client = session.to_ask().await?;
+    let app = match session.ask(|| client.app(&name)).await? {
         Ok(app) => Some(app),
         Err(error) if is_absent(&error) => None,
         Err(error) => return Err(error.into()),

@@ -18,6 +18,19 @@ use crate::exit::ExitCode;
 use crate::face::{Face, Paint, Tone};
 use crate::failure::Failure;
 
+/// Whatever is asked is asked so often before it is given up: daemons that die in a row are no
+/// accident.
+const TRIES: u32 = 5;
+
+/// What becomes of something that is asked for twice, because nobody knows whether it was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Twice {
+    /// The same as of one.
+    IsOnce,
+    /// More.
+    IsMore,
+}
+
 /// One run of the command line.
 pub(super) struct Session {
     pub(super) global: Global,
@@ -162,6 +175,49 @@ impl Session {
         }
     }
 
+    /// Asks a question, and the next daemon once more where this one went away with it. That none
+    /// is there and nothing runs is an answer.
+    pub(super) async fn ask<T, F>(&self, ask: impl Fn() -> F) -> Result<Result<T, ClientError>, Failure>
+    where
+        F: Future<Output = Result<T, ClientError>>,
+    {
+        let nothing_runs = || Ok::<_, Failure>(!something_runs(&self.dirs()?.slots()));
+        for _ in 0..TRIES {
+            match ask().await {
+                Err(error @ ClientError::NotRunning { .. }) if nothing_runs()? => return Ok(Err(error)),
+                Err(error) if is_lost(&error) => {}
+                answer => return Ok(answer),
+            }
+            self.ensured().await?;
+        }
+        Ok(ask().await)
+    }
+
+    /// Asks for a change, or after one, and the next daemon once more where this one went away with it.
+    pub(super) async fn insist<T, F>(
+        &self,
+        twice: Twice,
+        ask: impl Fn() -> F,
+    ) -> Result<Result<T, ClientError>, Failure>
+    where
+        F: Future<Output = Result<T, ClientError>>,
+    {
+        for _ in 0..TRIES {
+            match ask().await {
+                Err(error @ ClientError::NotRunning { .. }) if !self.dirs()?.are_in_use() => {
+                    return Ok(Err(error));
+                }
+                Err(error @ ClientError::Interrupted { .. }) if twice == Twice::IsMore => {
+                    return Ok(Err(error));
+                }
+                Err(error) if is_lost(&error) => {}
+                answer => return Ok(answer),
+            }
+            self.ensured().await?;
+        }
+        Ok(ask().await)
+    }
+
     /// The daemon, started if it does not run.
     pub(super) async fn ensured(&self) -> Result<Client, Failure> {
         daemon::ensure(&self.dirs()?).await.map_err(|error| match error {
@@ -194,8 +250,16 @@ impl From<ClientError> for Failure {
     }
 }
 
-/// Whether this error means that there is no such app, because there is no daemon at all or
-/// because it does not know it.
+/// The daemon went away; the next one can be asked.
+fn is_lost(error: &ClientError) -> bool {
+    matches!(
+        error,
+        ClientError::NotRunning { .. } | ClientError::Interrupted { .. } | ClientError::ShuttingDown { .. }
+    )
+}
+
+/// Whether this answer to [`Session::ask`] or [`Session::insist`] means that there is no such app,
+/// because there is no daemon at all or because it does not know it.
 pub(super) fn is_absent(error: &ClientError) -> bool {
     match error {
         ClientError::NotRunning { .. } => true,

@@ -12,11 +12,12 @@ use futures_util::StreamExt;
 use upbeat_api::{Client, ClientError, ProblemKind, Updates};
 
 use super::session::Session;
+use crate::daemon;
 use crate::exit::ExitCode;
 use crate::failure::Failure;
 
-/// How long a service manager is given to start a successor of a killed daemon before this client
-/// does: systemd's unit says one second.
+/// How long a service manager, where there is a unit for one, is given to start a successor of a
+/// killed daemon before this client does: the unit says one second.
 const SUCCESSOR_OF_KILLED: Duration = Duration::from_secs(3);
 
 /// How long a daemon that was shut down may take to come back: an update of the package.
@@ -36,6 +37,8 @@ pub(super) struct Steady<'a, T> {
     client: Client,
     open: Box<dyn Fn() -> Opening<T> + 'a>,
     state: State<T>,
+    /// A daemon was there a moment ago.
+    expected: bool,
     losses: u32,
 }
 
@@ -59,12 +62,19 @@ impl<'a, T> Steady<'a, T> {
         Fut: Future<Output = Result<Updates<T>, ClientError>> + 'static,
     {
         let open = move || -> Opening<T> { Box::pin(open()) };
-        Self { session, client: client.clone(), open: Box::new(open), state: State::Closed(None), losses: 0 }
+        let (client, state) = (client.clone(), State::Closed(None));
+        Self { session, client, open: Box::new(open), state, expected: false, losses: 0 }
+    }
+
+    /// Where no daemon is there at first, it died a moment ago.
+    pub(super) fn expected(self) -> Self {
+        Self { expected: true, ..self }
     }
 
     /// Opens it, so that nothing that happens from here on is missed.
     pub(super) async fn opened(mut self) -> Result<Self, Failure> {
         self.state = State::Open((self.open)().await?);
+        self.expected = true;
         Ok(self)
     }
 
@@ -104,10 +114,10 @@ impl<'a, T> Steady<'a, T> {
         let loss = match error {
             ClientError::Interrupted { .. } => Loss::Killed,
             ClientError::ShuttingDown { .. } => Loss::ShutDown,
-            // It was there a moment ago.
-            ClientError::NotRunning { .. } if self.losses > 0 => Loss::Killed,
+            ClientError::NotRunning { .. } if self.expected => Loss::Killed,
             error => return Err(error.into()),
         };
+        self.expected = true;
         self.losses += 1;
         if self.losses > LOSSES_MAX {
             return Err(Failure::from(error));
@@ -120,7 +130,8 @@ impl<'a, T> Steady<'a, T> {
 /// Waits until a daemon answers again.
 async fn back(session: &Session, client: &Client, loss: Loss) -> Result<(), Failure> {
     let patience = match loss {
-        Loss::Killed => SUCCESSOR_OF_KILLED,
+        Loss::Killed if daemon::is_installed() => SUCCESSOR_OF_KILLED,
+        Loss::Killed => Duration::ZERO,
         Loss::ShutDown => SUCCESSOR_OF_SHUT_DOWN,
     };
     let until = tokio::time::Instant::now() + patience;

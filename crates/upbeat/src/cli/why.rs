@@ -11,7 +11,7 @@ pub(super) async fn run(session: &Session, args: WhyArgs) -> Outcome {
     let (client, app, services) =
         named(session, session.to_ask().await?, std::slice::from_ref(&args.service)).await?;
     for service in &services {
-        let why = client.why(&app.name, service).await?;
+        let why = session.ask(|| client.why(&app.name, service)).await??;
         if session.is_json() {
             session.print_json(&why)?;
         } else if why.chains.is_empty() {

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+const UNIT: &str = "upbeat.service";
+
 /// Why there is no unit.
 #[derive(Debug, thiserror::Error)]
 pub enum InstallError {
@@ -30,11 +32,20 @@ pub struct Installed {
 /// Writes the unit: for the system when run by root, else for this user.
 pub fn install(program: &Path) -> Result<Installed, InstallError> {
     let is_root = rustix::process::geteuid().is_root();
-    let dir = match is_root {
-        true => PathBuf::from("/etc/systemd/system"),
-        false => user_units()?,
-    };
-    write_unit(&dir, program, is_root)
+    write_unit(&units(is_root)?, program, is_root)
+}
+
+/// Whether there is a unit, so that somebody may be about to start the daemon.
+pub fn is_installed() -> bool {
+    let is_root = rustix::process::geteuid().is_root();
+    units(is_root).is_ok_and(|dir| dir.join(UNIT).exists())
+}
+
+fn units(is_root: bool) -> Result<PathBuf, InstallError> {
+    match is_root {
+        true => Ok(PathBuf::from("/etc/systemd/system")),
+        false => user_units(),
+    }
 }
 
 fn user_units() -> Result<PathBuf, InstallError> {
@@ -47,7 +58,7 @@ fn user_units() -> Result<PathBuf, InstallError> {
 }
 
 fn write_unit(dir: &Path, program: &Path, is_root: bool) -> Result<Installed, InstallError> {
-    let path = dir.join("upbeat.service");
+    let path = dir.join(UNIT);
     let failed = |source| InstallError::Write { path: path.clone(), source };
     std::fs::create_dir_all(dir).map_err(failed)?;
     // Written beside and renamed: systemd never reads half a unit.

@@ -15,7 +15,7 @@ mod serve;
 
 pub use dirs::Dirs;
 pub use ensure::{EnsureError, ensure, is_gone};
-pub use install::{InstallError, Installed, install};
+pub use install::{InstallError, Installed, install, is_installed};
 pub use serve::{ServeError, serve};
 
 /// `argv[1]` that makes the `upbeat` binary the shim: one file is enough to install.

@@ -186,16 +186,19 @@ async fn tell(inputs: &Inputs, slot: &SlotId, input: Input) {
 
 async fn observe(driver: &ProcessDriver, slot: &SlotId, last: Attempt) -> Input {
     match driver.observe(slot, last).await {
-        Ok(seen) => Input::Observed(match seen {
-            process::Observation::Never => Observation::Never,
-            process::Observation::Running { attempt, pid, started_at, log_start } => {
-                Observation::Running { attempt, pid, started_at, log_start }
-            }
-            process::Observation::Ended { attempt, exit, .. } => Observation::Ended { attempt, exit },
-            process::Observation::Lost { attempt, detail } => {
-                Observation::Ended { attempt, exit: Exit::Unknown(detail) }
-            }
-        }),
+        Ok(seen) => Input::Observed {
+            asked: last,
+            seen: match seen {
+                process::Observation::Never => Observation::Never,
+                process::Observation::Running { attempt, pid, started_at, log_start } => {
+                    Observation::Running { attempt, pid, started_at, log_start }
+                }
+                process::Observation::Ended { attempt, exit, .. } => Observation::Ended { attempt, exit },
+                process::Observation::Lost { attempt, detail } => {
+                    Observation::Ended { attempt, exit: Exit::Unknown(detail) }
+                }
+            },
+        },
         Err(error) => Input::ObserveFailed { why: process::chain(&error) },
     }
 }

@@ -138,7 +138,7 @@ impl Agent {
             self.carry_out(bundle).await?;
         }
         for (slot, input) in batch.iter() {
-            if let Input::Observed(seen) = input
+            if let Input::Observed { seen, .. } = input
                 && self.unseen.remove(slot)
                 && let Observation::Running { attempt, pid, .. } = seen
             {

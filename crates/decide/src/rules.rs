@@ -11,6 +11,8 @@ pub enum Bug {
     ReuseAttempts,
     /// Believe the exit of an older attempt.
     TakeStaleExits,
+    /// Believe an observation that was asked for before the last start.
+    TakeStaleLooks,
     /// Stop without waiting for dependents.
     StopInAnyOrder,
     /// After a crash, start without looking what runs.
@@ -38,6 +40,7 @@ impl Bug {
         Self::StartTwice,
         Self::ReuseAttempts,
         Self::TakeStaleExits,
+        Self::TakeStaleLooks,
         Self::StopInAnyOrder,
         Self::SkipObservation,
         Self::NeverResetFailures,

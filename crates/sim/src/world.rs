@@ -64,6 +64,7 @@ enum Happening {
     /// The daemon looks at a slot.
     Look {
         slot: SlotId,
+        asked: Attempt,
         incarnation: u64,
     },
     /// A process ends by itself.
@@ -333,7 +334,9 @@ impl World {
         let soon = self.random.below(15);
         match effect {
             Effect::Observe { .. } if lost => {}
-            Effect::Observe { .. } => self.at(soon, Happening::Look { slot, incarnation }),
+            Effect::Observe { attempt, .. } => {
+                self.at(soon, Happening::Look { slot, asked: *attempt, incarnation });
+            }
             Effect::Start { attempt, .. } => {
                 let late = if self.random.percent(5) { self.random.below(3_000) } else { soon };
                 let generation = self.workload.target.slots[&slot].generation;
@@ -431,7 +434,9 @@ impl World {
                 self.receive(slot, input)?;
             }
             Happening::Deliver { .. } => {}
-            Happening::Look { slot, incarnation } if incarnation == self.incarnation => self.look(slot),
+            Happening::Look { slot, asked, incarnation } if incarnation == self.incarnation => {
+                self.look(slot, asked);
+            }
             Happening::Look { .. } => {}
             Happening::Exit { slot, pid, exit } => self.end(&slot, pid, exit),
             Happening::Deadline { slot, pid } => {
@@ -470,6 +475,14 @@ impl World {
 
     fn revive(&mut self) -> check::Verdict {
         self.note("a daemon starts".into());
+        if self.chaos
+            && self.random.percent(50)
+            && let Some((slot, pid)) = self.any_process()
+        {
+            // While it looks around.
+            let soon = self.random.below(30);
+            self.at(soon, Happening::Exit { slot, pid, exit: Exit::Code(1) });
+        }
         let mut node = Node::recover(self.store.clone(), self.rules);
         node.found(self.kernel.places.keys().cloned());
         self.node = Some(node);
@@ -537,17 +550,20 @@ impl World {
         self.deliver(delay, slot.clone(), input);
     }
 
-    fn kill_shim(&mut self) {
+    fn any_process(&mut self) -> Option<(SlotId, i32)> {
         let running: Vec<(SlotId, i32)> = (self.kernel.places.iter())
             .filter_map(|(slot, place)| Some((slot.clone(), place.process.as_ref()?.pid)))
             .collect();
-        if !running.is_empty() {
-            let (slot, pid) = self.random.pick(&running).clone();
+        (!running.is_empty()).then(|| self.random.pick(&running).clone())
+    }
+
+    fn kill_shim(&mut self) {
+        if let Some((slot, pid)) = self.any_process() {
             self.end(&slot, pid, Exit::Unknown("its shim was killed".into()));
         }
     }
 
-    fn look(&mut self, slot: SlotId) {
+    fn look(&mut self, slot: SlotId, asked: Attempt) {
         let incarnation = self.incarnation;
         let place = self.kernel.places.entry(slot.clone()).or_default();
         let seen = match (&mut place.process, &place.record) {
@@ -567,7 +583,7 @@ impl World {
             (None, None) => Observation::Never,
         };
         let delay = self.random.below(10);
-        self.deliver(delay, slot, Input::Observed(seen));
+        self.deliver(delay, slot, Input::Observed { asked, seen });
     }
 
     fn receive(&mut self, slot: SlotId, input: Input) -> check::Verdict {

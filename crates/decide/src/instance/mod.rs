@@ -232,7 +232,12 @@ pub enum Input {
         exit: Exit,
     },
     /// The answer to [`Effect::Observe`].
-    Observed(Observation),
+    Observed {
+        /// The last attempt when it was asked: of what came since it knows nothing.
+        asked: Attempt,
+        /// What is there.
+        seen: Observation,
+    },
     /// The machine could not be looked at.
     ObserveFailed {
         /// Why.
@@ -354,7 +359,11 @@ fn take(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, effects
             }
         }
         Input::Exited { attempt, exit } => take_exit(id, slot, attempt, exit, around),
-        Input::Observed(observation) => take_observation(id, slot, observation, around),
+        Input::Observed { asked, seen } => {
+            if asked == slot.durable.attempt || around.rules.has(Bug::TakeStaleLooks) {
+                take_observation(id, slot, seen, around);
+            }
+        }
         Input::ObserveFailed { why } => {
             slot.trouble = Some(why);
             slot.recheck = Some(around.now + RETRY_AFTER);
@@ -474,7 +483,7 @@ fn ended(id: &SlotId, slot: &mut Slot, exit: Exit, around: &Around<'_>) {
 
 /// The machine was looked at: what is there overrules what was believed.
 fn take_observation(id: &SlotId, slot: &mut Slot, seen: Observation, around: &Around<'_>) {
-    slot.observing = false;
+    let was_asked = std::mem::take(&mut slot.observing);
     slot.recheck = None;
     let is_news = match (&slot.durable.stage, &seen) {
         // That it is still there is no news of a stop that does not get through,
@@ -503,6 +512,7 @@ fn take_observation(id: &SlotId, slot: &mut Slot, seen: Observation, around: &Ar
                 }
                 // Its end was told before this look at it was: the look is the older news.
                 Stage::Idle | Stage::Resting { .. } | Stage::Ended { .. } if running <= attempt => {}
+                Stage::Removing | Stage::Gone if !was_asked => {}
                 // A copy we have no memory of: it is adopted under no wish, hence replaced.
                 _ => {
                     come_up(slot, Mark::unknown(), running, pid, started_at, log_start, around);

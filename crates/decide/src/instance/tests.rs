@@ -122,6 +122,12 @@ impl Story {
         self.take(slot, Input::Exited { attempt, exit });
     }
 
+    /// The answer to a look that was asked for just now.
+    fn seen(&mut self, slot: &str, seen: Observation) {
+        let asked = self.attempt(slot);
+        self.take(slot, Input::Observed { asked, seen });
+    }
+
     fn probed(&mut self, slot: &str, healthy: bool) {
         let attempt = self.attempt(slot);
         self.take(slot, Input::Probed { attempt, healthy, message: format!("said {healthy}") });
@@ -353,9 +359,9 @@ fn after_a_crash_it_looks_before_it_does_and_finds_what_happened_meanwhile() {
     story.daemon_dies();
     assert_eq!(story.ordered(), ["observe died", "observe never", "observe ran"]);
     let there = Observation::Running { attempt: Attempt(1), pid: 7, started_at: Wall(0), log_start: 1 };
-    story.take("ran", Input::Observed(there));
-    story.take("died", Input::Observed(Observation::Ended { attempt: Attempt(1), exit: Exit::Code(4) }));
-    story.take("never", Input::Observed(Observation::Never));
+    story.seen("ran", there);
+    story.seen("died", Observation::Ended { attempt: Attempt(1), exit: Exit::Code(4) });
+    story.seen("never", Observation::Never);
     assert_eq!(story.ordered(), ["start died #2", "start never #2"]);
     assert_eq!(story.phase("ran"), "running");
 }
@@ -463,7 +469,7 @@ fn a_removal_is_repeated_until_it_is_told_and_a_new_wish_waits_for_it() {
     story.pass(Millis::seconds(1));
     assert_eq!(story.ordered(), ["observe s"], "somebody may be there");
     assert!(story.why("s").contains("the disk is read-only"), "{}", story.why("s"));
-    story.take("s", Input::Observed(Observation::Never));
+    story.seen("s", Observation::Never);
     assert_eq!(story.ordered(), ["remove s"]);
     story.take("s", Input::Removed);
     assert_eq!(story.ordered(), ["start s #1"]);
@@ -481,7 +487,7 @@ fn a_late_copy_that_keeps_a_slot_from_being_removed_is_stopped() {
         story.pass(Millis::seconds(1));
         story.ordered();
         let late = Observation::Running { attempt: Attempt(2), pid: 9, started_at: Wall(0), log_start: 1 };
-        story.take("s", Input::Observed(late));
+        story.seen("s", late);
         assert_eq!(story.ordered(), ["stop s SIGTERM 10s"], "nobody has asked for it: {goal:?}");
         story.exits("s", Exit::Signal(15));
         let next = if goal == Goal::Absent { "remove s" } else { "start s #3" };
@@ -513,9 +519,28 @@ fn a_stop_that_was_decided_and_not_made_is_made_by_the_next_daemon_with_all_its_
     assert_eq!(story.phase("s"), "stopping", "what is there is not known yet");
     for slot in ["s", "t"] {
         let there = Observation::Running { attempt: Attempt(1), pid: 7, started_at: Wall(0), log_start: 1 };
-        story.take(slot, Input::Observed(there));
+        story.seen(slot, there);
     }
     assert_eq!(story.ordered(), ["observe s", "observe t", "stop s SIGTERM 1m", "stop command t 10s"]);
+}
+
+#[test]
+fn a_look_from_before_the_last_start_is_older_than_it() {
+    let there = Observation::Running { attempt: Attempt(1), pid: 7, started_at: Wall(0), log_start: 1 };
+    let gone = Observation::Ended { attempt: Attempt(1), exit: Exit::Code(1) };
+    for stale in [there, gone, Observation::Never] {
+        let mut story = Story::up("  s: { command: [s], restart: always }");
+        story.started("s");
+        story.daemon_dies();
+        // The end overtakes the look, and is answered by a start.
+        story.exits("s", Exit::Code(1));
+        assert_eq!(story.ordered(), ["observe s", "start s #2"]);
+        let stale = Input::Observed { asked: Attempt(1), seen: stale };
+        story.take("s", stale.clone());
+        story.started("s");
+        story.take("s", stale);
+        assert_eq!((story.phase("s"), story.ordered()), ("running".into(), vec![]));
+    }
 }
 
 #[test]
@@ -527,7 +552,11 @@ fn what_is_only_remembered_is_not_shown_as_seen() {
     let bundle = story.node.aim(&story.target, Mono(story.now), Wall(0));
     assert!(!bundle.statuses[&id("s")].is_seen);
     let there = Observation::Running { attempt: Attempt(1), pid: 7, started_at: Wall(0), log_start: 1 };
-    let bundle = story.node.take([(id("s"), Input::Observed(there))], Mono(story.now), Wall(0));
+    let bundle = story.node.take(
+        [(id("s"), Input::Observed { asked: Attempt(1), seen: there })],
+        Mono(story.now),
+        Wall(0),
+    );
     assert!(bundle.statuses[&id("s")].is_seen);
 }
 

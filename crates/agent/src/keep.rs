@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use upbeat_decide::instance::{Durable, Stage};
 use upbeat_model::{Mono, SlotId};
-use upbeat_store::{OPS_MAX, Op, Store, StoreError};
+use upbeat_store::{OPS_MAX, Op, REQUEST_MAX, Store, StoreError};
 
 const SLOTS: &str = "slots/";
 const BOOT: &str = "boot";
@@ -62,22 +62,26 @@ impl Keep {
     /// states are ever compared.
     pub(crate) async fn save(&self, persist: &BTreeMap<SlotId, Option<Durable>>) -> Result<(), KeepError> {
         let mut ops = Vec::with_capacity(persist.len().min(OPS_MAX));
-        let mut rest = persist.len();
+        let mut size = 0;
         for (id, durable) in persist {
             let key = format!("{SLOTS}{id}");
-            ops.push(match durable {
-                Some(durable) => {
-                    let value = serde_json::to_vec(durable);
-                    Op::put(key.clone(), value.map_err(|source| KeepError::Slot { key, source })?)
-                }
+            let value = durable.as_ref().map(serde_json::to_vec).transpose();
+            let value = value.map_err(|source| KeepError::Slot { key: key.clone(), source })?;
+            let more = key.len() + value.as_ref().map_or(0, Vec::len);
+            if ops.len() == OPS_MAX || size + more > REQUEST_MAX {
+                self.store.write(std::mem::take(&mut ops)).await?;
+                size = 0;
+            }
+            size += more;
+            ops.push(match value {
+                Some(value) => Op::put(key, value),
                 None => Op::delete(key),
             });
-            rest -= 1;
-            if ops.len() == OPS_MAX || rest == 0 {
-                self.store.write(std::mem::take(&mut ops)).await?;
-            }
         }
-        Ok(())
+        match ops.is_empty() {
+            true => Ok(()),
+            false => Ok(self.store.write(ops).await.map(drop)?),
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 //! process these are bounded channels.
 
 mod keep;
+mod outbox;
 mod perform;
 mod run;
 

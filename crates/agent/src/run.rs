@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use upbeat_decide::instance::{Durable, Input, Observation, Stage};
 use upbeat_decide::rules::Rules;
-use upbeat_decide::{Bundle, Change, Node};
+use upbeat_decide::{Bundle, Change, Effect, Node};
 use upbeat_drivers::clock;
 use upbeat_drivers::process::{ProcessDriver, ProcessEvent};
 use upbeat_drivers::watch::Watches;
@@ -15,6 +16,7 @@ use upbeat_model::{Attempt, Mono, SlotId, Target};
 use upbeat_store::StoreError;
 
 use crate::keep::{Keep, KeepError};
+use crate::outbox::{Gone, Outbox};
 use crate::perform::Performer;
 
 /// Where the wishes come from: always the newest one.
@@ -43,9 +45,9 @@ const BATCH: usize = 512;
 /// Outcomes that may wait for the loop. Tasks that have one wait when it is full.
 pub(crate) const INPUTS: usize = 4096;
 
-/// After a commit failed (the disk is full), try again; meanwhile nothing new is begun, and what
-/// runs goes on.
-const COMMIT_RETRY: Duration = Duration::from_secs(1);
+/// After a commit failed (the disk is full), it is tried again. Until it holds nothing is started;
+/// what runs is looked after, and stopped when that is wished.
+const COMMIT_AGAIN: Duration = Duration::from_secs(1);
 
 /// One machine's agent.
 pub struct Agent {
@@ -57,8 +59,19 @@ pub struct Agent {
     inputs: mpsc::Receiver<(SlotId, Input)>,
     events: mpsc::Receiver<ProcessEvent>,
     target: TargetSource,
-    reports: mpsc::Sender<Report>,
+    outbox: Outbox,
+    unsaved: Unsaved,
     failpoint: fn(&str),
+}
+
+/// What was decided and is not on disk yet.
+#[derive(Default)]
+struct Unsaved {
+    states: BTreeMap<SlotId, Option<Durable>>,
+    /// The only effects that must not come before their commit: after a crash nobody would know them.
+    starts: BTreeMap<SlotId, Effect>,
+    /// The last commit failed.
+    again_at: Option<Instant>,
 }
 
 impl Agent {
@@ -82,7 +95,8 @@ impl Agent {
         node.found(found);
         let (inputs_in, inputs) = mpsc::channel(INPUTS);
         let performer = Performer::new(driver, watches, inputs_in);
-        Ok(Self { node, unseen, keep, performer, inputs, events, target, reports, failpoint })
+        let (outbox, unsaved) = (Outbox::new(reports), Unsaved::default());
+        Ok(Self { node, unseen, keep, performer, inputs, events, target, outbox, unsaved, failpoint })
     }
 
     /// Runs until the source of targets or the sink of reports is gone. Leaves every service as it
@@ -116,6 +130,13 @@ impl Agent {
                     }
                 }
                 () = wait(due) => {}
+                () = tokio::time::sleep_until(self.unsaved.again_at.unwrap_or_else(Instant::now)),
+                    if self.unsaved.again_at.is_some() => {}
+                room = self.outbox.room(), if self.outbox.is_waiting() => {
+                    if room.is_err() {
+                        return;
+                    }
+                }
             }
             if self.turn(&mut batch, &mut events).await.is_err() {
                 return;
@@ -143,7 +164,7 @@ impl Agent {
                 && let Observation::Running { attempt, pid, .. } = seen
             {
                 let (slot, attempt, pid) = (slot.clone(), *attempt, *pid);
-                self.reports.send(Report::Adopted { slot, attempt, pid }).await.map_err(|_| Gone)?;
+                self.outbox.adopted(Report::Adopted { slot, attempt, pid })?;
             }
         }
         let bundle = self.take(batch, events);
@@ -159,40 +180,59 @@ impl Agent {
     /// Commit, perform, tell: in this order. Errors: nobody listens any more.
     async fn carry_out(&mut self, bundle: Bundle) -> Result<(), Gone> {
         let Bundle { persist, effects, statuses } = bundle;
-        self.commit(&persist).await?;
-        let starts = effects.iter().any(|e| matches!(e, upbeat_decide::Effect::Start { .. }));
-        if starts {
-            (self.failpoint)("intent_committed");
-        } else if !persist.is_empty() {
-            (self.failpoint)("outcome_committed");
-        }
         self.performer.follow(&persist);
-        for effect in effects {
+        self.unsaved.states.extend(persist);
+        let (starts, others): (Vec<Effect>, Vec<Effect>) =
+            effects.into_iter().partition(|effect| matches!(effect, Effect::Start { .. }));
+        self.unsaved.starts.extend(starts.into_iter().map(|start| (start.slot().clone(), start)));
+        let starts = self.commit().await?;
+        let any = !starts.is_empty();
+        for effect in starts.into_iter().chain(others) {
             self.performer.perform(effect);
         }
-        if starts {
+        if any {
             (self.failpoint)("performed");
         }
-        if !statuses.is_empty() {
-            let changes = statuses.into_values().collect();
-            self.reports.send(Report::Changed(changes)).await.map_err(|_| Gone)?;
-        }
-        Ok(())
+        self.outbox.changed(statuses)
     }
 
-    async fn commit(&mut self, persist: &BTreeMap<SlotId, Option<Durable>>) -> Result<(), Gone> {
-        while let Err(error) = self.keep.save(persist).await {
-            if let KeepError::Store(StoreError::Stopped) = error {
-                return Err(Gone);
-            }
-            tracing::error!(%error, "the agent's state cannot be stored; nothing new is begun until it can");
-            tokio::time::sleep(COMMIT_RETRY).await;
+    /// Keeps what is to be kept. Returns the starts that may be performed now.
+    async fn commit(&mut self) -> Result<Vec<Effect>, Gone> {
+        let failed_before = self.unsaved.again_at.is_some();
+        if self.unsaved.again_at.is_some_and(|at| Instant::now() < at) {
+            return Ok(Vec::new());
         }
-        Ok(())
+        match self.keep.save(&self.unsaved.states).await {
+            Ok(()) => {}
+            Err(KeepError::Store(StoreError::Stopped)) => return Err(Gone),
+            Err(error) => {
+                if !failed_before {
+                    tracing::error!(%error, "the agent's state cannot be stored; nothing is started until it can");
+                }
+                self.unsaved.again_at = Some(Instant::now() + COMMIT_AGAIN);
+                return Ok(Vec::new());
+            }
+        }
+        if failed_before {
+            tracing::info!("the agent's state can be stored again");
+        }
+        let Unsaved { states, starts, .. } = std::mem::take(&mut self.unsaved);
+        if !starts.is_empty() {
+            (self.failpoint)("intent_committed");
+        } else if !states.is_empty() {
+            (self.failpoint)("outcome_committed");
+        }
+        // One that waited for its commit may have been given up since.
+        Ok(starts.into_values().filter(|start| self.is_due(start)).collect())
+    }
+
+    fn is_due(&self, start: &Effect) -> bool {
+        let Effect::Start { slot, attempt, .. } = start else { return true };
+        self.node.durable(slot).is_some_and(|durable| {
+            durable.attempt == *attempt && matches!(durable.stage, Stage::Starting { .. })
+        })
     }
 }
-
-struct Gone;
 
 fn until(at: Mono) -> Duration {
     at.since(clock::mono()).as_duration()

@@ -120,13 +120,7 @@ impl Control {
     ) -> Result<Operation, ControlError> {
         let app = project.name.clone();
         let what = command_text("up", only.iter());
-        self.command(&app, what, who, |old, operation| {
-            if old.is_some_and(|old| old.leaving) {
-                return Err(self.leaving(&app));
-            }
-            wishes::up(old, project.clone(), only, operation)
-        })
-        .await
+        self.command(&app, what, who, |old, operation| wishes::up(old, project, only, operation)).await
     }
 
     /// What `up` would do.
@@ -153,9 +147,6 @@ impl Control {
         };
         self.command(app, what, who, |old, operation| {
             let old = old.ok_or_else(|| ControlError::NoSuchApp(app.clone()))?;
-            if old.leaving {
-                return Err(self.leaving(app));
-            }
             wishes::act(old, action, operation)
         })
         .await
@@ -169,11 +160,6 @@ impl Control {
             Ok(wishes::down(old, kill, operation))
         })
         .await
-    }
-
-    fn leaving(&self, app: &AppName) -> ControlError {
-        let trouble = self.state().trouble(app).map(str::to_owned);
-        ControlError::Leaving { app: app.clone(), trouble }
     }
 
     /// One command: decided on what is kept, kept, then shown.
@@ -201,6 +187,7 @@ impl Control {
         self.inner.events.add(at, app.clone(), begun);
         let news = self.state().begin(id, change.record, operation);
         self.show_target();
+        self.forget_operations().await;
         drop(turn);
         self.spread(news).await;
         self.touch();
@@ -232,6 +219,14 @@ impl Control {
         self.inner.events.add((self.inner.wall)(), slot.app, kind);
     }
 
+    /// Those that have ended and are too many.
+    async fn forget_operations(&self) {
+        let forgotten = self.state().forget_old_operations();
+        if let Err(error) = persist::forget_operations(&self.inner.store, &forgotten).await {
+            tracing::warn!(%error, "old operations could not be forgotten");
+        }
+    }
+
     async fn spread(&self, news: News) {
         for app in &news.parting {
             self.forget_absent(app).await;
@@ -257,7 +252,7 @@ impl Control {
     async fn forget_absent(&self, app: &AppName) {
         let Err(error) = self.try_to_forget(app).await else { return };
         tracing::warn!(%error, %app, "what is gone could not be forgotten; it is tried again");
-        if self.state().cannot_forget(app, error.to_string()) {
+        if self.state().cannot_forget(app) {
             tokio::spawn(forget_later(Arc::downgrade(&self.inner), app.clone()));
         }
     }
@@ -305,7 +300,7 @@ async fn forget_later(control: Weak<Inner>, app: AppName) {
         let control = Control { inner };
         match control.try_to_forget(&app).await {
             Ok(()) => return control.touch(),
-            Err(error) => drop(control.state().cannot_forget(&app, error.to_string())),
+            Err(error) => tracing::debug!(%error, %app, "what is gone cannot be forgotten yet"),
         }
     }
 }

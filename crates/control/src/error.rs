@@ -24,19 +24,7 @@ pub enum ControlError {
     /// The request makes no sense.
     #[error("{0}")]
     Refused(String),
-    /// The app is on its way out.
-    #[error("app `{app}` is being taken down{}; try again when it is gone", because(.trouble.as_deref()))]
-    Leaving {
-        /// Which.
-        app: AppName,
-        /// What keeps it from being gone, when everything of it has stopped.
-        trouble: Option<String>,
-    },
     /// The change could not be kept, and is not in force.
     #[error("the change could not be stored")]
     Store(#[from] upbeat_store::StoreError),
-}
-
-fn because(trouble: Option<&str>) -> String {
-    trouble.map_or_else(String::new, |why| format!(" and cannot be forgotten yet ({why})"))
 }

@@ -19,9 +19,6 @@ const OPERATIONS: &str = "operations/";
 const NEXT: &str = "next-operation";
 const BOOT: &str = "boot";
 
-/// Operations whose record is kept across a restart. Older ones are history, which the events tell.
-const KEPT_ON_DISK: u64 = 200;
-
 /// What was kept.
 pub(crate) struct Kept {
     pub(crate) apps: BTreeMap<AppName, AppRecord>,
@@ -46,7 +43,7 @@ pub(crate) async fn load(store: &Store) -> Result<Kept, StoreError> {
         let Ok(id) = key[OPERATIONS.len()..].parse::<u64>() else { continue };
         // One that was written and never became a command.
         let unborn = id >= next;
-        if unborn || id + KEPT_ON_DISK < next {
+        if unborn {
             store.delete_chunked(&key, Vec::new()).await?;
         } else if let Some(record) = read(store, &key).await? {
             operations.insert(OperationId(id), record);
@@ -97,11 +94,19 @@ pub(crate) async fn save_operation(
     id: OperationId,
     operation: &OperationRecord,
 ) -> Result<(), StoreError> {
-    write(store, &format!("{OPERATIONS}{:020}", id.0), operation, Vec::new()).await?;
-    match id.0.checked_sub(KEPT_ON_DISK) {
-        Some(old) => store.delete_chunked(&format!("{OPERATIONS}{old:020}"), Vec::new()).await,
-        None => Ok(()),
+    write(store, &operation_key(id), operation, Vec::new()).await
+}
+
+/// Operations nobody will ask for any more.
+pub(crate) async fn forget_operations(store: &Store, ids: &[OperationId]) -> Result<(), StoreError> {
+    for id in ids {
+        store.delete_chunked(&operation_key(*id), Vec::new()).await?;
     }
+    Ok(())
+}
+
+fn operation_key(id: OperationId) -> String {
+    format!("{OPERATIONS}{:020}", id.0)
 }
 
 /// Which boot this is, after the apps it changed.

@@ -20,9 +20,10 @@ use crate::record::{AppRecord, OperationRecord, SlotRecord};
 #[cfg(test)]
 mod tests;
 
-/// Operations that are remembered; older ones that have ended are forgotten. A client that waits
-/// for one asks within seconds.
-const OPERATIONS_KEPT: usize = 1000;
+/// Operations that are remembered, and what they say of slots in all; older ones that have ended are
+/// forgotten. A client that waits for one asks within seconds, and events tell of the rest.
+const OPERATIONS_KEPT: usize = 200;
+const WISHES_KEPT: usize = 20_000;
 
 pub(crate) struct State {
     apps: BTreeMap<AppName, Known>,
@@ -41,8 +42,8 @@ struct Known {
     /// Slots that shall go and were not seen absent yet, by the operation that asked for it. An empty
     /// set: they are parting.
     going: BTreeMap<OperationId, BTreeSet<SlotId>>,
-    /// Why what is parting cannot be forgotten, while it cannot.
-    trouble: Option<String>,
+    /// What is parting could not be forgotten, and somebody tries again.
+    stuck: bool,
 }
 
 /// An operation, and how many of its wishes are pending.
@@ -79,7 +80,7 @@ impl Known {
             }
         }
         let target = record.target().collect();
-        Self { record: Arc::new(record), target, going, trouble: None }
+        Self { record: Arc::new(record), target, going, stuck: false }
     }
 
     /// Slots that were seen absent and are not forgotten yet.
@@ -147,10 +148,6 @@ impl State {
         self.apps.get(name).map(|app| app.record.clone())
     }
 
-    pub(crate) fn trouble(&self, name: &AppName) -> Option<&str> {
-        self.apps.get(name)?.trouble.as_deref()
-    }
-
     pub(crate) fn operation(&self, id: OperationId) -> Option<&OperationRecord> {
         self.operations.get(&id).map(|operation| &operation.record)
     }
@@ -174,16 +171,29 @@ impl State {
         self.apps.insert(name.clone(), app);
         let mut ended = self.end_overtaken(superseded);
         ended.extend(at_once);
-        self.forget_old_operations();
         News { ended, parting: parting.into_iter().collect() }
     }
 
-    fn forget_old_operations(&mut self) {
-        while self.operations.len() > OPERATIONS_KEPT {
-            let oldest = self.operations.iter().find(|(_, operation)| operation.pending == 0);
-            let Some(id) = oldest.map(|(id, _)| *id) else { return };
-            self.operations.remove(&id);
+    /// Forgets those that have ended and are too many, but for the last. Says which.
+    pub(crate) fn forget_old_operations(&mut self) -> Vec<OperationId> {
+        let mut wishes: usize = self.operations.values().map(|operation| operation.record.slots.len()).sum();
+        let mut left = self.operations.len();
+        let mut forgotten = Vec::new();
+        let last = self.operations.last_key_value().map(|(id, _)| *id);
+        for (id, operation) in &self.operations {
+            if left <= OPERATIONS_KEPT && wishes <= WISHES_KEPT {
+                break;
+            }
+            if operation.pending == 0 && Some(*id) != last {
+                wishes -= operation.record.slots.len();
+                left -= 1;
+                forgotten.push(*id);
+            }
         }
+        for id in &forgotten {
+            self.operations.remove(id);
+        }
+        forgotten
     }
 
     /// Pending wishes whose slot belongs to a later operation by now, or is no more, have ended.
@@ -280,9 +290,8 @@ impl State {
     }
 
     /// The rest could not be kept. Says whether that is news.
-    pub(crate) fn cannot_forget(&mut self, name: &AppName, why: String) -> bool {
-        let before = self.apps.get_mut(name).and_then(|app| app.trouble.replace(why));
-        before.is_none()
+    pub(crate) fn cannot_forget(&mut self, name: &AppName) -> bool {
+        self.apps.get_mut(name).is_some_and(|app| !std::mem::replace(&mut app.stuck, true))
     }
 
     /// What the planner may know of an app's slots.

@@ -61,18 +61,26 @@ pub fn up(
             slots.insert(id.clone());
         }
     }
-    let replaced: BTreeSet<ServiceName> = match old {
-        Some(old) => (selected.iter())
-            .filter(|name| {
-                let was = old.project.services.get(*name);
-                was.is_some_and(|was| was.digest() != record.project.services[*name].digest())
-            })
-            .cloned()
-            .collect(),
-        None => BTreeSet::new(),
-    };
+    let replaced = old.map(|old| replaced(old, &record, &selected)).unwrap_or_default();
     drag_along(&mut record, &replaced, operation, &mut slots);
     Ok(Change { record, slots })
+}
+
+/// Selected services of which a copy runs by another spec than the one declared now.
+fn replaced(old: &AppRecord, new: &AppRecord, selected: &BTreeSet<ServiceName>) -> BTreeSet<ServiceName> {
+    let declared: BTreeMap<&ServiceName, String> =
+        selected.iter().map(|name| (name, new.project.services[name].digest())).collect();
+    let mut replaced = BTreeSet::new();
+    for (id, slot) in &old.slots {
+        let Some(digest) = declared.get(&id.service).filter(|_| !replaced.contains(&id.service)) else {
+            continue;
+        };
+        let was = slot.spec.as_deref().or_else(|| old.project.services.get(&id.service));
+        if was.is_some_and(|was| was.digest() != *digest) {
+            replaced.insert(id.service.clone());
+        }
+    }
+    replaced
 }
 
 /// Slots whose service this `up` leaves out, or drops, keep the spec they run by.
@@ -132,6 +140,17 @@ fn wish(record: &mut AppRecord, id: &SlotId, goal: Goal, ask: Ask, operation: Op
     }
 }
 
+/// A copy shall run. One that runs by an older spec goes on by it: only an `up` that names its service
+/// changes what runs.
+fn wish_as_it_is(record: &mut AppRecord, id: &SlotId, ask: Ask, operation: OperationId) {
+    let before = record.slots.get(id).map(|slot| (slot.spec.clone(), slot.release));
+    wish(record, id, Goal::Running, ask, operation);
+    if let (Some(slot), Some((Some(spec), release))) = (record.slots.get_mut(id), before) {
+        slot.spec = Some(spec);
+        slot.release = release;
+    }
+}
+
 /// Dependents with `restart: true` of what is restarted or replaced are restarted too, and theirs.
 fn drag_along(
     record: &mut AppRecord,
@@ -153,7 +172,7 @@ fn drag_along(
             let copies: Vec<SlotId> = record.copies(&dependent).cloned().collect();
             for id in copies {
                 if record.slots[&id].goal == Goal::Running {
-                    wish(record, &id, Goal::Running, Ask::Restart, operation);
+                    wish_as_it_is(record, &id, Ask::Restart, operation);
                     slots.insert(id);
                 }
             }
@@ -197,6 +216,8 @@ pub fn act(old: &AppRecord, action: &Action, operation: OperationId) -> Result<C
         }
         Action::Scale { services } => scale(&mut record, services, operation, &mut slots)?,
     }
+    // Something of it is wanted again: it is taken back.
+    record.leaving &= !record.slots.values().any(|slot| slot.goal == Goal::Running);
     Ok(Change { record, slots })
 }
 
@@ -218,12 +239,7 @@ fn start(
         if ask == Ask::Ensure && wanted {
             continue;
         }
-        // A copy that runs by an older spec goes on by it: only `up` changes what runs.
-        let spec = record.slots.get(&id).and_then(|slot| slot.spec.clone());
-        wish(record, &id, Goal::Running, ask, operation);
-        if let Some(slot) = record.slots.get_mut(&id) {
-            slot.spec = spec;
-        }
+        wish_as_it_is(record, &id, ask, operation);
         slots.insert(id);
     }
 }

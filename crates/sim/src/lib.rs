@@ -6,6 +6,7 @@
 
 mod check;
 mod kernel;
+mod onlooker;
 mod random;
 mod workload;
 mod world;

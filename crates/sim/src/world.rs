@@ -85,22 +85,22 @@ enum Happening {
     Quiet,
 }
 
-struct World {
+pub(crate) struct World {
     random: Random,
     rules: Rules,
-    now: u64,
+    pub(crate) now: u64,
     wall_shift: i64,
     chaos: bool,
     queue: BTreeMap<(u64, u64), Happening>,
     sequence: u64,
-    workload: Workload,
-    kernel: Kernel,
+    pub(crate) workload: Workload,
+    pub(crate) kernel: Kernel,
     store: BTreeMap<SlotId, Durable>,
-    node: Option<Node>,
+    pub(crate) node: Option<Node>,
     incarnation: u64,
-    past: BTreeMap<SlotId, Past>,
-    started_under: BTreeMap<SlotId, u64>,
-    asked_to_stop: BTreeSet<SlotId>,
+    pub(crate) past: BTreeMap<SlotId, Past>,
+    pub(crate) started_under: BTreeMap<SlotId, u64>,
+    pub(crate) asked_to_stop: BTreeSet<SlotId>,
     outcome: Outcome,
     trace: VecDeque<String>,
 }
@@ -247,29 +247,6 @@ impl World {
         match different.len() == starts.len() {
             true => Ok(()),
             false => Err("one slot is ordered to start twice at once".into()),
-        }
-    }
-
-    /// Orders that are given, or will be by a daemon that remembers them.
-    fn remember_orders(&mut self, bundle: &Bundle) {
-        for effect in &bundle.effects {
-            let slot = effect.slot().clone();
-            match effect {
-                Effect::Start { .. } => {
-                    let generation = self.workload.target.slots[&slot].generation;
-                    let past = self.past.entry(slot.clone()).or_default();
-                    if past.generation != generation {
-                        past.ends_in_a_row = (!past.disturbed).then_some(0);
-                        past.generation = generation;
-                    }
-                    past.disturbed = false;
-                    past.ended_at = None;
-                    self.started_under.insert(slot.clone(), generation);
-                    self.asked_to_stop.remove(&slot);
-                }
-                Effect::Stop { .. } | Effect::RunStopCommand { .. } => drop(self.asked_to_stop.insert(slot)),
-                _ => {}
-            }
         }
     }
 
@@ -589,48 +566,6 @@ impl World {
     fn receive(&mut self, slot: SlotId, input: Input) -> check::Verdict {
         self.count(&slot, &input);
         self.decide(|node, now, wall| node.take([(slot, input)], now, wall))
-    }
-
-    /// An onlooker's count of ends and of answers.
-    fn count(&mut self, slot: &SlotId, input: &Input) {
-        match input {
-            Input::Probed { attempt, healthy, .. } => {
-                if let Some(process) = self.kernel.process_mut(slot).filter(|p| p.attempt == *attempt) {
-                    process.passed |= healthy;
-                    process.failed_in_a_row =
-                        if *healthy { 0 } else { process.failed_in_a_row.saturating_add(1) };
-                }
-            }
-            Input::Exited { attempt, .. } | Input::StartFailed { attempt, .. } => {
-                let Some(node) = &self.node else { return };
-                let news = node
-                    .status(slot)
-                    .is_some_and(|status| status.attempt == *attempt && status.phase.is_alive());
-                let ran = node.status(slot).and_then(|status| status.started_at).map(|_| ());
-                let Some(wish) = self.workload.target.slots.get(slot) else { return };
-                let started_under = self.started_under.get(slot).copied().unwrap_or(0);
-                let past = self.past.entry(slot.clone()).or_default();
-                if !news {
-                    return;
-                }
-                let length =
-                    self.kernel.began(slot, *attempt).map_or(0, |began| self.now.saturating_sub(began));
-                past.generation = if ran.is_some() { wish.generation } else { started_under };
-                past.ended_at = Some(self.now);
-                past.ends_in_a_row = if self.asked_to_stop.contains(slot) {
-                    past.ended_at = None;
-                    Some(0)
-                } else if past.disturbed || ran.is_none() || (9_900..10_100).contains(&length) {
-                    // An onlooker cannot tell how this one is counted.
-                    None
-                } else if length >= 10_000 {
-                    Some(1)
-                } else {
-                    past.ends_in_a_row.map(|ends| ends + 1)
-                };
-            }
-            _ => {}
-        }
     }
 }
 

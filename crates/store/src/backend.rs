@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
 
 use crate::StoreError;
 use crate::kv::KeyValue;
@@ -304,7 +306,16 @@ impl StorageBackend for PlainFile {
         std::os::unix::fs::FileExt::read_exact_at(&self.file, out, offset)
     }
 
+    /// What it grows by is taken from the disk now: on a disk that is full later, what fits into the
+    /// file can still be kept, such as that something shall stop.
     fn set_len(&self, len: u64) -> io::Result<()> {
+        let now = self.file.metadata()?.len();
+        if len > now {
+            match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), now, len - now) {
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
+                grown => return Ok(grown?),
+            }
+        }
         self.file.set_len(len)
     }
 

@@ -1,6 +1,6 @@
 //! Stories of commands and news, told in a few words: `a-1` is the first copy of service `a`.
 
-use upbeat_model::project::{Service, Signal};
+use upbeat_model::project::{Dependency, Service, Signal};
 use upbeat_model::{Action, Project, ServiceName};
 
 use super::*;
@@ -278,14 +278,82 @@ fn an_app_of_nothing_goes_at_once() {
 }
 
 #[test]
-fn what_cannot_be_forgotten_says_so_and_keeps_its_operation_pending() {
+fn what_cannot_be_forgotten_keeps_its_operation_pending() {
     let mut desk = Desk::open();
     desk.up(&["a"]);
     desk.down();
     desk.sees(&["a-1"], 2, Phase::Absent);
-    assert!(desk.state.cannot_forget(&app(), "the disk is full".into()), "somebody shall try again");
-    assert!(!desk.state.cannot_forget(&app(), "the disk is full".into()), "somebody does already");
-    assert_eq!(desk.state.trouble(&app()), Some("the disk is full"));
+    assert!(desk.state.cannot_forget(&app()), "somebody shall try again");
+    assert!(!desk.state.cannot_forget(&app()), "somebody does already");
     assert_eq!(desk.outcome(2), ["a-1 pending"]);
     assert_eq!(desk.forget(), [OperationId(2)]);
+}
+
+#[test]
+fn up_and_start_take_an_app_back_that_is_being_taken_down() {
+    let mut desk = Desk::open();
+    desk.up(&["a", "b"]);
+    desk.down();
+    assert_eq!(desk.up(&["a", "b"]), ended(&[2]));
+    assert_eq!(desk.outcome(2), ["a-1 by 3", "b-1 by 3"]);
+    desk.down();
+    desk.command(|old, id| {
+        wishes::act(old.unwrap(), &Action::Start { services: vec![name("a")] }, id).unwrap()
+    });
+    assert_eq!(desk.outcome(4), ["a-1 by 5", "b-1 pending"]);
+    assert_eq!(desk.sees(&["b-1"], 4, Phase::Absent), parting());
+    assert_eq!(desk.forget(), [OperationId(4)]);
+    assert_eq!(desk.slots(), ["a-1"]);
+    assert_eq!(desk.sees(&["a-1"], 5, Phase::Running), ended(&[5]));
+}
+
+#[test]
+fn old_operations_are_forgotten_but_never_one_that_somebody_may_wait_for() {
+    let mut desk = Desk::open();
+    desk.up(&["a", "b"]);
+    desk.sees(&["a-1"], 1, Phase::Running);
+    for _ in 0..2 * OPERATIONS_KEPT {
+        desk.scale("a", 1);
+    }
+    let forgotten = desk.state.forget_old_operations();
+    assert!(!forgotten.contains(&OperationId(1)), "b-1 is pending");
+    assert_eq!(desk.state.operations.len(), OPERATIONS_KEPT);
+    assert_eq!(forgotten.first(), Some(&OperationId(2)));
+    for _ in 0..30 {
+        desk.up(&["a=1000"]);
+        desk.state.forget_old_operations();
+    }
+    let wishes: usize = desk.state.operations.values().map(|operation| operation.record.slots.len()).sum();
+    assert!(wishes <= WISHES_KEPT, "{wishes}");
+}
+
+#[test]
+fn a_service_this_up_leaves_out_goes_on_by_its_old_file_even_when_it_is_dragged_along() {
+    let with = |command: &str| {
+        let mut project = project(&["a", "b"]);
+        let restart = Dependency { restart: true, ..Dependency::default() };
+        let b = project.services.get_mut(&name("b")).unwrap();
+        b.depends_on.insert(name("a"), restart);
+        for service in project.services.values_mut() {
+            service.command = vec![command.to_owned()];
+        }
+        project
+    };
+    let mut desk = Desk::open();
+    desk.command(|old, id| wishes::up(old, with("old"), &[], id).unwrap());
+    let spec = |desk: &Desk, slot: &str| {
+        let target = desk.state.target(1).slots;
+        let wish = &target[&self::slot(slot)];
+        format!("{} {}", wish.spec.command[0], wish.generation)
+    };
+    desk.command(|old, id| wishes::up(old, with("new"), &[name("a")], id).unwrap());
+    assert_eq!((spec(&desk, "a-1"), spec(&desk, "b-1")), ("new 2".into(), "old 2".into()));
+    // Only b changes now, and nothing rests on it.
+    desk.command(|old, id| wishes::up(old, with("new"), &[], id).unwrap());
+    assert_eq!((spec(&desk, "a-1"), spec(&desk, "b-1")), ("new 3".into(), "new 3".into()));
+    // What runs by the old file is replaced by the same new one: its dependents are dragged along.
+    desk.command(|old, id| wishes::up(old, with("newer"), &[name("b")], id).unwrap());
+    desk.command(|old, id| wishes::up(old, with("newest"), &[name("b")], id).unwrap());
+    let before = spec(&desk, "a-1");
+    assert_eq!(before, "newest 5", "b needs a, so a is selected too");
 }

@@ -189,6 +189,12 @@ pub struct Slot {
 }
 
 impl Slot {
+    /// The machinery itself does not do as it should: that is said, and tried again soon.
+    fn in_trouble(&mut self, why: String, around: &Around<'_>) {
+        self.trouble = Some(why);
+        self.recheck = Some(around.now + RETRY_AFTER);
+    }
+
     fn look(&self, id: &SlotId) -> Effect {
         Effect::Observe { slot: id.clone(), attempt: self.durable.attempt }
     }
@@ -364,10 +370,7 @@ fn take(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, effects
                 take_observation(id, slot, seen, around);
             }
         }
-        Input::ObserveFailed { why } => {
-            slot.trouble = Some(why);
-            slot.recheck = Some(around.now + RETRY_AFTER);
-        }
+        Input::ObserveFailed { why } => slot.in_trouble(why, around),
         Input::Probed { attempt, healthy, message } => {
             if let Stage::Up(up) = &mut slot.durable.stage
                 && (up.attempt == attempt)
@@ -385,8 +388,7 @@ fn take(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, effects
         }
         Input::StopFailed { attempt, why } => {
             if matches!(&slot.durable.stage, Stage::Up(up) if up.attempt == attempt) {
-                slot.trouble = Some(why);
-                slot.recheck = Some(around.now + RETRY_AFTER);
+                slot.in_trouble(why, around);
             }
         }
         Input::Removed => {
@@ -399,8 +401,7 @@ fn take(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, effects
         }
         Input::RemoveFailed { why } => {
             if slot.durable.stage == Stage::Removing {
-                slot.trouble = Some(why);
-                slot.recheck = Some(around.now + RETRY_AFTER);
+                slot.in_trouble(why, around);
             }
         }
     }

@@ -93,7 +93,6 @@ fn problem(error: &ControlError) -> Problem {
         ControlError::NoSuchOperation(_) => Problem::new(ProblemKind::NotFound, text)
             .with_hint("the last few hundred are remembered; `upbeat events` tells how older ones ended"),
         ControlError::Refused(_) => Problem::new(ProblemKind::BadRequest, text),
-        ControlError::Leaving { .. } => Problem::new(ProblemKind::Conflict, text),
         ControlError::Store(_) => Problem::new(ProblemKind::Unavailable, text)
             .with_hint("nothing was changed; make room on the disk that holds the daemon's state"),
     }

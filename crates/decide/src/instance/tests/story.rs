@@ -1,0 +1,181 @@
+//! The teller: a node, a clock, a disk, and what a person does.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use upbeat_model::file::{Context, Source, parse};
+use upbeat_model::project::Service;
+use upbeat_model::target::{Ask, Goal, Target, TargetSlot};
+use upbeat_model::{Attempt, Exit, Millis, Mono, OperationId, ServiceName, SlotId, Wall};
+
+use crate::effect::Effect;
+use crate::instance::{Durable, Input, Observation};
+use crate::node::{Bundle, Node};
+use crate::rules::Rules;
+
+/// One machine and its person.
+pub(super) struct Story {
+    pub(super) node: Node,
+    pub(super) now: u64,
+    pub(super) target: Target,
+    /// What was ordered and not yet looked at by the test.
+    pub(super) orders: Vec<String>,
+    pub(super) disk: BTreeMap<SlotId, Durable>,
+}
+
+pub(super) fn id(short: &str) -> SlotId {
+    let (service, index) = short.split_once('-').unwrap_or((short, "1"));
+    format!("app/{service}/{index}").parse().unwrap()
+}
+
+pub(super) fn services(text: &str) -> BTreeMap<ServiceName, Service> {
+    let text = format!("services:\n{text}");
+    let context = Context { project_dir: "/", default_name: "app", environment: &|_| None };
+    let parsed = parse(Source { name: "upbeat.yaml", text: &text }, &context);
+    parsed.unwrap_or_else(|errors| panic!("{errors}")).project.services
+}
+
+impl Story {
+    /// Nothing is there and nothing wished yet.
+    pub(super) fn new() -> Self {
+        Self {
+            node: Node::recover([], Rules::default()),
+            now: 1_000,
+            target: Target::default(),
+            orders: Vec::new(),
+            disk: BTreeMap::new(),
+        }
+    }
+
+    /// `upbeat up` of these services.
+    pub(super) fn up(text: &str) -> Self {
+        let mut story = Self::new();
+        story.declare(text);
+        story
+    }
+
+    /// `upbeat up` of this file, now.
+    pub(super) fn declare(&mut self, text: &str) {
+        for (name, spec) in services(text) {
+            let spec = Arc::new(spec);
+            for index in 1..=spec.scale {
+                let slot = id(&format!("{name}-{index}"));
+                let generation = self.target.slots.get(&slot).map_or(0, |wish| wish.generation);
+                let wish = TargetSlot {
+                    goal: Goal::Running,
+                    digest: spec.digest(),
+                    spec: spec.clone(),
+                    release: 1,
+                    generation: generation + 1,
+                    ask: Ask::Ensure,
+                    kill: false,
+                    operation: OperationId(1),
+                    base_environment: Arc::default(),
+                };
+                self.target.slots.insert(slot, wish);
+            }
+        }
+        self.aim();
+    }
+
+    /// A command that names these slots.
+    pub(super) fn command(&mut self, goal: Goal, ask: Ask, slots: &[&str]) {
+        for slot in slots {
+            let wish = self.target.slots.get_mut(&id(slot)).unwrap();
+            (wish.goal, wish.ask, wish.generation) = (goal, ask, wish.generation + 1);
+        }
+        self.aim();
+    }
+
+    pub(super) fn aim(&mut self) {
+        let bundle = self.node.aim(&self.target, Mono(self.now), Wall(self.now as i64));
+        self.keep(bundle);
+    }
+
+    pub(super) fn keep(&mut self, bundle: Bundle) {
+        for (slot, durable) in bundle.persist {
+            match durable {
+                Some(durable) => self.disk.insert(slot, durable),
+                None => self.disk.remove(&slot),
+            };
+        }
+        self.orders.extend(bundle.effects.iter().map(told));
+    }
+
+    pub(super) fn take(&mut self, slot: &str, input: Input) {
+        let bundle = self.node.take([(id(slot), input)], Mono(self.now), Wall(self.now as i64));
+        self.keep(bundle);
+    }
+
+    pub(super) fn attempt(&self, slot: &str) -> Attempt {
+        self.node.durable(&id(slot)).unwrap().attempt
+    }
+
+    pub(super) fn started(&mut self, slot: &str) {
+        let attempt = self.attempt(slot);
+        self.take(slot, Input::Started { attempt, pid: 7, at: Wall(self.now as i64), log_start: 1 });
+    }
+
+    pub(super) fn exits(&mut self, slot: &str, exit: Exit) {
+        let attempt = self.attempt(slot);
+        self.take(slot, Input::Exited { attempt, exit });
+    }
+
+    /// The answer to a look that was asked for just now.
+    pub(super) fn seen(&mut self, slot: &str, seen: Observation) {
+        let asked = self.attempt(slot);
+        self.take(slot, Input::Observed { asked, seen });
+    }
+
+    pub(super) fn probed(&mut self, slot: &str, healthy: bool) {
+        let attempt = self.attempt(slot);
+        self.take(slot, Input::Probed { attempt, healthy, message: format!("said {healthy}") });
+    }
+
+    /// Time passes, deadline by deadline; nothing else happens.
+    pub(super) fn pass(&mut self, length: Millis) {
+        let end = self.now + length.0;
+        while let Some(Mono(at)) = self.node.deadline().filter(|at| at.0 <= end) {
+            assert!(at > self.now || self.orders.len() < 10_000, "a deadline that never ends");
+            self.now = self.now.max(at);
+            let bundle = self.node.take([], Mono(self.now), Wall(self.now as i64));
+            self.keep(bundle);
+        }
+        self.now = end;
+    }
+
+    /// The daemon is killed, and the next one reads what was committed.
+    pub(super) fn daemon_dies(&mut self) {
+        self.node = Node::recover(self.disk.clone(), Rules::default());
+        self.orders.clear();
+        self.aim();
+    }
+
+    /// What was ordered since the last look.
+    pub(super) fn ordered(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.orders)
+    }
+
+    pub(super) fn phase(&self, slot: &str) -> String {
+        self.node.status(&id(slot)).unwrap().phase.to_string()
+    }
+
+    pub(super) fn why(&self, slot: &str) -> String {
+        let reasons = &self.node.status(&id(slot)).unwrap().reasons;
+        reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    }
+}
+
+pub(super) fn told(effect: &Effect) -> String {
+    let slot = effect.slot().short();
+    let slot = slot.trim_end_matches("-1");
+    match effect {
+        Effect::Observe { .. } => format!("observe {slot}"),
+        Effect::Start { attempt, .. } => format!("start {slot} #{attempt}"),
+        Effect::Stop { signal, grace, .. } => format!("stop {slot} {signal} {grace}"),
+        Effect::RunStopCommand { timeout, .. } => format!("stop command {slot} {timeout}"),
+        Effect::Probe { .. } => format!("probe {slot}"),
+        Effect::WatchLog { pattern, .. } => format!("watch {slot} for {pattern}"),
+        Effect::Remove { .. } => format!("remove {slot}"),
+    }
+}

@@ -1,0 +1,77 @@
+//! What somebody beside the machine can count: orders, ends, answers to probes.
+
+use upbeat_decide::instance::Input;
+use upbeat_decide::{Bundle, Effect};
+use upbeat_model::SlotId;
+use upbeat_model::target::Ask;
+
+use crate::world::World;
+
+impl World {
+    /// Orders that are given, or will be by a daemon that remembers them.
+    pub(crate) fn remember_orders(&mut self, bundle: &Bundle) {
+        for effect in &bundle.effects {
+            let slot = effect.slot().clone();
+            match effect {
+                Effect::Start { .. } => {
+                    let generation = self.workload.target.slots[&slot].generation;
+                    let past = self.past.entry(slot.clone()).or_default();
+                    if past.generation != generation {
+                        past.ends_in_a_row = (!past.disturbed).then_some(0);
+                        past.generation = generation;
+                    }
+                    past.disturbed = false;
+                    past.ended_at = None;
+                    self.started_under.insert(slot.clone(), generation);
+                    self.asked_to_stop.remove(&slot);
+                }
+                Effect::Stop { .. } | Effect::RunStopCommand { .. } => drop(self.asked_to_stop.insert(slot)),
+                _ => {}
+            }
+        }
+    }
+
+    /// An onlooker's count of ends and of answers.
+    pub(crate) fn count(&mut self, slot: &SlotId, input: &Input) {
+        match input {
+            Input::Probed { attempt, healthy, .. } => {
+                if let Some(process) = self.kernel.process_mut(slot).filter(|p| p.attempt == *attempt) {
+                    process.passed |= healthy;
+                    process.failed_in_a_row =
+                        if *healthy { 0 } else { process.failed_in_a_row.saturating_add(1) };
+                }
+            }
+            Input::Exited { attempt, .. } | Input::StartFailed { attempt, .. } => {
+                let Some(node) = &self.node else { return };
+                let news = node
+                    .status(slot)
+                    .is_some_and(|status| status.attempt == *attempt && status.phase.is_alive());
+                let ran = node.status(slot).and_then(|status| status.started_at).map(|_| ());
+                let Some(wish) = self.workload.target.slots.get(slot) else { return };
+                let started_under = self.started_under.get(slot).copied().unwrap_or(0);
+                let past = self.past.entry(slot.clone()).or_default();
+                if !news {
+                    return;
+                }
+                let length =
+                    self.kernel.began(slot, *attempt).map_or(0, |began| self.now.saturating_sub(began));
+                // A copy that is found running runs under the wish from then on, unless it shall be another.
+                let taken_over = ran.is_some() && wish.ask != Ask::Restart;
+                past.generation = if taken_over { wish.generation } else { started_under };
+                past.ended_at = Some(self.now);
+                past.ends_in_a_row = if self.asked_to_stop.contains(slot) {
+                    past.ended_at = None;
+                    Some(0)
+                } else if past.disturbed || ran.is_none() || (9_900..10_100).contains(&length) {
+                    // An onlooker cannot tell how this one is counted.
+                    None
+                } else if length >= 10_000 {
+                    Some(1)
+                } else {
+                    past.ends_in_a_row.map(|ends| ends + 1)
+                };
+            }
+            _ => {}
+        }
+    }
+}

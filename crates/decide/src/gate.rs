@@ -103,14 +103,16 @@ fn judge(copy: &View, edge: &Dependency) -> Judgement {
 
 /// Judges a stop: everything that rests on the slot and is itself on its way down goes first.
 /// Those that stay up hold nobody back (promise 6 of the design is about what stops together).
-pub fn stop_gate<'a>(dependents: impl IntoIterator<Item = &'a View>) -> Option<Reason> {
-    let dependents: Vec<SlotId> = dependents
-        .into_iter()
-        .filter(|view| view.leaving && (view.running || view.phase.is_alive()))
-        .map(|view| view.slot.clone())
-        .collect();
-    (!dependents.is_empty()).then_some(Reason::WaitsForDependents { dependents })
+pub fn stop_gate(dependents: impl IntoIterator<Item = View>) -> Option<Reason> {
+    let goes = |view: &View| view.leaving && (view.running || view.phase.is_alive());
+    let mut going = dependents.into_iter().filter(goes).map(|view| view.slot);
+    let dependents: Vec<SlotId> = going.by_ref().take(NAMED).collect();
+    let more = going.count();
+    (!dependents.is_empty()).then_some(Reason::WaitsForDependents { dependents, more })
 }
+
+/// Of many that are waited for, so many are named: a status is shown, kept and sent for each slot.
+const NAMED: usize = 5;
 
 #[cfg(test)]
 mod tests {
@@ -179,10 +181,10 @@ mod tests {
     #[test]
     fn a_stop_waits_only_for_dependents_that_go_too() {
         let staying = view(Phase::Healthy);
-        assert_eq!(stop_gate([&staying]), None);
+        assert_eq!(stop_gate([staying.clone()]), None);
         let going = View { leaving: true, ..view(Phase::Stopping) };
-        assert!(stop_gate([&staying, &going]).is_some());
+        assert!(stop_gate([staying, going]).is_some());
         let gone = View { leaving: true, running: false, ..view(Phase::Stopped) };
-        assert_eq!(stop_gate([&gone]), None);
+        assert_eq!(stop_gate([gone]), None);
     }
 }

@@ -4,9 +4,11 @@
 //! Within one call everything is settled: no status in a bundle is one that the next call would
 //! take back without a new input.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use upbeat_model::ids::{AppName, ServiceName};
+use upbeat_model::project::Dependency;
 use upbeat_model::target::{Goal, Target, TargetSlot};
 use upbeat_model::{Mono, Phase, Reason, SlotId, SlotStatus, Wall};
 
@@ -84,7 +86,18 @@ pub struct Node {
     copies: BTreeMap<ServiceKey, BTreeSet<SlotId>>,
     dependents: BTreeMap<ServiceKey, BTreeSet<ServiceName>>,
     timers: BTreeSet<(Mono, SlotId)>,
+    verdicts: RefCell<Verdicts>,
     rules: Rules,
+}
+
+/// What the gates said since anything they look at has changed: a thousand copies that wait for a
+/// thousand others ask the same question.
+#[derive(Debug, Default)]
+struct Verdicts {
+    /// Of each edge to this service.
+    start: HashMap<ServiceKey, Vec<(Dependency, Verdict)>>,
+    /// Of this service.
+    stop: HashMap<ServiceKey, Option<Reason>>,
 }
 
 impl Node {
@@ -133,6 +146,7 @@ impl Node {
             self.orphan(id, &mut dirty, &mut bundle);
         }
         self.index();
+        self.verdicts.take();
         // A wish may change what others wait for without changing how the slot itself looks.
         let around: BTreeSet<SlotId> = dirty.iter().flat_map(|id| self.neighbours(id)).collect();
         dirty.extend(around);
@@ -280,6 +294,7 @@ impl Node {
         self.remind(id, &mut entry, &wish);
         self.entries.insert(id.clone(), entry);
         if before.0 != after {
+            self.forget_verdicts(id, &wish, &before.1);
             // What it rested on until now may stop now.
             let left = instance::mark(&before.1).into_iter().flat_map(|mark| &mark.needs);
             dirty.extend(self.copies_of(&id.app, left));
@@ -353,10 +368,33 @@ impl Node {
         )
     }
 
+    /// Gates that look at this slot are asked anew.
+    fn forget_verdicts(&mut self, id: &SlotId, wish: &TargetSlot, before: &Durable) {
+        let verdicts = self.verdicts.get_mut();
+        verdicts.start.remove(&(id.app.clone(), id.service.clone()));
+        let now = self.entries.get(id).and_then(|entry| instance::mark(&entry.slot.durable));
+        let needed = [instance::mark(before), now].into_iter().flatten().flat_map(|mark| &mark.needs);
+        for service in wish.spec.depends_on.keys().chain(needed) {
+            verdicts.stop.remove(&(id.app.clone(), service.clone()));
+        }
+    }
+
+    fn edge(&self, app: &AppName, service: &ServiceName, edge: &Dependency) -> Verdict {
+        let key = (app.clone(), service.clone());
+        let known = self.verdicts.borrow().start.get(&key).and_then(|known| {
+            known.iter().find(|(other, _)| other == edge).map(|(_, verdict)| verdict.clone())
+        });
+        known.unwrap_or_else(|| {
+            let verdict = gate(service, edge, self.views(app, service).as_deref());
+            self.verdicts.borrow_mut().start.entry(key).or_default().push((edge.clone(), verdict.clone()));
+            verdict
+        })
+    }
+
     fn start_gate(&self, id: &SlotId, wish: &TargetSlot) -> Verdict {
         let mut waiting = None;
         for (service, edge) in &wish.spec.depends_on {
-            match gate(service, edge, self.views(&id.app, service).as_deref()) {
+            match self.edge(&id.app, service, edge) {
                 Verdict::Open => {}
                 failed @ Verdict::Failed(_) => return failed,
                 wait @ Verdict::Wait(_) => waiting = waiting.or(Some(wait)),
@@ -366,16 +404,17 @@ impl Node {
     }
 
     fn stop_gate(&self, id: &SlotId) -> Option<Reason> {
-        let dependents = self.dependents.get(&(id.app.clone(), id.service.clone()))?;
-        let views: Vec<View> = dependents
-            .iter()
-            .filter_map(|service| self.copies.get(&(id.app.clone(), service.clone())))
-            .flatten()
-            .filter_map(|id| {
-                let entry = self.entries.get(id)?;
-                Some(instance::view(id, &entry.slot, entry.wish.as_ref()?))
-            })
-            .collect();
-        stop_gate(&views)
+        let key = (id.app.clone(), id.service.clone());
+        let dependents = self.dependents.get(&key)?;
+        if let Some(known) = self.verdicts.borrow().stop.get(&key) {
+            return known.clone();
+        }
+        let copies = self.copies_of(&id.app, dependents.iter());
+        let verdict = stop_gate(copies.filter_map(|id| {
+            let entry = self.entries.get(&id)?;
+            Some(instance::view(&id, &entry.slot, entry.wish.as_ref()?))
+        }));
+        self.verdicts.borrow_mut().stop.insert(key, verdict.clone());
+        verdict
     }
 }

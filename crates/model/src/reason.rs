@@ -32,8 +32,10 @@ pub enum Reason {
     },
     /// Others that depend on it must stop first.
     WaitsForDependents {
-        /// Those that still run.
+        /// Those that still run, or the first few of them.
         dependents: Vec<SlotId>,
+        /// How many there are besides.
+        more: usize,
     },
     /// It ended, and is started again after a while.
     BacksOff {
@@ -120,7 +122,7 @@ impl Reason {
         match self {
             Self::WaitsFor { blocking: Some((slot, _)), .. }
             | Self::DependencyFailed { failed: Some((slot, _, _)), .. } => Some(slot),
-            Self::WaitsForDependents { dependents } => dependents.first(),
+            Self::WaitsForDependents { dependents, .. } => dependents.first(),
             _ => None,
         }
     }
@@ -147,10 +149,10 @@ impl std::fmt::Display for Reason {
                     None => write!(f, "{service} is not there"),
                 }
             }
-            Self::WaitsForDependents { dependents } => {
-                let names: Vec<String> = dependents.iter().take(5).map(SlotId::short).collect();
+            Self::WaitsForDependents { dependents, more } => {
+                let names: Vec<String> = dependents.iter().map(SlotId::short).collect();
                 write!(f, "stops after {}", names.join(", "))?;
-                match dependents.len().saturating_sub(5) {
+                match more {
                     0 => Ok(()),
                     more => write!(f, " and {more} more"),
                 }

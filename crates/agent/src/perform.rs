@@ -211,7 +211,8 @@ async fn start(driver: &ProcessDriver, slot: &SlotId, attempt: Attempt, launch: 
         Err(StartError::Superseded { seen }) => Input::StartRefused { attempt, seen },
         // Whatever holds the slot, or did not answer: it is looked at before anything else is done.
         Err(StartError::Busy | StartError::Unanswered) => Input::StartRefused { attempt, seen: attempt },
-        Err(error) => Input::StartFailed { attempt, why: process::chain(&error) },
+        Err(StartError::NotExecuted(why)) => Input::StartFailed { attempt, why },
+        Err(error @ StartError::Driver(_)) => Input::StartUnable { attempt, why: process::chain(&error) },
     }
 }
 

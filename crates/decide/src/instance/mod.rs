@@ -223,6 +223,13 @@ pub enum Input {
         /// Why.
         why: String,
     },
+    /// Upbeat itself could not: it is out of files, processes or disk. No word about the service.
+    StartUnable {
+        /// Which attempt.
+        attempt: Attempt,
+        /// Why.
+        why: String,
+    },
     /// Another attempt holds the slot, or was there after this one was decided: look what it is.
     StartRefused {
         /// Which attempt was refused.
@@ -354,6 +361,13 @@ fn take(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, effects
         Input::StartFailed { attempt, why } => {
             if matches!(slot.durable.stage, Stage::Starting { .. }) && slot.durable.attempt == attempt {
                 ended(id, slot, Exit::NotStarted(why), around);
+            }
+        }
+        Input::StartUnable { attempt, why } => {
+            if matches!(slot.durable.stage, Stage::Starting { .. }) && slot.durable.attempt == attempt {
+                // Nothing was started, as a look will tell: then it is begun anew.
+                slot.observing = true;
+                slot.in_trouble(why, around);
             }
         }
         Input::StartRefused { attempt, seen } => {
@@ -490,7 +504,7 @@ fn take_observation(id: &SlotId, slot: &mut Slot, seen: Observation, around: &Ar
         // That it is still there is no news of a stop that does not get through,
         (Stage::Up(up), Observation::Running { .. }) => up.stopping.is_none(),
         // and that nothing is there is none of a removal that fails.
-        (Stage::Removing, seen) => matches!(seen, Observation::Running { .. }),
+        (Stage::Removing | Stage::Starting { .. }, seen) => matches!(seen, Observation::Running { .. }),
         _ => true,
     };
     if is_news {

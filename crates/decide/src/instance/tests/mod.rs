@@ -443,3 +443,23 @@ fn a_slot_that_nobody_names_any_more_goes_though_it_has_come_back() {
     assert!(story.node.status(&id("s")).is_none());
     assert!(story.disk.is_empty());
 }
+
+#[test]
+fn what_upbeat_cannot_do_is_no_failure_of_the_service() {
+    let mut story =
+        Story::up("  s: { command: [s], restart: \"no\" }\n  t: { command: [t], depends_on: [s] }");
+    assert_eq!(story.ordered(), ["start s #1"]);
+    for attempt in 1..4 {
+        let why = "too many open files".to_owned();
+        story.take("s", Input::StartUnable { attempt: Attempt(attempt), why });
+        assert_eq!((story.phase("s"), story.ordered()), ("starting".into(), vec![]));
+        assert!(story.why("s").contains("too many open files"), "{}", story.why("s"));
+        story.pass(Millis::seconds(1));
+        assert_eq!(story.ordered(), ["observe s"]);
+        story.seen("s", Observation::Never);
+        assert_eq!(story.ordered(), [format!("start s #{}", attempt + 1)]);
+    }
+    assert_eq!(story.phase("t"), "waiting");
+    story.started("s");
+    assert_eq!((story.phase("s"), story.ordered()), ("running".into(), vec!["start t #1".into()]));
+}

@@ -97,6 +97,13 @@ impl Control {
         self.inner.changed.subscribe()
     }
 
+    /// Waits until an agent has seen every slot there was before this process: until then what is
+    /// shown may be of before.
+    pub async fn looked(&self) {
+        let mut changes = self.changes();
+        while !self.state().all_seen() && changes.changed().await.is_ok() {}
+    }
+
     /// What happened.
     pub fn events(&self) -> &EventLog {
         &self.inner.events

@@ -31,6 +31,8 @@ pub(crate) struct State {
     statuses: BTreeMap<SlotId, SlotStatus>,
     /// Under which wish each copy runs, or ended.
     marks: BTreeMap<SlotId, Mark>,
+    /// Slots from before this process that no agent has seen since.
+    unseen: BTreeSet<SlotId>,
     next_operation: OperationId,
 }
 
@@ -132,12 +134,19 @@ impl State {
             operations: operations.into_iter().map(|(id, record)| (id, Counted::new(record))).collect(),
             statuses: BTreeMap::new(),
             marks: BTreeMap::new(),
+            unseen: BTreeSet::new(),
             next_operation,
         };
+        state.unseen = state.apps.values().flat_map(|app| app.record.slots.keys().cloned()).collect();
         let ended = state.end_overtaken(|_| true);
         let parting = state.apps.iter().filter(|(_, app)| app.is_parting()).map(|(name, _)| name.clone());
         let news = News { ended, parting: parting.collect() };
         (state, news)
+    }
+
+    /// Every slot was seen since this process began.
+    pub(crate) fn all_seen(&self) -> bool {
+        self.unseen.is_empty()
     }
 
     pub(crate) fn next_operation(&self) -> OperationId {
@@ -237,6 +246,9 @@ impl State {
     pub(crate) fn take(&mut self, change: SlotChange, news: &mut News) {
         let SlotChange { status, mark, is_seen, .. } = change;
         let slot = status.slot.clone();
+        if is_seen {
+            self.unseen.remove(&slot);
+        }
         match mark {
             Some(mark) => drop(self.marks.insert(slot.clone(), mark)),
             None => drop(self.marks.remove(&slot)),

@@ -17,7 +17,10 @@ use crate::watch::Watches;
 
 /// A longer line is handed on in pieces of this size, so that endless output without a newline
 /// needs no endless memory.
-const LINE_MAX: usize = 1024 * 1024;
+const LINE_MAX: usize = 8 * 1024 * 1024;
+
+/// Lines are merged up to about so many bytes at once: with short ones hundreds, of long ones one.
+const PAGE: usize = 256 * 1024;
 
 /// Read from a file at once.
 const READ: usize = 64 * 1024;
@@ -357,9 +360,8 @@ impl Merge {
         }
     }
 
-    /// The next lines there are, oldest first, at most about `max`; none when there are no more
-    /// now.
-    pub fn read(&mut self, max: usize) -> io::Result<Vec<LogLine>> {
+    /// The next lines there are, oldest first, a page of them; none when there are no more now.
+    pub fn read(&mut self) -> io::Result<Vec<LogLine>> {
         for index in 0..self.sources.len() {
             if self.sources[index].lines.is_empty() {
                 self.fill(index)?;
@@ -370,11 +372,13 @@ impl Merge {
             self.sources.retain(|source| !source.retired);
         }
         let mut merged = Vec::new();
-        while merged.len() < max
+        let mut size = 0;
+        while size < PAGE
             && let Some(std::cmp::Reverse((_, index))) = self.heap.pop()
         {
             let source = &mut self.sources[index];
             if let Some(line) = source.lines.pop_front() {
+                size += line.text.len() + size_of::<LogLine>();
                 merged.push(line.shown(&source.slot));
             }
             match source.lines.front() {
@@ -565,7 +569,7 @@ mod tests {
         let mut merge = Merge::of([reader(one.path(), 1), reader(two.path(), 2)]);
         let mut texts = Vec::new();
         loop {
-            let lines = merge.read(3).unwrap();
+            let lines = merge.read().unwrap();
             if lines.is_empty() {
                 break;
             }

@@ -47,6 +47,8 @@ enum Mark {
     Whole(String),
     /// What stands before the number of the attempt, and the highest.
     UpTo(String, Attempt),
+    /// What it begins with, and what must not follow.
+    But(String, String),
 }
 
 impl Tree {
@@ -61,6 +63,13 @@ impl Tree {
         Self { mark: Mark::UpTo(before, last), pipes: [0, 0] }
     }
 
+    /// What [`mark_of_exec`] has marked in other processes than this.
+    pub(crate) fn of_execs_of_others(slots_dir: &Path) -> Self {
+        let before = format!("{VARIABLE}={}#exec-", slots_dir.display());
+        let own = format!("{}-", std::process::id());
+        Self { mark: Mark::But(before, own), pipes: [0, 0] }
+    }
+
     /// What [`mark_of_exec`] has marked.
     pub(crate) fn of_exec(mark: String) -> Self {
         Self { mark: Mark::Whole(mark), pipes: [0, 0] }
@@ -71,6 +80,10 @@ impl Mark {
     fn is(&self, entry: &[u8]) -> bool {
         match self {
             Self::Whole(mark) => entry == mark.as_bytes(),
+            Self::But(before, but) => {
+                let rest = entry.strip_prefix(before.as_bytes());
+                rest.is_some_and(|rest| !rest.starts_with(but.as_bytes()))
+            }
             Self::UpTo(before, last) => {
                 let number = entry.strip_prefix(before.as_bytes());
                 let number = number.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
@@ -134,6 +147,23 @@ impl Tree {
                 target.to_str().and_then(|text| text.strip_prefix("pipe:[")?.strip_suffix(']')?.parse().ok());
             pipe.is_some_and(|pipe: u64| pipe != 0 && self.pipes.contains(&pipe))
         })
+    }
+}
+
+/// The parent of a process, which may be a zombie.
+pub(crate) fn parent(pid: i32) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok().filter(|parent| *parent > 1)
+}
+
+/// Lets a process go on that somebody has stopped.
+pub(crate) fn wake(pid: i32) {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let is_stopped = stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T'));
+    if is_stopped && let Some(pid) = Pid::from_raw(pid) {
+        tracing::warn!(?pid, "a shim was stopped; it is let go on");
+        // Gone in between is as good.
+        let _ = kill_process(pid, Signal::CONT);
     }
 }
 

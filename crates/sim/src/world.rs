@@ -351,7 +351,10 @@ impl World {
             return self.deliver(1, slot, Input::StopFailed { attempt, why: "not there".into() });
         };
         let due = self.workload.grace(&slot);
-        process.asked = process.asked.or(Some((now, due)));
+        process.asked = match signal {
+            Signal::KILL => Some((now, 0)),
+            _ => process.asked.or(Some((now, due))),
+        };
         let deadline = now + grace;
         process.kill_at = Some(process.kill_at.map_or(deadline, |earlier| earlier.min(deadline)));
         let (pid, ignores) = (process.pid, process.ignores_signals);

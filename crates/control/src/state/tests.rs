@@ -243,10 +243,15 @@ fn after_a_restart_operations_that_were_overtaken_have_ended() {
     desk.up(&["a", "b"]);
     desk.scale("a", 2);
     desk.up(&["a", "b"]);
+    assert!(desk.state.all_seen());
     assert_eq!(desk.dies(), ended(&[1, 2]));
+    desk.hear(&["a-1", "a-2", "b-1"], 3, Phase::Running, false);
+    assert!(!desk.state.all_seen(), "what is remembered was not seen");
     assert_eq!(desk.outcome(1), ["a-1 by 3", "b-1 by 3"]);
     assert_eq!(desk.outcome(2), ["a-2 by 3"]);
     assert_eq!(desk.outcome(3), ["a-1 pending", "a-2 pending", "b-1 pending"]);
+    desk.sees(&["a-1", "a-2", "b-1"], 3, Phase::Running);
+    assert!(desk.state.all_seen());
 }
 
 #[test]

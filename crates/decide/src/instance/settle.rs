@@ -118,8 +118,9 @@ fn recheck_start(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mu
     }
 }
 
-/// A start is answered in milliseconds; on a machine that swaps, in seconds.
-const START_OVERDUE: Millis = Millis::seconds(30);
+/// A start is answered in milliseconds; on a machine that swaps, in seconds. The driver calls it off
+/// after twenty, so that one that is overdue here was lost with its driver.
+const START_OVERDUE: Millis = Millis::seconds(60);
 
 fn clear(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effect>) {
     if slot.durable.stage != Stage::Removing {

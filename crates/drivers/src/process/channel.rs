@@ -45,6 +45,12 @@ impl Channel {
         }
     }
 
+    /// The process that listened where this is connected to.
+    pub(super) fn peer(&self) -> Option<i32> {
+        let peer = rustix::net::sockopt::socket_peercred(self.0.get_ref()).ok()?;
+        Some(peer.pid.as_raw_pid())
+    }
+
     /// The next message; `None` when the other end is gone. Errors: a message that is none.
     pub(super) async fn receive(&self) -> io::Result<Option<FromShim>> {
         loop {

@@ -103,7 +103,12 @@ impl ProcessDriver {
                     format!("its shim was killed, and {count} of its processes live on")
                 }
             }),
-            Err(_) => ExecOutcome::TimedOut { after: *timeout, output: String::new() },
+            // Its shim should have ended it by now: that, or the zygote, is stopped.
+            Err(_) => {
+                self.inner.zygote.replace().await;
+                let _ = tree::clear(Tree::of_exec(mark)).await;
+                ExecOutcome::TimedOut { after: *timeout, output: String::new() }
+            }
         }
     }
 }

@@ -47,8 +47,8 @@ pub const MARK: &str = tree::VARIABLE;
 const EVENTS: usize = 1024;
 
 /// A start is answered in milliseconds. On a machine that swaps it may take long; longer than this
-/// it is looked at instead.
-const START_PATIENCE: Duration = Duration::from_secs(60);
+/// it is called off.
+const START_PATIENCE: Duration = Duration::from_secs(20);
 
 /// A shim between its lock and its socket, or between its record and its end, is in one of the two
 /// for microseconds: look again so often before calling it stuck.
@@ -256,7 +256,11 @@ impl ProcessDriver {
             }
             Ok(Ok(Some(FromShim::Unable { why }))) => Err(DriverError::Shim(why).into()),
             // It may have started: whoever asked must look.
-            Ok(Ok(_)) | Ok(Err(_)) | Err(_) => Err(StartError::Unanswered),
+            Ok(Ok(_)) | Ok(Err(_)) => Err(StartError::Unanswered),
+            Err(_) => {
+                self.inner.zygote.replace().await;
+                Err(StartError::Unanswered)
+            }
         }
     }
 
@@ -366,8 +370,10 @@ impl ProcessDriver {
             .running()
             .get(slot)
             .filter(|heard| heard.attempt == attempt)
-            .map(|heard| heard.channel.clone());
-        let channel = channel.ok_or_else(|| DriverError::NotThere { slot: slot.clone(), attempt })?;
+            .map(|heard| (heard.channel.clone(), heard.started.pid));
+        let (channel, pid) = channel.ok_or_else(|| DriverError::NotThere { slot: slot.clone(), attempt })?;
+        // A shim that somebody has stopped hears nothing. It is the parent of what it runs.
+        tree::parent(pid).into_iter().for_each(tree::wake);
         let order = ToShim::Stop { signal: signal.0, grace_ms: grace.0 };
         channel.send(&order.encode()).map_err(|source| DriverError::io("the shim", source))
     }
@@ -438,6 +444,7 @@ impl ProcessDriver {
         else {
             return Ok(None);
         };
+        channel.peer().into_iter().for_each(tree::wake);
         let hello = channel.receive().await;
         let Ok(Some(FromShim::Hello { version: _, attempt, pid, at_ns, log_start })) = hello else {
             return Ok(None);
@@ -457,6 +464,17 @@ impl ProcessDriver {
 
     fn is_locked(&self, slot: &SlotId) -> Result<bool, DriverError> {
         is_locked(&self.slot_dir(slot)).map_err(|source| DriverError::io("the slot's lock", source))
+    }
+
+    /// Kills what was run for slots of this directory by daemons that are dead: probes and stop commands
+    /// whose shims were killed too.
+    ///
+    /// Errors: something does not die.
+    pub async fn clear_execs(&self) -> Result<(), DriverError> {
+        let tree = Tree::of_execs_of_others(&self.inner.slots_dir);
+        tree::clear(tree).await.map_err(|StillThere(count)| {
+            DriverError::Shim(format!("{count} processes of a daemon before this one do not die"))
+        })
     }
 
     /// Deletes everything of a slot. Nothing to delete is fine.

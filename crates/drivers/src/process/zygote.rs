@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
+use rustix::process::{Pid, PidfdFlags, Signal};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Mutex;
@@ -38,12 +39,25 @@ pub struct ShimProgram {
 
 pub(super) struct Zygote {
     program: ShimProgram,
-    socket: Mutex<Option<AsyncFd<OwnedFd>>>,
+    running: Mutex<Option<Running>>,
+}
+
+struct Running {
+    socket: AsyncFd<OwnedFd>,
+    process: OwnedFd,
+}
+
+impl Running {
+    /// Whatever it still has of orders is void with it.
+    fn end(self) {
+        // It is gone already, or goes now.
+        let _ = rustix::process::pidfd_send_signal(&self.process, Signal::KILL);
+    }
 }
 
 impl Zygote {
     pub(super) fn new(program: ShimProgram) -> Self {
-        Self { program, socket: Mutex::new(None) }
+        Self { program, running: Mutex::new(None) }
     }
 
     /// Gives an order; what comes of it comes by the channel.
@@ -52,25 +66,30 @@ impl Zygote {
         let memory = memory_file(&spec.encode()).map_err(failed)?;
         let (channel, theirs) = Channel::pair().map_err(failed)?;
         // A shim's end of the channel must not outlive the order here, or its death goes unseen.
-        let mut socket = self.socket.lock().await;
+        let mut running = self.running.lock().await;
         for is_last in [false, true] {
-            if socket.is_none() {
-                *socket = Some(self.start().map_err(failed)?);
+            if running.is_none() {
+                *running = Some(self.start().map_err(failed)?);
             }
-            let Some(zygote) = socket.as_ref() else { continue };
-            let sent = tokio::time::timeout(SEND_PATIENCE, send(zygote, &memory, &theirs, dir)).await;
+            let Some(zygote) = running.as_ref() else { continue };
+            let sent = tokio::time::timeout(SEND_PATIENCE, send(&zygote.socket, &memory, &theirs, dir)).await;
             match sent.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
                 Ok(()) => return Ok(channel),
-                // It was killed, or it is stopped: a new one takes its place. Orders that the old
-                // one still has are void, because nobody waits for them.
-                Err(_) if !is_last => *socket = None,
+                // It was killed, or it is stopped: a new one takes its place.
+                Err(_) if !is_last => running.take().into_iter().for_each(Running::end),
                 Err(error) => return Err(failed(error)),
             }
         }
         Err(failed(io::ErrorKind::BrokenPipe.into()))
     }
 
-    fn start(&self) -> io::Result<AsyncFd<OwnedFd>> {
+    /// An order was not answered in time: somebody has stopped it, or it hangs. The next order gets
+    /// another one.
+    pub(super) async fn replace(&self) {
+        self.running.lock().await.take().into_iter().for_each(Running::end);
+    }
+
+    fn start(&self) -> io::Result<Running> {
         let (ours, theirs) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         rustix::io::ioctl_fionbio(&ours, true)?;
@@ -82,12 +101,14 @@ impl Zygote {
             .stdout(Stdio::null())
             .spawn()?;
         super::limits::restore(&child)?;
+        let pid = Pid::from_child(&child);
+        let process = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
         // Reaped when it ends, so that no zombie stays; it ends with the daemon at the latest.
         std::thread::Builder::new()
             .name("zygote".into())
             .stack_size(64 * 1024)
             .spawn(move || child.wait())?;
-        crate::readiness::register(ours, Interest::WRITABLE)
+        Ok(Running { socket: crate::readiness::register(ours, Interest::WRITABLE)?, process })
     }
 }
 

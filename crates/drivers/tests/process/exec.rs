@@ -6,7 +6,7 @@ use upbeat_drivers::process::{ExecOutcome, ExecRequest};
 use upbeat_model::{Exit, Millis};
 
 use crate::Case;
-use crate::rig::{FOREVER, Place, Rig, eventually, is_alive, kill, number, parent};
+use crate::rig::{FOREVER, Place, Rig, eventually, id, is_alive, kill, number, parent};
 
 pub(crate) const CASES: &[Case] = &[
     Case::new("a command says how it ended and the end of what it printed", ended),
@@ -14,6 +14,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("at its time-out the whole tree of a command is killed", timed_out),
     Case::new("what a command leaves behind is killed with its end", leftovers),
     Case::new("what a command leaves behind is killed when its shim was", killed_shim),
+    Case::new("what dead daemons ran is killed by the next, and nothing else", of_dead_daemons),
     Case::new("who no longer waits for a command has it killed", abandoned),
 ];
 
@@ -101,6 +102,25 @@ fn killed_shim() {
 fn is_marked_main(pid: i32) -> bool {
     let name = std::fs::read_to_string(format!("/proc/{}/cmdline", parent(pid))).unwrap_or_default();
     name.contains("zygote")
+}
+
+fn of_dead_daemons() {
+    Place::new().daemon(async |rig| {
+        let own = rig.driver.exec(request(&rig, "echo $$ > own; exec sleep 600", FOREVER));
+        let mut own = pin!(own);
+        let mut dead = std::process::Command::new("sleep");
+        let slot = rig.driver.slot_dir(&id("app/web/1"));
+        let mark = format!("{}#exec-1-7", slot.ancestors().nth(3).unwrap().display());
+        let mut dead = dead.arg("600").env("UPBEAT_INSTANCE", mark).spawn().unwrap();
+        let own_pid = || std::fs::read_to_string(rig.place.file("own")).unwrap_or_default();
+        tokio::select! {
+            _ = &mut own => panic!("it goes on"),
+            () = eventually("it runs", || own_pid().ends_with('\n')) => {}
+        }
+        rig.driver.clear_execs().await.unwrap();
+        eventually("it is dead", || dead.try_wait().unwrap().is_some()).await;
+        assert!(is_alive(number(own_pid().trim())));
+    });
 }
 
 fn abandoned() {

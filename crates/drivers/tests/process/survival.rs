@@ -1,5 +1,6 @@
 //! Daemons, shims and zygotes die. Nobody notices, or somebody says so.
 
+use std::collections::BTreeMap;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::pin::pin;
@@ -7,7 +8,7 @@ use std::task::Poll;
 
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::Signal;
-use upbeat_drivers::process::{Observation, ProcessEvent, StartError};
+use upbeat_drivers::process::{ExecOutcome, ExecRequest, Observation, ProcessEvent, StartError};
 use upbeat_model::{Attempt, Exit, Millis};
 
 use crate::Case;
@@ -21,6 +22,8 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("a shim that was killed while no daemon lived is found out", lost_unseen),
     Case::new("what ran before the machine was restarted is lost", restarted_machine),
     Case::new("a killed zygote takes nothing with it, and is replaced", killed_zygote),
+    Case::new("a zygote that somebody has stopped is replaced", stopped_zygote),
+    Case::new("a shim that somebody has stopped hears that it shall stop", stopped_shim),
     Case::new("an order whose daemon is gone is not carried out", void),
     Case::new("a shim that dies at any point leaves one run at most, and a slot that can go on", any_point),
     Case::new("a directory that was deleted under its process does not hide it", deleted),
@@ -157,6 +160,44 @@ fn killed_zygote() {
 }
 
 /// The order waits in the zygote's socket, and whoever gave it goes away.
+fn stopped_zygote() {
+    Place::new().daemon(async |mut rig| {
+        let first = rig.start(SLOT, 1, "exec sleep 600").await;
+        let zygote = parent(parent(first.pid));
+        signal(zygote, Signal::STOP);
+        let request = ExecRequest {
+            command: vec!["true".into()],
+            environment: BTreeMap::new(),
+            working_dir: "/".into(),
+            user: None,
+            timeout: Millis(50),
+        };
+        assert!(matches!(rig.driver.exec(request).await, ExecOutcome::TimedOut { .. }));
+        let second = rig.start("app/web/2", 1, "exec sleep 600").await;
+        assert_ne!(parent(parent(second.pid)), zygote);
+        assert!(!is_alive(zygote) && is_alive(first.pid));
+        rig.stop(SLOT, 1, 9, FOREVER).await;
+        assert_eq!(rig.exit(SLOT, 1).await, Exit::Signal(9));
+    });
+}
+
+fn stopped_shim() {
+    let place = Place::new();
+    let pid = place.daemon(async |mut rig| {
+        let started = rig.start(SLOT, 1, "exec sleep 600").await;
+        signal(parent(started.pid), Signal::STOP);
+        rig.stop(SLOT, 1, 15, FOREVER).await;
+        assert_eq!(rig.exit(SLOT, 1).await, Exit::Signal(15));
+        let again = rig.start(SLOT, 2, "exec sleep 600").await;
+        signal(parent(again.pid), Signal::STOP);
+        again.pid
+    });
+    place.daemon(async |rig| {
+        let seen = rig.observe(SLOT).await;
+        assert!(matches!(seen, Observation::Running { pid: seen, .. } if seen == pid), "{seen:?}");
+    });
+}
+
 fn void() {
     let place = Place::new();
     place.daemon(async |mut rig| {

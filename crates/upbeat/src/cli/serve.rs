@@ -1,5 +1,7 @@
 //! `serve`: the daemon, in the foreground; or the unit that starts it at boot.
 
+use std::io::{self, Write};
+
 use tracing_subscriber::EnvFilter;
 
 use super::args::ServeArgs;
@@ -11,13 +13,29 @@ use crate::failure::{Failure, Outcome};
 /// Which of the daemon's own messages are written, as `tracing` directives.
 const LOG_VARIABLE: &str = "UPBEAT_LOG";
 
+/// Says that it has written, whatever became of it.
+struct Lossy<W>(W);
+
+impl<W: Write> Write for Lossy<W> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        Ok(self.0.write(buffer).unwrap_or(buffer.len()))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let _ = self.0.flush();
+        Ok(())
+    }
+}
+
 pub(super) async fn run(session: &Session, args: ServeArgs) -> Outcome {
     if args.install {
         return install(session);
     }
     let dirs = session.dirs()?;
     let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new("info"));
-    let written = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let written = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Lossy(std::io::stderr()));
+    // What cannot be written on a full disk is lost, and must be all that is lost.
+    let written = written.log_internal_errors(false);
     written.with_ansi(session.face_of_errors().paint == crate::face::Paint::Coloured).init();
     daemon::serve(&dirs, args.announce).await.map_err(|error| match error {
         daemon::ServeError::Running(_) => Failure::new(ExitCode::Conflict, error.to_string())

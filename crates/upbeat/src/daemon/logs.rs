@@ -15,9 +15,6 @@ use upbeat_drivers::watch::{Watcher, Watches};
 use upbeat_model::{AppName, Attempt, LogLine, SlotId, SlotStatus, Wall};
 use upbeat_server::{BoxStream, LogQuery};
 
-/// Lines read at once.
-const PAGE: usize = 512;
-
 /// New slots are not looked for more often: what they print meanwhile is read from its beginning.
 const PACE: Duration = Duration::from_millis(50);
 
@@ -91,7 +88,7 @@ impl Follower {
             if let Some(line) = self.page.pop_front() {
                 return Some(line);
             }
-            let page = self.merge.read(PAGE);
+            let page = self.merge.read();
             self.page = page.inspect_err(|error| tracing::warn!(%error, "a log cannot be read")).ok()?.into();
             if !self.page.is_empty() {
                 continue;

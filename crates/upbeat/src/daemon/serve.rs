@@ -24,6 +24,10 @@ use super::{Dirs, SHIM_ARGUMENT, ensure, notify};
 const PREDECESSOR_ENDS: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
+/// All slots are looked at within milliseconds. One that does not answer must not keep the others
+/// from being asked about.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
+
 /// Reports the agent may have ahead of control before it waits.
 const REPORTS: usize = 256;
 
@@ -91,6 +95,7 @@ pub async fn serve(dirs: &Dirs, announce: bool) -> Result<(), ServeError> {
     let _lock = take_lock(dirs)?;
     let Opened { control, keep } = open(dirs).await?;
     let (driver, events) = ProcessDriver::new(shim_program()?, dirs.slots())?;
+    tokio::spawn(clear_execs(driver.clone()));
     let (report, reports) = mpsc::channel(REPORTS);
     let hand = Hand { keep, driver: driver.clone(), events, target: control.target(), report };
     let (mut agent, watches) = AgentThread::start(hand).await?;
@@ -110,6 +115,8 @@ pub async fn serve(dirs: &Dirs, announce: bool) -> Result<(), ServeError> {
         drop(agent);
     };
     let pump = tokio::spawn(pass_on(reports, control.clone()));
+    // Who connects meanwhile waits. Then he is told what is, not what was.
+    let _ = tokio::time::timeout(FIRST_LOOK, control.looked()).await;
     let backend = LocalBackend::new(control, driver, watches);
     if let Err(error) = tell_ready(announce) {
         tracing::warn!(%error, "nobody could be told that the daemon is ready");
@@ -137,6 +144,12 @@ async fn open(dirs: &Dirs) -> Result<Opened, ServeError> {
     let keep = Keep::new(node_store, boot_id.clone());
     let control = Control::open(store, journal, Settings { boot_id, wall: clock::wall }).await?;
     Ok(Opened { control, keep })
+}
+
+async fn clear_execs(driver: ProcessDriver) {
+    if let Err(error) = driver.clear_execs().await {
+        tracing::warn!(%error, "what was run for services is not all gone");
+    }
 }
 
 async fn pass_on(mut reports: mpsc::Receiver<Report>, control: Control) {

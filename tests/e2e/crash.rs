@@ -231,8 +231,10 @@ fn killed_shim() {
     eventually("the whole tree is gone", || !is_alive(main) && !is_alive(child));
     eventually("it runs again", || home.phase("tree-1") == "running" && home.pid("tree-1") != main);
     assert!(home.slots()["tree-1"]["exit"]["unknown"].is_string(), "{}", home.slots()["tree-1"]);
-    let events = home.run(&["events"]).ok().stdout;
-    assert!(events.contains("shim"), "{events}");
+    for asked in [&["events"][..], &["why", "tree"]] {
+        let answer = home.run(asked).ok().stdout;
+        assert!(answer.contains("exit unknown: its shim was killed"), "{answer}");
+    }
 }
 
 fn clean() {

@@ -15,8 +15,11 @@ pub(super) async fn run(session: &Session, args: DownArgs) -> Outcome {
     match session.insist(Twice::IsOnce, || client.down(&app, args.kill)).await? {
         Ok(operation) => await_end(session, &client, operation, Until::Ended, Asked::Down, &[]).await,
         // It is as asked.
-        Err(error) if is_absent(&error) && !session.is_json() => {
-            session.note(&format!("nothing of `{app}` is there"));
+        Err(error) if is_absent(&error) => {
+            match session.is_json() {
+                true => session.print_json(&None::<()>)?,
+                false => session.note(&format!("nothing of `{app}` is there")),
+            }
             Ok(ExitCode::Ok)
         }
         Err(error) => Err(error.into()),

@@ -16,7 +16,7 @@ pub(super) async fn run(session: &Session, args: LogsArgs) -> Outcome {
     let stamps = if args.timestamps { Stamps::Shown } else { Stamps::Hidden };
     let wanted = |service| services.is_empty() || services.contains(service);
     let known = app.slots.iter().map(|s| &s.slot).filter(|slot| wanted(&slot.service));
-    let mut view = LogView::new(session.face().paint, prefix, stamps, known);
+    let mut view = LogView::new(&session.face(), prefix, stamps, known);
     let query = LogQuery { services: services.clone(), tail: args.tail, follow: args.follow };
     let mut lines = LogFollow::open(session, &client, &app.name, query).await?;
     while let Some(text) = lines.next_text(&mut view).await? {

@@ -57,8 +57,13 @@ impl Session {
             When::Auto | When::Never => Paint::Plain,
         };
         let zone = jiff::tz::TimeZone::system();
-        let face =
-            |is_terminal, width| Face { paint: paint(is_terminal), width, now: now(), zone: zone.clone() };
+        let face = |is_terminal, width| Face {
+            paint: paint(is_terminal),
+            is_terminal,
+            width,
+            now: now(),
+            zone: zone.clone(),
+        };
         let (out, err) = (io::stdout(), io::stderr());
         let width = out.is_terminal().then(|| columns(&out)).flatten();
         Self {

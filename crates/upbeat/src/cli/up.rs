@@ -68,7 +68,7 @@ async fn foreground(
     };
     let mut followed: BTreeSet<ServiceName> = operation.slots.keys().map(|s| s.service.clone()).collect();
     followed.extend(services.iter().cloned());
-    let view = LogView::new(session.face().paint, Prefix::Slot, Stamps::Hidden, operation.slots.keys());
+    let view = LogView::new(&session.face(), Prefix::Slot, Stamps::Hidden, operation.slots.keys());
     let foreground = Foreground {
         apps: watch_app(session, &client, &app),
         operations: watch_operation(session, &client, &operation),

@@ -15,7 +15,7 @@ pub(crate) const NOW: Wall = Wall(1_772_366_400_000);
 
 /// Piped, without colours, in UTC.
 pub(crate) fn face() -> Face {
-    Face { paint: Paint::Plain, width: None, now: NOW, zone: jiff::tz::TimeZone::UTC }
+    Face { paint: Paint::Plain, is_terminal: false, width: None, now: NOW, zone: jiff::tz::TimeZone::UTC }
 }
 
 /// `seconds` before [`NOW`].

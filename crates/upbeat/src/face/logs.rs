@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use unicode_width::UnicodeWidthStr;
 use upbeat_model::{LogLine, LogStream, ServiceName, SlotId};
 
-use super::{Paint, Tone, time::stamp, visible};
+use super::{Face, Paint, Tone, tamed, time::stamp, visible};
 
 /// What stands before a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +29,7 @@ pub enum Stamps {
 #[derive(Debug)]
 pub struct LogView {
     paint: Paint,
+    is_terminal: bool,
     prefix: Prefix,
     stamps: Stamps,
     width: usize,
@@ -39,12 +40,19 @@ impl LogView {
     /// `known`: the slots that exist already. A longer name that comes later widens the column
     /// from there on.
     pub fn new<'a>(
-        paint: Paint,
+        face: &Face,
         prefix: Prefix,
         stamps: Stamps,
         known: impl IntoIterator<Item = &'a SlotId>,
     ) -> Self {
-        let mut view = Self { paint, prefix, stamps, width: 0, colours: BTreeMap::new() };
+        let mut view = Self {
+            paint: face.paint,
+            is_terminal: face.is_terminal,
+            prefix,
+            stamps,
+            width: 0,
+            colours: BTreeMap::new(),
+        };
         for slot in known {
             view.learn(slot);
         }
@@ -73,6 +81,9 @@ impl LogView {
             LogStream::Upbeat => {
                 text.push_str(&self.paint.tone(Tone::Quiet, format!("[upbeat: {}]", visible(&line.text))));
             }
+            LogStream::Stdout | LogStream::Stderr if self.is_terminal => {
+                text.push_str(&tamed(&line.text, self.paint));
+            }
             LogStream::Stdout | LogStream::Stderr => text.push_str(&line.text),
         }
         // A service may colour its own lines; what it left switched on must not leak into the
@@ -99,7 +110,7 @@ pub fn last_lines(lines: &[String], paint: Paint) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::face::examples::{NOW, slot};
+    use crate::face::examples::{NOW, face, slot};
 
     fn line(short: &str, stream: LogStream, text: &str) -> LogLine {
         LogLine { slot: slot(short), sequence: 1, at_ns: NOW.0 * 1_000_000, stream, text: text.into() }
@@ -119,8 +130,7 @@ mod tests {
 
     #[test]
     fn lines_align_behind_their_slots() {
-        let mut view =
-            LogView::new(Paint::Plain, Prefix::Slot, Stamps::Hidden, [&slot("db-1"), &slot("web-1")]);
+        let mut view = LogView::new(&face(), Prefix::Slot, Stamps::Hidden, [&slot("db-1"), &slot("web-1")]);
         insta::assert_snapshot!(sample(&mut view).replace('\u{1b}', "ESC"), @"
         db-1   | ready
         web-1  | ESC[31mred, never reset
@@ -131,8 +141,12 @@ mod tests {
 
     #[test]
     fn each_service_has_a_colour_and_foreign_colours_end_with_their_line() {
-        let mut view =
-            LogView::new(Paint::Coloured, Prefix::Slot, Stamps::Shown, [&slot("db-1"), &slot("web-1")]);
+        let mut view = LogView::new(
+            &Face { paint: Paint::Coloured, ..face() },
+            Prefix::Slot,
+            Stamps::Shown,
+            [&slot("db-1"), &slot("web-1")],
+        );
         insta::assert_snapshot!(sample(&mut view).replace('\u{1b}', "ESC"), @"
         ESC[36mdb-1   | ESC[0mESC[2m2026-03-01T12:00:00.000ZESC[0m ready
         ESC[33mweb-1  | ESC[0mESC[2m2026-03-01T12:00:00.000ZESC[0m ESC[31mred, never resetESC[0m
@@ -143,7 +157,7 @@ mod tests {
 
     #[test]
     fn without_a_prefix_a_line_is_as_it_was_written() {
-        let mut view = LogView::new(Paint::Plain, Prefix::None, Stamps::Hidden, []);
+        let mut view = LogView::new(&face(), Prefix::None, Stamps::Hidden, []);
         assert_eq!(view.line(&line("db-1", LogStream::Stdout, " a\tb ")), " a\tb \n");
     }
 }

@@ -28,6 +28,8 @@ use upbeat_model::Wall;
 pub struct Face {
     /// Colours or none.
     pub paint: Paint,
+    /// What is printed is obeyed by a terminal.
+    pub is_terminal: bool,
     /// Columns of the terminal; `None` where there is none, and then nothing is cut.
     pub width: Option<usize>,
     /// The moment ages are counted to.
@@ -61,6 +63,40 @@ pub fn visible(text: &str) -> String {
     shown
 }
 
+/// The output of a service for a terminal: it may have colours, where there are any, and nothing else
+/// that a terminal obeys.
+pub fn tamed(text: &str, paint: Paint) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text.strip_suffix('\r').unwrap_or(text);
+    while let Some(at) = rest.find(|c: char| (c.is_control() && c != '\t') || is_bidi_control(c)) {
+        shown.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let length = match sgr(rest) {
+            Some(length) => {
+                if paint == Paint::Coloured {
+                    shown.push_str(&rest[..length]);
+                }
+                length
+            }
+            None => {
+                let length = rest.chars().next().map_or(0, char::len_utf8);
+                shown.push_str(&visible(&rest[..length]));
+                length
+            }
+        };
+        rest = &rest[length..];
+    }
+    shown.push_str(rest);
+    shown
+}
+
+/// The length of the sequence at the beginning that sets colours, if it is one.
+fn sgr(text: &str) -> Option<usize> {
+    let inner = text.strip_prefix("\u{1b}[")?;
+    let length = inner.find(|c: char| !matches!(c, '0'..='9' | ';' | ':'))?;
+    inner[length..].starts_with('m').then_some(length + 3)
+}
+
 /// Characters that reorder what stands around them.
 fn is_bidi_control(c: char) -> bool {
     matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
@@ -77,5 +113,15 @@ mod tests {
     fn a_text_from_outside_cannot_command_the_terminal() {
         assert_eq!(visible("a\u{1b}[31mb\r\nc\u{202e}"), "a\\u{1b}[31mb\\r\\nc\\u{202e}");
         assert_eq!(visible("größe → 漢字"), "größe → 漢字");
+    }
+
+    #[test]
+    fn of_what_a_service_prints_a_terminal_obeys_colours_only() {
+        let text = "\u{1b}]0;title\u{7}a\tb\u{1b}[1;31mred\u{1b}[2J\u{9b}1m\r\u{202e}größe\u{1b}[0m\u{1b}\r";
+        assert_eq!(
+            tamed(text, Paint::Coloured),
+            "\\u{1b}]0;title\\u{7}a\tb\u{1b}[1;31mred\\u{1b}[2J\\u{9b}1m\\r\\u{202e}größe\u{1b}[0m\\u{1b}"
+        );
+        assert_eq!(tamed("\u{1b}[31mred\u{1b}[m\r", Paint::Plain), "red");
     }
 }

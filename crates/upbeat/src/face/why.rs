@@ -2,7 +2,7 @@
 
 use upbeat_model::{Phase, Reason, SlotStatus, Why, WhyLink};
 
-use super::{Face, Tone, logs::last_lines, time::age, visible};
+use super::{Face, Tone, count, logs::last_lines, time::age, visible};
 
 /// The whole answer: one paragraph a slot.
 ///
@@ -90,6 +90,10 @@ fn without_reason(name: &str, status: &SlotStatus, face: &Face) -> String {
     let age = age(status.since, face.now);
     let exit = || status.exit.as_ref().map(|e| format!(" ({})", visible(&e.to_string()))).unwrap_or_default();
     match status.phase {
+        Phase::Healthy | Phase::Running if status.restarts > 0 => {
+            let restarts = count(status.restarts as usize, "restart");
+            format!("{name} is {phase} for {age}, after {restarts}{}; all is as wished", exit())
+        }
         Phase::Healthy | Phase::Running => format!("{name} is {phase} for {age}; all is as wished"),
         Phase::Completed => format!("{name} {phase} {age} ago{}; all is as wished", exit()),
         Phase::Failed | Phase::DependencyFailed => {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::Journey;
 use crate::home::{Home, eventually, is_alive, kill, lines};
@@ -19,6 +19,11 @@ pub(crate) fn journeys() -> Vec<Journey> {
             name: "the daemon dies at every named point of a start and of an exit",
             needs: &[],
             run: every_point,
+        },
+        Journey {
+            name: "the daemon dies at every named point of a command",
+            needs: &[],
+            run: every_point_of_a_command,
         },
         Journey {
             name: "the daemon dies 200 times under load and every line is there once",
@@ -107,6 +112,32 @@ fn every_point() {
     }
 }
 
+/// Every wish that was acknowledged comes true, and the client learns of it, wherever control dies.
+fn every_point_of_a_command() {
+    for point in ["command_kept", "operation_kept", "app_forgotten"] {
+        for change in [&["up", "-d", "--wait"][..], &["scale", "web=1"], &["stop"], &["start"], &["down"]] {
+            let mut home = Home::with("services:\n  web: { command: [sleep, \"600\"], scale: 2 }\n");
+            if change[0] != "up" {
+                home.run(&["up", "-d", "--wait"]).ok();
+                home.kill_daemon();
+            }
+            let marker = home.outside("marker");
+            home.set("UPBEAT_FAILPOINT", format!("{point}:{}", marker.display()));
+            home.run(change).ok();
+            let forgets = ["scale", "down"].contains(&change[0]);
+            assert_eq!(marker.exists(), point != "app_forgotten" || forgets, "{point} of {change:?}");
+            let phases: Vec<String> = home.slots().values().map(|slot| slot["phase"].to_string()).collect();
+            let expected = match change[0] {
+                "down" => vec![],
+                "scale" => vec!["\"running\""],
+                "stop" => vec!["\"stopped\""; 2],
+                _ => vec!["\"running\""; 2],
+            };
+            assert_eq!(phases, expected, "{point} of {change:?}");
+        }
+    }
+}
+
 fn wake_if_dead(home: &Home) {
     if home.daemon().is_none() {
         wake(home);
@@ -115,6 +146,7 @@ fn wake_if_dead(home: &Home) {
 
 /// Prints consecutive numbers, about a thousand a second, and ends now and then.
 const COUNTER: &str = r#"
+mkdir "$1.here" || echo "$1" >> twice
 n=0
 [ -e "$1.n" ] && n=$(cat "$1.n")
 last=$((n + $2))
@@ -124,6 +156,7 @@ while [ $n -lt $last ]; do
   sleep 0.01
 done
 echo $n > "$1.n"
+rmdir "$1.here"
 exit $3
 "#;
 
@@ -159,6 +192,15 @@ fn random_moments() {
     for name in &steady {
         assert_eq!(after.get(name), before.get(name), "{name} runs on");
     }
+    for (name, slot) in home.slots() {
+        let known = match name[1..3].parse::<u32>().unwrap() % 4 {
+            0 | 1 => Value::Null,
+            2 => json!({ "code": 0 }),
+            _ => json!({ "code": 3 }),
+        };
+        assert_eq!(slot["exit"], known, "how {name} ended last");
+    }
+    assert_eq!(home.read("twice"), "", "two copies at once");
     home.run(&["stop"]).ok();
     for index in 0..20 {
         let service = format!("s{index:02}");

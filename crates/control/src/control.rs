@@ -30,6 +30,9 @@ pub struct Settings {
     pub boot_id: String,
     /// The clock on the wall.
     pub wall: fn() -> Wall,
+    /// Called at named points (`command_kept`, `operation_kept`, `app_forgotten`), so that a test can
+    /// kill the process there.
+    pub failpoint: fn(&str),
 }
 
 /// The fleet, of one node for now. A cheap handle; clones share it.
@@ -42,6 +45,7 @@ struct Inner {
     store: Store,
     events: EventLog,
     wall: fn() -> Wall,
+    failpoint: fn(&str),
     /// One change of the apps at a time: computed, kept, shown.
     commands: AsyncMutex<()>,
     state: Mutex<State>,
@@ -71,6 +75,7 @@ impl Control {
             store,
             events,
             wall: settings.wall,
+            failpoint: settings.failpoint,
             commands: AsyncMutex::new(()),
             state: Mutex::new(state),
             target,
@@ -185,6 +190,7 @@ impl Control {
         let slots = change.slots.into_iter().map(|slot| (slot, Wish::Pending)).collect();
         let operation = OperationRecord { app: app.clone(), what, who, at, slots };
         persist::save(&self.inner.store, &change.record, id, &operation).await?;
+        (self.inner.failpoint)("command_kept");
         let shown = operation.shown(id);
         let begun = EventKind::OperationStarted {
             operation: id,
@@ -252,6 +258,7 @@ impl Control {
                 // The wishes themselves are kept; a restart works the outcome out anew.
                 tracing::warn!(%error, operation = %id, "the outcome of an operation could not be stored");
             }
+            (self.inner.failpoint)("operation_kept");
         }
     }
 
@@ -273,6 +280,7 @@ impl Control {
                 Some(Rest::Nothing) => persist::forget(&self.inner.store, app).await?,
                 Some(Rest::Shrunk(record)) => persist::save_app(&self.inner.store, record).await?,
             }
+            (self.inner.failpoint)("app_forgotten");
             let ended = rest.map(|rest| self.state().forget(app, rest)).unwrap_or_default();
             self.show_target();
             ended

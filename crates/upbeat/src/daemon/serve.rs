@@ -18,7 +18,7 @@ use upbeat_store::{Durability, Journal, Store, StoreError};
 
 use super::agent::{AgentThread, Hand};
 use super::backend::LocalBackend;
-use super::{Dirs, SHIM_ARGUMENT, ensure, notify};
+use super::{Dirs, SHIM_ARGUMENT, ensure, failpoint, notify};
 
 /// A daemon that was killed, or ends, lets go of its files within milliseconds of its lock.
 const PREDECESSOR_ENDS: Duration = Duration::from_secs(5);
@@ -142,7 +142,8 @@ async fn open(dirs: &Dirs) -> Result<Opened, ServeError> {
     let (node_store, _) = open_or_begin_anew(dirs.state.join("node.redb")).await?;
     let boot_id = clock::boot_id().map_err(system("/proc"))?;
     let keep = Keep::new(node_store, boot_id.clone());
-    let control = Control::open(store, journal, Settings { boot_id, wall: clock::wall }).await?;
+    let settings = Settings { boot_id, wall: clock::wall, failpoint: failpoint::reach };
+    let control = Control::open(store, journal, settings).await?;
     Ok(Opened { control, keep })
 }
 

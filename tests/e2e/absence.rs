@@ -148,13 +148,14 @@ fn stubborn_changes() {
             }
             killed
         });
-        for _ in 0..5 {
-            for change in [&["up", "-d"][..], &["scale", "web=3"], &["stop", "web"], &["start"], &["down"]] {
-                home.run(change).ok();
-            }
-        }
+        let changes = [&["up", "-d"][..], &["scale", "web=3"], &["stop", "web"], &["start"], &["down"]];
+        let ran: Vec<_> =
+            (0..25).map(|n| (changes[n % changes.len()], home.run(changes[n % changes.len()]))).collect();
         over.store(true, Ordering::Relaxed);
         assert!(killer.join().unwrap() > 20);
+        for (change, ran) in ran {
+            assert_eq!(ran.code, 0, "{change:?}: {ran:?}");
+        }
     });
     assert!(home.slots().is_empty());
     eventually("nothing is left", || home.leftovers().iter().all(|(_, name)| name.starts_with("upbeat")));

@@ -24,21 +24,21 @@ const LAST_LINES: u64 = 10;
 const LAST_LINES_SLOTS: usize = 5;
 
 pub(super) async fn start(session: &Session, args: ServicesArgs) -> Outcome {
-    let (client, app, services) = named(session, session.to_change().await?, &args.services).await?;
+    let (client, app, services) = named(session, For::Change, &args.services).await?;
     let action = Action::Start { services: services.clone() };
     let operation = session.insist(Twice::IsOnce, || client.act(&app.name, &action)).await??;
     await_end(session, &client, operation, Until::Ready, Asked::Run, &services).await
 }
 
 pub(super) async fn stop(session: &Session, args: StopArgs) -> Outcome {
-    let (client, app, services) = named(session, session.to_change().await?, &args.services).await?;
+    let (client, app, services) = named(session, For::Change, &args.services).await?;
     let action = Action::Stop { services: services.clone(), kill: args.kill };
     let operation = session.insist(Twice::IsOnce, || client.act(&app.name, &action)).await??;
     await_end(session, &client, operation, Until::Ended, Asked::Stop, &services).await
 }
 
 pub(super) async fn restart(session: &Session, args: ServicesArgs) -> Outcome {
-    let (client, app, services) = named(session, session.to_change().await?, &args.services).await?;
+    let (client, app, services) = named(session, For::Change, &args.services).await?;
     let action = Action::Restart { services: services.clone() };
     let operation = session.insist(Twice::IsMore, || client.act(&app.name, &action)).await??;
     await_end(session, &client, operation, Until::Ready, Asked::Restart, &services).await
@@ -46,7 +46,7 @@ pub(super) async fn restart(session: &Session, args: ServicesArgs) -> Outcome {
 
 pub(super) async fn scale(session: &Session, args: ScaleArgs) -> Outcome {
     let typed: Vec<String> = args.copies.iter().map(|(service, _)| service.clone()).collect();
-    let (client, app, services) = named(session, session.to_change().await?, &typed).await?;
+    let (client, app, services) = named(session, For::Change, &typed).await?;
     let mut copies: BTreeMap<ServiceName, u32> = BTreeMap::new();
     for (name, n) in args.copies {
         let service = services.iter().find(|s| s.as_str() == name).cloned();
@@ -62,14 +62,34 @@ pub(super) async fn scale(session: &Session, args: ScaleArgs) -> Outcome {
     await_end(session, &client, operation, Until::Ready, Asked::Run, &services).await
 }
 
+/// What a command is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum For {
+    /// To change something.
+    Change,
+    /// To know something.
+    Answer,
+}
+
 /// The running app and the services that were named. Errors: there is no daemon, app or service.
 pub(super) async fn named(
     session: &Session,
-    client: Client,
+    what: For,
     typed: &[String],
 ) -> Result<(Client, App, Vec<ServiceName>), Failure> {
     let name = load::app_name(session)?;
-    let app = session.ask(|| client.app(&name)).await??;
+    let (client, app) = match what {
+        For::Change => {
+            let client = session.to_change().await?;
+            let app = session.insist(Twice::IsOnce, || client.app(&name)).await??;
+            (client, app)
+        }
+        For::Answer => {
+            let client = session.to_ask().await?;
+            let app = session.ask(|| client.app(&name)).await??;
+            (client, app)
+        }
+    };
     let services = names::services(typed, name.as_str(), app.project.services.keys())?;
     Ok((client, app, services))
 }

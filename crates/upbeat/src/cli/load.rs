@@ -40,7 +40,14 @@ pub(super) fn project(session: &Session) -> Result<Project, Failure> {
 pub(super) fn app_name(session: &Session) -> Result<AppName, Failure> {
     match &session.global.project_name {
         Some(name) => name_from(name),
-        None => Ok(project(session)?.name),
+        None => match project(session) {
+            Ok(project) => Ok(project.name),
+            // Whatever is wrong with the file, what runs can be named.
+            Err(failure) if failure.hints.is_empty() => {
+                Err(failure.hint("`-p NAME` names an app without its file"))
+            }
+            Err(failure) => Err(failure),
+        },
     }
 }
 

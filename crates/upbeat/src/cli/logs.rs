@@ -3,7 +3,7 @@
 use upbeat_api::LogQuery;
 
 use super::args::LogsArgs;
-use super::change::named;
+use super::change::{For, named};
 use super::follow::LogFollow;
 use super::session::Session;
 use crate::exit::ExitCode;
@@ -11,7 +11,7 @@ use crate::face::logs::{LogView, Prefix, Stamps};
 use crate::failure::Outcome;
 
 pub(super) async fn run(session: &Session, args: LogsArgs) -> Outcome {
-    let (client, app, services) = named(session, session.to_ask().await?, &args.services).await?;
+    let (client, app, services) = named(session, For::Answer, &args.services).await?;
     let prefix = if args.no_prefix { Prefix::None } else { Prefix::Slot };
     let stamps = if args.timestamps { Stamps::Shown } else { Stamps::Hidden };
     let wanted = |service| services.is_empty() || services.contains(service);

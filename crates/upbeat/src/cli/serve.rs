@@ -13,16 +13,23 @@ use crate::failure::{Failure, Outcome};
 /// Which of the daemon's own messages are written, as `tracing` directives.
 const LOG_VARIABLE: &str = "UPBEAT_LOG";
 
-/// Says that it has written, whatever became of it.
-struct Lossy<W>(W);
+/// Standard error. Says that it has written, whatever became of it; a file of ours begins anew before
+/// it gets too long.
+struct Lossy {
+    is_ours: bool,
+}
 
-impl<W: Write> Write for Lossy<W> {
+impl Write for Lossy {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        Ok(self.0.write(buffer).unwrap_or(buffer.len()))
+        let mut errors = io::stderr();
+        if self.is_ours && rustix::fs::fstat(&errors).is_ok_and(|file| file.st_size > daemon::LOG_MAX as i64)
+        {
+            let _ = rustix::fs::ftruncate(&errors, 0);
+        }
+        Ok(errors.write(buffer).unwrap_or(buffer.len()))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let _ = self.0.flush();
         Ok(())
     }
 }
@@ -33,7 +40,9 @@ pub(super) async fn run(session: &Session, args: ServeArgs) -> Outcome {
     }
     let dirs = session.dirs()?;
     let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new("info"));
-    let written = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Lossy(std::io::stderr()));
+    // Whoever asks for an announcement has given it a log of its own.
+    let log = move || Lossy { is_ours: args.announce };
+    let written = tracing_subscriber::fmt().with_env_filter(filter).with_writer(log);
     // What cannot be written on a full disk is lost, and must be all that is lost.
     let written = written.log_internal_errors(false);
     written.with_ansi(session.face_of_errors().paint == crate::face::Paint::Coloured).init();

@@ -3,14 +3,14 @@
 use upbeat_model::{Phase, ServiceName, SlotStatus};
 
 use super::args::{WaitArgs, WaitFor};
-use super::change::{named, watch_app};
+use super::change::{For, named, watch_app};
 use super::session::Session;
 use crate::exit::ExitCode;
 use crate::face::{events::note, visible};
 use crate::failure::{Failure, Outcome};
 
 pub(super) async fn run(session: &Session, args: WaitArgs) -> Outcome {
-    let (client, app, services) = named(session, session.to_ask().await?, &args.services).await?;
+    let (client, app, services) = named(session, For::Answer, &args.services).await?;
     let mut apps = watch_app(session, &client, &app.name);
     let mut last = Verdict::Pending(None);
     let watched = async {

@@ -37,7 +37,7 @@ pub(super) struct Steady<'a, T> {
     client: Client,
     open: Box<dyn Fn() -> Opening<T> + 'a>,
     state: State<T>,
-    /// A daemon was there a moment ago.
+    /// A daemon was there a moment ago, and what is followed was there.
     expected: bool,
     losses: u32,
 }
@@ -66,7 +66,8 @@ impl<'a, T> Steady<'a, T> {
         Self { session, client, open: Box::new(open), state, expected: false, losses: 0 }
     }
 
-    /// Where no daemon is there at first, it died a moment ago.
+    /// Where no daemon is there at first, it died a moment ago; where there is nothing to be followed,
+    /// it was forgotten a moment ago.
     pub(super) fn expected(self) -> Self {
         Self { expected: true, ..self }
     }
@@ -98,9 +99,7 @@ impl<'a, T> Steady<'a, T> {
                     match (self.open)().await {
                         Ok(stream) => self.state = State::Open(stream),
                         // What was followed was forgotten in the meantime.
-                        Err(ClientError::Problem(p))
-                            if self.losses > 0 && p.kind == ProblemKind::NotFound =>
-                        {
+                        Err(ClientError::Problem(p)) if self.expected && p.kind == ProblemKind::NotFound => {
                             self.state = State::Done;
                         }
                         Err(error) => self.lose(error)?,

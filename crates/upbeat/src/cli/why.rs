@@ -1,15 +1,14 @@
 //! `why`: the chain from a service to the cause of its state.
 
 use super::args::WhyArgs;
-use super::change::named;
+use super::change::{For, named};
 use super::session::Session;
 use crate::exit::ExitCode;
 use crate::face::why::text;
 use crate::failure::Outcome;
 
 pub(super) async fn run(session: &Session, args: WhyArgs) -> Outcome {
-    let (client, app, services) =
-        named(session, session.to_ask().await?, std::slice::from_ref(&args.service)).await?;
+    let (client, app, services) = named(session, For::Answer, std::slice::from_ref(&args.service)).await?;
     for service in &services {
         let why = session.ask(|| client.why(&app.name, service)).await??;
         if session.is_json() {

@@ -1,10 +1,12 @@
 //! Finds the daemon, or starts it.
 
 use std::io::Read;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags};
 use upbeat_api::{Client, ClientError};
 
 use super::Dirs;
@@ -13,6 +15,12 @@ use crate::exit::ExitCode;
 /// A daemon that ends gives those it talks to five seconds; after so long it is stuck.
 const PREDECESSOR: Duration = Duration::from_secs(10);
 const STEP: Duration = Duration::from_millis(50);
+
+/// A daemon is ready within milliseconds; one that repairs its store after a power cut, within seconds.
+const READY_PATIENCE: Duration = Duration::from_secs(60);
+
+/// A daemon's own log is short. One that is longer begins anew.
+pub const LOG_MAX: u64 = 1024 * 1024;
 
 /// What the daemon writes when it answers, to whoever started it.
 pub(super) const READY: &str = "ready\n";
@@ -27,7 +35,7 @@ pub enum EnsureError {
     #[error("the daemon cannot be started")]
     Create(#[source] std::io::Error),
     /// It was started and ended at once.
-    #[error("the daemon ended before it was ready; its log is {log}\n{last}", log = log.display())]
+    #[error("the daemon did not get ready; its log is {log}\n{last}", log = log.display())]
     Ended {
         /// Where it says why.
         log: PathBuf,
@@ -116,6 +124,9 @@ fn start(dirs: &Dirs) -> Result<Started, EnsureError> {
         .map_err(EnsureError::Create)?;
     let mut said = String::new();
     if let Some(stdout) = child.stdout.take() {
+        if !is_readable(&stdout).map_err(EnsureError::Create)? {
+            return Ok(Started::Failed);
+        }
         stdout.take(READY.len() as u64).read_to_string(&mut said).map_err(EnsureError::Create)?;
     }
     if said == READY {
@@ -128,19 +139,21 @@ fn start(dirs: &Dirs) -> Result<Started, EnsureError> {
     }
 }
 
+/// Within [`READY_PATIENCE`]; the end can be read, too.
+fn is_readable(pipe: &impl AsFd) -> std::io::Result<bool> {
+    let patience = rustix::event::Timespec::try_from(READY_PATIENCE).map_err(std::io::Error::other)?;
+    let mut fds = [PollFd::new(pipe, PollFlags::IN)];
+    Ok(rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, Some(&patience)))? > 0)
+}
+
 fn private_log(dirs: &Dirs) -> std::io::Result<std::fs::File> {
     use std::os::unix::fs::OpenOptionsExt;
-    /// A daemon's own log is short; what an earlier one wrote is of use for so long.
-    const KEEP: u64 = 1024 * 1024;
-    let path = dirs.log();
-    let too_long = std::fs::metadata(&path).is_ok_and(|metadata| metadata.len() > KEEP);
-    std::fs::OpenOptions::new()
-        .create(true)
-        .append(!too_long)
-        .write(true)
-        .truncate(too_long)
-        .mode(0o600)
-        .open(path)
+    let log = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(dirs.log())?;
+    // What an earlier one wrote is of use for so long.
+    if log.metadata()?.len() > LOG_MAX {
+        log.set_len(0)?;
+    }
+    Ok(log)
 }
 
 fn last_lines(dirs: &Dirs) -> String {

@@ -14,7 +14,7 @@ mod notify;
 mod serve;
 
 pub use dirs::Dirs;
-pub use ensure::{EnsureError, ensure, is_gone};
+pub use ensure::{EnsureError, LOG_MAX, ensure, is_gone};
 pub use install::{InstallError, Installed, install, is_installed};
 pub use serve::{ServeError, serve};
 

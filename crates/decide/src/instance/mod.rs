@@ -195,6 +195,10 @@ impl Slot {
         self.recheck = Some(around.now + RETRY_AFTER);
     }
 
+    fn starts(&self, attempt: Attempt) -> bool {
+        matches!(self.durable.stage, Stage::Starting { .. }) && self.durable.attempt == attempt
+    }
+
     fn look(&self, id: &SlotId) -> Effect {
         Effect::Observe { slot: id.clone(), attempt: self.durable.attempt }
     }
@@ -358,26 +362,22 @@ fn take(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, effects
                 come_up(slot, mark, attempt, pid, at, log_start, around);
             }
         }
-        Input::StartFailed { attempt, why } => {
-            if matches!(slot.durable.stage, Stage::Starting { .. }) && slot.durable.attempt == attempt {
-                ended(id, slot, Exit::NotStarted(why), around);
-            }
+        Input::StartFailed { attempt, why } if slot.starts(attempt) => {
+            ended(id, slot, Exit::NotStarted(why), around);
         }
-        Input::StartUnable { attempt, why } => {
-            if matches!(slot.durable.stage, Stage::Starting { .. }) && slot.durable.attempt == attempt {
-                // Nothing was started, as a look will tell: then it is begun anew.
-                slot.observing = true;
-                slot.in_trouble(why, around);
-            }
+        Input::StartUnable { attempt, why } if slot.starts(attempt) => {
+            // Nothing was started, as a look will tell: then it is begun anew.
+            slot.observing = true;
+            slot.in_trouble(why, around);
         }
-        Input::StartRefused { attempt, seen } => {
-            if matches!(slot.durable.stage, Stage::Starting { .. }) && slot.durable.attempt == attempt {
-                slot.durable.attempt = slot.durable.attempt.max(seen);
-                slot.observing = true;
-                slot.recheck = Some(around.now + RECHECK_AFTER);
-                effects.push(slot.look(id));
-            }
+        Input::StartRefused { attempt, seen } if slot.starts(attempt) => {
+            slot.durable.attempt = attempt.max(seen);
+            slot.observing = true;
+            slot.recheck = Some(around.now + RECHECK_AFTER);
+            effects.push(slot.look(id));
         }
+        // Of an attempt that is over.
+        Input::StartFailed { .. } | Input::StartUnable { .. } | Input::StartRefused { .. } => {}
         Input::Exited { attempt, exit } => take_exit(id, slot, attempt, exit, around),
         Input::Observed { asked, seen } => {
             if asked == slot.durable.attempt || around.rules.has(Bug::TakeStaleLooks) {

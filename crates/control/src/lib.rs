@@ -2,7 +2,7 @@
 //!
 //! A command becomes a changed [`record::AppRecord`] by a pure function of [`wishes`], is kept, and
 //! only then acknowledged and shown to the agent as a new target. What agents report is soft state:
-//! lost with this process and reported anew by the next. What news means is [`state`]'s to say.
+//! lost with this process and reported anew by the next. What news means is a pure function, too.
 //!
 //! Control does not know the agent: it offers a target to watch, and takes reports.
 

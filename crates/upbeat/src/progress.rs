@@ -103,6 +103,11 @@ impl Progress {
         self.slots.values().filter(moved).cloned().collect()
     }
 
+    /// The app was seen, or seen to be gone.
+    pub fn is_seen(&self) -> bool {
+        self.is_seen
+    }
+
     /// Every slot of the operation and where it stands.
     pub fn standings(&self, until: Until) -> impl Iterator<Item = (&SlotId, Standing)> {
         self.operation.slots.iter().map(move |(slot, wish)| (slot, self.standing(slot, wish, until)))

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use upbeat_api::{Action, App, Client, ClientError, LogQuery, Operation, ServiceName, SlotId};
-use upbeat_model::{AppName, Phase};
+use upbeat_model::{AppName, Phase, SlotStatus};
 
 use super::args::{ScaleArgs, ServicesArgs, StopArgs};
 use super::session::{Session, Twice, is_absent};
@@ -173,8 +173,12 @@ pub(super) fn watch_operation<'a>(
 }
 
 fn show(session: &Session, progress: &mut Progress, app: App) {
+    let first = !progress.is_seen();
     let moved = progress.see_app(app);
-    for status in moved.iter().filter(|s| progress.operation().slots.contains_key(&s.slot)) {
+    let ours = |s: &&SlotStatus| progress.operation().slots.contains_key(&s.slot);
+    // At the first look it is no news that a slot is somewhere and not on its way.
+    let on_its_way = |s: &&SlotStatus| matches!(s.phase, Phase::Waiting | Phase::Starting | Phase::Stopping);
+    for status in moved.iter().filter(ours).filter(|s| !first || on_its_way(s)) {
         session.progress(&note(status, &session.face_of_errors()));
     }
 }

@@ -98,7 +98,7 @@ impl Disk {
     fn mount(place: &Place) -> Self {
         let dir = place.file("disk");
         std::fs::create_dir(&dir).unwrap();
-        let options = ["-t", "tmpfs", "-o", "size=512k", "upbeat-test"];
+        let options = ["-t", "tmpfs", "-o", "size=812k", "upbeat-test"];
         assert!(Command::new("mount").args(options).arg(&dir).status().unwrap().success());
         Self(dir)
     }
@@ -113,7 +113,8 @@ impl Drop for Disk {
 fn full_disk() {
     let place = Place::new();
     let disk = Disk::mount(&place);
-    std::fs::write(disk.0.join("ballast"), vec![0; 100_000]).unwrap();
+    // More than two pipes hold: what is still on its way when there is room again finds room.
+    std::fs::write(disk.0.join("ballast"), vec![0; 400_000]).unwrap();
     let place = place.with_slots_in(disk.0.join("slots"));
     let (full, go) = (place.fifo("full"), place.fifo("go"));
     place.daemon(async |mut rig| {

@@ -13,6 +13,7 @@ mod home;
 mod lifecycle;
 mod readme;
 mod requests;
+mod terminal;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -55,6 +56,7 @@ fn main() {
         graph::journeys(),
         lifecycle::journeys(),
         requests::journeys(),
+        terminal::journeys(),
         absence::journeys(),
         crash::journeys(),
         extremes::journeys(),

@@ -139,7 +139,12 @@ impl Progress {
 
     fn standing(&self, slot: &SlotId, wish: &Wish, until: Until) -> Standing {
         match wish {
-            Wish::Reached => Standing::Good,
+            Wish::Reached => match self.slots.get(slot) {
+                Some(status) if status.operation == self.operation.id && status.goal == Goal::Running => {
+                    since(status, until)
+                }
+                _ => Standing::Good,
+            },
             Wish::Superseded { by } => Standing::Superseded(*by),
             Wish::Failed { reasons } => {
                 let phase = self.slots.get(slot).map(|s| s.phase);
@@ -240,6 +245,18 @@ fn rank(code: ExitCode) -> u8 {
         ExitCode::Timeout => 2,
         ExitCode::Conflict => 1,
         _ => 0,
+    }
+}
+
+/// It was there, and may have ended since: who is told that all is well must not find it failed.
+fn since(status: &SlotStatus, until: Until) -> Standing {
+    let bad = |trouble| Standing::Bad(trouble, status.reasons.clone());
+    match status.phase {
+        Phase::Failed => bad(Trouble::Failed),
+        Phase::DependencyFailed => bad(Trouble::DependencyFailed),
+        Phase::BackingOff | Phase::CrashLooping if until == Until::Ready => bad(Trouble::Failed),
+        Phase::Unhealthy if until == Until::Ready => bad(Trouble::Unhealthy),
+        _ => Standing::Good,
     }
 }
 

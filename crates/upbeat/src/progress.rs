@@ -304,6 +304,20 @@ mod tests {
     }
 
     #[test]
+    fn what_was_reached_and_has_failed_since_is_no_good_end() {
+        let mut seen = progress(vec![with("db-1", Phase::Failed, not_restarted())]);
+        seen.operation.slots.values_mut().for_each(|wish| *wish = Wish::Reached);
+        check(&seen, Until::Ready, true, ExitCode::Failed);
+        check(&seen, Until::Started, true, ExitCode::Failed);
+        seen.see_app(app(vec![with("db-1", Phase::BackingOff, not_restarted())]));
+        check(&seen, Until::Ready, true, ExitCode::Failed);
+        check(&seen, Until::Started, true, ExitCode::Ok);
+        let later = SlotStatus { operation: OperationId(5), ..with("db-1", Phase::Failed, not_restarted()) };
+        seen.see_app(app(vec![later]));
+        check(&seen, Until::Ready, true, ExitCode::Ok);
+    }
+
+    #[test]
     fn what_was_before_the_wish_arrived_does_not_count() {
         let old = OperationId(3);
         let progress =

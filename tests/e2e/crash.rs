@@ -6,7 +6,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::Journey;
-use crate::home::{Home, eventually, is_alive, kill, lines};
+use crate::home::{Home, eventually, is_alive, kill, lines, processes};
 
 pub(crate) fn journeys() -> Vec<Journey> {
     vec![
@@ -108,6 +108,9 @@ fn every_point() {
         let slots = home.slots();
         assert_eq!(slots["job-1"]["exit"]["code"], 7, "{point}: {}", slots["job-1"]);
         assert_eq!(lines(&home.project().join("jobs")).len(), 1, "{point}: the job ran once");
+        let printed = home.run(&["logs", "--no-prefix", "job"]).ok().stdout;
+        let whole = printed.lines().filter(|line| line.len() == 1000).count();
+        assert_eq!((whole, printed.lines().count()), (12_000, 12_000), "{point}: all it printed");
         assert_eq!(lines(&home.project().join("starts")).len(), 1, "{point}: web was started once");
     }
 }
@@ -152,7 +155,7 @@ n=0
 last=$((n + $2))
 while [ $n -lt $last ]; do
   i=0
-  while [ $i -lt 10 ]; do n=$((n + 1)); i=$((i + 1)); echo "$n"; done
+  while [ $i -lt 12 ]; do n=$((n + 1)); i=$((i + 1)); echo "$n"; done
   sleep 0.01
 done
 echo $n > "$1.n"
@@ -173,26 +176,41 @@ fn random_moments() {
             "  s{index:02}:\n    command: [sh, count.sh, s{index:02}, \"{count}\", \"{code}\"]\n    restart: {policy}\n"
         ));
     }
+    // Killed by us now and then, while there is no daemon.
+    file.push_str("  victim: { command: [sleep, \"600\"], restart: always }\n");
     let home = Home::with(&file);
     home.write("count.sh", COUNTER);
     home.run(&["up", "-d", "--wait"]).ok();
     let steady: Vec<String> = (0..20).filter(|n| n % 4 < 2).map(|n| format!("s{n:02}-1")).collect();
     let before = pids(&home);
     let mut seed: u64 = 0x5eed;
-    for _ in 0..rounds() {
+    let (mut killed, mut victims) = (0, 0);
+    for round in 0..rounds() {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         if let Some(pid) = home.daemon() {
             spin((seed >> 33) % 20_000);
             kill(pid, 9);
             eventually("the daemon is gone", || !is_alive(pid));
+            killed += 1;
+        }
+        if let Some(victim) = victim(&home).filter(|_| round % 20 == 10) {
+            kill(victim, 9);
+            victims += 1;
         }
         wake(&home);
     }
+    assert!(killed > rounds() * 9 / 10, "only {killed} daemons were killed");
+    assert!(victims > 0, "nothing has ended while there was no daemon");
     let after = pids(&home);
+    assert_eq!(home.slots().len(), 21);
     for name in &steady {
         assert_eq!(after.get(name), before.get(name), "{name} runs on");
     }
     for (name, slot) in home.slots() {
+        if name == "victim-1" {
+            assert_eq!(slot["exit"], json!({ "signal": 9 }), "it ended while there was no daemon");
+            continue;
+        }
         let known = match name[1..3].parse::<u32>().unwrap() % 4 {
             0 | 1 => Value::Null,
             2 => json!({ "code": 0 }),
@@ -205,9 +223,44 @@ fn random_moments() {
     for index in 0..20 {
         let service = format!("s{index:02}");
         let printed = home.run(&["logs", "--no-prefix", &service]).ok().stdout;
-        check_consecutive(&service, &printed);
+        let last = check_consecutive(&service, &printed);
+        let whole_runs = home.read(&format!("{service}.n")).trim().parse().unwrap_or(0);
+        assert!(last >= whole_runs, "{service}: the end of what it printed is missing");
     }
+    home.run(&["down"]).ok();
+    assert_eq!(files(&home), OWN_FILES);
 }
+
+/// The process of the service that is killed, if it runs.
+fn victim(home: &Home) -> Option<i32> {
+    let mark = format!("UPBEAT_INSTANCE={}", home.state().join("slots/project/victim/1#").display());
+    processes().find(|pid| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|entry| entry.starts_with(mark.as_bytes()))
+    })
+}
+
+/// Every file of the daemon's directories.
+fn files(home: &Home) -> Vec<String> {
+    let root = home.outside("");
+    let mut files: Vec<String> = [home.state(), home.outside("run")]
+        .iter()
+        .flat_map(|dir| walk(dir))
+        .map(|path| path.trim_start_matches(&*root.to_string_lossy()).trim_start_matches('/').to_owned())
+        .collect();
+    files.sort();
+    files
+}
+
+/// What a daemon that looks after nothing has.
+const OWN_FILES: [&str; 6] = [
+    "run/upbeat.sock",
+    "state/control.redb",
+    "state/daemon.lock",
+    "state/daemon.log",
+    "state/events.redb",
+    "state/node.redb",
+];
 
 fn rounds() -> u32 {
     std::env::var("UPBEAT_CRASHES").ok().and_then(|n| n.parse().ok()).unwrap_or(200)
@@ -221,21 +274,16 @@ fn spin(micros: u64) {
     }
 }
 
-/// Each number once and in order; a copy that was stopped half-way begins again where the last
-/// whole run ended, so a step back to a multiple of the run's length is the next copy's first line.
-fn check_consecutive(service: &str, printed: &str) {
-    let mut last: Option<u64> = None;
-    let mut count = 0;
+/// Each number once and in order, from 1 on, through all runs. Returns the last.
+fn check_consecutive(service: &str, printed: &str) -> u64 {
+    let mut last = 0;
     for line in printed.lines() {
         let Ok(number) = line.parse::<u64>() else { panic!("{service}: not a number: {line:?}") };
-        match last {
-            None => {}
-            Some(before) => assert_eq!(number, before + 1, "{service} after {count} lines"),
-        }
-        last = Some(number);
-        count += 1;
+        assert_eq!(number, last + 1, "{service}");
+        last = number;
     }
-    assert!(count > 0, "{service} printed nothing");
+    assert!(last > 0, "{service} printed nothing");
+    last
 }
 
 fn exit_unseen() {
@@ -289,8 +337,7 @@ fn clean() {
     let foreign: Vec<_> =
         left.iter().filter(|(pid, _)| *pid != daemon && parent_or(*pid) != daemon).collect();
     assert!(foreign.is_empty(), "{foreign:?}");
-    let files: Vec<String> = walk(&home.state()).into_iter().filter(|path| path.contains("slots/")).collect();
-    assert!(files.is_empty(), "{files:?}");
+    assert_eq!(files(&home), OWN_FILES);
 }
 
 /// The zygote is the daemon's child.

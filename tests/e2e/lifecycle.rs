@@ -23,6 +23,8 @@ pub(crate) fn journeys() -> Vec<Journey> {
         },
         Journey { name: "health checks by http, tcp and command", needs: &[], run: probes },
         Journey { name: "a stop command runs before the signal", needs: &[], run: stop_command },
+        Journey { name: "a service is stopped by the signal its file names", needs: &[], run: stop_signal },
+        Journey { name: "following logs outlives the daemon", needs: &[], run: logs_follow },
     ]
 }
 
@@ -216,4 +218,31 @@ fn stop_command() {
     let order = lines(&home.project().join("order"));
     assert_eq!(order[0], "command");
     assert!(order.contains(&"ended".to_owned()) || order.contains(&"signal".to_owned()), "{order:?}");
+}
+
+fn stop_signal() {
+    let home = Home::with(
+        "services:\n  web:\n    command: [sh, -c, \"trap 'exit 41' USR1; echo up; while :; do sleep 600 & wait; done\"]\n    stop_signal: SIGUSR1\n    healthcheck: { log: up }\n",
+    );
+    home.run(&["up", "-d", "--wait"]).ok();
+    home.run(&["stop"]).ok();
+    assert_eq!(home.slots()["web-1"]["exit"]["code"], 41);
+}
+
+fn logs_follow() {
+    let home = Home::with(
+        "services:\n  web: { command: [sh, -c, \"echo first; while read line < more; do echo $$line; done\"], healthcheck: { log: first } }\n",
+    );
+    let more = home.project().join("more");
+    assert!(std::process::Command::new("mkfifo").arg(&more).status().unwrap().success());
+    home.run(&["up", "-d", "--wait"]).ok();
+    let mut logs = home.spawn(&["logs", "-f", "--no-prefix", "web"]);
+    assert_eq!(logs.line().as_deref(), Some("first"));
+    std::fs::write(&more, "second\n").unwrap();
+    assert_eq!(logs.line().as_deref(), Some("second"));
+    home.kill_daemon();
+    std::fs::write(&more, "third\n").unwrap();
+    assert_eq!(logs.line().as_deref(), Some("third"), "each line once, through the daemon's death");
+    home.run(&["down"]).ok();
+    assert_eq!(logs.end().code, 0, "it ends with the app");
 }

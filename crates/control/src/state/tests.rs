@@ -362,3 +362,24 @@ fn a_service_this_up_leaves_out_goes_on_by_its_old_file_even_when_it_is_dragged_
     let before = spec(&desk, "a-1");
     assert_eq!(before, "newest 5", "b needs a, so a is selected too");
 }
+
+#[test]
+fn after_a_boot_always_comes_back_and_unless_stopped_stays_as_it_was_left() {
+    for (policy, comes_back) in [
+        (RestartPolicy::Always, true),
+        (RestartPolicy::UnlessStopped, false),
+        (RestartPolicy::OnFailure { max: None }, false),
+        (RestartPolicy::No, false),
+    ] {
+        let mut project = project(&["a"]);
+        project.services.get_mut(&name("a")).unwrap().restart = policy;
+        let change = wishes::up(None, project, &[], OperationId(1)).unwrap();
+        let stop = Action::Stop { services: vec![], kill: false };
+        let mut stopped = wishes::act(&change.record, &stop, OperationId(2)).unwrap().record;
+        assert_eq!(revive(&mut stopped), comes_back, "{policy:?}");
+        let goal = if comes_back { Goal::Running } else { Goal::Stopped };
+        assert_eq!(stopped.slots[&slot("a-1")].goal, goal);
+        let mut running = change.record;
+        assert!(!revive(&mut running), "what was not stopped runs again as it is");
+    }
+}

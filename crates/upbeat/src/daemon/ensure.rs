@@ -76,9 +76,9 @@ pub async fn ensure(dirs: &Dirs) -> Result<Client, EnsureError> {
     }
 }
 
-/// No daemon answers there.
+/// No daemon answers there, or the one there is on its way out.
 pub async fn is_gone(client: &Client) -> bool {
-    matches!(client.version().await, Err(ClientError::NotRunning { .. }))
+    matches!(answers(client).await, Ok(false))
 }
 
 async fn answers(client: &Client) -> Result<bool, EnsureError> {

@@ -319,7 +319,10 @@ fn killed_shim() {
     let shim = parent(main);
     kill(shim, 9);
     eventually("the whole tree is gone", || !is_alive(main) && !is_alive(child));
-    eventually("it runs again", || home.phase("tree-1") == "running" && home.pid("tree-1") != main);
+    eventually("it runs again", || {
+        let slot = &home.slots()["tree-1"];
+        slot["phase"] == "running" && slot["pid"] != main
+    });
     assert!(home.slots()["tree-1"]["exit"]["unknown"].is_string(), "{}", home.slots()["tree-1"]);
     for asked in [&["events"][..], &["why", "tree"]] {
         let answer = home.run(asked).ok().stdout;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::home::{Home, eventually, is_alive, lines};
+use crate::home::{Home, eventually, is_alive};
 use crate::{Journey, Need};
 
 pub(crate) fn journeys() -> Vec<Journey> {
@@ -171,5 +171,10 @@ fn long_chain() {
     home.write("upbeat.yaml", &cyclic);
     let ran = home.run(&["up", "-d"]).code(2);
     assert!(ran.stderr.contains("s9999"), "{}", ran.stderr);
-    assert!(lines(&home.project().join("none")).is_empty());
+    assert!(home.daemon().is_none(), "nothing was started for it");
+    home.write("upbeat.yaml", &file);
+    let plan = home.run(&["plan"]).ok().stdout;
+    let starts = plan.lines().filter(|line| line.contains("it is new")).count();
+    assert_eq!(starts, 10_000);
+    assert!(plan.lines().last().is_some_and(|line| line.contains("s9999-1")), "the end of the chain is last");
 }

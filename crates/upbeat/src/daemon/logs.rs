@@ -49,6 +49,13 @@ impl Life {
         Self { attempt: status.attempt, started_at: status.started_at }
     }
 
+    /// What was known of the same attempt stays known while it is not told: between two lives of one
+    /// number a slot is seen without a start.
+    fn after(self, before: Self) -> Self {
+        let same = before.attempt == self.attempt;
+        Self { started_at: self.started_at.or(before.started_at.filter(|_| same)), ..self }
+    }
+
     /// Attempts only grow, until the slot is deleted.
     fn goes_on_as(self, later: Self) -> bool {
         let same_start = match (self.started_at, later.started_at) {
@@ -126,9 +133,9 @@ impl Follower {
             |slot: &SlotId| self.query.services.is_empty() || self.query.services.contains(&slot.service);
         let mut before = std::mem::take(&mut self.slots);
         for status in app.slots.iter().filter(|status| asked(&status.slot)) {
-            let (slot, life) = (&status.slot, Life::of(status));
+            let (slot, mut life) = (&status.slot, Life::of(status));
             match before.remove(slot) {
-                Some(known) if known.goes_on_as(life) => {}
+                Some(known) if known.goes_on_as(life) => life = life.after(known),
                 known => {
                     let dir = self.sources.driver.log_dir(slot);
                     if known.is_some() {
@@ -176,4 +183,31 @@ pub(super) async fn last_lines(dir: &Path, count: u64) -> Vec<String> {
         }
     }
     lines.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn life(attempt: u64, started_at: Option<i64>) -> Life {
+        Life { attempt: Attempt(attempt), started_at: started_at.map(Wall) }
+    }
+
+    /// Whether all these are looks at one life of a slot.
+    fn is_one(looks: &[Life]) -> bool {
+        let mut seen = looks[0];
+        looks[1..].iter().all(|look| {
+            let goes_on = seen.goes_on_as(*look);
+            seen = look.after(seen);
+            goes_on
+        })
+    }
+
+    #[test]
+    fn a_slot_that_was_made_again_under_the_same_number_is_another() {
+        assert!(is_one(&[life(1, None), life(1, Some(5)), life(1, None), life(1, Some(5))]));
+        assert!(is_one(&[life(1, Some(5)), life(2, None), life(2, Some(9))]));
+        assert!(!is_one(&[life(1, Some(5)), life(1, None), life(1, Some(9))]));
+        assert!(!is_one(&[life(2, Some(5)), life(1, None)]));
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! Laws: what goes wrong is a [`ClientError`] a caller can match. A stream that ends without one
 //! ended because there is nothing more to say. Nothing is retried here: whether to ask again is
-//! for the caller to decide, who knows what was asked. Dropping a stream closes its connection.
+//! for the caller to decide; a change that is asked for again under its key is made once. Dropping a stream closes its connection.
 
 use std::future::Future;
 use std::io;
@@ -16,7 +16,8 @@ use reqwest::{RequestBuilder, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use upbeat_model::{
-    Action, App, AppName, AppSummary, Event, LogLine, Operation, OperationId, Plan, ServiceName, Why,
+    Action, App, AppName, AppSummary, Event, IdempotencyKey, LogLine, Operation, OperationId, Plan,
+    ServiceName, Why,
 };
 
 use crate::decode::{Decoder, MAX_RECORD, Told};
@@ -27,6 +28,9 @@ use crate::types::{EndReason, EventsQuery, LogQuery, Problem, ProblemKind, Up, V
 /// The daemon answers at once or not at all; this is for a machine under heavy load, and so that
 /// no command hangs for ever on a daemon that is stopped or wedged.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Of a request for a change: under which it is known when it is sent again.
+pub const KEY_HEADER: &str = "idempotency-key";
 
 /// Items as they come. After an error there is nothing more.
 pub type Updates<T> = Pin<Box<dyn Stream<Item = Result<T, ClientError>> + Send>>;
@@ -85,8 +89,9 @@ impl Client {
     }
 
     /// Makes a project run. The operation that comes back can be watched.
-    pub async fn up(&self, app: &AppName, up: &Up) -> Answer<Operation> {
-        self.answer(self.with_body(self.request(Endpoint::Up, &[app.as_str()], &[]), up)?).await
+    pub async fn up(&self, app: &AppName, up: &Up, key: &IdempotencyKey) -> Answer<Operation> {
+        let request = self.request(Endpoint::Up, &[app.as_str()], &[]);
+        self.answer(self.with_body(request, up)?.header(KEY_HEADER, key.as_str())).await
     }
 
     /// What [`Client::up`] would do.
@@ -95,14 +100,16 @@ impl Client {
     }
 
     /// Changes what runs.
-    pub async fn act(&self, app: &AppName, action: &Action) -> Answer<Operation> {
-        self.answer(self.with_body(self.request(Endpoint::Act, &[app.as_str()], &[]), action)?).await
+    pub async fn act(&self, app: &AppName, action: &Action, key: &IdempotencyKey) -> Answer<Operation> {
+        let request = self.request(Endpoint::Act, &[app.as_str()], &[]);
+        self.answer(self.with_body(request, action)?.header(KEY_HEADER, key.as_str())).await
     }
 
     /// Stops everything of an app and forgets it; with `kill`, without the grace periods.
-    pub async fn down(&self, app: &AppName, kill: bool) -> Answer<Operation> {
+    pub async fn down(&self, app: &AppName, kill: bool, key: &IdempotencyKey) -> Answer<Operation> {
         let query = [("kill", kill.to_string())];
-        self.answer(self.request(Endpoint::Down, &[app.as_str()], &query)).await
+        let request = self.request(Endpoint::Down, &[app.as_str()], &query);
+        self.answer(request.header(KEY_HEADER, key.as_str())).await
     }
 
     /// An operation, as it is.

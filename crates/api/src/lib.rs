@@ -8,11 +8,11 @@ mod error;
 pub mod openapi;
 pub mod types;
 
-pub use client::{Client, Updates};
+pub use client::{Client, KEY_HEADER, Updates};
 pub use endpoint::{Endpoint, Method};
 pub use error::ClientError;
 pub use types::*;
 pub use upbeat_model::{
-    Action, App, AppName, AppSummary, Event, EventKind, LogLine, LogStream, Operation, OperationId, Plan,
-    Project, ServiceName, SlotId, SlotStatus, Why, WhyLink, Wish,
+    Action, App, AppName, AppSummary, Event, EventKind, IdempotencyKey, LogLine, LogStream, Operation,
+    OperationId, Origin, Plan, Project, ServiceName, SlotId, SlotStatus, Why, WhyLink, Wish,
 };

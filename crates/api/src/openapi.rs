@@ -4,7 +4,9 @@
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
-use upbeat_model::{Action, App, AppName, AppSummary, Event, Operation, OperationId, Plan, ServiceName, Why};
+use upbeat_model::{
+    Action, App, AppName, AppSummary, Event, IdempotencyKey, Operation, OperationId, Plan, ServiceName, Why,
+};
 
 use crate::endpoint::Endpoint;
 use crate::types::{
@@ -108,6 +110,17 @@ fn operation(endpoint: Endpoint, shape: Shape, g: &mut SchemaGenerator) -> Value
             "in": "header",
             "description": "The last sequence number that was seen; comes before `after`.",
             "schema": { "type": "integer", "minimum": 0 },
+        }));
+    }
+    if matches!(endpoint, Endpoint::Up | Endpoint::Act | Endpoint::Down) {
+        parameters.push(json!({
+            "name": "Idempotency-Key",
+            "in": "header",
+            "description": "Made up by the client for one change. The same request under the same key, \
+                sent again because an answer was lost, is answered with the operation the first one \
+                began, for as long as that is remembered. A key that belongs to another request is \
+                refused.",
+            "schema": g.subschema_for::<IdempotencyKey>(),
         }));
     }
     let mut operation = json!({

@@ -8,8 +8,8 @@ use upbeat_decide::{Change as SlotChange, planner};
 use upbeat_model::event::EventKind;
 use upbeat_model::target::Target;
 use upbeat_model::{
-    Action, App, AppName, AppSummary, Operation, OperationId, Phase, Plan, Project, ServiceName, SlotId,
-    Wall, Wish,
+    Action, App, AppName, AppSummary, Operation, OperationId, Origin, Phase, Plan, Project, ServiceName,
+    SlotId, Wall, Wish,
 };
 use upbeat_store::{Journal, Store, StoreError};
 
@@ -128,11 +128,11 @@ impl Control {
         &self,
         project: Project,
         only: &[ServiceName],
-        who: String,
+        origin: Origin,
     ) -> Result<Operation, ControlError> {
         let app = project.name.clone();
         let what = command_text("up", only.iter());
-        self.command(&app, what, who, |old, operation| wishes::up(old, project, only, operation)).await
+        self.command(&app, what, origin, |old, operation| wishes::up(old, project, only, operation)).await
     }
 
     /// What `up` would do.
@@ -147,7 +147,12 @@ impl Control {
     }
 
     /// Change what runs.
-    pub async fn act(&self, app: &AppName, action: &Action, who: String) -> Result<Operation, ControlError> {
+    pub async fn act(
+        &self,
+        app: &AppName,
+        action: &Action,
+        origin: Origin,
+    ) -> Result<Operation, ControlError> {
         let what = match action {
             Action::Start { services } => command_text("start", services.iter()),
             Action::Stop { services, kill: false } => command_text("stop", services.iter()),
@@ -157,7 +162,7 @@ impl Control {
                 command_text("scale", services.iter().map(|(name, count)| format!("{name}={count}")))
             }
         };
-        self.command(app, what, who, |old, operation| {
+        self.command(app, what, origin, |old, operation| {
             let old = old.ok_or_else(|| ControlError::NoSuchApp(app.clone()))?;
             wishes::act(old, action, operation)
         })
@@ -165,30 +170,41 @@ impl Control {
     }
 
     /// Stop everything of an app and forget it.
-    pub async fn down(&self, app: &AppName, kill: bool, who: String) -> Result<Operation, ControlError> {
+    pub async fn down(&self, app: &AppName, kill: bool, origin: Origin) -> Result<Operation, ControlError> {
         let what = if kill { "down, at once" } else { "down" };
-        self.command(app, what.to_owned(), who, |old, operation| {
+        self.command(app, what.to_owned(), origin, |old, operation| {
             let old = old.ok_or_else(|| ControlError::NoSuchApp(app.clone()))?;
             Ok(wishes::down(old, kill, operation))
         })
         .await
     }
 
-    /// One command: decided on what is kept, kept, then shown.
+    /// One command: decided on what is kept, kept, then shown. One that came before is not done again.
     async fn command(
         &self,
         app: &AppName,
         what: String,
-        who: String,
+        Origin { who, key }: Origin,
         decide: impl FnOnce(Option<&AppRecord>, OperationId) -> Result<wishes::Change, ControlError>,
     ) -> Result<Operation, ControlError> {
         let turn = self.inner.commands.lock().await;
+        if let Some(key) = &key
+            && let Some((id, known)) = self.state().under(key)
+        {
+            return match known.app == *app && known.what == what && known.who == who {
+                true => Ok(known.shown(id)),
+                false => {
+                    let (what, app) = (known.what.clone(), known.app.clone());
+                    Err(ControlError::OtherRequest { id, what, app })
+                }
+            };
+        }
         let at = (self.inner.wall)();
         let id = self.state().next_operation();
         let old = self.state().app(app);
         let change = decide(old.as_deref(), id)?;
         let slots = change.slots.into_iter().map(|slot| (slot, Wish::Pending)).collect();
-        let operation = OperationRecord { app: app.clone(), what, who, at, slots };
+        let operation = OperationRecord { app: app.clone(), what, who, key, at, slots };
         persist::save(&self.inner.store, &change.record, id, &operation).await?;
         (self.inner.failpoint)("command_kept");
         let shown = operation.shown(id);

@@ -21,6 +21,16 @@ pub enum ControlError {
     /// No operation of that number is remembered.
     #[error("operation {0} is not remembered")]
     NoSuchOperation(OperationId),
+    /// The key belongs to another request.
+    #[error("the idempotency key belongs to operation {id}, `{what}` of `{app}`")]
+    OtherRequest {
+        /// Of that request.
+        id: OperationId,
+        /// What was asked.
+        what: String,
+        /// In which app.
+        app: AppName,
+    },
     /// The request makes no sense.
     #[error("{0}")]
     Refused(String),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use upbeat_model::target::{Ask, Goal, TargetSlot};
-use upbeat_model::{AppName, OperationId, Project, Service, ServiceName, SlotId, Wall, Wish};
+use upbeat_model::{AppName, IdempotencyKey, OperationId, Project, Service, ServiceName, SlotId, Wall, Wish};
 
 /// One app, as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +51,9 @@ pub struct OperationRecord {
     pub what: String,
     /// Who asked.
     pub who: String,
+    /// Under which the same request may come again.
+    #[serde(default)]
+    pub key: Option<IdempotencyKey>,
     /// When.
     pub at: Wall,
     /// Slot by slot.

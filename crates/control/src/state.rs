@@ -13,7 +13,9 @@ use upbeat_decide::instance::Mark;
 use upbeat_decide::{Change as SlotChange, planner};
 use upbeat_model::project::RestartPolicy;
 use upbeat_model::target::{Goal, Target, TargetSlot};
-use upbeat_model::{AppName, AppSummary, Attempt, OperationId, Phase, SlotId, SlotStatus, Wall, Wish};
+use upbeat_model::{
+    AppName, AppSummary, Attempt, IdempotencyKey, OperationId, Phase, SlotId, SlotStatus, Wall, Wish,
+};
 
 use crate::record::{AppRecord, OperationRecord, SlotRecord};
 
@@ -159,6 +161,12 @@ impl State {
 
     pub(crate) fn operation(&self, id: OperationId) -> Option<&OperationRecord> {
         self.operations.get(&id).map(|operation| &operation.record)
+    }
+
+    /// The operation that a request with this key began.
+    pub(crate) fn under(&self, key: &IdempotencyKey) -> Option<(OperationId, &OperationRecord)> {
+        let known = self.operations.iter().find(|(_, operation)| operation.record.key.as_ref() == Some(key));
+        known.map(|(id, operation)| (*id, &operation.record))
     }
 
     /// All wishes, for an agent.

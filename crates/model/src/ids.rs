@@ -7,7 +7,7 @@ pub const NAME_MAX: usize = 63;
 
 /// Why a text is not a name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{shown}` is not a valid {kind} name: {why}")]
+#[error("`{shown}` is not a valid {kind}: {why}")]
 pub struct InvalidName {
     kind: &'static str,
     shown: String,
@@ -105,12 +105,18 @@ macro_rules! name {
 name!(
     /// The name of an app: the running counterpart of a project.
     AppName,
-    "project"
+    "project name"
 );
 name!(
     /// The name of a service, unique in its project.
     ServiceName,
-    "service"
+    "service name"
+);
+name!(
+    /// Under which a request for a change is known when it is sent again: the answer is then the
+    /// operation the first one began. As HTTP has it: `Idempotency-Key`.
+    IdempotencyKey,
+    "idempotency key"
 );
 
 /// A place for one running copy of a service. Indexes count from 1.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{AppName, OperationId, ServiceName, SlotId};
+use crate::ids::{AppName, IdempotencyKey, OperationId, ServiceName, SlotId};
 use crate::reason::Reason;
 use crate::time::Wall;
 
@@ -39,6 +39,15 @@ pub enum Action {
         /// Copies by service.
         services: BTreeMap<ServiceName, u32>,
     },
+}
+
+/// Where a change comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Who asks: `uid 1000`.
+    pub who: String,
+    /// Under which the same request may come again.
+    pub key: Option<IdempotencyKey>,
 }
 
 /// The answer to every change: an operation to wait on.

@@ -5,8 +5,8 @@ use std::pin::Pin;
 
 use futures_util::Stream;
 use upbeat_api::{
-    Action, App, AppName, AppSummary, Event, LogLine, Operation, OperationId, Plan, Problem, ServiceName, Up,
-    Version, Why,
+    Action, App, AppName, AppSummary, Event, LogLine, Operation, OperationId, Origin, Plan, Problem,
+    ServiceName, Up, Version, Why,
 };
 
 pub use upbeat_api::LogQuery;
@@ -28,7 +28,7 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// The app now, and again whenever it changes (coalesced); ends when the app is gone.
     fn watch(&self, app: AppName) -> impl Future<Output = Answer<BoxStream<App>>> + Send;
     /// Make a project run.
-    fn up(&self, app: AppName, up: Up, who: String) -> impl Future<Output = Answer<Operation>> + Send;
+    fn up(&self, app: AppName, up: Up, origin: Origin) -> impl Future<Output = Answer<Operation>> + Send;
     /// What `up` would do.
     fn plan(&self, app: AppName, up: Up) -> impl Future<Output = Answer<Plan>> + Send;
     /// Change what runs.
@@ -36,10 +36,15 @@ pub trait Backend: Clone + Send + Sync + 'static {
         &self,
         app: AppName,
         action: Action,
-        who: String,
+        origin: Origin,
     ) -> impl Future<Output = Answer<Operation>> + Send;
     /// Stop everything of an app and forget it.
-    fn down(&self, app: AppName, kill: bool, who: String) -> impl Future<Output = Answer<Operation>> + Send;
+    fn down(
+        &self,
+        app: AppName,
+        kill: bool,
+        origin: Origin,
+    ) -> impl Future<Output = Answer<Operation>> + Send;
     /// An operation, at once.
     fn operation(&self, id: OperationId) -> impl Future<Output = Answer<Operation>> + Send;
     /// An operation, now and whenever it changes; ends when it has ended.

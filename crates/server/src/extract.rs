@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Body as _;
 use serde::de::DeserializeOwned;
-use upbeat_api::{Problem, ProblemKind, Up};
+use upbeat_api::{IdempotencyKey, KEY_HEADER, Origin, Problem, ProblemKind, Up};
 
 use crate::bounds::BODY_TIMEOUT;
 use crate::refusal::Refusal;
@@ -19,20 +19,28 @@ pub(crate) struct Caller {
     pub(crate) uid: u32,
 }
 
-impl Caller {
-    /// As it stands in an operation.
-    pub(crate) fn who(self) -> String {
-        format!("uid {}", self.uid)
-    }
-}
+/// Who asks for a change, and under which key.
+pub(crate) struct By(pub(crate) Origin);
 
-impl<S: Send + Sync> FromRequestParts<S> for Caller {
+impl<S: Send + Sync> FromRequestParts<S> for By {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
-        parts.extensions.get().copied().ok_or_else(|| {
-            Problem::new(ProblemKind::Forbidden, "it is not known who asks, so nothing is changed").into()
-        })
+        let Some(Caller { uid }) = parts.extensions.get() else {
+            let message = "it is not known who asks, so nothing is changed";
+            return Err(Problem::new(ProblemKind::Forbidden, message).into());
+        };
+        let refuse = |why: String| Refusal::bad_request(format!("in `{KEY_HEADER}`: {why}"));
+        let mut keys = parts.headers.get_all(KEY_HEADER).iter();
+        let key = match (keys.next(), keys.next()) {
+            (None, _) => None,
+            (Some(key), None) => {
+                let key = IdempotencyKey::new(String::from_utf8_lossy(key.as_bytes()));
+                Some(key.map_err(|error| refuse(error.to_string()))?)
+            }
+            (Some(_), Some(_)) => return Err(refuse("there is more than one".to_owned())),
+        };
+        Ok(Self(Origin { who: format!("uid {uid}"), key }))
     }
 }
 

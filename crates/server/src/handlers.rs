@@ -10,7 +10,7 @@ use upbeat_api::{
 };
 
 use crate::backend::{Backend, LogQuery};
-use crate::extract::{Caller, Json, Path, Query};
+use crate::extract::{By, Json, Path, Query};
 use crate::refusal::Refusal;
 use crate::streams::{self, Closing};
 
@@ -86,13 +86,13 @@ async fn watch_app<B: Backend>(
 
 async fn up<B: Backend>(
     State(here): Here<B>,
-    caller: Caller,
+    By(origin): By,
     Path(app): Path<AppName>,
     _: Query<NoQuery>,
     Json(up): Json<Up>,
 ) -> Reply<Operation> {
     check_name(&app, &up)?;
-    to_its_end(async move { here.backend.up(app, up, caller.who()).await }).await
+    to_its_end(async move { here.backend.up(app, up, origin).await }).await
 }
 
 async fn plan<B: Backend>(
@@ -107,21 +107,21 @@ async fn plan<B: Backend>(
 
 async fn act<B: Backend>(
     State(here): Here<B>,
-    caller: Caller,
+    By(origin): By,
     Path(app): Path<AppName>,
     _: Query<NoQuery>,
     Json(action): Json<Action>,
 ) -> Reply<Operation> {
-    to_its_end(async move { here.backend.act(app, action, caller.who()).await }).await
+    to_its_end(async move { here.backend.act(app, action, origin).await }).await
 }
 
 async fn down<B: Backend>(
     State(here): Here<B>,
-    caller: Caller,
+    By(origin): By,
     Path(app): Path<AppName>,
     Query(query): Query<DownQuery>,
 ) -> Reply<Operation> {
-    to_its_end(async move { here.backend.down(app, query.kill, caller.who()).await }).await
+    to_its_end(async move { here.backend.down(app, query.kill, origin).await }).await
 }
 
 async fn operation<B: Backend>(

@@ -72,6 +72,7 @@ impl Desk {
             app: app(),
             what: String::new(),
             who: String::new(),
+            key: None,
             at: Wall(0),
             slots: change.slots.into_iter().map(|slot| (slot, Wish::Pending)).collect(),
         };

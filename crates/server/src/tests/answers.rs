@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use futures_util::TryStreamExt;
 use upbeat_api::{
-    Action, Client, ClientError, EventsQuery, LogQuery, OperationId, Plan, Problem, ProblemKind, Up, Why,
+    Action, Client, ClientError, EventsQuery, IdempotencyKey, LogQuery, OperationId, Plan, Problem,
+    ProblemKind, Up, Why,
 };
 
 use super::House;
@@ -40,21 +41,22 @@ async fn what_is_asked_is_answered() {
 }
 
 #[tokio::test]
-async fn a_change_says_who_asked_for_it() {
+async fn a_change_says_who_asked_for_it_and_under_which_key() {
     let house = House::open();
+    let key = IdempotencyKey::new("k-1").unwrap();
     let client = house.client();
     let shop = name("shop");
-    assert_eq!(client.up(&shop, &up()).await.unwrap(), operation(false));
+    assert_eq!(client.up(&shop, &up(), &key).await.unwrap(), operation(false));
     let scale = Action::Scale { services: BTreeMap::from([(name("web"), 3)]) };
-    assert_eq!(client.act(&shop, &scale).await.unwrap(), operation(false));
-    assert_eq!(client.down(&shop, true).await.unwrap(), operation(true));
+    assert_eq!(client.act(&shop, &scale, &key).await.unwrap(), operation(false));
+    assert_eq!(client.down(&shop, true, &key).await.unwrap(), operation(true));
     let who = format!("uid {}", rustix::process::geteuid().as_raw());
     assert_eq!(
         house.fake.asked(),
         [
-            format!("{who}: up shop with 0 services"),
-            format!("{who}: shop {scale:?}"),
-            format!("{who}: down shop, kill true"),
+            format!("{who} as k-1: up shop with 0 services"),
+            format!("{who} as k-1: shop {scale:?}"),
+            format!("{who} as k-1: down shop, kill true"),
         ]
     );
 }
@@ -98,7 +100,7 @@ async fn a_project_that_is_too_large_is_not_even_sent() {
     let house = House::open();
     let mut up = up();
     up.project.base_environment = BTreeMap::from([("A".into(), "x".repeat(Up::MAX_BYTES))]);
-    let error = house.client().up(&name("shop"), &up).await.unwrap_err();
+    let error = house.client().up(&name("shop"), &up, &IdempotencyKey::new("k").unwrap()).await.unwrap_err();
     insta::assert_snapshot!(error, @"the project is larger than 16 MiB");
     assert!(house.fake.asked().is_empty());
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep};
-use upbeat_api::{Action, ClientError, ProblemKind};
+use upbeat_api::{Action, ClientError, IdempotencyKey, ProblemKind};
 
 use super::fake::name;
 use super::{House, in_time, rest, status_and_body};
@@ -70,8 +70,10 @@ async fn a_change_is_made_whole_though_its_client_went_away() {
     let (done, is_done) = oneshot::channel();
     *house.fake.gate.lock().unwrap() = Some((opened.clone(), done));
     let client = house.client();
-    let asking =
-        tokio::spawn(async move { client.act(&name("shop"), &Action::Start { services: vec![] }).await });
+    let asking = tokio::spawn(async move {
+        let key = IdempotencyKey::new("k").unwrap();
+        client.act(&name("shop"), &Action::Start { services: vec![] }, &key).await
+    });
     // Until all have done what they can: see `streams`.
     sleep(Duration::from_secs(1)).await;
     assert_eq!(house.fake.asked().last().map(String::as_str), Some("waits"));

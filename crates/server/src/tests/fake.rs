@@ -7,12 +7,19 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use tokio::sync::{Notify, oneshot};
 use upbeat_api::{
-    Action, App, AppName, AppSummary, Event, EventKind, LogLine, LogStream, Operation, OperationId, Plan,
-    Problem, ProblemKind, Project, ServiceName, Up, Version, Why, Wish,
+    Action, App, AppName, AppSummary, Event, EventKind, LogLine, LogStream, Operation, OperationId, Origin,
+    Plan, Problem, ProblemKind, Project, ServiceName, Up, Version, Why, Wish,
 };
 use upbeat_model::Wall;
 
 use crate::backend::{Answer, Backend, BoxStream, LogQuery};
+
+fn by(origin: &Origin) -> String {
+    match &origin.key {
+        Some(key) => format!("{} as {key}", origin.who),
+        None => origin.who.clone(),
+    }
+}
 
 /// What an action waits for, and whom it tells that it is done.
 type Gate = (Arc<Notify>, oneshot::Sender<()>);
@@ -104,8 +111,8 @@ impl Backend for Fake {
         Ok(told.unwrap_or_else(|| stream::iter([app(3)]).boxed()))
     }
 
-    async fn up(&self, app: AppName, up: Up, who: String) -> Answer<Operation> {
-        self.note(format!("{who}: up {app} with {} services", up.project.services.len()));
+    async fn up(&self, app: AppName, up: Up, origin: Origin) -> Answer<Operation> {
+        self.note(format!("{}: up {app} with {} services", by(&origin), up.project.services.len()));
         Ok(operation(false))
     }
 
@@ -114,8 +121,8 @@ impl Backend for Fake {
         Ok(Plan { steps: Vec::new(), unchanged: 4 })
     }
 
-    async fn act(&self, app: AppName, action: Action, who: String) -> Answer<Operation> {
-        self.note(format!("{who}: {app} {action:?}"));
+    async fn act(&self, app: AppName, action: Action, origin: Origin) -> Answer<Operation> {
+        self.note(format!("{}: {app} {action:?}", by(&origin)));
         let gate = self.gate.lock().unwrap().take();
         if let Some((opened, done)) = gate {
             self.note("waits");
@@ -125,8 +132,8 @@ impl Backend for Fake {
         Ok(operation(false))
     }
 
-    async fn down(&self, app: AppName, kill: bool, who: String) -> Answer<Operation> {
-        self.note(format!("{who}: down {app}, kill {kill}"));
+    async fn down(&self, app: AppName, kill: bool, origin: Origin) -> Answer<Operation> {
+        self.note(format!("{}: down {app}, kill {kill}", by(&origin)));
         Ok(operation(true))
     }
 

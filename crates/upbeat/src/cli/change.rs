@@ -8,7 +8,7 @@ use upbeat_api::{Action, App, Client, ClientError, LogQuery, Operation, ServiceN
 use upbeat_model::{AppName, Phase, SlotStatus};
 
 use super::args::{ScaleArgs, ServicesArgs, StopArgs};
-use super::session::{Session, Twice, is_absent};
+use super::session::{Session, is_absent};
 use super::watch::Steady;
 use super::{load, names};
 use crate::exit::ExitCode;
@@ -26,21 +26,21 @@ const LAST_LINES_SLOTS: usize = 5;
 pub(super) async fn start(session: &Session, args: ServicesArgs) -> Outcome {
     let (client, app, services) = named(session, For::Change, &args.services).await?;
     let action = Action::Start { services: services.clone() };
-    let operation = session.insist(Twice::IsOnce, || client.act(&app.name, &action)).await??;
+    let operation = session.change(async |key| client.act(&app.name, &action, key).await).await??;
     await_end(session, &client, operation, Until::Ready, Asked::Run, &services).await
 }
 
 pub(super) async fn stop(session: &Session, args: StopArgs) -> Outcome {
     let (client, app, services) = named(session, For::Change, &args.services).await?;
     let action = Action::Stop { services: services.clone(), kill: args.kill };
-    let operation = session.insist(Twice::IsOnce, || client.act(&app.name, &action)).await??;
+    let operation = session.change(async |key| client.act(&app.name, &action, key).await).await??;
     await_end(session, &client, operation, Until::Ended, Asked::Stop, &services).await
 }
 
 pub(super) async fn restart(session: &Session, args: ServicesArgs) -> Outcome {
     let (client, app, services) = named(session, For::Change, &args.services).await?;
     let action = Action::Restart { services: services.clone() };
-    let operation = session.insist(Twice::IsMore, || client.act(&app.name, &action)).await??;
+    let operation = session.change(async |key| client.act(&app.name, &action, key).await).await??;
     await_end(session, &client, operation, Until::Ready, Asked::Restart, &services).await
 }
 
@@ -58,7 +58,7 @@ pub(super) async fn scale(session: &Session, args: ScaleArgs) -> Outcome {
         }
     }
     let action = Action::Scale { services: copies };
-    let operation = session.insist(Twice::IsOnce, || client.act(&app.name, &action)).await??;
+    let operation = session.change(async |key| client.act(&app.name, &action, key).await).await??;
     await_end(session, &client, operation, Until::Ready, Asked::Run, &services).await
 }
 
@@ -81,7 +81,7 @@ pub(super) async fn named(
     let (client, app) = match what {
         For::Change => {
             let client = session.to_change().await?;
-            let app = session.insist(Twice::IsOnce, || client.app(&name)).await??;
+            let app = session.insist(|| client.app(&name)).await??;
             (client, app)
         }
         For::Answer => {
@@ -142,7 +142,7 @@ pub(super) async fn settle(
         }
     }
     // The operation may have told its end before the app did.
-    match session.insist(Twice::IsOnce, || client.app(&app)).await? {
+    match session.insist(|| client.app(&app)).await? {
         Ok(app) => show(session, &mut progress, app),
         Err(error) if is_absent(&error) => progress.see_gone(),
         Err(error) => return Err(error.into()),
@@ -197,7 +197,7 @@ pub(super) async fn conclude(
         session.print_json(progress.operation())?;
     } else if !session.global.quiet || code != ExitCode::Ok {
         let lines = || last_lines(client, progress, until);
-        let last = session.insist(Twice::IsOnce, lines).await??;
+        let last = session.insist(lines).await??;
         session.print(&outcome::text(progress, until, asked, &last, &session.face()))?;
     }
     let message = match code {

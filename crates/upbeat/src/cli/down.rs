@@ -3,7 +3,7 @@
 use super::args::DownArgs;
 use super::change::await_end;
 use super::load;
-use super::session::{Session, Twice, is_absent};
+use super::session::{Session, is_absent};
 use crate::exit::ExitCode;
 use crate::face::outcome::Asked;
 use crate::failure::Outcome;
@@ -12,7 +12,7 @@ use crate::progress::Until;
 pub(super) async fn run(session: &Session, args: DownArgs) -> Outcome {
     let app = load::app_name(session)?;
     let client = session.to_change().await?;
-    match session.insist(Twice::IsOnce, || client.down(&app, args.kill)).await? {
+    match session.change(async |key| client.down(&app, args.kill, key).await).await? {
         Ok(operation) => await_end(session, &client, operation, Until::Ended, Asked::Down, &[]).await,
         // It is as asked.
         Err(error) if is_absent(&error) => {

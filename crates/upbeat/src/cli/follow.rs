@@ -6,7 +6,7 @@ use futures_util::{FutureExt, TryStreamExt};
 use upbeat_api::{Client, LogLine, LogQuery, ServiceName, SlotId};
 use upbeat_model::{AppName, LogStream};
 
-use super::session::{Session, Twice, is_absent};
+use super::session::{Session, is_absent};
 use super::watch::Steady;
 use crate::face::logs::LogView;
 use crate::failure::Failure;
@@ -86,7 +86,7 @@ impl<'a> LogFollow<'a> {
             let lines = self.client.logs(&self.app, &query(Some(LAST_LOOK_TAIL))).await?;
             lines.try_collect::<Vec<LogLine>>().await
         };
-        let mut late = match self.session.insist(Twice::IsOnce, look).await? {
+        let mut late = match self.session.insist(look).await? {
             Ok(lines) => lines,
             // Somebody else has taken the app down; its lines are gone with it.
             Err(error) if is_absent(&error) => return Ok(()),

@@ -3,7 +3,7 @@
 use upbeat_api::Up;
 
 use super::args::PlanArgs;
-use super::session::{Session, Twice};
+use super::session::Session;
 use super::{load, names};
 use crate::exit::ExitCode;
 use crate::face::plan::text;
@@ -15,7 +15,7 @@ pub(super) async fn run(session: &Session, args: PlanArgs) -> Outcome {
     let app = project.name.clone();
     let plan = {
         let (client, wish) = (session.ensured().await?, Up { project, services });
-        session.insist(Twice::IsOnce, || client.plan(&app, &wish)).await??
+        session.insist(|| client.plan(&app, &wish)).await??
     };
     if session.is_json() {
         session.print_json(&plan)?;

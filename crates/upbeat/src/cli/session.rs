@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
-use upbeat_api::{Client, ClientError};
+use upbeat_api::{Client, ClientError, IdempotencyKey};
 use upbeat_drivers::process::something_runs;
 use upbeat_model::Wall;
 
@@ -20,16 +20,7 @@ use crate::failure::Failure;
 
 /// Whatever is asked is asked so often before it is given up: daemons that die in a row are no
 /// accident.
-const TRIES: u32 = 5;
-
-/// What becomes of something that is asked for twice, because nobody knows whether it was done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Twice {
-    /// The same as of one.
-    IsOnce,
-    /// More.
-    IsMore,
-}
+const TRIES: u32 = 10;
 
 /// One run of the command line.
 pub(super) struct Session {
@@ -198,21 +189,23 @@ impl Session {
         Ok(ask().await)
     }
 
-    /// Asks for a change, or after one, and the next daemon once more where this one went away with it.
-    pub(super) async fn insist<T, F>(
+    /// Asks for a change. It is made once, however many daemons have to be asked for it.
+    pub(super) async fn change<T>(
         &self,
-        twice: Twice,
-        ask: impl Fn() -> F,
-    ) -> Result<Result<T, ClientError>, Failure>
+        ask: impl AsyncFn(&IdempotencyKey) -> Result<T, ClientError>,
+    ) -> Result<Result<T, ClientError>, Failure> {
+        let key = fresh_key()?;
+        self.insist(|| ask(&key)).await
+    }
+
+    /// Asks after a change, and the next daemon once more where this one went away with it.
+    pub(super) async fn insist<T, F>(&self, ask: impl Fn() -> F) -> Result<Result<T, ClientError>, Failure>
     where
         F: Future<Output = Result<T, ClientError>>,
     {
         for _ in 0..TRIES {
             match ask().await {
                 Err(error @ ClientError::NotRunning { .. }) if !self.dirs()?.are_in_use() => {
-                    return Ok(Err(error));
-                }
-                Err(error @ ClientError::Interrupted { .. }) if twice == Twice::IsMore => {
                     return Ok(Err(error));
                 }
                 Err(error) if is_lost(&error) => {}
@@ -230,6 +223,14 @@ impl Session {
             error => Failure::new(ExitCode::Failed, "there is no daemon to talk to").because(&error),
         })
     }
+}
+
+fn fresh_key() -> Result<IdempotencyKey, Failure> {
+    let failed = |why: &dyn std::error::Error| {
+        Failure::new(ExitCode::Failed, "no key for the change can be made").because(why)
+    };
+    let bits = getrandom::u64().map_err(|error| failed(&error))?;
+    IdempotencyKey::new(format!("{bits:016x}")).map_err(|error| failed(&error))
 }
 
 fn json(text: serde_json::Result<String>) -> Result<String, Failure> {

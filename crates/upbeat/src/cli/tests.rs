@@ -12,7 +12,7 @@ use upbeat_api::{
     Action, App, AppName, AppSummary, Event, LogLine, LogStream, Operation, OperationId, Plan, Problem,
     ProblemKind, ServiceName, SlotId, Up, Version, Why, Wish,
 };
-use upbeat_model::{Goal, Phase, SlotStatus, Wall};
+use upbeat_model::{Goal, Origin, Phase, SlotStatus, Wall};
 use upbeat_server::{Answer, Backend, BoxStream, LogQuery};
 
 use super::args::Cli;
@@ -120,17 +120,17 @@ impl Backend for Script {
         self.watched.notify_one();
         Ok(self.changes(|told| told.app.clone()))
     }
-    async fn up(&self, app: AppName, up: Up, _: String) -> Answer<Operation> {
+    async fn up(&self, app: AppName, up: Up, _: Origin) -> Answer<Operation> {
         let services: Vec<&str> = up.services.iter().map(ServiceName::as_str).collect();
         self.ask(format!("up {app} [{}]", services.join(" ")))
     }
     async fn plan(&self, _: AppName, _: Up) -> Answer<Plan> {
         Ok(Plan { steps: Vec::new(), unchanged: 3 })
     }
-    async fn act(&self, _: AppName, action: Action, _: String) -> Answer<Operation> {
+    async fn act(&self, _: AppName, action: Action, _: Origin) -> Answer<Operation> {
         self.ask(serde_json::to_string(&action).unwrap())
     }
-    async fn down(&self, _: AppName, kill: bool, _: String) -> Answer<Operation> {
+    async fn down(&self, _: AppName, kill: bool, _: Origin) -> Answer<Operation> {
         self.ask(format!("down {kill}"))
     }
     async fn operation(&self, _: OperationId) -> Answer<Operation> {

@@ -9,7 +9,7 @@ use upbeat_model::{Phase, Project};
 use super::args::UpArgs;
 use super::change::{conclude, settle, watch_app, watch_operation};
 use super::follow::LogFollow;
-use super::session::{Session, Twice, is_absent};
+use super::session::{Session, is_absent};
 use super::watch::Steady;
 use super::{load, names};
 use crate::exit::ExitCode;
@@ -34,7 +34,7 @@ pub(super) async fn run(session: &Session, args: UpArgs) -> Outcome {
     }
     let app = project.name.clone();
     let wish = Up { project, services: services.clone() };
-    let operation = session.insist(Twice::IsOnce, || client.up(&app, &wish)).await??;
+    let operation = session.change(async |key| client.up(&app, &wish, key).await).await??;
     let until = if args.wait { Until::Ready } else { Until::Started };
     let progress = settle(session, &client, operation, until, args.wait_timeout).await?;
     conclude(session, &client, &progress, until, Asked::Run, &services).await
@@ -54,14 +54,14 @@ async fn foreground(
     let query = |tail| LogQuery { services: services.clone(), tail, follow: true };
     // Of an app that runs already the last lines are shown for context, and what comes from before
     // the change on; of a new one everything is new.
-    let before = match session.insist(Twice::IsOnce, || client.app(&app)).await? {
+    let before = match session.insist(|| client.app(&app)).await? {
         Ok(_) => Some(LogFollow::open(session, &client, &app, query(Some(JOIN_TAIL))).await?),
         Err(error) if is_absent(&error) => None,
         Err(error) => return Err(error.into()),
     };
     let names_all = services.is_empty();
     let wish = Up { project, services: services.clone() };
-    let operation = session.insist(Twice::IsOnce, || client.up(&app, &wish)).await??;
+    let operation = session.change(async |key| client.up(&app, &wish, key).await).await??;
     let logs = match before {
         Some(logs) => logs,
         None => LogFollow::open(session, &client, &app, query(None)).await?,
@@ -157,7 +157,7 @@ impl Foreground<'_> {
             true => format!("killing `{app}`; Ctrl-C again leaves it to the daemon"),
         });
         let action = Action::Stop { services: self.stops.clone(), kill };
-        let operation = self.session.insist(Twice::IsOnce, || self.client.act(&app, &action)).await??;
+        let operation = self.session.change(async |key| self.client.act(&app, &action, key).await).await??;
         self.operations = watch_operation(self.session, &self.client, &operation);
         self.progress.see_operation(operation);
         Ok(())

@@ -12,8 +12,8 @@ use upbeat_drivers::process::{ProcessDriver, chain};
 use upbeat_drivers::watch::Watches;
 use upbeat_model::file::validate;
 use upbeat_model::{
-    Action, App, AppName, AppSummary, Event, LogLine, Operation, OperationId, Phase, Plan, ServiceName,
-    SlotId, SlotStatus, Wall, Why, WhyLink,
+    Action, App, AppName, AppSummary, Event, LogLine, Operation, OperationId, Origin, Phase, Plan,
+    ServiceName, SlotId, SlotStatus, Wall, Why, WhyLink,
 };
 use upbeat_server::{Answer, Backend, BoxStream, LogQuery};
 
@@ -92,6 +92,8 @@ fn problem(error: &ControlError) -> Problem {
         }
         ControlError::NoSuchOperation(_) => Problem::new(ProblemKind::NotFound, text)
             .with_hint("the last few hundred are remembered; `upbeat events` tells how older ones ended"),
+        ControlError::OtherRequest { .. } => Problem::new(ProblemKind::Conflict, text)
+            .with_hint("give each change a key of its own, and the same one only when it is sent again"),
         ControlError::Refused(_) => Problem::new(ProblemKind::BadRequest, text),
         ControlError::Store(_) => Problem::new(ProblemKind::Unavailable, text)
             .with_hint("nothing was changed; make room on the disk that holds the daemon's state"),
@@ -128,9 +130,9 @@ impl Backend for LocalBackend {
         Ok(whenever(changes, move || control.app(&app).ok(), |_| false))
     }
 
-    async fn up(&self, _app: AppName, up: Up, who: String) -> Answer<Operation> {
+    async fn up(&self, _app: AppName, up: Up, origin: Origin) -> Answer<Operation> {
         refuse_bad(&up)?;
-        self.control.up(up.project, &up.services, who).await.map_err(|error| problem(&error))
+        self.control.up(up.project, &up.services, origin).await.map_err(|error| problem(&error))
     }
 
     async fn plan(&self, _app: AppName, up: Up) -> Answer<Plan> {
@@ -138,12 +140,12 @@ impl Backend for LocalBackend {
         self.control.plan(up.project, &up.services).map_err(|error| problem(&error))
     }
 
-    async fn act(&self, app: AppName, action: Action, who: String) -> Answer<Operation> {
-        self.control.act(&app, &action, who).await.map_err(|error| problem(&error))
+    async fn act(&self, app: AppName, action: Action, origin: Origin) -> Answer<Operation> {
+        self.control.act(&app, &action, origin).await.map_err(|error| problem(&error))
     }
 
-    async fn down(&self, app: AppName, kill: bool, who: String) -> Answer<Operation> {
-        self.control.down(&app, kill, who).await.map_err(|error| problem(&error))
+    async fn down(&self, app: AppName, kill: bool, origin: Origin) -> Answer<Operation> {
+        self.control.down(&app, kill, origin).await.map_err(|error| problem(&error))
     }
 
     async fn operation(&self, id: OperationId) -> Answer<Operation> {

@@ -56,7 +56,7 @@ struct Inner {
 
 impl Control {
     /// Reads what was kept.
-    pub async fn open(store: Store, journal: Journal, settings: Settings) -> Result<Self, ControlError> {
+    pub async fn open(store: Store, journal: Journal, settings: Settings) -> Result<Self, StoreError> {
         let Kept { mut apps, operations, next_operation, boot_id } = persist::load(&store).await?;
         let mut revived = Vec::new();
         if boot_id.as_ref() != Some(&settings.boot_id) {

@@ -59,8 +59,12 @@ impl EventLog {
         after: u64,
         limit: usize,
     ) -> Result<(Vec<Event>, u64), StoreError> {
+        let most = limit.min(PAGE);
         let mut found = Vec::new();
         let mut seen = after;
+        if most == 0 {
+            return Ok((found, seen));
+        }
         loop {
             let page = self.journal.read(seen, PAGE).await?;
             if page.is_empty() {
@@ -73,7 +77,7 @@ impl EventLog {
                     event.sequence = sequence;
                     found.push(event);
                 }
-                if found.len() >= limit.min(PAGE) {
+                if found.len() >= most {
                     return Ok((found, seen));
                 }
             }

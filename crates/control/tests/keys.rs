@@ -8,7 +8,7 @@ use upbeat_store::{Journal, Store};
 fn project() -> Project {
     let source = Source { name: "upbeat.yaml", text: "services: { web: { command: [sleep, '1'] } }" };
     let context = Context { project_dir: "/shop", default_name: "shop", environment: &|_| None };
-    parse(source, &context).unwrap().project
+    parse(source, &context).expect("a good file").project
 }
 
 fn by(who: &str, key: &str) -> Origin {
@@ -17,7 +17,7 @@ fn by(who: &str, key: &str) -> Origin {
 
 async fn open((store, journal): &(Store, Journal)) -> Control {
     let settings = Settings { boot_id: "boot".to_owned(), wall: || Wall(7), failpoint: |_| {} };
-    Control::open(store.clone(), journal.clone(), settings).await.unwrap()
+    Control::open(store.clone(), journal.clone(), settings).await.expect("an empty store")
 }
 
 fn generation(control: &Control) -> u64 {

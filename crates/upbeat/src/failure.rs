@@ -18,6 +18,8 @@ pub struct Failure {
     pub message: Option<String>,
     /// Because of what, outermost first.
     pub causes: Vec<String>,
+    /// What somebody who knows more said last.
+    pub last_lines: Vec<String>,
     /// What to do.
     pub hints: Vec<String>,
     /// Errors in files. Boxed, since few failures have any and every command returns one.
@@ -44,7 +46,14 @@ impl Failure {
 
     /// Without words.
     pub fn silent(exit: ExitCode) -> Self {
-        Self { exit, message: None, causes: Vec::new(), hints: Vec::new(), files: None }
+        Self {
+            exit,
+            message: None,
+            causes: Vec::new(),
+            last_lines: Vec::new(),
+            hints: Vec::new(),
+            files: None,
+        }
     }
 
     /// Adds an error and what caused it.

@@ -53,7 +53,7 @@ pub(super) async fn scale(session: &Session, args: ScaleArgs) -> Outcome {
         if let Some(before) = service.and_then(|service| copies.insert(service, n))
             && before != n
         {
-            let message = format!("`{name}` is to have {before} copies and {n} copies");
+            let message = format!("`{name}` is to have both {before} and {n} copies");
             return Err(Failure::new(ExitCode::Usage, message).hint("name each service once"));
         }
     }

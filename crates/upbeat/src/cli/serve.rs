@@ -46,22 +46,39 @@ pub(super) async fn run(session: &Session, args: ServeArgs) -> Outcome {
     // What cannot be written on a full disk is lost, and must be all that is lost.
     let written = written.log_internal_errors(false);
     written.with_ansi(session.face_of_errors().paint == crate::face::Paint::Coloured).init();
-    daemon::serve(&dirs, args.announce).await.map_err(|error| match error {
-        daemon::ServeError::Running(_) => Failure::new(ExitCode::Conflict, error.to_string())
-            .hint("use that one, or end it first; services go on either way"),
-        daemon::ServeError::Inside => Failure::new(ExitCode::Failed, error.to_string())
-            .hint("start it outside first: `upbeat serve`, or a unit by `upbeat serve --install`"),
-        error => Failure::new(ExitCode::Failed, "the daemon cannot run").because(&error),
-    })?;
+    daemon::serve(&dirs, args.announce).await?;
     Ok(ExitCode::Ok)
 }
 
 fn install(session: &Session) -> Outcome {
-    let cannot = |error: &dyn std::error::Error| {
-        Failure::new(ExitCode::Failed, "the unit cannot be installed").because(error)
-    };
-    let program = std::env::current_exe().map_err(|e| cannot(&e))?;
-    let installed = daemon::install(&program).map_err(|e| cannot(&e))?;
-    session.print(&format!("wrote `{}`\nstart it with `{}`\n", installed.path.display(), installed.next))?;
+    let program = std::env::current_exe().map_err(|e| not_installed(&e))?;
+    let installed = daemon::install(&program)?;
+    session.print(&told(&installed))?;
     Ok(ExitCode::Ok)
+}
+
+pub(super) fn told(installed: &daemon::Installed) -> String {
+    format!("wrote `{}`\nstart it with `{}`\n", installed.path.display(), installed.next)
+}
+
+fn not_installed(error: &dyn std::error::Error) -> Failure {
+    Failure::new(ExitCode::Failed, "the unit cannot be installed").because(error)
+}
+
+impl From<daemon::InstallError> for Failure {
+    fn from(error: daemon::InstallError) -> Self {
+        not_installed(&error)
+    }
+}
+
+impl From<daemon::ServeError> for Failure {
+    fn from(error: daemon::ServeError) -> Self {
+        match error {
+            daemon::ServeError::Running(_) => Self::new(ExitCode::Conflict, error.to_string())
+                .hint("use that one, or end it first; services go on either way"),
+            daemon::ServeError::Inside => Self::new(ExitCode::Failed, error.to_string())
+                .hint("start it outside first: `upbeat serve`, or a unit by `upbeat serve --install`"),
+            error => Self::new(ExitCode::Failed, "the daemon cannot run").because(&error),
+        }
+    }
 }

@@ -25,11 +25,38 @@ const TRIES: u32 = 10;
 /// One run of the command line.
 pub(super) struct Session {
     pub(super) global: Global,
-    out: Face,
-    err: Face,
-    errors_on_terminal: bool,
+    around: Around,
     streams: Streams,
     dirs: Option<Dirs>,
+}
+
+/// What texts depend on besides their data and the command line.
+#[derive(Clone)]
+pub(super) struct Around {
+    /// `NO_COLOR` is set, or the terminal has none.
+    pub(super) colourless: bool,
+    pub(super) answers_on_terminal: bool,
+    pub(super) errors_on_terminal: bool,
+    /// Columns of the terminal that shows the answer.
+    pub(super) width: Option<usize>,
+    pub(super) zone: jiff::tz::TimeZone,
+    pub(super) clock: fn() -> Wall,
+}
+
+impl Around {
+    fn of_process() -> Self {
+        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let (out, err) = (io::stdout(), io::stderr());
+        Self {
+            colourless: no_color || dumb,
+            answers_on_terminal: out.is_terminal(),
+            errors_on_terminal: err.is_terminal(),
+            width: out.is_terminal().then(|| columns(&out)).flatten(),
+            zone: jiff::tz::TimeZone::system(),
+            clock: now,
+        }
+    }
 }
 
 /// Where the answer goes, and where everything else goes.
@@ -40,49 +67,41 @@ struct Streams {
 
 impl Session {
     pub(super) fn new(global: Global) -> Self {
-        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        let paint = |is_terminal: bool| match global.color {
-            When::Always => Paint::Coloured,
-            When::Auto if is_terminal && !no_color && !dumb => Paint::Coloured,
-            When::Auto | When::Never => Paint::Plain,
-        };
-        let zone = jiff::tz::TimeZone::system();
-        let face = |is_terminal, width| Face {
-            paint: paint(is_terminal),
-            is_terminal,
-            width,
-            now: now(),
-            zone: zone.clone(),
-        };
-        let (out, err) = (io::stdout(), io::stderr());
-        let width = out.is_terminal().then(|| columns(&out)).flatten();
-        Self {
-            out: face(out.is_terminal(), width),
-            err: face(err.is_terminal(), None),
-            errors_on_terminal: err.is_terminal(),
-            streams: Streams { out: RefCell::new(Box::new(out)), err: RefCell::new(Box::new(err)) },
-            dirs: None,
-            global,
-        }
+        let streams =
+            Streams { out: RefCell::new(Box::new(io::stdout())), err: RefCell::new(Box::new(io::stderr())) };
+        Self { around: Around::of_process(), streams, dirs: None, global }
     }
 
-    /// Without a terminal, with streams and directories of its own.
+    /// With surroundings, streams and directories of its own.
     #[cfg(test)]
-    pub(super) fn of_test(global: Global, dirs: Dirs, out: Box<dyn Write>, err: Box<dyn Write>) -> Self {
-        let face = || crate::face::examples::face();
+    pub(super) fn of_test(
+        global: Global,
+        around: Around,
+        dirs: Dirs,
+        out: Box<dyn Write>,
+        err: Box<dyn Write>,
+    ) -> Self {
         let streams = Streams { out: RefCell::new(out), err: RefCell::new(err) };
-        Self { global, out: face(), err: face(), errors_on_terminal: false, streams, dirs: Some(dirs) }
+        Self { global, around, streams, dirs: Some(dirs) }
     }
 
     /// How the answer looks, at this moment.
     pub(super) fn face(&self) -> Face {
-        Face { now: now(), ..self.out.clone() }
+        self.face_on(self.around.answers_on_terminal, self.around.width)
     }
 
     /// How notes and errors look.
     pub(super) fn face_of_errors(&self) -> Face {
-        Face { now: now(), ..self.err.clone() }
+        self.face_on(self.around.errors_on_terminal, None)
+    }
+
+    fn face_on(&self, is_terminal: bool, width: Option<usize>) -> Face {
+        let paint = match self.global.color {
+            When::Always => Paint::Coloured,
+            When::Auto if is_terminal && !self.around.colourless => Paint::Coloured,
+            When::Auto | When::Never => Paint::Plain,
+        };
+        Face { paint, is_terminal, width, now: (self.around.clock)(), zone: self.around.zone.clone() }
     }
 
     pub(super) fn is_json(&self) -> bool {
@@ -109,13 +128,13 @@ impl Session {
     /// Something the person should know, whatever becomes of the answer.
     pub(super) fn warn(&self, text: &str) {
         if !self.global.quiet {
-            self.complain(&format!("{} {text}\n", self.err.paint.tone(Tone::Caution, "note:")));
+            self.complain(&format!("{} {text}\n", self.face_of_errors().paint.tone(Tone::Caution, "note:")));
         }
     }
 
     /// Progress: only for somebody who is looking.
     pub(super) fn progress(&self, text: &str) {
-        if !self.global.quiet && self.errors_on_terminal {
+        if !self.global.quiet && self.around.errors_on_terminal {
             self.note(text);
         }
     }
@@ -123,7 +142,7 @@ impl Session {
     /// A quiet word between log lines.
     pub(super) fn note(&self, text: &str) {
         if !self.global.quiet {
-            self.complain(&format!("{} {text}\n", self.err.paint.tone(Tone::Quiet, "upbeat:")));
+            self.complain(&format!("{} {text}\n", self.face_of_errors().paint.tone(Tone::Quiet, "upbeat:")));
         }
     }
 
@@ -136,9 +155,7 @@ impl Session {
         if let Some(dirs) = &self.dirs {
             return Ok(dirs.clone());
         }
-        Dirs::of_process().map_err(|error| {
-            Failure::new(ExitCode::Failed, error.to_string()).hint("set `HOME`, or `UPBEAT_STATE_DIR`")
-        })
+        Ok(Dirs::of_process()?)
     }
 
     /// The daemon, if it runs: the first request will tell.
@@ -218,10 +235,7 @@ impl Session {
 
     /// The daemon, started if it does not run.
     pub(super) async fn ensured(&self) -> Result<Client, Failure> {
-        daemon::ensure(&self.dirs()?).await.map_err(|error| match error {
-            daemon::EnsureError::Client(error) => error.into(),
-            error => Failure::new(ExitCode::Failed, "there is no daemon to talk to").because(&error),
-        })
+        Ok(daemon::ensure(&self.dirs()?).await?)
     }
 }
 
@@ -235,6 +249,23 @@ fn fresh_key() -> Result<IdempotencyKey, Failure> {
 
 fn json(text: serde_json::Result<String>) -> Result<String, Failure> {
     text.map_err(|e| Failure::new(ExitCode::Failed, "the answer cannot be written as JSON").because(&e))
+}
+
+impl From<daemon::NoHome> for Failure {
+    fn from(error: daemon::NoHome) -> Self {
+        Self::new(ExitCode::Failed, error.to_string()).hint("set `HOME`, or `UPBEAT_STATE_DIR`")
+    }
+}
+
+impl From<daemon::EnsureError> for Failure {
+    fn from(error: daemon::EnsureError) -> Self {
+        let failure = Self::new(ExitCode::Failed, "there is no daemon to talk to").because(&error);
+        match error {
+            daemon::EnsureError::Client(error) => error.into(),
+            daemon::EnsureError::Ended { last, .. } => Self { last_lines: last, ..failure },
+            daemon::EnsureError::Executable(_) | daemon::EnsureError::Create(_) => failure,
+        }
+    }
 }
 
 impl From<ClientError> for Failure {

@@ -23,13 +23,13 @@ use crate::progress::{Progress, Until};
 const JOIN_TAIL: u64 = 10;
 
 pub(super) async fn run(session: &Session, args: UpArgs) -> Outcome {
+    if !args.detach && !args.wait && args.wait_timeout.is_some() {
+        return Err(Failure::new(ExitCode::Usage, "`--wait-timeout` needs `--wait` or `--detach`"));
+    }
     let project = load::project(session)?;
     let services = names::services(&args.services, project.name.as_str(), project.services.keys())?;
     let client = session.ensured().await?;
     if !args.detach && !args.wait {
-        if args.wait_timeout.is_some() {
-            return Err(Failure::new(ExitCode::Usage, "`--wait-timeout` needs `--wait` or `--detach`"));
-        }
         return foreground(session, client, project, services).await;
     }
     let app = project.name.clone();

@@ -6,19 +6,21 @@ use super::args::{WaitArgs, WaitFor};
 use super::change::{For, named, watch_app};
 use super::session::Session;
 use crate::exit::ExitCode;
-use crate::face::{events::note, visible};
+use crate::face::{Face, Paint, events::note, visible};
 use crate::failure::{Failure, Outcome};
 
 pub(super) async fn run(session: &Session, args: WaitArgs) -> Outcome {
     let (client, app, services) = named(session, For::Answer, &args.services).await?;
     let mut apps = watch_app(session, &client, &app.name);
     let mut last = Verdict::Pending(None);
+    // Colours are for the words around it.
+    let face = Face { paint: Paint::Plain, ..session.face_of_errors() };
     let watched = async {
         while let Some(app) = apps.next().await? {
             last = verdict(args.state, &services, &app.slots);
             match &last {
                 Verdict::Met => return Ok(ExitCode::Ok),
-                Verdict::Never(code, status) => return Err(never(session, args.state, *code, status)),
+                Verdict::Never(code, status) => return Err(never(&face, args.state, *code, status)),
                 Verdict::Pending(_) => {}
             }
         }
@@ -30,31 +32,26 @@ pub(super) async fn run(session: &Session, args: WaitArgs) -> Outcome {
     let Some(timeout) = args.timeout else { return watched.await };
     match tokio::time::timeout(timeout, watched).await {
         Ok(outcome) => outcome,
-        Err(_) => Err(in_time(session, args.state, &last)),
+        Err(_) => Err(in_time(&face, args.state, &last)),
     }
 }
 
-fn never(session: &Session, state: WaitFor, code: ExitCode, status: &SlotStatus) -> Failure {
-    let words = note(status, &plain(session));
+fn never(face: &Face, state: WaitFor, code: ExitCode, status: &SlotStatus) -> Failure {
+    let words = note(status, face);
     Failure::new(code, format!("`{}` does not get {state}: {words}", status.slot.service))
         .hint(format!("`upbeat why {}` explains it", status.slot.service))
 }
 
-fn in_time(session: &Session, state: WaitFor, last: &Verdict) -> Failure {
+fn in_time(face: &Face, state: WaitFor, last: &Verdict) -> Failure {
     let failure = Failure::new(ExitCode::Timeout, format!("not everything was {state} in time"));
     match last {
         Verdict::Pending(Some(status)) => {
             let mut failure = failure.hint(format!("`upbeat why {}` explains it", status.slot.service));
-            failure.causes.push(visible(&note(status, &plain(session))));
+            failure.causes.push(visible(&note(status, face)));
             failure
         }
         _ => failure,
     }
-}
-
-/// Colours are for the words around it.
-fn plain(session: &Session) -> crate::face::Face {
-    crate::face::Face { paint: crate::face::Paint::Plain, ..session.face_of_errors() }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,7 +110,9 @@ fn one(state: WaitFor, all: bool, status: &SlotStatus) -> One {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::face::examples::{service, status};
+    use crate::face::error;
+    use crate::face::examples::{face, not_restarted, service, status, waits_for_db};
+    use upbeat_model::Reason;
 
     fn check(state: WaitFor, phase: Phase) -> char {
         match verdict(state, &[service("web")], &[status("db-1", Phase::Failed), status("web-1", phase)]) {
@@ -145,6 +144,25 @@ mod tests {
         assert_eq!(row(WaitFor::Running), "..7++++.1.11");
         assert_eq!(row(WaitFor::Completed), "..7.....1.+1");
         assert_eq!(row(WaitFor::Stopped), "+.+.......++");
+    }
+
+    #[test]
+    fn who_waited_in_vain_is_told_for_what() {
+        let with =
+            |phase, reason: Reason| Box::new(SlotStatus { reasons: vec![reason], ..status("web-1", phase) });
+        let told = |failure| error::text(&failure, Paint::Plain);
+        let waits = Verdict::Pending(Some(with(Phase::Waiting, waits_for_db())));
+        insta::assert_snapshot!(told(in_time(&face(), WaitFor::Healthy, &waits)), @"
+        error: Not everything was healthy in time
+          caused by: web-1 is waiting: waits for db to be healthy (db-1 is backing off)
+        hint: `upbeat why web` explains it
+        ");
+        insta::assert_snapshot!(told(in_time(&face(), WaitFor::Stopped, &Verdict::Pending(None))), @"error: Not everything was stopped in time");
+        let failed = with(Phase::Failed, not_restarted());
+        insta::assert_snapshot!(told(never(&face(), WaitFor::Completed, ExitCode::Failed, &failed)), @"
+        error: `web` does not get completed: web-1 failed: ended (exit 1) and `restart: no` leaves it so
+        hint: `upbeat why web` explains it
+        ");
     }
 
     #[test]

@@ -16,6 +16,7 @@ use upbeat_model::{
     ServiceName, SlotId, SlotStatus, Wall, Why, WhyLink,
 };
 use upbeat_server::{Answer, Backend, BoxStream, LogQuery};
+use upbeat_store::StoreError;
 
 use super::logs;
 use upbeat_api::{Problem, ProblemKind, Up, Version};
@@ -23,7 +24,8 @@ use upbeat_api::{Problem, ProblemKind, Up, Version};
 /// Lines of output that help to understand a failure.
 const LAST_LINES: u64 = 10;
 
-/// Links of a chain of causes. A graph is acyclic; a chain that is longer helps nobody.
+/// Links of a chain of causes. A graph is acyclic; a chain that is longer helps nobody, and who asks
+/// is told where it goes on.
 const CHAIN_MAX: usize = 100;
 
 /// Events a follower gets at once.
@@ -95,9 +97,16 @@ fn problem(error: &ControlError) -> Problem {
         ControlError::OtherRequest { .. } => Problem::new(ProblemKind::Conflict, text)
             .with_hint("give each change a key of its own, and the same one only when it is sent again"),
         ControlError::Refused(_) => Problem::new(ProblemKind::BadRequest, text),
-        ControlError::Store(_) => Problem::new(ProblemKind::Unavailable, text)
+        ControlError::Store(StoreError::Io(_)) => Problem::new(ProblemKind::Unavailable, text)
             .with_hint("nothing was changed; make room on the disk that holds the daemon's state"),
+        ControlError::Store(_) => {
+            Problem::new(ProblemKind::Unavailable, text).with_hint("nothing was changed")
+        }
     }
+}
+
+fn unreadable(what: &str, error: &dyn std::error::Error) -> Problem {
+    Problem::new(ProblemKind::Internal, format!("{what} cannot be read: {error}"))
 }
 
 fn refuse_bad(up: &Up) -> Answer<()> {
@@ -176,7 +185,7 @@ impl Backend for LocalBackend {
 
     async fn events(&self, app: Option<AppName>, after: u64, limit: usize) -> Answer<Vec<Event>> {
         let read = self.control.events().read(app.as_ref(), after, limit).await;
-        let (events, _) = read.map_err(|error| problem(&ControlError::Store(error)))?;
+        let (events, _) = read.map_err(|error| unreadable("the events", &error))?;
         Ok(events)
     }
 
@@ -213,8 +222,7 @@ impl Backend for LocalBackend {
             driver: self.driver.clone(),
             watches: self.watches.clone(),
         };
-        logs::stream(sources, app, query)
-            .map_err(|error| Problem::new(ProblemKind::Internal, format!("the logs cannot be read: {error}")))
+        logs::stream(sources, app, query).map_err(|error| unreadable("the logs", &error))
     }
 }
 
@@ -250,4 +258,112 @@ fn whenever<T: PartialEq + Clone + Send + 'static>(
             }
         }
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::face::{Paint, error};
+    use crate::failure::Failure;
+    use upbeat_control::Settings;
+    use upbeat_model::Project;
+
+    fn shown(problem: Problem) -> String {
+        let failure = Failure::from(problem);
+        format!("{:?}\n{}", failure.exit, error::text(&failure, Paint::Plain))
+    }
+
+    #[test]
+    fn what_control_refuses_is_told_with_a_remedy() {
+        let (app, service) = (AppName::new("shop").unwrap(), ServiceName::new("wbe").unwrap());
+        let known = vec![ServiceName::new("db").unwrap(), ServiceName::new("web").unwrap()];
+        let full = StoreError::Io("No space left on device (os error 28)".into());
+        let large = StoreError::RequestTooLarge { size: 2_000, max: 1_000 };
+        let errors = [
+            ControlError::NoSuchApp(app.clone()),
+            ControlError::OtherRequest { id: OperationId(7), what: "up".into(), app: app.clone() },
+            ControlError::NoSuchService { app, service, known },
+            ControlError::NoSuchOperation(OperationId(7)),
+            ControlError::Refused("`web=9999` is too many: a service has at most 1000 copies".into()),
+            ControlError::Store(full),
+            ControlError::Store(large),
+        ];
+        for refused in errors {
+            let told = shown(problem(&refused));
+            match refused {
+                ControlError::NoSuchApp(_) => insta::assert_snapshot!(told, @"
+                NotFound
+                error: There is no app `shop`
+                hint: `upbeat apps` lists what there is
+                "),
+                ControlError::NoSuchService { .. } => insta::assert_snapshot!(told, @"
+                NotFound
+                error: App `shop` has no service `wbe`
+                hint: it has db, web
+                "),
+                ControlError::NoSuchOperation(_) => insta::assert_snapshot!(told, @"
+                NotFound
+                error: Operation 7 is not remembered
+                hint: the last few hundred are remembered; `upbeat events` tells how older ones ended
+                "),
+                ControlError::OtherRequest { .. } => insta::assert_snapshot!(told, @"
+                Conflict
+                error: The idempotency key belongs to operation 7, `up` of `shop`
+                hint: give each change a key of its own, and the same one only when it is sent again
+                "),
+                ControlError::Refused(_) => insta::assert_snapshot!(told, @"
+                Usage
+                error: `web=9999` is too many: a service has at most 1000 copies
+                "),
+                ControlError::Store(StoreError::Io(_)) => insta::assert_snapshot!(told, @"
+                Failed
+                error: The change could not be stored: the store cannot use its file: No space left on device (os error 28)
+                hint: nothing was changed; make room on the disk that holds the daemon's state
+                "),
+                ControlError::Store(_) => insta::assert_snapshot!(told, @"
+                Failed
+                error: The change could not be stored: a request of 2000 bytes is larger than the limit of 1000
+                hint: nothing was changed
+                "),
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_was_not_to_be_changed() {
+        insta::assert_snapshot!(shown(unreadable("the events", &StoreError::Stopped)), @"
+        Failed
+        error: The events cannot be read: the store has stopped
+        ");
+    }
+
+    fn shop(services: &serde_json::Value) -> Project {
+        let project = serde_json::json!({ "name": "shop", "services": services, "base_environment": {} });
+        serde_json::from_value(project).unwrap()
+    }
+
+    #[test]
+    fn a_project_that_no_file_could_have_declared_is_refused() {
+        let up = Up { project: shop(&serde_json::json!({})), services: vec![] };
+        insta::assert_snapshot!(shown(refuse_bad(&up).unwrap_err()), @"
+        Usage
+        error: The project makes no sense: The project has no service
+        ");
+    }
+
+    #[tokio::test]
+    async fn whoever_asks_for_no_event_gets_none() {
+        let (store, journal) = upbeat_store::open_memory().unwrap();
+        let settings = Settings { boot_id: "boot".into(), wall: || Wall(0), failpoint: |_| {} };
+        let control = Control::open(store, journal, settings).await.unwrap();
+        let mut written = control.events().changes();
+        let services = serde_json::json!({ "web": { "command": ["x"], "working_dir": "/" } });
+        let origin = Origin { who: "uid 1000".into(), key: None };
+        control.up(shop(&services), &[], origin).await.unwrap();
+        written.changed().await.unwrap();
+        for (limit, found) in [(0, 0), (1, 1)] {
+            let (events, _) = control.events().read(None, 0, limit).await.unwrap();
+            assert_eq!(events.len(), found);
+        }
+    }
 }

@@ -35,12 +35,12 @@ pub enum EnsureError {
     #[error("the daemon cannot be started")]
     Create(#[source] std::io::Error),
     /// It was started and ended at once.
-    #[error("the daemon did not get ready; its log is {log}\n{last}", log = log.display())]
+    #[error("the daemon did not get ready; its log is `{}`", log.display())]
     Ended {
         /// Where it says why.
         log: PathBuf,
         /// Its last lines.
-        last: String,
+        last: Vec<String>,
     },
     /// It does not answer as it should.
     #[error(transparent)]
@@ -156,10 +156,10 @@ fn private_log(dirs: &Dirs) -> std::io::Result<std::fs::File> {
     Ok(log)
 }
 
-fn last_lines(dirs: &Dirs) -> String {
+fn last_lines(dirs: &Dirs) -> Vec<String> {
     const LINES: usize = 10;
     let text = std::fs::read(dirs.log()).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(LINES)..].join("\n")
+    let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    lines[lines.len().saturating_sub(LINES)..].to_vec()
 }

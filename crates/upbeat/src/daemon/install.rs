@@ -11,7 +11,7 @@ pub enum InstallError {
     #[error("there is no place for a unit: neither `HOME` nor `XDG_CONFIG_HOME` is set")]
     NoHome,
     /// It could not be written.
-    #[error("cannot write {}", path.display())]
+    #[error("cannot write `{}`", path.display())]
     Write {
         /// Where.
         path: PathBuf,
@@ -103,12 +103,53 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let units = dir.path().join("a/b");
         let installed = write_unit(&units, Path::new("/opt/up beat/100%"), false).unwrap();
-        assert_eq!(installed.next, "systemctl --user enable --now upbeat");
-        let text = std::fs::read_to_string(&installed.path).unwrap();
-        assert!(text.contains("KillMode=process\n"));
-        assert!(text.contains("Type=notify\n"));
-        assert!(text.contains("ExecStart=\"/opt/up beat/100%%\" serve\n"));
-        assert!(!text.contains("OOMScoreAdjust"));
+        assert_eq!(
+            installed,
+            Installed {
+                path: units.join("upbeat.service"),
+                next: "systemctl --user enable --now upbeat".into(),
+            }
+        );
+        insta::assert_snapshot!(std::fs::read_to_string(&installed.path).unwrap(), @r#"
+        [Unit]
+        Description=Upbeat service orchestrator
+        After=network.target
+
+        [Service]
+        Type=notify
+        ExecStart="/opt/up beat/100%%" serve
+        Restart=always
+        RestartSec=1
+        KillMode=process
+
+        [Install]
+        WantedBy=default.target
+        "#);
         assert_eq!(std::fs::read_dir(&units).unwrap().count(), 1);
+        insta::assert_snapshot!(unit(Path::new("/usr/bin/upbeat"), true), @r#"
+        [Unit]
+        Description=Upbeat service orchestrator
+        After=network.target
+
+        [Service]
+        Type=notify
+        ExecStart="/usr/bin/upbeat" serve
+        Restart=always
+        RestartSec=1
+        KillMode=process
+        OOMScoreAdjust=-900
+
+        [Install]
+        WantedBy=multi-user.target
+        "#);
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_written_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let error = write_unit(&file, Path::new("/usr/bin/upbeat"), true).unwrap_err();
+        assert_eq!(error.to_string(), format!("cannot write `{}`", file.join(UNIT).display()));
     }
 }

@@ -13,7 +13,7 @@ mod logs;
 mod notify;
 mod serve;
 
-pub use dirs::Dirs;
+pub use dirs::{Dirs, NoHome};
 pub use ensure::{EnsureError, LOG_MAX, ensure, is_gone};
 pub use install::{InstallError, Installed, install, is_installed};
 pub use serve::{ServeError, serve};

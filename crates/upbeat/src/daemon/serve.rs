@@ -35,7 +35,7 @@ const REPORTS: usize = 256;
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// Another one has these directories.
-    #[error("another daemon runs already, on {}", .0.display())]
+    #[error("another daemon runs already, on `{}`", .0.display())]
     Running(PathBuf),
     /// It was called by something that it would look after, and be killed with.
     #[error("the daemon cannot be started by a service that it looks after: it would be stopped with it")]
@@ -49,7 +49,7 @@ pub enum ServeError {
         source: std::io::Error,
     },
     /// A store cannot be opened.
-    #[error("the daemon cannot open {}", path.display())]
+    #[error("the daemon cannot open `{}`", path.display())]
     Store {
         /// Which file.
         path: PathBuf,
@@ -58,7 +58,7 @@ pub enum ServeError {
     },
     /// What was kept cannot be read.
     #[error("the daemon cannot read what it kept")]
-    Control(#[from] upbeat_control::ControlError),
+    Control(#[from] StoreError),
     /// What the agent kept cannot be read.
     #[error("the daemon cannot read what it kept of its slots")]
     Keep(#[from] upbeat_agent::KeepError),
@@ -69,13 +69,8 @@ pub enum ServeError {
     #[error("the agent has ended; what runs goes on, and the next daemon finds it again")]
     AgentEnded,
     /// The socket cannot be used.
-    #[error("the daemon cannot listen on {}", path.display())]
-    Listen {
-        /// Which socket.
-        path: PathBuf,
-        /// Why.
-        source: upbeat_server::BindError,
-    },
+    #[error(transparent)]
+    Listen(#[from] upbeat_server::BindError),
 }
 
 pub(super) fn system(what: &str) -> impl FnOnce(std::io::Error) -> ServeError + '_ {
@@ -99,9 +94,7 @@ pub async fn serve(dirs: &Dirs, announce: bool) -> Result<(), ServeError> {
     let (report, reports) = mpsc::channel(REPORTS);
     let hand = Hand { keep, driver: driver.clone(), events, target: control.target(), report };
     let (mut agent, watches) = AgentThread::start(hand).await?;
-    let socket = dirs.socket();
-    let listener =
-        upbeat_server::bind(&socket).map_err(|source| ServeError::Listen { path: socket.clone(), source })?;
+    let listener = upbeat_server::bind(&dirs.socket())?;
     let mut terminate = signal(SignalKind::terminate()).map_err(system("signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("signals"))?;
     let (ended, mut agent_ended) = oneshot::channel();

@@ -1,7 +1,7 @@
 //! The end of a command that failed: what, because of what, and what to do. The only place errors
 //! are drawn.
 
-use super::{Paint, Tone, diagnostics, sentence, visible};
+use super::{Paint, Tone, diagnostics, logs::last_lines, sentence, visible};
 use crate::failure::Failure;
 
 /// `error: …`, `caused by: …`, `hint: …`; errors in files come first, each at its place.
@@ -15,6 +15,10 @@ pub fn text(failure: &Failure, paint: Paint) -> String {
     }
     for cause in &failure.causes {
         text.push_str(&format!("  caused by: {}\n", visible(cause)));
+    }
+    if !failure.last_lines.is_empty() {
+        text.push_str("  its last lines:\n");
+        text.push_str(&last_lines(&failure.last_lines, paint));
     }
     for hint in &failure.hints {
         text.push_str(&format!("{} {}\n", paint.tone(Tone::Good, "hint:"), visible(hint)));

@@ -70,13 +70,12 @@ pub enum Paint {
 impl Paint {
     /// `text` in that tone.
     pub fn tone(self, tone: Tone, text: impl std::fmt::Display) -> String {
-        match self {
-            Self::Plain => text.to_string(),
-            Self::Coloured => {
-                let style = tone.style();
-                format!("{style}{text}{style:#}")
-            }
+        let text = text.to_string();
+        if self == Self::Plain || text.is_empty() {
+            return text;
         }
+        let style = tone.style();
+        format!("{style}{text}{style:#}")
     }
 
     /// A phase's word in its tone.

@@ -1,6 +1,6 @@
 //! `why`: the chain from a slot to the cause of its state, in sentences.
 
-use upbeat_model::{Phase, Reason, SlotStatus, Why, WhyLink};
+use upbeat_model::{Phase, Reason, ServiceName, SlotStatus, Why, WhyLink};
 
 use super::{Face, Tone, count, logs::last_lines, time::age, visible};
 
@@ -26,11 +26,21 @@ pub fn text(why: &Why, face: &Face) -> String {
                 for (depth, next) in rest.iter().enumerate() {
                     text.push_str(&link(next, depth + 1, face));
                 }
+                if let Some(next) = goes_on(chain) {
+                    let under = "  ".repeat(chain.len());
+                    text.push_str(&format!("{under}… and more: `upbeat why {next}` goes on\n"));
+                }
                 told.push((rest, first.status.slot.short()));
             }
         }
     }
     text
+}
+
+/// The service whose turn it would be, where a chain was cut because it is long.
+fn goes_on(chain: &[WhyLink]) -> Option<&ServiceName> {
+    let next = chain.last()?.status.reasons.iter().find_map(Reason::cause)?;
+    chain.iter().all(|link| link.status.slot != *next).then_some(&next.service)
 }
 
 fn link(link: &WhyLink, depth: usize, face: &Face) -> String {
@@ -154,6 +164,21 @@ mod tests {
             its last lines:
               | panic: no disk
         ");
+    }
+
+    #[test]
+    fn a_chain_that_was_cut_says_where_it_goes_on() {
+        let web = linked("web-1", Phase::Waiting, vec![waits_for_db()], &[]);
+        insta::assert_snapshot!(check(vec![vec![web.clone()]]), @"
+        web-1 waits for db to be healthy (db-1 is backing off)
+          … and more: `upbeat why db` goes on
+        ");
+        let whole = linked("db-1", Phase::BackingOff, vec![backs_off()], &[]);
+        let circle = linked("db-1", Phase::Waiting, vec![waits_for_db()], &[]);
+        for last in [whole, circle] {
+            let told = check(vec![vec![web.clone(), last]]);
+            assert!(!told.contains("and more"), "{told}");
+        }
     }
 
     #[test]

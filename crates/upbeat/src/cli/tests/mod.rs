@@ -1,0 +1,11 @@
+//! Commands against a daemon that tells what the test wants, over a real socket: what they print,
+//! and how they end.
+
+mod changes;
+mod colours;
+mod errors;
+mod json;
+mod questions;
+mod refusals;
+mod room;
+mod script;

@@ -1,0 +1,277 @@
+//! A daemon that tells what the test wants.
+
+use std::sync::{Arc, Mutex};
+
+use futures_util::{StreamExt, stream};
+use tokio::sync::{Notify, watch};
+use upbeat_api::{
+    Action, App, AppName, AppSummary, Event, EventKind, LogLine, LogStream, Operation, OperationId, Plan,
+    Problem, ProblemKind, ServiceName, SlotId, Up, Version, Why, WhyLink, Wish,
+};
+use upbeat_model::plan::{self, After, Step, StepReason};
+use upbeat_model::{Attempt, Exit, Goal, Origin, Phase, SlotStatus, project::Condition};
+use upbeat_server::{Answer, Backend, BoxStream, LogQuery};
+
+use crate::face::examples::{self, NOW, ago, not_restarted, project, slot, status};
+
+/// What the daemon would tell at one moment.
+#[derive(Clone)]
+struct Told {
+    app: Option<App>,
+    operation: Operation,
+}
+
+/// What it says when it is asked for more than states.
+pub(super) struct Facts {
+    pub(super) version: String,
+    pub(super) apps: Vec<AppSummary>,
+    pub(super) plan: Plan,
+    pub(super) why: Why,
+    pub(super) events: Vec<Event>,
+    /// Its answer to everything that is no question after states.
+    pub(super) refusal: Option<Problem>,
+}
+
+type Then = dyn Fn(&Script, &str) + Send + Sync;
+
+#[derive(Clone)]
+pub(super) struct Script {
+    now: Arc<watch::Sender<Told>>,
+    lines: Arc<Mutex<Vec<LogLine>>>,
+    pub(super) asked: Arc<Mutex<Vec<String>>>,
+    facts: Arc<Mutex<Facts>>,
+    /// Somebody began to watch the app.
+    pub(super) watched: Arc<Notify>,
+    /// What becomes of the app when something is asked.
+    then: Arc<Then>,
+}
+
+fn app(slots: Vec<SlotStatus>) -> App {
+    App { name: AppName::new("shop").unwrap(), release: 1, project: project(), slots }
+}
+
+fn operation(slots: &[(SlotId, Wish)]) -> Operation {
+    Operation {
+        id: OperationId(4),
+        app: AppName::new("shop").unwrap(),
+        what: "up".into(),
+        who: "uid 1000".into(),
+        at: NOW,
+        slots: slots.iter().cloned().collect(),
+        ended: slots.iter().all(|(_, wish)| *wish != Wish::Pending),
+    }
+}
+
+impl Script {
+    pub(super) fn new(then: impl Fn(&Script, &str) + Send + Sync + 'static) -> Self {
+        let told = Told { app: None, operation: operation(&[]) };
+        let now = Arc::new(watch::Sender::new(told));
+        Self {
+            now,
+            lines: Arc::default(),
+            asked: Arc::default(),
+            facts: Arc::new(Mutex::new(Facts {
+                version: env!("CARGO_PKG_VERSION").into(),
+                apps: Vec::new(),
+                plan: Plan { steps: Vec::new(), unchanged: 3 },
+                why: Why { chains: Vec::new() },
+                events: Vec::new(),
+                refusal: None,
+            })),
+            watched: Arc::default(),
+            then: Arc::new(then),
+        }
+    }
+
+    /// Of an app that nobody changes.
+    pub(super) fn of(slots: Vec<SlotStatus>) -> Self {
+        let script = Self::new(|_, _| {});
+        script.tell(slots.into_iter().map(|status| (status, Wish::Reached)).collect());
+        script
+    }
+
+    /// With other facts.
+    pub(super) fn with(self, change: impl FnOnce(&mut Facts)) -> Self {
+        change(&mut self.facts.lock().unwrap());
+        self
+    }
+
+    fn fact<T>(&self, pick: impl FnOnce(&Facts) -> T) -> Answer<T> {
+        let facts = self.facts.lock().unwrap();
+        facts.refusal.clone().map_or_else(|| Ok(pick(&facts)), Err)
+    }
+
+    pub(super) fn tell(&self, slots: Vec<(SlotStatus, Wish)>) {
+        let wishes: Vec<(SlotId, Wish)> = slots.iter().map(|(s, w)| (s.slot.clone(), w.clone())).collect();
+        let slots = slots.into_iter().map(|(s, _)| s).collect();
+        self.now.send_replace(Told { app: Some(app(slots)), operation: operation(&wishes) });
+    }
+
+    /// The app is taken down.
+    pub(super) fn forget(&self) {
+        self.now.send_modify(|told| told.app = None);
+    }
+
+    pub(super) fn say(&self, short: &str, text: &str) {
+        let mut lines = self.lines.lock().unwrap();
+        let (slot, sequence) = (slot(short), lines.len() as u64 + 1);
+        lines.push(LogLine { slot, sequence, at_ns: 1, stream: LogStream::Stdout, text: text.into() });
+    }
+
+    fn ask(&self, what: String) -> Answer<Operation> {
+        self.asked.lock().unwrap().push(what.clone());
+        self.fact(|_| ())?;
+        (self.then)(self, &what);
+        Ok(self.now.borrow().operation.clone())
+    }
+
+    fn changes<T: Send + 'static>(&self, pick: fn(&Told) -> Option<T>) -> BoxStream<T> {
+        let receiver = self.now.subscribe();
+        stream::unfold((receiver, true), move |(mut receiver, first)| async move {
+            if !first {
+                receiver.changed().await.ok()?;
+            }
+            let picked = pick(&receiver.borrow_and_update())?;
+            Some((picked, (receiver, false)))
+        })
+        .boxed()
+    }
+}
+
+fn absent() -> Problem {
+    Problem::new(ProblemKind::NotFound, "there is no app `shop`")
+}
+
+impl Backend for Script {
+    fn version(&self) -> Version {
+        Version { version: self.facts.lock().unwrap().version.clone(), pid: 42, started_at: ago(7_200) }
+    }
+    async fn apps(&self) -> Answer<Vec<AppSummary>> {
+        self.fact(|facts| facts.apps.clone())
+    }
+    async fn app(&self, _: AppName) -> Answer<App> {
+        self.now.borrow().app.clone().ok_or_else(absent)
+    }
+    async fn watch(&self, _: AppName) -> Answer<BoxStream<App>> {
+        self.watched.notify_one();
+        Ok(self.changes(|told| told.app.clone()))
+    }
+    async fn up(&self, app: AppName, up: Up, _: Origin) -> Answer<Operation> {
+        let services: Vec<&str> = up.services.iter().map(ServiceName::as_str).collect();
+        self.ask(format!("up {app} [{}]", services.join(" ")))
+    }
+    async fn plan(&self, _: AppName, _: Up) -> Answer<Plan> {
+        self.fact(|facts| facts.plan.clone())
+    }
+    async fn act(&self, _: AppName, action: Action, _: Origin) -> Answer<Operation> {
+        self.ask(serde_json::to_string(&action).unwrap())
+    }
+    async fn down(&self, _: AppName, kill: bool, _: Origin) -> Answer<Operation> {
+        self.ask(format!("down {kill}"))
+    }
+    async fn operation(&self, _: OperationId) -> Answer<Operation> {
+        Ok(self.now.borrow().operation.clone())
+    }
+    async fn watch_operation(&self, _: OperationId) -> Answer<BoxStream<Operation>> {
+        let told = self.changes(|told| Some(told.operation.clone()));
+        Ok(told
+            .scan(false, |ended, o| {
+                let item = (!*ended).then_some(o);
+                *ended = item.as_ref().is_some_and(|o| o.ended);
+                std::future::ready(item)
+            })
+            .boxed())
+    }
+    async fn why(&self, _: AppName, _: ServiceName) -> Answer<Why> {
+        self.fact(|facts| facts.why.clone())
+    }
+    async fn events(&self, app: Option<AppName>, after: u64, _: usize) -> Answer<Vec<Event>> {
+        let asked = |e: &&Event| e.sequence > after && app.as_ref().is_none_or(|app| *app == e.app);
+        self.fact(|facts| facts.events.iter().filter(asked).cloned().collect())
+    }
+    async fn watch_events(&self, app: Option<AppName>, after: u64) -> Answer<BoxStream<Event>> {
+        Ok(stream::iter(self.events(app, after, 0).await?).boxed())
+    }
+    async fn logs(&self, _: AppName, query: LogQuery) -> Answer<BoxStream<LogLine>> {
+        let lines = self.lines.lock().unwrap().clone();
+        let wanted = move |l: &LogLine| query.services.is_empty() || query.services.contains(&l.slot.service);
+        let lines = stream::iter(lines.into_iter().filter(wanted).collect::<Vec<_>>());
+        Ok(if query.follow { lines.chain(stream::pending()).boxed() } else { lines.boxed() })
+    }
+}
+
+/// db fails, and web with it.
+pub(super) fn db_fails(script: &Script, _: &str) {
+    let failed = Wish::Failed { reasons: vec![not_restarted()] };
+    script.say("db-1", "panic: no disk");
+    script.tell(vec![
+        (SlotStatus { reasons: vec![not_restarted()], ..status("db-1", Phase::Failed) }, failed),
+        (status("web-1", Phase::Running), Wish::Reached),
+    ]);
+}
+
+pub(super) fn both(phase: Phase, wish: Wish) -> Vec<(SlotStatus, Wish)> {
+    ["db-1", "web-1"].map(|short| (status(short, phase), wish.clone())).to_vec()
+}
+
+/// An app in which something is in every phase.
+pub(super) fn every_phase() -> Script {
+    Script::of(examples::every_phase()).with(|facts| {
+        facts.apps = vec![summary("blog", 2, 1), summary("shop", 3, 3)];
+        facts.plan = plan();
+        facts.why = why();
+        facts.events = events();
+    })
+}
+
+pub(super) fn summary(name: &str, wanted: u32, ready: u32) -> AppSummary {
+    AppSummary { name: AppName::new(name).unwrap(), release: 2, wanted, ready }
+}
+
+fn plan() -> Plan {
+    let step = |number, short, action, reason, after| {
+        let goal = Goal::Running;
+        Step { number, level: number - 1, slot: slot(short), action, goal, reason, after }
+    };
+    let healthy = After { step: 1, condition: Some(Condition::Healthy) };
+    let changed = StepReason::Changed { fields: vec!["command".into()] };
+    Plan {
+        steps: vec![
+            step(1, "db-1", plan::Action::Start, StepReason::New, vec![]),
+            step(2, "web-1", plan::Action::Replace, changed, vec![healthy]),
+            step(3, "old-1", plan::Action::Remove, StepReason::NotDeclared, vec![]),
+        ],
+        unchanged: 1,
+    }
+}
+
+fn why() -> Why {
+    let link = |short, phase, reason, last: &[&str]| WhyLink {
+        status: SlotStatus { reasons: vec![reason], ..status(short, phase) },
+        last_lines: last.iter().map(|line| (*line).to_owned()).collect(),
+    };
+    let db = link("db-1", Phase::BackingOff, examples::backs_off(), &["no disk"]);
+    Why { chains: vec![vec![link("web-1", Phase::Waiting, examples::waits_for_db(), &[]), db]] }
+}
+
+fn events() -> Vec<Event> {
+    let operation = OperationId(4);
+    let failed = EventKind::Phase {
+        slot: slot("db-1"),
+        from: Phase::Running,
+        to: Phase::Failed,
+        attempt: Attempt(1),
+        pid: None,
+        exit: Some(Exit::Code(1)),
+        reasons: vec![not_restarted()],
+    };
+    let other = EventKind::Adopted { slot: slot("web-1"), attempt: Attempt(2), pid: 4711 };
+    let kinds = [
+        ("shop", EventKind::OperationStarted { operation, what: "up".into(), who: "uid 1000".into() }),
+        ("shop", failed),
+        ("blog", other),
+        ("shop", EventKind::OperationEnded { operation, outcome: "failed: db-1".into() }),
+    ];
+    let event = |(app, kind), sequence| Event { sequence, at: NOW, app: AppName::new(app).unwrap(), kind };
+    kinds.into_iter().zip(1..).map(|(kind, sequence)| event(kind, sequence)).collect()
+}

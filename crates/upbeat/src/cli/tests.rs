@@ -29,6 +29,7 @@ struct Told {
     operation: Operation,
 }
 
+type Slots = Vec<(SlotStatus, Wish)>;
 type Then = dyn Fn(&Script, &str) + Send + Sync;
 
 #[derive(Clone)]
@@ -38,6 +39,8 @@ struct Script {
     asked: Arc<Mutex<Vec<String>>>,
     /// Somebody began to watch the app.
     watched: Arc<Notify>,
+    /// At the next look at the app this is seen, and the moment after it the other.
+    at_a_look: Arc<Mutex<Option<[Slots; 2]>>>,
     /// What becomes of the app when something is asked.
     then: Arc<Then>,
 }
@@ -67,11 +70,12 @@ impl Script {
             lines: Arc::default(),
             asked: Arc::default(),
             watched: Arc::default(),
+            at_a_look: Arc::default(),
             then: Arc::new(then),
         }
     }
 
-    fn tell(&self, slots: Vec<(SlotStatus, Wish)>) {
+    fn tell(&self, slots: Slots) {
         let wishes: Vec<(SlotId, Wish)> = slots.iter().map(|(s, w)| (s.slot.clone(), w.clone())).collect();
         let slots = slots.into_iter().map(|(s, _)| s).collect();
         self.now.send_replace(Told { app: Some(app(slots)), operation: operation(&wishes) });
@@ -114,6 +118,13 @@ impl Backend for Script {
         Ok(Vec::new())
     }
     async fn app(&self, _: AppName) -> Answer<App> {
+        let moment = self.at_a_look.lock().unwrap().take();
+        if let Some([seen, after]) = moment {
+            self.tell(seen);
+            let app = self.now.borrow().app.clone();
+            self.tell(after);
+            return app.ok_or_else(absent);
+        }
         self.now.borrow().app.clone().ok_or_else(absent)
     }
     async fn watch(&self, _: AppName) -> Answer<BoxStream<App>> {
@@ -256,7 +267,7 @@ fn db_fails(script: &Script, _: &str) {
     ]);
 }
 
-fn both(phase: Phase, wish: Wish) -> Vec<(SlotStatus, Wish)> {
+fn both(phase: Phase, wish: Wish) -> Slots {
     ["db-1", "web-1"].map(|short| (status(short, phase), wish.clone())).to_vec()
 }
 
@@ -395,6 +406,25 @@ async fn every_change_tells_how_each_slot_ended() {
     db-1   removed
     web-1  removed
     --- Ok
+    ");
+}
+
+/// It was started, and at the last look somebody else stops it: that is no end of anybody's patience.
+#[tokio::test]
+async fn who_is_overtaken_at_the_last_look_is_told_by_whom() {
+    let started = |script: &Script, _: &str| script.tell(both(Phase::Unhealthy, Wish::Pending));
+    let script = Script::new(started);
+    let stops = |wish: Wish| -> Slots {
+        let of_another = |(s, w)| (SlotStatus { operation: OperationId(9), goal: Goal::Stopped, ..s }, w);
+        both(Phase::Stopping, wish).into_iter().map(of_another).collect()
+    };
+    let moment = [stops(Wish::Pending), stops(Wish::Superseded { by: OperationId(9) })];
+    *script.at_a_look.lock().unwrap() = Some(moment);
+    insta::assert_snapshot!(Room::new().with(script, &["up", "-d"]).await, @"
+    db-1   superseded by operation 9
+    web-1  superseded by operation 9
+    --- Conflict
+    error: Somebody else asked for something else in the meantime
     ");
 }
 

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a journey that cannot go on has failed")]
 
 mod absence;
+mod clients;
 mod crash;
 mod extremes;
 mod graph;
@@ -56,6 +57,7 @@ fn main() {
         graph::journeys(),
         lifecycle::journeys(),
         requests::journeys(),
+        clients::journeys(),
         terminal::journeys(),
         absence::journeys(),
         crash::journeys(),

@@ -10,7 +10,8 @@ pub(crate) fn journeys() -> Vec<Journey> {
     ]
 }
 
-const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+/// The checkout.
+pub(crate) const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
 /// The fenced blocks of a page in this language.
 fn blocks(page: &str, language: &str) -> Vec<String> {

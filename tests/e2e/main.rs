@@ -6,14 +6,18 @@
 #![expect(clippy::unwrap_used, reason = "a journey that cannot go on has failed")]
 
 mod absence;
+mod clients;
 mod crash;
 mod extremes;
 mod graph;
 mod home;
+mod itself;
 mod lifecycle;
 mod readme;
 mod requests;
 mod terminal;
+
+use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -35,6 +39,18 @@ pub(crate) enum Need {
 }
 
 impl Need {
+    const ALL: [Self; 1] = [Self::Root];
+
+    /// Those that `UPBEAT_REQUIRE` names, by commas. Errors: a name that is no need, for a typing
+    /// mistake must not let a machine skip what it was to run.
+    fn required() -> Result<Vec<Self>, String> {
+        let names = std::env::var_os("UPBEAT_REQUIRE").unwrap_or_default();
+        let names = names.to_string_lossy();
+        let names = names.split(',').map(str::trim).filter(|name| !name.is_empty());
+        let need = |name: &str| Self::ALL.into_iter().find(|need| need.name() == name);
+        names.map(|name| need(name).ok_or_else(|| name.to_owned())).collect()
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Root => "root",
@@ -48,24 +64,33 @@ impl Need {
     }
 }
 
-fn main() {
+fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let required = std::env::var("UPBEAT_REQUIRE").unwrap_or_default();
+    let required = match Need::required() {
+        Ok(required) => required,
+        Err(name) => {
+            let known = Need::ALL.map(Need::name).join(", ");
+            eprintln!("UPBEAT_REQUIRE names `{name}`, which nothing needs; known: {known}");
+            return ExitCode::from(2);
+        }
+    };
     let journeys = [
         readme::journeys(),
         graph::journeys(),
         lifecycle::journeys(),
         requests::journeys(),
+        clients::journeys(),
         terminal::journeys(),
         absence::journeys(),
         crash::journeys(),
         extremes::journeys(),
+        itself::journeys(),
     ];
     let trials = journeys.into_iter().flatten().map(|journey| trial(journey, &required)).collect();
-    libtest_mimic::run(&arguments, trials).exit();
+    libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-fn trial(journey: Journey, required: &str) -> Trial {
+fn trial(journey: Journey, required: &[Need]) -> Trial {
     let Journey { name, needs, run } = journey;
     let missing = needs.iter().find(|need| !need.is_met());
     let Some(missing) = missing else {
@@ -74,8 +99,8 @@ fn trial(journey: Journey, required: &str) -> Trial {
             Ok(())
         });
     };
-    let missing = missing.name();
-    if required.split(',').any(|need| need == missing) {
+    let (is_required, missing) = (required.contains(missing), missing.name());
+    if is_required {
         return Trial::test(name, move || {
             Err(Failed::from(format!("UPBEAT_REQUIRE names `{missing}`, which this machine lacks")))
         });

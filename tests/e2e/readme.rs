@@ -6,11 +6,13 @@ use crate::home::Home;
 pub(crate) fn journeys() -> Vec<Journey> {
     vec![
         Journey { name: "the readme's five minutes, typed", needs: &[], run: five_minutes },
+        Journey { name: "upbeat needs no program but itself", needs: &[], run: no_other_program },
         Journey { name: "every project file in the docs is read", needs: &[], run: project_files },
     ]
 }
 
-const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+/// The checkout.
+pub(crate) const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
 /// The fenced blocks of a page in this language.
 fn blocks(page: &str, language: &str) -> Vec<String> {
@@ -27,6 +29,17 @@ fn blocks(page: &str, language: &str) -> Vec<String> {
     }
     found
 }
+
+/// What the first command prints.
+const SHOP: &str = "\
+api-1      healthy
+cache-1    healthy
+db-1       healthy
+migrate-1  completed
+web-1      healthy
+worker-1   running
+worker-2   running
+";
 
 /// All that is typed before the tests, in one shell. `cargo run --` is this build's binary, and the
 /// daemon that is killed is this home's own.
@@ -56,11 +69,28 @@ fn five_minutes() {
         .unwrap();
     let (said, errors) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
     assert!(ran.status.success(), "{said}\n{errors}");
-    for service in ["db-1", "cache-1", "api-1", "web-1", "worker-2"] {
-        assert!(said.contains(service), "{service} in {said}");
-    }
-    assert!(said.contains("healthy") && said.contains("found again"), "{said}");
+    assert!(said.starts_with(SHOP), "the first command shows each of them:\n{said}");
+    let page = std::fs::read_to_string(format!("{ROOT}/README.md")).unwrap();
+    assert!(page.contains("seven processes") && SHOP.lines().count() == 7);
+    assert!(said.contains("found again"), "{said}");
     assert_eq!(home.run(&["apps", "-o", "json"]).ok().stdout, "[]\n");
+}
+
+/// Nothing is found by its name: whatever Upbeat called would be missing.
+fn no_other_program() {
+    let mut home = Home::with(
+        "services:\n  web: { command: [/bin/sh, -c, \"echo up; exec /bin/sleep 600\"], healthcheck: { log: up } }\n",
+    );
+    let empty = home.outside("empty");
+    std::fs::create_dir(&empty).unwrap();
+    home.set("PATH", empty.display().to_string());
+    home.run(&["up", "--detach", "--wait"]).ok();
+    for command in [&["ps"][..], &["logs"], &["why", "web"], &["graph"], &["plan"], &["restart"]] {
+        home.run(command).ok();
+    }
+    home.kill_daemon();
+    home.run(&["events"]).ok();
+    home.run(&["down"]).ok();
 }
 
 fn project_files() {

@@ -44,6 +44,13 @@ pub(crate) const KILL_AGAIN_MS: u64 = 20;
 /// Where the system does not let us kill, ask it again so often.
 pub(crate) const KILL_REFUSED_AGAIN_MS: u64 = 1000;
 
+/// When a process that was asked to stop has ended, look so soon for children that were just being
+/// born and have missed it; then after twice as long, and so on.
+const NEWBORN_AGAIN_MS: u64 = 20;
+
+/// No machine is so busy that it takes a child longer to get from `fork` to the program it shall be.
+const BIRTH_MS: u64 = 1000;
+
 /// Where records were dropped, look so often whether there is room to say so.
 const SAY_DROPPED_MS: u64 = 1000;
 
@@ -188,6 +195,10 @@ struct Life {
     deadline_ms: Option<u64>,
     /// The last signal it was asked to stop by.
     asked_by: Option<i32>,
+    /// When it was first asked.
+    asked_at_ms: u64,
+    /// When to look for newborn children again, and how long after the look before.
+    newborn: Option<(u64, u64)>,
     /// Something of the tree may not be killed.
     refused: bool,
 }
@@ -201,6 +212,8 @@ impl Slot {
             end: None,
             deadline_ms: None,
             asked_by: None,
+            asked_at_ms: 0,
+            newborn: None,
             refused: false,
         };
         let mut buffer = Vec::with_capacity(READ_MAX);
@@ -222,9 +235,11 @@ impl Slot {
                 if let Some(signal) = life.asked_by {
                     // Its group was asked with it; who is outside, or was born since, is asked now.
                     tree::signal_unasked(life.child, signal);
+                    life.newborn = Some((boot_ms() + NEWBORN_AGAIN_MS, NEWBORN_AGAIN_MS));
                 }
             }
         }
+        life.ask_newborn();
         if reaped.empty {
             return true;
         }
@@ -247,8 +262,10 @@ impl Slot {
         let timeout = match (killing, life.deadline_ms) {
             (true, _) if life.refused => Some(KILL_REFUSED_AGAIN_MS),
             (true, _) => Some(KILL_AGAIN_MS),
-            (false, Some(deadline)) => Some(deadline.saturating_sub(boot_ms()).max(1)),
-            (false, None) => None,
+            (false, deadline) => {
+                let next = deadline.into_iter().chain(life.newborn.map(|(at, _)| at)).min();
+                next.map(|next| next.saturating_sub(boot_ms()).max(1))
+            }
         };
         let owes = self.log.owed() > 0;
         let timeout = if owes { Some(timeout.unwrap_or(u64::MAX).min(SAY_DROPPED_MS)) } else { timeout };
@@ -374,6 +391,17 @@ impl Life {
         }
     }
 
+    /// A child between `fork` and `exec` still has its parent's handlers: it looks as if it could hear,
+    /// and what it hears is lost with them. So it is looked at again, when it is what it shall be.
+    fn ask_newborn(&mut self) {
+        let (Some(signal), Some((at, pause))) = (self.asked_by, self.newborn) else { return };
+        let now = boot_ms();
+        if at <= now {
+            tree::signal_newborn(self.child, signal, self.asked_at_ms.saturating_sub(BIRTH_MS));
+            self.newborn = Some((now + 2 * pause, 2 * pause));
+        }
+    }
+
     /// Asks it to stop. The earliest deadline holds.
     fn stop(&mut self, signal: i32, grace_ms: u64) {
         if self.end.is_some() && self.asked_by.is_none() {
@@ -382,7 +410,9 @@ impl Life {
         }
         let deadline = boot_ms().saturating_add(grace_ms);
         self.deadline_ms = Some(self.deadline_ms.map_or(deadline, |earlier| earlier.min(deadline)));
-        self.asked_by = Some(signal);
+        if self.asked_by.replace(signal).is_none() {
+            self.asked_at_ms = boot_ms();
+        }
         if self.end.is_none() {
             tree::signal_group(self.child, signal);
         }

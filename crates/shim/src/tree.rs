@@ -97,8 +97,32 @@ pub(crate) fn signal_unasked(group: i32, signal: i32) {
     }
 }
 
-/// The process neither catches nor ignores nor blocks the signal: as it lives, it has not had it. So
-/// it is with one that was being forked when its group was asked.
+/// Sends a signal to every child in a group that was born since then and has not had it, as far as can
+/// be seen. Older ones had it, and may die of a second one though they are busy with the first.
+pub(crate) fn signal_newborn(group: i32, signal: i32, since_ms: u64) {
+    for pid in children() {
+        // SAFETY: a child's number is not given to another process before it is reaped, here.
+        let is_of_group = unsafe { libc::getpgid(pid) } == group;
+        if is_of_group && born_ms(pid).is_some_and(|born| born >= since_ms) && is_deadly(pid, signal) {
+            // SAFETY: as above.
+            unsafe {
+                libc::kill(pid, signal);
+                libc::kill(pid, libc::SIGCONT);
+            }
+        }
+    }
+}
+
+/// When a process was forked, on the boot clock.
+fn born_ms(pid: i32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let ticks: u64 = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
+    Some(ticks.saturating_mul(1000) / rustix::param::clock_ticks_per_second().max(1))
+}
+
+/// The process neither catches nor ignores nor blocks the signal: as it lives, it has not had it, or
+/// it had it as its parent's copy, before it became what it is. So it is with one that was being forked
+/// when its group was asked.
 fn is_deadly(pid: i32, signal: i32) -> bool {
     let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
     let has = |field: &str| {

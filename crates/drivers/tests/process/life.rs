@@ -16,6 +16,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("a stopped process hears that it shall stop", paused),
     Case::new("orphans are asked once, and killed at the deadline", orphans),
     Case::new("who is born while its group is asked is asked when the leader has ended", born_late),
+    Case::new("who hears its signal as a copy of its parent is asked again as itself", swallowed),
     Case::new("what a process leaves behind is killed with its end", leftovers),
     Case::new("a slot runs one process at a time", busy),
     Case::new("an attempt is never started twice nor late", fenced),
@@ -156,6 +157,26 @@ fn born_late() {
         rig.start(SLOT, 1, script).await;
         rig.says(SLOT, "ready").await;
         rig.stop(SLOT, 1, 15, FOREVER).await;
+        assert_eq!(rig.exit(SLOT, 1).await, Exit::Code(3));
+    });
+}
+
+/// The child still catches the signal when the leader has ended, and then becomes a program that knows
+/// nothing of it: as every child of a shell does, for a moment.
+fn swallowed() {
+    Place::new().daemon(async |mut rig| {
+        let script = r#"
+            born() { trap : TERM; : > caught; read go < go; exec sleep 600; }
+            trap 'born & while [ ! -e caught ]; do :; done; exit 3' TERM
+            echo ready
+            while :; do sleep 600 & wait; done
+        "#;
+        let go = rig.place.fifo("go");
+        let started = rig.start(SLOT, 1, script).await;
+        rig.says(SLOT, "ready").await;
+        rig.stop(SLOT, 1, 15, FOREVER).await;
+        crate::rig::eventually("the leader has ended", || !is_alive(started.pid)).await;
+        std::fs::write(go, "\n").unwrap();
         assert_eq!(rig.exit(SLOT, 1).await, Exit::Code(3));
     });
 }

@@ -83,13 +83,21 @@ fn be_a_careless_parent() {
 fn run() -> ExitCode {
     be_a_careless_parent();
     let arguments = Arguments::from_args();
-    let required = std::env::var("UPBEAT_REQUIRE").unwrap_or_default();
+    let required = std::env::var_os("UPBEAT_REQUIRE").unwrap_or_default();
+    let required: Vec<String> =
+        required.to_string_lossy().split(',').map(|need| need.trim().to_owned()).collect();
+    // A typing mistake must not let a machine skip what it was to run.
+    if let Some(unknown) = required.iter().find(|need| !["", "root"].contains(&need.as_str())) {
+        eprintln!("UPBEAT_REQUIRE names `{unknown}`, which nothing needs; known: root");
+        return ExitCode::from(2);
+    }
+    let is_required = required.iter().any(|need| need == "root");
     let cases = [life::CASES, output::CASES, survival::CASES, exec::CASES, machine::CASES].concat();
-    let trials = cases.into_iter().map(|case| trial(case, &required)).collect();
+    let trials = cases.into_iter().map(|case| trial(case, is_required)).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-fn trial(case: Case, required: &str) -> Trial {
+fn trial(case: Case, root_is_required: bool) -> Trial {
     let Case { name, needs_root, run } = case;
     if !needs_root || rustix::process::geteuid().is_root() {
         return Trial::test(name, move || {
@@ -97,7 +105,7 @@ fn trial(case: Case, required: &str) -> Trial {
             Ok(())
         });
     }
-    if required.split(',').any(|need| need == "root") {
+    if root_is_required {
         return Trial::test(name, || {
             Err(Failed::from("UPBEAT_REQUIRE names `root`, which this user is not"))
         });

@@ -181,15 +181,23 @@ fn stopped_zygote() {
     });
 }
 
+/// Stops a process, and waits until the kernel has.
+async fn pause(pid: i32) {
+    signal(pid, Signal::STOP);
+    let stat = format!("/proc/{pid}/stat");
+    let is_stopped = || std::fs::read_to_string(&stat).unwrap().contains(") T ");
+    crate::rig::eventually("it is stopped", is_stopped).await;
+}
+
 fn stopped_shim() {
     let place = Place::new();
     let pid = place.daemon(async |mut rig| {
         let started = rig.start(SLOT, 1, "exec sleep 600").await;
-        signal(parent(started.pid), Signal::STOP);
+        pause(parent(started.pid)).await;
         rig.stop(SLOT, 1, 15, FOREVER).await;
         assert_eq!(rig.exit(SLOT, 1).await, Exit::Signal(15));
         let again = rig.start(SLOT, 2, "exec sleep 600").await;
-        signal(parent(again.pid), Signal::STOP);
+        pause(parent(again.pid)).await;
         again.pid
     });
     place.daemon(async |rig| {

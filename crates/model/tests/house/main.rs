@@ -7,6 +7,7 @@
 
 mod laws;
 mod manifest;
+mod native;
 #[cfg(test)]
 mod planted;
 mod source;
@@ -107,6 +108,39 @@ fn functions_and_files_stay_short() {
 #[test]
 fn modules_are_named_by_their_subject() {
     keep(laws::names);
+}
+
+#[test]
+fn rust_and_a_c_compiler_are_all_it_takes_to_build() {
+    let offences = native::more_than_a_compiler(&workspace::file("Cargo.lock"));
+    let list: Vec<String> = offences.iter().map(Offence::to_string).collect();
+    assert!(list.is_empty(), "{}", list.join("\n"));
+}
+
+#[test]
+fn the_readme_asks_for_the_rust_that_cargo_asks_for() {
+    let manifest = workspace::file("Cargo.toml");
+    let rust = manifest.lines().find_map(|line| line.strip_prefix("rust-version = ")).unwrap();
+    let words = format!("You need Rust ({} or newer) and a C compiler.", rust.trim_matches('"'));
+    let readme = workspace::file("README.md");
+    assert!(readme.contains(&words), "{words}");
+    // A pinned toolchain would be one more thing to install.
+    for pin in ["rust-toolchain", "rust-toolchain.toml"] {
+        assert!(!workspace::root().join(pin).exists(), "{pin}");
+    }
+    for room in workspace::read().manifests {
+        let path = format!("crates/{}/Cargo.toml", room.room);
+        assert!(workspace::file(&path).contains("\nrust-version.workspace = true\n"), "{path}");
+    }
+}
+
+/// To run it, and to test it: each is typed in a block of its own.
+#[test]
+fn the_readme_builds_with_two_commands_of_cargo_and_nothing_else() {
+    let readme = workspace::file("README.md");
+    let blocks = readme.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let of_cargo: Vec<&str> = blocks.filter(|block| block.contains("cargo")).collect();
+    assert_eq!(of_cargo, ["cargo run -- -f examples/shop/upbeat.yaml up --detach --wait\n", "cargo test\n"]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use crate::Offence;
 use crate::laws;
 use crate::manifest::{self, Manifest};
+use crate::native;
 use crate::source::{Source, blank};
 use crate::workspace::{Workspace, mark_test_modules};
 
@@ -72,6 +73,20 @@ fn a_private_library_is_found() {
     let named = "use redb::Database;\nfn f() { axum::serve(); }\nlet redb = 1;";
     assert_eq!(lines(laws::private_names, AGENT, named), [1, 2]);
     assert_eq!(lines(laws::private_names, "crates/store/src/x.rs", named), [2]);
+}
+
+#[test]
+fn a_crate_that_needs_more_than_a_c_compiler_is_found() {
+    let lock = "[[package]]\nname = \"pkg-config\"\nversion = \"0.3.32\"\n[[package]]\nname = \"openssl-sys\"\n\
+                dependencies = [\n \"cc\",\n \"cmake\",\n]\n[[package]]\nname = \"cc\"\n[[package]]\n\
+                name = \"linux-raw-sys\"\n[[package]]\nname = \"cmake\"\n";
+    let found: Vec<String> = native::more_than_a_compiler(lock).iter().map(Offence::to_string).collect();
+    let expected = [
+        "Cargo.lock:2: pkg-config: it looks for libraries of the system",
+        "Cargo.lock:5: openssl-sys: it binds a library that is not Rust; say in `ONLY_DECLARES` if it does not",
+        "Cargo.lock:15: cmake: it runs cmake",
+    ];
+    assert_eq!(found, expected);
 }
 
 #[test]

@@ -15,8 +15,18 @@ pub(crate) struct Workspace {
     pub(crate) sources: Vec<Source>,
 }
 
+/// The checkout.
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// A file of the checkout.
+pub(crate) fn file(path: &str) -> String {
+    read_text(&root().join(path))
+}
+
 pub(crate) fn read() -> Workspace {
-    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let crates = root().join("crates");
     let mut workspace = Workspace::default();
     for room in entries(&crates).into_iter().filter(|path| path.join("Cargo.toml").is_file()) {
         let name = file_name(&room);

@@ -127,27 +127,33 @@ pub(super) async fn settle(
         }
     };
     tokio::pin!(time_is_over);
-    let mut apps_gone = false;
-    while !progress.is_settled(until) {
-        tokio::select! {
-            next = apps.next(), if !apps_gone => match next? {
-                Some(app) => show(session, &mut progress, app),
-                None => apps_gone = true,
-            },
-            next = operations.next() => match next? {
-                Some(operation) => progress.see_operation(operation),
-                None => break,
-            },
-            () = &mut time_is_over => break,
+    let (mut apps_gone, mut is_over) = (false, false);
+    loop {
+        while !is_over && !progress.is_settled(until) {
+            tokio::select! {
+                next = apps.next(), if !apps_gone => match next? {
+                    Some(app) => show(session, &mut progress, app),
+                    None => apps_gone = true,
+                },
+                next = operations.next() => match next? {
+                    Some(operation) => progress.see_operation(operation),
+                    None => is_over = true,
+                },
+                () = &mut time_is_over => is_over = true,
+            }
+        }
+        // The operation may have told its end before the app did.
+        match session.insist(|| client.app(&app)).await? {
+            Ok(app) => show(session, &mut progress, app),
+            Err(error) if is_absent(&error) => progress.see_gone(),
+            Err(error) => return Err(error.into()),
+        }
+        // In this look a slot may belong to somebody else by now: to whom, the operation is about to
+        // tell.
+        if is_over || progress.is_settled(until) {
+            return Ok(progress);
         }
     }
-    // The operation may have told its end before the app did.
-    match session.insist(|| client.app(&app)).await? {
-        Ok(app) => show(session, &mut progress, app),
-        Err(error) if is_absent(&error) => progress.see_gone(),
-        Err(error) => return Err(error.into()),
-    }
-    Ok(progress)
 }
 
 pub(super) fn watch_app<'a>(session: &'a Session, client: &Client, app: &AppName) -> Steady<'a, App> {

@@ -4,7 +4,7 @@ use upbeat_api::{OperationId, Wish};
 use upbeat_model::{Goal, Phase, Reason, SlotStatus};
 
 use super::room::Room;
-use super::script::{Script, both, db_fails};
+use super::script::{Script, Slots, both, db_fails};
 use crate::face::examples::{dependency_failed, not_restarted, probe_fails, status, waits_for_db};
 
 #[tokio::test]
@@ -262,5 +262,24 @@ async fn who_looks_sees_the_way_and_a_pipe_only_the_end() {
     --- Ok
     upbeat: db-1 is starting
     upbeat: web-1 is starting
+    ");
+}
+
+/// It was started, and at the last look somebody else stops it: that is no end of anybody's patience.
+#[tokio::test]
+async fn who_is_overtaken_at_the_last_look_is_told_by_whom() {
+    let started = |script: &Script, _: &str| script.tell(both(Phase::Unhealthy, Wish::Pending));
+    let script = Script::new(started);
+    let stops = |wish: Wish| -> Slots {
+        let of_another = |(s, w)| (SlotStatus { operation: OperationId(9), goal: Goal::Stopped, ..s }, w);
+        both(Phase::Stopping, wish).into_iter().map(of_another).collect()
+    };
+    let moment = [stops(Wish::Pending), stops(Wish::Superseded { by: OperationId(9) })];
+    *script.at_a_look.lock().unwrap() = Some(moment);
+    insta::assert_snapshot!(Room::new().with(script, &["up", "-d"]).await, @"
+    db-1   superseded by operation 9
+    web-1  superseded by operation 9
+    --- Conflict
+    error: Somebody else asked for something else in the meantime
     ");
 }

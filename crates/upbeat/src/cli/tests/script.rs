@@ -32,6 +32,7 @@ pub(super) struct Facts {
     pub(super) refusal: Option<Problem>,
 }
 
+pub(super) type Slots = Vec<(SlotStatus, Wish)>;
 type Then = dyn Fn(&Script, &str) + Send + Sync;
 
 #[derive(Clone)]
@@ -42,6 +43,8 @@ pub(super) struct Script {
     facts: Arc<Mutex<Facts>>,
     /// Somebody began to watch the app.
     pub(super) watched: Arc<Notify>,
+    /// At the next look at the app this is seen, and the moment after it the other.
+    pub(super) at_a_look: Arc<Mutex<Option<[Slots; 2]>>>,
     /// What becomes of the app when something is asked.
     then: Arc<Then>,
 }
@@ -79,6 +82,7 @@ impl Script {
                 refusal: None,
             })),
             watched: Arc::default(),
+            at_a_look: Arc::default(),
             then: Arc::new(then),
         }
     }
@@ -101,7 +105,7 @@ impl Script {
         facts.refusal.clone().map_or_else(|| Ok(pick(&facts)), Err)
     }
 
-    pub(super) fn tell(&self, slots: Vec<(SlotStatus, Wish)>) {
+    pub(super) fn tell(&self, slots: Slots) {
         let wishes: Vec<(SlotId, Wish)> = slots.iter().map(|(s, w)| (s.slot.clone(), w.clone())).collect();
         let slots = slots.into_iter().map(|(s, _)| s).collect();
         self.now.send_replace(Told { app: Some(app(slots)), operation: operation(&wishes) });
@@ -150,6 +154,13 @@ impl Backend for Script {
         self.fact(|facts| facts.apps.clone())
     }
     async fn app(&self, _: AppName) -> Answer<App> {
+        let moment = self.at_a_look.lock().unwrap().take();
+        if let Some([seen, after]) = moment {
+            self.tell(seen);
+            let app = self.now.borrow().app.clone();
+            self.tell(after);
+            return app.ok_or_else(absent);
+        }
         self.now.borrow().app.clone().ok_or_else(absent)
     }
     async fn watch(&self, _: AppName) -> Answer<BoxStream<App>> {
@@ -210,7 +221,7 @@ pub(super) fn db_fails(script: &Script, _: &str) {
     ]);
 }
 
-pub(super) fn both(phase: Phase, wish: Wish) -> Vec<(SlotStatus, Wish)> {
+pub(super) fn both(phase: Phase, wish: Wish) -> Slots {
     ["db-1", "web-1"].map(|short| (status(short, phase), wish.clone())).to_vec()
 }
 

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use serde::Serialize;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use upbeat_decide::{Change as SlotChange, planner};
 use upbeat_model::event::EventKind;
@@ -20,8 +21,8 @@ use crate::record::{AppRecord, OperationRecord};
 use crate::state::{News, Rest, State, revive};
 use crate::wishes;
 
-/// What could not be forgotten is tried again after so long: the disk may have room by then.
-const FORGET_AGAIN: Duration = Duration::from_secs(1);
+/// What the store could not do is tried again after so long: the disk may be well by then.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// What control needs to know of its surroundings.
 pub struct Settings {
@@ -46,12 +47,44 @@ struct Inner {
     events: EventLog,
     wall: fn() -> Wall,
     failpoint: fn(&str),
-    /// One change of the apps at a time: computed, kept, shown.
-    commands: AsyncMutex<()>,
+    /// One change of the apps at a time: computed, kept, shown. Holds the one whose fate the store
+    /// could not tell: nothing is decided on top of it before that is known.
+    commands: AsyncMutex<Option<Unsure>>,
     state: Mutex<State>,
     target: watch::Sender<Arc<Target>>,
     /// Grows whenever anything a client can see changes.
     changed: watch::Sender<u64>,
+}
+
+/// A command that may have been kept.
+struct Unsure {
+    app: AppName,
+    id: OperationId,
+}
+
+/// What somebody asks for, in words and to the letter.
+struct Request {
+    app: AppName,
+    /// `scale web=3`.
+    what: String,
+    /// Of everything that was said. Only where it may be said again.
+    digest: String,
+    origin: Origin,
+}
+
+impl Request {
+    fn new(app: &AppName, what: String, origin: Origin, all: &impl Serialize) -> Self {
+        let digest = match &origin.key {
+            Some(_) => serde_json::to_vec(all).map(|bytes| blake3::hash(&bytes).to_hex().to_string()),
+            None => Ok(String::new()),
+        };
+        // INVARIANT: what came as JSON can be said as JSON.
+        Self { app: app.clone(), what, digest: digest.unwrap_or_default(), origin }
+    }
+
+    fn is(&self, known: &OperationRecord) -> bool {
+        known.app == self.app && known.digest == self.digest && known.who == self.origin.who
+    }
 }
 
 impl Control {
@@ -76,7 +109,7 @@ impl Control {
             events,
             wall: settings.wall,
             failpoint: settings.failpoint,
-            commands: AsyncMutex::new(()),
+            commands: AsyncMutex::new(None),
             state: Mutex::new(state),
             target,
             changed,
@@ -132,7 +165,8 @@ impl Control {
     ) -> Result<Operation, ControlError> {
         let app = project.name.clone();
         let what = command_text("up", only.iter());
-        self.command(&app, what, origin, |old, operation| wishes::up(old, project, only, operation)).await
+        let request = Request::new(&app, what, origin, &("up", &project, only));
+        self.command(request, |old, operation| wishes::up(old, project, only, operation)).await
     }
 
     /// What `up` would do.
@@ -162,7 +196,7 @@ impl Control {
                 command_text("scale", services.iter().map(|(name, count)| format!("{name}={count}")))
             }
         };
-        self.command(app, what, origin, |old, operation| {
+        self.command(Request::new(app, what, origin, &("act", action)), |old, operation| {
             let old = old.ok_or_else(|| ControlError::NoSuchApp(app.clone()))?;
             wishes::act(old, action, operation)
         })
@@ -172,7 +206,8 @@ impl Control {
     /// Stop everything of an app and forget it.
     pub async fn down(&self, app: &AppName, kill: bool, origin: Origin) -> Result<Operation, ControlError> {
         let what = if kill { "down, at once" } else { "down" };
-        self.command(app, what.to_owned(), origin, |old, operation| {
+        let request = Request::new(app, what.to_owned(), origin, &("down", kill));
+        self.command(request, |old, operation| {
             let old = old.ok_or_else(|| ControlError::NoSuchApp(app.clone()))?;
             Ok(wishes::down(old, kill, operation))
         })
@@ -182,45 +217,80 @@ impl Control {
     /// One command: decided on what is kept, kept, then shown. One that came before is not done again.
     async fn command(
         &self,
-        app: &AppName,
-        what: String,
-        Origin { who, key }: Origin,
+        request: Request,
         decide: impl FnOnce(Option<&AppRecord>, OperationId) -> Result<wishes::Change, ControlError>,
     ) -> Result<Operation, ControlError> {
-        let turn = self.inner.commands.lock().await;
-        if let Some(key) = &key
+        let mut turn = self.inner.commands.lock().await;
+        let mut news = self.find_out(&mut turn).await?;
+        let outcome = self.decided(&mut turn, request, decide).await;
+        self.forget_operations().await;
+        drop(turn);
+        let shown = outcome.map(|(shown, more)| {
+            news.add(more);
+            shown
+        });
+        self.spread(news).await;
+        self.touch();
+        shown
+    }
+
+    /// The part of a command for which it is its turn.
+    async fn decided(
+        &self,
+        turn: &mut Option<Unsure>,
+        request: Request,
+        decide: impl FnOnce(Option<&AppRecord>, OperationId) -> Result<wishes::Change, ControlError>,
+    ) -> Result<(Operation, News), ControlError> {
+        if let Some(key) = &request.origin.key
             && let Some((id, known)) = self.state().under(key)
         {
-            return match known.app == *app && known.what == what && known.who == who {
-                true => Ok(known.shown(id)),
+            return match request.is(known) {
+                true => Ok((known.shown(id), News::default())),
                 false => {
                     let (what, app) = (known.what.clone(), known.app.clone());
                     Err(ControlError::OtherRequest { id, what, app })
                 }
             };
         }
-        let at = (self.inner.wall)();
         let id = self.state().next_operation();
-        let old = self.state().app(app);
+        let old = self.state().app(&request.app);
         let change = decide(old.as_deref(), id)?;
+        let Request { app, what, digest, origin: Origin { who, key } } = request;
         let slots = change.slots.into_iter().map(|slot| (slot, Wish::Pending)).collect();
-        let operation = OperationRecord { app: app.clone(), what, who, key, at, slots };
-        persist::save(&self.inner.store, &change.record, id, &operation).await?;
+        let at = (self.inner.wall)();
+        let operation =
+            OperationRecord { app: app.clone(), what, who, key, digest, at, slots, is_outline: false };
+        if let Err(error) = persist::save(&self.inner.store, &change.record, id, &operation).await {
+            let StoreError::Unknown(_) = error else { return Err(error.into()) };
+            *turn = Some(Unsure { app, id });
+            tokio::spawn(find_out_later(Arc::downgrade(&self.inner)));
+            return Err(ControlError::Unsure(error));
+        }
         (self.inner.failpoint)("command_kept");
         let shown = operation.shown(id);
+        Ok((shown, self.begin(id, change.record, operation)))
+    }
+
+    /// A command was kept: it is told, and shown to the agent.
+    fn begin(&self, id: OperationId, record: AppRecord, operation: OperationRecord) -> News {
         let begun = EventKind::OperationStarted {
             operation: id,
             what: operation.what.clone(),
             who: operation.who.clone(),
         };
-        self.inner.events.add(at, app.clone(), begun);
-        let news = self.state().begin(id, change.record, operation);
+        self.inner.events.add(operation.at, operation.app.clone(), begun);
+        let news = self.state().begin(id, record, operation);
         self.show_target();
-        self.forget_operations().await;
-        drop(turn);
-        self.spread(news).await;
-        self.touch();
-        Ok(shown)
+        news
+    }
+
+    /// What became of the command whose fate was not known. Errors: it still is not.
+    async fn find_out(&self, turn: &mut Option<Unsure>) -> Result<News, StoreError> {
+        let Some(Unsure { app, id }) = turn else { return Ok(News::default()) };
+        let kept = persist::kept(&self.inner.store, app, *id).await?;
+        let news = kept.map(|(record, operation)| self.begin(*id, record, operation));
+        *turn = None;
+        Ok(news.unwrap_or_default())
     }
 
     /// What an agent reports.
@@ -289,7 +359,10 @@ impl Control {
 
     async fn try_to_forget(&self, app: &AppName) -> Result<(), StoreError> {
         let ended = {
-            let _turn = self.inner.commands.lock().await;
+            let turn = self.inner.commands.lock().await;
+            if turn.is_some() {
+                return Err(StoreError::Unknown("a command before it".to_owned()));
+            }
             let rest = self.state().rest(app);
             match &rest {
                 None => return Ok(()),
@@ -318,15 +391,36 @@ impl Control {
     /// An operation, as far as it is.
     pub fn operation(&self, id: OperationId) -> Result<Operation, ControlError> {
         let state = self.state();
-        let operation = state.operation(id).ok_or(ControlError::NoSuchOperation(id))?;
+        let operation = state.operation(id).filter(|operation| !operation.is_outline);
+        let operation = operation.ok_or(ControlError::NoSuchOperation(id))?;
         Ok(operation.shown(id))
+    }
+}
+
+/// Until the fate of a command is known, or control is no more.
+async fn find_out_later(control: Weak<Inner>) {
+    loop {
+        tokio::time::sleep(AGAIN).await;
+        let Some(inner) = control.upgrade() else { return };
+        let control = Control { inner };
+        let found = {
+            let mut turn = control.inner.commands.lock().await;
+            control.find_out(&mut turn).await
+        };
+        match found {
+            Ok(news) => {
+                control.spread(news).await;
+                return control.touch();
+            }
+            Err(error) => tracing::debug!(%error, "whether a command was kept is not known yet"),
+        }
     }
 }
 
 /// Until it is forgotten, or control is no more.
 async fn forget_later(control: Weak<Inner>, app: AppName) {
     loop {
-        tokio::time::sleep(FORGET_AGAIN).await;
+        tokio::time::sleep(AGAIN).await;
         let Some(inner) = control.upgrade() else { return };
         let control = Control { inner };
         match control.try_to_forget(&app).await {

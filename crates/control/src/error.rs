@@ -2,7 +2,8 @@
 
 use upbeat_model::{AppName, OperationId, ServiceName};
 
-/// Why control could not do what it was asked. Nothing has changed by it.
+/// Why control could not do what it was asked. Nothing has changed by it, but for
+/// [`ControlError::Unsure`].
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     /// No app of that name.
@@ -37,4 +38,8 @@ pub enum ControlError {
     /// The change could not be kept, and is not in force.
     #[error("the change could not be stored")]
     Store(#[from] upbeat_store::StoreError),
+    /// The change may have been kept, and be in force once the store can be read again. A request
+    /// that is sent again under its key is answered then.
+    #[error("it is not known whether the change was stored")]
+    Unsure(#[source] upbeat_store::StoreError),
 }

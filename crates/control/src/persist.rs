@@ -13,6 +13,7 @@ use upbeat_model::{AppName, OperationId};
 use upbeat_store::{Op, Store, StoreError};
 
 use crate::record::{AppRecord, OperationRecord};
+use crate::state::Forgotten;
 
 const APPS: &str = "apps/";
 const OPERATIONS: &str = "operations/";
@@ -36,13 +37,12 @@ pub(crate) async fn load(store: &Store) -> Result<Kept, StoreError> {
             apps.insert(record.name.clone(), record);
         }
     }
-    let next = store.get(NEXT).await?;
-    let next = next.and_then(|kv| std::str::from_utf8(&kv.value).ok()?.parse().ok()).unwrap_or(1);
+    let next = next_operation(store).await?;
     let mut operations = BTreeMap::new();
     for key in store.heads(OPERATIONS).await? {
         let Ok(id) = key[OPERATIONS.len()..].parse::<u64>() else { continue };
         // One that was written and never became a command.
-        let unborn = id >= next;
+        let unborn = id >= next.0;
         if unborn {
             store.delete_chunked(&key, Vec::new()).await?;
         } else if let Some(record) = read(store, &key).await? {
@@ -50,7 +50,7 @@ pub(crate) async fn load(store: &Store) -> Result<Kept, StoreError> {
         }
     }
     let boot_id = store.get(BOOT).await?.map(|kv| String::from_utf8_lossy(&kv.value).into_owned());
-    Ok(Kept { apps, operations, next_operation: OperationId(next), boot_id })
+    Ok(Kept { apps, operations, next_operation: next, boot_id })
 }
 
 async fn read<T: DeserializeOwned>(store: &Store, key: &str) -> Result<Option<T>, StoreError> {
@@ -97,12 +97,38 @@ pub(crate) async fn save_operation(
     write(store, &operation_key(id), operation, Vec::new()).await
 }
 
-/// Operations nobody will ask for any more.
-pub(crate) async fn forget_operations(store: &Store, ids: &[OperationId]) -> Result<(), StoreError> {
-    for id in ids {
+/// What nobody will ask for any more.
+pub(crate) async fn forget_operations(store: &Store, forgotten: &Forgotten) -> Result<(), StoreError> {
+    for id in &forgotten.whole {
         store.delete_chunked(&operation_key(*id), Vec::new()).await?;
     }
+    for (id, outline) in &forgotten.slots {
+        save_operation(store, *id, outline).await?;
+    }
     Ok(())
+}
+
+/// A command whose fate was not told, if it was kept: what it made of its app, and its operation.
+///
+/// Errors: the store cannot be read yet.
+pub(crate) async fn kept(
+    store: &Store,
+    app: &AppName,
+    id: OperationId,
+) -> Result<Option<(AppRecord, OperationRecord)>, StoreError> {
+    // Whoever writes, and be it nothing, has the file read again where that is due.
+    store.write(Vec::new()).await?;
+    if next_operation(store).await? <= id {
+        return Ok(None);
+    }
+    let record = read(store, &format!("{APPS}{app}")).await?;
+    let operation = read(store, &operation_key(id)).await?;
+    Ok(record.zip(operation))
+}
+
+async fn next_operation(store: &Store) -> Result<OperationId, StoreError> {
+    let next = store.get(NEXT).await?;
+    Ok(OperationId(next.and_then(|kv| std::str::from_utf8(&kv.value).ok()?.parse().ok()).unwrap_or(1)))
 }
 
 fn operation_key(id: OperationId) -> String {

@@ -54,6 +54,12 @@ pub struct OperationRecord {
     /// Under which the same request may come again.
     #[serde(default)]
     pub key: Option<IdempotencyKey>,
+    /// Of all that was asked, where there is a key: two requests under one key are told apart by it.
+    #[serde(default)]
+    pub digest: String,
+    /// What it says of slots was forgotten, as there was too much of it.
+    #[serde(default)]
+    pub is_outline: bool,
     /// When.
     pub at: Wall,
     /// Slot by slot.

@@ -22,8 +22,9 @@ use crate::record::{AppRecord, OperationRecord, SlotRecord};
 #[cfg(test)]
 mod tests;
 
-/// Operations that are remembered, and what they say of slots in all; older ones that have ended are
-/// forgotten. A client that waits for one asks within seconds, and events tell of the rest.
+/// Operations that are remembered, and what they say of slots in all. Of older ones that have ended
+/// first the slots are forgotten, so that a request that comes again is still known, then the rest. A
+/// client that waits for one asks within seconds, and events tell of the rest.
 const OPERATIONS_KEPT: usize = 200;
 const WISHES_KEPT: usize = 20_000;
 
@@ -64,6 +65,15 @@ pub(crate) enum Rest {
     Nothing,
 }
 
+/// What is remembered no more.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Forgotten {
+    /// All of these operations.
+    pub(crate) whole: Vec<OperationId>,
+    /// Of these the slots; what is left of them.
+    pub(crate) slots: Vec<(OperationId, OperationRecord)>,
+}
+
 /// What a piece of news led to.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct News {
@@ -71,6 +81,14 @@ pub(crate) struct News {
     pub(crate) ended: Vec<OperationId>,
     /// Apps with slots that are parting now.
     pub(crate) parting: BTreeSet<AppName>,
+}
+
+impl News {
+    /// More of it.
+    pub(crate) fn add(&mut self, more: News) {
+        self.ended.extend(more.ended);
+        self.parting.extend(more.parting);
+    }
 }
 
 impl Known {
@@ -191,23 +209,31 @@ impl State {
         News { ended, parting: parting.into_iter().collect() }
     }
 
-    /// Forgets those that have ended and are too many, but for the last. Says which.
-    pub(crate) fn forget_old_operations(&mut self) -> Vec<OperationId> {
+    /// Forgets what has ended and is too much, but for the last. Says what.
+    pub(crate) fn forget_old_operations(&mut self) -> Forgotten {
         let mut wishes: usize = self.operations.values().map(|operation| operation.record.slots.len()).sum();
         let mut left = self.operations.len();
-        let mut forgotten = Vec::new();
+        let mut forgotten = Forgotten::default();
         let last = self.operations.last_key_value().map(|(id, _)| *id);
-        for (id, operation) in &self.operations {
+        for (id, operation) in &mut self.operations {
             if left <= OPERATIONS_KEPT && wishes <= WISHES_KEPT {
                 break;
             }
-            if operation.pending == 0 && Some(*id) != last {
-                wishes -= operation.record.slots.len();
+            if operation.pending > 0 || Some(*id) == last {
+                continue;
+            }
+            let record = &mut operation.record;
+            wishes -= record.slots.len();
+            if left > OPERATIONS_KEPT {
                 left -= 1;
-                forgotten.push(*id);
+                forgotten.whole.push(*id);
+            } else if !record.slots.is_empty() {
+                record.slots = BTreeMap::new();
+                record.is_outline = true;
+                forgotten.slots.push((*id, record.clone()));
             }
         }
-        for id in &forgotten {
+        for id in &forgotten.whole {
             self.operations.remove(id);
         }
         forgotten

@@ -3,14 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use upbeat_model::file::{SCALE_MAX, SLOTS_MAX};
 use upbeat_model::target::{Ask, Goal};
 use upbeat_model::{Action, AppName, OperationId, Project, ServiceName, SlotId};
 
 use crate::error::ControlError;
 use crate::record::{AppRecord, SlotRecord};
-
-/// More copies than this of one service are a typing mistake.
-pub const SCALE_MAX: u32 = 1000;
 
 /// A changed app, and the slots the change is about.
 pub struct Change {
@@ -274,7 +272,14 @@ fn scale(
             declared.scale = *count;
         }
     }
-    Ok(())
+    let all: u64 = record.project.services.values().map(|service| u64::from(service.scale)).sum();
+    match all > SLOTS_MAX {
+        true => Err(ControlError::Refused(format!(
+            "`{}` would have {all} copies of services, and {SLOTS_MAX} are the most on one machine",
+            record.name
+        ))),
+        false => Ok(()),
+    }
 }
 
 /// Everything goes.

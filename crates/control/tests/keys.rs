@@ -1,12 +1,17 @@
 //! A change that is asked for again under its key is made once, also by the next daemon.
 
+use std::sync::atomic::Ordering;
+
 use upbeat_control::{Control, ControlError, Settings};
 use upbeat_model::file::{Context, Source, parse};
 use upbeat_model::{Action, AppName, IdempotencyKey, OperationId, Origin, Project, Wall};
-use upbeat_store::{Journal, Store};
+use upbeat_store::faults::{Faults, open_faulty};
+use upbeat_store::{Journal, Store, StoreError};
 
 fn project() -> Project {
-    let source = Source { name: "upbeat.yaml", text: "services: { web: { command: [sleep, '1'] } }" };
+    let services: String = (1..=9).map(|n| format!("  s{n}: {{ command: [sleep, '1'] }}\n")).collect();
+    let text = format!("services:\n{services}");
+    let source = Source { name: "upbeat.yaml", text: &text };
     let context = Context { project_dir: "/shop", default_name: "shop", environment: &|_| None };
     parse(source, &context).expect("a good file").project
 }
@@ -54,8 +59,56 @@ async fn a_key_belongs_to_one_request() {
     let refused = control.down(&shop, false, by("ann", "a")).await.unwrap_err();
     assert!(matches!(refused, ControlError::OtherRequest { id: OperationId(1), .. }), "{refused}");
     assert_eq!(refused.to_string(), "the idempotency key belongs to operation 1, `up` of `shop`");
+    // However alike the words are.
+    let many: Vec<_> = (1..=9).map(|n| upbeat_model::ServiceName::new(format!("s{n}")).unwrap()).collect();
+    let stop = |services: &[_]| Action::Stop { services: services.to_vec(), kill: false };
+    control.up(project(), &[], by("ann", "c")).await.unwrap();
+    let (some, others) = (stop(&many[..6]), stop(&[&many[..5], &many[8..]].concat()));
+    assert!(control.act(&shop, &some, by("ann", "d")).await.is_ok());
+    let refused = control.act(&shop, &others, by("ann", "d")).await.unwrap_err();
+    assert!(matches!(refused, ControlError::OtherRequest { .. }), "{refused}");
     // Nor is it another person's.
     let refused = control.up(project(), &[], by("bob", "a")).await.unwrap_err();
     assert!(matches!(refused, ControlError::OtherRequest { .. }), "{refused}");
-    assert_eq!(control.target().borrow().slots.len(), 1, "it has changed nothing");
+    assert_eq!(control.target().borrow().slots.len(), 9, "it has changed nothing");
+}
+
+/// A commit that failed may be on the disk all the same: then it is in force, and known to be.
+#[tokio::test]
+async fn a_command_whose_fate_is_not_known_is_found_out_before_the_next() {
+    let faults = Faults::default();
+    let files = open_faulty(&faults).unwrap();
+    let shop = AppName::new("shop").unwrap();
+    let control = open(&files).await;
+    control.up(project(), &[], by("ann", "a")).await.unwrap();
+    let scale = |n| Action::Scale { services: [(upbeat_model::ServiceName::new("s1").unwrap(), n)].into() };
+    // The disk takes the operation, then the command; of the command it says that it has not.
+    control.act(&shop, &scale(2), by("ann", "b")).await.unwrap();
+    faults.deny_after(1);
+    let kept = control.act(&shop, &scale(3), by("ann", "c")).await;
+    assert!(kept.is_ok(), "{kept:?}");
+    assert_eq!(control.target().borrow().slots.len(), 11);
+}
+
+#[tokio::test]
+async fn nothing_is_decided_before_that_is_known() {
+    let faults = Faults::default();
+    let files = open_faulty(&faults).unwrap();
+    let shop = AppName::new("shop").unwrap();
+    let control = open(&files).await;
+    control.up(project(), &[], by("ann", "a")).await.unwrap();
+    let scale = |n| Action::Scale { services: [(upbeat_model::ServiceName::new("s1").unwrap(), n)].into() };
+    faults.deny_after(1);
+    faults.then_full.store(true, Ordering::SeqCst);
+    let unknown = control.act(&shop, &scale(3), by("ann", "b")).await.unwrap_err();
+    assert!(matches!(unknown, ControlError::Unsure(StoreError::Unknown(_))), "{unknown}");
+    let refused = control.act(&shop, &scale(5), by("ann", "c")).await.unwrap_err();
+    assert!(matches!(refused, ControlError::Store(StoreError::Io(_))), "{refused}");
+    assert_eq!(control.target().borrow().slots.len(), 9);
+    faults.full.store(false, Ordering::SeqCst);
+    // The same request, sent again, is the one that was kept.
+    let again = control.act(&shop, &scale(3), by("ann", "b")).await.unwrap();
+    assert_eq!(again.id, OperationId(2));
+    assert_eq!(control.target().borrow().slots.len(), 11);
+    assert_eq!(control.act(&shop, &scale(5), by("ann", "c")).await.unwrap().id, OperationId(3));
 }

@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 /// The longest name of an app or a service, in bytes: with an index it still fits a DNS label.
 pub const NAME_MAX: usize = 63;
 
+/// The longest idempotency key, in bytes.
+pub const KEY_MAX: usize = 255;
+
 /// Why a text is not a name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{shown}` is not a valid {kind}: {why}")]
@@ -41,24 +44,36 @@ fn check_name(kind: &'static str, text: &str) -> Result<(), InvalidName> {
     Ok(())
 }
 
+fn check_key(kind: &'static str, text: &str) -> Result<(), InvalidName> {
+    let refuse = |why| {
+        let shown = text.chars().take(NAME_MAX).flat_map(char::escape_debug).collect();
+        Err(InvalidName { kind, shown, why })
+    };
+    if text.is_empty() {
+        return refuse("it is empty");
+    }
+    if text.len() > KEY_MAX {
+        return refuse("it is longer than 255 characters");
+    }
+    if !text.bytes().all(|b| b.is_ascii_graphic()) {
+        return refuse("only visible ASCII characters are allowed, and no space");
+    }
+    Ok(())
+}
+
 macro_rules! name {
-    ($(#[$doc:meta])* $type:ident, $kind:literal) => {
+    ($(#[$doc:meta])* $type:ident, $kind:literal, $check:ident, $pattern:literal, $max:expr) => {
         $(#[$doc])*
-        ///
-        /// Letters, digits, `.`, `_`, `-`; starts with a letter or digit; at most 63 bytes. So it
-        /// is safe as one component of a path, of a URL and of a store key.
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-        #[cfg_attr(feature = "schema", schemars(extend(
-            "pattern" = "^[A-Za-z0-9][A-Za-z0-9._-]*$", "maxLength" = NAME_MAX
-        )))]
+        #[cfg_attr(feature = "schema", schemars(extend("pattern" = $pattern, "maxLength" = $max)))]
         #[serde(try_from = "String", into = "String")]
         pub struct $type(std::sync::Arc<str>);
 
         impl $type {
             /// Checks and takes a name. Errors: the broken rule.
             pub fn new(text: impl AsRef<str>) -> Result<Self, InvalidName> {
-                check_name($kind, text.as_ref())?;
+                $check($kind, text.as_ref())?;
                 Ok(Self(text.as_ref().into()))
             }
 
@@ -104,19 +119,32 @@ macro_rules! name {
 
 name!(
     /// The name of an app: the running counterpart of a project.
+    ///
+    /// Letters, digits, `.`, `_`, `-`; starts with a letter or digit; at most 63 bytes. So it
+    /// is safe as one component of a path, of a URL and of a store key.
     AppName,
-    "project name"
+    "project name",
+    check_name,
+    "^[A-Za-z0-9][A-Za-z0-9._-]*$",
+    NAME_MAX
 );
 name!(
-    /// The name of a service, unique in its project.
+    /// The name of a service, unique in its project. Made as an [`AppName`] is.
     ServiceName,
-    "service name"
+    "service name",
+    check_name,
+    "^[A-Za-z0-9][A-Za-z0-9._-]*$",
+    NAME_MAX
 );
 name!(
     /// Under which a request for a change is known when it is sent again: the answer is then the
-    /// operation the first one began. As HTTP has it: `Idempotency-Key`.
+    /// operation the first one began. As HTTP has it: `Idempotency-Key`. Visible ASCII; at most 255
+    /// bytes.
     IdempotencyKey,
-    "idempotency key"
+    "idempotency key",
+    check_key,
+    "^[!-~]+$",
+    KEY_MAX
 );
 
 /// A place for one running copy of a service. Indexes count from 1.

@@ -264,7 +264,10 @@ fn create(path: &Path) -> Result<(), StoreError> {
     guarded(path, || Redb::load_all(&database))?
         .map_err(|error| StoreError::Io(format!("{}: {error}", path.display())))?;
     drop(database);
-    std::fs::rename(&beside, path).map_err(failed)
+    std::fs::rename(&beside, path).map_err(failed)?;
+    // Its name is to outlive a power cut as well as what it holds.
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)
 }
 
 fn open_database(file: File, path: &Path, syncs: bool) -> Result<Database, StoreError> {

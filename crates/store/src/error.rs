@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-/// Why a store did not do it. Nothing was changed.
+/// Why a store did not do it. Nothing was changed, but for [`StoreError::Unknown`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// Too many operations in one transaction.
@@ -56,6 +56,9 @@ pub enum StoreError {
     /// The system said no: the disk is full, or worse.
     #[error("the store cannot use its file: {0}")]
     Io(String),
+    /// The system said no half-way, and does not let the file be read again: the change may be there.
+    #[error("the store cannot tell what it has kept: {0}")]
+    Unknown(String),
     /// A value that cannot be read as what it should be.
     #[error("`{key}` holds something else than expected: {detail}")]
     Unreadable {

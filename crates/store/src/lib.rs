@@ -1,13 +1,16 @@
 //! State that survives: an etcd-shaped store, and a journal that is appended to.
 //!
 //! Guarantees: what was acknowledged is there after `kill -9`, and with [`Durability::Machine`] after
-//! a power cut; a transaction is there whole or not at all; what a failed commit said is not visible.
+//! a power cut; a transaction is there whole or not at all; what a failed commit said is either not there, or it is
+//! and that is found out: only [`StoreError::Unknown`] leaves it open, until the file can be read again.
 //! Every backend keeps etcd's limits from the first day, so that nothing has to shrink when etcd
 //! comes. Watches and leases come with their first tenant, the cluster.
 
 mod backend;
 mod chunked;
 mod error;
+#[cfg(any(test, feature = "faults"))]
+pub mod faults;
 mod journal;
 mod kv;
 mod state;

@@ -5,12 +5,11 @@ use std::future::Future;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use proptest::prelude::*;
 
-use crate::backend::{Backend, Group, Loaded, Memory};
+use crate::faults::{Faults, open_faulty};
 use crate::*;
 
 fn wait<T>(future: impl Future<Output = T>) -> T {
@@ -306,62 +305,23 @@ fn a_journal_keeps_its_bounds_and_goes_on_counting() {
     });
 }
 
-/// A disk that is full while the flag is up.
-struct FullDisk {
-    memory: Memory,
-    full: Arc<AtomicBool>,
-    kept: std::sync::Mutex<BTreeMap<String, KeyValue>>,
-    revision: std::sync::atomic::AtomicU64,
-}
-
-impl Backend for FullDisk {
-    fn load(&self) -> Result<Loaded, StoreError> {
-        let mut loaded = Loaded::default();
-        loaded.state.keys = self.kept.lock().unwrap().clone();
-        loaded.state.revision = self.revision.load(Ordering::SeqCst);
-        Ok(loaded)
-    }
-
-    fn reopen(&self) -> Result<Loaded, StoreError> {
-        if self.full.load(Ordering::SeqCst) { Err(StoreError::Io("full".into())) } else { self.load() }
-    }
-
-    fn commit(&self, group: &Group) -> Result<(), StoreError> {
-        if self.full.load(Ordering::SeqCst) {
-            return Err(StoreError::Io("full".into()));
-        }
-        for (key, now) in &group.keys {
-            match now {
-                Some(kv) => drop(self.kept.lock().unwrap().insert(key.clone(), kv.clone())),
-                None => drop(self.kept.lock().unwrap().remove(key)),
-            }
-        }
-        self.revision.store(group.revision, Ordering::SeqCst);
-        self.memory.commit(group)
-    }
-
-    fn read(&self, after: u64, limit: usize) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
-        self.memory.read(after, limit)
-    }
-}
-
 #[test]
 fn what_could_not_be_kept_is_not_there_and_later_writes_are() {
-    let full = Arc::new(AtomicBool::new(false));
-    let disk = FullDisk {
-        memory: Memory::default(),
-        full: full.clone(),
-        kept: Default::default(),
-        revision: Default::default(),
-    };
-    let (store, _journal) = crate::writer::start(disk).unwrap();
+    let faults = Faults::default();
+    let (store, _journal) = open_faulty(&faults).unwrap();
     wait(store.write(vec![Op::put("a", "1")])).unwrap();
-    full.store(true, Ordering::SeqCst);
-    for _ in 0..3 {
-        assert_eq!(wait(store.write(vec![Op::put("a", "2")])).unwrap_err(), StoreError::Io("full".into()));
+    faults.full.store(true, Ordering::SeqCst);
+    for n in 0..3 {
+        let refused = wait(store.write(vec![Op::put("a", "2")])).unwrap_err();
+        match n {
+            // Neither could it be read again.
+            0 => assert!(matches!(refused, StoreError::Unknown(_)), "{refused}"),
+            // So nothing was tried.
+            _ => assert_eq!(refused, StoreError::Io("full".into())),
+        }
         assert_eq!(&wait(store.get("a")).unwrap().unwrap().value[..], b"1");
     }
-    full.store(false, Ordering::SeqCst);
+    faults.full.store(false, Ordering::SeqCst);
     let outcome = wait(store.txn(Txn {
         compare: vec![Compare::Value("a".into(), b"1".to_vec())],
         success: vec![Op::put("a", "3")],
@@ -369,6 +329,22 @@ fn what_could_not_be_kept_is_not_there_and_later_writes_are() {
     }));
     assert!(outcome.unwrap().succeeded);
     assert_eq!(&wait(store.get("a")).unwrap().unwrap().value[..], b"3");
+}
+
+#[test]
+fn what_was_kept_though_the_disk_said_no_is_there_and_known() {
+    let faults = Faults::default();
+    let (store, _journal) = open_faulty(&faults).unwrap();
+    wait(store.write(vec![Op::put("a", "1")])).unwrap();
+    faults.deny_after(0);
+    wait(store.write(vec![Op::put("a", "2")])).unwrap();
+    assert_eq!(&wait(store.get("a")).unwrap().unwrap().value[..], b"2");
+    let outcome = wait(store.txn(Txn {
+        compare: vec![Compare::Value("a".into(), b"2".to_vec())],
+        success: vec![Op::put("a", "3")],
+        failure: Vec::new(),
+    }));
+    assert!(outcome.unwrap().succeeded);
 }
 
 #[test]

@@ -146,18 +146,22 @@ impl Writer {
         group.revision = self.working.revision;
         group.keys = changes.keys().map(|key| (key.clone(), self.working.keys.get(key).cloned())).collect();
         let nothing = group.keys.is_empty() && group.append.is_empty() && group.truncate_before.is_none();
-        let result = match recovered {
-            Ok(()) if nothing => Ok(()),
-            Ok(()) => self.shared.backend().commit(&group),
-            Err(error) => Err(error),
-        };
-        match &result {
-            Ok(()) => self.show(&group, &growth),
-            Err(_) => {
-                self.working.take_back(changes);
-                self.broken = true;
-            }
-        }
+        let result =
+            match recovered.map(|()| if nothing { Ok(()) } else { self.shared.backend().commit(&group) }) {
+                Ok(Ok(())) => {
+                    self.show(&group, &growth);
+                    Ok(())
+                }
+                Ok(Err(error)) => {
+                    self.working.take_back(changes);
+                    self.found_out(&group, &growth, error)
+                }
+                // Nothing of it was tried.
+                Err(error) => {
+                    self.working.take_back(changes);
+                    Err(error)
+                }
+            };
         for answer in answers {
             answer(result.clone());
         }
@@ -176,7 +180,26 @@ impl Writer {
         content.journal.grow(growth, group.truncate_before);
     }
 
-    /// The disk is the truth about a commit that failed: it may be there all the same.
+    /// What became of a commit that failed: it may be there all the same, and then it counts, once
+    /// another one that says the same has brought it to the disk.
+    fn found_out(&mut self, group: &Group, growth: &Growth, error: StoreError) -> Result<(), StoreError> {
+        self.broken = true;
+        if self.read_again().is_err() {
+            return Err(StoreError::Unknown(error.to_string()));
+        }
+        let is_there =
+            self.working.revision >= group.revision && self.shared.content().journal.last() >= growth.last();
+        if !is_there {
+            return Err(error);
+        }
+        let again = Group { revision: self.working.revision, ..Group::default() };
+        self.shared.backend().commit(&again).map_err(|error| {
+            self.broken = true;
+            StoreError::Unknown(error.to_string())
+        })
+    }
+
+    /// The disk is the truth about a commit that failed.
     fn read_again(&mut self) -> Result<(), StoreError> {
         let loaded = self.shared.backend().reopen()?;
         self.working = loaded.state.clone();

@@ -73,6 +73,8 @@ impl Desk {
             what: String::new(),
             who: String::new(),
             key: None,
+            digest: String::new(),
+            is_outline: false,
             at: Wall(0),
             slots: change.slots.into_iter().map(|slot| (slot, Wish::Pending)).collect(),
         };
@@ -322,13 +324,16 @@ fn old_operations_are_forgotten_but_never_one_that_somebody_may_wait_for() {
         desk.scale("a", 1);
     }
     let forgotten = desk.state.forget_old_operations();
-    assert!(!forgotten.contains(&OperationId(1)), "b-1 is pending");
+    assert!(!forgotten.whole.contains(&OperationId(1)), "b-1 is pending");
     assert_eq!(desk.state.operations.len(), OPERATIONS_KEPT);
-    assert_eq!(forgotten.first(), Some(&OperationId(2)));
+    assert_eq!(forgotten.whole.first(), Some(&OperationId(2)));
+    let mut outlines = 0;
     for _ in 0..30 {
         desk.up(&["a=1000"]);
-        desk.state.forget_old_operations();
+        outlines += desk.state.forget_old_operations().slots.len();
     }
+    assert!(outlines > 5, "a request that comes again is still known: {outlines}");
+    assert_eq!(desk.state.operations.len(), OPERATIONS_KEPT);
     let wishes: usize = desk.state.operations.values().map(|operation| operation.record.slots.len()).sum();
     assert!(wishes <= WISHES_KEPT, "{wishes}");
 }
@@ -383,4 +388,18 @@ fn after_a_boot_always_comes_back_and_unless_stopped_stays_as_it_was_left() {
         let mut running = change.record;
         assert!(!revive(&mut running), "what was not stopped runs again as it is");
     }
+}
+
+#[test]
+fn all_copies_together_are_bounded() {
+    let mut desk = Desk::open();
+    let names: Vec<String> = (0..17).map(|n| format!("s{n}")).collect();
+    desk.up(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let all = names.iter().map(|service| (name(service), 1000)).collect();
+    let old = desk.state.app(&app()).unwrap();
+    let refused = wishes::act(&old, &Action::Scale { services: all }, OperationId(2)).err().unwrap();
+    assert_eq!(
+        refused.to_string(),
+        "`app` would have 17000 copies of services, and 16384 are the most on one machine"
+    );
 }

@@ -97,6 +97,8 @@ fn problem(error: &ControlError) -> Problem {
         ControlError::OtherRequest { .. } => Problem::new(ProblemKind::Conflict, text)
             .with_hint("give each change a key of its own, and the same one only when it is sent again"),
         ControlError::Refused(_) => Problem::new(ProblemKind::BadRequest, text),
+        ControlError::Unsure(_) => Problem::new(ProblemKind::Unavailable, text)
+            .with_hint("once the daemon can read its state again, `upbeat ps` shows what is in force"),
         ControlError::Store(StoreError::Io(_)) => Problem::new(ProblemKind::Unavailable, text)
             .with_hint("nothing was changed; make room on the disk that holds the daemon's state"),
         ControlError::Store(_) => {
@@ -285,6 +287,7 @@ mod tests {
             ControlError::NoSuchService { app, service, known },
             ControlError::NoSuchOperation(OperationId(7)),
             ControlError::Refused("`web=9999` is too many: a service has at most 1000 copies".into()),
+            ControlError::Unsure(StoreError::Unknown("Input/output error (os error 5)".into())),
             ControlError::Store(full),
             ControlError::Store(large),
         ];
@@ -314,6 +317,11 @@ mod tests {
                 ControlError::Refused(_) => insta::assert_snapshot!(told, @"
                 Usage
                 error: `web=9999` is too many: a service has at most 1000 copies
+                "),
+                ControlError::Unsure(_) => insta::assert_snapshot!(told, @"
+                Failed
+                error: It is not known whether the change was stored: the store cannot tell what it has kept: Input/output error (os error 5)
+                hint: once the daemon can read its state again, `upbeat ps` shows what is in force
                 "),
                 ControlError::Store(StoreError::Io(_)) => insta::assert_snapshot!(told, @"
                 Failed

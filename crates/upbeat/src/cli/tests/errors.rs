@@ -232,6 +232,7 @@ fn a_store_cannot_be_opened() {
             StoreError::Locked("/state/control.redb".into()),
             StoreError::Corrupt { path: "/state/control.redb".into(), detail: "bad magic".into() },
             StoreError::Io("No space left on device (os error 28)".into()),
+            StoreError::Unknown("Input/output error (os error 5)".into()),
             StoreError::Unreadable { key: "apps/shop".into(), detail: "expected a map".into() },
             StoreError::Conflict("apps/shop".into()),
             StoreError::Stopped,
@@ -244,6 +245,7 @@ fn a_store_cannot_be_opened() {
         StoreError::Locked(_),
         StoreError::Corrupt { .. },
         StoreError::Io(_),
+        StoreError::Unknown(_),
         StoreError::Unreadable { .. },
         StoreError::Conflict(_),
         StoreError::Stopped,
@@ -290,6 +292,11 @@ fn a_store_cannot_be_opened() {
     error: The daemon cannot run
       caused by: the daemon cannot open `/state/control.redb`
       caused by: the store cannot use its file: No space left on device (os error 28)
+
+    Failed
+    error: The daemon cannot run
+      caused by: the daemon cannot open `/state/control.redb`
+      caused by: the store cannot tell what it has kept: Input/output error (os error 5)
 
     Failed
     error: The daemon cannot run

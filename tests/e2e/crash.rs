@@ -118,7 +118,15 @@ fn every_point() {
 /// Every wish that was acknowledged comes true, and the client learns of it, wherever control dies.
 fn every_point_of_a_command() {
     for point in ["command_kept", "operation_kept", "app_forgotten"] {
-        for change in [&["up", "-d", "--wait"][..], &["scale", "web=1"], &["stop"], &["start"], &["down"]] {
+        let changes = [
+            &["up", "-d", "--wait"][..],
+            &["scale", "web=1"],
+            &["stop"],
+            &["start"],
+            &["restart"],
+            &["down"],
+        ];
+        for change in changes {
             let mut home = Home::with("services:\n  web: { command: [sleep, \"600\"], scale: 2 }\n");
             if change[0] != "up" {
                 home.run(&["up", "-d", "--wait"]).ok();
@@ -145,6 +153,10 @@ fn every_point_of_a_command() {
                 let slots = home.slots();
                 slots.values().map(|slot| slot["phase"].to_string()).collect::<Vec<_>>() == expected
             });
+            if change[0] == "restart" {
+                let attempts: Vec<_> = home.slots().values().map(|slot| slot["attempt"].clone()).collect();
+                assert_eq!(attempts, [2, 2], "{point}: restarted once");
+            }
         }
     }
 }

@@ -97,6 +97,12 @@ fn problem(error: &ControlError) -> Problem {
         ControlError::OtherRequest { .. } => Problem::new(ProblemKind::Conflict, text)
             .with_hint("give each change a key of its own, and the same one only when it is sent again"),
         ControlError::Refused(_) => Problem::new(ProblemKind::BadRequest, text),
+        ControlError::Store(
+            StoreError::ValueTooLarge { .. }
+            | StoreError::RequestTooLarge { .. }
+            | StoreError::TooManyOps { .. },
+        ) => Problem::new(ProblemKind::BadRequest, text)
+            .with_hint("nothing was changed; a project with less in it can be stored"),
         ControlError::Store(StoreError::Io(_)) => Problem::new(ProblemKind::Unavailable, text)
             .with_hint("nothing was changed; make room on the disk that holds the daemon's state"),
         ControlError::Store(_) => {
@@ -278,7 +284,11 @@ mod tests {
         let (app, service) = (AppName::new("shop").unwrap(), ServiceName::new("wbe").unwrap());
         let known = vec![ServiceName::new("db").unwrap(), ServiceName::new("web").unwrap()];
         let full = StoreError::Io("No space left on device (os error 28)".into());
-        let large = StoreError::RequestTooLarge { size: 2_000, max: 1_000 };
+        let large = [
+            StoreError::RequestTooLarge { size: 2_000, max: 1_000 },
+            StoreError::ValueTooLarge { key: "app/shop".into(), size: 2_000, max: 1_000 },
+            StoreError::TooManyOps { count: 20, max: 10 },
+        ];
         let errors = [
             ControlError::NoSuchApp(app.clone()),
             ControlError::OtherRequest { id: OperationId(7), what: "up".into(), app: app.clone() },
@@ -286,7 +296,7 @@ mod tests {
             ControlError::NoSuchOperation(OperationId(7)),
             ControlError::Refused("`web=9999` is too many: a service has at most 1000 copies".into()),
             ControlError::Store(full),
-            ControlError::Store(large),
+            ControlError::Store(StoreError::Stopped),
         ];
         for refused in errors {
             let told = shown(problem(&refused));
@@ -322,11 +332,23 @@ mod tests {
                 "),
                 ControlError::Store(_) => insta::assert_snapshot!(told, @"
                 Failed
-                error: The change could not be stored: a request of 2000 bytes is larger than the limit of 1000
+                error: The change could not be stored: the store has stopped
                 hint: nothing was changed
                 "),
             }
         }
+        let told = large.map(|error| shown(problem(&ControlError::Store(error)))).concat();
+        insta::assert_snapshot!(told, @"
+        Usage
+        error: The change could not be stored: a request of 2000 bytes is larger than the limit of 1000
+        hint: nothing was changed; a project with less in it can be stored
+        Usage
+        error: The change could not be stored: the value of `app/shop` has 2000 bytes, more than the limit of 1000
+        hint: nothing was changed; a project with less in it can be stored
+        Usage
+        error: The change could not be stored: a transaction of 20 operations is larger than the limit of 10
+        hint: nothing was changed; a project with less in it can be stored
+        ");
     }
 
     #[test]
@@ -347,7 +369,7 @@ mod tests {
         let up = Up { project: shop(&serde_json::json!({})), services: vec![] };
         insta::assert_snapshot!(shown(refuse_bad(&up).unwrap_err()), @"
         Usage
-        error: The project makes no sense: The project has no service
+        error: The project makes no sense: the project has no service
         ");
     }
 

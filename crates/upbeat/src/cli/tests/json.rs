@@ -360,6 +360,29 @@ async fn a_graph_is_nodes_and_edges_however_it_is_asked_for() {
 }
 
 #[tokio::test]
+async fn a_command_without_an_answer_for_programs_says_so_and_does_nothing() {
+    let script = || Script::of(vec![status("web-1", Phase::Healthy)]);
+    let mut told = String::new();
+    for args in [&["wait", "web"][..], &["completion", "bash"], &["serve", "--install"], &["serve"]] {
+        told.push_str(&json(script(), args).await);
+    }
+    insta::assert_snapshot!(told, @"
+    --- Usage
+    error: `wait` prints no answer; its exit status is the answer
+    hint: leave out `-o json`
+    --- Usage
+    error: `completion` prints a script for a shell, not JSON
+    hint: leave out `-o json`
+    --- Usage
+    error: `serve --install` has no answer in JSON
+    hint: leave out `-o json`
+    --- Usage
+    error: `serve` has no answer in JSON
+    hint: leave out `-o json`
+    ");
+}
+
+#[tokio::test]
 async fn colours_never_reach_a_program() {
     for args in [&["ps"][..], &["plan"], &["why", "web"], &["events"], &["apps"], &["version"], &["graph"]] {
         let ran = json(every_phase(), &[&["--color", "always"], args].concat()).await;

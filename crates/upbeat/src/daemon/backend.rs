@@ -1,6 +1,5 @@
 //! What requests ask of this daemon: control for wishes and statuses, log files for output.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::stream;
@@ -12,21 +11,14 @@ use upbeat_drivers::process::{ProcessDriver, chain};
 use upbeat_drivers::watch::Watches;
 use upbeat_model::file::validate;
 use upbeat_model::{
-    Action, App, AppName, AppSummary, Event, LogLine, Operation, OperationId, Origin, Phase, Plan,
-    ServiceName, SlotId, SlotStatus, Wall, Why, WhyLink,
+    Action, App, AppName, AppSummary, Event, LogLine, Operation, OperationId, Origin, Plan, ServiceName,
+    Wall, Why,
 };
 use upbeat_server::{Answer, Backend, BoxStream, LogQuery};
 use upbeat_store::StoreError;
 
-use super::logs;
+use super::{logs, why};
 use upbeat_api::{Problem, ProblemKind, Up, Version};
-
-/// Lines of output that help to understand a failure.
-const LAST_LINES: u64 = 10;
-
-/// Links of a chain of causes. A graph is acyclic; a chain that is longer helps nobody, and who asks
-/// is told where it goes on.
-const CHAIN_MAX: usize = 100;
 
 /// Events a follower gets at once.
 const EVENTS_PAGE: usize = 200;
@@ -43,41 +35,6 @@ pub(super) struct LocalBackend {
 impl LocalBackend {
     pub(super) fn new(control: Control, driver: ProcessDriver, watches: Watches) -> Self {
         Self { control, driver, watches, started_at: clock::wall() }
-    }
-
-    /// Every slot that leads to the cause, the asked one first.
-    async fn chain_of(&self, slot: &SlotId, slots: &BTreeMap<SlotId, SlotStatus>) -> Vec<WhyLink> {
-        let mut links = Vec::new();
-        let mut seen = BTreeSet::new();
-        let mut next = Some(slot.clone());
-        while let Some(id) = next
-            && links.len() < CHAIN_MAX
-            && seen.insert(id.clone())
-        {
-            let Some(status) = slots.get(&id).cloned() else { break };
-            next = status.reasons.iter().find_map(|reason| reason.cause().cloned());
-            let last_lines = match needs_lines(&status) {
-                true => logs::last_lines(&self.driver.log_dir(&id), LAST_LINES).await,
-                false => Vec::new(),
-            };
-            links.push(WhyLink { status, last_lines });
-        }
-        links
-    }
-}
-
-/// Its output helps to understand why it is not as it should be.
-fn needs_lines(status: &SlotStatus) -> bool {
-    match status.phase {
-        Phase::Failed | Phase::BackingOff | Phase::CrashLooping | Phase::Unhealthy | Phase::Starting => true,
-        Phase::Absent
-        | Phase::Stopped
-        | Phase::Waiting
-        | Phase::DependencyFailed
-        | Phase::Running
-        | Phase::Healthy
-        | Phase::Stopping
-        | Phase::Completed => false,
     }
 }
 
@@ -180,13 +137,7 @@ impl Backend for LocalBackend {
             let known = found.project.services.keys().cloned().collect();
             return Err(problem(&ControlError::NoSuchService { app, service, known }));
         }
-        let slots: BTreeMap<SlotId, SlotStatus> =
-            found.slots.into_iter().map(|status| (status.slot.clone(), status)).collect();
-        let mut chains = Vec::new();
-        for id in slots.keys().filter(|id| id.service == service) {
-            chains.push(self.chain_of(id, &slots).await);
-        }
-        Ok(Why { chains })
+        Ok(why::explain(&service, &found.slots, &self.driver).await)
     }
 
     async fn events(&self, app: Option<AppName>, after: u64, limit: usize) -> Answer<Vec<Event>> {

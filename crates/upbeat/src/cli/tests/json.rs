@@ -213,7 +213,10 @@ async fn why_gives_its_chains() {
               "operation": 4,
               "release": 1
             },
-            "last_lines": []
+            "last_lines": [],
+            "alike": [],
+            "alike_more": 0,
+            "told": false
           },
           {
             "status": {
@@ -243,16 +246,21 @@ async fn why_gives_its_chains() {
             },
             "last_lines": [
               "no disk"
-            ]
+            ],
+            "alike": [],
+            "alike_more": 0,
+            "told": false
           }
         ]
-      ]
+      ],
+      "more": 0
     }
     --- Ok
     "#);
     insta::assert_snapshot!(json(Script::of(vec![]), &["why", "web"]).await, @r#"
     {
-      "chains": []
+      "chains": [],
+      "more": 0
     }
     --- Ok
     "#);

@@ -77,7 +77,7 @@ impl Script {
                 version: env!("CARGO_PKG_VERSION").into(),
                 apps: Vec::new(),
                 plan: Plan { steps: Vec::new(), unchanged: 3 },
-                why: Why { chains: Vec::new() },
+                why: Why::default(),
                 events: Vec::new(),
                 refusal: None,
             })),
@@ -258,11 +258,11 @@ fn plan() -> Plan {
 
 fn why() -> Why {
     let link = |short, phase, reason, last: &[&str]| WhyLink {
-        status: SlotStatus { reasons: vec![reason], ..status(short, phase) },
         last_lines: last.iter().map(|line| (*line).to_owned()).collect(),
+        ..WhyLink::from(SlotStatus { reasons: vec![reason], ..status(short, phase) })
     };
     let db = link("db-1", Phase::BackingOff, examples::backs_off(), &["no disk"]);
-    Why { chains: vec![vec![link("web-1", Phase::Waiting, examples::waits_for_db(), &[]), db]] }
+    Why { chains: vec![vec![link("web-1", Phase::Waiting, examples::waits_for_db(), &[]), db]], more: 0 }
 }
 
 fn events() -> Vec<Event> {

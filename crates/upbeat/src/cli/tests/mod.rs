@@ -5,6 +5,7 @@ mod changes;
 mod colours;
 mod errors;
 mod json;
+mod mortal;
 mod questions;
 mod refusals;
 mod room;

@@ -134,9 +134,15 @@ impl Room {
     /// With a daemon that tells this.
     pub(super) async fn with(&self, script: Script, args: &[&str]) -> String {
         let listener = upbeat_server::bind(&self.dirs.socket()).unwrap();
-        let daemon = upbeat_server::serve(listener, script, std::future::pending());
+        self.beside(upbeat_server::serve(listener, script, std::future::pending()), args).await
+    }
+
+    /// While something else goes on.
+    pub(super) async fn beside(&self, other: impl Future<Output = ()>, args: &[&str]) -> String {
         tokio::select! {
-            ended = daemon => panic!("the daemon ended: {ended:?}"),
+            // It is there first.
+            biased;
+            () = other => panic!("what goes on beside has ended"),
             ran = self.run(args) => ran,
         }
     }

@@ -3,6 +3,7 @@
 
 mod changes;
 mod colours;
+mod ctrl_c;
 mod errors;
 mod json;
 mod mortal;

@@ -26,6 +26,11 @@ pub(crate) fn journeys() -> Vec<Journey> {
             run: crowd,
         },
         Journey {
+            name: "a daemon that cannot start says why, and not what others said before",
+            needs: &[],
+            run: own_words,
+        },
+        Journey {
             name: "a change is made though the daemon dies again and again",
             needs: &[],
             run: stubborn_changes,
@@ -130,6 +135,19 @@ fn crowd() {
         });
         assert_eq!(home.slots()["web-1"]["attempt"], 1);
     }
+}
+
+fn own_words() {
+    let home = Home::with(SLEEPER);
+    home.run(&["up", "-d", "--wait"]).ok();
+    home.kill_daemon();
+    let log = home.state().join("daemon.log");
+    std::fs::write(&log, "said by another\n".repeat(5)).unwrap();
+    std::fs::write(home.state().join("control.redb"), "no store").unwrap();
+    let told = home.run(&["ps"]).code(1).stderr;
+    assert!(told.contains("its last lines:") && told.contains("control.redb"), "{told}");
+    assert!(!told.contains("said by another"), "{told}");
+    assert!(std::fs::read_to_string(&log).unwrap().starts_with("said by another"), "nothing is lost");
 }
 
 fn stubborn_changes() {

@@ -134,7 +134,13 @@ fn every_point_of_a_command() {
             }
             let marker = home.outside("marker");
             home.set("UPBEAT_FAILPOINT", format!("{point}:{}", marker.display()));
-            home.run(change).ok();
+            let ran = home.run(change).ok();
+            let told = ran.stderr.matches("the daemon is gone").count();
+            match point {
+                // It dies with the request.
+                "command_kept" => assert_eq!(told, 1, "{change:?}: {ran:?}"),
+                _ => assert!(told <= 1, "{point} of {change:?}: {ran:?}"),
+            }
             let forgets = ["scale", "down"].contains(&change[0]);
             match point == "app_forgotten" && !forgets {
                 true => assert!(!marker.exists(), "{point} of {change:?}"),

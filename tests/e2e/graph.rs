@@ -13,6 +13,11 @@ pub(crate) fn journeys() -> Vec<Journey> {
             needs: &[],
             run: continue_after_failure,
         },
+        Journey {
+            name: "copies that wait for the same are told once",
+            needs: &[],
+            run: the_same_is_told_once,
+        },
         Journey { name: "a cycle starts nothing", needs: &[], run: cycle },
         Journey { name: "a missing dependency starts nothing", needs: &[], run: missing },
     ]
@@ -137,4 +142,18 @@ fn missing() {
     let ran = home.run(&["up", "-d"]).code(2);
     assert!(ran.stderr.contains("databse") && ran.stderr.contains("`database`"), "{}", ran.stderr);
     assert_eq!(home.daemon(), None);
+}
+
+fn the_same_is_told_once() {
+    let home = Home::with(
+        "services:\n  db: { command: [sleep, \"600\"], healthcheck: { log: never } }\n  cache:\n    command: [x]\n    depends_on: { db: { condition: service_healthy } }\n  web:\n    command: [x]\n    scale: 30\n    depends_on: { cache: { condition: service_started } }\n",
+    );
+    // It cannot come up, and is not waited for.
+    let mut up = home.spawn(&["up"]);
+    eventually("all wait", || home.slots().values().filter(|slot| slot["phase"] == "waiting").count() == 31);
+    let why = home.run(&["why", "web"]).ok().stdout;
+    assert!(why.contains("the same holds for web-2, web-3, ") && why.contains(" and 19 more\n"), "{why}");
+    assert_eq!((why.matches("web-1 waits").count(), why.matches("db-1 ").count()), (1, 2), "{why}");
+    up.child.kill().unwrap();
+    up.end();
 }

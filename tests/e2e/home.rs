@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// No step of a journey takes longer, even on a busy machine; what does has hung.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A project directory with a daemon of its own. Dropping it takes everything down.
 pub(crate) struct Home {

@@ -21,6 +21,11 @@ pub(crate) fn journeys() -> Vec<Journey> {
             needs: &[],
             run: foreground,
         },
+        Journey {
+            name: "ctrl-c is heard though the daemon does not answer",
+            needs: &[],
+            run: ctrl_c_without_an_answer,
+        },
         Journey { name: "health checks by http, tcp and command", needs: &[], run: probes },
         Journey { name: "a stop command runs before the signal", needs: &[], run: stop_command },
         Journey { name: "a service is stopped by the signal its file names", needs: &[], run: stop_signal },
@@ -170,6 +175,24 @@ fn foreground() {
     up.signal(2);
     up.end().code(130);
     assert_eq!(lines(&home.project().join("order")), ["-b", "-a"]);
+}
+
+fn ctrl_c_without_an_answer() {
+    let home = Home::with("services:\n  web: { command: [sh, -c, \"echo up; exec sleep 600\"] }\n");
+    let mut up = home.spawn(&["up"]);
+    up.until(|line| line.contains("up"));
+    let daemon = home.daemon().unwrap();
+    kill(daemon, 19);
+    eventually("it has ended", || {
+        up.signal(2);
+        up.child.try_wait().unwrap().is_some()
+    });
+    let ran = up.end();
+    kill(daemon, 18);
+    assert_eq!(ran.code, 130, "{ran:?}");
+    for words in ["stopping `project`", "killing `project`", "not known whether `project` is killed"] {
+        assert!(ran.stderr.contains(words), "{words}: {ran:?}");
+    }
 }
 
 /// A server in this process stands for what the probes ask.

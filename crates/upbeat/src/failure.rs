@@ -71,6 +71,15 @@ impl Failure {
         self
     }
 
+    /// That of a change which was sent, and to which no answer came.
+    #[must_use]
+    pub fn of_unanswered_change(mut self) -> Self {
+        let message = self.message.replace("it is not known whether the change was made".into());
+        self.causes.splice(0..0, message);
+        self.exit = ExitCode::Failed;
+        self.hint("`upbeat ps` shows what is there, `upbeat events` what was changed")
+    }
+
     /// Adds something to do.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {

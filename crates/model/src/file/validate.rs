@@ -18,11 +18,11 @@ pub fn validate(project: &Project) -> Result<(), Vec<String>> {
         errors.rule(&format_args!("base_environment"), rules::variable(name, value));
     }
     if project.services.is_empty() {
-        errors.add(|| "The project has no service".to_owned());
+        errors.add(|| "the project has no service".to_owned());
     }
     let slots: u64 = project.services.values().map(|s| u64::from(s.scale)).sum();
     if slots > SLOTS_MAX || project.services.len() as u64 > SLOTS_MAX {
-        errors.add(|| format!("The project has {slots} copies of services, and {SLOTS_MAX} are the most"));
+        errors.add(|| format!("the project has {slots} copies of services, and {SLOTS_MAX} are the most"));
         return Err(errors.lines);
     }
     for (name, service) in &project.services {

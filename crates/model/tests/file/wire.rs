@@ -67,10 +67,10 @@ fn a_hostile_project_is_refused_rule_by_rule() {
 
 #[test]
 fn a_project_has_services_and_not_too_many_slots() {
-    assert_snapshot!(complaints(serde_json::json!({ "name": "shop", "services": {} })), @"The project has no service");
+    assert_snapshot!(complaints(serde_json::json!({ "name": "shop", "services": {} })), @"the project has no service");
     let service = serde_json::json!({ "command": ["x"], "working_dir": "/", "scale": u32::MAX });
     let project = serde_json::json!({ "name": "shop", "services": { "a": service, "b": service } });
-    assert_snapshot!(complaints(project), @"The project has 8589934590 copies of services, and 16384 are the most");
+    assert_snapshot!(complaints(project), @"the project has 8589934590 copies of services, and 16384 are the most");
 }
 
 #[test]

@@ -25,7 +25,7 @@ async fn what_is_asked_is_answered() {
     assert_eq!(client.app(&shop).await.unwrap(), app(3));
     assert_eq!(client.operation(OperationId(7)).await.unwrap(), operation(true));
     assert_eq!(client.plan(&shop, &up()).await.unwrap(), Plan { steps: Vec::new(), unchanged: 4 });
-    assert_eq!(client.why(&shop, &name("web")).await.unwrap(), Why { chains: vec![Vec::new()] });
+    assert_eq!(client.why(&shop, &name("web")).await.unwrap(), Why { chains: vec![Vec::new()], more: 0 });
     assert_eq!(client.events(Some(&shop), 8, 20).await.unwrap(), [event(9)]);
     assert_eq!(client.events(None, 0, usize::MAX).await.unwrap(), [event(1)]);
     let all = EventsQuery::MAX_LIMIT;

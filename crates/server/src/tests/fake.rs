@@ -150,7 +150,7 @@ impl Backend for Fake {
 
     async fn why(&self, app: AppName, service: ServiceName) -> Answer<Why> {
         self.note(format!("why {app} {service}"));
-        Ok(Why { chains: vec![Vec::new()] })
+        Ok(Why { chains: vec![Vec::new()], more: 0 })
     }
 
     async fn events(&self, app: Option<AppName>, after: u64, limit: usize) -> Answer<Vec<Event>> {

@@ -86,7 +86,8 @@ pub enum Command {
     /// Start the project, or bring what runs in line with its file
     ///
     /// Without `-d` it follows the logs. Ctrl-C then stops the app in reverse order, a second one
-    /// kills it at once. When this command itself is killed, or its terminal closed, nothing stops.
+    /// kills it at once, a third leaves it to the daemon. When this command itself is killed, or its
+    /// terminal closed, nothing stops.
     Up(UpArgs),
     /// Stop everything of the app, dependents first, and forget it
     Down(DownArgs),

@@ -37,6 +37,17 @@ impl<'a> LogFollow<'a> {
         app: &AppName,
         query: LogQuery,
     ) -> Result<Self, Failure> {
+        let new = Self::new(session, client, app, query);
+        Ok(Self { lines: new.lines.opened().await?, ..new })
+    }
+
+    /// Of an app that is about to be: everything, from its beginning on.
+    pub(super) fn of_new(session: &'a Session, client: &Client, app: &AppName, query: LogQuery) -> Self {
+        let new = Self::new(session, client, app, query);
+        Self { lines: new.lines.expected(), ..new }
+    }
+
+    fn new(session: &'a Session, client: &Client, app: &AppName, query: LogQuery) -> Self {
         let services = query.services.clone();
         let opened = std::cell::Cell::new(false);
         let (opening, name) = (client.clone(), app.clone());
@@ -48,9 +59,8 @@ impl<'a> LogFollow<'a> {
             let (client, app) = (opening.clone(), name.clone());
             async move { client.logs(&app, &query).await }
         });
-        let lines = lines.opened().await?;
         let (client, app) = (client.clone(), app.clone());
-        Ok(Self { session, client, app, services, lines, seen: Seen::default() })
+        Self { session, client, app, services, lines, seen: Seen::default() }
     }
 
     /// The next line. May be cancelled.

@@ -81,7 +81,37 @@ fn report(session: &Session, failure: &Failure) -> ExitCode {
     failure.exit
 }
 
+/// Why there is nothing for programs to read, where there is nothing: who asked for it is told, and
+/// does not wait for an answer that never comes.
+fn has_no_json(command: &Command) -> Option<&'static str> {
+    match command {
+        Command::Wait(_) => Some("`wait` prints no answer; its exit status is the answer"),
+        Command::Serve(args) if args.install => Some("`serve --install` has no answer in JSON"),
+        Command::Serve(_) => Some("`serve` has no answer in JSON"),
+        Command::Completion(_) => Some("`completion` prints a script for a shell, not JSON"),
+        Command::Up(_)
+        | Command::Down(_)
+        | Command::Ps(_)
+        | Command::Logs(_)
+        | Command::Start(_)
+        | Command::Stop(_)
+        | Command::Restart(_)
+        | Command::Scale(_)
+        | Command::Plan(_)
+        | Command::Why(_)
+        | Command::Graph(_)
+        | Command::Events(_)
+        | Command::Apps
+        | Command::Version => None,
+    }
+}
+
 async fn run(session: &Session, command: Command) -> Outcome {
+    if session.is_json()
+        && let Some(why) = has_no_json(&command)
+    {
+        return Err(Failure::new(ExitCode::Usage, why).hint("leave out `-o json`"));
+    }
     match command {
         Command::Up(args) => up::run(session, args).await,
         Command::Down(args) => down::run(session, args).await,

@@ -67,7 +67,11 @@ fn not_installed(error: &dyn std::error::Error) -> Failure {
 
 impl From<daemon::InstallError> for Failure {
     fn from(error: daemon::InstallError) -> Self {
-        not_installed(&error)
+        let failure = not_installed(&error);
+        match error {
+            daemon::InstallError::NoHome => failure.hint("set `HOME`, or `XDG_CONFIG_HOME`"),
+            daemon::InstallError::Write { .. } => failure,
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Everything a command needs besides its own arguments: where to print, how, and the way to the
 //! daemon. The one place of the command line that touches standard streams.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
@@ -28,6 +28,9 @@ pub(super) struct Session {
     around: Around,
     streams: Streams,
     dirs: Option<Dirs>,
+    /// That the daemon is gone was told, and none has answered since. Whoever follows several streams
+    /// loses them all with one daemon.
+    gone_was_told: Cell<bool>,
 }
 
 /// What texts depend on besides their data and the command line.
@@ -69,7 +72,7 @@ impl Session {
     pub(super) fn new(global: Global) -> Self {
         let streams =
             Streams { out: RefCell::new(Box::new(io::stdout())), err: RefCell::new(Box::new(io::stderr())) };
-        Self { around: Around::of_process(), streams, dirs: None, global }
+        Self { around: Around::of_process(), streams, dirs: None, global, gone_was_told: Cell::new(false) }
     }
 
     /// With surroundings, streams and directories of its own.
@@ -82,7 +85,7 @@ impl Session {
         err: Box<dyn Write>,
     ) -> Self {
         let streams = Streams { out: RefCell::new(out), err: RefCell::new(err) };
-        Self { global, around, streams, dirs: Some(dirs) }
+        Self { global, around, streams, dirs: Some(dirs), gone_was_told: Cell::new(false) }
     }
 
     /// How the answer looks, at this moment.
@@ -170,7 +173,7 @@ impl Session {
         let (client, dirs) = (self.client()?, self.dirs()?);
         if daemon::is_gone(&client).await {
             if something_runs(&dirs.slots()) {
-                self.note("the daemon was gone; what it runs goes on; it is started again");
+                self.tell_gone("it is started again");
                 return self.ensured().await;
             }
             if dirs.are_in_use() {
@@ -201,7 +204,7 @@ impl Session {
                 Err(error) if is_lost(&error) => {}
                 answer => return Ok(answer),
             }
-            self.ensured().await?;
+            self.successor().await?;
         }
         Ok(ask().await)
     }
@@ -212,7 +215,19 @@ impl Session {
         ask: impl AsyncFn(&IdempotencyKey) -> Result<T, ClientError>,
     ) -> Result<Result<T, ClientError>, Failure> {
         let key = fresh_key()?;
-        self.insist(|| ask(&key)).await
+        let is_sent = Cell::new(false);
+        let asked = || async {
+            let answer = ask(&key).await;
+            is_sent.set(is_sent.get() || answer.as_ref().is_err_and(may_have_arrived));
+            answer
+        };
+        match self.insist(asked).await {
+            Err(failure) if is_sent.get() => Err(failure.of_unanswered_change()),
+            Ok(Err(error)) if is_sent.get() && !matches!(error, ClientError::Problem(_)) => {
+                Err(Failure::from(error).of_unanswered_change())
+            }
+            answer => answer,
+        }
     }
 
     /// Asks after a change, and the next daemon once more where this one went away with it.
@@ -228,14 +243,36 @@ impl Session {
                 Err(error) if is_lost(&error) => {}
                 answer => return Ok(answer),
             }
-            self.ensured().await?;
+            self.successor().await?;
         }
         Ok(ask().await)
     }
 
+    /// Another daemon, after one went away with a request.
+    async fn successor(&self) -> Result<(), Failure> {
+        if daemon::is_gone(&self.client()?).await {
+            self.tell_gone("it is started again");
+        }
+        self.ensured().await.map(drop)
+    }
+
     /// The daemon, started if it does not run.
     pub(super) async fn ensured(&self) -> Result<Client, Failure> {
-        Ok(daemon::ensure(&self.dirs()?).await?)
+        let client = daemon::ensure(&self.dirs()?).await?;
+        self.is_back();
+        Ok(client)
+    }
+
+    /// Says that the daemon is gone and what is done about it; once for each that goes.
+    pub(super) fn tell_gone(&self, then: &str) {
+        if !self.gone_was_told.replace(true) {
+            self.note(&format!("the daemon is gone; what it runs goes on; {then}"));
+        }
+    }
+
+    /// A daemon answers. That it is gone is news from here on.
+    pub(super) fn is_back(&self) {
+        self.gone_was_told.set(false);
     }
 }
 
@@ -292,6 +329,17 @@ fn is_lost(error: &ClientError) -> bool {
     matches!(
         error,
         ClientError::NotRunning { .. } | ClientError::Interrupted { .. } | ClientError::ShuttingDown { .. }
+    )
+}
+
+/// The daemon may have had the request when this became of it.
+fn may_have_arrived(error: &ClientError) -> bool {
+    !matches!(
+        error,
+        ClientError::NotRunning { .. }
+            | ClientError::PermissionDenied { .. }
+            | ClientError::Connect { .. }
+            | ClientError::Problem(_)
     )
 }
 

@@ -1,10 +1,13 @@
 //! `up`: makes the project run, and follows it or returns.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::pin::pin;
 
+use futures_util::future::LocalBoxFuture;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use upbeat_api::{Action, App, Client, LogQuery, Operation, ServiceName, Up};
-use upbeat_model::{Phase, Project};
+use upbeat_api::{Action, App, Client, ClientError, LogQuery, Operation, ServiceName, Up};
+use upbeat_model::{AppName, Phase, Project};
 
 use super::args::UpArgs;
 use super::change::{conclude, settle, watch_app, watch_operation};
@@ -28,10 +31,10 @@ pub(super) async fn run(session: &Session, args: UpArgs) -> Outcome {
     }
     let project = load::project(session)?;
     let services = names::services(&args.services, project.name.as_str(), project.services.keys())?;
-    let client = session.ensured().await?;
     if !args.detach && !args.wait {
-        return foreground(session, client, project, services).await;
+        return foreground(session, project, services).await;
     }
+    let client = session.ensured().await?;
     let app = project.name.clone();
     let wish = Up { project, services: services.clone() };
     let operation = session.change(async |key| client.up(&app, &wish, key).await).await??;
@@ -41,55 +44,100 @@ pub(super) async fn run(session: &Session, args: UpArgs) -> Outcome {
 }
 
 /// Starts, and follows until everything has ended or the person has had enough.
-async fn foreground(
-    session: &Session,
-    client: Client,
-    project: Project,
-    services: Vec<ServiceName>,
-) -> Outcome {
+async fn foreground(session: &Session, project: Project, services: Vec<ServiceName>) -> Outcome {
     // From here on Ctrl-C is a wish for the app, not the end of this program.
     let mut interrupts = signal(SignalKind::interrupt())
         .map_err(|e| Failure::new(ExitCode::Failed, "signals cannot be received").because(&e))?;
     let app = project.name.clone();
-    let query = |tail| LogQuery { services: services.clone(), tail, follow: true };
-    // Of an app that runs already the last lines are shown for context, and what comes from before
-    // the change on; of a new one everything is new.
-    let before = match session.insist(|| client.app(&app)).await? {
-        Ok(_) => Some(LogFollow::open(session, &client, &app, query(Some(JOIN_TAIL))).await?),
-        Err(error) if is_absent(&error) => None,
-        Err(error) => return Err(error.into()),
+    let is_asked = Cell::new(false);
+    let mut begun = pin!(begin(session, project, services, &is_asked));
+    let mut stopping = Stopping::No;
+    let begun = loop {
+        tokio::select! {
+            biased;
+            _ = interrupts.recv() => {}
+            begun = &mut begun => break begun?,
+        }
+        if !is_asked.get() {
+            session.note(&format!("nothing was asked of the daemon; `{app}` is as it was"));
+            return Ok(ExitCode::Interrupted);
+        }
+        // What is asked is asked first, or it might be done last.
+        let Some(next) = stopping.next() else {
+            session.note(&format!("it is not known whether `{app}` was started; `upbeat ps` shows it"));
+            return Ok(ExitCode::Interrupted);
+        };
+        session.note(&next.words(&app));
+        stopping = next;
     };
-    let names_all = services.is_empty();
-    let wish = Up { project, services: services.clone() };
-    let operation = session.change(async |key| client.up(&app, &wish, key).await).await??;
-    let logs = match before {
-        Some(logs) => logs,
-        None => LogFollow::open(session, &client, &app, query(None)).await?,
-    };
-    let mut followed: BTreeSet<ServiceName> = operation.slots.keys().map(|s| s.service.clone()).collect();
-    followed.extend(services.iter().cloned());
-    let view = LogView::new(&session.face(), Prefix::Slot, Stamps::Hidden, operation.slots.keys());
-    let foreground = Foreground {
-        apps: watch_app(session, &client, &app),
-        operations: watch_operation(session, &client, &operation),
-        progress: Progress::new(operation),
-        stops: if names_all { Vec::new() } else { followed.iter().cloned().collect() },
-        session,
-        client,
-        followed,
-        logs,
-        view,
-        stopping: Stopping::No,
-    };
+    let mut foreground = Foreground::new(session, begun);
+    if stopping != Stopping::No {
+        foreground.stop(stopping);
+    }
     foreground.follow(&mut interrupts).await
 }
 
+/// A project that was asked to run.
+struct Begun<'a> {
+    client: Client,
+    operation: Operation,
+    /// Those that were named; none where all are meant.
+    services: Vec<ServiceName>,
+    logs: LogFollow<'a>,
+}
+
+/// Asks for it. `is_asked` is set when the daemon may have heard of it.
+async fn begin<'a>(
+    session: &'a Session,
+    project: Project,
+    services: Vec<ServiceName>,
+    is_asked: &Cell<bool>,
+) -> Result<Begun<'a>, Failure> {
+    let client = session.ensured().await?;
+    let app = project.name.clone();
+    let query = |tail| LogQuery { services: services.clone(), tail, follow: true };
+    // Of an app that runs already the last lines are shown for context, and what comes from before
+    // the change on; of a new one everything is new.
+    let logs = match session.insist(|| client.app(&app)).await? {
+        Ok(_) => LogFollow::open(session, &client, &app, query(Some(JOIN_TAIL))).await?,
+        Err(error) if is_absent(&error) => LogFollow::of_new(session, &client, &app, query(None)),
+        Err(error) => return Err(error.into()),
+    };
+    let wish = Up { project, services: services.clone() };
+    is_asked.set(true);
+    let operation = session.change(async |key| client.up(&app, &wish, key).await).await??;
+    Ok(Begun { client, operation, services, logs })
+}
+
+/// How the person wants it to end.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stopping {
     No,
     InOrder,
     AtOnce,
 }
+
+impl Stopping {
+    /// With one more Ctrl-C: the first stops in order, the second at once, and after that there is
+    /// nothing left to ask for.
+    fn next(self) -> Option<Self> {
+        match self {
+            Self::No => Some(Self::InOrder),
+            Self::InOrder => Some(Self::AtOnce),
+            Self::AtOnce => None,
+        }
+    }
+
+    fn words(self, app: &AppName) -> String {
+        match self {
+            Self::No => format!("`{app}` goes on"),
+            Self::InOrder => format!("stopping `{app}`; Ctrl-C again kills it at once"),
+            Self::AtOnce => format!("killing `{app}`; Ctrl-C again leaves it to the daemon"),
+        }
+    }
+}
+
+type Request<'a> = LocalBoxFuture<'a, Result<Result<Operation, ClientError>, Failure>>;
 
 struct Foreground<'a> {
     session: &'a Session,
@@ -104,23 +152,47 @@ struct Foreground<'a> {
     logs: LogFollow<'a>,
     view: LogView,
     stopping: Stopping,
+    /// A stop that was asked for and is not answered yet. Ctrl-C is heard meanwhile.
+    request: Option<Request<'a>>,
 }
 
 /// What came next.
 enum Next {
     Interrupt,
+    Answer(Result<Operation, ClientError>),
     App(Option<App>),
     Operation(Option<Operation>),
     Text(Option<String>),
 }
 
-impl Foreground<'_> {
+impl<'a> Foreground<'a> {
+    fn new(session: &'a Session, begun: Begun<'a>) -> Self {
+        let Begun { client, operation, services, logs } = begun;
+        let mut followed: BTreeSet<ServiceName> = operation.slots.keys().map(|s| s.service.clone()).collect();
+        followed.extend(services.iter().cloned());
+        let view = LogView::new(&session.face(), Prefix::Slot, Stamps::Hidden, operation.slots.keys());
+        Self {
+            apps: watch_app(session, &client, &operation.app),
+            operations: watch_operation(session, &client, &operation),
+            progress: Progress::new(operation),
+            stops: if services.is_empty() { Vec::new() } else { followed.iter().cloned().collect() },
+            session,
+            client,
+            followed,
+            logs,
+            view,
+            stopping: Stopping::No,
+            request: None,
+        }
+    }
+
     async fn follow(mut self, interrupts: &mut Signal) -> Outcome {
         let (mut operation_told, mut logs_told) = (false, false);
         loop {
             let next = tokio::select! {
                 biased;
                 _ = interrupts.recv() => Next::Interrupt,
+                answer = answer(&mut self.request) => Next::Answer(answer?),
                 app = self.apps.next() => Next::App(app?),
                 operation = self.operations.next(), if !operation_told => {
                     Next::Operation(operation?)
@@ -128,11 +200,21 @@ impl Foreground<'_> {
                 text = self.logs.next_text(&mut self.view), if !logs_told => Next::Text(text?),
             };
             match next {
-                Next::Interrupt if self.stopping == Stopping::AtOnce => return Ok(ExitCode::Interrupted),
-                Next::Interrupt => {
-                    self.stop().await?;
+                Next::Interrupt => match self.stopping.next() {
+                    Some(stopping) => {
+                        self.session.note(&stopping.words(&self.progress.operation().app));
+                        self.stop(stopping);
+                    }
+                    None => return Ok(self.left_alone()),
+                },
+                Next::Answer(Ok(operation)) => {
+                    self.request = None;
+                    self.operations = watch_operation(self.session, &self.client, &operation);
+                    self.progress.see_operation(operation);
                     operation_told = false;
                 }
+                Next::Answer(Err(error)) if is_absent(&error) => return self.gone(),
+                Next::Answer(Err(error)) => return Err(error.into()),
                 Next::App(Some(app)) => self.show(app),
                 Next::App(None) => return self.gone(),
                 Next::Operation(Some(operation)) => self.progress.see_operation(operation),
@@ -141,26 +223,37 @@ impl Foreground<'_> {
                 Next::Text(None) => logs_told = true,
             }
             if let Some(code) = self.ended() {
-                self.logs.finish(&mut self.view).await?;
+                tokio::select! {
+                    biased;
+                    // Whoever has had enough does not want the last lines either.
+                    _ = interrupts.recv() => {}
+                    finished = self.logs.finish(&mut self.view) => finished?,
+                }
                 return Ok(code);
             }
         }
     }
 
-    /// The first Ctrl-C stops in order, the second one at once.
-    async fn stop(&mut self) -> Result<(), Failure> {
-        let kill = self.stopping == Stopping::InOrder;
-        self.stopping = if kill { Stopping::AtOnce } else { Stopping::InOrder };
+    /// Asks for it. A request before that has no answer yet is let go: this one goes further. Should
+    /// the daemon come to that one last, things stop in order, and are told as somebody else's.
+    fn stop(&mut self, stopping: Stopping) {
+        self.stopping = stopping;
+        let (session, client) = (self.session, self.client.clone());
         let app = self.progress.operation().app.clone();
-        self.session.note(&match kill {
-            false => format!("stopping `{app}`; Ctrl-C again kills it at once"),
-            true => format!("killing `{app}`; Ctrl-C again leaves it to the daemon"),
-        });
-        let action = Action::Stop { services: self.stops.clone(), kill };
-        let operation = self.session.change(async |key| self.client.act(&app, &action, key).await).await??;
-        self.operations = watch_operation(self.session, &self.client, &operation);
-        self.progress.see_operation(operation);
-        Ok(())
+        let action = Action::Stop { services: self.stops.clone(), kill: stopping == Stopping::AtOnce };
+        self.request =
+            Some(Box::pin(
+                async move { session.change(async |key| client.act(&app, &action, key).await).await },
+            ));
+    }
+
+    /// The person does not wait for the end.
+    fn left_alone(&self) -> ExitCode {
+        if self.request.is_some() {
+            let app = &self.progress.operation().app;
+            self.session.note(&format!("it is not known whether `{app}` is killed; `upbeat ps` shows it"));
+        }
+        ExitCode::Interrupted
     }
 
     fn show(&mut self, app: App) {
@@ -181,6 +274,9 @@ impl Foreground<'_> {
     }
 
     fn ended(&self) -> Option<ExitCode> {
+        if self.request.is_some() {
+            return None;
+        }
         if self.stopping != Stopping::No {
             return self.progress.is_settled(Until::Ended).then_some(ExitCode::Interrupted);
         }
@@ -192,5 +288,13 @@ impl Foreground<'_> {
                 && matches!(s.phase, Phase::Failed | Phase::DependencyFailed)
         });
         Some(if failed { ExitCode::Failed } else { ExitCode::Ok })
+    }
+}
+
+/// What the request is answered, where there is one.
+async fn answer(request: &mut Option<Request<'_>>) -> Result<Result<Operation, ClientError>, Failure> {
+    match request {
+        Some(request) => request.await,
+        None => std::future::pending().await,
     }
 }

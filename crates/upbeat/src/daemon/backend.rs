@@ -1,6 +1,5 @@
 //! What requests ask of this daemon: control for wishes and statuses, log files for output.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::stream;
@@ -12,21 +11,14 @@ use upbeat_drivers::process::{ProcessDriver, chain};
 use upbeat_drivers::watch::Watches;
 use upbeat_model::file::validate;
 use upbeat_model::{
-    Action, App, AppName, AppSummary, Event, LogLine, Operation, OperationId, Origin, Phase, Plan,
-    ServiceName, SlotId, SlotStatus, Wall, Why, WhyLink,
+    Action, App, AppName, AppSummary, Event, LogLine, Operation, OperationId, Origin, Plan, ServiceName,
+    Wall, Why,
 };
 use upbeat_server::{Answer, Backend, BoxStream, LogQuery};
 use upbeat_store::StoreError;
 
-use super::logs;
+use super::{logs, why};
 use upbeat_api::{Problem, ProblemKind, Up, Version};
-
-/// Lines of output that help to understand a failure.
-const LAST_LINES: u64 = 10;
-
-/// Links of a chain of causes. A graph is acyclic; a chain that is longer helps nobody, and who asks
-/// is told where it goes on.
-const CHAIN_MAX: usize = 100;
 
 /// Events a follower gets at once.
 const EVENTS_PAGE: usize = 200;
@@ -43,41 +35,6 @@ pub(super) struct LocalBackend {
 impl LocalBackend {
     pub(super) fn new(control: Control, driver: ProcessDriver, watches: Watches) -> Self {
         Self { control, driver, watches, started_at: clock::wall() }
-    }
-
-    /// Every slot that leads to the cause, the asked one first.
-    async fn chain_of(&self, slot: &SlotId, slots: &BTreeMap<SlotId, SlotStatus>) -> Vec<WhyLink> {
-        let mut links = Vec::new();
-        let mut seen = BTreeSet::new();
-        let mut next = Some(slot.clone());
-        while let Some(id) = next
-            && links.len() < CHAIN_MAX
-            && seen.insert(id.clone())
-        {
-            let Some(status) = slots.get(&id).cloned() else { break };
-            next = status.reasons.iter().find_map(|reason| reason.cause().cloned());
-            let last_lines = match needs_lines(&status) {
-                true => logs::last_lines(&self.driver.log_dir(&id), LAST_LINES).await,
-                false => Vec::new(),
-            };
-            links.push(WhyLink { status, last_lines });
-        }
-        links
-    }
-}
-
-/// Its output helps to understand why it is not as it should be.
-fn needs_lines(status: &SlotStatus) -> bool {
-    match status.phase {
-        Phase::Failed | Phase::BackingOff | Phase::CrashLooping | Phase::Unhealthy | Phase::Starting => true,
-        Phase::Absent
-        | Phase::Stopped
-        | Phase::Waiting
-        | Phase::DependencyFailed
-        | Phase::Running
-        | Phase::Healthy
-        | Phase::Stopping
-        | Phase::Completed => false,
     }
 }
 
@@ -99,6 +56,12 @@ fn problem(error: &ControlError) -> Problem {
         ControlError::Refused(_) => Problem::new(ProblemKind::BadRequest, text),
         ControlError::Unsure(_) => Problem::new(ProblemKind::Unavailable, text)
             .with_hint("once the daemon can read its state again, `upbeat ps` shows what is in force"),
+        ControlError::Store(
+            StoreError::ValueTooLarge { .. }
+            | StoreError::RequestTooLarge { .. }
+            | StoreError::TooManyOps { .. },
+        ) => Problem::new(ProblemKind::BadRequest, text)
+            .with_hint("nothing was changed; a project with less in it can be stored"),
         ControlError::Store(StoreError::Io(_)) => Problem::new(ProblemKind::Unavailable, text)
             .with_hint("nothing was changed; make room on the disk that holds the daemon's state"),
         ControlError::Store(_) => {
@@ -176,13 +139,7 @@ impl Backend for LocalBackend {
             let known = found.project.services.keys().cloned().collect();
             return Err(problem(&ControlError::NoSuchService { app, service, known }));
         }
-        let slots: BTreeMap<SlotId, SlotStatus> =
-            found.slots.into_iter().map(|status| (status.slot.clone(), status)).collect();
-        let mut chains = Vec::new();
-        for id in slots.keys().filter(|id| id.service == service) {
-            chains.push(self.chain_of(id, &slots).await);
-        }
-        Ok(Why { chains })
+        Ok(why::explain(&service, &found.slots, &self.driver).await)
     }
 
     async fn events(&self, app: Option<AppName>, after: u64, limit: usize) -> Answer<Vec<Event>> {
@@ -280,7 +237,11 @@ mod tests {
         let (app, service) = (AppName::new("shop").unwrap(), ServiceName::new("wbe").unwrap());
         let known = vec![ServiceName::new("db").unwrap(), ServiceName::new("web").unwrap()];
         let full = StoreError::Io("No space left on device (os error 28)".into());
-        let large = StoreError::RequestTooLarge { size: 2_000, max: 1_000 };
+        let large = [
+            StoreError::RequestTooLarge { size: 2_000, max: 1_000 },
+            StoreError::ValueTooLarge { key: "app/shop".into(), size: 2_000, max: 1_000 },
+            StoreError::TooManyOps { count: 20, max: 10 },
+        ];
         let errors = [
             ControlError::NoSuchApp(app.clone()),
             ControlError::OtherRequest { id: OperationId(7), what: "up".into(), app: app.clone() },
@@ -289,7 +250,7 @@ mod tests {
             ControlError::Refused("`web=9999` is too many: a service has at most 1000 copies".into()),
             ControlError::Unsure(StoreError::Unknown("Input/output error (os error 5)".into())),
             ControlError::Store(full),
-            ControlError::Store(large),
+            ControlError::Store(StoreError::Stopped),
         ];
         for refused in errors {
             let told = shown(problem(&refused));
@@ -330,11 +291,23 @@ mod tests {
                 "),
                 ControlError::Store(_) => insta::assert_snapshot!(told, @"
                 Failed
-                error: The change could not be stored: a request of 2000 bytes is larger than the limit of 1000
+                error: The change could not be stored: the store has stopped
                 hint: nothing was changed
                 "),
             }
         }
+        let told = large.map(|error| shown(problem(&ControlError::Store(error)))).concat();
+        insta::assert_snapshot!(told, @"
+        Usage
+        error: The change could not be stored: a request of 2000 bytes is larger than the limit of 1000
+        hint: nothing was changed; a project with less in it can be stored
+        Usage
+        error: The change could not be stored: the value of `app/shop` has 2000 bytes, more than the limit of 1000
+        hint: nothing was changed; a project with less in it can be stored
+        Usage
+        error: The change could not be stored: a transaction of 20 operations is larger than the limit of 10
+        hint: nothing was changed; a project with less in it can be stored
+        ");
     }
 
     #[test]
@@ -355,7 +328,7 @@ mod tests {
         let up = Up { project: shop(&serde_json::json!({})), services: vec![] };
         insta::assert_snapshot!(shown(refuse_bad(&up).unwrap_err()), @"
         Usage
-        error: The project makes no sense: The project has no service
+        error: The project makes no sense: the project has no service
         ");
     }
 

@@ -1,8 +1,9 @@
 //! Finds the daemon, or starts it.
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -39,7 +40,7 @@ pub enum EnsureError {
     Ended {
         /// Where it says why.
         log: PathBuf,
-        /// Its last lines.
+        /// What it said last. Not what was said by others before.
         last: Vec<String>,
     },
     /// It does not answer as it should.
@@ -58,19 +59,21 @@ pub async fn ensure(dirs: &Dirs) -> Result<Client, EnsureError> {
     loop {
         let dirs_of_daemon = dirs.clone();
         let started = tokio::task::spawn_blocking(move || start(&dirs_of_daemon)).await;
-        let started = started.map_err(|error| EnsureError::Create(std::io::Error::other(error)))??;
+        let (started, said_from) =
+            started.map_err(|error| EnsureError::Create(std::io::Error::other(error)))??;
+        let failed = || EnsureError::Ended { log: dirs.log(), last: last_lines(&dirs.log(), said_from) };
         let is_there = match started {
             Started::Ready => true,
             // Another client was faster, and its daemon answers in a moment; or the one before is on
             // its way out.
             Started::NotAlone => answers(&client).await?,
-            Started::Failed => return Err(failed(dirs)),
+            Started::Failed => return Err(failed()),
         };
         if is_there {
             return Ok(client);
         }
         if Instant::now() >= until {
-            return Err(failed(dirs));
+            return Err(failed());
         }
         tokio::time::sleep(STEP).await;
     }
@@ -93,10 +96,6 @@ async fn answers(client: &Client) -> Result<bool, EnsureError> {
     }
 }
 
-fn failed(dirs: &Dirs) -> EnsureError {
-    EnsureError::Ended { log: dirs.log(), last: last_lines(dirs) }
-}
-
 /// What became of a daemon that was started.
 enum Started {
     /// It answers.
@@ -107,11 +106,16 @@ enum Started {
     Failed,
 }
 
+/// Starts the daemon. Returns where in its log begins what it says, besides.
+fn start(dirs: &Dirs) -> Result<(Started, u64), EnsureError> {
+    let (log, length) = private_log(dirs).map_err(EnsureError::Create)?;
+    Ok((launch(dirs, log)?, length))
+}
+
 /// Starts the daemon in a session of its own (it makes that itself) and waits until it says that
 /// it is ready, or is no more.
-fn start(dirs: &Dirs) -> Result<Started, EnsureError> {
+fn launch(dirs: &Dirs, log: File) -> Result<Started, EnsureError> {
     let program = std::env::current_exe().map_err(EnsureError::Executable)?;
-    let log = private_log(dirs).map_err(EnsureError::Create)?;
     let mut child = Command::new(program)
         .args(["serve", "--announce"])
         .env("UPBEAT_STATE_DIR", &dirs.state)
@@ -146,20 +150,64 @@ fn is_readable(pipe: &impl AsFd) -> std::io::Result<bool> {
     Ok(rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, Some(&patience)))? > 0)
 }
 
-fn private_log(dirs: &Dirs) -> std::io::Result<std::fs::File> {
+/// The log, and how long it is.
+fn private_log(dirs: &Dirs) -> std::io::Result<(File, u64)> {
     use std::os::unix::fs::OpenOptionsExt;
-    let log = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(dirs.log())?;
+    let log = File::options().create(true).append(true).mode(0o600).open(dirs.log())?;
+    let length = log.metadata()?.len();
     // What an earlier one wrote is of use for so long.
-    if log.metadata()?.len() > LOG_MAX {
+    if length > LOG_MAX {
         log.set_len(0)?;
+        return Ok((log, 0));
     }
-    Ok(log)
+    Ok((log, length))
 }
 
-fn last_lines(dirs: &Dirs) -> Vec<String> {
+/// The last lines of what was written from there on. A log that is shorter has begun anew since, and
+/// all of it is new.
+fn last_lines(log: &Path, from: u64) -> Vec<String> {
     const LINES: usize = 10;
-    let text = std::fs::read(dirs.log()).unwrap_or_default();
+    let read = || {
+        let mut log = File::open(log)?;
+        if log.metadata()?.len() >= from {
+            log.seek(SeekFrom::Start(from))?;
+        }
+        let mut text = Vec::new();
+        log.read_to_end(&mut text).map(|_| text)
+    };
+    let text = read().unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<String> = text.lines().map(str::to_owned).collect();
     lines[lines.len().saturating_sub(LINES)..].to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_daemon_that_did_not_get_ready_its_own_words_are_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("daemon.log");
+        std::fs::write(&log, "of another\nof another\n").unwrap();
+        let from = std::fs::metadata(&log).unwrap().len();
+        assert_eq!(last_lines(&log, from), [""; 0], "it was killed and said nothing");
+        let own: String = (1..=12).map(|n| format!("line {n}\n")).collect();
+        std::fs::write(&log, format!("of another\nof another\n{own}")).unwrap();
+        let last = last_lines(&log, from);
+        assert_eq!((last.len(), last[0].as_str(), last[9].as_str()), (10, "line 3", "line 12"));
+        std::fs::write(&log, "anew\n").unwrap();
+        assert_eq!(last_lines(&log, from), ["anew"], "it got too long and begins anew");
+        assert_eq!(last_lines(&dir.path().join("none"), 0), [""; 0]);
+    }
+
+    #[test]
+    fn a_log_that_is_too_long_begins_anew_with_the_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let dirs = Dirs { state: dir.path().to_owned(), runtime: dir.path().to_owned() };
+        std::fs::write(dirs.log(), "old\n").unwrap();
+        assert_eq!(private_log(&dirs).unwrap().1, 4);
+        std::fs::write(dirs.log(), vec![b'x'; LOG_MAX as usize + 1]).unwrap();
+        assert_eq!(private_log(&dirs).unwrap().1, 0);
+    }
 }

@@ -12,6 +12,7 @@ mod install;
 mod logs;
 mod notify;
 mod serve;
+mod why;
 
 pub use dirs::{Dirs, NoHome};
 pub use ensure::{EnsureError, LOG_MAX, ensure, is_gone};

@@ -1,46 +1,66 @@
 //! `why`: the chain from a slot to the cause of its state, in sentences.
 
-use upbeat_model::{Phase, Reason, ServiceName, SlotStatus, Why, WhyLink};
+use upbeat_model::{Phase, Reason, SlotId, SlotStatus, Why, WhyLink};
 
 use super::{Face, Tone, count, logs::last_lines, time::age, visible};
 
-/// The whole answer: one paragraph a slot.
-///
-/// Chains that differ only in their first slot (three copies wait for one database) are told in
-/// full once; the others say that it is the same.
+/// The whole answer: one paragraph for each chain. Copies of which the same is to be said are named
+/// below the first of them.
 pub fn text(why: &Why, face: &Face) -> String {
     let mut text = String::new();
-    let mut told: Vec<(&[WhyLink], String)> = Vec::new();
     for chain in &why.chains {
-        let Some((first, rest)) = chain.split_first() else { continue };
+        let Some(first) = chain.first() else { continue };
         if !text.is_empty() {
             text.push('\n');
         }
-        text.push_str(&link(first, 0, face));
-        match told.iter().find(|(other, _)| !rest.is_empty() && *other == rest) {
-            Some((_, slot)) => {
-                text.push_str(&face.paint.tone(Tone::Quiet, format!("  for the same cause as {slot}")));
-                text.push('\n');
-            }
-            None => {
-                for (depth, next) in rest.iter().enumerate() {
-                    text.push_str(&link(next, depth + 1, face));
-                }
-                if let Some(next) = goes_on(chain) {
-                    let under = "  ".repeat(chain.len());
-                    text.push_str(&format!("{under}… and more: `upbeat why {next}` goes on\n"));
-                }
-                told.push((rest, first.status.slot.short()));
+        for (depth, next) in chain.iter().enumerate() {
+            text.push_str(&link(next, depth, face));
+            if depth == 0 {
+                text.push_str(&alike(first, face));
             }
         }
+        let under = "  ".repeat(chain.len());
+        match goes_on(chain) {
+            Some(next) if chain.last().is_some_and(|last| last.told) => {
+                let told = face.paint.tone(Tone::Quiet, "as told above");
+                text.push_str(&format!("{under}└ {}, {told}\n", face.paint.tone(Tone::Strong, next.short())));
+            }
+            Some(next) => {
+                text.push_str(&format!("{under}… and more: `upbeat why {}` goes on\n", next.service));
+            }
+            None => {}
+        }
+    }
+    if why.more > 0 {
+        let copies = if why.more == 1 { "copy" } else { "copies" };
+        text.push_str(&format!("\n… and {} more {copies}; `upbeat ps` lists all\n", why.more));
     }
     text
 }
 
-/// The service whose turn it would be, where a chain was cut because it is long.
-fn goes_on(chain: &[WhyLink]) -> Option<&ServiceName> {
+/// The other copies of which the same is to be said.
+fn alike(head: &WhyLink, face: &Face) -> String {
+    if head.alike.is_empty() {
+        return String::new();
+    }
+    let names: Vec<String> = head.alike.iter().map(SlotId::short).collect();
+    let mut names = names.join(", ");
+    if head.alike_more > 0 {
+        names.push_str(&format!(" and {} more", head.alike_more));
+    }
+    // How long it is so is each copy's own.
+    let so = match head.status.reasons.is_empty() {
+        true => format!("also {}", head.status.phase),
+        false => "the same holds for".to_owned(),
+    };
+    let colon = if head.status.reasons.is_empty() { ":" } else { "" };
+    format!("  {}\n", face.paint.tone(Tone::Quiet, format!("{so}{colon} {names}")))
+}
+
+/// The slot whose turn it would be, where a chain was cut because it is long, or was told before.
+fn goes_on(chain: &[WhyLink]) -> Option<&SlotId> {
     let next = chain.last()?.status.reasons.iter().find_map(Reason::cause)?;
-    chain.iter().all(|link| link.status.slot != *next).then_some(&next.service)
+    chain.iter().all(|link| link.status.slot != *next).then_some(next)
 }
 
 fn link(link: &WhyLink, depth: usize, face: &Face) -> String {
@@ -117,38 +137,40 @@ fn without_reason(name: &str, status: &SlotStatus, face: &Face) -> String {
 mod tests {
     use super::*;
     use crate::face::examples::{
-        NOW, backs_off, dependency_failed, face, not_restarted, probe_fails, status, waits_for_db,
+        NOW, backs_off, dependency_failed, face, not_restarted, probe_fails, slot, status, waits_for_db,
     };
     use upbeat_model::{Exit, OperationId, Wall, reason::StopCause};
 
     fn linked(short: &str, phase: Phase, reasons: Vec<Reason>, last: &[&str]) -> WhyLink {
         WhyLink {
-            status: SlotStatus { reasons, ..status(short, phase) },
             last_lines: last.iter().map(|l| (*l).to_owned()).collect(),
+            ..WhyLink::from(SlotStatus { reasons, ..status(short, phase) })
         }
     }
 
     fn check(chains: Vec<Vec<WhyLink>>) -> String {
-        text(&Why { chains }, &face())
+        text(&Why { chains, more: 0 }, &face())
     }
 
     #[test]
     fn a_chain_leads_to_the_cause_and_its_last_lines() {
         let db =
             linked("db-1", Phase::BackingOff, vec![backs_off()], &["opening /data", "no\u{1b}[2J space"]);
-        let chains = vec![
-            vec![linked("web-1", Phase::Waiting, vec![waits_for_db()], &[]), db.clone()],
-            vec![linked("web-2", Phase::Waiting, vec![waits_for_db()], &[]), db],
-        ];
+        let mut web = linked("web-1", Phase::Waiting, vec![waits_for_db()], &[]);
+        (web.alike, web.alike_more) = (vec![slot("web-2"), slot("web-3")], 7);
+        let mut other = linked("web-4", Phase::Stopped, vec![waits_for_db()], &[]);
+        other.told = true;
+        let chains = vec![vec![web, db], vec![other]];
         insta::assert_snapshot!(check(chains), @r"
         web-1 waits for db to be healthy (db-1 is backing off)
+          the same holds for web-2, web-3 and 7 more
           └ db-1 backs off 4s after its 3rd exit (exit 1); it starts again in 2s
             its last lines:
               | opening /data
               | no\u{1b}[2J space
 
-        web-2 waits for db to be healthy (db-1 is backing off)
-          for the same cause as web-1
+        web-4 waits for db to be healthy (db-1 is backing off)
+          └ db-1, as told above
         ");
     }
 
@@ -191,10 +213,10 @@ mod tests {
         let lost = Reason::ShimLost { detail: "killed by SIGKILL".into() };
         let chains = vec![
             vec![linked("api-1", Phase::Healthy, vec![], &[])],
-            vec![WhyLink {
-                status: SlotStatus { exit: Some(Exit::Code(0)), ..status("job-1", Phase::Completed) },
-                last_lines: vec![],
-            }],
+            vec![WhyLink::from(SlotStatus {
+                exit: Some(Exit::Code(0)),
+                ..status("job-1", Phase::Completed)
+            })],
             vec![linked("start-1", Phase::Starting, vec![Reason::BeingStarted], &[])],
             vec![linked("sick-1", Phase::Unhealthy, vec![probe_fails()], &[])],
             vec![linked(

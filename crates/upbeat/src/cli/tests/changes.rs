@@ -42,52 +42,6 @@ async fn up_detached_returns_with_the_start_and_with_wait_only_when_all_is_ready
 }
 
 #[tokio::test]
-async fn up_in_front_shows_every_line_until_all_has_ended_or_ctrl_c() {
-    let ended = |script: &Script, _: &str| {
-        script.say("db-1", "one");
-        script.say("db-1", "two");
-        script.tell(both(Phase::Completed, Wish::Reached));
-    };
-    let room = Room::new();
-    let ran = room.with(Script::new(ended), &["up"]).await;
-    let (out, rest) = ran.split_once("---").unwrap();
-    assert_eq!(out, "db-1   | one\ndb-1   | two\n");
-    insta::assert_snapshot!(rest, @"
-     Ok
-    upbeat: db-1 completed
-    upbeat: web-1 completed
-    ");
-    ctrl_c_stops_in_order_and_a_second_one_at_once().await;
-}
-
-/// As a person at the terminal does. One test alone: every foreground `up` of this process hears it.
-fn press_ctrl_c() {
-    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::INT).unwrap();
-}
-
-async fn ctrl_c_stops_in_order_and_a_second_one_at_once() {
-    let stubborn = |script: &Script, asked: &str| {
-        let (phase, wish) = match asked {
-            "up shop []" => (Phase::Running, Wish::Reached),
-            asked if asked.contains("false") => (Phase::Stopping, Wish::Pending),
-            _ => (Phase::Stopped, Wish::Reached),
-        };
-        script.tell(both(phase, wish));
-        if phase != Phase::Stopped {
-            press_ctrl_c();
-        }
-    };
-    let script = Script::new(stubborn);
-    let asked = script.asked.clone();
-    let ran = Room::new().with(script, &["up"]).await;
-    assert!(ran.contains("--- Interrupted\n"), "{ran}");
-    assert!(ran.contains("upbeat: stopping `shop`; Ctrl-C again kills it at once\n"), "{ran}");
-    assert!(ran.contains("upbeat: killing `shop`"), "{ran}");
-    let stop = |kill: bool| format!(r#"{{"action":"stop","services":[],"kill":{kill}}}"#);
-    assert_eq!(*asked.lock().unwrap(), ["up shop []".to_owned(), stop(false), stop(true)]);
-}
-
-#[tokio::test]
 async fn every_change_tells_how_each_slot_ended() {
     let stopped = |script: &Script, _: &str| script.tell(both(Phase::Stopped, Wish::Reached));
     let script = Script::new(stopped);

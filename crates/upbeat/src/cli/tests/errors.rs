@@ -111,6 +111,7 @@ fn there_is_no_place_for_it() {
     Failed
     error: The unit cannot be installed
       caused by: there is no place for a unit: neither `HOME` nor `XDG_CONFIG_HOME` is set
+    hint: set `HOME`, or `XDG_CONFIG_HOME`
 
     Failed
     error: The unit cannot be installed

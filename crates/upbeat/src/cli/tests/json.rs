@@ -213,7 +213,10 @@ async fn why_gives_its_chains() {
               "operation": 4,
               "release": 1
             },
-            "last_lines": []
+            "last_lines": [],
+            "alike": [],
+            "alike_more": 0,
+            "told": false
           },
           {
             "status": {
@@ -243,16 +246,21 @@ async fn why_gives_its_chains() {
             },
             "last_lines": [
               "no disk"
-            ]
+            ],
+            "alike": [],
+            "alike_more": 0,
+            "told": false
           }
         ]
-      ]
+      ],
+      "more": 0
     }
     --- Ok
     "#);
     insta::assert_snapshot!(json(Script::of(vec![]), &["why", "web"]).await, @r#"
     {
-      "chains": []
+      "chains": [],
+      "more": 0
     }
     --- Ok
     "#);
@@ -357,6 +365,29 @@ async fn a_graph_is_nodes_and_edges_however_it_is_asked_for() {
     "#);
     let script = Script::of(vec![status("db-1", Phase::Healthy)]);
     assert_eq!(Room::new().with(script, &["graph", "--format", "json"]).await, ran);
+}
+
+#[tokio::test]
+async fn a_command_without_an_answer_for_programs_says_so_and_does_nothing() {
+    let script = || Script::of(vec![status("web-1", Phase::Healthy)]);
+    let mut told = String::new();
+    for args in [&["wait", "web"][..], &["completion", "bash"], &["serve", "--install"], &["serve"]] {
+        told.push_str(&json(script(), args).await);
+    }
+    insta::assert_snapshot!(told, @"
+    --- Usage
+    error: `wait` prints no answer; its exit status is the answer
+    hint: leave out `-o json`
+    --- Usage
+    error: `completion` prints a script for a shell, not JSON
+    hint: leave out `-o json`
+    --- Usage
+    error: `serve --install` has no answer in JSON
+    hint: leave out `-o json`
+    --- Usage
+    error: `serve` has no answer in JSON
+    hint: leave out `-o json`
+    ");
 }
 
 #[tokio::test]

@@ -3,8 +3,10 @@
 
 mod changes;
 mod colours;
+mod ctrl_c;
 mod errors;
 mod json;
+mod mortal;
 mod questions;
 mod refusals;
 mod room;

@@ -16,10 +16,10 @@ use crate::face::examples::NOW;
 
 /// What a command wrote.
 #[derive(Clone, Default)]
-struct Pipe(Rc<RefCell<Vec<u8>>>);
+pub(super) struct Pipe(Rc<RefCell<Vec<u8>>>);
 
 impl Pipe {
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         String::from_utf8(self.0.borrow().clone()).unwrap()
     }
 }
@@ -53,6 +53,8 @@ pub(super) struct Room {
     pub(super) dir: tempfile::TempDir,
     pub(super) dirs: Dirs,
     around: Around,
+    /// What the last command wrote to standard error so far.
+    pub(super) errors: Pipe,
 }
 
 impl Room {
@@ -70,7 +72,7 @@ impl Room {
             zone: jiff::tz::TimeZone::UTC,
             clock: || NOW,
         };
-        Self { dir, dirs, around }
+        Self { dir, dirs, around, errors: Pipe::default() }
     }
 
     /// A person looks at both streams.
@@ -97,7 +99,8 @@ impl Room {
 
     async fn typed(&self, out: Box<dyn Write>, args: &[&str]) -> (ExitCode, String) {
         let cli = Cli::try_parse_from([&["upbeat"], args].concat()).unwrap();
-        let err = Pipe::default();
+        let err = self.errors.clone();
+        err.0.borrow_mut().clear();
         let (around, dirs) = (self.around.clone(), self.dirs.clone());
         let session = Session::of_test(cli.global, around, dirs, out, Box::new(err.clone()));
         let code = match super::super::run(&session, cli.command).await {
@@ -134,9 +137,15 @@ impl Room {
     /// With a daemon that tells this.
     pub(super) async fn with(&self, script: Script, args: &[&str]) -> String {
         let listener = upbeat_server::bind(&self.dirs.socket()).unwrap();
-        let daemon = upbeat_server::serve(listener, script, std::future::pending());
+        self.beside(upbeat_server::serve(listener, script, std::future::pending()), args).await
+    }
+
+    /// While something else goes on.
+    pub(super) async fn beside(&self, other: impl Future<Output = ()>, args: &[&str]) -> String {
         tokio::select! {
-            ended = daemon => panic!("the daemon ended: {ended:?}"),
+            // It is there first.
+            biased;
+            () = other => panic!("what goes on beside has ended"),
             ran = self.run(args) => ran,
         }
     }

@@ -1,5 +1,6 @@
 //! A daemon that tells what the test wants.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures_util::{StreamExt, stream};
@@ -47,6 +48,10 @@ pub(super) struct Script {
     pub(super) at_a_look: Arc<Mutex<Option<[Slots; 2]>>>,
     /// What becomes of the app when something is asked.
     then: Arc<Then>,
+    /// What begins so is heard and never answered.
+    pub(super) unanswered: Arc<Mutex<Vec<&'static str>>>,
+    /// Somebody waits for such an answer.
+    pub(super) is_waited_for: Arc<AtomicBool>,
 }
 
 fn app(slots: Vec<SlotStatus>) -> App {
@@ -77,13 +82,15 @@ impl Script {
                 version: env!("CARGO_PKG_VERSION").into(),
                 apps: Vec::new(),
                 plan: Plan { steps: Vec::new(), unchanged: 3 },
-                why: Why { chains: Vec::new() },
+                why: Why::default(),
                 events: Vec::new(),
                 refusal: None,
             })),
             watched: Arc::default(),
             at_a_look: Arc::default(),
             then: Arc::new(then),
+            unanswered: Arc::default(),
+            is_waited_for: Arc::default(),
         }
     }
 
@@ -122,10 +129,19 @@ impl Script {
         lines.push(LogLine { slot, sequence, at_ns: 1, stream: LogStream::Stdout, text: text.into() });
     }
 
-    fn ask(&self, what: String) -> Answer<Operation> {
+    async fn answered(&self, what: &str) {
+        let is_unanswered = self.unanswered.lock().unwrap().iter().any(|begin| what.starts_with(begin));
+        if is_unanswered {
+            self.is_waited_for.store(true, Ordering::Relaxed);
+            std::future::pending().await
+        }
+    }
+
+    async fn ask(&self, what: String) -> Answer<Operation> {
         self.asked.lock().unwrap().push(what.clone());
         self.fact(|_| ())?;
         (self.then)(self, &what);
+        self.answered(&what).await;
         Ok(self.now.borrow().operation.clone())
     }
 
@@ -154,6 +170,7 @@ impl Backend for Script {
         self.fact(|facts| facts.apps.clone())
     }
     async fn app(&self, _: AppName) -> Answer<App> {
+        self.answered("look").await;
         let moment = self.at_a_look.lock().unwrap().take();
         if let Some([seen, after]) = moment {
             self.tell(seen);
@@ -169,16 +186,16 @@ impl Backend for Script {
     }
     async fn up(&self, app: AppName, up: Up, _: Origin) -> Answer<Operation> {
         let services: Vec<&str> = up.services.iter().map(ServiceName::as_str).collect();
-        self.ask(format!("up {app} [{}]", services.join(" ")))
+        self.ask(format!("up {app} [{}]", services.join(" "))).await
     }
     async fn plan(&self, _: AppName, _: Up) -> Answer<Plan> {
         self.fact(|facts| facts.plan.clone())
     }
     async fn act(&self, _: AppName, action: Action, _: Origin) -> Answer<Operation> {
-        self.ask(serde_json::to_string(&action).unwrap())
+        self.ask(serde_json::to_string(&action).unwrap()).await
     }
     async fn down(&self, _: AppName, kill: bool, _: Origin) -> Answer<Operation> {
-        self.ask(format!("down {kill}"))
+        self.ask(format!("down {kill}")).await
     }
     async fn operation(&self, _: OperationId) -> Answer<Operation> {
         Ok(self.now.borrow().operation.clone())
@@ -258,11 +275,11 @@ fn plan() -> Plan {
 
 fn why() -> Why {
     let link = |short, phase, reason, last: &[&str]| WhyLink {
-        status: SlotStatus { reasons: vec![reason], ..status(short, phase) },
         last_lines: last.iter().map(|line| (*line).to_owned()).collect(),
+        ..WhyLink::from(SlotStatus { reasons: vec![reason], ..status(short, phase) })
     };
     let db = link("db-1", Phase::BackingOff, examples::backs_off(), &["no disk"]);
-    Why { chains: vec![vec![link("web-1", Phase::Waiting, examples::waits_for_db(), &[]), db]] }
+    Why { chains: vec![vec![link("web-1", Phase::Waiting, examples::waits_for_db(), &[]), db]], more: 0 }
 }
 
 fn events() -> Vec<Event> {

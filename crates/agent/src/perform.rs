@@ -53,13 +53,14 @@ struct Question {
     check: u64,
     /// The answer is on its way to the loop: the next one may be asked.
     answered: Arc<AtomicBool>,
-    _task: Task,
+    task: Task,
 }
 
 impl Question {
     /// It waits for its turn or its answer.
     fn is_out(&self, check: u64) -> bool {
-        self.check == check && !self.answered.load(Ordering::Relaxed)
+        let over = self.answered.load(Ordering::Relaxed) || self.task.0.is_finished();
+        self.check == check && !over
     }
 }
 
@@ -180,7 +181,7 @@ impl Performer {
             answers.store(true, Ordering::Relaxed);
             tell(&inputs, &asked, Input::Probed { attempt, check, healthy, message }).await;
         });
-        let question = Question { check, answered, _task: Task(task.abort_handle()) };
+        let question = Question { check, answered, task: Task(task.abort_handle()) };
         self.asked(&slot, attempt).question = Some(question);
     }
 
@@ -195,10 +196,8 @@ impl Performer {
             };
             tell(&inputs, &watched, Input::Probed { attempt, check, healthy, message }).await;
         });
-        // Not asked again before it has answered.
-        let answered = Arc::default();
-        let question = Question { check, answered, _task: Task(task.abort_handle()) };
-        self.asked(&slot, attempt).question = Some(question);
+        let task = Task(task.abort_handle());
+        self.asked(&slot, attempt).question = Some(Question { check, answered: Arc::default(), task });
     }
 
     fn asked(&mut self, slot: &SlotId, attempt: Attempt) -> &mut Asked {
@@ -368,7 +367,7 @@ mod tests {
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", silent.local_addr().unwrap());
         performer.perform(probe("a/s/1", Probe::Http(url.clone())));
-        let first = performer.asked[&slot].question.as_ref().unwrap()._task.0.clone();
+        let first = performer.asked[&slot].question.as_ref().unwrap().task.0.clone();
         performer.perform(probe("a/s/1", Probe::Http(url)));
         assert!(!first.is_finished());
         let mut other = probe("a/s/1", Probe::Log("x".into()));

@@ -5,6 +5,7 @@ use upbeat_decide::instance::Input;
 use upbeat_model::project::Signal;
 use upbeat_model::{Attempt, Exit, SlotId};
 
+use crate::runs::Run;
 use crate::workload::never_passes;
 use crate::world::{Happening, World};
 
@@ -73,10 +74,14 @@ impl World {
     /// what is left of that.
     fn ask_to_stop(&mut self, slot: &SlotId) {
         let now = self.now;
-        let wished = self.workload.target.slots.get(slot).map(|wish| wish.spec.clone());
+        let wished = self.workload.target.slots.get(slot).map(|wish| wish.spec.stop_grace_period.0);
         let Some(process) = self.kernel.process_mut(slot) else { return };
-        let run = self.runs.of(process, slot).map(|run| run.held.clone());
-        let due = run.or(wished).map_or(0, |spec| spec.stop_grace_period.0);
+        let by_run = |run: Option<&Run>| run.map(|run| run.held.stop_grace_period.0);
+        let due = by_run(self.runs.of(process, slot)).unwrap_or_else(|| {
+            // It came late: the daemon may know what it is, or take it for a stranger.
+            let perhaps = by_run(self.runs.perhaps_of(process, slot));
+            perhaps.into_iter().chain(wished).min().unwrap_or(0)
+        });
         let earlier = process.asked.filter(|(at, may_take)| at + may_take <= now + due);
         process.asked = earlier.or(Some((now, due)));
     }

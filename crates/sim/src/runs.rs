@@ -104,7 +104,12 @@ impl Runs {
 
     /// Of the process that is there; `None` of one that came so late that nobody knows what it is.
     pub(crate) fn of(&self, process: &Process, slot: &SlotId) -> Option<&Run> {
-        self.runs.get(slot).filter(|run| run.attempt == process.attempt && process.ordered_for != 0)
+        self.perhaps_of(process, slot).filter(|_| process.ordered_for != 0)
+    }
+
+    /// The same, where it may be that or unknown.
+    pub(crate) fn perhaps_of(&self, process: &Process, slot: &SlotId) -> Option<&Run> {
+        self.runs.get(slot).filter(|run| run.attempt == process.attempt)
     }
 
     /// Which check asks by now.

@@ -11,6 +11,7 @@ mod keep;
 mod outbox;
 mod perform;
 mod run;
+mod turns;
 
 pub use keep::{Keep, KeepError};
 pub use run::{Agent, Report, TargetSource};

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
 use upbeat_decide::Effect;
-use upbeat_decide::instance::{Durable, Input, Observation};
+use upbeat_decide::instance::{Durable, Input, Observation, StopCommand};
 use upbeat_drivers::process::{self, ExecRequest, Launch, ProcessDriver, StartError};
 use upbeat_drivers::watch::Watches;
 use upbeat_drivers::{logs, probe};
@@ -15,14 +15,11 @@ use upbeat_model::project::{Probe, Service};
 use upbeat_model::{Attempt, Exit, Millis, SlotId};
 
 use crate::run::is_up;
+use crate::turns::Turns;
 
 /// Starts under way at once. Each is a few milliseconds of work for the kernel; more at once only
 /// make each of them later.
 const STARTS: usize = 64;
-
-/// Probes under way at once: enough that a few hundred hanging ones delay no other, few enough
-/// that their sockets fit any limit on open files.
-const PROBES: usize = 512;
 
 /// A log file is rotated when it exceeds this, and so many are kept: 50 MiB a slot.
 const LOG_MAX_SIZE: u64 = 10 * 1024 * 1024;
@@ -36,7 +33,7 @@ pub(crate) struct Performer {
     watches: Watches,
     inputs: Inputs,
     starts: Arc<Semaphore>,
-    probes: Arc<Semaphore>,
+    probes: Turns,
     /// What is asked of the attempt that runs, by slot. When it is over, nobody wants the answers any
     /// more, and they must not be taken for those of a copy to come.
     asked: HashMap<SlotId, Asked>,
@@ -45,14 +42,31 @@ pub(crate) struct Performer {
 /// What is asked of one attempt. Dropped: nobody wants to know any more.
 struct Asked {
     attempt: Attempt,
-    probe: Option<Task>,
-    line: Option<Task>,
+    /// What its health check asks now, be it a probe or a wait for a line. Another check takes the
+    /// place of this one.
+    question: Option<Question>,
     over: Arc<AtomicBool>,
+}
+
+/// One question of one check.
+struct Question {
+    check: u64,
+    /// The answer is on its way to the loop: the next one may be asked.
+    answered: Arc<AtomicBool>,
+    task: Task,
+}
+
+impl Question {
+    /// It waits for its turn or its answer.
+    fn is_out(&self, check: u64) -> bool {
+        let over = self.answered.load(Ordering::Relaxed) || self.task.0.is_finished();
+        self.check == check && !over
+    }
 }
 
 impl Asked {
     fn of(attempt: Attempt) -> Self {
-        Self { attempt, probe: None, line: None, over: Arc::default() }
+        Self { attempt, question: None, over: Arc::default() }
     }
 }
 
@@ -78,7 +92,7 @@ impl Performer {
             watches,
             inputs,
             starts: Arc::new(Semaphore::new(STARTS)),
-            probes: Arc::new(Semaphore::new(PROBES)),
+            probes: Turns::new(),
             asked: HashMap::new(),
         }
     }
@@ -120,11 +134,10 @@ impl Performer {
                     }
                 });
             }
-            Effect::RunStopCommand { attempt, command, spec, base_environment, timeout, .. } => {
+            Effect::RunStopCommand { attempt, command, timeout, .. } => {
                 let over = self.asked(&slot, attempt).over.clone();
                 tokio::spawn(async move {
-                    let request = exec_request(command, &spec, &base_environment, timeout);
-                    let outcome = driver.exec(request).await;
+                    let outcome = driver.exec(stop_request(&command, timeout)).await;
                     if !outcome.is_success() {
                         tracing::warn!(%slot, "stop command: {}", outcome.describe());
                     }
@@ -134,16 +147,10 @@ impl Performer {
                     }
                 });
             }
-            Effect::Probe { attempt, probe, spec, base_environment, timeout, .. } => {
-                let (probes, asked) = (self.probes.clone(), slot.clone());
-                let task = tokio::spawn(async move {
-                    let _turn = probes.acquire().await;
-                    let (healthy, message) = ask(&driver, probe, &spec, &base_environment, timeout).await;
-                    tell(&inputs, &asked, Input::Probed { attempt, healthy, message }).await;
-                });
-                self.asked(&slot, attempt).probe = Some(Task(task.abort_handle()));
+            effect @ Effect::Probe { .. } => self.probe(effect),
+            Effect::WatchLog { attempt, check, pattern, from, .. } => {
+                self.watch_log(slot, attempt, check, pattern, from);
             }
-            Effect::WatchLog { attempt, pattern, from, .. } => self.watch_log(slot, attempt, pattern, from),
             Effect::Remove { .. } => {
                 tokio::spawn(async move {
                     let input = match driver.remove(&slot).await {
@@ -156,7 +163,29 @@ impl Performer {
         }
     }
 
-    fn watch_log(&mut self, slot: SlotId, attempt: Attempt, pattern: String, from: u64) {
+    fn probe(&mut self, effect: Effect) {
+        let Effect::Probe { slot, attempt, check, probe, spec, base_environment, timeout } = effect else {
+            return;
+        };
+        if self.asked(&slot, attempt).question.as_ref().is_some_and(|question| question.is_out(check)) {
+            // Its answer still comes, and asked anew it would go to the end of the queue.
+            return;
+        }
+        let answered = Arc::new(AtomicBool::new(false));
+        let answers = answered.clone();
+        let queue = self.probes.of(&slot.app);
+        let (driver, inputs, asked) = (self.driver.clone(), self.inputs.clone(), slot.clone());
+        let task = tokio::spawn(async move {
+            let _turn = queue.turn().await;
+            let (healthy, message) = ask(&driver, probe, &spec, &base_environment, timeout).await;
+            answers.store(true, Ordering::Relaxed);
+            tell(&inputs, &asked, Input::Probed { attempt, check, healthy, message }).await;
+        });
+        let question = Question { check, answered, task: Task(task.abort_handle()) };
+        self.asked(&slot, attempt).question = Some(question);
+    }
+
+    fn watch_log(&mut self, slot: SlotId, attempt: Attempt, check: u64, pattern: String, from: u64) {
         let dir = self.driver.log_dir(&slot);
         let inputs = self.inputs.clone();
         let (watched, watches) = (slot.clone(), self.watches.clone());
@@ -165,9 +194,10 @@ impl Performer {
                 Ok(line) => (true, format!("line matched: {line}")),
                 Err(error) => (false, process::chain(&error)),
             };
-            tell(&inputs, &watched, Input::Probed { attempt, healthy, message }).await;
+            tell(&inputs, &watched, Input::Probed { attempt, check, healthy, message }).await;
         });
-        self.asked(&slot, attempt).line = Some(Task(task.abort_handle()));
+        let task = Task(task.abort_handle());
+        self.asked(&slot, attempt).question = Some(Question { check, answered: Arc::default(), task });
     }
 
     fn asked(&mut self, slot: &SlotId, attempt: Attempt) -> &mut Asked {
@@ -248,6 +278,18 @@ fn exec_request(
     }
 }
 
+fn stop_request(stop: &StopCommand, timeout: Millis) -> ExecRequest {
+    let mut environment = (*stop.base_environment).clone();
+    environment.extend(stop.environment.clone());
+    ExecRequest {
+        command: stop.command.clone(),
+        environment,
+        working_dir: stop.working_dir.clone(),
+        user: stop.user.clone(),
+        timeout,
+    }
+}
+
 async fn ask(
     driver: &ProcessDriver,
     probe: Probe,
@@ -269,4 +311,72 @@ async fn ask(
 
 fn verdict(verdict: probe::Verdict) -> (bool, String) {
     (verdict.healthy, verdict.message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+    use upbeat_drivers::process::ShimProgram;
+
+    fn service() -> Arc<Service> {
+        Arc::new(serde_json::from_str(r#"{"command":["x"],"working_dir":"/"}"#).unwrap())
+    }
+
+    fn probe(slot: &str, probe: Probe) -> Effect {
+        Effect::Probe {
+            slot: slot.parse().unwrap(),
+            attempt: Attempt(1),
+            check: 1,
+            probe,
+            spec: service(),
+            base_environment: Arc::default(),
+            timeout: Millis::seconds(3_600),
+        }
+    }
+
+    /// No process is started here.
+    fn performer() -> (Performer, mpsc::Receiver<(SlotId, Input)>) {
+        let program = ShimProgram { path: "/nonexistent".into(), args: Vec::new() };
+        let (driver, _events) = ProcessDriver::new(program, "/nonexistent".into()).unwrap();
+        let (inputs, outcomes) = mpsc::channel(16);
+        (Performer::new(driver, Watches::new().unwrap(), inputs), outcomes)
+    }
+
+    #[tokio::test]
+    async fn probes_that_hang_hold_up_no_other_app() {
+        let (mut performer, mut outcomes) = performer();
+        // Connections are accepted by the system, and nobody ever answers.
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", silent.local_addr().unwrap());
+        for n in 1..=600 {
+            performer.perform(probe(&format!("hangs/s/{n}"), Probe::Http(url.clone())));
+        }
+        let there = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = there.local_addr().unwrap().to_string();
+        performer.perform(probe("web/s/1", Probe::Tcp(address)));
+        let (slot, answer) = outcomes.recv().await.unwrap();
+        assert_eq!(slot.app.to_string(), "web");
+        assert!(matches!(answer, Input::Probed { healthy: true, check: 1, .. }), "{answer:?}");
+    }
+
+    #[tokio::test]
+    async fn a_probe_that_is_out_is_not_asked_twice_and_another_check_takes_its_place() {
+        let (mut performer, mut outcomes) = performer();
+        let slot: SlotId = "a/s/1".parse().unwrap();
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", silent.local_addr().unwrap());
+        performer.perform(probe("a/s/1", Probe::Http(url.clone())));
+        let first = performer.asked[&slot].question.as_ref().unwrap().task.0.clone();
+        performer.perform(probe("a/s/1", Probe::Http(url)));
+        assert!(!first.is_finished());
+        let mut other = probe("a/s/1", Probe::Log("x".into()));
+        if let Effect::Probe { check, .. } = &mut other {
+            *check = 2;
+        }
+        performer.perform(other);
+        let (_, answer) = outcomes.recv().await.unwrap();
+        assert!(matches!(answer, Input::Probed { check: 2, .. }), "{answer:?}");
+        assert!(first.is_finished());
+    }
 }

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use upbeat_model::project::{Probe, Service, Signal};
 use upbeat_model::{Attempt, Millis, SlotId};
 
+use crate::instance::StopCommand;
+
 /// One thing to do to the machine. Each is harmless when done twice: the attempt fences it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
@@ -44,12 +46,8 @@ pub enum Effect {
         slot: SlotId,
         /// The fence.
         attempt: Attempt,
-        /// What to run.
-        command: Vec<String>,
-        /// The service, for its directory, user and variables.
-        spec: Arc<Service>,
-        /// Variables given before its own.
-        base_environment: Arc<BTreeMap<String, String>>,
+        /// What to run, and as what.
+        command: Arc<StopCommand>,
         /// After which it is killed.
         timeout: Millis,
     },
@@ -59,6 +57,8 @@ pub enum Effect {
         slot: SlotId,
         /// The fence.
         attempt: Attempt,
+        /// Which check of this attempt asks: goes back with the answer.
+        check: u64,
         /// The question.
         probe: Probe,
         /// The service, for an `exec` probe's directory, user and variables.
@@ -74,6 +74,8 @@ pub enum Effect {
         slot: SlotId,
         /// The fence.
         attempt: Attempt,
+        /// Which check of this attempt asks: goes back with the answer.
+        check: u64,
         /// The regular expression.
         pattern: String,
         /// Where the attempt's output begins.

@@ -8,6 +8,7 @@ pub mod effect;
 pub mod gate;
 pub mod instance;
 pub mod node;
+mod order;
 pub mod outcome;
 pub mod planner;
 pub mod rules;

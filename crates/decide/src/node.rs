@@ -15,6 +15,7 @@ use upbeat_model::{Mono, Phase, Reason, SlotId, SlotStatus, Wall};
 use crate::effect::Effect;
 use crate::gate::{Verdict, View, gate, stop_gate};
 use crate::instance::{self, Around, Durable, Input, Mark, Slot, Stage, Up};
+use crate::order::{Edge, loose};
 use crate::rules::{Bug, Rules};
 
 /// What to do with a decision, in this order.
@@ -79,12 +80,47 @@ impl Entry {
     }
 }
 
+/// The edges of one app that may order stops.
+#[derive(Default)]
+struct Edges {
+    edges: BTreeSet<Edge>,
+    releases: BTreeSet<u64>,
+    /// Some are remembered.
+    remembers: bool,
+}
+
+impl Edges {
+    fn take<'a>(&mut self, id: &SlotId, wish: &TargetSlot, needs: impl Iterator<Item = &'a ServiceName>) {
+        let edge = |dependency: &ServiceName, remembered| Edge {
+            dependent: id.service.clone(),
+            dependency: dependency.clone(),
+            remembered,
+        };
+        self.releases.insert(wish.release);
+        self.edges.extend(wish.spec.depends_on.keys().map(|dependency| edge(dependency, false)));
+        for need in needs.filter(|need| !wish.spec.depends_on.contains_key(*need)) {
+            self.remembers = true;
+            self.edges.insert(edge(need, true));
+        }
+    }
+
+    /// Those of one file make no cycle, so that most often nothing is to be searched.
+    fn loose(&self, app: &AppName) -> Vec<(AppName, ServiceName, ServiceName)> {
+        if !self.remembers && self.releases.len() < 2 {
+            return Vec::new();
+        }
+        loose(&self.edges).into_iter().map(|(from, to)| (app.clone(), from, to)).collect()
+    }
+}
+
 /// All slots of one machine.
 #[derive(Debug, Default)]
 pub struct Node {
     entries: BTreeMap<SlotId, Entry>,
     copies: BTreeMap<ServiceKey, BTreeSet<SlotId>>,
     dependents: BTreeMap<ServiceKey, BTreeSet<ServiceName>>,
+    /// Edges (app, dependent, dependency) that order no stop, as they would go round in a circle.
+    loose: BTreeSet<(AppName, ServiceName, ServiceName)>,
     timers: BTreeSet<(Mono, SlotId)>,
     verdicts: RefCell<Verdicts>,
     rules: Rules,
@@ -150,6 +186,7 @@ impl Node {
         // A wish may change what others wait for without changing how the slot itself looks.
         let around: BTreeSet<SlotId> = dirty.iter().flat_map(|id| self.neighbours(id)).collect();
         dirty.extend(around);
+        self.unsay(&mut dirty);
         self.settle(dirty, now, wall, &mut bundle);
         bundle
     }
@@ -229,9 +266,29 @@ impl Node {
         }
     }
 
+    /// That a dependency failed was said under earlier wishes, and so was all that followed from it. It
+    /// is judged anew before anybody passes over what "failed".
+    fn unsay(&mut self, dirty: &mut BTreeSet<SlotId>) {
+        let mut open: Vec<SlotId> = dirty.iter().cloned().collect();
+        while let Some(id) = open.pop() {
+            let dependents = self.dependents.get(&(id.app.clone(), id.service.clone()));
+            let dependents = self.copies_of(&id.app, dependents.into_iter().flatten());
+            let looked_at: Vec<SlotId> = dependents.chain([id.clone()]).collect();
+            for other in looked_at {
+                if let Some(entry) = self.entries.get_mut(&other)
+                    && entry.slot.blocked.take_if(|verdict| matches!(verdict, Verdict::Failed(_))).is_some()
+                    && dirty.insert(other.clone())
+                {
+                    open.push(other);
+                }
+            }
+        }
+    }
+
     fn index(&mut self) {
         self.copies.clear();
         self.dependents.clear();
+        let mut apps: BTreeMap<AppName, Edges> = BTreeMap::new();
         for (id, entry) in &self.entries {
             let Some(wish) = &entry.wish else { continue };
             self.copies.entry((id.app.clone(), id.service.clone())).or_default().insert(id.clone());
@@ -240,7 +297,9 @@ impl Node {
                 let key = (id.app.clone(), dependency.clone());
                 self.dependents.entry(key).or_default().insert(id.service.clone());
             }
+            apps.entry(id.app.clone()).or_default().take(id, wish, needs.into_iter().flatten());
         }
+        self.loose = apps.iter().flat_map(|(app, edges)| edges.loose(app)).collect();
     }
 
     /// Looks at slots until none has anything to decide. Ends because a slot's stage only moves on
@@ -409,10 +468,19 @@ impl Node {
         if let Some(known) = self.verdicts.borrow().stop.get(&key) {
             return known.clone();
         }
-        let copies = self.copies_of(&id.app, dependents.iter());
-        let verdict = stop_gate(copies.filter_map(|id| {
-            let entry = self.entries.get(&id)?;
-            Some(instance::view(&id, &entry.slot, entry.wish.as_ref()?))
+        let holds = |dependent: &&ServiceName| {
+            let edge = || (id.app.clone(), (*dependent).clone(), id.service.clone());
+            self.loose.is_empty() || !self.loose.contains(&edge())
+        };
+        let copies = self.copies_of(&id.app, dependents.iter().filter(holds));
+        let verdict = stop_gate(copies.filter_map(|copy| {
+            let entry = self.entries.get(&copy)?;
+            let wish = entry.wish.as_ref()?;
+            // Of two copies one may rest on it and the other not: then that one's end is no news here.
+            let mark = instance::mark(&entry.slot.durable);
+            let rests = wish.spec.depends_on.contains_key(&id.service)
+                || mark.is_some_and(|mark| mark.needs.contains(&id.service));
+            rests.then(|| instance::view(&copy, &entry.slot, wish))
         }));
         self.verdicts.borrow_mut().stop.insert(key, verdict.clone());
         verdict

@@ -31,6 +31,12 @@ pub enum Bug {
     KeepDeadlines,
     /// Say of what is only remembered that it was seen.
     BelieveMemory,
+    /// Stop a copy by the rules of the one that replaces it.
+    StopByNewFile,
+    /// Take the answer to one health check for that to another.
+    TakeAnyAnswer,
+    /// Forget what a running copy rests on when the file no longer says so.
+    ForgetNeeds,
 }
 
 impl Bug {
@@ -50,6 +56,9 @@ impl Bug {
         Self::LoseTimers,
         Self::KeepDeadlines,
         Self::BelieveMemory,
+        Self::StopByNewFile,
+        Self::TakeAnyAnswer,
+        Self::ForgetNeeds,
     ];
 }
 

@@ -2,11 +2,12 @@
 //! statuses people are shown; of the decisions they know nothing.
 
 use upbeat_decide::{Effect, Node};
-use upbeat_model::project::{Condition, Dependency, Probe};
+use upbeat_model::project::{Condition, Dependency, Probe, Signal};
 use upbeat_model::target::{Ask, Goal};
 use upbeat_model::{Exit, Phase, SlotId, SlotStatus};
 
 use crate::kernel::Kernel;
+use crate::runs::Runs;
 use crate::workload::Workload;
 
 /// A promise that was broken, in words.
@@ -31,23 +32,25 @@ pub(crate) struct Past {
     pub(crate) disturbed: bool,
 }
 
+/// What can be seen: what the node shows, what is really there, what is wished, and what was ordered.
+pub(crate) struct Onlooker<'a> {
+    pub(crate) node: &'a Node,
+    pub(crate) kernel: &'a Kernel,
+    pub(crate) workload: &'a Workload,
+    pub(crate) runs: &'a Runs,
+}
+
 /// An order is about to be carried out.
-pub(crate) fn order(
-    effect: &Effect,
-    node: &Node,
-    kernel: &Kernel,
-    workload: &Workload,
-    past: &Past,
-    now: u64,
-) -> Verdict {
+pub(crate) fn order(effect: &Effect, onlooker: &Onlooker<'_>, past: &Past, now: u64) -> Verdict {
     match effect {
-        Effect::Start { slot, .. } => start(slot, node, kernel, workload, past, now),
-        Effect::Stop { slot, .. } | Effect::RunStopCommand { slot, .. } => stop(slot, node, kernel, workload),
+        Effect::Start { slot, .. } => start(slot, onlooker, past, now),
+        Effect::Stop { slot, .. } | Effect::RunStopCommand { slot, .. } => stop(slot, onlooker),
         _ => Ok(()),
     }
 }
 
-fn start(slot: &SlotId, node: &Node, kernel: &Kernel, workload: &Workload, past: &Past, now: u64) -> Verdict {
+fn start(slot: &SlotId, onlooker: &Onlooker<'_>, past: &Past, now: u64) -> Verdict {
+    let Onlooker { node, kernel, workload, .. } = onlooker;
     if let Some(process) = kernel.process(slot)
         && process.listener != u64::MAX
         && node.status(slot).is_some_and(|status| status.attempt > process.attempt.next())
@@ -60,7 +63,7 @@ fn start(slot: &SlotId, node: &Node, kernel: &Kernel, workload: &Workload, past:
     }
     for (service, edge) in &wish.spec.depends_on {
         for copy in workload.copies(service) {
-            condition(slot, copy, edge, node, kernel)?;
+            condition(slot, copy, edge, onlooker)?;
         }
     }
     let (Some(ends), Some(ended_at)) = (past.ends_in_a_row, past.ended_at) else { return Ok(()) };
@@ -78,7 +81,8 @@ fn start(slot: &SlotId, node: &Node, kernel: &Kernel, workload: &Workload, past:
     Ok(())
 }
 
-fn condition(slot: &SlotId, copy: &SlotId, edge: &Dependency, node: &Node, kernel: &Kernel) -> Verdict {
+fn condition(slot: &SlotId, copy: &SlotId, edge: &Dependency, onlooker: &Onlooker<'_>) -> Verdict {
+    let Onlooker { node, kernel, runs, .. } = onlooker;
     let Some(seen) = node.status(copy) else { return Ok(()) };
     let phase = seen.phase;
     let holds = match edge.condition {
@@ -96,15 +100,18 @@ fn condition(slot: &SlotId, copy: &SlotId, edge: &Dependency, node: &Node, kerne
     }
     if edge.condition == Condition::Healthy
         && phase == Phase::Healthy
-        && kernel.process(copy).is_some_and(|process| !process.passed && process.attempt == seen.attempt)
+        && kernel.process(copy).is_some_and(|process| {
+            process.passed != Some(runs.question(copy)) && process.attempt == seen.attempt
+        })
     {
-        return Err(format!("{slot}: started though no probe of {copy} has ever passed"));
+        return Err(format!("{slot}: started though {copy} has not passed what its check asks"));
     }
     Ok(())
 }
 
 /// What is as wished is left alone. What rests on it, and goes too, goes first.
-fn stop(slot: &SlotId, node: &Node, kernel: &Kernel, workload: &Workload) -> Verdict {
+fn stop(slot: &SlotId, onlooker: &Onlooker<'_>) -> Verdict {
+    let Onlooker { node, kernel, workload, runs } = onlooker;
     let wish = &workload.target.slots[slot];
     // One that came late, after a later attempt was decided, is nobody's.
     let last = node.durable(slot).map(|durable| durable.attempt);
@@ -113,21 +120,57 @@ fn stop(slot: &SlotId, node: &Node, kernel: &Kernel, workload: &Workload) -> Ver
     if wish.goal == Goal::Running && there_for == Some(wish.generation) {
         return Err(format!("{slot}: is to be stopped, though it runs as wished"));
     }
-    if wish.goal == Goal::Running || wish.kill {
+    if wish.kill {
         return Ok(());
     }
-    for dependent in workload.dependents(slot) {
-        let goes = workload.target.slots[&dependent].goal != Goal::Running;
-        let known = node.status(&dependent).is_some_and(|status| status.pid.is_some());
-        if goes && known && kernel.process(&dependent).is_some() {
-            return Err(format!("{slot}: stopped before {dependent}, which depends on it and goes too"));
+    for (dependent, theirs) in &workload.target.slots {
+        let Some(process) = kernel.process(dependent) else { continue };
+        let run = runs.of(process, dependent);
+        let rests = theirs.spec.depends_on.contains_key(&slot.service)
+            || run.is_some_and(|run| run.needs.contains(&slot.service));
+        let replaced = run.is_some_and(|run| run.held.digest() != theirs.digest);
+        let goes = theirs.goal != Goal::Running || replaced;
+        let known = node.status(dependent).is_some_and(|status| status.pid.is_some());
+        if rests && goes && known && !runs.is_loose(dependent, slot) {
+            return Err(format!("{slot}: stopped before {dependent}, which rests on it and goes too"));
         }
     }
     Ok(())
 }
 
+/// A copy is stopped as the file says that it was started by, or went on under since.
+pub(crate) fn manner(
+    effect: &Effect,
+    pressed: bool,
+    kernel: &Kernel,
+    workload: &Workload,
+    runs: &Runs,
+) -> Verdict {
+    let slot = effect.slot();
+    let Some(run) = kernel.process(slot).and_then(|process| runs.of(process, slot)) else { return Ok(()) };
+    let spec = &run.held;
+    match effect {
+        Effect::RunStopCommand { command, timeout, .. } => {
+            let own = spec.stop_command.as_ref() == Some(&command.command)
+                && spec.environment == command.environment
+                && spec.stop_grace_period == *timeout;
+            own.then_some(()).ok_or_else(|| format!("{slot}: the stop command is not its own"))
+        }
+        Effect::Stop { signal: Signal::KILL, .. } if pressed || workload.target.slots[slot].kill => Ok(()),
+        Effect::Stop { signal, grace, .. } => {
+            let first = spec.stop_command.is_none() && spec.stop_grace_period == *grace;
+            match *signal == spec.stop_signal && (pressed || first) {
+                true => Ok(()),
+                false => Err(format!("{slot}: {signal} within {grace} is not its own way to stop")),
+            }
+        }
+        _ => Ok(()),
+    }
+}
+
 /// What people are told is so.
-pub(crate) fn told(status: &SlotStatus, node: &Node, kernel: &Kernel, workload: &Workload) -> Verdict {
+pub(crate) fn told(status: &SlotStatus, onlooker: &Onlooker<'_>) -> Verdict {
+    let Onlooker { node, kernel, workload, runs } = onlooker;
     let slot = &status.slot;
     if matches!(status.phase, Phase::Completed | Phase::Failed | Phase::BackingOff | Phase::CrashLooping)
         && let Some(exit) = &status.exit
@@ -148,6 +191,13 @@ pub(crate) fn told(status: &SlotStatus, node: &Node, kernel: &Kernel, workload: 
     // A wait that was taken up in this very moment has its reason in the next status.
     if !at_goal && status.reasons.is_empty() && !node_is_looking(node, slot) {
         return Err(format!("{slot}: is {} and nobody says why", status.phase));
+    }
+    if status.phase == Phase::Healthy
+        && let Some(process) = kernel.process(slot)
+        && process.attempt == status.attempt
+        && process.passed != Some(runs.question(slot))
+    {
+        return Err(format!("{slot}: healthy though it has not passed what its check asks"));
     }
     if status.phase == Phase::Unhealthy {
         let check = workload.target.slots.get(slot).and_then(|wish| wish.spec.healthcheck.clone());

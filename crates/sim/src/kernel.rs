@@ -23,8 +23,9 @@ pub(crate) struct Process {
     pub(crate) kill_at: Option<u64>,
     /// When it was first asked to stop, and how long it may take from then on.
     pub(crate) asked: Option<(u64, u64)>,
-    /// Answers to probes that the living daemon was given.
-    pub(crate) passed: bool,
+    /// Answers to probes that the living daemon was given: to which question the last good one,
+    pub(crate) passed: Option<u64>,
+    /// and how many bad ones since.
     pub(crate) failed_in_a_row: u32,
 }
 
@@ -104,7 +105,7 @@ impl Kernel {
             flaps: random.percent(20),
             kill_at: None,
             asked: None,
-            passed: false,
+            passed: None,
             failed_in_a_row: 0,
         });
         Answer::Started { pid }

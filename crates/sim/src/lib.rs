@@ -5,9 +5,11 @@
 //! what the node believes and orders. The same seed gives the same run, to the last input.
 
 mod check;
+mod deeds;
 mod kernel;
 mod onlooker;
 mod random;
+mod runs;
 mod workload;
 mod world;
 

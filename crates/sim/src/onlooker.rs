@@ -13,7 +13,8 @@ impl World {
         for effect in &bundle.effects {
             let slot = effect.slot().clone();
             match effect {
-                Effect::Start { .. } => {
+                Effect::Start { attempt, spec, .. } => {
+                    self.runs.started(&slot, *attempt, spec);
                     let generation = self.workload.target.slots[&slot].generation;
                     let past = self.past.entry(slot.clone()).or_default();
                     if past.generation != generation {
@@ -34,9 +35,12 @@ impl World {
     /// An onlooker's count of ends and of answers.
     pub(crate) fn count(&mut self, slot: &SlotId, input: &Input) {
         match input {
+            // What another check was answered is no answer.
+            Input::Probed { message, .. } if *message != self.runs.rhythm(slot).to_string() => {}
             Input::Probed { attempt, healthy, .. } => {
+                let question = self.runs.question(slot);
                 if let Some(process) = self.kernel.process_mut(slot).filter(|p| p.attempt == *attempt) {
-                    process.passed |= healthy;
+                    process.passed = if *healthy { Some(question) } else { process.passed };
                     process.failed_in_a_row =
                         if *healthy { 0 } else { process.failed_in_a_row.saturating_add(1) };
                 }

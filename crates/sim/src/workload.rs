@@ -15,6 +15,8 @@ use crate::random::Random;
 pub(crate) struct Workload {
     app: AppName,
     services: BTreeMap<ServiceName, Arc<Service>>,
+    /// Services only rest on those before them.
+    order: Vec<ServiceName>,
     pub(crate) target: Target,
     operation: u64,
 }
@@ -30,7 +32,8 @@ impl Workload {
         let services = (0..count).map(|n| (service_name(n), Arc::new(service(random, n)))).collect();
         // INVARIANT: a word is a name.
         let app = AppName::new("app").expect("a word is a name");
-        let mut workload = Self { app, services, target: Target::default(), operation: 0 };
+        let order = (0..count).map(service_name).collect();
+        let mut workload = Self { app, services, order, target: Target::default(), operation: 0 };
         workload.up();
         workload
     }
@@ -51,11 +54,6 @@ impl Workload {
             base_environment: Arc::default(),
         };
         self.target.slots.insert(id, wish);
-    }
-
-    /// How long a copy may take to stop, in milliseconds.
-    pub(crate) fn grace(&self, slot: &SlotId) -> u64 {
-        self.services.get(&slot.service).map_or(0, |service| service.stop_grace_period.0)
     }
 
     fn slot(&self, service: &ServiceName, index: u32) -> SlotId {
@@ -88,14 +86,14 @@ impl Workload {
         let name = random.pick(&names).clone();
         let slots: Vec<SlotId> = self.of(&name).cloned().collect();
         let everything: Vec<SlotId> = self.target.slots.keys().cloned().collect();
-        let (what, goal, ask, kill, slots) = match random.below(10) {
+        let (what, goal, ask, kill, slots) = match random.below(12) {
             0 | 1 => ("stop", Goal::Stopped, Ask::Ensure, random.percent(20), slots),
             2 | 3 => ("start", Goal::Running, Ask::Start, false, slots),
             4 => ("restart", Goal::Running, Ask::Restart, false, slots),
             5 => ("stop all", Goal::Stopped, Ask::Ensure, random.percent(10), everything),
             6 => ("down", Goal::Absent, Ask::Ensure, random.percent(10), everything),
-            7 => return self.change(random, &name),
-            8 => return self.scale(random, &name),
+            7..=9 => return self.edit(random, &name),
+            10 => return self.scale(random, &name),
             _ => {
                 self.up();
                 return "up".into();
@@ -107,13 +105,57 @@ impl Workload {
         format!("{what} {name}")
     }
 
-    /// `up` with another command for one service.
-    fn change(&mut self, random: &mut Random, name: &ServiceName) -> String {
-        if let Some(service) = self.services.get_mut(name) {
-            Arc::make_mut(service).command.push(random.below(1000).to_string());
+    /// `up` after somebody has edited the file.
+    fn edit(&mut self, random: &mut Random, name: &ServiceName) -> String {
+        let mut keys = Vec::new();
+        for _ in 0..random.between(1, 3) {
+            keys.push(match random.below(8) {
+                0 => self.turn_edges_round(random),
+                1 => {
+                    let earlier = self.earlier(name);
+                    let edges = edges(random, &earlier);
+                    self.spec(name).depends_on = edges;
+                    "depends_on"
+                }
+                _ => change(random, self.spec(name)),
+            });
         }
         self.up();
-        format!("up with another {name}")
+        format!("up with another {name}: {}", keys.join(", "))
+    }
+
+    fn spec(&mut self, name: &ServiceName) -> &mut Service {
+        // INVARIANT: names are only ever taken from this map, which none leaves.
+        Arc::make_mut(self.services.get_mut(name).expect("every service is declared"))
+    }
+
+    /// Those that come before it in the file's order: it may rest on them.
+    fn earlier(&self, name: &ServiceName) -> Vec<ServiceName> {
+        self.order.iter().take_while(|other| *other != name).cloned().collect()
+    }
+
+    /// Another order of all services: edges against it go, and half of them come back the other way.
+    fn turn_edges_round(&mut self, random: &mut Random) -> &'static str {
+        for last in (1..self.order.len()).rev() {
+            self.order.swap(last, random.below(last as u64 + 1) as usize);
+        }
+        for name in self.order.clone() {
+            let earlier = self.earlier(&name);
+            let against: Vec<ServiceName> = self
+                .spec(&name)
+                .depends_on
+                .keys()
+                .filter(|other| !earlier.contains(other))
+                .cloned()
+                .collect();
+            for other in against {
+                let edge = self.spec(&name).depends_on.remove(&other);
+                if let Some(edge) = edge.filter(|_| random.percent(50)) {
+                    self.spec(&other).depends_on.insert(name.clone(), edge);
+                }
+            }
+        }
+        "the order"
     }
 
     fn scale(&mut self, random: &mut Random, name: &ServiceName) -> String {
@@ -147,12 +189,6 @@ impl Workload {
         self.target.slots.iter().filter(wanted).map(|(id, _)| id).collect()
     }
 
-    /// Slots that depend on this one's service.
-    pub(crate) fn dependents(&self, slot: &SlotId) -> Vec<SlotId> {
-        let rests = |wish: &TargetSlot| wish.spec.depends_on.contains_key(&slot.service);
-        self.target.slots.iter().filter(|(_, wish)| rests(wish)).map(|(id, _)| id.clone()).collect()
-    }
-
     /// Slots that are gone are no longer wished for: as control does.
     pub(crate) fn forget(&mut self, gone: &BTreeSet<SlotId>) -> bool {
         let before = self.target.slots.len();
@@ -163,8 +199,67 @@ impl Workload {
 
 /// A random service that depends on some of those before it.
 fn service(random: &mut Random, index: u64) -> Service {
-    let mut depends_on = BTreeMap::new();
-    for earlier in 0..index {
+    let earlier: Vec<ServiceName> = (0..index).map(service_name).collect();
+    Service {
+        command: vec![format!("program-{index}")],
+        environment: BTreeMap::new(),
+        working_dir: "/".into(),
+        user: None,
+        depends_on: edges(random, &earlier),
+        healthcheck: healthcheck(random),
+        restart: policy(random),
+        stop_signal: Signal::TERM,
+        stop_grace_period: Millis(random.between(100, 5_000)),
+        stop_command: random.percent(15).then(|| vec!["stop".into()]),
+        scale: random.between(1, 2) as u32,
+        labels: BTreeMap::new(),
+    }
+}
+
+/// Another value for one key of a service, under whatever runs of it. Says which.
+fn change(random: &mut Random, service: &mut Service) -> &'static str {
+    let number = random.below(1000).to_string();
+    match random.below(9) {
+        0 | 1 => {
+            service.command.push(number);
+            "command"
+        }
+        2 => {
+            service.environment.insert("PORT".into(), number);
+            "environment"
+        }
+        3 => {
+            service.healthcheck = healthcheck(random);
+            "healthcheck"
+        }
+        4 => {
+            if let (Some(check), Some(other)) = (&mut service.healthcheck, healthcheck(random)) {
+                *check = Healthcheck { probe: check.probe.clone(), ..other };
+            }
+            "the rhythm of the check"
+        }
+        5 => {
+            service.stop_signal = *random.pick(&[Signal::TERM, Signal(2), Signal(3)]);
+            "stop_signal"
+        }
+        6 => {
+            service.stop_grace_period = Millis(*random.pick(&[0, 10, 500, 3_000, 20_000]));
+            "stop_grace_period"
+        }
+        7 => {
+            service.stop_command = random.percent(50).then(|| vec!["stop".into(), number]);
+            "stop_command"
+        }
+        _ => {
+            service.restart = policy(random);
+            "restart"
+        }
+    }
+}
+
+fn edges(random: &mut Random, earlier: &[ServiceName]) -> BTreeMap<ServiceName, Dependency> {
+    let mut edges = BTreeMap::new();
+    for name in earlier {
         if random.percent(40) {
             let conditions = [Condition::Started, Condition::Healthy, Condition::CompletedSuccessfully];
             let edge = Dependency {
@@ -172,21 +267,35 @@ fn service(random: &mut Random, index: u64) -> Service {
                 required: random.percent(85),
                 restart: false,
             };
-            depends_on.insert(service_name(earlier), edge);
+            edges.insert(name.clone(), edge);
         }
     }
-    let probe = match random.below(3) {
-        0 => Probe::Log("up".into()),
+    edges
+}
+
+/// A question that is never answered well.
+pub(crate) fn never_passes() -> Probe {
+    Probe::Tcp("127.0.0.1:3".into())
+}
+
+fn healthcheck(random: &mut Random) -> Option<Healthcheck> {
+    let probe = match random.below(10) {
+        0..=2 => Probe::Log(if random.percent(70) { "up" } else { "ready" }.into()),
+        3 => never_passes(),
+        4 => Probe::Tcp("127.0.0.1:2".into()),
         _ => Probe::Tcp("127.0.0.1:1".into()),
     };
-    let healthcheck = random.percent(50).then(|| Healthcheck {
+    random.percent(50).then(|| Healthcheck {
         probe,
         interval: Millis(random.between(50, 5_000)),
         timeout: Millis(random.between(20, 2_000)),
         retries: random.between(1, 4) as u32,
         start_period: Millis(random.below(3_000)),
         start_interval: Millis(random.between(20, 500)),
-    });
+    })
+}
+
+fn policy(random: &mut Random) -> RestartPolicy {
     let policies = [
         RestartPolicy::No,
         RestartPolicy::Always,
@@ -194,18 +303,5 @@ fn service(random: &mut Random, index: u64) -> Service {
         RestartPolicy::OnFailure { max: Some(random.below(3) as u32) },
         RestartPolicy::UnlessStopped,
     ];
-    Service {
-        command: vec![format!("program-{index}")],
-        environment: BTreeMap::new(),
-        working_dir: "/".into(),
-        user: None,
-        depends_on,
-        healthcheck,
-        restart: *random.pick(&policies),
-        stop_signal: Signal::TERM,
-        stop_grace_period: Millis(random.between(100, 5_000)),
-        stop_command: random.percent(15).then(|| vec!["stop".into()]),
-        scale: random.between(1, 2) as u32,
-        labels: BTreeMap::new(),
-    }
+    *random.pick(&policies)
 }

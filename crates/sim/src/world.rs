@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use upbeat_decide::instance::{Durable, Input, Observation};
 use upbeat_decide::rules::{Bug, Rules};
 use upbeat_decide::{Bundle, Effect, Node};
-use upbeat_model::project::Signal;
 use upbeat_model::{Attempt, Exit, Mono, Phase, SlotId, Wall};
 
-use crate::check::{self, Past};
+use crate::check::{self, Onlooker, Past};
 use crate::kernel::{Answer, Kernel};
 use crate::random::Random;
+use crate::runs::Runs;
 use crate::workload::Workload;
 
 /// Lines of what happened that are kept for the report of a failure.
@@ -47,7 +47,7 @@ pub struct Broken {
     pub trace: Vec<String>,
 }
 
-enum Happening {
+pub(crate) enum Happening {
     /// A shim gets to its slot.
     Arrive {
         slot: SlotId,
@@ -86,21 +86,24 @@ enum Happening {
 }
 
 pub(crate) struct World {
-    random: Random,
+    pub(crate) random: Random,
     rules: Rules,
     pub(crate) now: u64,
     wall_shift: i64,
-    chaos: bool,
-    queue: BTreeMap<(u64, u64), Happening>,
+    pub(crate) chaos: bool,
+    pub(crate) queue: BTreeMap<(u64, u64), Happening>,
     sequence: u64,
     pub(crate) workload: Workload,
     pub(crate) kernel: Kernel,
     store: BTreeMap<SlotId, Durable>,
     pub(crate) node: Option<Node>,
-    incarnation: u64,
+    pub(crate) incarnation: u64,
     pub(crate) past: BTreeMap<SlotId, Past>,
     pub(crate) started_under: BTreeMap<SlotId, u64>,
     pub(crate) asked_to_stop: BTreeSet<SlotId>,
+    pub(crate) runs: Runs,
+    /// Probes that are out: of which attempt and check, and until when.
+    pub(crate) asking: BTreeMap<SlotId, (Attempt, u64, u64)>,
     outcome: Outcome,
     trace: VecDeque<String>,
 }
@@ -125,6 +128,8 @@ pub fn run(seed: u64, bug: Option<Bug>) -> Result<Outcome, Broken> {
         past: BTreeMap::new(),
         started_under: BTreeMap::new(),
         asked_to_stop: BTreeSet::new(),
+        runs: Runs::default(),
+        asking: BTreeMap::new(),
         outcome: Outcome::default(),
         trace: VecDeque::new(),
     };
@@ -171,7 +176,7 @@ impl World {
         }
     }
 
-    fn at(&mut self, delay: u64, happening: Happening) {
+    pub(crate) fn at(&mut self, delay: u64, happening: Happening) {
         self.sequence += 1;
         self.queue.insert((self.now + delay, self.sequence), happening);
     }
@@ -194,6 +199,15 @@ impl World {
         self.carry_out(bundle)
     }
 
+    /// The daemon, if there is one, reads the newest wishes.
+    fn decide_wishes(&mut self) -> check::Verdict {
+        let target = self.workload.target.clone();
+        if self.node.is_some() {
+            self.runs.aim(&target);
+        }
+        self.decide(|node, now, wall| node.aim(&target, now, wall))
+    }
+
     /// Commit, perform, tell; the daemon may die in between.
     fn carry_out(&mut self, bundle: Bundle) -> check::Verdict {
         let deadly = self.chaos && !bundle.effects.is_empty() && self.random.percent(3);
@@ -202,11 +216,13 @@ impl World {
         self.check_orders(&bundle)?;
         if !performs_first {
             if dies_after == 0 {
+                self.runs.died_before_commit();
                 self.crash("before the commit");
                 return Ok(());
             }
             self.commit(&bundle);
         }
+        self.runs.committed(&mut self.kernel);
         self.remember_orders(&bundle);
         for (index, effect) in bundle.effects.iter().enumerate() {
             if dies_after == index as u64 + 1 {
@@ -232,12 +248,18 @@ impl World {
             // A stop that was begun is only pressed on, also by a later daemon: its order was judged then.
             let stops = matches!(effect, Effect::Stop { .. } | Effect::RunStopCommand { .. });
             let pressed = stops && self.asked_to_stop.contains(&slot);
+            check::manner(effect, pressed, &self.kernel, &self.workload, &self.runs)?;
             if let Some(node) = &self.node
                 && !pressed
             {
-                check::order(effect, node, &self.kernel, &self.workload, &past, self.now)?;
+                let onlooker =
+                    Onlooker { node, kernel: &self.kernel, workload: &self.workload, runs: &self.runs };
+                check::order(effect, &onlooker, &past, self.now)?;
             }
-            self.note(format!("order {}", shown(effect)));
+            // Of a quarter of an hour of probes nothing else would be left to read.
+            if self.chaos || !matches!(effect, Effect::Probe { .. }) {
+                self.note(format!("order {}", shown(effect)));
+            }
         }
         let starts: Vec<&SlotId> = (bundle.effects.iter())
             .filter(|effect| matches!(effect, Effect::Start { .. }))
@@ -264,7 +286,8 @@ impl World {
         for change in bundle.statuses.values() {
             let status = &change.status;
             if let Some(node) = &self.node {
-                check::told(status, node, &self.kernel, &self.workload)?;
+                let (kernel, workload, runs) = (&self.kernel, &self.workload, &self.runs);
+                check::told(status, &Onlooker { node, kernel, workload, runs })?;
                 if change.is_seen {
                     let started_under = self.started_under.get(&status.slot).copied();
                     check::reached(status, &self.kernel, &self.workload, started_under, self.now)?;
@@ -281,8 +304,7 @@ impl World {
             // Whoever comes to that place later has no past.
             self.past.retain(|slot, _| !gone.contains(slot));
             self.workload.target.revision += 1;
-            let target = self.workload.target.clone();
-            return self.decide(|node, now, wall| node.aim(&target, now, wall));
+            return self.decide_wishes();
         }
         Ok(())
     }
@@ -291,6 +313,7 @@ impl World {
         self.note(format!("the daemon dies {when}"));
         self.outcome.crashes += 1;
         self.node = None;
+        self.asking.clear();
         self.incarnation += 1;
         for past in self.past.values_mut() {
             past.disturbed = true;
@@ -302,107 +325,6 @@ impl World {
         }
         let away = if self.random.percent(70) { self.random.below(200) } else { self.random.below(20_000) };
         self.at(away, Happening::Revive);
-    }
-
-    fn perform(&mut self, effect: &Effect) {
-        let slot = effect.slot().clone();
-        let incarnation = self.incarnation;
-        let lost = self.chaos && self.random.percent(1);
-        let soon = self.random.below(15);
-        match effect {
-            Effect::Observe { .. } if lost => {}
-            Effect::Observe { attempt, .. } => {
-                self.at(soon, Happening::Look { slot, asked: *attempt, incarnation });
-            }
-            Effect::Start { attempt, .. } => {
-                let late = if self.random.percent(5) { self.random.below(3_000) } else { soon };
-                let generation = self.workload.target.slots[&slot].generation;
-                self.at(late, Happening::Arrive { slot, attempt: *attempt, generation, incarnation });
-            }
-            Effect::Stop { attempt, signal, grace, .. } => self.stop(slot, *attempt, *signal, grace.0),
-            Effect::RunStopCommand { attempt, timeout, .. } => {
-                let (now, due) = (self.now, self.workload.grace(&slot));
-                if let Some(process) = self.kernel.process_mut(&slot) {
-                    process.asked = process.asked.or(Some((now, due)));
-                }
-                let works = self.random.percent(50);
-                if works && let Some(pid) = self.kernel.process(&slot).map(|process| process.pid) {
-                    let exit = Happening::Exit { slot: slot.clone(), pid, exit: Exit::Code(0) };
-                    self.at(soon + 5, exit);
-                }
-                let takes = self.random.below(timeout.0 + 1);
-                self.deliver(takes, slot, Input::StopCommandEnded { attempt: *attempt });
-            }
-            Effect::Probe { .. } | Effect::WatchLog { .. } => self.probe(&slot, effect, lost),
-            Effect::Remove { .. } => self.remove(slot, soon),
-        }
-    }
-
-    fn deliver(&mut self, delay: u64, slot: SlotId, input: Input) {
-        let incarnation = self.incarnation;
-        self.at(delay, Happening::Deliver { slot, input, incarnation });
-    }
-
-    fn stop(&mut self, slot: SlotId, attempt: Attempt, signal: Signal, grace: u64) {
-        let (now, incarnation) = (self.now, self.incarnation);
-        let heard =
-            self.kernel.process_mut(&slot).filter(|p| p.attempt == attempt && p.listener == incarnation);
-        let Some(process) = heard else {
-            return self.deliver(1, slot, Input::StopFailed { attempt, why: "not there".into() });
-        };
-        let due = self.workload.grace(&slot);
-        process.asked = match signal {
-            Signal::KILL => Some((now, 0)),
-            _ => process.asked.or(Some((now, due))),
-        };
-        let deadline = now + grace;
-        process.kill_at = Some(process.kill_at.map_or(deadline, |earlier| earlier.min(deadline)));
-        let (pid, ignores) = (process.pid, process.ignores_signals);
-        self.at(grace, Happening::Deadline { slot: slot.clone(), pid });
-        if signal == Signal::KILL {
-            self.at(0, Happening::Exit { slot, pid, exit: Exit::Signal(9) });
-        } else if !ignores {
-            let takes = self.random.below(300);
-            let exit = if self.random.percent(50) { Exit::Code(0) } else { Exit::Signal(15) };
-            self.at(takes, Happening::Exit { slot, pid, exit });
-        }
-    }
-
-    fn probe(&mut self, slot: &SlotId, effect: &Effect, lost: bool) {
-        let Some(process) = self.kernel.process(slot).cloned() else { return };
-        let (attempt, delay, healthy) = match effect {
-            Effect::WatchLog { attempt, .. } => {
-                (*attempt, process.healthy_from.saturating_sub(self.now) + 1, true)
-            }
-            Effect::Probe { attempt, timeout, .. } => {
-                let takes = self.random.below(timeout.0.min(200) + 1);
-                let flaps = process.flaps && self.random.percent(30);
-                (*attempt, takes, self.now >= process.healthy_from && !flaps)
-            }
-            _ => return,
-        };
-        if lost && matches!(effect, Effect::Probe { .. }) {
-            if let Some(process) = self.kernel.process_mut(slot) {
-                process.failed_in_a_row = process.failed_in_a_row.saturating_add(1);
-            }
-            return;
-        }
-        self.deliver(delay, slot.clone(), Input::Probed { attempt, healthy, message: "sim".into() });
-    }
-
-    fn remove(&mut self, slot: SlotId, soon: u64) {
-        let input = match self.kernel.process(&slot) {
-            Some(_) => Input::RemoveFailed { why: "a shim still holds it".into() },
-            None => {
-                self.kernel.places.remove(&slot);
-                // The driver tells an end once, and before it removes; nothing of it comes later.
-                self.queue.retain(|_, happening| {
-                    !matches!(happening, Happening::Deliver { slot: of, input: Input::Exited { .. }, .. } if *of == slot)
-                });
-                Input::Removed
-            }
-        };
-        self.deliver(soon, slot, input);
     }
 
     fn happen(&mut self, happening: Happening) -> check::Verdict {
@@ -449,8 +371,7 @@ impl World {
         if self.random.percent(20) {
             self.wall_shift += self.random.between(0, 7_200_000) as i64 - 3_600_000;
         }
-        let target = self.workload.target.clone();
-        self.decide(|node, now, wall| node.aim(&target, now, wall))
+        self.decide_wishes()
     }
 
     fn revive(&mut self) -> check::Verdict {
@@ -466,8 +387,7 @@ impl World {
         let mut node = Node::recover(self.store.clone(), self.rules);
         node.found(self.kernel.places.keys().cloned());
         self.node = Some(node);
-        let target = self.workload.target.clone();
-        self.decide(|node, now, wall| node.aim(&target, now, wall))
+        self.decide_wishes()
     }
 
     fn arrive(&mut self, slot: SlotId, attempt: Attempt, generation: u64, incarnation: u64) {

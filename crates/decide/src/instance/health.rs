@@ -22,7 +22,8 @@ const EAGER_CEILING: Millis = Millis::seconds(1);
 /// A log that could not be watched is tried again.
 const WATCH_AGAIN: Millis = Millis::seconds(1);
 
-/// An answer that is later than the probe's timeout by this much was lost.
+/// A probe that is not answered so long after its timeout waits for its turn behind many others, or
+/// its answer was lost. Either says nothing about the service: it is asked again, and not counted.
 const LOST_AFTER: Millis = Millis::seconds(2);
 
 /// The probes of one process. Not kept across a restart of the daemon: they begin anew.
@@ -35,10 +36,12 @@ pub struct Health {
     next_counted: Option<Mono>,
     next_eager: Option<Mono>,
     eager_gap: Millis,
-    /// A probe is out; it is lost if unanswered by then, and it counts or does not.
+    /// A probe is out; it is asked again if unanswered by then, and it counts or does not.
     asked: Option<Asked>,
     /// The check this is the rhythm of.
     of: Option<Healthcheck>,
+    /// Which one of this copy that is: what another one was answered says nothing.
+    number: u64,
     watch: Watch,
 }
 
@@ -85,16 +88,8 @@ impl Health {
 
     /// Asks if it is time to.
     pub(super) fn probe(&mut self, id: &SlotId, up: &mut Up, around: &Around<'_>, effects: &mut Vec<Effect>) {
-        let Some(check) = &around.wish.spec.healthcheck else {
-            up.healthy = None;
-            return;
-        };
-        if self.of.as_ref() != Some(check) {
-            self.begin_anew(up, check);
-        }
-        if self.asked.is_some_and(|asked| asked.lost_at <= around.now) {
-            self.judge(up, false, format!("no answer after {}", check.timeout), around);
-        }
+        let Some(check) = &around.wish.spec.healthcheck else { return };
+        self.asked.take_if(|asked| asked.lost_at <= around.now);
         if self.asked.is_some() {
             return;
         }
@@ -113,6 +108,7 @@ impl Health {
         effects.push(Effect::Probe {
             slot: id.clone(),
             attempt: up.attempt,
+            check: self.number,
             probe: check.probe.clone(),
             spec: around.wish.spec.clone(),
             base_environment: around.wish.base_environment.clone(),
@@ -120,13 +116,27 @@ impl Health {
         });
     }
 
-    /// The check has changed under a running copy: what another question was answered by says nothing.
-    fn begin_anew(&mut self, up: &mut Up, check: &Healthcheck) {
-        if self.of.as_ref().is_some_and(|before| before.probe != check.probe) {
-            up.was_ready = false;
-            up.healthy = None;
+    /// The check may have changed under a running copy: what another question was answered says
+    /// nothing, and what is still out of another rhythm is not waited for.
+    pub(super) fn follow(&mut self, up: &mut Up, wish: &TargetSlot) {
+        let check = wish.spec.healthcheck.as_ref();
+        let question = check.map(|check| &check.probe);
+        if up.question.as_ref() != question {
+            if up.question.is_some() {
+                up.was_ready = false;
+                up.healthy = None;
+            }
+            up.question = question.cloned();
         }
-        *self = Self { of: Some(check.clone()), ..Self::default() };
+        if self.of.as_ref() != check {
+            *self = Self { of: check.cloned(), number: self.number + 1, ..Self::default() };
+        }
+    }
+
+    /// Whether this is the check that is asked by now.
+    pub(super) fn asks(&self, check: u64, around: &Around<'_>) -> bool {
+        let is_this = self.number == check && self.of == around.wish.spec.healthcheck;
+        is_this || around.rules.has(Bug::TakeAnyAnswer)
     }
 
     fn begin(&mut self, up: &Up, check: &Healthcheck, now: Mono) {
@@ -162,6 +172,7 @@ impl Health {
             effects.push(Effect::WatchLog {
                 slot: id.clone(),
                 attempt: up.attempt,
+                check: self.number,
                 pattern: pattern.to_owned(),
                 from: up.log_start,
             });
@@ -219,6 +230,12 @@ impl Health {
             self.eager_gap = Millis((self.eager_gap.0 * 2).clamp(EAGER_FIRST.0, EAGER_CEILING.0));
         }
     }
+}
+
+/// The last verdict, where it answers what is asked by now.
+pub(super) fn answer(up: &Up, wish: &TargetSlot) -> Option<bool> {
+    let asked = wish.spec.healthcheck.as_ref().map(|check| &check.probe);
+    up.healthy.filter(|_| up.question.is_none() || up.question.as_ref() == asked)
 }
 
 fn interval(up: &Up, check: &Healthcheck, now: Mono) -> Millis {

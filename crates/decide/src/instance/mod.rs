@@ -27,18 +27,21 @@ pub mod backoff;
 mod health;
 mod settle;
 mod status;
+mod stop;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
+use upbeat_model::project::Probe;
 use upbeat_model::state::Exit;
 use upbeat_model::target::{Goal, TargetSlot};
 use upbeat_model::{Attempt, Millis, Mono, Phase, Reason, ServiceName, SlotId, Wall};
 
 pub use health::Health;
 pub use status::{status, view};
+pub use stop::{StopCommand, StopRules, Stopping};
 
 use crate::effect::Effect;
 use crate::gate::Verdict;
@@ -53,7 +56,8 @@ pub struct Mark {
     pub digest: String,
     /// [`TargetSlot::release`].
     pub release: u64,
-    /// The services it was told to rest on: it stops before they do, whatever is wished by then.
+    /// The services it was told to rest on when it was started, and since: it stops before they do,
+    /// whatever is wished by then.
     #[serde(default)]
     pub needs: BTreeSet<ServiceName>,
 }
@@ -65,6 +69,15 @@ impl Mark {
             digest: wish.digest.clone(),
             release: wish.release,
             needs: wish.spec.depends_on.keys().cloned().collect(),
+        }
+    }
+
+    /// It goes on under a newer wish. What it was started with it may still use.
+    fn pass_to(&mut self, wish: &TargetSlot, rules: Rules) {
+        let needs = std::mem::take(&mut self.needs);
+        *self = Self::of(wish);
+        if !rules.has(Bug::ForgetNeeds) {
+            self.needs.extend(needs);
         }
     }
 
@@ -85,6 +98,9 @@ pub enum Stage {
     Starting {
         /// Under which wish.
         mark: Mark,
+        /// How it is stopped.
+        #[serde(default, skip_serializing_if = "StopRules::is_not_kept")]
+        stop: Option<StopRules>,
     },
     /// A process.
     Up(Up),
@@ -125,33 +141,20 @@ pub struct Up {
     pub started_at: Wall,
     /// Where its output begins in the slot's log.
     pub log_start: u64,
+    /// How it is stopped. `None` of a copy that another version started, or that nobody remembers:
+    /// then as the newest file says.
+    #[serde(default, skip_serializing_if = "StopRules::is_not_kept")]
+    pub stop: Option<StopRules>,
+    /// What its health check asks: `was_ready` and `healthy` are answers to this. `None` with
+    /// answers is of another version, which kept no question.
+    #[serde(default)]
+    pub question: Option<Probe>,
     /// It was ready once.
     pub was_ready: bool,
     /// The last verdict of its health check.
     pub healthy: Option<bool>,
     /// It was asked to stop.
     pub stopping: Option<Stopping>,
-}
-
-/// A stop under way.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stopping {
-    /// For what.
-    pub cause: upbeat_model::reason::StopCause,
-    /// How, for people: `SIGTERM`, `stop command`.
-    pub how: String,
-    /// When the shim kills it.
-    pub deadline: Mono,
-    /// The same for people.
-    pub deadline_wall: Wall,
-    /// The stop command runs; the signal comes after it.
-    pub command_runs: bool,
-    /// It was killed without grace.
-    pub killed: bool,
-    /// Decided by a daemon that died, perhaps before it could say so: it is begun anew, with the
-    /// whole grace period. A shim that was asked already keeps its earlier deadline.
-    #[serde(default)]
-    pub unsaid: bool,
 }
 
 /// What is kept across a restart of the daemon.
@@ -264,6 +267,8 @@ pub enum Input {
     Probed {
         /// Which attempt.
         attempt: Attempt,
+        /// Which of its checks.
+        check: u64,
         /// Passed.
         healthy: bool,
         /// What it said.
@@ -355,11 +360,11 @@ fn take(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, effects
     match input {
         Input::Look => {}
         Input::Started { attempt, pid, at, log_start } => {
-            if let Stage::Starting { mark } = &slot.durable.stage
+            if let Stage::Starting { mark, stop } = &slot.durable.stage
                 && (slot.durable.attempt == attempt)
             {
-                let mark = mark.clone();
-                come_up(slot, mark, attempt, pid, at, log_start, around);
+                let begun = (mark.clone(), stop.clone());
+                come_up(slot, begun, attempt, pid, at, log_start, around);
             }
         }
         Input::StartFailed { attempt, why } if slot.starts(attempt) => {
@@ -385,19 +390,19 @@ fn take(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, effects
             }
         }
         Input::ObserveFailed { why } => slot.in_trouble(why, around),
-        Input::Probed { attempt, healthy, message } => {
+        Input::Probed { attempt, check, healthy, message } => {
             if let Stage::Up(up) = &mut slot.durable.stage
                 && (up.attempt == attempt)
+                && slot.health.asks(check, around)
             {
                 slot.health.answered(up, healthy, message, around);
             }
         }
         Input::StopCommandEnded { attempt } => {
-            if let Stage::Up(Up { attempt: running, stopping: Some(stopping), .. }) = &mut slot.durable.stage
-                && (*running == attempt && stopping.command_runs)
+            if let Stage::Up(up) = &mut slot.durable.stage
+                && up.attempt == attempt
             {
-                stopping.command_runs = false;
-                effects.push(settle::signal(id, attempt, stopping, around));
+                stop::command_ended(id, up, around, effects);
             }
         }
         Input::StopFailed { attempt, why } => {
@@ -423,7 +428,7 @@ fn take(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, effects
 
 fn come_up(
     slot: &mut Slot,
-    mark: Mark,
+    (mark, stop): (Mark, Option<StopRules>),
     attempt: Attempt,
     pid: i32,
     at: Wall,
@@ -440,6 +445,8 @@ fn come_up(
         started: around.now,
         started_at: at,
         log_start,
+        stop,
+        question: None,
         was_ready: around.rules.has(Bug::ReadyWhenStarted),
         healthy: around.rules.has(Bug::ReadyWhenStarted).then_some(true),
         stopping: None,
@@ -467,7 +474,7 @@ fn ended(id: &SlotId, slot: &mut Slot, exit: Exit, around: &Around<'_>) {
     slot.durable.exit = Some(exit.clone());
     let (mark, ran, was_stopped) = match before {
         Stage::Up(up) => (up.mark, around.now.since(up.started), up.stopping.is_some()),
-        Stage::Starting { mark } => (mark, Millis(0), around.wish.goal != Goal::Running),
+        Stage::Starting { mark, .. } => (mark, Millis(0), around.wish.goal != Goal::Running),
         // INVARIANT of the callers: something was up or starting.
         other => {
             slot.durable.stage = other;
@@ -521,16 +528,16 @@ fn take_observation(id: &SlotId, slot: &mut Slot, seen: Observation, around: &Ar
             slot.durable.attempt = attempt.max(running);
             match &slot.durable.stage {
                 Stage::Up(up) if up.attempt == running => {}
-                Stage::Starting { mark } if attempt == running => {
-                    let mark = mark.clone();
-                    come_up(slot, mark, running, pid, started_at, log_start, around);
+                Stage::Starting { mark, stop } if attempt == running => {
+                    let begun = (mark.clone(), stop.clone());
+                    come_up(slot, begun, running, pid, started_at, log_start, around);
                 }
                 // Its end was told before this look at it was: the look is the older news.
                 Stage::Idle | Stage::Resting { .. } | Stage::Ended { .. } if running <= attempt => {}
                 Stage::Removing | Stage::Gone if !was_asked => {}
                 // A copy we have no memory of: it is adopted under no wish, hence replaced.
                 _ => {
-                    come_up(slot, Mark::unknown(), running, pid, started_at, log_start, around);
+                    come_up(slot, (Mark::unknown(), None), running, pid, started_at, log_start, around);
                 }
             }
         }
@@ -550,7 +557,7 @@ fn take_observation(id: &SlotId, slot: &mut Slot, seen: Observation, around: &Ar
 /// Under which wish the copy in the slot runs, or ended.
 pub fn mark(durable: &Durable) -> Option<&Mark> {
     match &durable.stage {
-        Stage::Starting { mark } | Stage::Resting { mark, .. } | Stage::Ended { mark } => Some(mark),
+        Stage::Starting { mark, .. } | Stage::Resting { mark, .. } | Stage::Ended { mark } => Some(mark),
         Stage::Up(up) => Some(&up.mark),
         Stage::Idle | Stage::Removing | Stage::Gone => None,
     }

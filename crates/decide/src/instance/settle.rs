@@ -1,11 +1,11 @@
 //! What to do next, judged from what is wished and what is there, as often as needed.
 
-use upbeat_model::project::Signal;
 use upbeat_model::reason::StopCause;
 use upbeat_model::target::{Ask, Goal, TargetSlot};
-use upbeat_model::{Attempt, Millis, SlotId, Wall};
+use upbeat_model::{Millis, SlotId};
 
-use super::{Around, Mark, RECHECK_AFTER, Slot, Stage, Stopping, Up};
+use super::stop::{StopRules, begin_stop, press};
+use super::{Around, Mark, RECHECK_AFTER, Slot, Stage, Up};
 use crate::effect::Effect;
 use crate::gate::Verdict;
 use crate::rules::Bug;
@@ -36,7 +36,7 @@ pub(crate) fn intent(slot: &Slot, wish: &TargetSlot) -> Intent {
         },
         Goal::Running => match &slot.durable.stage {
             Stage::Idle | Stage::Gone | Stage::Removing | Stage::Resting { .. } => Intent::Run,
-            Stage::Starting { mark } | Stage::Up(Up { mark, .. }) => match replaced(mark, wish) {
+            Stage::Starting { mark, .. } | Stage::Up(Up { mark, .. }) => match replaced(mark, wish) {
                 Some(cause) => Intent::Down(cause),
                 None => Intent::Hold,
             },
@@ -64,6 +64,7 @@ fn runs_again(slot: &Slot, mark: &Mark, wish: &TargetSlot) -> bool {
 /// Decides until nothing more is to be decided now.
 pub(super) fn settle(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effect>) {
     slot.blocked = None;
+    follow(slot, around.wish);
     if slot.observing {
         return recheck(id, slot, around, effects);
     }
@@ -76,6 +77,19 @@ pub(super) fn settle(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects:
     if slot.recheck.is_some_and(|at| at <= around.now) {
         // Whoever still needs one has set it anew.
         slot.recheck = None;
+    }
+}
+
+/// What the newest file changes about the copy that is there, whatever is decided about it. In the
+/// state at once, so that a daemon that dies forgets none of it.
+fn follow(slot: &mut Slot, wish: &TargetSlot) {
+    match &mut slot.durable.stage {
+        Stage::Starting { mark, stop } => StopRules::follow(stop, mark, wish),
+        Stage::Up(up) => {
+            StopRules::follow(&mut up.stop, &up.mark, wish);
+            slot.health.follow(up, wish);
+        }
+        _ => {}
     }
 }
 
@@ -95,7 +109,7 @@ fn hold(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Eff
         Stage::Up(up) => {
             if up.mark.generation < around.wish.generation {
                 // `start` or `up` found it running: from now on it runs under their wish.
-                up.mark = Mark::of(around.wish);
+                up.mark.pass_to(around.wish, around.rules);
                 slot.durable.restarts = 0;
             }
             slot.health.probe(id, up, around, effects);
@@ -181,7 +195,8 @@ fn run(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effe
     if !around.rules.has(Bug::ReuseAttempts) {
         slot.durable.attempt = attempt;
     }
-    slot.durable.stage = Stage::Starting { mark: Mark::of(around.wish) };
+    slot.durable.stage =
+        Stage::Starting { mark: Mark::of(around.wish), stop: Some(StopRules::of(around.wish)) };
     slot.recheck = Some(around.now + START_OVERDUE);
     slot.trouble = None;
     effects.push(Effect::Start {
@@ -219,72 +234,4 @@ fn down(id: &SlotId, slot: &mut Slot, cause: StopCause, around: &Around<'_>, eff
             slot.recheck = None;
         }
     }
-}
-
-fn begin_stop(id: &SlotId, up: &mut Up, cause: StopCause, around: &Around<'_>, effects: &mut Vec<Effect>) {
-    let spec = &around.wish.spec;
-    let grace = if around.wish.kill { Millis(0) } else { spec.stop_grace_period };
-    let command = spec.stop_command.as_ref().filter(|_| !around.wish.kill);
-    let stopping = Stopping {
-        cause,
-        how: match (around.wish.kill, command) {
-            (true, _) => Signal::KILL.to_string(),
-            (false, Some(_)) => "stop command".to_owned(),
-            (false, None) => spec.stop_signal.to_string(),
-        },
-        deadline: around.now + grace,
-        deadline_wall: Wall(around.wall.0.saturating_add_unsigned(grace.0)),
-        command_runs: command.is_some(),
-        killed: around.wish.kill,
-        unsaid: false,
-    };
-    effects.push(match command {
-        Some(command) => Effect::RunStopCommand {
-            slot: id.clone(),
-            attempt: up.attempt,
-            command: command.clone(),
-            spec: spec.clone(),
-            base_environment: around.wish.base_environment.clone(),
-            timeout: grace,
-        },
-        None => signal(id, up.attempt, &stopping, around),
-    });
-    up.stopping = Some(stopping);
-}
-
-/// A stop under way: kill if that is wished by now; ask again when it should be over.
-fn press(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effect>) {
-    let Stage::Up(up) = &mut slot.durable.stage else { return };
-    if let Some(Stopping { cause, unsaid: true, .. }) = up.stopping {
-        return begin_stop(id, up, cause, around, effects);
-    }
-    let Up { attempt, stopping: Some(stopping), .. } = up else { return };
-    if around.wish.kill && !stopping.killed {
-        stopping.killed = true;
-        stopping.command_runs = false;
-        stopping.how = Signal::KILL.to_string();
-        stopping.deadline = around.now;
-        stopping.deadline_wall = around.wall;
-        effects.push(signal(id, *attempt, stopping, around));
-        return;
-    }
-    let overdue = stopping.deadline + RECHECK_AFTER;
-    let again = slot.recheck.map_or(overdue, |at| at.min(overdue)) <= around.now;
-    if again {
-        // Both the exit and the order to stop may have been lost with a driver: look, and say it
-        // again. Either is harmless when it was not.
-        stopping.deadline = around.now.max(stopping.deadline);
-        if !stopping.command_runs || around.now >= stopping.deadline {
-            stopping.command_runs = false;
-            effects.push(signal(id, *attempt, stopping, around));
-        }
-        slot.recheck = Some(around.now + RECHECK_AFTER);
-        effects.push(slot.look(id));
-    }
-}
-
-/// The order to stop, with what is left of the grace period.
-pub(super) fn signal(id: &SlotId, attempt: Attempt, stopping: &Stopping, around: &Around<'_>) -> Effect {
-    let signal = if stopping.killed { Signal::KILL } else { around.wish.spec.stop_signal };
-    Effect::Stop { slot: id.clone(), attempt, signal, grace: stopping.deadline.since(around.now) }
 }

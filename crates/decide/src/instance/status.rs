@@ -5,7 +5,7 @@ use upbeat_model::target::{Goal, TargetSlot};
 use upbeat_model::{Phase, Reason, SlotId, Wall};
 
 use super::settle::{Intent, intent};
-use super::{Slot, Stage, Up, backoff};
+use super::{Slot, Stage, Up, backoff, health};
 use crate::gate::{Verdict, View};
 
 /// The phase, from the stage, the wish and what the gate said.
@@ -38,7 +38,7 @@ fn up_phase(up: &Up, blocked: bool, wish: &TargetSlot) -> Phase {
     if up.stopping.is_some() || blocked {
         return Phase::Stopping;
     }
-    match (&wish.spec.healthcheck, up.healthy) {
+    match (&wish.spec.healthcheck, health::answer(up, wish)) {
         (None, _) => Phase::Running,
         (Some(_), Some(true)) => Phase::Healthy,
         (Some(_), Some(false)) => Phase::Unhealthy,
@@ -69,7 +69,7 @@ pub fn status(id: &SlotId, slot: &Slot, wish: &TargetSlot) -> SlotStatus {
     let durable = &slot.durable;
     let (pid, started_at, release) = match &durable.stage {
         Stage::Up(up) => (Some(up.pid), Some(up.started_at), up.mark.release),
-        Stage::Starting { mark } | Stage::Ended { mark } | Stage::Resting { mark, .. } => {
+        Stage::Starting { mark, .. } | Stage::Ended { mark } | Stage::Resting { mark, .. } => {
             (None, None, mark.release)
         }
         _ => (None, None, wish.release),

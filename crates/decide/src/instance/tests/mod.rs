@@ -1,6 +1,7 @@
 //! Stories of slots in virtual time, told through a whole [`Node`]: what a person declares, what
 //! happens, what is done about it.
 
+mod edits;
 mod story;
 
 use upbeat_model::target::{Ask, Goal};
@@ -175,7 +176,7 @@ fn late_news_of_an_older_attempt_changes_nothing() {
     story.ordered();
     story.take("s", Input::Exited { attempt: Attempt(1), exit: Exit::Code(9) });
     story.take("s", Input::StopCommandEnded { attempt: Attempt(1) });
-    story.take("s", Input::Probed { attempt: Attempt(1), healthy: false, message: String::new() });
+    story.take("s", Input::Probed { attempt: Attempt(1), check: 1, healthy: false, message: String::new() });
     assert_eq!((story.phase("s"), story.ordered()), ("running".into(), vec![]));
 }
 
@@ -274,14 +275,19 @@ fn failures_count_only_by_interval_and_a_pass_makes_it_healthy_again() {
 }
 
 #[test]
-fn a_probe_that_never_answers_counts_as_failed() {
-    let mut story = Story::up(
-        "  s: { command: [s], healthcheck: { tcp: '127.0.0.1:1', interval: 1s, timeout: 1s, retries: 1 } }",
-    );
+fn a_probe_that_nobody_answers_is_asked_again_and_never_counts() {
+    let text =
+        "  s: { command: [s], healthcheck: { tcp: '127.0.0.1:1', interval: 1s, timeout: 1s, retries: 1 } }";
+    let mut story = Story::up(text);
     story.started("s");
     story.pass(Millis::seconds(30));
-    assert_eq!(story.phase("s"), "unhealthy");
-    assert!(story.why("s").contains("no answer after 1s"), "{}", story.why("s"));
+    assert_eq!(story.phase("s"), "starting", "its probe may wait for its turn all the time");
+    assert_eq!(story.ordered()[1..], vec!["probe s"; 11], "one every timeout and two seconds");
+    story.probed("s", true);
+    story.pass(Millis::seconds(60));
+    assert_eq!(story.phase("s"), "healthy");
+    story.probed("s", false);
+    assert_eq!(story.phase("s"), "unhealthy", "one that was answered, however late");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use upbeat_model::target::{Ask, Goal, Target, TargetSlot};
 use upbeat_model::{Attempt, Exit, Millis, Mono, OperationId, ServiceName, SlotId, Wall};
 
 use crate::effect::Effect;
-use crate::instance::{Durable, Input, Observation};
+use crate::instance::{Durable, Input, Observation, StopCommand};
 use crate::node::{Bundle, Node};
 use crate::rules::Rules;
 
@@ -21,6 +21,10 @@ pub(super) struct Story {
     /// What was ordered and not yet looked at by the test.
     pub(super) orders: Vec<String>,
     pub(super) disk: BTreeMap<SlotId, Durable>,
+    /// Which check of a slot asked last.
+    checks: BTreeMap<SlotId, u64>,
+    /// What was last run to stop a slot.
+    stop_commands: BTreeMap<SlotId, Arc<StopCommand>>,
 }
 
 pub(super) fn id(short: &str) -> SlotId {
@@ -44,6 +48,8 @@ impl Story {
             target: Target::default(),
             orders: Vec::new(),
             disk: BTreeMap::new(),
+            checks: BTreeMap::new(),
+            stop_commands: BTreeMap::new(),
         }
     }
 
@@ -100,6 +106,17 @@ impl Story {
             };
         }
         self.orders.extend(bundle.effects.iter().map(told));
+        for effect in &bundle.effects {
+            match effect {
+                Effect::Probe { slot, check, .. } | Effect::WatchLog { slot, check, .. } => {
+                    self.checks.insert(slot.clone(), *check);
+                }
+                Effect::RunStopCommand { slot, command, .. } => {
+                    self.stop_commands.insert(slot.clone(), command.clone());
+                }
+                _ => {}
+            }
+        }
     }
 
     pub(super) fn take(&mut self, slot: &str, input: Input) {
@@ -127,9 +144,27 @@ impl Story {
         self.take(slot, Input::Observed { asked, seen });
     }
 
+    /// The check that asked last is answered.
     pub(super) fn probed(&mut self, slot: &str, healthy: bool) {
+        self.answered(slot, self.check(slot), healthy);
+    }
+
+    /// A check is answered.
+    pub(super) fn answered(&mut self, slot: &str, check: u64, healthy: bool) {
         let attempt = self.attempt(slot);
-        self.take(slot, Input::Probed { attempt, healthy, message: format!("said {healthy}") });
+        self.take(slot, Input::Probed { attempt, check, healthy, message: format!("said {healthy}") });
+    }
+
+    /// The check that asked last.
+    pub(super) fn check(&self, slot: &str) -> u64 {
+        self.checks[&id(slot)]
+    }
+
+    /// What was last run to stop it: its arguments, and what it knows by this name.
+    pub(super) fn stop_command(&self, slot: &str, variable: &str) -> (String, Option<String>) {
+        let run = &self.stop_commands[&id(slot)];
+        let value = run.environment.get(variable).or_else(|| run.base_environment.get(variable));
+        (run.command.join(" "), value.cloned())
     }
 
     /// Time passes, deadline by deadline; nothing else happens.

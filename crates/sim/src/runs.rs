@@ -1,0 +1,153 @@
+//! By what each copy was started, and what is asked of it by now: as somebody would note it who
+//! reads every file and every order to start.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use upbeat_model::project::Healthcheck;
+use upbeat_model::target::Target;
+use upbeat_model::{Attempt, Service, ServiceName, SlotId};
+
+use crate::kernel::{Kernel, Process};
+
+/// One attempt.
+#[derive(Clone, Debug)]
+pub(crate) struct Run {
+    attempt: Attempt,
+    /// The file it was started by, or a newer one under which it went on: it says how it is stopped.
+    pub(crate) held: Arc<Service>,
+    /// What it was started to rest on.
+    pub(crate) needs: BTreeSet<ServiceName>,
+    /// What any file since then lets it rest on.
+    ever: BTreeSet<ServiceName>,
+}
+
+/// The health check of a slot.
+#[derive(Clone, Debug, Default)]
+struct Asked {
+    check: Option<Healthcheck>,
+    /// Another number whenever anything of it changes,
+    rhythm: u64,
+    /// and whenever what it asks does.
+    question: u64,
+}
+
+/// All of it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Runs {
+    runs: BTreeMap<SlotId, Run>,
+    checks: BTreeMap<SlotId, Asked>,
+    /// Edges that go round in a circle, of one file and those before it: they order nothing.
+    loose: BTreeSet<(ServiceName, ServiceName)>,
+    serial: u64,
+    /// As it was before the last file: a daemon that dies before its commit has never read that.
+    before: Option<Box<Runs>>,
+}
+
+impl Runs {
+    /// The daemon reads the newest wishes.
+    pub(crate) fn aim(&mut self, target: &Target) {
+        self.before = None;
+        self.before = Some(Box::new(self.clone()));
+        self.runs.retain(|slot, _| target.slots.contains_key(slot));
+        self.checks.retain(|slot, _| target.slots.contains_key(slot));
+        for (slot, wish) in &target.slots {
+            let check = &wish.spec.healthcheck;
+            let asked = self.checks.entry(slot.clone()).or_default();
+            if asked.check != *check {
+                self.serial += 1;
+                asked.rhythm = self.serial;
+                let question = |check: &Option<Healthcheck>| check.as_ref().map(|check| check.probe.clone());
+                if question(&asked.check) != question(check) {
+                    asked.question = self.serial;
+                }
+                asked.check = check.clone();
+            }
+            if let Some(run) = self.runs.get_mut(slot) {
+                if run.held.digest() == wish.digest {
+                    run.held = wish.spec.clone();
+                }
+                run.ever.extend(wish.spec.depends_on.keys().cloned());
+            }
+        }
+        self.loose = self.circles(target);
+    }
+
+    /// What was read is remembered from now on. Answers so far were to other questions, where it
+    /// asks something else now.
+    pub(crate) fn committed(&mut self, kernel: &mut Kernel) {
+        let Some(before) = self.before.take() else { return };
+        for (slot, asked) in &self.checks {
+            let Some(earlier) = before.checks.get(slot) else { continue };
+            let Some(process) = kernel.process_mut(slot) else { continue };
+            if earlier.question != asked.question {
+                process.failed_in_a_row = 0;
+            } else if earlier.rhythm != asked.rhythm {
+                // It may be unhealthy by the earlier measure.
+                process.failed_in_a_row = u32::MAX;
+            }
+        }
+    }
+
+    pub(crate) fn died_before_commit(&mut self) {
+        if let Some(before) = self.before.take() {
+            *self = Self { serial: self.serial, ..*before };
+        }
+    }
+
+    /// A start is ordered.
+    pub(crate) fn started(&mut self, slot: &SlotId, attempt: Attempt, spec: &Arc<Service>) {
+        let needs: BTreeSet<ServiceName> = spec.depends_on.keys().cloned().collect();
+        let run = Run { attempt, held: spec.clone(), ever: needs.clone(), needs };
+        self.runs.insert(slot.clone(), run);
+    }
+
+    /// Of the process that is there; `None` of one that came so late that nobody knows what it is.
+    pub(crate) fn of(&self, process: &Process, slot: &SlotId) -> Option<&Run> {
+        self.perhaps_of(process, slot).filter(|_| process.ordered_for != 0)
+    }
+
+    /// The same, where it may be that or unknown.
+    pub(crate) fn perhaps_of(&self, process: &Process, slot: &SlotId) -> Option<&Run> {
+        self.runs.get(slot).filter(|run| run.attempt == process.attempt)
+    }
+
+    /// Which check asks by now.
+    pub(crate) fn rhythm(&self, slot: &SlotId) -> u64 {
+        self.checks.get(slot).map_or(0, |asked| asked.rhythm)
+    }
+
+    /// What is asked by now.
+    pub(crate) fn question(&self, slot: &SlotId) -> u64 {
+        self.checks.get(slot).map_or(0, |asked| asked.question)
+    }
+
+    pub(crate) fn is_loose(&self, dependent: &SlotId, dependency: &SlotId) -> bool {
+        self.loose.contains(&(dependent.service.clone(), dependency.service.clone()))
+    }
+
+    fn circles(&self, target: &Target) -> BTreeSet<(ServiceName, ServiceName)> {
+        let wished = target.slots.iter().flat_map(|(slot, wish)| {
+            wish.spec.depends_on.keys().map(|need| (slot.service.clone(), need.clone()))
+        });
+        let remembered = self
+            .runs
+            .iter()
+            .flat_map(|(slot, run)| run.ever.iter().map(|need| (slot.service.clone(), need.clone())));
+        let edges: BTreeSet<(ServiceName, ServiceName)> = wished.chain(remembered).collect();
+        let comes_back = |(from, to): &&(ServiceName, ServiceName)| {
+            let mut reached = BTreeSet::from([to.clone()]);
+            loop {
+                let more: BTreeSet<ServiceName> = (edges.iter())
+                    .filter(|(from, to)| reached.contains(from) && !reached.contains(to))
+                    .map(|(_, to)| to.clone())
+                    .collect();
+                if more.is_empty() {
+                    return reached.contains(from);
+                }
+                reached.extend(more);
+            }
+        };
+        edges.iter().filter(comes_back).cloned().collect()
+    }
+}

@@ -43,6 +43,16 @@ impl Pipes {
         Ok(Self { stdout: new().map_err(failed)?, stderr: new().map_err(failed)? })
     }
 
+    /// One for both, so that what is printed stays in order.
+    pub(crate) fn joined() -> Result<Self, Failure> {
+        let Self { stdout, .. } = Self::new()?;
+        let again = |fd: &OwnedFd| {
+            fd.try_clone().map_err(|error| (Stage::Fork, error.raw_os_error().unwrap_or_default()))
+        };
+        let stderr = (again(&stdout.0)?, again(&stdout.1)?);
+        Ok(Self { stdout, stderr })
+    }
+
     /// Their numbers, which no other pipe has: who holds one was started from here.
     pub(crate) fn inodes(&self) -> [u64; 2] {
         [&self.stdout.0, &self.stderr.0].map(|fd| rustix::fs::fstat(fd).map_or(0, |stat| stat.st_ino))

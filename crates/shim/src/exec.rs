@@ -23,7 +23,7 @@ const OUTPUT_MAX: usize = 4 * 1024;
 pub(crate) fn run(spec: &Spec, channel: OwnedFd) -> ExitCode {
     let Order::Exec { timeout_ms } = spec.order else { return ExitCode::FAILURE };
     let deadline = boot_ms().saturating_add(timeout_ms);
-    let child = match Pipes::new().and_then(|pipes| child::spawn(spec, pipes)) {
+    let child = match Pipes::joined().and_then(|pipes| child::spawn(spec, pipes)) {
         Ok(child) => child,
         Err((stage, errno)) => {
             let done = FromShim::Done { end: Some(End::NotExecuted(stage, errno)), output: Vec::new() };

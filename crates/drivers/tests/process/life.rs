@@ -143,7 +143,7 @@ fn orphans() {
         rig.start(SLOT, 1, script).await;
         rig.says(SLOT, "one").await;
         rig.says(SLOT, "two").await;
-        rig.stop(SLOT, 1, 15, Millis(500)).await;
+        rig.stop(SLOT, 1, 15, Millis(3_000)).await;
         assert_eq!(rig.exit(SLOT, 1).await, Exit::Code(3));
         let mut asked: Vec<String> = rig.lines(SLOT).into_iter().filter(|l| l.starts_with("asked")).collect();
         asked.sort();

@@ -96,7 +96,7 @@ fn no_other_program() {
 fn project_files() {
     let home = Home::new();
     let mut read = 0;
-    for page in ["README.md", "docs/services.md"] {
+    for page in ["README.md", "docs/services.md", "docs/files.md"] {
         for block in blocks(page, "yaml") {
             home.write("upbeat.yaml", &block);
             let plan = home.run(&["graph"]);

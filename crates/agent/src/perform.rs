@@ -21,10 +21,6 @@ use crate::turns::Turns;
 /// make each of them later.
 const STARTS: usize = 64;
 
-/// A log file is rotated when it exceeds this, and so many are kept: 50 MiB a slot.
-const LOG_MAX_SIZE: u64 = 10 * 1024 * 1024;
-const LOG_MAX_FILES: u32 = 5;
-
 type Inputs = mpsc::Sender<(SlotId, Input)>;
 
 /// What performs effects.
@@ -258,8 +254,8 @@ fn launch(spec: &Service, base: &BTreeMap<String, String>) -> Launch {
         environment: environment(spec, base),
         working_dir: spec.working_dir.clone(),
         user: spec.user.clone(),
-        log_max_size: LOG_MAX_SIZE,
-        log_max_files: LOG_MAX_FILES,
+        log_max_size: spec.log.unwrap_or_default().max_size,
+        log_max_files: spec.log.unwrap_or_default().max_files,
     }
 }
 

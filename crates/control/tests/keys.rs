@@ -12,8 +12,9 @@ fn project() -> Project {
     let services: String = (1..=9).map(|n| format!("  s{n}: {{ command: [sleep, '1'] }}\n")).collect();
     let text = format!("services:\n{services}");
     let source = Source { name: "upbeat.yaml", text: &text };
-    let context = Context { project_dir: "/shop", default_name: "shop", environment: &|_| None };
-    parse(source, &context).expect("a good file").project
+    let nothing = |_: &str| None;
+    let context = Context::new("/shop", "shop", &nothing);
+    parse(&[source], &context).expect("a good file").project
 }
 
 fn by(who: &str, key: &str) -> Origin {

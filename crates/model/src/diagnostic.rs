@@ -20,14 +20,34 @@ pub struct Diagnostic {
     pub label: Option<String>,
     /// What to do: `did you mean …`.
     pub hint: Option<String>,
+    /// What led there from the file the person named, the nearest step first.
+    #[serde(default)]
+    pub trace: Vec<Trace>,
+}
+
+/// One step of what led to a place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Trace {
+    /// The file as the person named it.
+    pub file: String,
+    /// From 1.
+    pub line: u32,
+    /// In characters, from 1.
+    pub column: u32,
+    /// `included here`.
+    pub what: String,
 }
 
 impl std::fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}:{}:{}: {}", self.file, self.line, self.column, self.message)?;
-        match &self.hint {
-            Some(hint) => write!(f, " ({hint})"),
-            None => Ok(()),
+        if let Some(hint) = &self.hint {
+            write!(f, " ({hint})")?;
         }
+        for step in &self.trace {
+            write!(f, "; {} at {}:{}:{}", step.what, step.file, step.line, step.column)?;
+        }
+        Ok(())
     }
 }

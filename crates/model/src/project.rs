@@ -59,9 +59,30 @@ pub struct Service {
     /// How many copies.
     #[serde(default = "Service::default_scale")]
     pub scale: u32,
+    /// When its log is rotated; without it, as the daemon does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<LogRotation>,
     /// Words for people and tools.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+}
+
+/// When a log is rotated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct LogRotation {
+    /// A segment is closed when it exceeds so many bytes.
+    pub max_size: u64,
+    /// So many segments are kept, the one that is written included.
+    pub max_files: u32,
+}
+
+/// 50 MiB a slot.
+impl Default for LogRotation {
+    fn default() -> Self {
+        Self { max_size: 10 << 20, max_files: 5 }
+    }
 }
 
 impl Service {

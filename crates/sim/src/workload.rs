@@ -212,6 +212,7 @@ fn service(random: &mut Random, index: u64) -> Service {
         stop_grace_period: Millis(random.between(100, 5_000)),
         stop_command: random.percent(15).then(|| vec!["stop".into()]),
         scale: random.between(1, 2) as u32,
+        log: None,
         labels: BTreeMap::new(),
     }
 }

@@ -39,6 +39,7 @@ fn project(services: &[&str]) -> Project {
             stop_grace_period: Service::default_grace(),
             stop_command: None,
             scale: scale.parse().unwrap(),
+            log: None,
             labels: BTreeMap::new(),
         };
         (name(service), spec)

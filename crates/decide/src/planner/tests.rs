@@ -32,6 +32,7 @@ fn service(command: &str, depends_on: &[(&str, Condition, bool)]) -> Service {
         stop_grace_period: Service::default_grace(),
         stop_command: None,
         scale: 1,
+        log: None,
         labels: BTreeMap::new(),
     }
 }

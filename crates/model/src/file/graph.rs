@@ -1,10 +1,12 @@
 //! Judges what the services of a project say about each other, and makes one project of them.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::rc::Rc;
 
 use super::report::{Problem, Report, shown};
 use super::service::{Draft, Edge};
-use super::{SLOTS_MAX, keys, project};
+use super::tree::Node;
+use super::{SLOTS_MAX, project, words};
 use crate::dag::{Dag, DagError};
 use crate::ids::ServiceName;
 use crate::project::{Condition, RestartPolicy, Service};
@@ -16,49 +18,69 @@ const CYCLES_MAX: usize = 10;
 /// How many services of one cycle are named; longer ones are cut in the middle.
 const CYCLE_NAMES_MAX: usize = 100;
 
-/// The services by name, with their dependencies. What is wrong is in the report.
-pub(super) fn join(drafts: Vec<Draft>, report: &mut Report<'_>) -> BTreeMap<ServiceName, Service> {
+/// Judges what services say of each other. What is wrong is in the report.
+///
+/// `services`: all there are, also those that no profile enables.
+pub(super) fn judge(drafts: &[Draft], services: Option<&Rc<Node<'_>>>, report: &mut Report<'_>) {
     let known: HashMap<&str, &Draft> = drafts.iter().map(|d| (d.name.as_str(), d)).collect();
-    let mut depends_on = Vec::with_capacity(drafts.len());
-    for draft in &drafts {
+    let disabled = |name: &str| {
+        let profiles = project::profiles_of(services?.get(name)?);
+        (!profiles.is_empty()).then_some(profiles)
+    };
+    for draft in drafts {
         if let Err(error) = ServiceName::new(&draft.name) {
             report.error(draft.name_span, || Problem::new(error.to_string()));
         }
-        let good = draft.edges.iter().filter(|edge| is_good(draft, edge, &known, report));
-        depends_on.push(
-            good.filter_map(|e| Some((ServiceName::new(&e.target).ok()?, e.dependency.clone()))).collect(),
-        );
+        for edge in &draft.edges {
+            check(draft, edge, &known, &disabled, report);
+        }
     }
-    count_slots(&drafts, report);
-    cycles(&drafts, &known, report);
-    drafts
-        .into_iter()
-        .zip(depends_on)
-        .filter_map(|(draft, depends_on)| {
-            Some((ServiceName::new(&draft.name).ok()?, Service { depends_on, ..draft.spec }))
-        })
-        .collect()
+    count_slots(drafts, report);
+    cycles(drafts, &known, report);
+}
+
+/// The services by name, with their dependencies, of drafts that were judged good.
+pub(super) fn join(drafts: Vec<Draft>) -> BTreeMap<ServiceName, Service> {
+    let joined = drafts.into_iter().filter_map(|draft| {
+        let edges = draft.edges.into_iter();
+        let depends_on = edges.filter_map(|e| Some((ServiceName::new(&e.target).ok()?, e.dependency)));
+        Some((
+            ServiceName::new(&draft.name).ok()?,
+            Service { depends_on: depends_on.collect(), ..draft.spec },
+        ))
+    });
+    joined.collect()
 }
 
 /// Judges one dependency.
-fn is_good(draft: &Draft, edge: &Edge, known: &HashMap<&str, &Draft>, report: &mut Report<'_>) -> bool {
+fn check(
+    draft: &Draft,
+    edge: &Edge,
+    known: &HashMap<&str, &Draft>,
+    disabled: &dyn Fn(&str) -> Option<Vec<String>>,
+    report: &mut Report<'_>,
+) {
     let (name, target) = (&draft.name, &edge.target);
     if name == target {
         report.error(edge.span, || {
             Problem::new(format!("Service `{}` depends on itself", shown(name)))
                 .hint("take it out of its own `depends_on`".to_owned())
         });
-        return false;
+        return;
     }
     let Some(other) = known.get(target.as_str()) else {
         if edge.dependency.required {
-            report.error(edge.span, || unknown(name, target, known));
+            report.error(edge.span, || match disabled(target) {
+                Some(profiles) => in_profile(name, target, &profiles),
+                None => unknown(name, target, known),
+            });
         } else if let Err(error) = ServiceName::new(target) {
             report.error(edge.span, || Problem::new(error.to_string()));
         }
-        return !edge.dependency.required;
+        return;
     };
-    if edge.dependency.condition == Condition::Healthy && other.spec.healthcheck.is_none() {
+    let may_have_check = other.container.is_some() || other.spec.healthcheck.is_some();
+    if edge.dependency.condition == Condition::Healthy && !may_have_check {
         report.error(edge.condition_span, || {
             Problem::new(format!(
                 "Service `{}` waits for `{}` to be healthy, but that one has no health check",
@@ -69,7 +91,6 @@ fn is_good(draft: &Draft, edge: &Edge, known: &HashMap<&str, &Draft>, report: &m
         });
     }
     note_endless(draft, edge, other, report);
-    true
 }
 
 /// Waiting for the end of something that is always started again is allowed, and seldom meant.
@@ -86,9 +107,20 @@ fn note_endless(draft: &Draft, edge: &Edge, other: &Draft, report: &mut Report<'
     }
 }
 
+fn in_profile(name: &str, target: &str, profiles: &[String]) -> Problem {
+    let profile = profiles.first().map_or("", String::as_str);
+    Problem::new(format!(
+        "Service `{}` depends on `{}`, which only runs in profile `{}`",
+        shown(name),
+        shown(target),
+        shown(profile)
+    ))
+    .hint(format!("ask for it with `--profile {}`, or set `required: false`", shown(profile)))
+}
+
 fn unknown(name: &str, target: &str, known: &HashMap<&str, &Draft>) -> Problem {
     let others = known.keys().copied().filter(|other| *other != name);
-    let hint = keys::did_you_mean(target, others)
+    let hint = words::did_you_mean(target, others)
         .unwrap_or_else(|| "declare it under `services`, or set `required: false`".to_owned());
     Problem::new(format!("Service `{}` depends on `{}`, which is not declared", shown(name), shown(target)))
         .hint(hint)

@@ -1,11 +1,10 @@
 //! Reads a health check: our short keys, and Compose's `test`.
 
-use super::keys;
-use super::pattern::Patterns;
-use super::read::{self, At};
-use super::report::{Problem, Report, Span};
-use super::rules::{self, Broken};
+use super::read::{At, broken};
+use super::report::{Problem, Report};
+use super::rules::Broken;
 use super::tree::{Entry, Node, Value};
+use super::{scalar, words};
 use crate::project::{Healthcheck, Probe};
 use crate::time::Millis;
 
@@ -21,14 +20,14 @@ enum Asked {
     Bad,
 }
 
-/// The health check; `None` where there is none, or it was refused.
+/// The health check; `None` where there is none. A container may have one of its image.
 pub(super) fn read(
     node: &Node<'_>,
     at: &At<'_>,
-    patterns: &mut Patterns,
+    is_container: bool,
     report: &mut Report<'_>,
 ) -> Option<Healthcheck> {
-    let entries = read::mapping(node, at, report)?;
+    let Value::Map(entries) = &node.value else { return None };
     let mut asked: Option<(&str, Asked)> = None;
     let mut disabled = false;
     let mut found = Healthcheck {
@@ -41,28 +40,26 @@ pub(super) fn read(
         start_interval: Healthcheck::default_start_interval(),
     };
     for Entry { key, value } in entries {
-        let inner = at.key(key);
+        let length = || value.as_text().and_then(|text| scalar::length(text).ok());
         match &*key.text {
-            word @ ("http" | "tcp" | "exec" | "log" | "test") => {
-                let answer = question(word, value, &inner, patterns, report).unwrap_or(Asked::Bad);
-                match &asked {
-                    None => asked = Some((word, answer)),
-                    Some((first, _)) => two(key.span, first, word, at, report),
-                }
-            }
-            "disable" => disabled = read::flag(value, &inner, report).unwrap_or(false),
+            word if PROBES.contains(&word) => match &asked {
+                None => asked = Some((word, question(word, value))),
+                Some((first, _)) => report.error(key.span, || {
+                    Problem::new(format!("`{at}` asks twice: `{first}` and `{word}`"))
+                        .label("the second one")
+                        .hint("keep one of the two".to_owned())
+                }),
+            },
+            "disable" => disabled = value.as_text().is_some_and(|text| scalar::flag(text).unwrap_or(false)),
             "retries" => {
-                let count = read::whole(value, &inner, report);
-                let count = count.and_then(|n| read::check(value, &inner, rules::retries(n), report));
+                let count = value.as_text().and_then(|text| text.parse().ok());
                 found.retries = count.unwrap_or(found.retries);
             }
-            "start_period" => {
-                found.start_period = read::length(value, &inner, report).unwrap_or_default();
-            }
-            "interval" => rhythm(&mut found.interval, value, &inner, report),
-            "timeout" => rhythm(&mut found.timeout, value, &inner, report),
-            "start_interval" => rhythm(&mut found.start_interval, value, &inner, report),
-            _ => read::unknown_key(key, at, &keys::HEALTHCHECK, report),
+            "start_period" => found.start_period = length().unwrap_or_default(),
+            "interval" => found.interval = length().unwrap_or(found.interval),
+            "timeout" => found.timeout = length().unwrap_or(found.timeout),
+            "start_interval" => found.start_interval = length().unwrap_or(found.start_interval),
+            _ => {}
         }
     }
     match asked {
@@ -71,110 +68,41 @@ pub(super) fn read(
         // Refused: as if it were there, so that nobody who waits for it is refused too.
         Some((_, Asked::Bad)) => Some(found),
         Some((_, Asked::Nothing)) => None,
+        None if is_container => Some(found),
         None => {
-            // Said already where a misspelled one was refused.
-            if !entries.iter().any(|e| keys::HEALTHCHECK.seems(&e.key.text, &PROBES)) {
-                let hint = format!("give it one of {}", keys::quoted(&PROBES));
-                read::broken(node, at, Broken::new("asks nothing").hint(hint), report);
-            }
+            let hint = format!("give it one of {}", words::quoted(&PROBES));
+            broken(node, at, Broken::new("asks nothing").hint(hint), report);
             Some(found)
         }
     }
 }
 
-fn two(span: Span, first: &str, second: &str, at: &At<'_>, report: &mut Report<'_>) {
-    report.error(span, || {
-        Problem::new(format!("`{at}` asks twice: `{first}` and `{second}`"))
-            .label("the second one")
-            .hint("keep one of the two".to_owned())
-    });
-}
-
-fn rhythm(field: &mut Millis, node: &Node<'_>, at: &At<'_>, report: &mut Report<'_>) {
-    let Some(length) = read::length(node, at, report) else { return };
-    if read::check(node, at, rules::positive_length(length), report).is_some() {
-        *field = length;
-    }
-}
-
-fn question(
-    word: &str,
-    node: &Node<'_>,
-    at: &At<'_>,
-    patterns: &mut Patterns,
-    report: &mut Report<'_>,
-) -> Option<Asked> {
+fn question(word: &str, node: &Node<'_>) -> Asked {
+    let text = || node.as_text().map(str::to_owned);
+    let words = || super::service::words(node);
     let probe = match word {
-        "exec" => Probe::Exec(read::argv(node, at, report)?),
-        "http" => Probe::Http(checked(node, at, rules::http, report)?),
-        "tcp" => Probe::Tcp(checked(node, at, rules::tcp, report)?),
-        "log" => Probe::Log(pattern(node, at, patterns, report)?),
-        _ => return test(node, at, report),
+        "exec" => words().map(Probe::Exec),
+        "http" => text().map(Probe::Http),
+        "tcp" => text().map(Probe::Tcp),
+        "log" => text().map(Probe::Log),
+        _ => return words().map_or(Asked::Bad, test),
     };
-    Some(Asked::Probe(probe))
+    probe.map_or(Asked::Bad, Asked::Probe)
 }
 
-fn checked(
-    node: &Node<'_>,
-    at: &At<'_>,
-    rule: fn(&str) -> Result<(), Broken>,
-    report: &mut Report<'_>,
-) -> Option<String> {
-    let text = read::text(node, at, report)?;
-    read::check(node, at, rule(&text), report)?;
-    Some(text.into_owned())
-}
-
-fn pattern(node: &Node<'_>, at: &At<'_>, patterns: &mut Patterns, report: &mut Report<'_>) -> Option<String> {
-    let text = read::text(node, at, report)?;
-    let Err((rule, inside)) = patterns.check(&text) else { return Some(text.into_owned()) };
-    // The caret can stand inside of the pattern where the pattern stands in the file as it is.
-    let place = report.text(node.span).find(&*text).zip(inside).map(|(offset, inside)| Span {
-        start: node.span.start + offset + inside.start,
-        end: node.span.start + offset + inside.end,
-    });
-    report
-        .error(place.unwrap_or(node.span), || Problem::new(format!("`{at}` {}", rule.what)).hint(rule.hint));
-    None
-}
-
-/// Compose's form: text is a shell's line; a list says by its first word what the rest is.
-fn test(node: &Node<'_>, at: &At<'_>, report: &mut Report<'_>) -> Option<Asked> {
-    let Value::List(items) = &node.value else {
-        if node.is_null() || matches!(node.value, Value::Map(_)) {
-            read::wrong_type(node, at, "a list, or text", report);
-            return None;
+/// Compose's form: the first word says what the rest is.
+fn test(mut words: Vec<String>) -> Asked {
+    let first = if words.is_empty() { String::new() } else { words.remove(0) };
+    match (first.as_str(), words.pop()) {
+        ("NONE", _) => Asked::Nothing,
+        // The person wrote a shell form, so a shell it is.
+        ("CMD-SHELL", Some(line)) => {
+            Asked::Probe(Probe::Exec(vec!["/bin/sh".to_owned(), "-c".to_owned(), line]))
         }
-        let line = read::text(node, at, report)?.into_owned();
-        return shell(line, node, at, report);
-    };
-    let mut words = read::texts(items, at, report)?;
-    let rule = match words.first().map(String::as_str) {
-        Some("NONE") if words.len() == 1 => return Some(Asked::Nothing),
-        Some("CMD") => {
-            words.remove(0);
-            read::check(node, at, rules::argv(&words), report)?;
-            return Some(Asked::Probe(Probe::Exec(words)));
+        (_, Some(last)) => {
+            words.push(last);
+            Asked::Probe(Probe::Exec(words))
         }
-        Some("CMD-SHELL") if words.len() == 2 => return shell(words.remove(1), node, at, report),
-        Some("CMD-SHELL") => {
-            Broken::new("must have one text after `CMD-SHELL`").hint("for separate words write `CMD`")
-        }
-        Some("NONE") => Broken::new("has words after `NONE`, which means no check"),
-        _ => Broken::new("must start with `CMD`, `CMD-SHELL` or `NONE`")
-            .hint("`CMD` for a program and its arguments, `CMD-SHELL` for a shell's line"),
-    };
-    read::broken(node, at, rule, report);
-    None
-}
-
-/// The person wrote a shell form, so a shell it is.
-fn shell(line: String, node: &Node<'_>, at: &At<'_>, report: &mut Report<'_>) -> Option<Asked> {
-    if line.trim().is_empty() {
-        read::broken(node, at, Broken::new("is empty").hint("give it a shell's line"), report);
-        return None;
+        (_, None) => Asked::Bad,
     }
-    let argv = vec!["/bin/sh".to_owned(), "-c".to_owned(), line];
-    read::check(node, at, rules::argv(&argv), report)?;
-    Some(Asked::Probe(Probe::Exec(argv)))
 }

@@ -1,8 +1,10 @@
-//! From the text of a project file to a [`Project`], or to every error in it.
+//! From the texts of a project's files to a [`Project`], or to every error in them.
 //!
-//! The way a text goes: `tree` makes a tree in which every value knows its place, the readers
-//! (`project`, `service`, `healthcheck`) turn the tree into nouns, `graph` looks at what no
-//! single service can know, and `report` collects what is wrong on the way.
+//! The way a text goes: `tree` makes a tree in which every value knows its place, `fill` puts the
+//! variables in, `canon` checks it by the `grammar` and writes everything in its long form,
+//! `compose` makes one tree of several files, `merge`d, included and extended. Then the readers
+//! (`project`, `service`, `healthcheck`) turn the tree into nouns, and `graph` looks at what no
+//! single service can know. `report` collects what is wrong on the way.
 //!
 //! Laws:
 //! * A key is honoured, or inert and said so in a note, or refused by name. None is ignored.
@@ -11,27 +13,49 @@
 //!   wire from who knows whom.
 //! * Whatever the text is, the answer comes in time linear in its size, and nothing recurses deeper
 //!   than [`DEPTH_MAX`].
+//! * No file is opened here: whoever asks brings a [`Resolver`].
 //!
-//! The grammar is that of the Compose Specification, as much of it as is honoured today.
+//! The grammar is that of the Compose Specification.
 
+mod argv;
+mod canon;
+mod compose;
+mod document;
+mod dotenv;
+mod fill;
+mod grammar;
 mod graph;
 mod healthcheck;
-mod keys;
+mod interpolate;
+mod merge;
 mod pattern;
+mod place;
+mod procfile;
 mod project;
 mod read;
 mod report;
 mod rules;
 mod scalar;
+mod schema;
 mod service;
+mod shape;
+mod short;
 mod tree;
 mod validate;
+mod verdicts;
+mod words;
+
+use std::collections::BTreeMap;
+
+use typed_arena::Arena;
 
 use crate::diagnostic::Diagnostic;
 use crate::project::Project;
 
 pub use project::name_from_directory;
+pub use schema::schema;
 pub use validate::validate;
+pub use verdicts::compose_page;
 
 /// The largest text that is looked at, in bytes: some times what 10,000 services take, and still
 /// read within a second.
@@ -66,6 +90,15 @@ pub const SLOTS_MAX: u64 = 16_384;
 /// The longest length of time that means anything here: a year.
 pub const LENGTH_MAX: crate::time::Millis = crate::time::Millis::seconds(365 * 24 * 3600);
 
+/// How many files a project may be made of.
+pub const FILES_MAX: usize = 500;
+
+/// How many services may extend each other in a row.
+pub const EXTENDS_MAX: usize = 50;
+
+/// Under which our own keys stand in a file that other tools read too.
+const OURS: &str = "x-upbeat";
+
 /// A text and the name people know it by.
 #[derive(Clone, Copy, Debug)]
 pub struct Source<'a> {
@@ -73,6 +106,42 @@ pub struct Source<'a> {
     pub name: &'a str,
     /// All of it.
     pub text: &'a str,
+}
+
+/// Why there is no text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// There is no such file.
+    Missing,
+    /// There is, and it cannot be read: why.
+    Unreadable(String),
+}
+
+/// What files refer to: other files, and variables of the person's session.
+pub trait Resolver {
+    /// The text of a file, by its absolute path; no larger than [`TEXT_MAX`].
+    fn read(&self, path: &str) -> Result<String, Unread>;
+    /// A variable of the session.
+    fn variable(&self, name: &str) -> Option<String>;
+    /// How people would name a file.
+    fn shown(&self, path: &str) -> String {
+        path.to_owned()
+    }
+    /// The names of the variables there are, for suggestions.
+    fn names(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// Only variables, and no files.
+impl<F: Fn(&str) -> Option<String>> Resolver for F {
+    fn read(&self, _: &str) -> Result<String, Unread> {
+        Err(Unread::Missing)
+    }
+
+    fn variable(&self, name: &str) -> Option<String> {
+        self(name)
+    }
 }
 
 /// What a project file means depends on where it is and who reads it.
@@ -83,16 +152,68 @@ pub struct Context<'a> {
     pub project_dir: &'a str,
     /// Taken through [`name_from_directory`] where the file has no `name`.
     pub default_name: &'a str,
-    /// The variables of the person's session, for those named without a value.
-    pub environment: &'a dyn Fn(&str) -> Option<String>,
+    /// What it may refer to.
+    pub resolver: &'a dyn Resolver,
+    /// Files of variables, absolute, later ones first; none: `.env` in the project's directory, if
+    /// it is there.
+    pub env_files: &'a [String],
+    /// Services of these profiles run besides those of none; `*`: all.
+    pub profiles: &'a [String],
+    /// False: `${…}` stays as it is. Such a project can be shown, and not be run.
+    pub interpolate: bool,
 }
 
-/// A file without errors.
+impl<'a> Context<'a> {
+    /// Nothing but a directory, a name and a resolver.
+    pub fn new(project_dir: &'a str, default_name: &'a str, resolver: &'a dyn Resolver) -> Self {
+        Self { project_dir, default_name, resolver, env_files: &[], profiles: &[], interpolate: true }
+    }
+}
+
+/// What `${…}` stands for in a file: the session comes first, then files of variables.
+pub(crate) struct Variables<'a> {
+    resolver: &'a dyn Resolver,
+    files: BTreeMap<String, String>,
+}
+
+impl<'a> Variables<'a> {
+    fn get(&self, name: &str) -> Option<String> {
+        self.resolver.variable(name).or_else(|| self.files.get(name).cloned())
+    }
+
+    fn session(&self, name: &str) -> Option<String> {
+        self.resolver.variable(name)
+    }
+
+    fn names(&self) -> Vec<String> {
+        let mut names = self.resolver.names();
+        names.extend(self.files.keys().cloned());
+        names
+    }
+
+    /// These, and for what they do not know the others.
+    fn with(&self, others: BTreeMap<String, String>) -> Self {
+        let mut files = others;
+        files.extend(self.files.clone());
+        Self { resolver: self.resolver, files }
+    }
+}
+
+/// Files without errors.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parsed {
-    /// What it declares. Its `base_environment` is empty: that is no part of a file.
+    /// What they declare. Its `base_environment` is empty: that is no part of a file.
     pub project: Project,
     /// What the person should know all the same; at most [`ERRORS_MAX`] and one.
+    pub notes: Vec<Diagnostic>,
+}
+
+/// Files without errors, as one file would say the same.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resolved {
+    /// In long forms, with every variable filled in; what containers are to be included.
+    pub document: serde_json::Value,
+    /// What the person should know all the same.
     pub notes: Vec<Diagnostic>,
 }
 
@@ -103,6 +224,8 @@ pub struct Errors {
     pub diagnostics: Vec<Diagnostic>,
     /// How many there are besides.
     pub more: usize,
+    /// The texts of the files they are in, by name.
+    pub sources: BTreeMap<String, String>,
 }
 
 impl std::fmt::Display for Errors {
@@ -122,10 +245,41 @@ impl std::fmt::Display for Errors {
 
 impl std::error::Error for Errors {}
 
-/// Reads a project file. Errors: all there are, by place.
-pub fn parse(source: Source<'_>, context: &Context<'_>) -> Result<Parsed, Errors> {
-    let mut report = report::Report::new(source);
-    let project = tree::load(source.text, &mut report)
-        .and_then(|root| project::read(root.as_deref(), context, &mut report));
-    report.finish(project)
+/// Reads a project, to run it. Errors: all there are, by place.
+pub fn parse(sources: &[Source<'_>], context: &Context<'_>) -> Result<Parsed, Errors> {
+    let read = |project: project::Reading<'_>, report: &mut report::Report<'_>| project.runnable(report);
+    let (project, notes) = whole(sources, context, read)?;
+    Ok(Parsed { project, notes })
+}
+
+/// Reads a project, to show what it comes to. Errors: all there are, by place.
+pub fn resolve(sources: &[Source<'_>], context: &Context<'_>) -> Result<Resolved, Errors> {
+    let (document, notes) =
+        whole(sources, context, |project, report| Some(project.document(context.interpolate, report)))?;
+    Ok(Resolved { document, notes })
+}
+
+/// All files, as something is made of them.
+fn whole<T>(
+    sources: &[Source<'_>],
+    context: &Context<'_>,
+    make: impl FnOnce(project::Reading<'_>, &mut report::Report<'_>) -> Option<T>,
+) -> Result<(T, Vec<Diagnostic>), Errors> {
+    let texts = Arena::new();
+    let mut report = report::Report::new();
+    let mut patterns = pattern::Patterns::default();
+    let mut composer = compose::Composer {
+        texts: &texts,
+        resolver: context.resolver,
+        report: &mut report,
+        patterns: &mut patterns,
+        open: Vec::new(),
+        extended: BTreeMap::new(),
+        circular: Default::default(),
+        interpolate: context.interpolate,
+    };
+    let tree = composer.project(sources, context);
+    let outcome = tree.and_then(|tree| project::read(&tree, context, &texts, &mut report));
+    let outcome = outcome.and_then(|project| make(project, &mut report));
+    report.finish(outcome)
 }

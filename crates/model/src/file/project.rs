@@ -1,11 +1,14 @@
-//! Reads the top of a file, and what a project's name and directories are.
+//! Reads the top of the tree, and what a project's name and directories are.
 
-use super::pattern::Patterns;
+use std::rc::Rc;
+
+use typed_arena::Arena;
+
 use super::read::{self, At};
-use super::report::{Problem, Report, Span};
+use super::report::{Problem, Report, shown};
 use super::service::{Draft, Reader};
-use super::tree::{Entry, Node};
-use super::{Context, SLOTS_MAX, graph, keys};
+use super::tree::{Entry, Node, Value};
+use super::{Context, SLOTS_MAX, document, graph};
 use crate::ids::{AppName, NAME_MAX};
 use crate::project::Project;
 
@@ -41,54 +44,96 @@ pub(super) fn joined(base: &str, path: &str) -> String {
     format!("/{}", parts.join("/"))
 }
 
-/// Reads the whole file. `None`: what is wrong is in the report.
-pub(super) fn read(
-    root: Option<&Node<'_>>,
+/// The directory a file stands in.
+pub(super) fn parent(path: &str) -> String {
+    joined(path, "..")
+}
+
+/// A project as far as it can be read.
+pub(super) struct Reading<'a> {
+    name: AppName,
+    drafts: Vec<Draft>,
+    tree: Rc<Node<'a>>,
+}
+
+/// Reads the whole tree. `None`: what is wrong is in the report.
+pub(super) fn read<'a>(
+    root: &Rc<Node<'a>>,
     context: &Context<'_>,
-    report: &mut Report<'_>,
-) -> Option<Project> {
-    let Some(root) = root.filter(|root| !root.is_null()) else {
-        report.error(Span::default(), || Problem::new("The file is empty").hint(first_file()));
-        return None;
-    };
-    let at = At::FILE;
+    texts: &'a Arena<String>,
+    report: &mut Report<'a>,
+) -> Option<Reading<'a>> {
+    let at = At::file(root.span);
     let mut name = None;
     let mut drafts = None;
-    let mut reader = Reader { context, patterns: Patterns::default() };
     for Entry { key, value } in read::mapping(root, &at, report)? {
         let inner = at.key(key);
         match &*key.text {
-            "name" => name = read_name(value, &inner, report),
-            "services" => drafts = Some(services(value, &inner, &mut reader, report)),
-            "version" => report.note(key.span, || {
-                Problem::new("`version` has no effect; Compose gave it up too").hint("take it out".to_owned())
-            }),
-            _ => read::unknown_key(key, &at, &keys::FILE, report),
+            "name" => name = read_name(value, report),
+            "services" => drafts = Some(services(value, &inner, context, texts, report)),
+            _ => {}
         }
     }
     let Some(drafts) = drafts else {
         // Said already where a misspelled one was refused.
-        let seems = |key: &str| keys::FILE.seems(key, &["services"]);
-        if read::mapping(root, &at, report)?.iter().any(|e| seems(&e.key.text)) {
-            return None;
+        if report.is_clean() {
+            report.error(root.span.front(), || Problem::new("The file has no `services`").hint(first_file()));
         }
-        report.error(Span { start: root.span.start, end: root.span.start }, || {
-            Problem::new("The file has no `services`").hint(first_file())
-        });
         return None;
     };
     let name = name.unwrap_or_else(|| name_from_directory(context.default_name));
-    let services = graph::join(drafts, report);
-    Some(Project { name, services, base_environment: Default::default() })
+    note_unused(root, &drafts, report);
+    graph::judge(&drafts, root.get("services"), report);
+    Some(Reading { name, drafts, tree: Rc::clone(root) })
 }
 
-fn first_file() -> String {
+/// What only containers use, where there is none.
+fn note_unused(root: &Node<'_>, drafts: &[Draft], report: &mut Report<'_>) {
+    let Value::Map(entries) = &root.value else { return };
+    if drafts.iter().any(|draft| draft.container.is_some()) {
+        return;
+    }
+    let unused = |name: &str| matches!(name, "configs" | "networks" | "secrets" | "volumes");
+    for entry in entries.iter().filter(|entry| unused(&entry.key.text)) {
+        report.note(entry.key.span, || {
+            Problem::new(format!("`{}` has no effect: no service is a container", shown(&entry.key.text)))
+                .hint("take it out".to_owned())
+        });
+    }
+}
+
+impl Reading<'_> {
+    /// What can be run. Errors: what cannot be yet.
+    pub(super) fn runnable(self, report: &mut Report<'_>) -> Option<Project> {
+        for draft in &self.drafts {
+            if let Some(span) = draft.container {
+                report.error(span, || {
+                    let name = shown(&draft.name);
+                    Problem::new(format!("Service `{name}` is a container, and those are not run yet"))
+                        .hint("give it a `command` and no image, to run a process of this machine".to_owned())
+                });
+            }
+        }
+        let services = graph::join(self.drafts);
+        Some(Project { name: self.name, services, base_environment: Default::default() })
+    }
+
+    /// All of it, as a file would say it.
+    pub(super) fn document(self, interpolated: bool, report: &Report<'_>) -> serde_json::Value {
+        let dir = |node: &Node<'_>| {
+            report.sources.file(node.span.file).map_or_else(|| "/".to_owned(), |file| file.dir.clone())
+        };
+        let document = document::of(&self.name, &self.drafts, &self.tree, dir);
+        if interpolated { document::doubled(document) } else { document }
+    }
+}
+
+pub(super) fn first_file() -> String {
     "write `services:`, under it a name, and under that a `command`".to_owned()
 }
 
-fn read_name(node: &Node<'_>, at: &At<'_>, report: &mut Report<'_>) -> Option<AppName> {
-    let text = read::text(node, at, report)?;
-    match AppName::new(&text) {
+fn read_name(node: &Node<'_>, report: &mut Report<'_>) -> Option<AppName> {
+    match AppName::new(node.as_text()?) {
         Ok(name) => Some(name),
         Err(error) => {
             report.error(node.span, || Problem::new(error.to_string()));
@@ -97,8 +142,14 @@ fn read_name(node: &Node<'_>, at: &At<'_>, report: &mut Report<'_>) -> Option<Ap
     }
 }
 
-fn services(node: &Node<'_>, at: &At<'_>, reader: &mut Reader<'_>, report: &mut Report<'_>) -> Vec<Draft> {
-    let Some(entries) = read::mapping(node, at, report) else { return Vec::new() };
+fn services<'a>(
+    node: &Node<'a>,
+    at: &At<'_>,
+    context: &Context<'_>,
+    texts: &'a Arena<String>,
+    report: &mut Report<'a>,
+) -> Vec<Draft> {
+    let Value::Map(entries) = &node.value else { return Vec::new() };
     if entries.is_empty() {
         report.error(node.span, || Problem::new("There is no service under `services`").hint(first_file()));
     }
@@ -106,7 +157,20 @@ fn services(node: &Node<'_>, at: &At<'_>, reader: &mut Reader<'_>, report: &mut 
         report.error(at.span_of_key(), || too_many_slots(&format!("{} services", entries.len())));
         return Vec::new();
     }
-    entries.iter().map(|e| reader.read(&e.key, &e.value, &at.key(&e.key), report)).collect()
+    let mut reader = Reader { context, texts, report };
+    let enabled = entries.iter().filter(|entry| is_enabled(&profiles_of(&entry.value), context.profiles));
+    enabled.filter_map(|e| reader.read(&e.key, &e.value, &at.key(&e.key))).collect()
+}
+
+/// The profiles of a service.
+pub(super) fn profiles_of(node: &Node<'_>) -> Vec<String> {
+    let names = node.get("profiles").and_then(|profiles| super::service::words(profiles));
+    names.unwrap_or_default()
+}
+
+/// One without profiles always is.
+fn is_enabled(profiles: &[String], active: &[String]) -> bool {
+    profiles.is_empty() || active.iter().any(|name| name == "*" || profiles.contains(name))
 }
 
 pub(super) fn too_many_slots(what: &str) -> Problem {

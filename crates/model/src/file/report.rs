@@ -1,24 +1,17 @@
 //! Collects what is wrong with a file, each with its place, and counts what is too much to show.
 
-use super::{ERRORS_MAX, Errors, Parsed, Source};
-use crate::diagnostic::Diagnostic;
-use crate::project::Project;
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::place::{FileId, Sources, Span, Step};
+use super::{ERRORS_MAX, Errors};
+use crate::diagnostic::{Diagnostic, Trace};
+
+/// So many steps of what led to a place are shown.
+const TRACE_MAX: usize = 8;
 
 /// The longest piece of a file's text that is repeated in a message, in characters.
 const SHOWN_MAX: usize = 60;
-
-/// Bytes of the text, from `start` to before `end`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Span {
-    pub(super) start: usize,
-    pub(super) end: usize,
-}
-
-impl Span {
-    pub(super) fn is_empty(self) -> bool {
-        self.start >= self.end
-    }
-}
 
 /// What is wrong and what to do, still without its place.
 pub(super) struct Problem {
@@ -45,7 +38,7 @@ impl Problem {
 
 /// Everything found so far.
 pub(super) struct Report<'a> {
-    pub(super) source: Source<'a>,
+    pub(super) sources: Sources<'a>,
     errors: Pile,
     notes: Pile,
 }
@@ -72,8 +65,13 @@ impl Pile {
 }
 
 impl<'a> Report<'a> {
-    pub(super) fn new(source: Source<'a>) -> Self {
-        Self { source, errors: Pile::default(), notes: Pile::default() }
+    pub(super) fn new() -> Self {
+        Self { sources: Sources::default(), errors: Pile::default(), notes: Pile::default() }
+    }
+
+    /// So far nothing is wrong.
+    pub(super) fn is_clean(&self) -> bool {
+        self.errors.kept.is_empty()
     }
 
     pub(super) fn error(&mut self, span: Span, problem: impl FnOnce() -> Problem) {
@@ -86,67 +84,90 @@ impl<'a> Report<'a> {
 
     /// The text of a span.
     pub(super) fn text(&self, span: Span) -> &'a str {
-        self.source.text.get(span.start..span.end).unwrap_or_default()
+        self.sources.text(span)
     }
 
-    /// The project, if nothing was wrong.
-    pub(super) fn finish(mut self, project: Option<Project>) -> Result<Parsed, Errors> {
-        let Some(project) = project.filter(|_| self.errors.kept.is_empty()) else {
+    /// What came of it and the notes, if nothing was wrong.
+    pub(super) fn finish<T>(mut self, outcome: Option<T>) -> Result<(T, Vec<Diagnostic>), Errors> {
+        let Some(outcome) = outcome.filter(|_| self.errors.kept.is_empty()) else {
             if self.errors.kept.is_empty() {
                 self.error(Span::default(), || Problem::new("This is not a project file"));
             }
             let more = self.errors.more;
-            return Err(Errors { diagnostics: placed(self.source, self.errors.kept), more });
+            let diagnostics = placed(&self.sources, self.errors.kept);
+            let sources = self.sources.texts(diagnostics.iter().map(|diagnostic| diagnostic.file.as_str()));
+            return Err(Errors { diagnostics, more, sources });
         };
         let more = self.notes.more;
         if more > 0 {
             self.notes.kept.push((Span::default(), Problem::new(format!("and {more} more notes"))));
         }
-        Ok(Parsed { project, notes: placed(self.source, self.notes.kept) })
+        Ok((outcome, placed(&self.sources, self.notes.kept)))
     }
 }
 
-/// Finds line and column of each, in one walk over the text.
-fn placed(source: Source<'_>, mut found: Vec<(Span, Problem)>) -> Vec<Diagnostic> {
-    found.sort_by_key(|(span, _)| span.start);
-    let (mut line, mut line_start, mut here) = (1_u32, 0, 0);
+/// With line and column, by file and place.
+fn placed(sources: &Sources<'_>, mut found: Vec<(Span, Problem)>) -> Vec<Diagnostic> {
+    found.sort_by_key(|(span, _)| (span.file, span.start()));
+    let mut rulers = Rulers { sources, lines: BTreeMap::new() };
     let mut diagnostics = Vec::with_capacity(found.len());
     for (span, problem) in found {
-        let span = on_one_line(source.text, span);
-        for (i, byte) in source.text.as_bytes()[here..span.start].iter().enumerate() {
-            if *byte == b'\n' {
-                line = line.saturating_add(1);
-                line_start = here + i + 1;
-            }
-        }
-        here = span.start;
-        let before = source.text[line_start..span.start].trim_start_matches('\u{feff}');
+        let (file, span_in_file, line, column) = rulers.place(span);
+        let steps: Vec<&Step> = sources.trace(span).take(TRACE_MAX).collect();
+        let trace = steps.into_iter().map(|step| {
+            let (file, _, line, column) = rulers.place(step.span);
+            Trace { file, line, column, what: step.what.clone() }
+        });
         diagnostics.push(Diagnostic {
-            file: source.name.to_owned(),
-            span: span.start..span.end,
+            file,
+            span: span_in_file,
             line,
-            column: u32::try_from(before.chars().count() + 1).unwrap_or(u32::MAX),
+            column,
             message: problem.message,
             label: problem.label,
             hint: problem.hint,
+            trace: trace.collect(),
         });
     }
     diagnostics
 }
 
+/// Finds lines and columns.
+struct Rulers<'s, 'a> {
+    sources: &'s Sources<'a>,
+    /// Where each line starts, of the files that were asked for.
+    lines: BTreeMap<FileId, Vec<usize>>,
+}
+
+impl Rulers<'_, '_> {
+    fn place(&mut self, span: Span) -> (String, Range<usize>, u32, u32) {
+        let Some(file) = self.sources.file(span.file) else { return Default::default() };
+        let inside = on_one_line(file.text, span.start()..span.end());
+        let starts = self.lines.entry(span.file).or_insert_with(|| {
+            let after = memchr::memchr_iter(b'\n', file.text.as_bytes()).map(|newline| newline + 1);
+            std::iter::once(0).chain(after).collect()
+        });
+        let line = starts.partition_point(|start| *start <= inside.start);
+        let line_start = starts.get(line.wrapping_sub(1)).copied().unwrap_or_default();
+        let before = file.text[line_start..inside.start].trim_start_matches('\u{feff}');
+        let narrow = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        (file.name.clone(), inside, narrow(line), narrow(before.chars().count() + 1))
+    }
+}
+
 /// A caret under many lines says nothing: only what is on the first of them. Always within the text
 /// and between characters.
-fn on_one_line(text: &str, span: Span) -> Span {
+fn on_one_line(text: &str, range: Range<usize>) -> Range<usize> {
     let floor = |mut i: usize| {
         while !text.is_char_boundary(i) {
             i -= 1;
         }
         i
     };
-    let start = floor(span.start.min(text.len()));
-    let end = floor(span.end.clamp(start, text.len()));
+    let start = floor(range.start.min(text.len()));
+    let end = floor(range.end.clamp(start, text.len()));
     let first = text[start..end].split('\n').next().unwrap_or_default().trim_end();
-    Span { start, end: start + first.len() }
+    start..start + first.len()
 }
 
 /// A piece of somebody's text that is safe to print and not too long.

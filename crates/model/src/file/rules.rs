@@ -3,7 +3,8 @@
 //! Each rule is worded as a clause that follows the name of the field.
 
 use super::report::shown;
-use super::{LENGTH_MAX, SCALE_MAX};
+use super::{LENGTH_MAX, SCALE_MAX, scalar, words};
+use crate::project::{RestartPolicy, Signal};
 use crate::time::Millis;
 
 /// The longest text Linux lets a program be started with, as an argument or as `NAME=value`:
@@ -250,3 +251,219 @@ fn port_is_good(port: &str) -> Rule {
         _ => Err(Broken::new(format!("must have a port from 1 to 65535, not `{}`", shown(port)))),
     }
 }
+
+pub(super) fn path(path: &str) -> Rule {
+    no_nul(path)?;
+    if path.is_empty() {
+        return Err(Broken::new("is empty").hint("`.` is the project's directory"));
+    }
+    if path.len() > PATH_TEXT_MAX {
+        return Err(Broken::new(format!("is a path of more than {PATH_TEXT_MAX} bytes")));
+    }
+    Ok(())
+}
+
+pub(super) fn not_empty(text: &str) -> Rule {
+    if text.is_empty() { Err(Broken::new("is empty")) } else { Ok(()) }
+}
+
+/// Of a network, a volume, a config or a secret.
+pub(super) fn resource_name(name: &str) -> Rule {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if name.is_empty() || !name.chars().all(good) {
+        return Err(Broken::new(format!("has a bad name: `{}`", shown(name)))
+            .hint("a name has letters, digits, `.`, `_` and `-`"));
+    }
+    Ok(())
+}
+
+/// Of a service: what is wrong with it is said with the service.
+pub(super) fn service_name(_: &str) -> Rule {
+    Ok(())
+}
+
+pub(super) fn ulimit_name(name: &str) -> Rule {
+    const KNOWN: [&str; 16] = [
+        "as",
+        "core",
+        "cpu",
+        "data",
+        "fsize",
+        "locks",
+        "memlock",
+        "msgqueue",
+        "nice",
+        "nofile",
+        "nproc",
+        "rss",
+        "rtprio",
+        "rttime",
+        "sigpending",
+        "stack",
+    ];
+    if KNOWN.contains(&name) {
+        return Ok(());
+    }
+    let hint =
+        words::did_you_mean(name, KNOWN).unwrap_or_else(|| format!("write one of {}", words::quoted(&KNOWN)));
+    Err(Broken::new(format!("has no such limit: `{}`", shown(name))).hint(hint))
+}
+
+/// What somebody wrote behind `restart`.
+pub(super) fn restart(text: &str) -> Rule {
+    restart_policy(text).map(drop)
+}
+
+pub(super) fn restart_policy(text: &str) -> Result<RestartPolicy, Broken> {
+    const WORDS: [&str; 4] = ["no", "always", "on-failure", "unless-stopped"];
+    let refuse = |what: String, hint: String| Err(Broken::new(what).hint(hint));
+    match text {
+        "no" => Ok(RestartPolicy::No),
+        "always" => Ok(RestartPolicy::Always),
+        "unless-stopped" => Ok(RestartPolicy::UnlessStopped),
+        "on-failure" => Ok(RestartPolicy::OnFailure { max: None }),
+        "false" => refuse("is not a restart policy: `false`".to_owned(), "did you mean `no`?".to_owned()),
+        "true" => refuse("is not a restart policy: `true`".to_owned(), "did you mean `always`?".to_owned()),
+        other => match other.strip_prefix("on-failure:").map(str::parse::<u32>) {
+            Some(Ok(max)) if max > 0 => Ok(RestartPolicy::OnFailure { max: Some(max) }),
+            Some(_) => refuse(
+                format!(
+                    "must have a number of at least 1 behind the `:`, not `{}`",
+                    shown(other.rsplit(':').next().unwrap_or_default())
+                ),
+                "write `on-failure:5`, or `on-failure` for no bound".to_owned(),
+            ),
+            None => refuse(
+                format!("is not a restart policy: `{}`", shown(other)),
+                words::did_you_mean(other, WORDS)
+                    .unwrap_or_else(|| format!("write one of {}, `on-failure:5`", words::quoted(&WORDS))),
+            ),
+        },
+    }
+}
+
+pub(super) fn scale_text(text: &str) -> Rule {
+    scale(scalar::whole(text)?).map(drop)
+}
+
+pub(super) fn retries_text(text: &str) -> Rule {
+    retries(scalar::whole(text)?).map(drop)
+}
+
+pub(super) fn signal_name(text: &str) -> Rule {
+    if Signal::parse(text).is_some() {
+        return Ok(());
+    }
+    let upper = text.to_ascii_uppercase();
+    let bare = upper.strip_prefix("SIG").unwrap_or(&upper);
+    let hint = match words::nearest(bare, Signal::names()) {
+        Some(name) => format!("did you mean `SIG{name}`?"),
+        None => "write its name or its number, such as `SIGINT` or `2`".to_owned(),
+    };
+    Err(Broken::new(format!("is not a signal: `{}`", shown(text))).hint(hint))
+}
+
+/// A size, or -1 for no bound.
+pub(super) fn swap(text: &str) -> Rule {
+    if text == "-1" { Ok(()) } else { scalar::bytes(text).map(drop) }
+}
+
+pub(super) fn micros(text: &str) -> Rule {
+    let bare = text.strip_prefix('-').unwrap_or(text);
+    if !bare.is_empty() && bare.bytes().all(|b| b.is_ascii_digit()) {
+        return match bare.parse::<i64>() {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Broken::new("is too large")),
+        };
+    }
+    scalar::length(text).map(drop)
+}
+
+pub(super) fn count_or_all(text: &str) -> Rule {
+    if text == "all" { Ok(()) } else { scalar::whole(text).map(drop) }
+}
+
+pub(super) fn pull_policy(text: &str) -> Rule {
+    const WORDS: [&str; 7] = ["always", "build", "daily", "if_not_present", "missing", "never", "weekly"];
+    let every = |rest: &str| {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        digits > 0 && matches!(&rest[digits..], "w" | "d" | "h" | "m" | "s")
+    };
+    if WORDS.contains(&text) || text.strip_prefix("every_").is_some_and(every) {
+        return Ok(());
+    }
+    let hint = words::did_you_mean(text, WORDS)
+        .unwrap_or_else(|| format!("write one of {}, `every_12h`", words::quoted(&WORDS)));
+    Err(Broken::new(format!("is not a pull policy: `{}`", shown(text))).hint(hint))
+}
+
+pub(super) fn address(text: &str) -> Rule {
+    let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
+    match bare.parse::<core::net::IpAddr>() {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Broken::new(format!("must be an IP address, not `{}`", shown(text)))),
+    }
+}
+
+/// `80`, `80-90`; zero lets the engine choose.
+pub(super) fn port_range(text: &str) -> Rule {
+    ports(text).map(drop)
+}
+
+/// The first and the last of `80` or `80-90`.
+pub(super) fn ports(text: &str) -> Result<(u16, u16), Broken> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let number = |part: &str| {
+        let digits = !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+        part.parse::<u16>().ok().filter(|_| digits)
+    };
+    match (number(first), number(last)) {
+        (Some(first), Some(last)) if first <= last => Ok((first, last)),
+        (Some(first), Some(last)) => {
+            Err(Broken::new(format!("has a range that ends before it begins: `{first}-{last}`")))
+        }
+        _ => Err(Broken::new(format!("must have a port from 1 to 65535, not `{}`", shown(text)))),
+    }
+}
+
+/// `80`, `80-90`, `53/udp`.
+pub(super) fn exposed(text: &str) -> Rule {
+    let (range, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    if !matches!(protocol, "tcp" | "udp" | "sctp") {
+        return Err(Broken::new(format!("has no such protocol: `{}`", shown(protocol)))
+            .hint("write `tcp`, `udp` or `sctp`"));
+    }
+    ports(range).map(drop)
+}
+
+pub(super) fn extra_host(name: &str, value: &str) -> Rule {
+    if name.is_empty() {
+        return Err(Broken::new("has a host without a name").hint("write `name=address`"));
+    }
+    if value == "host-gateway" { Ok(()) } else { address(value) }
+}
+
+/// One line of a log must fit, and none may fill a disk.
+pub(super) fn log_size(text: &str) -> Rule {
+    log_bytes(scalar::bytes(text)?)
+}
+
+pub(super) fn log_bytes(size: u64) -> Rule {
+    const LEAST: u64 = 64 << 10;
+    const MOST: u64 = 1 << 40;
+    match (LEAST..=MOST).contains(&size) {
+        true => Ok(()),
+        false => Err(Broken::new("must be from 64 KiB to 1 TiB")),
+    }
+}
+
+/// Each is a file; nobody looks through more.
+pub(super) fn log_files(files: u32) -> Rule {
+    match (1..=LOG_FILES_MAX).contains(&files) {
+        true => Ok(()),
+        false => Err(Broken::new(format!("must be from 1 to {LOG_FILES_MAX}, not {files}"))),
+    }
+}
+
+/// So many segments of a log may be kept.
+pub(super) const LOG_FILES_MAX: u32 = 1000;

@@ -1,6 +1,4 @@
-//! What single words mean: lengths of time, whole numbers, true and false, `$`.
-
-use std::ops::Range;
+//! What single words mean: lengths of time, sizes, numbers, true and false.
 
 use super::LENGTH_MAX;
 use super::rules::Broken;
@@ -90,26 +88,60 @@ fn times(number: &str, unit: u64) -> Option<Option<u64>> {
     Some(whole.parse::<u64>().ok().and_then(|n| n.checked_mul(unit)?.checked_add(part)))
 }
 
-/// The first `$` that is not one of a pair, with the variable it names: `$`, `$TAG`, `${TAG:-x}`.
-pub(super) fn unpaired_dollar(text: &str) -> Option<Range<usize>> {
-    let bytes = text.as_bytes();
-    let mut start = 0;
-    loop {
-        start += bytes[start..].iter().position(|b| *b == b'$')?;
-        if bytes.get(start + 1) != Some(&b'$') {
-            break;
-        }
-        start += 2;
+/// A decimal number that is not negative: `0.5`, `2`.
+pub(super) fn number(text: &str) -> Result<f64, Broken> {
+    let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    if !(digits(whole) || whole.is_empty()) || !digits(fraction) {
+        return Err(Broken::new(format!("must be a number, not `{}`", super::report::shown(text))));
     }
-    let rest = &bytes[start + 1..];
-    let length = match rest.first() {
-        Some(b'{') => rest.iter().position(|b| *b == b'}').map_or(1, |end| end + 1),
-        Some(b) if b.is_ascii_alphabetic() || *b == b'_' => {
-            rest.iter().position(|b| !b.is_ascii_alphanumeric() && *b != b'_').unwrap_or(rest.len())
-        }
-        _ => 0,
+    match text.parse::<f64>() {
+        Ok(number) if number <= NUMBER_MAX => Ok(number),
+        _ => Err(Broken::new("is too large")),
+    }
+}
+
+/// Whole numbers up to here are exact.
+const NUMBER_MAX: f64 = 9_007_199_254_740_992.0;
+
+/// A size as Compose writes it: `512`, `64m`, `1.5gb`; units of 1024.
+pub(super) fn bytes(text: &str) -> Result<u64, Broken> {
+    let bad = || {
+        Broken::new(format!("must be a size, not `{}`", super::report::shown(text)))
+            .hint("such as `512`, `64m` or `2gb`")
     };
-    Some(start..start + 1 + length)
+    let (digits, unit) = split_where(text, |b| !b.is_ascii_digit() && b != b'.');
+    let shift = match unit.trim_start_matches(' ').to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
+        "p" | "pb" | "pib" => 50,
+        _ => return Err(bad()),
+    };
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, "0"));
+    let all_digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
+    if !all_digits(whole) || !all_digits(fraction) || fraction.len() > 9 {
+        return Err(bad());
+    }
+    let too_large = || Broken::new("is too large");
+    let unit = 1_u64 << shift;
+    let whole = whole.parse::<u64>().ok().and_then(|n| n.checked_mul(unit)).ok_or_else(too_large)?;
+    let scale = 10_u128.pow(u32::try_from(fraction.len()).map_err(|_| bad())?);
+    let part = fraction.parse::<u128>().map_err(|_| bad())? * u128::from(unit) / scale;
+    let part = u64::try_from(part).map_err(|_| too_large())?;
+    whole.checked_add(part).ok_or_else(too_large)
+}
+
+/// The mode of a file, in octal digits: `0440`.
+pub(super) fn mode(text: &str) -> Result<u32, Broken> {
+    let digits = text.strip_prefix("0o").unwrap_or(text);
+    match u32::from_str_radix(digits, 8) {
+        Ok(mode) if mode <= 0o7777 && !digits.starts_with('+') => Ok(mode),
+        _ => Err(Broken::new(format!("must be a file mode, not `{}`", super::report::shown(text)))
+            .hint("octal digits, such as `0440`")),
+    }
 }
 
 #[cfg(test)]
@@ -162,19 +194,34 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_of_dollars_is_one() {
-        for (text, found) in [
-            ("a$$b$$$$", None),
-            ("", None),
-            ("$", Some("$")),
-            ("$$$", Some("$")),
-            ("a $TAG-x", Some("$TAG")),
-            ("${A:-$B}x", Some("${A:-$B}")),
-            ("${A", Some("${")),
-            ("$1", Some("$")),
-            ("$ä", Some("$")),
+    fn sizes_are_read_as_compose_writes_them() {
+        for (text, size) in [
+            ("0", 0),
+            ("512", 512),
+            ("64m", 64 << 20),
+            ("1.5gb", 3 << 29),
+            ("2 KiB", 2048),
+            ("16777215t", 16_777_215 << 40),
         ] {
-            assert_eq!(unpaired_dollar(text).map(|r| &text[r]), found, "{text}");
+            assert_eq!(bytes(text).map_err(|e| e.what), Ok(size), "{text}");
+        }
+        for text in ["", "m", "-1", "1x", "1..5m", "0x10", "99999999999999999999", "16777216t", "1e3"] {
+            assert!(bytes(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_and_modes() {
+        for (text, value) in [("0.5", 0.5), ("2", 2.0), (".25", 0.25)] {
+            assert_eq!(number(text).map_err(|e| e.what), Ok(value), "{text}");
+        }
+        for text in ["", ".", "-1", "1e3", "inf", "NaN", "9007199254740993000"] {
+            assert!(number(text).is_err(), "{text}");
+        }
+        assert_eq!(mode("0440").map_err(|e| e.what), Ok(0o440));
+        assert_eq!(mode("0o600").map_err(|e| e.what), Ok(0o600));
+        for text in ["", "8", "-1", "+7", "10000", "rw"] {
+            assert!(mode(text).is_err(), "{text}");
         }
     }
 }

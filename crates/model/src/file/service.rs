@@ -1,20 +1,27 @@
 //! Reads one service. What it says about other services is judged later, in [`super::graph`].
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
+use std::rc::Rc;
 
-use super::pattern::Patterns;
-use super::read::{self, At, Pairs};
-use super::report::{Problem, Report, Span, shown};
+use typed_arena::Arena;
+
+use super::dotenv::Format;
+use super::place::{File, Span};
+use super::read::{At, broken};
+use super::report::{Problem, Report, shown};
 use super::rules::{self, Broken};
+use super::shape::{Keys, Shape, Support, Verdict};
 use super::tree::{Entry, Key, Node, Value};
-use super::{Context, healthcheck, keys, project};
-use crate::project::{Condition, Dependency, RestartPolicy, Service, Signal};
+use super::{Context, Unread, compose, grammar, healthcheck, project, scalar};
+use crate::project::{Condition, Dependency, LogRotation, RestartPolicy, Service, Signal};
 
 /// A service as far as it can be read alone.
 pub(super) struct Draft {
     pub(super) name: String,
     pub(super) name_span: Span,
-    /// Without its `depends_on`.
+    /// Where it says that it is a container, if it does.
+    pub(super) container: Option<Span>,
+    /// Without its `depends_on`. Of a container only what both kinds share.
     pub(super) spec: Service,
     pub(super) edges: Vec<Edge>,
     /// Where scale is given, or the name.
@@ -29,136 +36,279 @@ pub(super) struct Edge {
     pub(super) dependency: Dependency,
 }
 
-/// Reads a service in the light of the project it stands in.
-pub(super) struct Reader<'c> {
+/// Reads services in the light of the project they stand in.
+pub(super) struct Reader<'c, 'r, 'a> {
     pub(super) context: &'c Context<'c>,
-    pub(super) patterns: Patterns,
+    pub(super) texts: &'a Arena<String>,
+    pub(super) report: &'r mut Report<'a>,
 }
 
-impl Reader<'_> {
-    pub(super) fn read(
-        &mut self,
-        key: &Key<'_>,
-        node: &Node<'_>,
-        at: &At<'_>,
-        report: &mut Report<'_>,
-    ) -> Draft {
+impl<'a> Reader<'_, '_, 'a> {
+    /// `None`: what is wrong with it was said.
+    pub(super) fn read(&mut self, key: &Key<'a>, node: &Node<'a>, at: &At<'_>) -> Option<Draft> {
+        let Value::Map(entries) = &node.value else { return None };
+        let find = |name: &str| entries.iter().find(|entry| entry.key.text == name);
+        let container = find("image").or_else(|| find("build")).map(|entry| entry.key.span);
         let mut draft = Draft {
             name: key.text.clone().into_owned(),
             name_span: key.span,
-            spec: blank(self.context),
+            container,
+            spec: blank(self.dir_of(key.span)),
             edges: Vec::new(),
             scale_span: key.span,
         };
-        let Some(entries) = read::mapping(node, at, report) else { return draft };
-        for entry in entries {
-            self.field(entry, &at.key(&entry.key), at, &mut draft, report);
+        if container.is_none() {
+            self.judge(entries, &grammar::SERVICE, at);
         }
-        // Said already where `image` or a misspelled `command` was refused.
-        let said = |key: &str| matches!(key, "image" | "build") || keys::SERVICE.seems(key, &["command"]);
-        if !entries.iter().any(|e| e.key.text == "command" || said(&e.key.text)) {
-            report.error(key.span, || {
+        for entry in entries {
+            self.field(entry, &at.key(&entry.key), at, &mut draft);
+        }
+        draft.spec.environment = self.environment(node, at);
+        if container.is_none() {
+            self.command(node, at, &mut draft);
+        }
+        let runs = |name: &str| find(name).is_some_and(|entry| !entry.value.is_null());
+        if container.is_none() && !runs("command") && !runs("entrypoint") {
+            self.report.error(key.span, || {
                 Problem::new(format!("Service `{}` has no `command`", shown(&key.text))).hint(
                     "say what it runs, such as `command: [\"./bin/web\", \"--port\", \"8080\"]`".to_owned(),
                 )
             });
         }
-        draft
+        Some(draft)
     }
 
-    fn field(
-        &mut self,
-        entry: &Entry<'_>,
-        at: &At<'_>,
-        owner: &At<'_>,
-        draft: &mut Draft,
-        report: &mut Report<'_>,
-    ) {
+    /// Refuses what a process does not obey.
+    fn judge(&mut self, entries: &[Entry<'a>], keys: &'static Keys, at: &At<'_>) {
+        for Entry { key, value } in entries {
+            let Some(known) = keys.find(&key.text) else { continue };
+            let at = at.key(key);
+            match known.verdict {
+                Verdict::Honoured { processes: Support::NotYet(hint), .. } => {
+                    self.report.error(key.span, || {
+                        Problem::new(format!("`{at}` is not supported yet")).hint(hint.to_owned())
+                    });
+                }
+                Verdict::Honoured { processes: Support::No(hint), .. } => {
+                    self.report.error(key.span, || {
+                        Problem::new(format!("`{at}` is for containers, and this service is a process"))
+                            .hint(hint.to_owned())
+                    });
+                }
+                _ => {
+                    let shape = match &known.shape {
+                        Shape::Optional(shape) => shape,
+                        shape => shape,
+                    };
+                    if let (Shape::Map(keys), Value::Map(entries)) = (shape, &value.value) {
+                        self.judge(entries, keys, &at);
+                    }
+                }
+            }
+        }
+    }
+
+    fn field(&mut self, entry: &Entry<'a>, at: &At<'_>, owner: &At<'_>, draft: &mut Draft) {
         let Entry { key, value } = entry;
         let spec = &mut draft.spec;
+        let text = value.as_text();
         match &*key.text {
-            "command" => set(&mut spec.command, read::argv(value, at, report)),
-            "depends_on" => draft.edges = dependencies(value, at, report),
-            "environment" => spec.environment = self.environment(value, at, owner, report),
-            "healthcheck" => spec.healthcheck = healthcheck::read(value, at, &mut self.patterns, report),
-            "labels" => {
-                let empty = |_: &str, _: Span, _: &mut Report<'_>| Some(String::new());
-                spec.labels = Pairs { rule: rules::label, absent: &empty }.read(value, at, report);
+            "log" => spec.log = log(value),
+            "depends_on" => draft.edges = dependencies(value),
+            "deploy" => self.deploy(value, owner, draft),
+            "healthcheck" => {
+                spec.healthcheck = healthcheck::read(value, at, draft.container.is_some(), self.report);
             }
-            "restart" => set(&mut spec.restart, restart(value, at, report)),
-            "scale" => {
-                draft.scale_span = value.span;
-                let copies = read::whole(value, at, report)
-                    .and_then(|n| read::check(value, at, rules::scale(n), report));
-                set(&mut spec.scale, copies);
+            "labels" => spec.labels = pairs(value).filter_map(|(name, text)| Some((name, text?))).collect(),
+            "restart" => {
+                set(&mut spec.restart, text.and_then(|text| rules::restart_policy(text).ok()));
             }
-            "stop_command" => spec.stop_command = read::argv(value, at, report),
-            "stop_grace_period" => set(&mut spec.stop_grace_period, read::length(value, at, report)),
-            "stop_signal" => set(&mut spec.stop_signal, signal(value, at, report)),
-            "user" => {
-                spec.user = read::text(value, at, report)
-                    .filter(|text| read::check(value, at, rules::user(text), report).is_some())
-                    .map(Into::into);
+            "scale" => self.scale(value, owner, draft),
+            "stop_command" => spec.stop_command = words(value),
+            "stop_grace_period" => {
+                set(&mut spec.stop_grace_period, text.and_then(|text| scalar::length(text).ok()));
             }
-            "working_dir" => set(&mut spec.working_dir, self.working_dir(value, at, report)),
-            _ => read::unknown_key(key, owner, &keys::SERVICE, report),
+            "stop_signal" => set(&mut spec.stop_signal, text.and_then(Signal::parse)),
+            "user" => spec.user = text.map(str::to_owned),
+            "working_dir" if draft.container.is_none() => {
+                set(&mut spec.working_dir, self.working_dir(value, at));
+            }
+            _ => {}
         }
     }
 
-    /// A variable without a value is taken from the person's session, where it is set.
-    fn environment(
-        &self,
-        node: &Node<'_>,
-        at: &At<'_>,
-        owner: &At<'_>,
-        report: &mut Report<'_>,
-    ) -> BTreeMap<String, String> {
-        let session = |name: &str, span: Span, report: &mut Report<'_>| {
-            let value = (self.context.environment)(name);
-            if value.is_none() {
-                report.note(span, || {
-                    let name = shown(name);
-                    Problem::new(format!(
-                        "`{name}` is not set in your session, so `{owner}` starts without it"
-                    ))
-                    .hint(format!("set it there, or give it a value here; `{name}=` is an empty one"))
-                });
-            }
-            value
+    /// What is run: the words of `entrypoint` and then those of `command`, or a shell with its line.
+    fn command(&mut self, service: &Node<'a>, at: &At<'_>, draft: &mut Draft) {
+        let shell = service.get("shell").filter(|node| node.as_text() != Some("false"));
+        let (entrypoint, command) = (service.get("entrypoint"), service.get("command"));
+        let of = |node: Option<&Rc<Node<'a>>>| node.and_then(|node| words(node)).unwrap_or_default();
+        let Some(shell) = shell else {
+            draft.spec.command = [of(entrypoint), of(command)].concat();
+            return;
         };
-        Pairs { rule: rules::variable, absent: &session }.read(node, at, report)
+        let line = command.and_then(|node| node.as_text());
+        let program = match shell.as_text() {
+            Some("true") => Some(vec!["/bin/sh".to_owned(), "-c".to_owned()]),
+            text => text.and_then(|text| shell_words::split(text).ok()),
+        };
+        match (program, line) {
+            (Some(program), Some(line)) if entrypoint.is_none() => {
+                draft.spec.command = [program, vec![line.to_owned()]].concat();
+            }
+            // Said already.
+            _ if matches!(shell.value, Value::Bad) => {}
+            _ if command.is_some_and(|node| matches!(node.value, Value::Bad)) => {}
+            _ => self.report.error(shell.span, || {
+                Problem::new(format!("`{at}.shell` needs a `command` that is text, and no `entrypoint`"))
+                    .hint("write the command as one line, or take `shell` out".to_owned())
+            }),
+        }
     }
 
-    fn working_dir(&self, node: &Node<'_>, at: &At<'_>, report: &mut Report<'_>) -> Option<String> {
-        if matches!(&node.value, Value::Scalar(s) if s.plain && s.text == "~") {
-            read::broken(node, at, no_tilde(), report);
-            return None;
+    fn deploy(&mut self, node: &Node<'a>, owner: &At<'_>, draft: &mut Draft) {
+        if let Some(replicas) = node.get("replicas") {
+            self.scale(replicas, owner, draft);
         }
-        let text = read::text(node, at, report)?;
-        if text.starts_with('~') {
-            read::broken(node, at, no_tilde(), report);
-            return None;
+    }
+
+    /// `scale` and `deploy.replicas` are two words for one thing.
+    fn scale(&mut self, node: &Node<'a>, owner: &At<'_>, draft: &mut Draft) {
+        let Some(copies) = node.as_text().and_then(|text| text.parse::<u32>().ok()) else { return };
+        let is_said = draft.scale_span != draft.name_span;
+        if is_said && draft.spec.scale != copies {
+            let before = draft.spec.scale;
+            self.report.error(node.span, || {
+                Problem::new(format!("`{owner}` is to have {before} and {copies} copies"))
+                    .label("the second number")
+                    .hint("keep one of `scale` and `deploy.replicas`".to_owned())
+            });
         }
-        if text.is_empty() {
-            let rule = Broken::new("is empty").hint("`.` is the project's directory");
-            read::broken(node, at, rule, report);
-            return None;
+        draft.scale_span = node.span;
+        draft.spec.scale = copies;
+    }
+
+    /// Of files first, then of `environment`. A variable without a value is taken from the person's
+    /// session, where it is set.
+    fn environment(&mut self, service: &Node<'a>, at: &At<'_>) -> BTreeMap<String, String> {
+        let mut found = BTreeMap::new();
+        if let Some(Value::List(files)) = service.get("env_file").map(|node| &node.value) {
+            for file in files {
+                self.env_file(file, at, &mut found);
+            }
         }
-        let path = project::joined(self.context.project_dir, &text);
-        read::check(node, at, rules::working_dir(&path), report)?;
-        Some(path)
+        let Some(node) = service.get("environment") else { return found };
+        let Value::Map(entries) = &node.value else { return found };
+        for Entry { key, value } in entries {
+            let name = key.text.to_string();
+            match &value.value {
+                Value::Scalar(scalar) if !value.is_null() => {
+                    drop(found.insert(name, scalar.text.to_string()))
+                }
+                Value::Scalar(_) => self.asked(name, key.span, at, &mut found),
+                _ => {}
+            }
+        }
+        found
+    }
+
+    fn asked(&mut self, name: String, span: Span, at: &At<'_>, found: &mut BTreeMap<String, String>) {
+        let value = self.report.sources.file(span.file).and_then(|file| file.variables.get(&name));
+        match value {
+            Some(value) => drop(found.insert(name, value)),
+            None if found.contains_key(&name) => {}
+            None => self.report.note(span, || {
+                let name = shown(&name);
+                Problem::new(format!("`{name}` is not set in your session, so `{at}` starts without it"))
+                    .hint(format!("set it there, or give it a value here; `{name}=` is an empty one"))
+            }),
+        }
+    }
+
+    fn env_file(&mut self, node: &Node<'a>, at: &At<'_>, found: &mut BTreeMap<String, String>) {
+        let Some((path, span)) = node.get("path").and_then(|n| Some((n.as_text()?, n.span))) else {
+            self.report.error(node.span, || {
+                Problem::new(format!("`{at}` has a file of variables without a `path`"))
+            });
+            return;
+        };
+        let is_required = node.get("required").and_then(|n| n.as_text()).is_none_or(|text| text == "true");
+        let format = match node.get("format") {
+            Some(_) => Format::Raw,
+            None => Format::Compose,
+        };
+        let text = match self.context.resolver.read(path) {
+            Ok(text) => text,
+            Err(Unread::Missing) if !is_required => return,
+            Err(unread) => {
+                self.report.error(span, || {
+                    let problem = match unread {
+                        Unread::Missing => Problem::new(format!("There is no file `{}`", shown(path))),
+                        Unread::Unreadable(why) => Problem::new(format!(
+                            "The file `{}` cannot be read: {}",
+                            shown(path),
+                            shown(&why)
+                        )),
+                    };
+                    problem.hint("write it, or give it `required: false`".to_owned())
+                });
+                return;
+            }
+        };
+        found.extend(self.variables_of(path, text, span, format).unwrap_or_default());
+    }
+
+    fn variables_of(
+        &mut self,
+        path: &str,
+        text: String,
+        span: Span,
+        format: Format,
+    ) -> Option<BTreeMap<String, String>> {
+        let from = self.report.sources.file(span.file)?;
+        let (name, variables) = (self.context.resolver.shown(path), std::rc::Rc::clone(&from.variables));
+        let via = self.report.sources.step(span, "read".to_owned());
+        let text: &'a str = self.texts.alloc(text);
+        let file = File { name, text, dir: project::parent(path), variables: variables.clone(), via };
+        let file = self.report.sources.add(file)?;
+        let found = compose::variables_in(file, format, &variables, self.report)?;
+        Some(
+            found
+                .into_iter()
+                .filter_map(|(name, value)| Some((name.clone(), value.or_else(|| variables.get(&name))?)))
+                .collect(),
+        )
+    }
+
+    /// What relative paths start from there.
+    fn dir_of(&self, span: Span) -> &str {
+        self.report.sources.file(span.file).map_or("/", |file| &file.dir)
+    }
+
+    fn working_dir(&mut self, node: &Node<'a>, at: &At<'_>) -> Option<String> {
+        let text = node.as_text()?;
+        let rule = if text.starts_with('~') {
+            Err(Broken::new("starts with `~`, which only a shell knows").hint("write the directory out"))
+        } else if text.is_empty() {
+            Err(Broken::new("is empty").hint("`.` is the project's directory"))
+        } else {
+            let path = project::joined(self.dir_of(node.span), text);
+            rules::working_dir(&path).map(|()| path)
+        };
+        match rule {
+            Ok(path) => Some(path),
+            Err(rule) => {
+                broken(node, at, rule, self.report);
+                None
+            }
+        }
     }
 }
 
-fn no_tilde() -> Broken {
-    Broken::new("starts with `~`, which only a shell knows").hint("write the directory out")
-}
-
-fn blank(context: &Context<'_>) -> Service {
+fn blank(dir: &str) -> Service {
     Service {
         command: Vec::new(),
         environment: BTreeMap::new(),
-        working_dir: project::joined(context.project_dir, "."),
+        working_dir: project::joined(dir, "."),
         user: None,
         depends_on: BTreeMap::new(),
         healthcheck: None,
@@ -167,6 +317,7 @@ fn blank(context: &Context<'_>) -> Service {
         stop_grace_period: Service::default_grace(),
         stop_command: None,
         scale: Service::default_scale(),
+        log: None,
         labels: BTreeMap::new(),
     }
 }
@@ -177,113 +328,53 @@ fn set<T>(field: &mut T, value: Option<T>) {
     }
 }
 
-fn dependencies(node: &Node<'_>, at: &At<'_>, report: &mut Report<'_>) -> Vec<Edge> {
-    let mut edges = Vec::new();
+/// When a process' log is rotated.
+fn log(node: &Node<'_>) -> Option<LogRotation> {
+    let text = |name: &str| node.get(name).and_then(|node| node.as_text());
+    let default = LogRotation::default();
+    Some(LogRotation {
+        max_size: text("max_size").and_then(|t| scalar::bytes(t).ok()).unwrap_or(default.max_size),
+        max_files: text("max_files").and_then(|t| t.parse().ok()).unwrap_or(default.max_files),
+    })
+}
+
+/// The words of a list, or of a line without a shell; `None` when it was refused.
+pub(super) fn words(node: &Node<'_>) -> Option<Vec<String>> {
     match &node.value {
-        Value::List(items) => {
-            let mut seen = HashSet::new();
-            read::each_item(items, at, report, |item, at, report| {
-                let Some(target) = read::text(item, at, report) else { return };
-                if !seen.insert(target.clone().into_owned()) {
-                    report.error(item.span, || {
-                        Problem::new(format!("Duplicate dependency `{}`", shown(&target)))
-                            .label("the second one")
-                            .hint("keep one of the two".to_owned())
-                    });
-                    return;
-                }
-                edges.push(Edge {
-                    target: target.into_owned(),
-                    span: item.span,
-                    condition_span: item.span,
-                    dependency: Dependency::default(),
-                });
-            });
-        }
-        Value::Map(entries) => {
-            edges.extend(entries.iter().map(|entry| dependency(entry, &at.key(&entry.key), report)));
-        }
-        Value::Scalar(_) => read::wrong_type(node, at, "a list of services, or a mapping", report),
+        Value::Scalar(scalar) if !node.is_null() => shell_words::split(&scalar.text).ok(),
+        Value::List(items) => items.iter().map(|item| item.as_text().map(str::to_owned)).collect(),
+        _ => None,
     }
-    edges
 }
 
-fn dependency(entry: &Entry<'_>, at: &At<'_>, report: &mut Report<'_>) -> Edge {
-    let span = entry.key.span;
-    let target = entry.key.text.clone().into_owned();
-    let mut edge = Edge { target, span, condition_span: span, dependency: Dependency::default() };
-    let Some(entries) = read::mapping(&entry.value, at, report) else { return edge };
-    for Entry { key, value } in entries {
-        let inner = at.key(key);
-        let dependency = &mut edge.dependency;
-        match &*key.text {
-            "condition" => {
-                edge.condition_span = value.span;
-                set(&mut dependency.condition, condition(value, &inner, report));
-            }
-            "required" => set(&mut dependency.required, read::flag(value, &inner, report)),
-            "restart" => set(&mut dependency.restart, read::flag(value, &inner, report)),
-            _ => read::unknown_key(key, at, &keys::DEPENDENCY, report),
-        }
-    }
-    edge
-}
-
-fn condition(node: &Node<'_>, at: &At<'_>, report: &mut Report<'_>) -> Option<Condition> {
-    const ALL: [Condition; 3] = [Condition::Started, Condition::Healthy, Condition::CompletedSuccessfully];
-    let text = read::text(node, at, report)?;
-    let known = ALL.map(|c| c.to_string());
-    if let Some(found) = ALL.into_iter().zip(&known).find(|(_, word)| **word == *text) {
-        return Some(found.0);
-    }
-    let words = [&*known[0], &*known[1], &*known[2]];
-    let hint =
-        keys::did_you_mean(&text, words).unwrap_or_else(|| format!("write one of {}", keys::quoted(&words)));
-    let rule = Broken::new(format!("is not a condition: `{}`", shown(&text))).hint(hint);
-    read::broken(node, at, rule, report);
-    None
-}
-
-fn restart(node: &Node<'_>, at: &At<'_>, report: &mut Report<'_>) -> Option<RestartPolicy> {
-    const WORDS: [&str; 4] = ["no", "always", "on-failure", "unless-stopped"];
-    let text = read::text(node, at, report)?;
-    let refuse = |what: String, hint: String| Err(Broken::new(what).hint(hint));
-    let policy = match &*text {
-        "no" => Ok(RestartPolicy::No),
-        "always" => Ok(RestartPolicy::Always),
-        "unless-stopped" => Ok(RestartPolicy::UnlessStopped),
-        "on-failure" => Ok(RestartPolicy::OnFailure { max: None }),
-        "false" => refuse("is not a restart policy: `false`".to_owned(), "did you mean `no`?".to_owned()),
-        "true" => refuse("is not a restart policy: `true`".to_owned(), "did you mean `always`?".to_owned()),
-        other => match other.strip_prefix("on-failure:").map(str::parse::<u32>) {
-            Some(Ok(max)) if max > 0 => Ok(RestartPolicy::OnFailure { max: Some(max) }),
-            Some(_) => refuse(
-                format!(
-                    "must have a number of at least 1 behind the `:`, not `{}`",
-                    shown(other.rsplit(':').next().unwrap_or_default())
-                ),
-                "write `on-failure:5`, or `on-failure` for no bound".to_owned(),
-            ),
-            None => refuse(
-                format!("is not a restart policy: `{}`", shown(other)),
-                keys::did_you_mean(other, WORDS)
-                    .unwrap_or_else(|| format!("write one of {}, `on-failure:5`", keys::quoted(&WORDS))),
-            ),
-        },
+/// Names, and the texts of those that have one.
+fn pairs<'n>(node: &'n Node<'_>) -> impl Iterator<Item = (String, Option<String>)> + use<'n> {
+    let entries = match &node.value {
+        Value::Map(entries) => &entries[..],
+        _ => &[],
     };
-    read::check(node, at, policy, report)
+    entries.iter().map(|entry| (entry.key.text.to_string(), entry.value.as_text().map(str::to_owned)))
 }
 
-fn signal(node: &Node<'_>, at: &At<'_>, report: &mut Report<'_>) -> Option<Signal> {
-    let text = read::text(node, at, report)?;
-    let found = Signal::parse(&text).ok_or_else(|| {
-        let upper = text.to_ascii_uppercase();
-        let bare = upper.strip_prefix("SIG").unwrap_or(&upper);
-        let hint = match keys::nearest(bare, Signal::names()) {
-            Some(name) => format!("did you mean `SIG{name}`?"),
-            None => "write its name or its number, such as `SIGINT` or `2`".to_owned(),
-        };
-        Broken::new(format!("is not a signal: `{}`", shown(&text))).hint(hint)
-    });
-    read::check(node, at, found, report)
+fn dependencies(node: &Node<'_>) -> Vec<Edge> {
+    let Value::Map(entries) = &node.value else { return Vec::new() };
+    entries.iter().map(|entry| dependency(entry)).collect()
+}
+
+fn dependency(entry: &Entry<'_>) -> Edge {
+    const ALL: [Condition; 3] = [Condition::Started, Condition::Healthy, Condition::CompletedSuccessfully];
+    let Entry { key, value } = entry;
+    let condition = value.get("condition");
+    let flag = |name: &str, default: bool| {
+        let text = value.get(name).and_then(|node| node.as_text());
+        text.and_then(|text| scalar::flag(text).ok()).unwrap_or(default)
+    };
+    let word = condition.and_then(|node| node.as_text());
+    let dependency = Dependency {
+        condition: ALL.into_iter().find(|c| Some(&*c.to_string()) == word).unwrap_or_default(),
+        required: flag("required", true),
+        restart: flag("restart", false),
+    };
+    let condition_span = condition.map_or(key.span, |node| node.span);
+    Edge { target: key.text.to_string(), span: key.span, condition_span, dependency }
 }

@@ -1,47 +1,94 @@
 //! From text to a tree of values that know their place in the text.
 //!
 //! Laws: depth, number of values and bytes of text are bounded *after* following aliases, before
-//! anything is built from them; a mapping has each key once; no value has a tag.
+//! anything is built from them; a mapping has each key once, those that `<<` brings included; no
+//! value has a tag but `!reset` and `!override`.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::rc::Rc;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
 
-use super::report::{Problem, Report, Span, printable, shown};
+use super::place::{FileId, Span};
+use super::report::{Problem, Report, printable, shown};
 use super::{DEPTH_MAX, EXPANDED_MAX, SIGNS_MAX, TEXT_MAX, VALUES_MAX};
 
 /// A value and its place. Shared where aliases name it more than once.
+#[derive(Clone)]
 pub(super) struct Node<'a> {
     pub(super) span: Span,
     pub(super) value: Value<'a>,
+    pub(super) tag: Directive,
 }
 
+#[derive(Clone)]
 pub(super) enum Value<'a> {
     Scalar(Scalar<'a>),
     List(Vec<Rc<Node<'a>>>),
     Map(Vec<Entry<'a>>),
+    /// What is wrong with it was said: nobody should look at it again.
+    Bad,
 }
 
+/// What a value does to that of the files before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Directive {
+    /// It is merged with it.
+    #[default]
+    Merge,
+    /// `!override`: it takes its place.
+    Override,
+    /// `!reset`: there is none.
+    Reset,
+}
+
+#[derive(Clone)]
 pub(super) struct Scalar<'a> {
     pub(super) text: Cow<'a, str>,
     /// Without quotes, and not a block: only then a number, a null, a true or false.
     pub(super) plain: bool,
 }
 
+#[derive(Clone)]
 pub(super) struct Entry<'a> {
     pub(super) key: Key<'a>,
     pub(super) value: Rc<Node<'a>>,
 }
 
+#[derive(Clone)]
 pub(super) struct Key<'a> {
     pub(super) text: Cow<'a, str>,
     pub(super) span: Span,
 }
 
-impl Node<'_> {
+impl<'a> Node<'a> {
+    pub(super) fn new(span: Span, value: Value<'a>) -> Self {
+        Self { span, value, tag: Directive::default() }
+    }
+
+    /// The same place, with another value.
+    pub(super) fn with(&self, value: Value<'a>) -> Rc<Self> {
+        Rc::new(Self { span: self.span, value, tag: self.tag })
+    }
+
+    /// The value of a key, if this is a mapping that has it.
+    pub(super) fn get(&self, key: &str) -> Option<&Rc<Node<'a>>> {
+        match &self.value {
+            Value::Map(entries) => entries.iter().find(|e| e.key.text == key).map(|e| &e.value),
+            _ => None,
+        }
+    }
+
+    /// The text of a scalar that is there.
+    pub(super) fn as_text(&self) -> Option<&str> {
+        match &self.value {
+            Value::Scalar(scalar) if !self.is_null() => Some(&scalar.text),
+            _ => None,
+        }
+    }
+
     /// `key:` with nothing behind it, or one of the words for nothing.
     pub(super) fn is_null(&self) -> bool {
         matches!(&self.value, Value::Scalar(s)
@@ -55,19 +102,21 @@ impl Node<'_> {
             Value::Scalar(_) => "text",
             Value::List(_) => "a list",
             Value::Map(_) => "a mapping",
+            Value::Bad => "something wrong",
         }
     }
 }
 
-/// The tree of the only document in the text; `Some(None)` when there is no document; `None` when
+/// The tree of the only document in a file; `Some(None)` when there is no document; `None` when
 /// an error made an end of it.
-pub(super) fn load<'a>(text: &'a str, report: &mut Report<'a>) -> Option<Option<Rc<Node<'a>>>> {
-    if let Some((span, problem)) = unreadable(text) {
-        report.error(span, || problem);
+pub(super) fn load<'a>(file: FileId, report: &mut Report<'a>) -> Option<Option<Rc<Node<'a>>>> {
+    let text = report.sources.file(file).map_or("", |file| file.text);
+    if let Some((place, problem)) = unreadable(text) {
+        report.error(Span::new(file, place.start, place.end), || problem);
         return None;
     }
     let body = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let places = Places::new(body, text.len() - body.len());
+    let places = Places::new(file, body, text.len() - body.len());
     let mut loader = Loader { report, places, frames: Vec::new(), anchors: BTreeMap::new(), root: None };
     let mut parser = Parser::new_from_str(body);
     let mut total = Weight::default();
@@ -87,7 +136,7 @@ pub(super) fn load<'a>(text: &'a str, report: &mut Report<'a>) -> Option<Option<
 }
 
 /// What can be told from the bytes alone, before anything is built from them.
-fn unreadable(text: &str) -> Option<(Span, Problem)> {
+fn unreadable(text: &str) -> Option<(Range<usize>, Problem)> {
     let bytes = text.as_bytes();
     if bytes.len() > TEXT_MAX {
         let problem = Problem::new(format!(
@@ -95,21 +144,21 @@ fn unreadable(text: &str) -> Option<(Span, Problem)> {
             bytes.len()
         ))
         .hint("generated data belongs in a file of its own that a service reads".to_owned());
-        return Some((Span::default(), problem));
+        return Some((0..0, problem));
     }
     let is_control = |b: &u8| *b == 0x7f || (*b < b' ' && !b"\t\n\r".contains(b));
     if let Some(at) = bytes.iter().position(is_control) {
         let problem =
             Problem::new(format!("There is a control character (`\\x{:02x}`) in the file", bytes[at]))
                 .hint("write it as an escape in double quotes, or take it out".to_owned());
-        return Some((Span { start: at, end: at + 1 }, problem));
+        return Some((at..at + 1, problem));
     }
     let is_sign = |b: &u8| matches!(b, b',' | b':' | b'[' | b'{' | b'*' | b'&' | b'!' | b'?');
     let (at, _) = bytes.iter().enumerate().filter(|(_, b)| is_sign(b)).nth(SIGNS_MAX)?;
     let problem = Problem::new(format!("The file has more than {SIGNS_MAX} of the characters `,:[{{*&!?`"))
         .label("the limit is passed here")
         .hint("generated data belongs in a file of its own that a service reads".to_owned());
-    Some((Span { start: at, end: at + 1 }, problem))
+    Some((at..at + 1, problem))
 }
 
 /// How much a value is after following the aliases in it.
@@ -133,18 +182,33 @@ struct Frame<'a> {
     span: Span,
     anchor: usize,
     weight: Weight,
+    tag: Directive,
     items: Items<'a>,
 }
 
 enum Items<'a> {
     List(Vec<Rc<Node<'a>>>),
-    Map { entries: Vec<Entry<'a>>, seen: HashSet<Cow<'a, str>>, key: Pending<'a> },
+    Map(Mapping<'a>),
+}
+
+/// A mapping as it grows.
+#[derive(Default)]
+struct Mapping<'a> {
+    entries: Vec<Entry<'a>>,
+    seen: HashSet<Cow<'a, str>>,
+    key: Pending<'a>,
+    /// Behind `<<`.
+    merged: Option<Rc<Node<'a>>>,
 }
 
 /// Of the entry that is being read.
+#[derive(Default)]
 enum Pending<'a> {
+    #[default]
     Key,
     Value(Key<'a>),
+    /// The key was `<<`.
+    Merged,
     /// The key was refused; its value is passed over.
     Nothing,
 }
@@ -163,21 +227,20 @@ impl<'a> Loader<'_, 'a> {
     fn take(&mut self, event: Event<'a>, span: Span, total: &mut Weight) -> ControlFlow<()> {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
-                self.refuse_tag(tag.as_deref(), span);
+                let tag = self.directive(tag.as_deref(), span);
                 let weight = Weight { values: 1, bytes: text.len(), height: 0 };
                 self.count(weight, span, total)?;
                 let plain = style == ScalarStyle::Plain;
-                let node = Node { span, value: Value::Scalar(Scalar { text, plain }) };
+                let node = Node { span, value: Value::Scalar(Scalar { text, plain }), tag };
                 self.complete(node, anchor, weight);
             }
             Event::SequenceStart(anchor, tag) => {
-                self.refuse_tag(tag.as_deref(), span);
-                self.open(Items::List(Vec::new()), anchor, span, total)?;
+                let tag = self.directive(tag.as_deref(), span);
+                self.open(Items::List(Vec::new()), tag, anchor, span, total)?;
             }
             Event::MappingStart(anchor, tag) => {
-                self.refuse_tag(tag.as_deref(), span);
-                let items = Items::Map { entries: Vec::new(), seen: HashSet::new(), key: Pending::Key };
-                self.open(items, anchor, span, total)?;
+                let tag = self.directive(tag.as_deref(), span);
+                self.open(Items::Map(Mapping::default()), tag, anchor, span, total)?;
             }
             Event::SequenceEnd | Event::MappingEnd => self.close(span),
             Event::Alias(anchor) => self.follow(anchor, span, total)?,
@@ -215,10 +278,17 @@ impl<'a> Loader<'_, 'a> {
         ControlFlow::Break(())
     }
 
-    fn open(&mut self, items: Items<'a>, anchor: usize, span: Span, total: &mut Weight) -> ControlFlow<()> {
+    fn open(
+        &mut self,
+        items: Items<'a>,
+        tag: Directive,
+        anchor: usize,
+        span: Span,
+        total: &mut Weight,
+    ) -> ControlFlow<()> {
         let weight = Weight { values: 1, bytes: 0, height: 1 };
         self.count(weight, span, total)?;
-        self.frames.push(Frame { span, anchor, weight, items });
+        self.frames.push(Frame { span, anchor, weight, tag, items });
         GO_ON
     }
 
@@ -226,10 +296,10 @@ impl<'a> Loader<'_, 'a> {
         let Some(frame) = self.frames.pop() else { return };
         let value = match frame.items {
             Items::List(list) => Value::List(list),
-            Items::Map { entries, .. } => Value::Map(entries),
+            Items::Map(mapping) => Value::Map(mapping.whole(self.report)),
         };
-        let span = Span { start: frame.span.start, end: end.end.max(frame.span.end) };
-        self.complete(Node { span, value }, frame.anchor, frame.weight);
+        let node = Node { span: frame.span.to(end), value, tag: frame.tag };
+        self.complete(node, frame.anchor, frame.weight);
     }
 
     fn follow(&mut self, anchor: usize, span: Span, total: &mut Weight) -> ControlFlow<()> {
@@ -262,11 +332,15 @@ impl<'a> Loader<'_, 'a> {
         frame.weight.add(weight);
         match &mut frame.items {
             Items::List(list) => list.push(node),
-            Items::Map { entries, seen, key } => {
-                *key = match std::mem::replace(key, Pending::Key) {
-                    Pending::Key => key_of(&node, alias, seen, self.report),
+            Items::Map(mapping) => {
+                mapping.key = match std::mem::take(&mut mapping.key) {
+                    Pending::Key => key_of(&node, alias, mapping, self.report),
                     Pending::Value(key) => {
-                        entries.push(Entry { key, value: node });
+                        mapping.entries.push(Entry { key, value: node });
+                        Pending::Key
+                    }
+                    Pending::Merged => {
+                        mapping.merged = Some(node);
                         Pending::Key
                     }
                     Pending::Nothing => Pending::Key,
@@ -275,25 +349,32 @@ impl<'a> Loader<'_, 'a> {
         }
     }
 
-    fn refuse_tag(&mut self, tag: Option<&Tag>, span: Span) {
-        if let Some(tag) = tag {
-            self.report.error(span, || {
-                let core = tag.is_yaml_core_schema();
-                let name =
-                    if core { format!("!!{}", tag.suffix) } else { format!("{}{}", tag.handle, tag.suffix) };
-                Problem::new(format!("The tag `{}` is not supported", shown(&name)))
-                    .hint("take it out; quotes make a value text".to_owned())
-            });
+    /// Errors: any other tag.
+    fn directive(&mut self, tag: Option<&Tag>, span: Span) -> Directive {
+        let Some(tag) = tag else { return Directive::Merge };
+        match (tag.handle.as_str(), tag.suffix.as_str()) {
+            ("!", "reset") => return Directive::Reset,
+            ("!", "override") => return Directive::Override,
+            _ => {}
         }
+        self.report.error(span, || {
+            let core = tag.is_yaml_core_schema();
+            let name =
+                if core { format!("!!{}", tag.suffix) } else { format!("{}{}", tag.handle, tag.suffix) };
+            Problem::new(format!("The tag `{}` is not supported", shown(&name)))
+                .hint("take it out; quotes make a value text".to_owned())
+        });
+        Directive::Merge
     }
 
     fn malformed(&mut self, error: &ScanError) -> ControlFlow<()> {
         let at = self.places.byte(error.marker().index());
-        let (before, after) = self.report.source.text.split_at(at);
+        let text = self.report.sources.file(self.places.file).map_or("", |file| file.text);
+        let (before, after) = text.split_at(at.min(text.len()));
         let word = after.find(|c: char| c.is_whitespace() || ",]}".contains(c)).unwrap_or(after.len());
         let first = after.chars().next().map_or(0, char::len_utf8);
         let length = if after.starts_with(['*', '&', '!']) { word } else { first };
-        self.report.error(Span { start: at, end: at + length }, || {
+        self.report.error(Span::new(self.places.file, at, at + length), || {
             Problem::new(format!("This is not YAML: {}", printable(error.info())))
                 .hint(remedy(error.info(), before, after).map(str::to_owned))
         });
@@ -301,11 +382,34 @@ impl<'a> Loader<'_, 'a> {
     }
 }
 
+impl<'a> Mapping<'a> {
+    /// Its entries, and those that `<<` brings and it has not itself. Of several the first counts.
+    fn whole(mut self, report: &mut Report<'a>) -> Vec<Entry<'a>> {
+        let Some(merged) = self.merged.take() else { return self.entries };
+        match &merged.value {
+            Value::List(list) => list.iter().for_each(|node| self.merge(node, report)),
+            _ => self.merge(&merged, report),
+        }
+        self.entries
+    }
+
+    fn merge(&mut self, node: &Node<'a>, report: &mut Report<'a>) {
+        let Value::Map(entries) = &node.value else {
+            report.error(node.span, || {
+                Problem::new(format!("`<<` must name a mapping, or a list of them, not {}", node.kind()))
+            });
+            return;
+        };
+        let new = entries.iter().filter(|entry| self.seen.insert(entry.key.text.clone()));
+        self.entries.extend(new.cloned());
+    }
+}
+
 /// Judges what stands where a key should.
 fn key_of<'a>(
     node: &Node<'a>,
     alias: Option<Span>,
-    seen: &mut HashSet<Cow<'a, str>>,
+    mapping: &mut Mapping<'a>,
     report: &mut Report<'a>,
 ) -> Pending<'a> {
     let span = alias.unwrap_or(node.span);
@@ -314,14 +418,18 @@ fn key_of<'a>(
         report.error(span, || Problem::new(format!("A key must be text, not {what}")));
         return Pending::Nothing;
     };
+    if scalar.plain && scalar.text == "<<" && mapping.merged.is_none() {
+        return Pending::Merged;
+    }
     if scalar.plain && scalar.text == "<<" {
         report.error(span, || {
-            Problem::new("The merge key `<<` is not supported yet")
-                .hint("write the keys out, or name a whole value by an alias".to_owned())
+            Problem::new("There are two merge keys `<<` in one mapping")
+                .label("the second one")
+                .hint("give one of them a list: `<<: [*first, *second]`".to_owned())
         });
         return Pending::Nothing;
     }
-    if !seen.insert(scalar.text.clone()) {
+    if !mapping.seen.insert(scalar.text.clone()) {
         report.error(span, || {
             Problem::new(format!("Duplicate key `{}`", shown(&scalar.text)))
                 .label("the second one")
@@ -364,6 +472,7 @@ fn remedy(info: &str, before: &str, after: &str) -> Option<&'static str> {
 
 /// Turns the parser's positions, counted in characters, into bytes of the whole text.
 struct Places<'a> {
+    file: FileId,
     body: &'a str,
     /// Bytes before the body.
     offset: usize,
@@ -375,13 +484,13 @@ struct Places<'a> {
 const STRIDE: usize = 32;
 
 impl<'a> Places<'a> {
-    fn new(body: &'a str, offset: usize) -> Self {
+    fn new(file: FileId, body: &'a str, offset: usize) -> Self {
         let marks = if body.is_ascii() {
             Vec::new()
         } else {
             body.char_indices().step_by(STRIDE).map(|(byte, _)| byte).collect()
         };
-        Self { body, offset, marks }
+        Self { file, body, offset, marks }
     }
 
     fn byte(&self, character: usize) -> usize {
@@ -397,6 +506,6 @@ impl<'a> Places<'a> {
     }
 
     fn span(&self, span: saphyr_parser::Span) -> Span {
-        Span { start: self.byte(span.start.index()), end: self.byte(span.end.index()) }
+        Span::new(self.file, self.byte(span.start.index()), self.byte(span.end.index()))
     }
 }

@@ -79,6 +79,10 @@ fn check_service(name: &ServiceName, service: &Service, patterns: &mut Patterns,
     rule("stop_signal", rules::signal(service.stop_signal.0));
     rule("stop_grace_period", rules::length(service.stop_grace_period));
     rule("scale", rules::scale(u64::from(service.scale)).map(drop));
+    if let Some(log) = &service.log {
+        rule("log.max_size", rules::log_bytes(log.max_size));
+        rule("log.max_files", rules::log_files(log.max_files));
+    }
     for (label, value) in &service.labels {
         rule("labels", rules::label(label, value));
     }

@@ -94,11 +94,11 @@ depends_on: db"), @"
 depends_on: [[a], ~, b, b]"), @"
     upbeat.yaml:4:18: `services.web.depends_on[1]` must be text, not a list
       ^ `[a]`
-    upbeat.yaml:4:23: `services.web.depends_on[2]` has no value (give it text, or take it out)
+    upbeat.yaml:4:23: `services.web.depends_on[2]` has no value (give it text, or take it out; a bare `~` is nothing)
       ^ `~`
     upbeat.yaml:4:26: Service `web` depends on `b`, which is not declared (declare it under `services`, or set `required: false`)
       ^ `b`
-    upbeat.yaml:4:29: Duplicate dependency `b` (keep one of the two)
+    upbeat.yaml:4:29: Duplicate `b` in `services.web.depends_on` (keep one of the two)
       ^ `b` the second one
     ");
     check_error!(service("command: x

@@ -20,7 +20,7 @@ qqq: 1"), @"
       ^ `health_check` not a key of a service
     upbeat.yaml:5:5: Unknown key `services.web.env` (did you mean `environment`?)
       ^ `env` not a key of a service
-    upbeat.yaml:6:5: Unknown key `services.web.qqq` (a service has `command`, `depends_on`, `environment`, `healthcheck`, `labels`, `restart`, `scale`, `stop_command`, `stop_grace_period`, `stop_signal`, `user`, `working_dir`)
+    upbeat.yaml:6:5: Unknown key `services.web.qqq` (`docs/compose.md` lists every key)
       ^ `qqq` not a key of a service
     ");
     check_error!(service("command: x
@@ -53,33 +53,23 @@ interval: 5s"), @"
 }
 
 #[test]
-fn a_key_of_compose_that_comes_later_says_so() {
-    check_error!("services: { web: { command: x } }
-networks: {}
-volumes: { data: }
-x-base: 1
-", @"
-    upbeat.yaml:2:1: `networks` is not supported yet (all processes share this machine's network; take it out)
-      ^ `networks`
-    upbeat.yaml:3:1: `volumes` is not supported yet (processes see this machine's files; take it out)
-      ^ `volumes`
-    upbeat.yaml:4:1: `x-base` is an extension, and those are not supported yet (take it out, or write it as a comment)
-      ^ `x-base`
-    ");
-    check_error!(service("image: nginx:${TAG}
+fn a_key_that_a_process_cannot_obey_says_so() {
+    check_error!(service("command: x
 ports: [80:80]
 env_file: .env
 x-mine: 1
+isolation: default
+cpus: 2
 privileged: true"), @"
-    upbeat.yaml:3:5: `services.web.image` is not supported yet (a service is a process of this machine for now: give it a `command`)
-      ^ `image`
-    upbeat.yaml:4:5: `services.web.ports` is not supported yet (a process listens on this machine itself; take it out)
+    upbeat.yaml:4:5: `services.web.ports` is for containers, and this service is a process (a process listens on this machine itself; take it out)
       ^ `ports`
-    upbeat.yaml:5:5: `services.web.env_file` is not supported yet (write the variables under `environment`)
-      ^ `env_file`
-    upbeat.yaml:6:5: `services.web.x-mine` is an extension, and those are not supported yet (take it out, or write it as a comment)
-      ^ `x-mine`
-    upbeat.yaml:7:5: `services.web.privileged` is not supported yet (take it out to run this file today)
+    upbeat.yaml:5:15: There is no file `/srv/shop/.env` (write it, or give it `required: false`)
+      ^ `.env`
+    upbeat.yaml:7:5: `services.web.isolation` is not supported (it is for Windows; take it out)
+      ^ `isolation`
+    upbeat.yaml:8:5: `services.web.cpus` is not supported yet (take it out to run this file today)
+      ^ `cpus`
+    upbeat.yaml:9:5: `services.web.privileged` is for containers, and this service is a process (a process has the rights of its `user`; take it out)
       ^ `privileged`
     ");
 }
@@ -89,9 +79,9 @@ fn a_key_cannot_play_tricks_on_a_terminal() {
     check_error!(service(r#"command: x
 "\e[31mred": 1
 "a\0b": 1"#), @r#"
-    upbeat.yaml:4:5: Unknown key `services.web.\u{1b}[31mred` (a service has `command`, `depends_on`, `environment`, `healthcheck`, `labels`, `restart`, `scale`, `stop_command`, `stop_grace_period`, `stop_signal`, `user`, `working_dir`)
+    upbeat.yaml:4:5: Unknown key `services.web.\u{1b}[31mred` (`docs/compose.md` lists every key)
       ^ `"\e[31mred"` not a key of a service
-    upbeat.yaml:5:5: Unknown key `services.web.a\0b` (a service has `command`, `depends_on`, `environment`, `healthcheck`, `labels`, `restart`, `scale`, `stop_command`, `stop_grace_period`, `stop_signal`, `user`, `working_dir`)
+    upbeat.yaml:5:5: Unknown key `services.web.a\0b` (`docs/compose.md` lists every key)
       ^ `"a\0b"` not a key of a service
     "#);
     check_error!("services: { \"we\u{202e}b\": { command: x } }\n", @r#"
@@ -100,7 +90,7 @@ fn a_key_cannot_play_tricks_on_a_terminal() {
     "#);
     check_error!(service("command: x
 kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk: 1"), @"
-    upbeat.yaml:4:5: Unknown key `services.web.kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk…` (a service has `command`, `depends_on`, `environment`, `healthcheck`, `labels`, `restart`, `scale`, `stop_command`, `stop_grace_period`, `stop_signal`, `user`, `working_dir`)
+    upbeat.yaml:4:5: Unknown key `services.web.kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk…` (`docs/compose.md` lists every key)
       ^ `kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk` not a key of a service
     ");
 }

@@ -1,8 +1,12 @@
 //! What a project file may say, and what is said about one that it may not.
 
+mod commands;
+mod compose;
+mod docs;
 mod graph;
 mod hostile;
 mod keys;
+mod machine;
 mod probes;
 mod valid;
 mod values;
@@ -14,8 +18,8 @@ use upbeat_model::file::{Context, Errors, Parsed, Source, parse};
 /// Reads a text as `upbeat.yaml` in `/srv/shop`, in a session with one variable.
 fn read(text: &str) -> Result<Parsed, Errors> {
     let environment = |name: &str| (name == "HOME").then(|| "/home/ann".to_owned());
-    let context = Context { project_dir: "/srv/shop", default_name: "shop", environment: &environment };
-    parse(Source { name: "upbeat.yaml", text }, &context)
+    let context = Context::new("/srv/shop", "shop", &environment);
+    parse(&[Source { name: "upbeat.yaml", text }], &context)
 }
 
 /// Every error as a person reads it, and below it what the caret underlines and its label.

@@ -160,7 +160,7 @@ healthcheck: { log: 'ready$' }"), @"
     ");
     check_error!(service("command: x
 healthcheck: { log: [a] }"), @"
-    upbeat.yaml:4:25: `services.web.healthcheck.log` must be text, not a list
+    upbeat.yaml:4:25: `services.web.healthcheck.log` must be a regular expression, not a list
       ^ `[a]`
     ");
 }

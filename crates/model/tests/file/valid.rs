@@ -310,7 +310,7 @@ fn each_health_check_asks_its_question() {
 fn what_is_right_but_may_surprise_is_noted() {
     let text = "version: '3'\nservices: { web: { command: a && b, environment: [TOKEN] } }\n";
     assert_snapshot!(notes(text), @r#"
-    upbeat.yaml:1:1: `version` has no effect; Compose gave it up too (take it out)
+    upbeat.yaml:1:1: `version` has no effect: Compose gave it up too (take it out)
     upbeat.yaml:2:29: `services.web.command` has the word `&&`, which is passed on as it is: no shell reads it (for a shell write ["/bin/sh", "-c", "…"])
     upbeat.yaml:2:51: `TOKEN` is not set in your session, so `services.web` starts without it (set it there, or give it a value here; `TOKEN=` is an empty one)
     "#);

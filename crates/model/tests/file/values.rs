@@ -10,7 +10,7 @@ fn a_service_has_a_command() {
     "#);
     check_error!("services: { web: { image: nginx } }
 ", @"
-    upbeat.yaml:1:20: `services.web.image` is not supported yet (a service is a process of this machine for now: give it a `command`)
+    upbeat.yaml:1:20: Service `web` is a container, and those are not run yet (give it a `command` and no image, to run a process of this machine)
       ^ `image`
     ");
     check_error!(service("command: []"), @"
@@ -25,10 +25,10 @@ fn a_service_has_a_command() {
     upbeat.yaml:3:14: `services.web.command` names no program: its first word is empty
       ^ `["", a]`
     "#);
-    check_error!(service("command:"), @"
-    upbeat.yaml:3:5: `services.web.command` has no value (give it a list of words, or text, or take it out)
-      ^ `command`
-    ");
+    check_error!(service("command:"), @r#"
+    upbeat.yaml:2:3: Service `web` has no `command` (say what it runs, such as `command: ["./bin/web", "--port", "8080"]`)
+      ^ `web`
+    "#);
     check_error!(service("command: { a: b }"), @"
     upbeat.yaml:3:14: `services.web.command` must be a list of words, or text, not a mapping
       ^ `{ a: b }`
@@ -38,7 +38,7 @@ fn a_service_has_a_command() {
       ^ `[b]`
     upbeat.yaml:3:23: `services.web.command[3]` must be text, not a mapping
       ^ `{ c: d }`
-    upbeat.yaml:3:33: `services.web.command[4]` has no value (give it text, or take it out)
+    upbeat.yaml:3:33: `services.web.command[4]` has no value (give it text, or take it out; a bare `~` is nothing)
       ^ `~`
     ");
     check_error!(service(r#"command: "a 'b""#), @r#"
@@ -48,24 +48,30 @@ fn a_service_has_a_command() {
 }
 
 #[test]
-fn nothing_is_passed_on_that_looks_like_a_variable() {
+fn a_variable_that_cannot_be_filled_in_is_refused() {
     check_error!(service(r#"command: [./web, "${PORT:-80}", $HOME, cost 5$]
-environment: { A: $B, C: $$D }
+environment: { A: "${B:?say which}", C: $$D, D: "${HOEM?}", E: "${", F: "${}", G: "${A!b}", H: "${A:-${B}" }
 working_dir: ${DIR}"#), @"
-    upbeat.yaml:3:23: `services.web.command[2]` uses `${PORT:-80}`, and variables are not filled in yet (write the value itself, or `$$` for a literal `$`)
-      ^ `${PORT:-80}`
-    upbeat.yaml:3:37: `services.web.command[3]` uses `$HOME`, and variables are not filled in yet (write the value itself, or `$$` for a literal `$`)
-      ^ `$HOME`
     upbeat.yaml:3:50: `services.web.command[4]` has a single `$` (write `$$` for a literal `$`)
       ^ `$`
-    upbeat.yaml:4:23: `services.web.environment.A` uses `$B`, and variables are not filled in yet (write the value itself, or `$$` for a literal `$`)
-      ^ `$B`
-    upbeat.yaml:5:18: `services.web.working_dir` uses `${DIR}`, and variables are not filled in yet (write the value itself, or `$$` for a literal `$`)
+    upbeat.yaml:4:24: `services.web.environment.A` needs the variable `B`, which is not set, or empty: say which (set it in your session, or in `.env`)
+      ^ `${B:?say which}`
+    upbeat.yaml:4:54: `services.web.environment.D` needs the variable `HOEM`, which is not set (set it in your session, or in `.env`)
+      ^ `${HOEM?}`
+    upbeat.yaml:4:69: `services.web.environment.E` has a `${` that names no variable (write `$$` for a literal `$`)
+      ^ `${`
+    upbeat.yaml:4:78: `services.web.environment.F` has a `${` that names no variable (write `$$` for a literal `$`)
+      ^ `${`
+    upbeat.yaml:4:88: `services.web.environment.G` has `${A` with `!` behind the name, which means nothing there (write `${NAME}`, or one of `:-`, `-`, `:?`, `?`, `:+`, `+` behind the name)
+      ^ `${A`
+    upbeat.yaml:4:101: `services.web.environment.H` has a `${` that is not closed (write `$$` for a literal `$`)
+      ^ `${A:-${B}`
+    upbeat.yaml:5:18: `services.web.working_dir` is empty (`.` is the project's directory)
       ^ `${DIR}`
     ");
-    check_error!(service(r#"command: "./web\x24X""#), @r#"
-    upbeat.yaml:3:14: `services.web.command` uses `$X`, and variables are not filled in yet (write the value itself, or `$$` for a literal `$`)
-      ^ `"./web\x24X"`
+    check_error!(service(r#"command: "./web\x24{X?}""#), @r#"
+    upbeat.yaml:3:14: `services.web.command` needs the variable `X`, which is not set (set it in your session, or in `.env`)
+      ^ `"./web\x24{X?}"`
     "#);
 }
 
@@ -103,7 +109,7 @@ environment: [A=1, A=2, =3, 'B C=4', { D: 5 }, ~]"), @"
       ^ `'B C=4'`
     upbeat.yaml:4:42: `services.web.environment[5]` must be text, not a mapping
       ^ `{ D: 5 }`
-    upbeat.yaml:4:52: `services.web.environment[6]` has no value (give it text, or take it out)
+    upbeat.yaml:4:52: `services.web.environment[6]` has no value (give it text, or take it out; a bare `~` is nothing)
       ^ `~`
     ");
     check_error!(service("command: x
@@ -147,7 +153,7 @@ user: a b"), @"
     check_error!(service("command: x
 working_dir: ~
 user: 'ann:'"), @"
-    upbeat.yaml:4:18: `services.web.working_dir` starts with `~`, which only a shell knows (write the directory out)
+    upbeat.yaml:4:18: `services.web.working_dir` has no value (give it text, or take it out; a bare `~` is nothing)
       ^ `~`
     upbeat.yaml:5:11: `services.web.user` is not a user: `ann:` (write `name`, `uid` or `user:group`)
       ^ `'ann:'`
@@ -231,7 +237,7 @@ stop_command: ''
 stop_signal:"), @"
     upbeat.yaml:4:19: `services.web.stop_command` is empty (give a program and its arguments)
       ^ `''`
-    upbeat.yaml:5:5: `services.web.stop_signal` has no value (give it text, or take it out)
+    upbeat.yaml:5:5: `services.web.stop_signal` has no value (give it a signal such as `SIGINT`, or take it out)
       ^ `stop_signal`
     ");
 }

@@ -20,7 +20,7 @@ fn an_empty_file_says_what_to_write() {
     ");
     check_error!("services:
 ", @"
-    upbeat.yaml:1:1: `services` has no value (give it a mapping, or take it out)
+    upbeat.yaml:1:1: `services` has no value (give it a mapping of services, or take it out)
       ^ `services`
     ");
     check_error!("services: {}
@@ -49,7 +49,7 @@ fn what_is_not_a_mapping_is_refused() {
     ");
     check_error!("services: [web]
 ", @"
-    upbeat.yaml:1:11: `services` must be a mapping, not a list
+    upbeat.yaml:1:11: `services` must be a mapping of services, not a list
       ^ `[web]`
     ");
     check_error!("services: { web: }
@@ -184,7 +184,7 @@ command: y"), @"
 }
 
 #[test]
-fn tags_merge_keys_and_second_documents_are_refused_by_name() {
+fn tags_and_second_documents_are_refused_by_name() {
     check_error!(service("command: !!python/object:os.system x
 scale: !!int 3
 user: !mine x"), @"
@@ -195,23 +195,30 @@ user: !mine x"), @"
     upbeat.yaml:5:11: The tag `!mine` is not supported (take it out; quotes make a value text)
       ^ `!mine x`
     ");
-    check_error!("services:
-  db: &base { command: x }
-  web:
-    <<: *base
-    scale: 2
-", @r#"
-    upbeat.yaml:3:3: Service `web` has no `command` (say what it runs, such as `command: ["./bin/web", "--port", "8080"]`)
-      ^ `web`
-    upbeat.yaml:4:5: The merge key `<<` is not supported yet (write the keys out, or name a whole value by an alias)
-      ^ `<<`
-    "#);
     check_error!("services: { web: { command: x } }
 ---
 services: {}
 ", @"
     upbeat.yaml:2:1: There is a second document in this file (keep one project in one file, without `---` between)
       ^ `---` it starts here
+    ");
+}
+
+#[test]
+fn a_merge_key_names_mappings() {
+    check_error!("services:
+  db: &base { command: x }
+  web:
+    <<: [*base, 1]
+    <<: *base
+  api: { <<: text, command: y }
+", @"
+    upbeat.yaml:4:17: `<<` must name a mapping, or a list of them, not text
+      ^ `1`
+    upbeat.yaml:5:5: There are two merge keys `<<` in one mapping (give one of them a list: `<<: [*first, *second]`)
+      ^ `<<` the second one
+    upbeat.yaml:6:14: `<<` must name a mapping, or a list of them, not text
+      ^ `text`
     ");
 }
 

@@ -19,16 +19,62 @@ pub struct Cli {
     pub command: Command,
 }
 
+/// `config`.
+#[derive(Clone, Debug, Default, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct ConfigArgs {
+    /// Print the JSON Schema of project files instead, for editors
+    #[command(subcommand)]
+    pub schema: Option<ConfigCommand>,
+    /// How to write it
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub format: ConfigFormat,
+    /// Print the names of services, one on each line
+    #[arg(long, conflicts_with_all = ["hash", "no_interpolate"])]
+    pub services: bool,
+    /// Print the digest of what each service runs: it changes when the service has to be replaced
+    #[arg(long, conflicts_with = "no_interpolate")]
+    pub hash: bool,
+    /// Leave `${…}` as it is
+    #[arg(long)]
+    pub no_interpolate: bool,
+}
+
+/// Below `config`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+pub enum ConfigCommand {
+    /// Print the JSON Schema of project files, for editors
+    Schema,
+}
+
+/// How `config` writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ConfigFormat {
+    /// For people
+    #[default]
+    Yaml,
+    /// For programs
+    Json,
+}
+
 /// What every command takes.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// The project file [default: `upbeat.yaml` or `compose.yaml`, here or in a directory above]
+    /// The project file, `-` for standard input; several go over each other [default:
+    /// `upbeat.yaml` or `compose.yaml`, here or in a directory above]
     #[arg(long, global = true, value_name = "PATH")]
-    pub file: Option<PathBuf>,
+    pub file: Vec<PathBuf>,
     /// As `--file`; stands before the command, since `logs -f` and `events -f` follow
     #[arg(short = 'f', value_name = "PATH", conflicts_with = "file")]
-    pub short_file: Option<PathBuf>,
+    pub short_file: Vec<PathBuf>,
+    /// A file of variables for `${…}` in the project file; may be given several times [default:
+    /// `.env` beside it]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub env_file: Vec<PathBuf>,
+    /// Also run services of this profile; `*` for all
+    #[arg(long, global = true, value_name = "NAME")]
+    pub profile: Vec<String>,
     /// The name of the app [default: `name` in the file, or that of its directory]
     #[arg(short, long, global = true, value_name = "NAME")]
     pub project_name: Option<String>,
@@ -109,6 +155,8 @@ pub enum Command {
     Why(WhyArgs),
     /// Draw who needs whom
     Graph(GraphArgs),
+    /// Show what the project's files come to: one file, every variable filled in
+    Config(ConfigArgs),
     /// Show what happened
     Events(EventsArgs),
     /// Wait until services are in a state
@@ -351,9 +399,9 @@ mod tests {
     #[test]
     fn the_file_is_named_before_the_command_where_f_follows() {
         let cli = read(&["-f", "a.yaml", "logs", "-f"]).unwrap();
-        assert_eq!(cli.global.short_file, Some("a.yaml".into()));
+        assert_eq!(cli.global.short_file, [PathBuf::from("a.yaml")]);
         assert!(matches!(cli.command, Command::Logs(LogsArgs { follow: true, .. })));
-        assert_eq!(read(&["up", "--file", "b.yaml"]).unwrap().global.file, Some("b.yaml".into()));
+        assert_eq!(read(&["up", "--file", "b.yaml"]).unwrap().global.file, [PathBuf::from("b.yaml")]);
     }
 
     #[test]

@@ -31,8 +31,8 @@ fn json(graph: &Graph<'_>) -> Result<serde_json::Value, Failure> {
 async fn project(session: &Session) -> Result<(Project, Vec<SlotStatus>), Failure> {
     let client = session.to_ask().await?;
     if session.global.project_name.is_some()
-        && session.global.file.is_none()
-        && session.global.short_file.is_none()
+        && session.global.file.is_empty()
+        && session.global.short_file.is_empty()
     {
         let name = load::app_name(session)?;
         let app = session.ask(|| client.app(&name)).await??;

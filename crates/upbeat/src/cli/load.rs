@@ -5,10 +5,11 @@ use std::ffi::OsString;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use upbeat_model::file::{self, Context, Source};
+use upbeat_model::file::{self, Context, Parsed, Resolved, Source};
 use upbeat_model::{AppName, Diagnostic, Project};
 
 use super::args::Global;
+use super::disk::Disk;
 use super::locate::locate;
 use super::session::{Session, current_dir};
 use crate::exit::ExitCode;
@@ -20,13 +21,20 @@ use crate::failure::{Failure, FileErrors};
 const BASE_ENVIRONMENT: [&str; 10] =
     ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR", "XDG_RUNTIME_DIR"];
 
+/// Whether variables are filled in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Interpolate {
+    Yes,
+    No,
+}
+
 /// The project of this command line. Says on standard error what else should be known.
 pub(super) fn project(session: &Session) -> Result<Project, Failure> {
-    let cwd = current_dir()?;
-    let path = path(session, &cwd)?;
-    let (mut project, notes) = load(&session.global, &cwd, &path, &|name| std::env::var(name).ok())?;
-    for note in notes {
-        session.warn(&visible(&note.to_string()));
+    let files = Files::of(session)?;
+    let Parsed { mut project, notes } = files.read(Interpolate::Yes, file::parse)?;
+    note(session, &notes);
+    if let Some(name) = &files.name {
+        project.name = name.clone();
     }
     let (base, unreadable) = base_environment(|name| std::env::var_os(name));
     for name in unreadable {
@@ -36,10 +44,27 @@ pub(super) fn project(session: &Session) -> Result<Project, Failure> {
     Ok(project)
 }
 
+/// What the files of this command line come to.
+pub(super) fn document(session: &Session, interpolate: Interpolate) -> Result<serde_json::Value, Failure> {
+    let files = Files::of(session)?;
+    let Resolved { mut document, notes } = files.read(interpolate, file::resolve)?;
+    note(session, &notes);
+    if let Some(name) = &files.name {
+        document["name"] = name.as_str().into();
+    }
+    Ok(document)
+}
+
+fn note(session: &Session, notes: &[Diagnostic]) {
+    for note in notes {
+        session.warn(&visible(&note.to_string()));
+    }
+}
+
 /// The name of the app: `-p`, or that of the project.
 pub(super) fn app_name(session: &Session) -> Result<AppName, Failure> {
-    match &session.global.project_name {
-        Some(name) => name_from(name),
+    match asked_name(&session.global)? {
+        Some(name) => Ok(name),
         None => match project(session) {
             Ok(project) => Ok(project.name),
             // Whatever is wrong with the file, what runs can be named.
@@ -55,10 +80,137 @@ fn name_from(text: &str) -> Result<AppName, Failure> {
     AppName::new(text).map_err(|error| Failure::new(ExitCode::Usage, error.to_string()))
 }
 
-fn path(session: &Session, cwd: &Path) -> Result<PathBuf, Failure> {
+/// A variable of the session that says something.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The name somebody gave the app besides its file.
+fn asked_name(global: &Global) -> Result<Option<AppName>, Failure> {
+    let asked = global.project_name.clone().or_else(|| variable("COMPOSE_PROJECT_NAME"));
+    asked.as_deref().map(name_from).transpose()
+}
+
+/// The files of a project, and in which light they are read.
+struct Files {
+    /// As people would name them, and their texts.
+    texts: Vec<(String, String)>,
+    /// Absolute.
+    dir: String,
+    default_name: String,
+    name: Option<AppName>,
+    env_files: Vec<String>,
+    profiles: Vec<String>,
+    /// Where the person is.
+    cwd: PathBuf,
+}
+
+impl Files {
+    fn of(session: &Session) -> Result<Self, Failure> {
+        let cwd = current_dir()?;
+        let paths = paths(session, &cwd)?;
+        Self::at(&session.global, &cwd, &paths)
+    }
+
+    fn at(global: &Global, cwd: &Path, paths: &[PathBuf]) -> Result<Self, Failure> {
+        let stdin = Path::new("-");
+        let mut texts = Vec::with_capacity(paths.len());
+        for path in paths {
+            texts.push(match path == stdin {
+                true => ("standard input".to_owned(), from(std::io::stdin().lock(), "standard input")?),
+                false => {
+                    let name = shown(path, cwd);
+                    let text = read(path, &name)?;
+                    (name, text)
+                }
+            });
+        }
+        let first = paths.first().filter(|path| *path != stdin).and_then(|path| path.parent());
+        let dir = match (&global.project_directory, first) {
+            (Some(dir), _) => cwd.join(dir),
+            (None, Some(dir)) => dir.to_owned(),
+            (None, None) => cwd.to_owned(),
+        };
+        // `-f ../x/upbeat.yaml` makes a path that ends in `..`; its real name is what people call it.
+        let real = dir.canonicalize().unwrap_or_else(|_| dir.clone());
+        let default_name = real.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let env_files = match global.env_file.is_empty() {
+            true => variable("COMPOSE_ENV_FILES").map(|list| list.split(',').map(PathBuf::from).collect()),
+            false => Some(global.env_file.clone()),
+        };
+        let env_files: Vec<PathBuf> = env_files.unwrap_or_default();
+        let profiles = match global.profile.is_empty() {
+            true => variable("COMPOSE_PROFILES").map(|list| list.split(',').map(str::to_owned).collect()),
+            false => Some(global.profile.clone()),
+        };
+        Ok(Self {
+            texts,
+            dir: utf8(&dir)?,
+            default_name,
+            name: asked_name(global)?,
+            env_files: env_files.iter().map(|path| utf8(&cwd.join(path))).collect::<Result<_, _>>()?,
+            profiles: profiles.unwrap_or_default(),
+            cwd: cwd.to_owned(),
+        })
+    }
+
+    fn read<T>(
+        &self,
+        interpolate: Interpolate,
+        read: impl FnOnce(&[Source<'_>], &Context<'_>) -> Result<T, file::Errors>,
+    ) -> Result<T, Failure> {
+        let sources: Vec<Source<'_>> = self.texts.iter().map(|(name, text)| Source { name, text }).collect();
+        let disk = Disk { variable: &|name| self.session(name), cwd: &self.cwd };
+        let context = Context {
+            env_files: &self.env_files,
+            profiles: &self.profiles,
+            interpolate: interpolate == Interpolate::Yes,
+            ..Context::new(&self.dir, &self.default_name, &disk)
+        };
+        read(&sources, &context).map_err(|errors| self.failure(errors))
+    }
+
+    /// A variable of the session, and the one Compose makes up.
+    fn session(&self, name: &str) -> Option<String> {
+        let made_up = || match name {
+            "COMPOSE_PROJECT_NAME" => self.name.as_ref().map(ToString::to_string),
+            _ => None,
+        };
+        std::env::var(name).ok().or_else(made_up)
+    }
+
+    fn failure(&self, errors: file::Errors) -> Failure {
+        let n = count(errors.diagnostics.len() + errors.more, "error");
+        let name = match (&self.texts[..], errors.sources.len()) {
+            ([(name, _)], 0 | 1) => format!("`{name}`"),
+            _ => "the project".to_owned(),
+        };
+        in_files(&name, errors.sources, errors.diagnostics, &n)
+    }
+}
+
+fn utf8(path: &Path) -> Result<String, Failure> {
+    path.to_str().map(str::to_owned).ok_or_else(|| {
+        let message = format!("the path of the project is not UTF-8: `{}`", path.display());
+        Failure::new(ExitCode::Usage, message).hint("rename the directory")
+    })
+}
+
+/// Which files there are: those that were named, or the first that is found with what goes over it.
+fn paths(session: &Session, cwd: &Path) -> Result<Vec<PathBuf>, Failure> {
     let global = &session.global;
-    if let Some(path) = global.file.as_ref().or(global.short_file.as_ref()) {
-        return Ok(cwd.join(path));
+    let named: Vec<&PathBuf> = global.file.iter().chain(&global.short_file).collect();
+    if !named.is_empty() {
+        let stdin = Path::new("-");
+        if named.iter().filter(|path| **path == stdin).count() > 1 {
+            return Err(Failure::new(ExitCode::Usage, "standard input can be read once"));
+        }
+        let absolute = |path: &PathBuf| if path == stdin { path.clone() } else { cwd.join(path) };
+        return Ok(named.into_iter().map(absolute).collect());
+    }
+    if let Some(list) = variable("COMPOSE_FILE") {
+        let separator = variable("COMPOSE_PATH_SEPARATOR").unwrap_or_else(|| ":".to_owned());
+        return Ok(list.split(&separator).map(|path| cwd.join(path)).collect());
     }
     let start = match &global.project_directory {
         Some(dir) => cwd.join(dir),
@@ -68,7 +220,7 @@ fn path(session: &Session, cwd: &Path) -> Result<PathBuf, Failure> {
     if let [other, ..] = found.passed_over[..] {
         session.warn(&format!("`{other}` is passed over: `{}` comes first", shown(&found.path, cwd)));
     }
-    Ok(found.path)
+    Ok(std::iter::once(found.path).chain(found.overrides).collect())
 }
 
 /// As the person would name it.
@@ -76,48 +228,9 @@ fn shown(path: &Path, cwd: &Path) -> String {
     path.strip_prefix(cwd).unwrap_or(path).display().to_string()
 }
 
-fn load(
-    global: &Global,
-    cwd: &Path,
-    path: &Path,
-    environment: &dyn Fn(&str) -> Option<String>,
-) -> Result<(Project, Vec<Diagnostic>), Failure> {
-    let name = shown(path, cwd);
-    let text = read(path, &name)?;
-    let dir = match (&global.project_directory, path.parent()) {
-        (Some(dir), _) => cwd.join(dir),
-        (None, Some(dir)) => dir.to_owned(),
-        (None, None) => cwd.to_owned(),
-    };
-    let Some(project_dir) = dir.to_str() else {
-        let message = format!("the path of the project is not UTF-8: `{}`", dir.display());
-        return Err(Failure::new(ExitCode::Usage, message).hint("rename the directory"));
-    };
-    // `-f ../x/upbeat.yaml` makes a path that ends in `..`; its real name is what people call it.
-    let real = dir.canonicalize().unwrap_or_else(|_| dir.clone());
-    let default_name = match &global.project_name {
-        Some(name) => name_from(name)?.to_string(),
-        None => real.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-    };
-    let context = Context { project_dir, default_name: &default_name, environment };
-    match file::parse(Source { name: &name, text: &text }, &context) {
-        Ok(mut parsed) => {
-            if let Some(name) = &global.project_name {
-                parsed.project.name = name_from(name)?;
-            }
-            Ok((parsed.project, parsed.notes))
-        }
-        Err(errors) => {
-            let n = count(errors.diagnostics.len() + errors.more, "error");
-            Err(in_file(&name, text, errors.diagnostics, &n))
-        }
-    }
-}
-
-fn in_file(name: &str, text: String, diagnostics: Vec<Diagnostic>, n: &str) -> Failure {
-    let failure = Failure::new(ExitCode::Usage, format!("`{name}` has {n}; nothing was changed"));
-    let files = FileErrors { diagnostics, sources: BTreeMap::from([(name.to_owned(), text)]) };
-    Failure { files: Some(Box::new(files)), ..failure }
+fn in_files(name: &str, sources: BTreeMap<String, String>, diagnostics: Vec<Diagnostic>, n: &str) -> Failure {
+    let failure = Failure::new(ExitCode::Usage, format!("{name} has {n}; nothing was changed"));
+    Failure { files: Some(Box::new(FileErrors { diagnostics, sources })), ..failure }
 }
 
 /// The text of the file. Errors: it cannot be read, is too large, or is not UTF-8 (with the place).
@@ -125,9 +238,15 @@ fn read(path: &Path, name: &str) -> Result<String, Failure> {
     let cannot = |error: &std::io::Error| {
         Failure::new(ExitCode::Usage, format!("cannot read `{name}`")).because(error)
     };
-    let file = std::fs::File::open(path).map_err(|e| cannot(&e))?;
+    from(std::fs::File::open(path).map_err(|e| cannot(&e))?, name)
+}
+
+fn from(input: impl Read, name: &str) -> Result<String, Failure> {
     let mut bytes = Vec::new();
-    file.take(file::TEXT_MAX as u64 + 1).read_to_end(&mut bytes).map_err(|e| cannot(&e))?;
+    input
+        .take(file::TEXT_MAX as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| Failure::new(ExitCode::Usage, format!("cannot read `{name}`")).because(&error))?;
     if bytes.len() > file::TEXT_MAX {
         let message = format!("`{name}` is larger than {} MiB", file::TEXT_MAX >> 20);
         return Err(Failure::new(ExitCode::Usage, message)
@@ -151,8 +270,10 @@ fn not_utf8(name: &str, error: &std::string::FromUtf8Error) -> Failure {
         message: "this is not UTF-8".into(),
         label: Some(format!("byte 0x{:02x}", error.as_bytes()[at])),
         hint: Some("save the file as UTF-8".into()),
+        trace: Vec::new(),
     };
-    in_file(name, text, vec![diagnostic], "1 error")
+    let sources = BTreeMap::from([(name.to_owned(), text)]);
+    in_files(&format!("`{name}`"), sources, vec![diagnostic], "1 error")
 }
 
 /// What is passed on, and what cannot be because it is not UTF-8.
@@ -180,8 +301,13 @@ mod tests {
         std::fs::create_dir(&dir).unwrap();
         let path = dir.join("upbeat.yaml");
         std::fs::write(&path, bytes).unwrap();
-        match load(global, &dir, &path, &|_| None) {
-            Ok((project, _)) => Ok(project),
+        let files = Files::at(global, &dir, &[path]);
+        match files.and_then(|files| files.read(Interpolate::Yes, file::parse).map(|parsed| (parsed, files)))
+        {
+            Ok((parsed, files)) => {
+                let name = files.name.unwrap_or(parsed.project.name);
+                Ok(Project { name, ..parsed.project })
+            }
             Err(failure) => {
                 assert_eq!(failure.exit, ExitCode::Usage);
                 Err(error::text(&failure, Paint::Plain))

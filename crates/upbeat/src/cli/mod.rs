@@ -8,6 +8,8 @@ mod apps;
 pub mod args;
 mod change;
 mod completion;
+mod config;
+mod disk;
 mod down;
 mod events;
 mod follow;
@@ -100,6 +102,7 @@ fn has_no_json(command: &Command) -> Option<&'static str> {
         | Command::Plan(_)
         | Command::Why(_)
         | Command::Graph(_)
+        | Command::Config(_)
         | Command::Events(_)
         | Command::Apps
         | Command::Version => None,
@@ -124,6 +127,7 @@ async fn run(session: &Session, command: Command) -> Outcome {
         Command::Plan(args) => plan::run(session, args).await,
         Command::Why(args) => why::run(session, args).await,
         Command::Graph(args) => graph::run(session, args).await,
+        Command::Config(args) => config::run(session, args),
         Command::Events(args) => events::run(session, args).await,
         Command::Wait(args) => wait::run(session, args).await,
         Command::Apps => apps::run(session).await,

@@ -51,6 +51,10 @@ fn one(diagnostic: &Diagnostic, source: Option<&str>, paint: Paint) -> String {
     if let Some(hint) = &diagnostic.hint {
         group = group.element(Level::HELP.with_name("hint").message(visible(hint)));
     }
+    for step in &diagnostic.trace {
+        let place = format!("{}:{}:{}", visible(&step.file), step.line, step.column);
+        group = group.element(Level::NOTE.message(format!("{} at {place}", visible(&step.what))));
+    }
     let renderer = match paint {
         Paint::Plain => Renderer::plain(),
         Paint::Coloured => Renderer::styled(),
@@ -91,6 +95,7 @@ mod tests {
             message: message.into(),
             label: None,
             hint: None,
+            trace: Vec::new(),
         }
     }
 

@@ -34,8 +34,9 @@ pub(super) fn id(short: &str) -> SlotId {
 
 pub(super) fn services(text: &str) -> BTreeMap<ServiceName, Service> {
     let text = format!("services:\n{text}");
-    let context = Context { project_dir: "/", default_name: "app", environment: &|_| None };
-    let parsed = parse(Source { name: "upbeat.yaml", text: &text }, &context);
+    let nothing = |_: &str| None;
+    let context = Context::new("/", "app", &nothing);
+    let parsed = parse(&[Source { name: "upbeat.yaml", text: &text }], &context);
     parsed.unwrap_or_else(|errors| panic!("{errors}")).project.services
 }
 

@@ -3,6 +3,7 @@
 
 mod changes;
 mod colours;
+mod config;
 mod ctrl_c;
 mod errors;
 mod json;

@@ -67,10 +67,10 @@ async fn a_file_that_cannot_be_used_is_named() {
       caused by: No such file or directory (os error 2)
     hint: `-p NAME` names an app without its file
     ");
-    room.write("Procfile", "web: x\n");
+    room.write("process-compose.yaml", "web: x\n");
     insta::assert_snapshot!(room.search(&["up"]).await, @"
     --- Usage
-    error: `/room/Procfile` is not supported yet
+    error: `/room/process-compose.yaml` is not supported yet
     hint: write its services into an `upbeat.yaml` beside it
     ");
     room.write("upbeat.yaml", "services:\n  web: { comand: [x] }\n");
@@ -198,6 +198,7 @@ async fn mistakes_the_daemon_finds_are_shown_at_their_place() {
         message: "unknown key `comand`".into(),
         label: None,
         hint: Some("did you mean `command`?".into()),
+        trace: Vec::new(),
     };
     let problem = Problem {
         diagnostics: vec![diagnostic],

@@ -1,0 +1,133 @@
+//! A tree as one file would say it: for people who want to see what their files come to, and for
+//! programs. Read again it means the same.
+
+use serde_json::{Map, Number, Value as Json};
+
+use super::project;
+use super::service::Draft;
+use super::tree::{Entry, Node, Value};
+use crate::ids::AppName;
+
+/// Keys whose work is done: what they ask for is in the document itself.
+const DONE: [&str; 3] = ["env_file", "extends", "profiles"];
+
+/// The document of a project whose services were read.
+pub(super) fn of(
+    name: &AppName,
+    drafts: &[Draft],
+    tree: &Node<'_>,
+    dir: impl Fn(&Node<'_>) -> String,
+) -> Json {
+    let mut document = Map::new();
+    document.insert("name".to_owned(), Json::from(name.as_str()));
+    let Value::Map(entries) = &tree.value else { return Json::Object(document) };
+    for Entry { key, value } in entries {
+        match &*key.text {
+            "name" => {}
+            "services" => {
+                let services = drafts.iter().filter_map(|draft| {
+                    Some((draft.name.clone(), service(draft, value.get(&draft.name)?, &dir)))
+                });
+                document.insert("services".to_owned(), Json::Object(services.collect()));
+            }
+            name => drop(document.insert(name.to_owned(), json(value))),
+        }
+    }
+    Json::Object(document)
+}
+
+fn service(draft: &Draft, node: &Node<'_>, dir: &impl Fn(&Node<'_>) -> String) -> Json {
+    let Value::Map(entries) = &node.value else { return Json::Null };
+    let mut fields = Map::new();
+    for Entry { key, value } in entries {
+        let value = match &*key.text {
+            done if DONE.contains(&done) => continue,
+            "volumes" => mounts(value, dir),
+            "build" => build(value, dir),
+            _ => json(value),
+        };
+        fields.insert(key.text.to_string(), value);
+    }
+    let spec = &draft.spec;
+    if !spec.environment.is_empty() {
+        let pairs = spec.environment.iter().map(|(name, value)| (name.clone(), Json::from(value.as_str())));
+        fields.insert("environment".to_owned(), Json::Object(pairs.collect()));
+    } else {
+        fields.remove("environment");
+    }
+    if draft.container.is_none() {
+        let command = spec.command.iter().map(|word| Json::from(word.as_str()));
+        fields.insert("command".to_owned(), Json::Array(command.collect()));
+        for told in ["entrypoint", "shell"] {
+            fields.remove(told);
+        }
+        fields.insert("working_dir".to_owned(), Json::from(spec.working_dir.as_str()));
+    }
+    Json::Object(fields)
+}
+
+/// Directories of this machine are absolute.
+fn mounts(node: &Node<'_>, dir: &impl Fn(&Node<'_>) -> String) -> Json {
+    let Value::List(items) = &node.value else { return Json::Null };
+    let absolute = |item: &std::rc::Rc<Node<'_>>| {
+        let mut mount = json(item);
+        let is_bind = item.get("type").and_then(|kind| kind.as_text()) == Some("bind");
+        if let Some(source) = item.get("source").filter(|_| is_bind)
+            && let Some(text) = source.as_text().filter(|text| !text.starts_with('~'))
+        {
+            mount["source"] = Json::from(project::joined(&dir(source), text));
+        }
+        mount
+    };
+    Json::Array(items.iter().map(absolute).collect())
+}
+
+fn build(node: &Node<'_>, dir: &impl Fn(&Node<'_>) -> String) -> Json {
+    let mut build = json(node);
+    let is_remote =
+        |text: &str| text.contains("://") || text.starts_with("git@") || text.starts_with("github.com/");
+    if let Some(context) = node.get("context")
+        && let Some(text) = context.as_text().filter(|text| !is_remote(text))
+    {
+        build["context"] = Json::from(project::joined(&dir(context), text));
+    }
+    build
+}
+
+fn json(node: &Node<'_>) -> Json {
+    match &node.value {
+        Value::Scalar(_) if node.is_null() => Json::Null,
+        Value::Scalar(scalar) if scalar.plain => bare(&scalar.text),
+        Value::Scalar(scalar) => Json::from(&*scalar.text),
+        Value::List(items) => Json::Array(items.iter().map(|item| json(item)).collect()),
+        Value::Map(entries) => {
+            Json::Object(entries.iter().map(|e| (e.key.text.to_string(), json(&e.value))).collect())
+        }
+        Value::Bad => Json::Null,
+    }
+}
+
+/// A number, true or false.
+fn bare(text: &str) -> Json {
+    match text.to_ascii_lowercase().as_str() {
+        "true" => Json::Bool(true),
+        "false" => Json::Bool(false),
+        _ => match (text.parse::<i64>(), text.parse::<f64>().ok().and_then(Number::from_f64)) {
+            (Ok(whole), _) => Json::from(whole),
+            (_, Some(number)) => Json::Number(number),
+            _ => Json::from(text),
+        },
+    }
+}
+
+/// With every `$` as `$$`, so that none is taken for a variable when it is read again.
+pub(super) fn doubled(json: Json) -> Json {
+    match json {
+        Json::String(text) => Json::from(text.replace('$', "$$")),
+        Json::Array(items) => Json::Array(items.into_iter().map(doubled).collect()),
+        Json::Object(fields) => {
+            Json::Object(fields.into_iter().map(|(name, value)| (name, doubled(value))).collect())
+        }
+        other => other,
+    }
+}

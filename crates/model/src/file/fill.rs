@@ -1,0 +1,130 @@
+//! Fills in the variables of a whole tree, before anybody looks at its values.
+
+use std::rc::Rc;
+
+use super::interpolate::{self, Unfillable, Why};
+use super::place::Span;
+use super::read::{At, each_item};
+use super::report::{Problem, Report, shown};
+use super::tree::{Directive, Entry, Node, Scalar, Value};
+use super::{EXPANDED_MAX, Variables, words};
+
+/// Fills in a tree. What cannot be is reported, and stands as [`Value::Bad`].
+///
+/// Keys are never filled in, nor what stands below `x-…`: that is nobody's.
+pub(super) fn tree<'a>(node: &Rc<Node<'a>>, at: &At<'_>, report: &mut Report<'a>) -> Rc<Node<'a>> {
+    let Some(file) = report.sources.file(node.span.file) else { return Rc::clone(node) };
+    let variables = Rc::clone(&file.variables);
+    Filler { variables: &variables, report, left: EXPANDED_MAX }.node(node, at)
+}
+
+struct Filler<'r, 'a> {
+    variables: &'r Variables<'a>,
+    report: &'r mut Report<'a>,
+    /// Bytes that may still be made.
+    left: usize,
+}
+
+impl<'a> Filler<'_, 'a> {
+    fn node(&mut self, node: &Rc<Node<'a>>, at: &At<'_>) -> Rc<Node<'a>> {
+        if node.tag == Directive::Reset {
+            return Rc::clone(node);
+        }
+        match &node.value {
+            Value::Scalar(scalar) => self.scalar(node, scalar, at),
+            Value::List(items) => {
+                let mut filled = Vec::with_capacity(items.len());
+                each_item(items, at, |item, at| filled.push(self.node(item, at)));
+                match filled.iter().zip(items).all(|(new, old)| Rc::ptr_eq(new, old)) {
+                    true => Rc::clone(node),
+                    false => node.with(Value::List(filled)),
+                }
+            }
+            Value::Map(entries) => {
+                let filled: Vec<Entry<'a>> = entries.iter().map(|entry| self.entry(entry, at)).collect();
+                match filled.iter().zip(entries).all(|(new, old)| Rc::ptr_eq(&new.value, &old.value)) {
+                    true => Rc::clone(node),
+                    false => node.with(Value::Map(filled)),
+                }
+            }
+            Value::Bad => Rc::clone(node),
+        }
+    }
+
+    fn entry(&mut self, entry: &Entry<'a>, at: &At<'_>) -> Entry<'a> {
+        let is_nobodys = entry.key.text.starts_with("x-") && entry.key.text != super::OURS;
+        let value = match is_nobodys {
+            true => Rc::clone(&entry.value),
+            false => self.node(&entry.value, &at.key(&entry.key)),
+        };
+        Entry { key: entry.key.clone(), value }
+    }
+
+    fn scalar(&mut self, node: &Rc<Node<'a>>, scalar: &Scalar<'a>, at: &At<'_>) -> Rc<Node<'a>> {
+        let lookup = |name: &str| self.variables.get(name);
+        match interpolate::fill(&scalar.text, &lookup, self.left) {
+            Ok(None) => Rc::clone(node),
+            Ok(Some(filled)) => {
+                self.left = self.left.saturating_sub(filled.text.len());
+                for range in filled.unset {
+                    let form = &scalar.text[range];
+                    let (place, variables) = (self.place(node, form), self.variables);
+                    self.report.note(place, || unset(form, at, variables));
+                }
+                // Text, whatever it looks like: `${EMPTY}` is an empty text and not nothing.
+                node.with(Value::Scalar(Scalar { text: filled.text.into(), plain: false }))
+            }
+            Err(Unfillable { place, why }) => {
+                let form = &scalar.text[place];
+                let (place, variables) = (self.place(node, form), self.variables);
+                self.report.error(place, || problem(&why, form, at, variables));
+                node.with(Value::Bad)
+            }
+        }
+    }
+
+    /// Where a piece of a scalar stands in the file, if it stands there as it is.
+    fn place(&self, node: &Node<'a>, piece: &str) -> Span {
+        let found = self.report.text(node.span).find(piece);
+        found.map_or(node.span, |at| node.span.part(at..at + piece.len()))
+    }
+}
+
+fn unset(form: &str, at: &At<'_>, variables: &Variables<'_>) -> Problem {
+    let name = interpolate::name_of(form.trim_start_matches(['$', '{']));
+    let hint =
+        near(name, variables).unwrap_or_else(|| format!("set it, or write `${{{name}:-}}` if that is meant"));
+    Problem::new(format!("`{at}` uses `{}`, which is not set: it stands for nothing", shown(form))).hint(hint)
+}
+
+fn near(name: &str, variables: &Variables<'_>) -> Option<String> {
+    let names = variables.names();
+    words::did_you_mean(name, names.iter().map(String::as_str))
+}
+
+fn problem(why: &Why, form: &str, at: &At<'_>, variables: &Variables<'_>) -> Problem {
+    let dollar = "write `$$` for a literal `$`".to_owned();
+    match why {
+        Why::LoneDollar => Problem::new(format!("`{at}` has a single `$`")).hint(dollar),
+        Why::NoName => Problem::new(format!("`{at}` has a `${{` that names no variable")).hint(dollar),
+        Why::Unclosed => Problem::new(format!("`{at}` has a `${{` that is not closed")).hint(dollar),
+        Why::UnknownOperator(sign) => Problem::new(format!(
+            "`{at}` has `{}` with `{}` behind the name, which means nothing there",
+            shown(form),
+            shown(&sign.to_string())
+        ))
+        .hint("write `${NAME}`, or one of `:-`, `-`, `:?`, `?`, `:+`, `+` behind the name".to_owned()),
+        Why::Required { name, message, or_empty } => {
+            let state = if *or_empty { "is not set, or empty" } else { "is not set" };
+            let said = if message.is_empty() { String::new() } else { format!(": {}", shown(message)) };
+            Problem::new(format!("`{at}` needs the variable `{}`, which {state}{said}", shown(name))).hint(
+                near(name, variables).unwrap_or_else(|| "set it in your session, or in `.env`".to_owned()),
+            )
+        }
+        Why::TooDeep => Problem::new(format!("`{at}` has `${{…}}` nested too deep")),
+        Why::TooLong => Problem::new(format!(
+            "The file has more than {} MB of text, variables filled in",
+            EXPANDED_MAX >> 20
+        )),
+    }
+}

@@ -1,0 +1,116 @@
+//! `deploy`: how many, how strong, how replaced.
+
+use super::super::rules;
+use super::super::shape::{Items, Keys, Leaf, Same, Shape, Verdict};
+use super::{BYTES, LABELS, LENGTH, NUMBER, PAIRS, TEXT, TEXTS, WHOLE, key, not_yet, sub};
+
+const WITHOUT: &str = "take it out to run this file today";
+const SWARM: Verdict = Verdict::Inert("it is for a swarm");
+
+static SCALE: Leaf = Leaf::number("a whole number", rules::scale_text);
+
+pub(super) static DEPLOY: Keys = Keys {
+    owner: "`deploy`",
+    keys: &[
+        key("endpoint_mode", TEXT, SWARM),
+        key("labels", LABELS, SWARM),
+        key(
+            "mode",
+            Shape::Leaf(&Leaf::words("a mode", &["replicated", "global", "replicated-job", "global-job"])),
+            not_yet(WITHOUT),
+        ),
+        key("placement", Shape::Map(&PLACEMENT), not_yet(WITHOUT)),
+        sub("replicas", Shape::Leaf(&SCALE)),
+        key("resources", Shape::Map(&RESOURCES), not_yet(WITHOUT)),
+        key("restart_policy", Shape::Map(&RESTART_POLICY), not_yet("use `restart`")),
+        key("rollback_config", Shape::Map(&UPDATE), not_yet(WITHOUT)),
+        key("update_config", Shape::Map(&UPDATE), not_yet(WITHOUT)),
+    ],
+};
+
+static UPDATE: Keys = Keys {
+    owner: "an update",
+    keys: &[
+        sub("delay", LENGTH),
+        sub("failure_action", Shape::Leaf(&Leaf::words("an action", &["continue", "pause", "rollback"]))),
+        sub("max_failure_ratio", NUMBER),
+        sub("monitor", LENGTH),
+        sub("order", Shape::Leaf(&Leaf::words("an order", &["start-first", "stop-first"]))),
+        sub("parallelism", WHOLE),
+    ],
+};
+
+static RESTART_POLICY: Keys = Keys {
+    owner: "a restart policy",
+    keys: &[
+        sub("condition", Shape::Leaf(&Leaf::words("a condition", &["none", "on-failure", "any"]))),
+        sub("delay", LENGTH),
+        sub("max_attempts", WHOLE),
+        sub("window", LENGTH),
+    ],
+};
+
+static PREFERENCES: Items = Items {
+    wanted: "a list of preferences",
+    each: Shape::Map(&Keys { owner: "a preference", keys: &[sub("spread", TEXT)] }),
+    same: Same::Never,
+};
+static PLACEMENT: Keys = Keys {
+    owner: "a placement",
+    keys: &[
+        sub("constraints", TEXTS),
+        sub("max_replicas_per_node", WHOLE),
+        sub("preferences", Shape::List(&PREFERENCES)),
+    ],
+};
+
+pub(super) static DEVICE_REQUEST: Keys = Keys {
+    owner: "a request for devices",
+    keys: &[
+        sub("capabilities", TEXTS),
+        sub("count", Shape::Leaf(&Leaf::rule("a whole number, or `all`", rules::count_or_all))),
+        sub("device_ids", TEXTS),
+        sub("driver", TEXT),
+        sub("options", PAIRS),
+    ],
+};
+static DEVICE_REQUESTS: Items =
+    Items { wanted: "a list of requests for devices", each: Shape::Map(&DEVICE_REQUEST), same: Same::Never };
+static GENERIC: Items = Items {
+    wanted: "a list of resources",
+    each: Shape::Map(&Keys {
+        owner: "a resource",
+        keys: &[sub(
+            "discrete_resource_spec",
+            Shape::Map(&Keys {
+                owner: "a countable resource",
+                keys: &[sub("kind", TEXT), sub("value", WHOLE)],
+            }),
+        )],
+    }),
+    same: Same::Never,
+};
+static RESOURCES: Keys = Keys {
+    owner: "resources",
+    keys: &[
+        sub(
+            "limits",
+            Shape::Map(&Keys {
+                owner: "limits",
+                keys: &[sub("cpus", NUMBER), sub("memory", BYTES), sub("pids", WHOLE)],
+            }),
+        ),
+        sub(
+            "reservations",
+            Shape::Map(&Keys {
+                owner: "reservations",
+                keys: &[
+                    sub("cpus", NUMBER),
+                    sub("devices", Shape::List(&DEVICE_REQUESTS)),
+                    sub("generic_resources", Shape::List(&GENERIC)),
+                    sub("memory", BYTES),
+                ],
+            }),
+        ),
+    ],
+};

@@ -1,0 +1,92 @@
+//! What services share: networks, volumes, configs, secrets, and other files.
+
+use super::super::shape::{Items, Keys, Same, Shape, Short, Verdict};
+use super::super::short;
+use super::{FLAG, LABELS, OPTIONS, PATH, PATH_ITEMS, TEXT, TEXT_PAIRS, engine, key, sub};
+
+static SUBNETS: Items = Items {
+    wanted: "a list of subnets",
+    each: Shape::Map(&Keys {
+        owner: "a subnet",
+        keys: &[
+            sub("aux_addresses", Shape::Pairs(&TEXT_PAIRS)),
+            sub("gateway", TEXT),
+            sub("ip_range", TEXT),
+            sub("subnet", TEXT),
+        ],
+    }),
+    same: Same::Never,
+};
+
+pub(super) static NETWORK: Keys = Keys {
+    owner: "a network",
+    keys: &[
+        sub("attachable", FLAG),
+        sub("driver", TEXT),
+        sub("driver_opts", OPTIONS),
+        key("enable_ipv4", FLAG, engine("1.48", "")),
+        sub("enable_ipv6", FLAG),
+        sub("external", FLAG),
+        sub("internal", FLAG),
+        sub(
+            "ipam",
+            Shape::Map(&Keys {
+                owner: "an address plan",
+                keys: &[sub("config", Shape::List(&SUBNETS)), sub("driver", TEXT), sub("options", OPTIONS)],
+            }),
+        ),
+        sub("labels", LABELS),
+        sub("name", TEXT),
+    ],
+};
+
+pub(super) static VOLUME: Keys = Keys {
+    owner: "a volume",
+    keys: &[
+        sub("driver", TEXT),
+        sub("driver_opts", OPTIONS),
+        sub("external", FLAG),
+        sub("labels", LABELS),
+        sub("name", TEXT),
+    ],
+};
+
+const SWARM: Verdict = Verdict::Refused("it is for a swarm; give it a `file`, or take it out");
+
+pub(super) static CONFIG: Keys = Keys {
+    owner: "a config",
+    keys: &[
+        sub("content", TEXT),
+        sub("environment", TEXT),
+        key("external", Shape::Free, SWARM),
+        sub("file", PATH),
+        sub("labels", LABELS),
+        sub("name", TEXT),
+        key("template_driver", TEXT, SWARM),
+    ],
+};
+
+pub(super) static SECRET: Keys = Keys {
+    owner: "a secret",
+    keys: &[
+        key("driver", TEXT, SWARM),
+        key("driver_opts", OPTIONS, SWARM),
+        sub("environment", TEXT),
+        key("external", Shape::Free, SWARM),
+        sub("file", PATH),
+        sub("labels", LABELS),
+        sub("name", TEXT),
+        key("template_driver", TEXT, SWARM),
+    ],
+};
+
+static INCLUDE: Keys = Keys {
+    owner: "an inclusion",
+    keys: &[
+        sub("env_file", Shape::Items(&PATH_ITEMS)),
+        sub("path", Shape::Items(&PATH_ITEMS)),
+        sub("project_directory", PATH),
+    ],
+};
+pub(super) static INCLUDE_SHORT: Short =
+    Short { wanted: "a path or a mapping", read: short::path, long: &INCLUDE };

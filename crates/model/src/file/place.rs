@@ -1,0 +1,130 @@
+//! Where something stands: in which of the files, between which bytes, and what led there.
+
+use super::Variables;
+
+/// A file of the project, by its number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct FileId(u16);
+
+/// What led to a place: a step of [`Sources`], or nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Via(u32);
+
+/// Bytes of one of the files, from `start` to before `end`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Span {
+    start: u32,
+    end: u32,
+    pub(super) file: FileId,
+    pub(super) via: Via,
+}
+
+impl Span {
+    pub(super) fn new(file: FileId, start: usize, end: usize) -> Self {
+        // No text is longer than `TEXT_MAX`.
+        let narrow = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Self { start: narrow(start), end: narrow(end), file, via: Via::default() }
+    }
+
+    pub(super) fn start(self) -> usize {
+        self.start as usize
+    }
+
+    pub(super) fn end(self) -> usize {
+        self.end as usize
+    }
+
+    pub(super) fn is_empty(self) -> bool {
+        self.start >= self.end
+    }
+
+    /// The place where it starts, without any text.
+    pub(super) fn front(self) -> Self {
+        Self { end: self.start, ..self }
+    }
+
+    /// From the start of this to the end of a later one.
+    pub(super) fn to(self, last: Self) -> Self {
+        Self { end: self.end.max(last.end), ..self }
+    }
+
+    /// Some bytes of it.
+    pub(super) fn part(self, range: std::ops::Range<usize>) -> Self {
+        let part = Self::new(self.file, self.start() + range.start, self.start() + range.end);
+        Self { via: self.via, ..part }
+    }
+}
+
+/// A file as it was read.
+pub(super) struct File<'a> {
+    /// As the person named it.
+    pub(super) name: String,
+    pub(super) text: &'a str,
+    /// Absolute: what relative paths in it start from.
+    pub(super) dir: String,
+    /// What `${…}` in it stands for.
+    pub(super) variables: std::rc::Rc<Variables<'a>>,
+    /// What led to it.
+    pub(super) via: Via,
+}
+
+/// One step of what led to a place.
+pub(super) struct Step {
+    /// Where it was asked for.
+    pub(super) span: Span,
+    /// `included here`.
+    pub(super) what: String,
+}
+
+/// All files of a project, and how they came to be read.
+#[derive(Default)]
+pub(super) struct Sources<'a> {
+    files: Vec<File<'a>>,
+    steps: Vec<Step>,
+}
+
+impl<'a> Sources<'a> {
+    /// Adds a file. `None`: there are too many.
+    pub(super) fn add(&mut self, file: File<'a>) -> Option<FileId> {
+        let id = u16::try_from(self.files.len()).ok().filter(|id| usize::from(*id) < super::FILES_MAX)?;
+        self.files.push(file);
+        Some(FileId(id))
+    }
+
+    pub(super) fn file(&self, id: FileId) -> Option<&File<'a>> {
+        self.files.get(usize::from(id.0))
+    }
+
+    /// What is read from now on was asked for here.
+    pub(super) fn step(&mut self, span: Span, what: String) -> Via {
+        self.steps.push(Step { span, what });
+        Via(u32::try_from(self.steps.len()).unwrap_or(u32::MAX))
+    }
+
+    /// What led to a place, the nearest step first: to the place itself, or to its file.
+    pub(super) fn trace(&self, span: Span) -> impl Iterator<Item = &Step> {
+        std::iter::successors(self.step_to(span), |last| self.step_to(last.span))
+    }
+
+    fn step_to(&self, span: Span) -> Option<&Step> {
+        let via = match span.via {
+            Via(0) => self.file(span.file)?.via,
+            via => via,
+        };
+        self.steps.get((via.0 as usize).checked_sub(1)?)
+    }
+
+    /// The texts of files that are called so.
+    pub(super) fn texts<'n>(
+        &self,
+        names: impl Iterator<Item = &'n str>,
+    ) -> std::collections::BTreeMap<String, String> {
+        let found = names.filter_map(|name| self.files.iter().find(|file| file.name == name));
+        found.map(|file| (file.name.clone(), file.text.to_owned())).collect()
+    }
+
+    /// The text of a span.
+    pub(super) fn text(&self, span: Span) -> &'a str {
+        self.file(span.file).and_then(|file| file.text.get(span.start()..span.end())).unwrap_or_default()
+    }
+}

@@ -1,0 +1,117 @@
+//! The JSON Schema of a project file, for editors: it accepts what the reader accepts, as far as a
+//! schema can tell. What services say of each other it cannot.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value as Json, json};
+
+use super::grammar;
+use super::shape::{Check, Keys, Kind, Leaf, Shape, Verdict};
+
+/// The schema (draft 2020-12).
+pub fn schema() -> Json {
+    let mut defined = BTreeMap::new();
+    let file = keys(&grammar::FILE, &mut defined);
+    let mut schema = match file {
+        Json::Object(file) => file,
+        _ => Map::new(),
+    };
+    schema.insert("$schema".to_owned(), json!("https://json-schema.org/draft/2020-12/schema"));
+    schema.insert("title".to_owned(), json!("An Upbeat project file"));
+    schema.insert("$defs".to_owned(), defined.into_iter().collect::<Map<String, Json>>().into());
+    Json::Object(schema)
+}
+
+/// Shapes that are defined once, by name.
+type Defined = BTreeMap<String, Json>;
+
+/// A mapping with known keys, in place.
+fn keys(keys: &'static Keys, defined: &mut Defined) -> Json {
+    let mut properties = Map::new();
+    for key in keys.keys {
+        let value = match key.verdict {
+            Verdict::Refused(_) => json!(false),
+            Verdict::Inert(_) => json!(true),
+            Verdict::Honoured { .. } | Verdict::AsAbove => shape(&key.shape, defined),
+        };
+        properties.insert(key.name.to_owned(), value);
+    }
+    // Our keys may stand there too, and nothing is known of the rest.
+    json!({
+        "type": "object",
+        "properties": properties,
+        "patternProperties": { "^x-": true },
+        "additionalProperties": false,
+    })
+}
+
+/// The same by its name, so that it stands once in the schema.
+fn named_keys(of: &'static Keys, defined: &mut Defined) -> Json {
+    let name = of.owner.trim_start_matches("a ").trim_start_matches("an ").replace([' ', '`', '\''], "_");
+    if !defined.contains_key(&name) {
+        // A placeholder first: a shape may hold itself.
+        defined.insert(name.clone(), json!(true));
+        let schema = keys(of, defined);
+        defined.insert(name.clone(), schema);
+    }
+    json!({ "$ref": format!("#/$defs/{name}") })
+}
+
+fn shape(of: &'static Shape, defined: &mut Defined) -> Json {
+    match of {
+        Shape::Leaf(leaf) => self::leaf(leaf),
+        Shape::Map(keys) => named_keys(keys, defined),
+        Shape::Named(named) => mapping(shape(&named.each, defined)),
+        Shape::Names(named) => {
+            let each = mapping(shape(&named.each, defined));
+            json!({ "anyOf": [each, { "type": "array", "items": text() }] })
+        }
+        Shape::List(items) => json!({ "type": "array", "items": shape(&items.each, defined) }),
+        Shape::Items(items) => {
+            let each = shape(&items.each, defined);
+            json!({ "anyOf": [each, { "type": "array", "items": each }] })
+        }
+        Shape::Pairs(_) => {
+            let value = json!({ "type": ["string", "number", "boolean", "null"] });
+            json!({ "anyOf": [mapping(value), { "type": "array", "items": text() }] })
+        }
+        Shape::Argv | Shape::Test => {
+            json!({ "anyOf": [text(), { "type": "array", "items": text(), "minItems": 1 }] })
+        }
+        Shape::Short(short) => json!({ "anyOf": [text(), named_keys(short.long, defined)] }),
+        Shape::Optional(inner) => json!({ "anyOf": [shape(inner, defined), { "type": "null" }] }),
+        Shape::Free => json!(true),
+    }
+}
+
+/// Free names.
+fn mapping(each: Json) -> Json {
+    json!({ "type": "object", "patternProperties": { "^x-": true }, "additionalProperties": each })
+}
+
+/// Every scalar that is there is text, however it is written.
+fn text() -> Json {
+    json!({ "type": ["string", "number", "boolean"] })
+}
+
+/// Text with a variable in it, of which nothing can be said before that is filled in.
+fn variable() -> Json {
+    json!({ "type": "string", "pattern": "\\$" })
+}
+
+fn leaf(of: &Leaf) -> Json {
+    match &of.check {
+        Check::Words(words) => json!({ "anyOf": [{ "enum": words }, variable()] }),
+        Check::Whole(least, most) => {
+            let mut whole = json!({ "type": "integer", "minimum": least });
+            if *most < i64::MAX {
+                whole["maximum"] = json!(most);
+            }
+            let quoted = json!({ "type": "string", "pattern": "^-?[0-9]+$|\\$" });
+            json!({ "anyOf": [whole, quoted] })
+        }
+        Check::Any | Check::Rule(_) | Check::Pattern => match of.kind {
+            Kind::Text | Kind::Path | Kind::Bare => text(),
+        },
+    }
+}

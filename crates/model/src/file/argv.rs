@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
-use super::canon::{Canon, Canonical, scalar};
+use super::canon::{Canon, Canonical, quoted};
 use super::read::{At, broken, each_item, wrong_type};
 use super::report::Problem;
 use super::rules::{self, Broken};
@@ -18,8 +18,8 @@ impl<'a> Canon<'_, 'a> {
             Value::Scalar(_) if !node.is_null() => {
                 let line = self.text(node, at, "text")?;
                 if self.shell {
-                    self.checked_argv(node, &[node.with(scalar(line.clone(), false))], at)?;
-                    return Some(node.with(scalar(line.clone(), false)));
+                    self.checked_argv(node, std::slice::from_ref(node), at)?;
+                    return Some(Rc::clone(node));
                 }
                 let Ok(words) = shell_words::split(line) else {
                     self.report.error(node.span, || {
@@ -30,10 +30,9 @@ impl<'a> Canon<'_, 'a> {
                 };
                 self.note_operators(node, &words, at);
                 self.note_comment(node, line, words.len(), at);
-                let line = node.with(scalar(line.clone(), false));
-                let texts = words.into_iter().map(|word| Rc::new(Node::new(node.span, scalar(word, false))));
+                let texts = words.into_iter().map(|word| Rc::new(Node::new(node.span, quoted(word))));
                 self.checked_argv(node, &texts.collect::<Vec<_>>(), at)?;
-                return Some(line);
+                return Some(Rc::clone(node));
             }
             _ => {
                 wrong_type(node, at, "a list of words, or text", self.report);
@@ -60,7 +59,7 @@ impl<'a> Canon<'_, 'a> {
         let mut words = Vec::with_capacity(items.len());
         each_item(items, at, |item, at| {
             let text = self.text(item, at, "text");
-            words.extend(text.map(|text| item.with(scalar(text.clone(), false))));
+            words.extend(text.map(|_| Rc::clone(item)));
         });
         (words.len() == items.len()).then_some(words)
     }
@@ -96,8 +95,7 @@ impl<'a> Canon<'_, 'a> {
         let Value::List(items) = &node.value else {
             let line = self.text(node, at, "a list, or text")?.clone();
             let words = [Cow::Borrowed("CMD-SHELL"), line];
-            let words: Vec<_> =
-                words.into_iter().map(|w| Rc::new(Node::new(node.span, scalar(w, false)))).collect();
+            let words: Vec<_> = words.into_iter().map(|w| Rc::new(Node::new(node.span, quoted(w)))).collect();
             self.shell(node, &words[1], at)?;
             return Some(node.with(Value::List(words)));
         };

@@ -17,7 +17,7 @@ use super::rules::Broken;
 use super::shape::{
     Alone, Check, Fields, Items, Key, Keys, Kind, Leaf, Named, Pairs, Same, Shape, Short, Verdict,
 };
-use super::tree::{Directive, Entry, Node, Scalar, Value};
+use super::tree::{Directive, Entry, Node, Scalar, Style, Value};
 use super::{OURS, grammar, project, tree};
 
 /// Checks values, and writes them in their long forms.
@@ -194,7 +194,7 @@ impl<'r, 'a> Canon<'r, 'a> {
     fn leaf(&mut self, node: &Rc<Node<'a>>, leaf: &'static Leaf, at: &At<'_>) -> Canonical<'a> {
         let text = self.text(node, at, leaf.wanted)?;
         if self.raw && text.contains('$') {
-            return Some(node.with(scalar(text.clone(), false)));
+            return Some(Rc::clone(node));
         }
         if let Check::Pattern = leaf.check {
             self.pattern(node, text, at)?;
@@ -205,9 +205,13 @@ impl<'r, 'a> Canon<'r, 'a> {
         match leaf.kind {
             Kind::Path => {
                 let path = self.absolute(node, text, at)?;
-                Some(node.with(scalar(path, false)))
+                Some(node.with(quoted(path)))
             }
-            kind => Some(node.with(scalar(text.clone(), kind == Kind::Bare))),
+            Kind::Bare => {
+                let scalar = Scalar { text: text.clone(), style: Style::Bare };
+                Some(node.with(Value::Scalar(scalar)))
+            }
+            Kind::Text => Some(Rc::clone(node)),
         }
     }
 
@@ -283,7 +287,7 @@ impl<'r, 'a> Canon<'r, 'a> {
                 return;
             }
             let value = match named.each {
-                Shape::Optional(_) => scalar("", true),
+                Shape::Optional(_) => null(),
                 _ => Value::Map(Vec::new()),
             };
             let key = tree::Key { text: name.clone(), span: item.span };
@@ -340,7 +344,7 @@ impl<'r, 'a> Canon<'r, 'a> {
         }
         let text = self.text(node, at, short.wanted)?;
         if self.raw && text.contains('$') {
-            return Some(vec![node.with(scalar(text.clone(), false))]);
+            return Some(vec![Rc::clone(node)]);
         }
         match (short.read)(text) {
             Ok(all) => all.iter().map(|fields| self.keys(&long(node, fields), short.long, at)).collect(),
@@ -408,9 +412,9 @@ impl<'r, 'a> Canon<'r, 'a> {
             });
         } else {
             let value = match (value, found.pairs.alone) {
-                (Some(value), _) => scalar(value, false),
-                (None, Alone::Empty) => scalar("", false),
-                (None, Alone::Asked) => scalar("", true),
+                (Some(value), _) => quoted(value),
+                (None, Alone::Empty) => quoted(""),
+                (None, Alone::Asked) => null(),
             };
             found.entries.push(Entry { key, value: Rc::new(Node::new(place, value)) });
         }
@@ -424,8 +428,13 @@ struct Found<'a> {
     seen: HashSet<Cow<'a, str>>,
 }
 
-pub(super) fn scalar<'a>(text: impl Into<Cow<'a, str>>, plain: bool) -> Value<'a> {
-    Value::Scalar(Scalar { text: text.into(), plain })
+pub(super) fn quoted<'a>(text: impl Into<Cow<'a, str>>) -> Value<'a> {
+    Value::Scalar(Scalar { text: text.into(), style: Style::Quoted })
+}
+
+/// Nothing.
+fn null<'a>() -> Value<'a> {
+    Value::Scalar(Scalar { text: "".into(), style: Style::Plain })
 }
 
 fn split_once<'a>(line: &Cow<'a, str>) -> Option<(Cow<'a, str>, Cow<'a, str>)> {
@@ -442,7 +451,7 @@ fn long<'a>(node: &Node<'a>, fields: &Fields) -> Node<'a> {
     let mut entries: Vec<Entry<'a>> = Vec::with_capacity(fields.len());
     for (name, text) in fields {
         let key = |name: &'static str| tree::Key { text: name.into(), span: node.span };
-        let value = Rc::new(Node::new(node.span, scalar(text.clone(), true)));
+        let value = Rc::new(Node::new(node.span, quoted(text.clone())));
         let Some((outer, inner)) = name.split_once('.') else {
             entries.push(Entry { key: key(name), value });
             continue;

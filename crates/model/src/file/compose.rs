@@ -135,7 +135,9 @@ impl<'a> Composer<'_, 'a> {
             self.report.error(front, || Problem::new("The file is empty").hint(project::first_file()));
             return None;
         };
-        let filled = if self.interpolate { fill::tree(&root, &at, self.report) } else { root };
+        let filled = if self.interpolate { fill::tree(&root, &at, self.report) } else { Rc::clone(&root) };
+        // Of a large file each tree is many times the file.
+        drop(root);
         let raw = !self.interpolate;
         let mut canon = Canon::new(self.report, self.patterns);
         (canon.ours, canon.raw) = (ours, raw);

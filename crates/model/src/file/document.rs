@@ -5,7 +5,7 @@ use serde_json::{Map, Number, Value as Json};
 
 use super::project;
 use super::service::Draft;
-use super::tree::{Entry, Node, Value};
+use super::tree::{Entry, Node, Style, Value};
 use crate::ids::AppName;
 
 /// Keys whose work is done: what they ask for is in the document itself.
@@ -97,7 +97,7 @@ fn build(node: &Node<'_>, dir: &impl Fn(&Node<'_>) -> String) -> Json {
 fn json(node: &Node<'_>) -> Json {
     match &node.value {
         Value::Scalar(_) if node.is_null() => Json::Null,
-        Value::Scalar(scalar) if scalar.plain => bare(&scalar.text),
+        Value::Scalar(scalar) if scalar.style == Style::Bare => bare(&scalar.text),
         Value::Scalar(scalar) => Json::from(&*scalar.text),
         Value::List(items) => Json::Array(items.iter().map(|item| json(item)).collect()),
         Value::Map(entries) => {

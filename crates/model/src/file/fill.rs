@@ -6,7 +6,7 @@ use super::interpolate::{self, Unfillable, Why};
 use super::place::Span;
 use super::read::{At, each_item};
 use super::report::{Problem, Report, shown};
-use super::tree::{Directive, Entry, Node, Scalar, Value};
+use super::tree::{Directive, Entry, Node, Scalar, Style, Value};
 use super::{EXPANDED_MAX, Variables, words};
 
 /// Fills in a tree. What cannot be is reported, and stands as [`Value::Bad`].
@@ -72,7 +72,7 @@ impl<'a> Filler<'_, 'a> {
                     self.report.note(place, || unset(form, at, variables));
                 }
                 // Text, whatever it looks like: `${EMPTY}` is an empty text and not nothing.
-                node.with(Value::Scalar(Scalar { text: filled.text.into(), plain: false }))
+                node.with(Value::Scalar(Scalar { text: filled.text.into(), style: Style::Quoted }))
             }
             Err(Unfillable { place, why }) => {
                 let form = &scalar.text[place];

@@ -114,18 +114,29 @@ fn list<'a>(below: &[Rc<Node<'a>>], above: &[Rc<Node<'a>>], items: &'static Item
     found
 }
 
-/// What is left of a tree that was merged with nothing: without what `!reset` takes away.
+/// What is left of a tree: without what `!reset` takes away, where nothing stood below it.
 pub(super) fn settled<'a>(node: &Rc<Node<'a>>) -> Rc<Node<'a>> {
-    match &node.value {
+    if !has_directive(node) {
+        return Rc::clone(node);
+    }
+    let value = match &node.value {
         Value::Map(entries) => {
             let left = entries.iter().filter(|entry| entry.value.tag != Directive::Reset);
-            let left = left.map(|e| Entry { key: e.key.clone(), value: settled(&e.value) });
-            Rc::new(Node::new(node.span, Value::Map(left.collect())))
+            Value::Map(left.map(|e| Entry { key: e.key.clone(), value: settled(&e.value) }).collect())
         }
         Value::List(items) => {
-            let left = items.iter().filter(|item| item.tag != Directive::Reset).map(settled);
-            Rc::new(Node::new(node.span, Value::List(left.collect())))
+            Value::List(items.iter().filter(|item| item.tag != Directive::Reset).map(settled).collect())
         }
-        _ => Rc::clone(node),
-    }
+        other => other.clone(),
+    };
+    Rc::new(Node::new(node.span, value))
+}
+
+fn has_directive(node: &Node<'_>) -> bool {
+    node.tag != Directive::Merge
+        || match &node.value {
+            Value::Map(entries) => entries.iter().any(|entry| has_directive(&entry.value)),
+            Value::List(items) => items.iter().any(|item| has_directive(item)),
+            Value::Scalar(_) | Value::Bad => false,
+        }
 }

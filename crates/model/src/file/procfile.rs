@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::place::{FileId, Span};
 use super::report::{Problem, Report, shown};
-use super::tree::{Entry, Key, Node, Scalar, Value};
+use super::tree::{Entry, Key, Node, Scalar, Style, Value};
 
 /// Whether a file of this name is one.
 pub(super) fn is_one(name: &str) -> bool {
@@ -69,5 +69,5 @@ fn map<'a>(span: Span, entries: Vec<(&'static str, Rc<Node<'a>>)>) -> Rc<Node<'a
 }
 
 fn text(span: Span, text: &str) -> Rc<Node<'_>> {
-    Rc::new(Node::new(span, Value::Scalar(Scalar { text: text.into(), plain: true })))
+    Rc::new(Node::new(span, Value::Scalar(Scalar { text: text.into(), style: Style::Plain })))
 }

@@ -47,8 +47,18 @@ pub(super) enum Directive {
 #[derive(Clone)]
 pub(super) struct Scalar<'a> {
     pub(super) text: Cow<'a, str>,
-    /// Without quotes, and not a block: only then a number, a null, a true or false.
-    pub(super) plain: bool,
+    pub(super) style: Style,
+}
+
+/// How a scalar is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Style {
+    /// Without quotes, and not a block: only so it is a null.
+    Plain,
+    /// With quotes, or as a block; or made up.
+    Quoted,
+    /// In a canonical tree: a number, or true or false.
+    Bare,
 }
 
 #[derive(Clone)]
@@ -92,7 +102,7 @@ impl<'a> Node<'a> {
     /// `key:` with nothing behind it, or one of the words for nothing.
     pub(super) fn is_null(&self) -> bool {
         matches!(&self.value, Value::Scalar(s)
-            if s.plain && matches!(&*s.text, "" | "~" | "null" | "Null" | "NULL"))
+            if s.style == Style::Plain && matches!(&*s.text, "" | "~" | "null" | "Null" | "NULL"))
     }
 
     /// What it is, for people.
@@ -230,8 +240,8 @@ impl<'a> Loader<'_, 'a> {
                 let tag = self.directive(tag.as_deref(), span);
                 let weight = Weight { values: 1, bytes: text.len(), height: 0 };
                 self.count(weight, span, total)?;
-                let plain = style == ScalarStyle::Plain;
-                let node = Node { span, value: Value::Scalar(Scalar { text, plain }), tag };
+                let style = if style == ScalarStyle::Plain { Style::Plain } else { Style::Quoted };
+                let node = Node { span, value: Value::Scalar(Scalar { text, style }), tag };
                 self.complete(node, anchor, weight);
             }
             Event::SequenceStart(anchor, tag) => {
@@ -418,10 +428,10 @@ fn key_of<'a>(
         report.error(span, || Problem::new(format!("A key must be text, not {what}")));
         return Pending::Nothing;
     };
-    if scalar.plain && scalar.text == "<<" && mapping.merged.is_none() {
+    if scalar.style == Style::Plain && scalar.text == "<<" && mapping.merged.is_none() {
         return Pending::Merged;
     }
-    if scalar.plain && scalar.text == "<<" {
+    if scalar.style == Style::Plain && scalar.text == "<<" {
         report.error(span, || {
             Problem::new("There are two merge keys `<<` in one mapping")
                 .label("the second one")

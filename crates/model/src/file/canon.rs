@@ -51,7 +51,7 @@ impl<'r, 'a> Canon<'r, 'a> {
             if entry.key.text == OURS {
                 self.lift(entry, keys, at, &mut found);
             } else if !entry.key.text.starts_with("x-") {
-                found.extend(self.entry(entry, keys, at, self.ours));
+                self.add(entry, keys, at, &mut found);
             }
         }
         // What is misspelled is not missed as well.
@@ -69,18 +69,32 @@ impl<'r, 'a> Canon<'r, 'a> {
     /// Takes the keys below `x-upbeat` as if they stood beside it.
     fn lift(&mut self, entry: &Entry<'a>, keys: &'static Keys, at: &At<'_>, found: &mut Vec<Entry<'a>>) {
         let inner = at.key(&entry.key);
-        let Some(entries) = mapping(&entry.value, &inner, self.report) else { return };
-        for entry in entries {
-            if found.iter().any(|other| other.key.text == entry.key.text) {
-                self.report.error(entry.key.span, || {
-                    Problem::new(format!("`{}` is given beside `{OURS}` too", at.key(&entry.key)))
-                        .label("the second one")
-                        .hint("keep one of the two".to_owned())
-                });
-                continue;
-            }
-            found.extend(self.entry(entry, keys, &inner, true));
+        if entry.value.tag != Directive::Merge {
+            self.report.error(entry.value.span, || {
+                Problem::new(format!("`{inner}` cannot be reset or overridden as a whole"))
+                    .hint("give the tag to the keys below it".to_owned())
+            });
+            return;
         }
+        let Some(entries) = mapping(&entry.value, &inner, self.report) else { return };
+        let ours = std::mem::replace(&mut self.ours, true);
+        for entry in entries.iter().filter(|entry| !entry.key.text.starts_with("x-")) {
+            self.add(entry, keys, &inner, found);
+        }
+        self.ours = ours;
+    }
+
+    /// Adds a key, which may stand beside `x-upbeat` and below it, and not in both.
+    fn add(&mut self, entry: &Entry<'a>, keys: &'static Keys, at: &At<'_>, found: &mut Vec<Entry<'a>>) {
+        if found.iter().any(|other| other.key.text == entry.key.text) {
+            self.report.error(entry.key.span, || {
+                Problem::new(format!("`{}` is given beside `{OURS}` and below it", at.key(&entry.key)))
+                    .label("the second one")
+                    .hint("keep one of the two".to_owned())
+            });
+            return;
+        }
+        found.extend(self.entry(entry, keys, at, self.ours));
     }
 
     fn entry(
@@ -246,9 +260,6 @@ impl<'r, 'a> Canon<'r, 'a> {
         };
         let mut found = Vec::with_capacity(entries.len());
         for Entry { key, value } in entries {
-            if key.text.starts_with("x-") {
-                continue;
-            }
             if !self.name(&key.text, key.span, named, at) {
                 continue;
             }
@@ -480,13 +491,15 @@ pub(super) fn identity(node: &Node<'_>, same: Same) -> Option<String> {
     match same {
         Same::Never => None,
         Same::Whole => node.as_text().map(str::to_owned),
+        // A short form whose variables were not filled in.
+        Same::Fields(_) if node.as_text().is_some() => node.as_text().map(str::to_owned),
         Same::Fields(fields) => {
             let field = |names: &&[&str]| {
                 let found = names.iter().find_map(|name| node.get(name)?.as_text());
                 found.unwrap_or_default().to_owned()
             };
             let parts: Vec<String> = fields.iter().map(field).filter(|part| !part.is_empty()).collect();
-            Some(parts.join(":"))
+            (!parts.is_empty()).then(|| parts.join(":"))
         }
     }
 }

@@ -5,7 +5,7 @@
 //! over those they extend. Then files are merged in order, and what is included is added.
 //! Source: the Compose Specification, "Merge", "Include" and "Extends".
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::rc::Rc;
 
 use typed_arena::Arena;
@@ -30,7 +30,7 @@ pub(super) struct Composer<'r, 'a> {
     /// Files that are being read: by their real paths, for whom includes or extends itself.
     pub(super) open: Vec<String>,
     /// Canonical trees of files that services extend, by path.
-    pub(super) extended: BTreeMap<String, Option<Rc<Node<'a>>>>,
+    pub(super) extended: BTreeMap<(String, *const Variables<'a>), Option<Rc<Node<'a>>>>,
     /// Services of which it was said that they extend each other.
     pub(super) circular: BTreeSet<(FileId, String)>,
     /// Variables are filled in.
@@ -190,7 +190,13 @@ impl<'a> Composer<'_, 'a> {
         if self.circular.contains(&link) {
             return None;
         }
-        if chain.contains(&link) || chain.len() >= EXTENDS_MAX {
+        if chain.len() >= EXTENDS_MAX && !chain.contains(&link) {
+            self.report.error(place, || {
+                Problem::new(format!("More than {EXTENDS_MAX} services extend each other in a row"))
+            });
+            return None;
+        }
+        if chain.contains(&link) {
             let names: Vec<String> = chain.iter().chain([&link]).map(|(_, name)| shown(name)).collect();
             self.circular.extend(chain.drain(..));
             self.report.error(place, || {
@@ -223,16 +229,18 @@ impl<'a> Composer<'_, 'a> {
         let whole = project::joined(&from.dir, path);
         let variables = Rc::clone(&from.variables);
         let place = extends.get("file").map_or(extends.span, |node| node.span);
-        if !self.extended.contains_key(&whole) {
+        // What the file says depends on whose variables it is filled with.
+        let known = (whole.clone(), Rc::as_ptr(&variables));
+        if !self.extended.contains_key(&known) {
             let tree = self.read(&whole, place).and_then(|text| {
                 let via = self.report.sources.step(place, "extended".to_owned());
                 let dir = project::parent(&whole);
                 let file = self.add(self.resolver.shown(&whole), text, &Place { dir, variables, via })?;
                 self.canonical(file)
             });
-            self.extended.insert(whole.clone(), tree);
+            self.extended.insert(known.clone(), tree);
         }
-        let tree = self.extended.get(&whole)?.as_ref()?;
+        let tree = self.extended.get(&known)?.as_ref()?;
         let Some(services) = tree.get("services").map(Rc::clone) else {
             self.report.error(place, || Problem::new(format!("`{}` has no services to extend", shown(path))));
             return None;
@@ -319,8 +327,10 @@ impl<'a> Composer<'_, 'a> {
         let mut found = BTreeMap::new();
         if env_files.is_empty() {
             let path = project::joined(dir, ".env");
-            if let Ok(text) = self.resolver.read(&path) {
-                found = self.dotenv(&path, text, outer, Via::default()).unwrap_or_default();
+            match self.resolver.read(&path) {
+                Ok(text) => found = self.dotenv(&path, text, outer, Via::default()).unwrap_or_default(),
+                Err(Unread::Missing) => {}
+                Err(unread) => self.unread(&path, &unread),
             }
         }
         for (path, span) in env_files {
@@ -374,8 +384,9 @@ impl<'a> Composer<'_, 'a> {
             return Rc::clone(one);
         };
         let mut whole = below.clone();
+        let known: HashSet<&str> = below.iter().map(|entry| &*entry.key.text).collect();
         for entry in above {
-            if below.iter().any(|known| known.key.text == entry.key.text) {
+            if known.contains(&*entry.key.text) {
                 self.report.error(entry.key.span, || {
                     Problem::new(format!(
                         "`{}.{}` is declared here and by the file that includes this one",

@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::interpolate::{self, Lookup, Unfillable, Why};
+use super::interpolate::{self, Lone, Lookup, Unfillable, Why};
 use super::report::{Problem, shown};
 
 /// What is wrong in a file of variables, and where.
@@ -62,7 +62,7 @@ impl Mistake {
 }
 
 /// How values are to be read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) enum Format {
     /// With quotes, comments and variables.
     #[default]
@@ -134,6 +134,7 @@ impl<'t> Lines<'t, '_> {
                 self.at += 1;
                 self.skip_spaces();
                 let value = self.value()?;
+                self.longest = self.longest.saturating_sub(value.len());
                 self.found.insert(name, Some(value));
                 self.next_line();
                 Ok(())
@@ -211,10 +212,8 @@ impl<'t> Lines<'t, '_> {
     }
 
     fn fill(&self, value: &str, start: usize) -> Result<String, Mistake> {
-        match interpolate::fill(value, &|name| self.lookup(name), self.longest) {
+        match interpolate::fill(value, &|name| self.lookup(name), self.longest, Lone::Kept) {
             Ok(filled) => Ok(filled.map_or_else(|| value.to_owned(), |filled| filled.text)),
-            // A `$` that names nothing is only a `$` here, as a shell would have it.
-            Err(Unfillable { why: Why::LoneDollar | Why::NoName, .. }) => Ok(value.to_owned()),
             Err(Unfillable { place, why }) => {
                 let place = start + place.start..start + place.end;
                 Err(Mistake { place, what: What::Unfillable(why) })

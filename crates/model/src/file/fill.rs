@@ -1,8 +1,9 @@
 //! Fills in the variables of a whole tree, before anybody looks at its values.
 
+use std::collections::HashSet;
 use std::rc::Rc;
 
-use super::interpolate::{self, Unfillable, Why};
+use super::interpolate::{self, Lone, Unfillable, Why};
 use super::place::Span;
 use super::read::{At, each_item};
 use super::report::{Problem, Report, shown};
@@ -11,11 +12,11 @@ use super::{EXPANDED_MAX, Variables, words};
 
 /// Fills in a tree. What cannot be is reported, and stands as [`Value::Bad`].
 ///
-/// Keys are never filled in, nor what stands below `x-…`: that is nobody's.
+/// Keys are never filled in, nor what stands below `x-…` at the top of the file.
 pub(super) fn tree<'a>(node: &Rc<Node<'a>>, at: &At<'_>, report: &mut Report<'a>) -> Rc<Node<'a>> {
     let Some(file) = report.sources.file(node.span.file) else { return Rc::clone(node) };
     let variables = Rc::clone(&file.variables);
-    Filler { variables: &variables, report, left: EXPANDED_MAX }.node(node, at)
+    Filler { variables: &variables, report, left: EXPANDED_MAX, noted: HashSet::new() }.node(node, at)
 }
 
 struct Filler<'r, 'a> {
@@ -23,6 +24,8 @@ struct Filler<'r, 'a> {
     report: &'r mut Report<'a>,
     /// Bytes that may still be made.
     left: usize,
+    /// Variables of which it was said that they are not set.
+    noted: HashSet<String>,
 }
 
 impl<'a> Filler<'_, 'a> {
@@ -52,7 +55,8 @@ impl<'a> Filler<'_, 'a> {
     }
 
     fn entry(&mut self, entry: &Entry<'a>, at: &At<'_>) -> Entry<'a> {
-        let is_nobodys = entry.key.text.starts_with("x-") && entry.key.text != super::OURS;
+        // Fragments: filled in where an alias names them.
+        let is_nobodys = at.is_file() && entry.key.text.starts_with("x-") && entry.key.text != super::OURS;
         let value = match is_nobodys {
             true => Rc::clone(&entry.value),
             false => self.node(&entry.value, &at.key(&entry.key)),
@@ -62,12 +66,21 @@ impl<'a> Filler<'_, 'a> {
 
     fn scalar(&mut self, node: &Rc<Node<'a>>, scalar: &Scalar<'a>, at: &At<'_>) -> Rc<Node<'a>> {
         let lookup = |name: &str| self.variables.get(name);
-        match interpolate::fill(&scalar.text, &lookup, self.left) {
+        match interpolate::fill(&scalar.text, &lookup, self.left, Lone::Refused) {
             Ok(None) => Rc::clone(node),
             Ok(Some(filled)) => {
                 self.left = self.left.saturating_sub(filled.text.len());
                 for range in filled.unset {
                     let form = &scalar.text[range];
+                    let name = interpolate::name_of(form.trim_start_matches(['$', '{']));
+                    if !self.noted.insert(name.to_owned()) {
+                        continue;
+                    }
+                    // To find its place takes time; nobody reads so many.
+                    if self.report.is_full_of_notes() {
+                        self.report.note(node.span, || Problem::new(String::new()));
+                        continue;
+                    }
                     let (place, variables) = (self.place(node, form), self.variables);
                     self.report.note(place, || unset(form, at, variables));
                 }

@@ -46,17 +46,31 @@ pub(super) enum Why {
     TooLong,
 }
 
+/// What becomes of a `$` that names nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lone {
+    /// The text is refused.
+    Refused,
+    /// It is a `$`, as a shell would have it.
+    Kept,
+}
+
 /// Knows the value of a variable.
 pub(super) type Lookup<'l> = &'l dyn Fn(&str) -> Option<String>;
 
 /// Fills in every `$NAME` and `${NAME…}`; `$$` stands for `$`. No more than `longest` bytes.
 ///
 /// Source: the Compose Specification, "Interpolation".
-pub(super) fn fill(text: &str, lookup: Lookup<'_>, longest: usize) -> Result<Option<Filled>, Unfillable> {
+pub(super) fn fill(
+    text: &str,
+    lookup: Lookup<'_>,
+    longest: usize,
+    lone: Lone,
+) -> Result<Option<Filled>, Unfillable> {
     if !text.contains('$') {
         return Ok(None);
     }
-    let mut reader = Reader { text, at: 0, lookup, longest, unset: Vec::new() };
+    let mut reader = Reader { text, at: 0, lookup, longest, lone, unset: Vec::new() };
     let filled = reader.text(0, true)?;
     Ok(Some(Filled { text: filled.into_owned(), unset: reader.unset }))
 }
@@ -66,6 +80,7 @@ struct Reader<'t, 'l> {
     at: usize,
     lookup: Lookup<'l>,
     longest: usize,
+    lone: Lone,
     unset: Vec<Range<usize>>,
 }
 
@@ -116,6 +131,11 @@ impl<'t> Reader<'t, '_> {
             return self.braced(out, depth, wanted);
         }
         let name = name_of(rest);
+        if name.is_empty() && self.lone == Lone::Kept {
+            out.push('$');
+            self.at += 1;
+            return Ok(());
+        }
         if name.is_empty() {
             return Err(Unfillable { place: start..start + 1, why: Why::LoneDollar });
         }
@@ -205,7 +225,7 @@ mod tests {
     }
 
     fn filled(text: &str) -> String {
-        match fill(text, &lookup, 1000) {
+        match fill(text, &lookup, 1000, Lone::Refused) {
             Ok(None) => text.to_owned(),
             Ok(Some(filled)) => {
                 let unset: Vec<&str> = filled.unset.iter().map(|r| &text[r.clone()]).collect();

@@ -2,6 +2,7 @@
 //!
 //! As those who made the format do, every process gets the variables of `.env` beside it.
 
+use std::collections::HashSet;
 use std::rc::Rc;
 
 use super::place::{FileId, Span};
@@ -18,6 +19,7 @@ pub(super) fn is_one(name: &str) -> bool {
 pub(super) fn load<'a>(file: FileId, report: &mut Report<'a>) -> Option<Rc<Node<'a>>> {
     let text = report.sources.file(file).map_or("", |file| file.text);
     let mut services: Vec<Entry<'a>> = Vec::new();
+    let mut seen = HashSet::new();
     let mut start = 0;
     for line in text.split_inclusive('\n') {
         let place = |part: &str| {
@@ -33,7 +35,7 @@ pub(super) fn load<'a>(file: FileId, report: &mut Report<'a>) -> Option<Rc<Node<
             report.error(place(written), || {
                 Problem::new("This line is no `name: command`").hint("write `#` before a comment".to_owned())
             });
-        } else if services.iter().any(|entry| entry.key.text == name) {
+        } else if !seen.insert(name) {
             report.error(place(name), || {
                 Problem::new(format!("Duplicate name `{}`", shown(name)))
                     .label("the second one")

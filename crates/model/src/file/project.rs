@@ -69,7 +69,7 @@ pub(super) fn read<'a>(
     for Entry { key, value } in read::mapping(root, &at, report)? {
         let inner = at.key(key);
         match &*key.text {
-            "name" => name = read_name(value, report),
+            "name" => name = read_name(value, context, report),
             "services" => drafts = Some(services(value, &inner, context, texts, report)),
             _ => {}
         }
@@ -132,7 +132,11 @@ pub(super) fn first_file() -> String {
     "write `services:`, under it a name, and under that a `command`".to_owned()
 }
 
-fn read_name(node: &Node<'_>, report: &mut Report<'_>) -> Option<AppName> {
+fn read_name(node: &Node<'_>, context: &Context<'_>, report: &mut Report<'_>) -> Option<AppName> {
+    let is_open = !context.interpolate && node.as_text().is_some_and(|text| text.contains('$'));
+    if is_open {
+        return None;
+    }
     match AppName::new(node.as_text()?) {
         Ok(name) => Some(name),
         Err(error) => {
@@ -157,7 +161,7 @@ fn services<'a>(
         report.error(at.span_of_key(), || too_many_slots(&format!("{} services", entries.len())));
         return Vec::new();
     }
-    let mut reader = Reader { context, texts, report };
+    let mut reader = Reader { context, texts, report, files: Default::default(), variables: 0 };
     let enabled = entries.iter().filter(|entry| is_enabled(&profiles_of(&entry.value), context.profiles));
     enabled.filter_map(|e| reader.read(&e.key, &e.value, &at.key(&e.key))).collect()
 }

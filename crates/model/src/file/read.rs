@@ -30,6 +30,11 @@ impl<'p> At<'p> {
         At { parent: None, step: Step::File, span: span.front() }
     }
 
+    /// The top of a file.
+    pub(super) fn is_file(&self) -> bool {
+        matches!(self.step, Step::File)
+    }
+
     /// Where this stands in.
     pub(super) fn above(&self) -> &At<'p> {
         self.parent.unwrap_or(self)

@@ -82,6 +82,11 @@ impl<'a> Report<'a> {
         self.notes.add(span, problem);
     }
 
+    /// Further notes are only counted.
+    pub(super) fn is_full_of_notes(&self) -> bool {
+        self.notes.kept.len() >= ERRORS_MAX
+    }
+
     /// The text of a span.
     pub(super) fn text(&self, span: Span) -> &'a str {
         self.sources.text(span)

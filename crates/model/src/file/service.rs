@@ -1,6 +1,6 @@
 //! Reads one service. What it says about other services is judged later, in [`super::graph`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use typed_arena::Arena;
@@ -12,7 +12,7 @@ use super::report::{Problem, Report, shown};
 use super::rules::{self, Broken};
 use super::shape::{Keys, Shape, Support, Verdict};
 use super::tree::{Entry, Key, Node, Value};
-use super::{Context, Unread, compose, grammar, healthcheck, project, scalar};
+use super::{Context, Unread, Variables, compose, grammar, healthcheck, project, scalar};
 use crate::project::{Condition, Dependency, LogRotation, RestartPolicy, Service, Signal};
 
 /// A service as far as it can be read alone.
@@ -41,7 +41,18 @@ pub(super) struct Reader<'c, 'r, 'a> {
     pub(super) context: &'c Context<'c>,
     pub(super) texts: &'a Arena<String>,
     pub(super) report: &'r mut Report<'a>,
+    /// Files of variables that were read: many services may name one.
+    pub(super) files: HashMap<EnvFile<'a>, Option<Rc<BTreeMap<String, String>>>>,
+    /// How many variables services have so far.
+    pub(super) variables: usize,
 }
+
+/// A file of variables: where it is, how it is read, and what fills it in.
+type EnvFile<'a> = (String, Format, *const Variables<'a>);
+
+/// How many variables all services may have together: some times what 10,000 services of a hundred
+/// each have.
+const VARIABLES_MAX: usize = 2_000_000;
 
 impl<'a> Reader<'_, '_, 'a> {
     /// `None`: what is wrong with it was said.
@@ -64,6 +75,7 @@ impl<'a> Reader<'_, '_, 'a> {
             self.field(entry, &at.key(&entry.key), at, &mut draft);
         }
         draft.spec.environment = self.environment(node, at);
+        self.count(draft.spec.environment.len(), key.span);
         if container.is_none() {
             self.command(node, at, &mut draft);
         }
@@ -76,6 +88,18 @@ impl<'a> Reader<'_, '_, 'a> {
             });
         }
         Some(draft)
+    }
+
+    /// At most one error: the sum belongs to nobody.
+    fn count(&mut self, variables: usize, span: Span) {
+        let before = self.variables <= VARIABLES_MAX;
+        self.variables += variables;
+        if before && self.variables > VARIABLES_MAX {
+            self.report.error(span, || {
+                Problem::new(format!("All services together have more than {VARIABLES_MAX} variables"))
+                    .label("the limit is passed here")
+            });
+        }
     }
 
     /// Refuses what a process does not obey.
@@ -191,7 +215,9 @@ impl<'a> Reader<'_, '_, 'a> {
     /// session, where it is set.
     fn environment(&mut self, service: &Node<'a>, at: &At<'_>) -> BTreeMap<String, String> {
         let mut found = BTreeMap::new();
-        if let Some(Value::List(files)) = service.get("env_file").map(|node| &node.value) {
+        // Where variables are not filled in, paths are not known.
+        let files = service.get("env_file").filter(|_| self.context.interpolate);
+        if let Some(Value::List(files)) = files.map(|node| &node.value) {
             for file in files {
                 self.env_file(file, at, &mut found);
             }
@@ -236,27 +262,40 @@ impl<'a> Reader<'_, '_, 'a> {
             Some(_) => Format::Raw,
             None => Format::Compose,
         };
-        let text = match self.context.resolver.read(path) {
-            Ok(text) => text,
-            Err(Unread::Missing) if !is_required => return,
-            Err(unread) => {
-                self.report.error(span, || {
-                    let problem = match unread {
-                        Unread::Missing => Problem::new(format!("There is no file `{}`", shown(path))),
-                        Unread::Unreadable(why) => Problem::new(format!(
-                            "The file `{}` cannot be read: {}",
-                            shown(path),
-                            shown(&why)
-                        )),
-                    };
-                    problem.hint("write it, or give it `required: false`".to_owned())
-                });
-                return;
-            }
+        let Some(variables) = self.report.sources.file(span.file).map(|file| Rc::clone(&file.variables))
+        else {
+            return;
         };
-        found.extend(self.variables_of(path, text, span, format).unwrap_or_default());
+        let file: EnvFile<'a> = (path.to_owned(), format, Rc::as_ptr(&variables));
+        if !self.files.contains_key(&file) {
+            let read = match self.context.resolver.read(path) {
+                Ok(text) => self.variables_of(path, text, span, format).map(Rc::new),
+                // Whoever needs it says so.
+                Err(Unread::Missing) => None,
+                Err(Unread::Unreadable(why)) => {
+                    let name = self.context.resolver.shown(path);
+                    self.report.error(span, || {
+                        Problem::new(format!("The file `{}` cannot be read: {}", shown(&name), shown(&why)))
+                    });
+                    Some(Rc::default())
+                }
+            };
+            self.files.insert(file.clone(), read);
+        }
+        match self.files.get(&file).cloned().flatten() {
+            Some(read) => found.extend(read.iter().map(|(name, value)| (name.clone(), value.clone()))),
+            None if is_required => {
+                let name = self.context.resolver.shown(path);
+                self.report.error(span, || {
+                    Problem::new(format!("There is no file `{}`", shown(&name)))
+                        .hint("write it, or give it `required: false`".to_owned())
+                });
+            }
+            None => {}
+        }
     }
 
+    /// Reads a file of variables. What is wrong with it is said there; then it has none.
     fn variables_of(
         &mut self,
         path: &str,
@@ -265,18 +304,22 @@ impl<'a> Reader<'_, '_, 'a> {
         format: Format,
     ) -> Option<BTreeMap<String, String>> {
         let from = self.report.sources.file(span.file)?;
-        let (name, variables) = (self.context.resolver.shown(path), std::rc::Rc::clone(&from.variables));
+        let (name, variables) = (self.context.resolver.shown(path), Rc::clone(&from.variables));
         let via = self.report.sources.step(span, "read".to_owned());
         let text: &'a str = self.texts.alloc(text);
         let file = File { name, text, dir: project::parent(path), variables: variables.clone(), via };
-        let file = self.report.sources.add(file)?;
-        let found = compose::variables_in(file, format, &variables, self.report)?;
-        Some(
-            found
-                .into_iter()
-                .filter_map(|(name, value)| Some((name.clone(), value.or_else(|| variables.get(&name))?)))
-                .collect(),
-        )
+        let Some(file) = self.report.sources.add(file) else {
+            self.report.error(span, || {
+                Problem::new(format!("The project has more than {} files", super::FILES_MAX))
+            });
+            return Some(BTreeMap::new());
+        };
+        let found = compose::variables_in(file, format, &variables, self.report).unwrap_or_default();
+        let known = found.into_iter().filter_map(|(name, value)| {
+            let value = value.or_else(|| variables.get(&name))?;
+            Some((name, value))
+        });
+        Some(known.collect())
     }
 
     /// What relative paths start from there.
@@ -288,6 +331,8 @@ impl<'a> Reader<'_, '_, 'a> {
         let text = node.as_text()?;
         let rule = if text.starts_with('~') {
             Err(Broken::new("starts with `~`, which only a shell knows").hint("write the directory out"))
+        } else if !self.context.interpolate && text.contains('$') {
+            return Some(text.to_owned());
         } else if text.is_empty() {
             Err(Broken::new("is empty").hint("`.` is the project's directory"))
         } else {

@@ -86,7 +86,10 @@ impl<'a> Node<'a> {
     /// The value of a key, if this is a mapping that has it.
     pub(super) fn get(&self, key: &str) -> Option<&Rc<Node<'a>>> {
         match &self.value {
-            Value::Map(entries) => entries.iter().find(|e| e.key.text == key).map(|e| &e.value),
+            Value::Map(entries) => {
+                let found = entries.iter().find(|e| e.key.text == key).map(|e| &e.value);
+                found.filter(|node| node.tag != Directive::Reset)
+            }
             _ => None,
         }
     }

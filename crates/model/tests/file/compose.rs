@@ -224,8 +224,8 @@ services:
         ),
     ]);
     assert_snapshot!(broken.tell(&["upbeat.yaml"]), @"
-    upbeat.yaml:1:52: There is no file `/srv/shop/gone.env` (write it, or give it `required: false`)
-    upbeat.yaml:1:62: The file `/srv/shop/dir.env` cannot be read: it is a directory (write it, or give it `required: false`)
+    upbeat.yaml:1:52: There is no file `gone.env` (write it, or give it `required: false`)
+    upbeat.yaml:1:62: The file `dir.env` cannot be read: it is a directory
     bad.env:2:3: This quote is not closed (close it, or put the value into the other kind); read at upbeat.yaml:1:43
     ");
 }
@@ -435,6 +435,6 @@ fn our_own_keys_stand_under_one_key_in_a_file_of_compose() {
     assert_snapshot!(plain.tell(&["compose.yaml"]), @"
     compose.yaml:1:32: `services.web.stop_command` is no key of Compose, whose file this is (put it under `x-upbeat`, which Compose passes over)
     compose.yaml:1:61: Unknown key `services.web.x-upbeat.stop_comand` (did you mean `stop_command`?)
-    compose.yaml:1:77: `services.web.command` is given beside `x-upbeat` too (keep one of the two)
+    compose.yaml:1:77: `services.web.x-upbeat.command` is given beside `x-upbeat` and below it (keep one of the two)
     ");
 }

@@ -1,0 +1,151 @@
+//! What once went wrong when somebody tried: silence, and time that is not linear.
+
+use std::fmt::Write;
+
+use upbeat_model::file::{Context, Resolver, Source, Unread, parse, resolve};
+
+/// Files by their paths, and one variable of the session.
+struct Shelf(Vec<(&'static str, String)>);
+
+impl Resolver for Shelf {
+    fn read(&self, path: &str) -> Result<String, Unread> {
+        let found = self.0.iter().find(|(name, _)| *name == path);
+        found.map(|(_, text)| text.clone()).ok_or(Unread::Missing)
+    }
+
+    fn variable(&self, name: &str) -> Option<String> {
+        (name == "HOME").then(|| "/home/ann".to_owned())
+    }
+}
+
+/// What one file comes to, or what is wrong with it.
+fn told(name: &str, text: &str, files: Vec<(&'static str, String)>) -> Result<serde_json::Value, String> {
+    told_raw(name, text, files, true)
+}
+
+fn told_raw(
+    name: &str,
+    text: &str,
+    files: Vec<(&'static str, String)>,
+    interpolate: bool,
+) -> Result<serde_json::Value, String> {
+    let shelf = Shelf(files);
+    let context = Context { interpolate, ..Context::new("/srv/shop", "shop", &shelf) };
+    let resolved = resolve(&[Source { name, text }], &context);
+    resolved.map(|resolved| resolved.document).map_err(|errors| errors.to_string())
+}
+
+#[test]
+fn variables_of_a_file_reach_every_service_or_an_error_says_so() {
+    let mut text = "services:\n".to_owned();
+    for i in 0..1000 {
+        writeln!(text, "  s{i}: {{ command: [x], env_file: v.env }}").unwrap();
+    }
+    let shelf = Shelf(vec![("/srv/shop/v.env", "A=1\n".to_owned())]);
+    let context = Context::new("/srv/shop", "shop", &shelf);
+    let parsed = parse(&[Source { name: "upbeat.yaml", text: &text }], &context);
+    // Refusing it would be an answer too; silence is none.
+    let services = parsed.map(|parsed| parsed.project.services).unwrap_or_default();
+    let without = services.values().filter(|service| !service.environment.contains_key("A")).count();
+    assert_eq!(without, 0);
+}
+
+#[test]
+fn keys_under_x_upbeat_are_never_swallowed() {
+    let text = "x-upbeat: { services: { b: { command: [y] } } }\nservices: { a: { command: [x] } }\n";
+    let error = told("upbeat.yaml", text, Vec::new()).unwrap_err();
+    assert!(error.contains("is given beside"), "{error}");
+    let text = "services: { a: { x-upbeat: { stop_command: [q] }, command: [x], stop_command: [z] } }\n";
+    let error = told("upbeat.yaml", text, Vec::new()).unwrap_err();
+    assert!(error.contains("is given beside"), "{error}");
+}
+
+#[test]
+fn our_keys_with_keys_of_their_own_stand_in_a_file_of_compose() {
+    let text = "services: { a: { command: [x], x-upbeat: { log: { max_size: 1m } } } }\n";
+    let document = told("compose.yaml", text, Vec::new()).unwrap();
+    assert_eq!(document["services"]["a"]["log"]["max_size"], "1m");
+}
+
+#[test]
+fn a_name_that_starts_with_x_is_a_name_where_names_are_free() {
+    let text = "
+services:
+  x-web: { command: [x] }
+  a: { command: [x], labels: { x-a: $$5 }, depends_on: { x-web: { condition: service_started } } }
+";
+    let document = told("upbeat.yaml", text, Vec::new()).unwrap();
+    assert!(document["services"]["x-web"].is_object(), "{document}");
+    assert!(document["services"]["a"]["depends_on"]["x-web"].is_object(), "{document}");
+    assert_eq!(document["services"]["a"]["labels"]["x-a"], "$$5");
+}
+
+#[test]
+fn what_is_not_filled_in_is_not_judged() {
+    let text = "
+name: ${APP:-shop}
+services: { a: { image: x, ports: ['${A}:80', '${B}:81'], env_file: '${E:-dev}.env' } }
+";
+    let document = told_raw("upbeat.yaml", text, Vec::new(), false).unwrap();
+    assert_eq!(document["services"]["a"]["ports"].as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn a_short_file_of_variables_does_not_become_gigabytes() {
+    let mut lines = "A0=xxxxxxxxxx\n".to_owned();
+    for i in 1..22 {
+        writeln!(lines, "A{i}=$A{0}$A{0}", i - 1).unwrap();
+    }
+    for i in 0..3 {
+        writeln!(lines, "B{i}=$A21").unwrap();
+    }
+    let files = vec![("/srv/shop/.env", lines)];
+    let error = told("upbeat.yaml", "services: { a: { command: [x] } }\n", files).unwrap_err();
+    assert!(error.contains("too long"), "{error}");
+}
+
+#[test]
+fn a_dollar_alone_does_not_stop_the_others_from_being_filled_in() {
+    let files = vec![("/srv/shop/v.env", "A=\"\\$5 $\"\nB=5$ ${HOME}\n".to_owned())];
+    let document =
+        told("upbeat.yaml", "services: { a: { command: [x], env_file: v.env } }\n", files).unwrap();
+    assert_eq!(document["services"]["a"]["environment"]["A"], "$$5 $$");
+    assert_eq!(document["services"]["a"]["environment"]["B"], "5$$ /home/ann");
+}
+
+#[test]
+fn a_file_that_is_extended_is_filled_in_for_whoever_extends_it() {
+    let files = vec![
+        ("/srv/shop/sub/.env", "V=sub\n".to_owned()),
+        (
+            "/srv/shop/common.yaml",
+            "services: { c: { command: [x], environment: { V: '${V:-none}' } } }\n".to_owned(),
+        ),
+        (
+            "/srv/shop/sub/upbeat.yaml",
+            "services: { b: { extends: { file: ../common.yaml, service: c } } }\n".to_owned(),
+        ),
+    ];
+    let text = "
+include: [sub/upbeat.yaml]
+services: { a: { extends: { file: common.yaml, service: c } } }
+";
+    let document = told("upbeat.yaml", text, files).unwrap();
+    assert_eq!(document["services"]["a"]["environment"]["V"], "none");
+    assert_eq!(document["services"]["b"]["environment"]["V"], "sub");
+}
+
+#[test]
+fn time_is_linear_in_names_and_in_variables() {
+    let procfile: String = (0..300_000).map(|i| format!("p{i}: b\n")).collect();
+    assert!(told("Procfile", &procfile, Vec::new()).is_err());
+    let unset: String = (0..300_000).map(|i| format!("$X{i} ")).collect();
+    let text = format!("services: {{ a: {{ command: [x], labels: {{ a: \"{unset}\" }} }} }}\n");
+    assert!(told("upbeat.yaml", &text, Vec::new()).is_ok());
+}
+
+#[test]
+fn nothing_is_taken_away_from_where_there_was_nothing() {
+    let text = "include: !reset null\nservices: { a: { command: [x], extends: !reset null } }\n";
+    assert!(told("upbeat.yaml", text, Vec::new()).is_ok());
+}

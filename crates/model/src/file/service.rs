@@ -68,9 +68,7 @@ impl<'a> Reader<'_, '_, 'a> {
             edges: Vec::new(),
             scale_span: key.span,
         };
-        if container.is_none() {
-            self.judge(entries, &grammar::SERVICE, at);
-        }
+        self.judge(entries, &grammar::SERVICE, container.is_some(), at);
         for entry in entries {
             self.field(entry, &at.key(&entry.key), at, &mut draft);
         }
@@ -102,20 +100,27 @@ impl<'a> Reader<'_, '_, 'a> {
         }
     }
 
-    /// Refuses what a process does not obey.
-    fn judge(&mut self, entries: &[Entry<'a>], keys: &'static Keys, at: &At<'_>) {
+    /// Refuses what this kind of service does not obey.
+    fn judge(&mut self, entries: &[Entry<'a>], keys: &'static Keys, is_container: bool, at: &At<'_>) {
         for Entry { key, value } in entries {
             let Some(known) = keys.find(&key.text) else { continue };
             let at = at.key(key);
-            match known.verdict {
-                Verdict::Honoured { processes: Support::NotYet(hint), .. } => {
+            let (support, others, this) = match (known.verdict, is_container) {
+                (Verdict::Honoured { containers, .. }, true) => {
+                    (Some(containers), "processes", "a container")
+                }
+                (Verdict::Honoured { processes, .. }, false) => (Some(processes), "containers", "a process"),
+                _ => (None, "", ""),
+            };
+            match support {
+                Some(Support::NotYet(hint)) => {
                     self.report.error(key.span, || {
                         Problem::new(format!("`{at}` is not supported yet")).hint(hint.to_owned())
                     });
                 }
-                Verdict::Honoured { processes: Support::No(hint), .. } => {
+                Some(Support::No(hint)) => {
                     self.report.error(key.span, || {
-                        Problem::new(format!("`{at}` is for containers, and this service is a process"))
+                        Problem::new(format!("`{at}` is for {others}, and this service is {this}"))
                             .hint(hint.to_owned())
                     });
                 }
@@ -125,7 +130,7 @@ impl<'a> Reader<'_, '_, 'a> {
                         shape => shape,
                     };
                     if let (Shape::Map(keys), Value::Map(entries)) = (shape, &value.value) {
-                        self.judge(entries, keys, &at);
+                        self.judge(entries, keys, is_container, &at);
                     }
                 }
             }

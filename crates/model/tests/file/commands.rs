@@ -138,3 +138,16 @@ services:
     upbeat.yaml:6:55: Unknown key `services.d.log.max` (did you mean `max_size`?)
     "#);
 }
+
+#[test]
+fn a_container_has_no_keys_of_processes() {
+    let machine = Machine::with(&[(
+        "/srv/shop/upbeat.yaml",
+        "services: { a: { image: x, shell: true, stop_command: y, log: { max_size: 1m } } }",
+    )]);
+    assert_snapshot!(machine.tell(&["upbeat.yaml"]), @"
+    upbeat.yaml:1:28: `services.a.shell` is for processes, and this service is a container (write the shell into `command`)
+    upbeat.yaml:1:41: `services.a.stop_command` is for processes, and this service is a container (use `pre_stop`)
+    upbeat.yaml:1:58: `services.a.log` is for processes, and this service is a container (use `logging`)
+    ");
+}

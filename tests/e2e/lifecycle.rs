@@ -254,8 +254,9 @@ fn stop_signal() {
 
 fn logs_follow() {
     let home = Home::with(
-        "services:\n  web: { command: [sh, -c, \"echo first; while read line < more; do echo $$line; done\"], healthcheck: { log: first } }\n",
+        "services:\n  web: { command: [sh, -c, \"exec 3<> more; echo first; while read line <&3; do echo $$line; done\"], healthcheck: { log: first } }\n",
     );
+    // The service holds both ends: no writer waits for it, and none that leaves ends its reading.
     let more = home.project().join("more");
     assert!(std::process::Command::new("mkfifo").arg(&more).status().unwrap().success());
     home.run(&["up", "-d", "--wait"]).ok();

@@ -8,7 +8,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
 use upbeat_decide::Effect;
 use upbeat_decide::instance::{Durable, Input, Observation, StopCommand};
-use upbeat_drivers::process::{self, ExecRequest, Launch, ProcessDriver, StartError};
+use upbeat_drivers::process::{self, ExecRequest, Launch, ProcessDriver, Rights, StartError};
 use upbeat_drivers::watch::Watches;
 use upbeat_drivers::{logs, probe};
 use upbeat_model::project::{Probe, Service};
@@ -248,12 +248,21 @@ fn environment(spec: &Service, base: &BTreeMap<String, String>) -> BTreeMap<Stri
     all
 }
 
+fn rights(spec: &Service) -> Rights {
+    Rights {
+        groups: spec.group_add.clone(),
+        ulimits: spec.ulimits.clone(),
+        oom_score_adj: spec.oom_score_adj,
+    }
+}
+
 fn launch(spec: &Service, base: &BTreeMap<String, String>) -> Launch {
     Launch {
         command: spec.command.clone(),
         environment: environment(spec, base),
         working_dir: spec.working_dir.clone(),
         user: spec.user.clone(),
+        rights: rights(spec),
         log_max_size: spec.log.unwrap_or_default().max_size,
         log_max_files: spec.log.unwrap_or_default().max_files,
     }
@@ -270,6 +279,7 @@ fn exec_request(
         environment: environment(spec, base),
         working_dir: spec.working_dir.clone(),
         user: spec.user.clone(),
+        rights: rights(spec),
         timeout,
     }
 }
@@ -282,6 +292,7 @@ fn stop_request(stop: &StopCommand, timeout: Millis) -> ExecRequest {
         environment,
         working_dir: stop.working_dir.clone(),
         user: stop.user.clone(),
+        rights: Rights::default(),
         timeout,
     }
 }

@@ -9,7 +9,8 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::failpoint;
-use crate::spec::Spec;
+use crate::spec::{Limit, Spec};
+use crate::user::{Identity, own_groups};
 use crate::wire::Stage;
 
 /// Without a `PATH` of its own, a program is looked for here.
@@ -62,19 +63,18 @@ impl Pipes {
 /// How far it came, and what the system said.
 pub(crate) type Failure = (Stage, i32);
 
-struct User {
-    uid: libc::uid_t,
-    gid: libc::gid_t,
-    groups: Vec<libc::gid_t>,
-}
-
 /// Everything `exec` needs, allocated before the fork.
 struct Image {
     programs: Vec<CString>,
     arguments: Vec<CString>,
     environment: Vec<CString>,
     directory: CString,
-    user: Option<User>,
+    identity: Identity,
+    /// The groups this process is in by itself.
+    own_groups: Vec<libc::gid_t>,
+    limits: Vec<Limit>,
+    /// As text, and whether it may not fail.
+    oom_score: Option<(Vec<u8>, bool)>,
 }
 
 /// Starts the program of an order. Ends when it is executed, or was not.
@@ -142,52 +142,87 @@ fn prepare(spec: &Spec) -> Result<Image, Failure> {
         arguments: list(&spec.command)?,
         environment: list(&spec.environment)?,
         directory: text(&spec.working_dir)?,
-        user: find_user(&spec.user)?,
+        identity: Identity::find(&spec.user, &spec.groups)?,
+        own_groups: own_groups(),
+        limits: spec.limits.clone(),
+        oom_score: oom_score(spec),
     })
 }
 
-/// `name`, `uid`, `name:group`, `uid:gid`; empty for nobody else.
-fn find_user(text: &[u8]) -> Result<Option<User>, Failure> {
-    if text.is_empty() {
-        return Ok(None);
+fn oom_score(spec: &Spec) -> Option<(Vec<u8>, bool)> {
+    if let Some(score) = spec.oom_score_adj {
+        return Some((score.to_string().into_bytes(), true));
     }
-    let unknown = || (Stage::User, libc::ENOENT);
-    let text = std::str::from_utf8(text).map_err(|_| unknown())?;
-    let (name, group) = text.split_once(':').map_or((text, None), |(name, group)| (name, Some(group)));
-    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let entry = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| {
-        fields.len() > 3 && (fields[0] == name || (name.parse::<u32>().is_ok() && fields[2] == name))
-    });
-    let (uid, own_gid, login) = match (&entry, name.parse()) {
-        (Some(fields), _) => {
-            let number = |text: &str| text.parse::<u32>().map_err(|_| unknown());
-            (number(fields[2])?, number(fields[3])?, Some(fields[0]))
-        }
-        (None, Ok(uid)) => (uid, uid, None),
-        (None, Err(_)) => return Err(unknown()),
-    };
-    let file = std::fs::read_to_string("/etc/group").unwrap_or_default();
-    let known: Vec<Vec<&str>> = file.lines().map(|line| line.split(':').collect()).collect();
-    let gid = match group {
-        None => own_gid,
-        Some(group) => match known.iter().find(|fields| fields.len() > 2 && fields[0] == group) {
-            Some(fields) => fields[2].parse().map_err(|_| unknown())?,
-            None => group.parse().map_err(|_| unknown())?,
-        },
-    };
-    let member = |fields: &&Vec<&str>| {
-        fields.len() > 3 && login.is_some_and(|login| fields[3].split(',').any(|member| member == login))
-    };
-    let mut groups: Vec<u32> =
-        known.iter().filter(member).filter_map(|fields| fields[2].parse().ok()).collect();
-    if !groups.contains(&gid) {
-        groups.push(gid);
-    }
-    Ok(Some(User { uid, gid, groups }))
+    let own = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
+    let is_protected = own.trim().parse::<i32>().is_ok_and(|score| score < 0);
+    is_protected.then(|| (b"0".to_vec(), false))
 }
 
 fn errno() -> i32 {
     std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
+}
+
+/// In the child: says how soon the kernel kills it when memory is out.
+///
+/// # Safety
+/// Only between `fork` and `_exit`.
+unsafe fn set_oom_score(image: &Image) -> Result<(), Failure> {
+    let Some((text, is_required)) = &image.oom_score else { return Ok(()) };
+    // SAFETY: plain system calls on memory that was prepared before the fork.
+    unsafe {
+        let flags = libc::O_WRONLY | libc::O_CLOEXEC;
+        let file = libc::open(c"/proc/self/oom_score_adj".as_ptr(), flags);
+        let done = file >= 0 && libc::write(file, text.as_ptr().cast(), text.len()) >= 0;
+        let failure = (Stage::OomScore, errno());
+        if file >= 0 {
+            libc::close(file);
+        }
+        if done || !is_required { Ok(()) } else { Err(failure) }
+    }
+}
+
+/// In the child: takes on its limits.
+///
+/// # Safety
+/// Only between `fork` and `_exit`.
+unsafe fn set_limits(image: &Image) -> Result<(), Failure> {
+    // -1 is `RLIM_INFINITY`, as it is in the project file.
+    for Limit { number, soft, hard } in &image.limits {
+        let limit = libc::rlimit { rlim_cur: *soft as libc::rlim_t, rlim_max: *hard as libc::rlim_t };
+        // SAFETY: reads one structure, which is ours. The kernel refuses a number it does not know.
+        if unsafe { libc::setrlimit(libc::__rlimit_resource_t::from(*number), &limit) } < 0 {
+            return Err((Stage::Limit(*number), errno()));
+        }
+    }
+    Ok(())
+}
+
+/// In the child: becomes its user, in its groups.
+///
+/// # Safety
+/// Only between `fork` and `_exit`.
+unsafe fn become_user(image: &Image) -> Result<(), Failure> {
+    let Identity { user, groups: Some(groups), added } = &image.identity else { return Ok(()) };
+    // SAFETY: plain system calls on memory that was prepared before the fork.
+    unsafe {
+        if let Some(user) = user {
+            // So that it can open `/dev/stdout` and `/dev/stderr`. Where it may not, it lives without.
+            for fd in [1, 2] {
+                libc::fchown(fd, user.uid, user.gid);
+            }
+        }
+        let mut done = libc::setgroups(groups.len(), groups.as_ptr()) == 0;
+        let refused = errno();
+        // Who may not choose groups has the daemon's, which may be all that is asked for.
+        let missing = added.iter().position(|gid| !image.own_groups.contains(gid) && *gid != libc::getegid());
+        if let (false, Some(place)) = (done, missing) {
+            return Err((Stage::Group(u8::try_from(place).unwrap_or(u8::MAX)), refused));
+        }
+        let Some(user) = user else { return Ok(()) };
+        done = done && libc::setgid(user.gid) == 0 && libc::setuid(user.uid) == 0;
+        let already = libc::geteuid() == user.uid && libc::getegid() == user.gid;
+        if done || already { Ok(()) } else { Err((Stage::User, errno())) }
+    }
 }
 
 /// In the child: becomes the program, or says how far it came.
@@ -209,18 +244,12 @@ unsafe fn become_program(
                 return (Stage::Fork, errno());
             }
         }
-        if let Some(user) = &image.user {
-            // So that it can open `/dev/stdout` and `/dev/stderr`. Where it may not, it lives without.
-            for fd in [1, 2] {
-                libc::fchown(fd, user.uid, user.gid);
-            }
-            let done = libc::setgroups(user.groups.len(), user.groups.as_ptr()) == 0
-                && libc::setgid(user.gid) == 0
-                && libc::setuid(user.uid) == 0;
-            let already = libc::geteuid() == user.uid && libc::getegid() == user.gid;
-            if !done && !already {
-                return (Stage::User, errno());
-            }
+        // Before the change of user: it may be that only the daemon has the right to. The score first,
+        // as it takes a descriptor, of which there may be none any more by the limits.
+        if let Err(failure) =
+            set_oom_score(image).and_then(|()| set_limits(image)).and_then(|()| become_user(image))
+        {
+            return failure;
         }
         // After the change of user, which clears it. Should the shim be dead by now, so are we.
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);

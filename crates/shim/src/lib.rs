@@ -26,6 +26,7 @@ pub mod spec;
 pub mod supervise;
 pub mod system;
 mod tree;
+mod user;
 pub mod wire;
 mod zygote;
 

@@ -11,10 +11,11 @@
 mod channel;
 mod error;
 mod exec;
+mod launch;
 mod limits;
 mod zygote;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -36,6 +37,7 @@ use crate::{clock, tree};
 use channel::Channel;
 pub use error::{DriverError, StartError, chain};
 pub use exec::{ExecOutcome, ExecRequest};
+pub use launch::{Launch, Rights};
 pub use zygote::ShimProgram;
 use zygote::Zygote;
 
@@ -64,23 +66,6 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// The directory of a service goes with its last slot. Another slot that is being made at that very
 /// moment tries again so often.
 const MAKE_DIR_TRIES: u32 = 8;
-
-/// What to run in a slot.
-#[derive(Clone, Debug)]
-pub struct Launch {
-    /// Program and arguments.
-    pub command: Vec<String>,
-    /// All of its variables.
-    pub environment: BTreeMap<String, String>,
-    /// Absolute.
-    pub working_dir: String,
-    /// `name`, `uid`, either with `:group`.
-    pub user: Option<String>,
-    /// A log segment is closed when it exceeds this.
-    pub log_max_size: u64,
-    /// So many segments are kept.
-    pub log_max_files: u32,
-}
 
 /// A program was executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -243,13 +228,9 @@ impl ProcessDriver {
                 self.listen(slot, attempt, channel, started);
                 Ok(started)
             }
-            Ok(Ok(Some(FromShim::StartFailed { stage, errno }))) => Err(error::not_executed(
-                stage,
-                errno,
-                &launch.command,
-                &launch.working_dir,
-                launch.user.as_deref(),
-            )),
+            Ok(Ok(Some(FromShim::StartFailed { stage, errno }))) => {
+                Err(error::not_executed(stage, errno, &launch.asked()))
+            }
             Ok(Ok(Some(FromShim::Busy))) => Err(StartError::Busy),
             Ok(Ok(Some(FromShim::Superseded { attempt }))) => {
                 Err(StartError::Superseded { seen: Attempt(attempt) })
@@ -272,8 +253,7 @@ impl ProcessDriver {
             log_max_files: launch.log_max_files,
             daemon: std::process::id() as i32,
         };
-        let Launch { command, environment, working_dir, user, .. } = launch;
-        exec::spec(order, tree::mark(dir, attempt), command, environment, working_dir, user.as_deref())
+        launch.asked().spec(order, tree::mark(dir, attempt))
     }
 
     /// Waits for the end of what a shim runs, and tells it. Once for each attempt.

@@ -7,8 +7,8 @@ use upbeat_drivers::process::Observation;
 use upbeat_model::Exit;
 use upbeat_shim::log::{PART_MAX, parse, segment_name, segments};
 
-use crate::Case;
 use crate::rig::{Place, id};
+use crate::{Case, Need};
 
 pub(crate) const CASES: &[Case] = &[
     Case::new("every line is there once and in order", every_line),
@@ -16,7 +16,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("5 MB without a newline are kept in parts, and read whole", endless_line),
     Case::new("numbers go on over rotations and attempts, within bounds", numbers),
     Case::new("a process that closes its output runs on", closed),
-    Case::of_root("on a full disk whole records are dropped and counted", full_disk),
+    Case::needing(Need::Root, "on a full disk whole records are dropped and counted", full_disk),
 ];
 
 const SLOT: &str = "app/web/1";

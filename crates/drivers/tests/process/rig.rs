@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc::Receiver;
 use upbeat_drivers::logs::{Reader, watch_for};
 use upbeat_drivers::process::{
-    Launch, Observation, ProcessDriver, ProcessEvent, ShimProgram, StartError, Started,
+    Launch, Observation, ProcessDriver, ProcessEvent, Rights, ShimProgram, StartError, Started,
 };
 use upbeat_drivers::watch::Watches;
 use upbeat_model::project::Signal as StopSignal;
@@ -123,6 +123,7 @@ impl Rig<'_> {
             environment,
             working_dir: self.place.path().display().to_string(),
             user: None,
+            rights: Rights::default(),
             log_max_size: 10 << 20,
             log_max_files: 5,
         }

@@ -1,0 +1,82 @@
+//! What to run, as what, within which limits; and the order that says so to a shim.
+
+use std::collections::BTreeMap;
+
+use upbeat_model::project::Ulimit;
+use upbeat_shim::spec::{Limit, Order, Spec};
+
+use crate::tree;
+
+/// What to run in a slot.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// All of its variables.
+    pub environment: BTreeMap<String, String>,
+    /// Absolute.
+    pub working_dir: String,
+    /// `name`, `uid`, either with `:group`.
+    pub user: Option<String>,
+    /// What it may besides.
+    pub rights: Rights,
+    /// A log segment is closed when it exceeds this.
+    pub log_max_size: u64,
+    /// So many segments are kept.
+    pub log_max_files: u32,
+}
+
+impl Launch {
+    pub(super) fn asked(&self) -> Asked<'_> {
+        let Self { command, environment, working_dir, user, rights, .. } = self;
+        Asked { command, environment, working_dir, user: user.as_deref(), rights }
+    }
+}
+
+/// What a program may, besides what its user may.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rights {
+    /// Groups, by name or number, it is in besides those of its user, or of the daemon without one.
+    pub groups: Vec<String>,
+    /// Limits of the kernel for each of its processes, by their names of [`Ulimit::KNOWN`]. Others are
+    /// passed over.
+    pub ulimits: BTreeMap<String, Ulimit>,
+    /// From -1000 (never) to 1000 (first): whom the kernel kills when memory is out. Without it as
+    /// the daemon, but not below 0.
+    pub oom_score_adj: Option<i32>,
+}
+
+/// A program, and what it is run as.
+pub(super) struct Asked<'a> {
+    pub(super) command: &'a [String],
+    pub(super) environment: &'a BTreeMap<String, String>,
+    pub(super) working_dir: &'a str,
+    pub(super) user: Option<&'a str>,
+    pub(super) rights: &'a Rights,
+}
+
+impl Asked<'_> {
+    /// The order to run it.
+    pub(super) fn spec(&self, order: Order, mark: String) -> Spec {
+        let Self { command, environment, working_dir, user, rights } = self;
+        // A daemon inside a service, or a person, may have set the mark: ours must win.
+        let variables = environment.iter().filter(|(name, _)| *name != tree::VARIABLE);
+        let entries = variables.map(|(name, value)| format!("{name}={value}"));
+        let bytes = |texts: &[String]| texts.iter().map(|text| text.clone().into_bytes()).collect();
+        Spec {
+            order,
+            command: bytes(command),
+            environment: entries.chain([mark]).map(String::into_bytes).collect(),
+            working_dir: working_dir.as_bytes().to_vec(),
+            user: user.unwrap_or_default().as_bytes().to_vec(),
+            groups: bytes(&rights.groups),
+            limits: rights.ulimits.iter().filter_map(|(name, limit)| limit_of(name, *limit)).collect(),
+            oom_score_adj: rights.oom_score_adj,
+        }
+    }
+}
+
+fn limit_of(name: &str, Ulimit { soft, hard }: Ulimit) -> Option<Limit> {
+    let number = u8::try_from(Ulimit::number(name)?).ok()?;
+    Some(Limit { number, soft, hard })
+}

@@ -31,7 +31,11 @@ pub(crate) fn journeys() -> Vec<Journey> {
         Journey { name: "hooks run after the start and before the stop", needs: &[], run: hooks },
         Journey { name: "a hook that fails is a start that failed", needs: &[], run: failing_hook },
         Journey { name: "hooks outlive the daemon: they are run again", needs: &[], run: hooks_again },
-        Journey { name: "a listed status is a good end, and what is not attached is not shown", needs: &[], run: good_ends },
+        Journey {
+            name: "a listed status is a good end, and what is not attached is not shown",
+            needs: &[],
+            run: good_ends,
+        },
         Journey { name: "a service is stopped by the signal its file names", needs: &[], run: stop_signal },
         Journey { name: "following logs outlives the daemon", needs: &[], run: logs_follow },
     ]

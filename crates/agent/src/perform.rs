@@ -162,7 +162,8 @@ impl Performer {
         timeout: Millis,
     ) {
         let asked = self.asked(&slot, attempt);
-        if moment == Moment::PostStart && asked.preparation.as_ref().is_some_and(|task| !task.0.is_finished()) {
+        if moment == Moment::PostStart && asked.preparation.as_ref().is_some_and(|task| !task.0.is_finished())
+        {
             // They run: asked for again in case they were lost.
             return;
         }

@@ -97,9 +97,9 @@ fn condition(slot: &SlotId, copy: &SlotId, edge: &Dependency, onlooker: &Onlooke
         Condition::CompletedSuccessfully => phase == Phase::Completed,
     };
     if edge.condition == Condition::Started
-        && kernel.process(copy).is_some_and(|process| {
-            process.attempt == seen.attempt && !runs.is_prepared(process, copy)
-        })
+        && kernel
+            .process(copy)
+            .is_some_and(|process| process.attempt == seen.attempt && !runs.is_prepared(process, copy))
     {
         return Err(format!("{slot}: started though the hooks of {copy} have not succeeded"));
     }
@@ -312,9 +312,9 @@ pub(crate) fn at_the_end(node: &Node, kernel: &Kernel, workload: &Workload) -> V
                 Phase::Running | Phase::Healthy | Phase::Unhealthy | Phase::Completed => true,
                 Phase::Failed | Phase::DependencyFailed | Phase::BackingOff | Phase::CrashLooping => true,
                 Phase::Starting => {
-                    let prepared = kernel.process(slot).is_some_and(|process| {
-                        process.hooks_succeeded || wish.spec.post_start.is_empty()
-                    });
+                    let prepared = kernel
+                        .process(slot)
+                        .is_some_and(|process| process.hooks_succeeded || wish.spec.post_start.is_empty());
                     wish.spec.healthcheck.is_some() && alive && prepared
                 }
                 Phase::Waiting => waits_with_cause(slot, node, workload),

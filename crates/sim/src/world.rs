@@ -252,7 +252,8 @@ impl World {
             let slot = effect.slot().clone();
             let past = self.past.get(&slot).copied().unwrap_or_default();
             // A stop that was begun is only pressed on, also by a later daemon: its order was judged then.
-            let stops = matches!(effect, Effect::Stop { .. } | Effect::RunHooks { moment: Moment::PreStop, .. });
+            let stops =
+                matches!(effect, Effect::Stop { .. } | Effect::RunHooks { moment: Moment::PreStop, .. });
             let pressed = stops && self.asked_to_stop.contains(&slot);
             check::manner(effect, pressed, &self.kernel, &self.workload, &self.runs)?;
             if let Some(node) = &self.node

@@ -175,6 +175,9 @@ pub struct Durable {
     pub failures: u32,
     /// Restarts since somebody last asked for a start.
     pub restarts: u32,
+    /// A start that was ordered was not there when it was looked for. Until then it may come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubt: Option<Mono>,
     /// The phase and when it was entered.
     pub entered: Option<(Phase, Wall)>,
 }
@@ -510,12 +513,15 @@ fn ended(id: &SlotId, slot: &mut Slot, exit: Exit, around: &Around<'_>) {
         return;
     }
     let spec = &around.wish.spec;
-    if ran >= spec.restart_rhythm.window.unwrap_or(backoff::RESET_WINDOW) && !around.rules.has(Bug::NeverResetFailures) {
+    if ran >= spec.restart_rhythm.window.unwrap_or(backoff::RESET_WINDOW)
+        && !around.rules.has(Bug::NeverResetFailures)
+    {
         slot.durable.failures = 0;
     }
     slot.durable.failures = slot.durable.failures.saturating_add(1);
     if backoff::restarts(spec, &exit, slot.durable.failures) {
-        let delay = backoff::delay(id, slot.durable.attempt, slot.durable.failures, spec.restart_rhythm.delay);
+        let delay =
+            backoff::delay(id, slot.durable.attempt, slot.durable.failures, spec.restart_rhythm.delay);
         slot.durable.stage = Stage::Resting {
             mark,
             until: around.now + delay,
@@ -531,6 +537,7 @@ fn ended(id: &SlotId, slot: &mut Slot, exit: Exit, around: &Around<'_>) {
 fn take_observation(id: &SlotId, slot: &mut Slot, seen: Observation, around: &Around<'_>) {
     let was_asked = std::mem::take(&mut slot.observing);
     slot.recheck = None;
+    slot.durable.doubt.take_if(|until| *until <= around.now);
     let is_news = match (&slot.durable.stage, &seen) {
         // That it is still there is no news of a stop that does not get through,
         (Stage::Up(up), Observation::Running { .. }) => up.stopping.is_none(),
@@ -547,7 +554,7 @@ fn take_observation(id: &SlotId, slot: &mut Slot, seen: Observation, around: &Ar
             Stage::Starting { .. } => {
                 // Should it come late after all, a second look finds it, though nothing else is begun.
                 slot.durable.stage = Stage::Idle;
-                slot.recheck = Some(around.now + settle::START_OVERDUE);
+                slot.durable.doubt = Some(around.now + settle::START_OVERDUE);
             }
             Stage::Up(_) => ended(id, slot, Exit::Unknown("its records are gone".into()), around),
             _ => {}
@@ -599,6 +606,7 @@ pub fn deadline(slot: &Slot, wish: &TargetSlot) -> Option<Mono> {
         return slot.recheck;
     }
     let stage = match &slot.durable.stage {
+        Stage::Idle => slot.durable.doubt,
         Stage::Resting { until, .. } if slot.blocked.is_none() => Some(*until),
         Stage::Up(up) => match &up.stopping {
             Some(stopping) => Some(stopping.deadline + RECHECK_AFTER),

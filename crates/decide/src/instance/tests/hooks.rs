@@ -37,11 +37,16 @@ fn its_health_is_asked_for_when_its_hooks_have_succeeded() {
 #[test]
 fn a_hook_that_fails_is_a_start_that_failed() {
     for (policy, phase, why) in [
-        ("no", "failed", "ended (could not start: post_start: `warm`: exit 3) and `restart: no` leaves it so"),
+        (
+            "no",
+            "failed",
+            "ended (could not start: post_start: `warm`: exit 3) and `restart: no` leaves it so",
+        ),
         ("always", "starting", "its process is being started"),
     ] {
-        let mut story =
-            Story::up(&format!("  s: {{ command: [s], post_start: [{{ command: [warm] }}], restart: '{policy}' }}"));
+        let mut story = Story::up(&format!(
+            "  s: {{ command: [s], post_start: [{{ command: [warm] }}], restart: '{policy}' }}"
+        ));
         story.started("s");
         story.ordered();
         story.hooks_end("s", Moment::PostStart, Err("`warm`: exit 3"));
@@ -55,9 +60,8 @@ fn a_hook_that_fails_is_a_start_that_failed() {
 
 #[test]
 fn hooks_that_fail_again_and_again_back_off() {
-    let mut story = Story::up(
-        "  s: { command: [s], post_start: [{ command: [warm] }], restart: 'on-failure:2' }",
-    );
+    let mut story =
+        Story::up("  s: { command: [s], post_start: [{ command: [warm] }], restart: 'on-failure:2' }");
     for _ in 1..=3 {
         story.pass(Millis::seconds(2));
         story.started("s");

@@ -5,11 +5,12 @@
 //! over those they extend. Then files are merged in order, and what is included is added.
 //! Source: the Compose Specification, "Merge", "Include" and "Extends".
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::arena::Arena;
 use super::canon::Canon;
+use super::extend::Extensions;
 use super::index::Index;
 use super::merge::Merger;
 use super::pattern::Patterns;
@@ -17,9 +18,7 @@ use super::place::{File, FileId, Span, Via};
 use super::read::At;
 use super::report::{Problem, Report, shown};
 use super::tree::{Entry, Node, Value};
-use super::{
-    Context, EXTENDS_MAX, Resolver, Source, Unread, Variables, dotenv, fill, grammar, procfile, project, tree,
-};
+use super::{Context, Resolver, Source, Unread, Variables, dotenv, fill, grammar, procfile, project, tree};
 
 /// Reads files and what they refer to.
 pub(super) struct Composer<'r, 'a> {
@@ -28,10 +27,7 @@ pub(super) struct Composer<'r, 'a> {
     pub(super) patterns: &'r mut Patterns,
     /// Files that are being read: by their real paths, for whom includes or extends itself.
     pub(super) open: Vec<String>,
-    /// Canonical trees of files that services extend, by path.
-    pub(super) extended: BTreeMap<(String, *const Variables<'a>), Option<&'a Node<'a>>>,
-    /// Services of which it was said that they extend each other.
-    pub(super) circular: BTreeSet<(FileId, String)>,
+    pub(super) extensions: Extensions<'a>,
     /// Variables are filled in.
     pub(super) interpolate: bool,
 }
@@ -47,7 +43,7 @@ pub(super) struct Place<'a> {
 }
 
 impl<'a> Composer<'_, 'a> {
-    fn arena(&self) -> Arena<'a> {
+    pub(super) fn arena(&self) -> Arena<'a> {
         self.report.arena()
     }
 
@@ -108,7 +104,7 @@ impl<'a> Composer<'_, 'a> {
     }
 
     /// Takes a file among the sources.
-    fn add(&mut self, name: String, text: &'a str, place: &Place<'a>) -> Option<FileId> {
+    pub(super) fn add(&mut self, name: String, text: &'a str, place: &Place<'a>) -> Option<FileId> {
         let (dir, variables) = (place.dir.clone(), Rc::clone(&place.variables));
         let added = self.report.sources.add(File { name, text, dir, variables, via: place.via });
         if added.is_none() {
@@ -127,7 +123,7 @@ impl<'a> Composer<'_, 'a> {
     }
 
     /// One file, checked and in long forms.
-    fn canonical(&mut self, file: FileId) -> Option<&'a Node<'a>> {
+    pub(super) fn canonical(&mut self, file: FileId) -> Option<&'a Node<'a>> {
         let name = self.report.sources.file(file).map_or("", |file| &file.name);
         let at = At::file(Span::new(file, 0, 0));
         if procfile::is_one(name) {
@@ -149,113 +145,8 @@ impl<'a> Composer<'_, 'a> {
         canon.keys(filled, &grammar::FILE, &at)
     }
 
-    /// The services of a file, each over the one it extends.
-    fn extend(&mut self, tree: &'a Node<'a>, file: FileId) -> &'a Node<'a> {
-        let Some(services) = tree.get("services") else { return tree };
-        let entries = services.entries();
-        if !entries.iter().any(|entry| entry.value.get("extends").is_some()) {
-            return tree;
-        }
-        let extended = entries.iter().map(|&Entry { key, value }| {
-            let mut chain = vec![(file, key.text.to_owned())];
-            let whole = self.whole(value, services, file, &mut chain);
-            Entry { key, value: whole.unwrap_or_else(|| self.arena().with(value, Value::Bad)) }
-        });
-        let extended: Vec<Entry<'a>> = extended.collect();
-        let extended = self.arena().with_entries(services, &extended);
-        replaced(tree, "services", extended, self.arena())
-    }
-
-    /// A service over all that it extends. `None`: what is wrong was said.
-    fn whole(
-        &mut self,
-        service: &'a Node<'a>,
-        services: &'a Node<'a>,
-        file: FileId,
-        chain: &mut Vec<(FileId, String)>,
-    ) -> Option<&'a Node<'a>> {
-        let Some(extends) = service.get("extends") else { return Some(service) };
-        let text = |key: &str| extends.get(key).and_then(|node| node.as_text());
-        if matches!(extends.value, Value::Bad) {
-            return None;
-        }
-        let Some(name) = text("service") else {
-            self.report.error(extends.span, || {
-                Problem::new("An extension names no `service`")
-                    .hint("say which service is extended".to_owned())
-            });
-            return None;
-        };
-        let (base_services, base_file) = match text("file") {
-            None => (services, file),
-            Some(path) => self.other(path, extends, file)?,
-        };
-        let place = extends.get("service").map_or(extends.span, |node| node.span);
-        let link = (base_file, name.to_owned());
-        if self.circular.contains(&link) {
-            return None;
-        }
-        if chain.len() >= EXTENDS_MAX && !chain.contains(&link) {
-            self.report.error(place, || {
-                Problem::new(format!("More than {EXTENDS_MAX} services extend each other in a row"))
-            });
-            return None;
-        }
-        if chain.contains(&link) {
-            let names: Vec<String> = chain.iter().chain([&link]).map(|(_, name)| shown(name)).collect();
-            self.circular.extend(chain.drain(..));
-            self.report.error(place, || {
-                Problem::new(format!("Services extend each other in a circle: {}", names.join(" → ")))
-                    .hint("take one of these extensions out".to_owned())
-            });
-            return None;
-        }
-        let Some(base) = base_services.get(name) else {
-            self.report.error(place, || {
-                let known = base_services.entries().iter().map(|entry| entry.key.text);
-                let hint = super::words::did_you_mean(name, known);
-                Problem::new(format!("There is no service `{}` to extend", shown(name))).hint(hint)
-            });
-            return None;
-        };
-        if matches!(base.value, Value::Bad) {
-            return None;
-        }
-        chain.push(link);
-        let base = self.whole(base, base_services, base_file, chain)?;
-        chain.pop();
-        let own = without(service, "extends", self.arena());
-        let merger = Merger { arena: self.arena() };
-        Some(merger.over(merger.settled(base), own, &grammar::SERVICE))
-    }
-
-    /// The services of another file.
-    fn other(&mut self, path: &str, extends: &Node<'a>, file: FileId) -> Option<(&'a Node<'a>, FileId)> {
-        let from = self.report.sources.file(file)?;
-        let whole = project::joined(&from.dir, path);
-        let variables = Rc::clone(&from.variables);
-        let place = extends.get("file").map_or(extends.span, |node| node.span);
-        // What the file says depends on whose variables it is filled with.
-        let known = (whole.clone(), Rc::as_ptr(&variables));
-        if !self.extended.contains_key(&known) {
-            let tree = self.read(&whole, place).and_then(|text| {
-                let via = self.report.sources.step(place, "extended".to_owned());
-                let dir = project::parent(&whole);
-                let file = self.add(self.resolver.shown(&whole), text, &Place { dir, variables, via })?;
-                self.canonical(file)
-            });
-            self.extended.insert(known.clone(), tree);
-        }
-        let tree = (*self.extended.get(&known)?)?;
-        let Some(services) = tree.get("services") else {
-            self.report.error(place, || Problem::new(format!("`{}` has no services to extend", shown(path))));
-            return None;
-        };
-        Some((services, tree.span.file))
-    }
-
     /// The text of another file.
-    fn read(&mut self, path: &str, place: Span) -> Option<&'a str> {
+    pub(super) fn read(&mut self, path: &str, place: Span) -> Option<&'a str> {
         match self.resolver.read(path) {
             Ok(text) => Some(self.arena().text(text)),
             Err(Unread::Missing) => {
@@ -436,15 +327,7 @@ fn paths_of(node: Option<&Node<'_>>) -> Vec<(String, Span)> {
     }
 }
 
-fn without<'a>(node: &'a Node<'a>, name: &str, arena: Arena<'a>) -> &'a Node<'a> {
+pub(super) fn without<'a>(node: &'a Node<'a>, name: &str, arena: Arena<'a>) -> &'a Node<'a> {
     let left = node.entries().iter().filter(|entry| entry.key.text != name);
     arena.with_entries(node, &left.copied().collect::<Vec<_>>())
-}
-
-fn replaced<'a>(node: &'a Node<'a>, name: &str, value: &'a Node<'a>, arena: Arena<'a>) -> &'a Node<'a> {
-    let replaced = node.entries().iter().map(|entry| match entry.key.text == name {
-        true => Entry { value, ..*entry },
-        false => *entry,
-    });
-    arena.with_entries(node, &replaced.collect::<Vec<_>>())
 }

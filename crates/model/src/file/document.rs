@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Number, Value as Json};
 
+use super::index::Index;
 use super::project;
 use super::service::Draft;
 use super::tree::{Entry, Node, Style, Value};
@@ -25,8 +26,10 @@ pub(super) fn of(
         match key.text {
             "name" => {}
             "services" => {
+                let (nodes, mut index) = (value.entries(), Index::default());
                 let services = drafts.iter().filter_map(|draft| {
-                    Some((draft.name.clone(), service(draft, value.get(&draft.name)?, &dir)))
+                    let node = nodes[index.find(nodes, &draft.name)?].value;
+                    Some((draft.name.clone(), service(draft, node, &dir)))
                 });
                 document.insert("services".to_owned(), Json::Object(services.collect()));
             }

@@ -2,7 +2,7 @@
 //!
 //! The way a text goes: `tree` makes a tree in which every value knows its place, `fill` puts the
 //! variables in, `canon` checks it by the `grammar` and writes everything in its long form,
-//! `compose` makes one tree of several files, `merge`d, included and extended. Then the readers
+//! `compose` makes one tree of several files, `merge`d and included, `extend` puts services over others. Then the readers
 //! (`project`, `service`, `healthcheck`) turn the tree into nouns, and `graph` looks at what no
 //! single service can know. `report` collects what is wrong on the way. All trees live in one `arena`.
 //!
@@ -23,6 +23,7 @@ mod canon;
 mod compose;
 mod document;
 mod dotenv;
+mod extend;
 mod fill;
 mod grammar;
 mod graph;
@@ -275,8 +276,7 @@ fn whole<T>(
         report: &mut report,
         patterns: &mut patterns,
         open: Vec::new(),
-        extended: BTreeMap::new(),
-        circular: Default::default(),
+        extensions: Default::default(),
         interpolate: context.interpolate,
     };
     let tree = composer.project(sources, context);

@@ -4,7 +4,7 @@ use super::Variables;
 use super::arena::Arena;
 
 /// A file of the project, by its number.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct FileId(u16);
 
 /// What led to a place: a step of [`Sources`], or nothing.

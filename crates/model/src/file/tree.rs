@@ -174,14 +174,25 @@ fn unreadable(text: &str) -> Option<(Range<usize>, Problem)> {
 
 /// How much a value is after following the aliases in it.
 #[derive(Clone, Copy, Default)]
-struct Weight {
-    values: usize,
-    bytes: usize,
+pub(super) struct Weight {
+    pub(super) values: usize,
+    pub(super) bytes: usize,
     height: usize,
 }
 
 impl Weight {
-    fn add(&mut self, inner: Weight) {
+    pub(super) fn of(node: &Node<'_>) -> Self {
+        let mut weight = Self { values: 1, ..Self::default() };
+        match node.value {
+            Value::Scalar(scalar) => weight.bytes = scalar.text.len(),
+            Value::List(items) => items.iter().for_each(|item| weight.add(Self::of(item))),
+            Value::Map(entries) => entries.iter().for_each(|entry| weight.add(Self::of(entry.value))),
+            Value::Bad => {}
+        }
+        weight
+    }
+
+    pub(super) fn add(&mut self, inner: Weight) {
         self.values = self.values.saturating_add(inner.values);
         self.bytes = self.bytes.saturating_add(inner.bytes);
         self.height = self.height.max(inner.height + 1);

@@ -25,6 +25,7 @@
 
 pub mod backoff;
 mod health;
+mod hooks;
 mod settle;
 mod status;
 mod stop;
@@ -40,8 +41,9 @@ use upbeat_model::target::{Goal, TargetSlot};
 use upbeat_model::{Attempt, Millis, Mono, Phase, Reason, ServiceName, SlotId, Wall};
 
 pub use health::Health;
+pub use hooks::{HookCommand, Moment, Preparation};
 pub use status::{status, view};
-pub use stop::{StopCommand, StopRules, Stopping};
+pub use stop::{StopRules, Stopping};
 
 use crate::effect::Effect;
 use crate::gate::Verdict;
@@ -145,6 +147,9 @@ pub struct Up {
     /// then as the newest file says.
     #[serde(default, skip_serializing_if = "StopRules::is_not_kept")]
     pub stop: Option<StopRules>,
+    /// How far its `post_start` hooks have come.
+    #[serde(default, skip_serializing_if = "Preparation::is_done")]
+    pub preparation: Preparation,
     /// What its health check asks: `was_ready` and `healthy` are answers to this. `None` with
     /// answers is of another version, which kept no question.
     #[serde(default)]
@@ -170,6 +175,9 @@ pub struct Durable {
     pub failures: u32,
     /// Restarts since somebody last asked for a start.
     pub restarts: u32,
+    /// A start that was ordered was not there when it was looked for. Until then it may come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubt: Option<Mono>,
     /// The phase and when it was entered.
     pub entered: Option<(Phase, Wall)>,
 }
@@ -274,10 +282,14 @@ pub enum Input {
         /// What it said.
         message: String,
     },
-    /// The stop command ended, one way or another.
-    StopCommandEnded {
+    /// Its hooks ended, one way or another.
+    HooksEnded {
         /// Which attempt.
         attempt: Attempt,
+        /// Which of its hooks.
+        moment: Moment,
+        /// All have succeeded, or how the one that failed did so.
+        outcome: Result<(), String>,
     },
     /// A stop does not get through: to the shim, or to a process that may not be killed.
     StopFailed {
@@ -398,11 +410,14 @@ fn take(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, effects
                 slot.health.answered(up, healthy, message, around);
             }
         }
-        Input::StopCommandEnded { attempt } => {
+        Input::HooksEnded { attempt, moment, outcome } => {
             if let Stage::Up(up) = &mut slot.durable.stage
                 && up.attempt == attempt
             {
-                stop::command_ended(id, up, around, effects);
+                match moment {
+                    Moment::PostStart => hooks::prepared(slot, outcome),
+                    Moment::PreStop => stop::hooks_ended(id, up, around, effects),
+                }
             }
         }
         Input::StopFailed { attempt, why } => {
@@ -446,6 +461,7 @@ fn come_up(
         started_at: at,
         log_start,
         stop,
+        preparation: Preparation::of(around),
         question: None,
         was_ready: around.rules.has(Bug::ReadyWhenStarted),
         healthy: around.rules.has(Bug::ReadyWhenStarted).then_some(true),
@@ -471,10 +487,21 @@ fn ended(id: &SlotId, slot: &mut Slot, exit: Exit, around: &Around<'_>) {
     slot.recheck = None;
     slot.trouble = None;
     let before = std::mem::take(&mut slot.durable.stage);
+    let runs_on = around.wish.goal == Goal::Running;
+    let exit = match &before {
+        // It was stopped because its start has failed: that is how it ended, whatever it said then.
+        Stage::Up(Up { preparation: Preparation::Failed(why), .. }) if runs_on => {
+            Exit::NotStarted(format!("post_start: {why}"))
+        }
+        _ => exit,
+    };
     slot.durable.exit = Some(exit.clone());
     let (mark, ran, was_stopped) = match before {
-        Stage::Up(up) => (up.mark, around.now.since(up.started), up.stopping.is_some()),
-        Stage::Starting { mark, .. } => (mark, Millis(0), around.wish.goal != Goal::Running),
+        Stage::Up(up) => {
+            let failed = matches!(up.preparation, Preparation::Failed(_)) && runs_on;
+            (up.mark, around.now.since(up.started), up.stopping.is_some() && !failed)
+        }
+        Stage::Starting { mark, .. } => (mark, Millis(0), !runs_on),
         // INVARIANT of the callers: something was up or starting.
         other => {
             slot.durable.stage = other;
@@ -485,13 +512,16 @@ fn ended(id: &SlotId, slot: &mut Slot, exit: Exit, around: &Around<'_>) {
         slot.durable.failures = 0;
         return;
     }
-    if ran >= backoff::RESET_WINDOW && !around.rules.has(Bug::NeverResetFailures) {
+    let spec = &around.wish.spec;
+    if ran >= spec.restart_rhythm.window.unwrap_or(backoff::RESET_WINDOW)
+        && !around.rules.has(Bug::NeverResetFailures)
+    {
         slot.durable.failures = 0;
     }
     slot.durable.failures = slot.durable.failures.saturating_add(1);
-    let spec = &around.wish.spec;
-    if backoff::restarts(spec.restart, &exit, slot.durable.failures) {
-        let delay = backoff::delay(id, slot.durable.attempt, slot.durable.failures);
+    if backoff::restarts(spec, &exit, slot.durable.failures) {
+        let delay =
+            backoff::delay(id, slot.durable.attempt, slot.durable.failures, spec.restart_rhythm.delay);
         slot.durable.stage = Stage::Resting {
             mark,
             until: around.now + delay,
@@ -507,6 +537,7 @@ fn ended(id: &SlotId, slot: &mut Slot, exit: Exit, around: &Around<'_>) {
 fn take_observation(id: &SlotId, slot: &mut Slot, seen: Observation, around: &Around<'_>) {
     let was_asked = std::mem::take(&mut slot.observing);
     slot.recheck = None;
+    slot.durable.doubt.take_if(|until| *until <= around.now);
     let is_news = match (&slot.durable.stage, &seen) {
         // That it is still there is no news of a stop that does not get through,
         (Stage::Up(up), Observation::Running { .. }) => up.stopping.is_none(),
@@ -520,7 +551,11 @@ fn take_observation(id: &SlotId, slot: &mut Slot, seen: Observation, around: &Ar
     let attempt = slot.durable.attempt;
     match seen {
         Observation::Never => match &slot.durable.stage {
-            Stage::Starting { .. } => slot.durable.stage = Stage::Idle,
+            Stage::Starting { .. } => {
+                // Should it come late after all, a second look finds it, though nothing else is begun.
+                slot.durable.stage = Stage::Idle;
+                slot.durable.doubt = Some(around.now + settle::START_OVERDUE);
+            }
             Stage::Up(_) => ended(id, slot, Exit::Unknown("its records are gone".into()), around),
             _ => {}
         },
@@ -533,7 +568,8 @@ fn take_observation(id: &SlotId, slot: &mut Slot, seen: Observation, around: &Ar
                     come_up(slot, begun, running, pid, started_at, log_start, around);
                 }
                 // Its end was told before this look at it was: the look is the older news.
-                Stage::Idle | Stage::Resting { .. } | Stage::Ended { .. } if running <= attempt => {}
+                Stage::Idle | Stage::Resting { .. } | Stage::Ended { .. }
+                    if running <= attempt && !was_asked => {}
                 Stage::Removing | Stage::Gone if !was_asked => {}
                 // A copy we have no memory of: it is adopted under no wish, hence replaced.
                 _ => {
@@ -570,10 +606,12 @@ pub fn deadline(slot: &Slot, wish: &TargetSlot) -> Option<Mono> {
         return slot.recheck;
     }
     let stage = match &slot.durable.stage {
+        Stage::Idle => slot.durable.doubt,
         Stage::Resting { until, .. } if slot.blocked.is_none() => Some(*until),
         Stage::Up(up) => match &up.stopping {
             Some(stopping) => Some(stopping.deadline + RECHECK_AFTER),
-            None => slot.health.due(up, wish),
+            None if up.preparation.is_done() => slot.health.due(up, wish),
+            None => None,
         },
         _ => None,
     };

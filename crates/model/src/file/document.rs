@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Number, Value as Json};
 
+use super::index::Index;
 use super::project;
 use super::service::Draft;
 use super::tree::{Entry, Node, Style, Value};
@@ -20,13 +21,15 @@ pub(super) fn of(
 ) -> Json {
     let mut document = Map::new();
     document.insert("name".to_owned(), Json::from(name.as_str()));
-    let Value::Map(entries) = &tree.value else { return Json::Object(document) };
-    for Entry { key, value } in entries {
-        match &*key.text {
+    let Value::Map(entries) = tree.value else { return Json::Object(document) };
+    for &Entry { key, value } in entries {
+        match key.text {
             "name" => {}
             "services" => {
+                let (nodes, mut index) = (value.entries(), Index::default());
                 let services = drafts.iter().filter_map(|draft| {
-                    Some((draft.name.clone(), service(draft, value.get(&draft.name)?, &dir)))
+                    let node = nodes[index.find(nodes, &draft.name)?].value;
+                    Some((draft.name.clone(), service(draft, node, &dir)))
                 });
                 document.insert("services".to_owned(), Json::Object(services.collect()));
             }
@@ -37,16 +40,16 @@ pub(super) fn of(
 }
 
 fn service(draft: &Draft, node: &Node<'_>, dir: &impl Fn(&Node<'_>) -> String) -> Json {
-    let Value::Map(entries) = &node.value else { return Json::Null };
+    let Value::Map(entries) = node.value else { return Json::Null };
     let mut fields = Map::new();
-    for Entry { key, value } in entries {
-        let value = match &*key.text {
+    for &Entry { key, value } in entries {
+        let value = match key.text {
             done if DONE.contains(&done) => continue,
             "volumes" => mounts(value, dir),
             "build" => build(value, dir),
             _ => json(value),
         };
-        fields.insert(key.text.to_string(), value);
+        fields.insert(key.text.to_owned(), value);
     }
     let spec = &draft.spec;
     for (key, texts) in [("environment", &spec.environment), ("labels", &spec.labels)] {
@@ -69,8 +72,8 @@ fn service(draft: &Draft, node: &Node<'_>, dir: &impl Fn(&Node<'_>) -> String) -
 
 /// Directories of this machine are absolute.
 fn mounts(node: &Node<'_>, dir: &impl Fn(&Node<'_>) -> String) -> Json {
-    let Value::List(items) = &node.value else { return Json::Null };
-    let absolute = |item: &std::rc::Rc<Node<'_>>| {
+    let Value::List(items) = node.value else { return Json::Null };
+    let absolute = |item: &&Node<'_>| {
         let mut mount = json(item);
         let is_bind = item.get("type").and_then(|kind| kind.as_text()) == Some("bind");
         if let Some(source) = item.get("source").filter(|_| is_bind)
@@ -96,13 +99,13 @@ fn build(node: &Node<'_>, dir: &impl Fn(&Node<'_>) -> String) -> Json {
 }
 
 fn json(node: &Node<'_>) -> Json {
-    match &node.value {
+    match node.value {
         Value::Scalar(_) if node.is_null() => Json::Null,
-        Value::Scalar(scalar) if scalar.style == Style::Bare => bare(&scalar.text),
-        Value::Scalar(scalar) => Json::from(&*scalar.text),
+        Value::Scalar(scalar) if scalar.style == Style::Bare => bare(scalar.text),
+        Value::Scalar(scalar) => Json::from(scalar.text),
         Value::List(items) => Json::Array(items.iter().map(|item| json(item)).collect()),
         Value::Map(entries) => {
-            Json::Object(entries.iter().map(|e| (e.key.text.to_string(), json(&e.value))).collect())
+            Json::Object(entries.iter().map(|e| (e.key.text.to_owned(), json(e.value))).collect())
         }
         Value::Bad => Json::Null,
     }

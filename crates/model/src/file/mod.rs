@@ -2,9 +2,9 @@
 //!
 //! The way a text goes: `tree` makes a tree in which every value knows its place, `fill` puts the
 //! variables in, `canon` checks it by the `grammar` and writes everything in its long form,
-//! `compose` makes one tree of several files, `merge`d, included and extended. Then the readers
+//! `compose` makes one tree of several files, `merge`d and included, `extend` puts services over others. Then the readers
 //! (`project`, `service`, `healthcheck`) turn the tree into nouns, and `graph` looks at what no
-//! single service can know. `report` collects what is wrong on the way.
+//! single service can know. `report` collects what is wrong on the way. All trees live in one `arena`.
 //!
 //! Laws:
 //! * A key is honoured, or inert and said so in a note, or refused by name. None is ignored.
@@ -17,15 +17,18 @@
 //!
 //! The grammar is that of the Compose Specification.
 
+mod arena;
 mod argv;
 mod canon;
 mod compose;
 mod document;
 mod dotenv;
+mod extend;
 mod fill;
 mod grammar;
 mod graph;
 mod healthcheck;
+mod index;
 mod interpolate;
 mod merge;
 mod pattern;
@@ -49,7 +52,7 @@ mod words;
 
 use std::collections::BTreeMap;
 
-use typed_arena::Arena;
+use bumpalo::Bump;
 
 use crate::diagnostic::Diagnostic;
 use crate::project::Project;
@@ -274,21 +277,19 @@ fn whole<T>(
     context: &Context<'_>,
     make: impl FnOnce(project::Reading<'_>, &mut report::Report<'_>) -> Option<T>,
 ) -> Result<(T, Vec<Diagnostic>), Errors> {
-    let texts = Arena::new();
-    let mut report = report::Report::new();
+    let bump = Bump::new();
+    let mut report = report::Report::new(arena::Arena::new(&bump));
     let mut patterns = pattern::Patterns::default();
     let mut composer = compose::Composer {
-        texts: &texts,
         resolver: context.resolver,
         report: &mut report,
         patterns: &mut patterns,
         open: Vec::new(),
-        extended: BTreeMap::new(),
-        circular: Default::default(),
+        extensions: Default::default(),
         interpolate: context.interpolate,
     };
     let tree = composer.project(sources, context);
-    let outcome = tree.and_then(|tree| project::read(&tree, context, &texts, &mut report));
+    let outcome = tree.and_then(|tree| project::read(tree, context, &mut report));
     let outcome = outcome.and_then(|project| make(project, &mut report));
     report.finish(outcome)
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use super::arena::Arena;
 use super::place::{FileId, Sources, Span, Step};
 use super::{ERRORS_MAX, Errors};
 use crate::diagnostic::{Diagnostic, Trace};
@@ -65,8 +66,13 @@ impl Pile {
 }
 
 impl<'a> Report<'a> {
-    pub(super) fn new() -> Self {
-        Self { sources: Sources::default(), errors: Pile::default(), notes: Pile::default() }
+    pub(super) fn new(arena: Arena<'a>) -> Self {
+        Self { sources: Sources::new(arena), errors: Pile::default(), notes: Pile::default() }
+    }
+
+    /// Where trees live.
+    pub(super) fn arena(&self) -> Arena<'a> {
+        self.sources.arena
     }
 
     /// So far nothing is wrong.

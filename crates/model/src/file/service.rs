@@ -3,8 +3,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
-use typed_arena::Arena;
-
 use super::dotenv::Format;
 use super::place::{File, Span};
 use super::process::{self, Grant};
@@ -42,7 +40,6 @@ pub(super) struct Edge {
 /// Reads services in the light of the project they stand in.
 pub(super) struct Reader<'c, 'r, 'a> {
     pub(super) context: &'c Context<'c>,
-    pub(super) texts: &'a Arena<String>,
     pub(super) report: &'r mut Report<'a>,
     /// The whole tree, for what services use of it.
     pub(super) root: &'c Node<'a>,
@@ -62,11 +59,11 @@ const VARIABLES_MAX: usize = 2_000_000;
 impl<'a> Reader<'_, '_, 'a> {
     /// `None`: what is wrong with it was said.
     pub(super) fn read(&mut self, key: &Key<'a>, node: &Node<'a>, at: &At<'_>) -> Option<Draft> {
-        let Value::Map(entries) = &node.value else { return None };
+        let Value::Map(entries) = node.value else { return None };
         let find = |name: &str| entries.iter().find(|entry| entry.key.text == name);
         let container = find("image").or_else(|| find("build")).map(|entry| entry.key.span);
         let mut draft = Draft {
-            name: key.text.clone().into_owned(),
+            name: key.text.to_owned(),
             name_span: key.span,
             container,
             spec: Service::new(Vec::new(), project::joined(self.dir_of(key.span), ".")),
@@ -88,7 +85,7 @@ impl<'a> Reader<'_, '_, 'a> {
         let runs = |name: &str| find(name).is_some_and(|entry| !entry.value.is_null());
         if container.is_none() && !runs("command") && !runs("entrypoint") {
             self.report.error(key.span, || {
-                Problem::new(format!("Service `{}` has no `command`", shown(&key.text))).hint(
+                Problem::new(format!("Service `{}` has no `command`", shown(key.text))).hint(
                     "say what it runs, such as `command: [\"./bin/web\", \"--port\", \"8080\"]`".to_owned(),
                 )
             });
@@ -111,7 +108,7 @@ impl<'a> Reader<'_, '_, 'a> {
     /// Refuses what this kind of service does not obey.
     fn judge(&mut self, entries: &[Entry<'a>], keys: &'static Keys, is_container: bool, at: &At<'_>) {
         for Entry { key, value } in entries {
-            let Some(known) = keys.find(&key.text) else { continue };
+            let Some(known) = keys.find(key.text) else { continue };
             let at = at.key(key);
             let (support, others, this) = match (known.verdict, is_container) {
                 (Verdict::Honoured { containers, .. }, true) => {
@@ -137,7 +134,7 @@ impl<'a> Reader<'_, '_, 'a> {
                         Shape::Optional(shape) => shape,
                         shape => shape,
                     };
-                    if let (Shape::Map(keys), Value::Map(entries)) = (shape, &value.value) {
+                    if let (Shape::Map(keys), Value::Map(entries)) = (shape, value.value) {
                         self.judge(entries, keys, is_container, &at);
                     }
                 }
@@ -156,7 +153,7 @@ impl<'a> Reader<'_, '_, 'a> {
         let Entry { key, value } = entry;
         let spec = &mut draft.spec;
         let text = value.as_text();
-        match &*key.text {
+        match key.text {
             "log" => spec.log = log(value),
             "depends_on" => draft.edges = dependencies(value),
             "deploy" => self.deploy(value, owner, draft),
@@ -186,7 +183,7 @@ impl<'a> Reader<'_, '_, 'a> {
             }
             "restart" => {
                 let policy = service.get("deploy").and_then(|node| node.get("restart_policy"));
-                self.restart(value, policy.map(|node| &**node), at, draft);
+                self.restart(value, policy, at, draft);
             }
             "scale" => self.scale(value, owner, draft),
             "stop_command" => spec.stop_command = words(value),
@@ -206,7 +203,7 @@ impl<'a> Reader<'_, '_, 'a> {
     fn command(&mut self, service: &Node<'a>, at: &At<'_>, draft: &mut Draft) {
         let shell = service.get("shell").filter(|node| node.as_text() != Some("false"));
         let (entrypoint, command) = (service.get("entrypoint"), service.get("command"));
-        let of = |node: Option<&Rc<Node<'a>>>| node.and_then(|node| words(node)).unwrap_or_default();
+        let of = |node: Option<&Node<'a>>| node.and_then(words).unwrap_or_default();
         let Some(shell) = shell else {
             draft.spec.command = [of(entrypoint), of(command)].concat();
             return;
@@ -255,7 +252,7 @@ impl<'a> Reader<'_, '_, 'a> {
     fn labels(&mut self, service: &Node<'a>, at: &At<'_>) -> BTreeMap<String, String> {
         let mut found = BTreeMap::new();
         let files = service.get("label_file").filter(|_| self.context.interpolate);
-        if let Some(Value::List(files)) = files.map(|node| &node.value) {
+        if let Some(Value::List(files)) = files.map(|node| node.value) {
             for file in files {
                 if let Some(path) = file.as_text() {
                     self.variable_file(path, file.span, Format::Compose, true, &mut found);
@@ -295,7 +292,7 @@ impl<'a> Reader<'_, '_, 'a> {
         let mut found = BTreeMap::new();
         // Where variables are not filled in, paths are not known.
         let files = service.get("env_file").filter(|_| self.context.interpolate);
-        if let Some(Value::List(files)) = files.map(|node| &node.value) {
+        if let Some(Value::List(files)) = files.map(|node| node.value) {
             for file in files {
                 self.env_file(file, at, &mut found);
             }
@@ -307,13 +304,10 @@ impl<'a> Reader<'_, '_, 'a> {
     /// Of `environment` alone.
     fn own_environment(&mut self, owner: &Node<'a>, at: &At<'_>, found: &mut BTreeMap<String, String>) {
         let Some(node) = owner.get("environment") else { return };
-        let Value::Map(entries) = &node.value else { return };
-        for Entry { key, value } in entries {
-            let name = key.text.to_string();
-            match &value.value {
-                Value::Scalar(scalar) if !value.is_null() => {
-                    drop(found.insert(name, scalar.text.to_string()))
-                }
+        for Entry { key, value } in node.entries() {
+            let name = key.text.to_owned();
+            match value.value {
+                Value::Scalar(scalar) if !value.is_null() => drop(found.insert(name, scalar.text.to_owned())),
                 Value::Scalar(_) => self.asked(name, key.span, at, found),
                 _ => {}
             }
@@ -401,7 +395,7 @@ impl<'a> Reader<'_, '_, 'a> {
         let from = self.report.sources.file(span.file)?;
         let (name, variables) = (self.context.resolver.shown(path), Rc::clone(&from.variables));
         let via = self.report.sources.step(span, "read".to_owned());
-        let text: &'a str = self.texts.alloc(text);
+        let text = self.report.arena().text(text);
         let file = File { name, text, dir: project::parent(path), variables: variables.clone(), via };
         let Some(file) = self.report.sources.add(file) else {
             self.report.error(span, || {
@@ -483,24 +477,21 @@ fn log(node: &Node<'_>) -> Option<LogRotation> {
 
 /// The words of a list, or of a line without a shell; `None` when it was refused.
 pub(super) fn words(node: &Node<'_>) -> Option<Vec<String>> {
-    match &node.value {
-        Value::Scalar(scalar) if !node.is_null() => shell_words::split(&scalar.text).ok(),
+    match node.value {
+        Value::Scalar(scalar) if !node.is_null() => shell_words::split(scalar.text).ok(),
         Value::List(items) => items.iter().map(|item| item.as_text().map(str::to_owned)).collect(),
         _ => None,
     }
 }
 
 /// Names, and the texts of those that have one.
-fn pairs<'n>(node: &'n Node<'_>) -> impl Iterator<Item = (String, Option<String>)> + use<'n> {
-    let entries = match &node.value {
-        Value::Map(entries) => &entries[..],
-        _ => &[],
-    };
-    entries.iter().map(|entry| (entry.key.text.to_string(), entry.value.as_text().map(str::to_owned)))
+fn pairs<'a>(node: &Node<'a>) -> impl Iterator<Item = (String, Option<String>)> + use<'a> {
+    let pair = |entry: &Entry<'a>| (entry.key.text.to_owned(), entry.value.as_text().map(str::to_owned));
+    node.entries().iter().map(pair)
 }
 
 fn dependencies(node: &Node<'_>) -> Vec<Edge> {
-    let Value::Map(entries) = &node.value else { return Vec::new() };
+    let Value::Map(entries) = node.value else { return Vec::new() };
     entries.iter().map(|entry| dependency(entry)).collect()
 }
 
@@ -519,5 +510,5 @@ fn dependency(entry: &Entry<'_>) -> Edge {
         restart: flag("restart", false),
     };
     let condition_span = condition.map_or(key.span, |node| node.span);
-    Edge { target: key.text.to_string(), span: key.span, condition_span, dependency }
+    Edge { target: key.text.to_owned(), span: key.span, condition_span, dependency }
 }

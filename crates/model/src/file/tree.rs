@@ -4,30 +4,30 @@
 //! anything is built from them; a mapping has each key once, those that `<<` brings included; no
 //! value has a tag but `!reset` and `!override`.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
-use std::rc::Rc;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
 
+use super::arena::Arena;
+use super::index::Index;
 use super::place::{FileId, Span};
 use super::report::{Problem, Report, printable, shown};
 use super::{DEPTH_MAX, EXPANDED_MAX, SIGNS_MAX, TEXT_MAX, VALUES_MAX};
 
 /// A value and its place. Shared where aliases name it more than once.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub(super) struct Node<'a> {
     pub(super) span: Span,
     pub(super) value: Value<'a>,
     pub(super) tag: Directive,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub(super) enum Value<'a> {
     Scalar(Scalar<'a>),
-    List(Vec<Rc<Node<'a>>>),
-    Map(Vec<Entry<'a>>),
+    List(&'a [&'a Node<'a>]),
+    Map(&'a [Entry<'a>]),
     /// What is wrong with it was said: nobody should look at it again.
     Bad,
 }
@@ -44,9 +44,9 @@ pub(super) enum Directive {
     Reset,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub(super) struct Scalar<'a> {
-    pub(super) text: Cow<'a, str>,
+    pub(super) text: &'a str,
     pub(super) style: Style,
 }
 
@@ -61,15 +61,15 @@ pub(super) enum Style {
     Bare,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub(super) struct Entry<'a> {
     pub(super) key: Key<'a>,
-    pub(super) value: Rc<Node<'a>>,
+    pub(super) value: &'a Node<'a>,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Key<'a> {
-    pub(super) text: Cow<'a, str>,
+    pub(super) text: &'a str,
     pub(super) span: Span,
 }
 
@@ -78,39 +78,37 @@ impl<'a> Node<'a> {
         Self { span, value, tag: Directive::default() }
     }
 
-    /// The same place, with another value.
-    pub(super) fn with(&self, value: Value<'a>) -> Rc<Self> {
-        Rc::new(Self { span: self.span, value, tag: self.tag })
+    /// The value of a key, if this is a mapping that has it.
+    pub(super) fn get(&self, key: &str) -> Option<&'a Node<'a>> {
+        let found = self.entries().iter().find(|entry| entry.key.text == key);
+        found.map(|entry| entry.value).filter(|node| node.tag != Directive::Reset)
     }
 
-    /// The value of a key, if this is a mapping that has it.
-    pub(super) fn get(&self, key: &str) -> Option<&Rc<Node<'a>>> {
-        match &self.value {
-            Value::Map(entries) => {
-                let found = entries.iter().find(|e| e.key.text == key).map(|e| &e.value);
-                found.filter(|node| node.tag != Directive::Reset)
-            }
-            _ => None,
+    /// The entries of a mapping; of anything else none.
+    pub(super) fn entries(&self) -> &'a [Entry<'a>] {
+        match self.value {
+            Value::Map(entries) => entries,
+            _ => &[],
         }
     }
 
     /// The text of a scalar that is there.
-    pub(super) fn as_text(&self) -> Option<&str> {
-        match &self.value {
-            Value::Scalar(scalar) if !self.is_null() => Some(&scalar.text),
+    pub(super) fn as_text(&self) -> Option<&'a str> {
+        match self.value {
+            Value::Scalar(scalar) if !self.is_null() => Some(scalar.text),
             _ => None,
         }
     }
 
     /// `key:` with nothing behind it, or one of the words for nothing.
     pub(super) fn is_null(&self) -> bool {
-        matches!(&self.value, Value::Scalar(s)
-            if s.style == Style::Plain && matches!(&*s.text, "" | "~" | "null" | "Null" | "NULL"))
+        matches!(self.value, Value::Scalar(s)
+            if s.style == Style::Plain && matches!(s.text, "" | "~" | "null" | "Null" | "NULL"))
     }
 
     /// What it is, for people.
     pub(super) fn kind(&self) -> &'static str {
-        match &self.value {
+        match self.value {
             Value::Scalar(_) if self.is_null() => "nothing",
             Value::Scalar(_) => "text",
             Value::List(_) => "a list",
@@ -122,7 +120,7 @@ impl<'a> Node<'a> {
 
 /// The tree of the only document in a file; `Some(None)` when there is no document; `None` when
 /// an error made an end of it.
-pub(super) fn load<'a>(file: FileId, report: &mut Report<'a>) -> Option<Option<Rc<Node<'a>>>> {
+pub(super) fn load<'a>(file: FileId, report: &mut Report<'a>) -> Option<Option<&'a Node<'a>>> {
     let text = report.sources.file(file).map_or("", |file| file.text);
     if let Some((place, problem)) = unreadable(text) {
         report.error(Span::new(file, place.start, place.end), || problem);
@@ -130,7 +128,7 @@ pub(super) fn load<'a>(file: FileId, report: &mut Report<'a>) -> Option<Option<R
     }
     let body = text.strip_prefix('\u{feff}').unwrap_or(text);
     let places = Places::new(file, body, text.len() - body.len());
-    let mut loader = Loader { report, places, frames: Vec::new(), anchors: BTreeMap::new(), root: None };
+    let mut loader = Loader::new(report, places);
     let mut parser = Parser::new_from_str(body);
     let mut total = Weight::default();
     while let Some(event) = parser.next_event() {
@@ -176,14 +174,25 @@ fn unreadable(text: &str) -> Option<(Range<usize>, Problem)> {
 
 /// How much a value is after following the aliases in it.
 #[derive(Clone, Copy, Default)]
-struct Weight {
-    values: usize,
-    bytes: usize,
+pub(super) struct Weight {
+    pub(super) values: usize,
+    pub(super) bytes: usize,
     height: usize,
 }
 
 impl Weight {
-    fn add(&mut self, inner: Weight) {
+    pub(super) fn of(node: &Node<'_>) -> Self {
+        let mut weight = Self { values: 1, ..Self::default() };
+        match node.value {
+            Value::Scalar(scalar) => weight.bytes = scalar.text.len(),
+            Value::List(items) => items.iter().for_each(|item| weight.add(Self::of(item))),
+            Value::Map(entries) => entries.iter().for_each(|entry| weight.add(Self::of(entry.value))),
+            Value::Bad => {}
+        }
+        weight
+    }
+
+    pub(super) fn add(&mut self, inner: Weight) {
         self.values = self.values.saturating_add(inner.values);
         self.bytes = self.bytes.saturating_add(inner.bytes);
         self.height = self.height.max(inner.height + 1);
@@ -196,22 +205,23 @@ struct Frame<'a> {
     anchor: usize,
     weight: Weight,
     tag: Directive,
-    items: Items<'a>,
+    /// Where what it has so far starts, in the stack of its kind.
+    start: usize,
+    growing: Growing<'a>,
 }
 
-enum Items<'a> {
-    List(Vec<Rc<Node<'a>>>),
+enum Growing<'a> {
+    List,
     Map(Mapping<'a>),
 }
 
 /// A mapping as it grows.
 #[derive(Default)]
 struct Mapping<'a> {
-    entries: Vec<Entry<'a>>,
-    seen: HashSet<Cow<'a, str>>,
+    index: Index<'a>,
     key: Pending<'a>,
     /// Behind `<<`.
-    merged: Option<Rc<Node<'a>>>,
+    merged: Option<&'a Node<'a>>,
 }
 
 /// Of the entry that is being read.
@@ -228,15 +238,33 @@ enum Pending<'a> {
 
 struct Loader<'r, 'a> {
     report: &'r mut Report<'a>,
+    arena: Arena<'a>,
     places: Places<'a>,
     frames: Vec<Frame<'a>>,
-    anchors: BTreeMap<usize, (Rc<Node<'a>>, Weight)>,
-    root: Option<Rc<Node<'a>>>,
+    /// Of all open lists, the innermost last.
+    items: Vec<&'a Node<'a>>,
+    /// Of all open mappings, the innermost last.
+    entries: Vec<Entry<'a>>,
+    anchors: BTreeMap<usize, (&'a Node<'a>, Weight)>,
+    root: Option<&'a Node<'a>>,
 }
 
 const GO_ON: ControlFlow<()> = ControlFlow::Continue(());
 
-impl<'a> Loader<'_, 'a> {
+impl<'r, 'a> Loader<'r, 'a> {
+    fn new(report: &'r mut Report<'a>, places: Places<'a>) -> Self {
+        Self {
+            arena: report.arena(),
+            report,
+            places,
+            frames: Vec::new(),
+            items: Vec::new(),
+            entries: Vec::new(),
+            anchors: BTreeMap::new(),
+            root: None,
+        }
+    }
+
     fn take(&mut self, event: Event<'a>, span: Span, total: &mut Weight) -> ControlFlow<()> {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
@@ -244,16 +272,17 @@ impl<'a> Loader<'_, 'a> {
                 let weight = Weight { values: 1, bytes: text.len(), height: 0 };
                 self.count(weight, span, total)?;
                 let style = if style == ScalarStyle::Plain { Style::Plain } else { Style::Quoted };
+                let text = self.arena.text(text);
                 let node = Node { span, value: Value::Scalar(Scalar { text, style }), tag };
                 self.complete(node, anchor, weight);
             }
             Event::SequenceStart(anchor, tag) => {
                 let tag = self.directive(tag.as_deref(), span);
-                self.open(Items::List(Vec::new()), tag, anchor, span, total)?;
+                self.open(Growing::List, tag, anchor, span, total)?;
             }
             Event::MappingStart(anchor, tag) => {
                 let tag = self.directive(tag.as_deref(), span);
-                self.open(Items::Map(Mapping::default()), tag, anchor, span, total)?;
+                self.open(Growing::Map(Mapping::default()), tag, anchor, span, total)?;
             }
             Event::SequenceEnd | Event::MappingEnd => self.close(span),
             Event::Alias(anchor) => self.follow(anchor, span, total)?,
@@ -293,7 +322,7 @@ impl<'a> Loader<'_, 'a> {
 
     fn open(
         &mut self,
-        items: Items<'a>,
+        growing: Growing<'a>,
         tag: Directive,
         anchor: usize,
         span: Span,
@@ -301,65 +330,78 @@ impl<'a> Loader<'_, 'a> {
     ) -> ControlFlow<()> {
         let weight = Weight { values: 1, bytes: 0, height: 1 };
         self.count(weight, span, total)?;
-        self.frames.push(Frame { span, anchor, weight, tag, items });
+        let start = match growing {
+            Growing::List => self.items.len(),
+            Growing::Map(_) => self.entries.len(),
+        };
+        self.frames.push(Frame { span, anchor, weight, tag, start, growing });
         GO_ON
     }
 
     fn close(&mut self, end: Span) {
         let Some(frame) = self.frames.pop() else { return };
-        let value = match frame.items {
-            Items::List(list) => Value::List(list),
-            Items::Map(mapping) => Value::Map(mapping.whole(self.report)),
+        let value = match frame.growing {
+            Growing::List => {
+                let value = self.arena.list(&self.items[frame.start..]);
+                self.items.truncate(frame.start);
+                value
+            }
+            Growing::Map(mapping) => {
+                mapping.merge(&mut self.entries, frame.start, self.report);
+                let value = self.arena.map(&self.entries[frame.start..]);
+                self.entries.truncate(frame.start);
+                value
+            }
         };
         let node = Node { span: frame.span.to(end), value, tag: frame.tag };
         self.complete(node, frame.anchor, frame.weight);
     }
 
     fn follow(&mut self, anchor: usize, span: Span, total: &mut Weight) -> ControlFlow<()> {
-        let Some((node, weight)) = self.anchors.get(&anchor) else {
+        let Some(&(node, weight)) = self.anchors.get(&anchor) else {
             self.report.error(span, || {
                 Problem::new("An alias stands inside the value it names").label("this would never end")
             });
             return ControlFlow::Break(());
         };
-        let (node, weight) = (Rc::clone(node), *weight);
         self.count(weight, span, total)?;
-        self.put(node, weight, Some(span));
+        self.put(Whole::Kept(node), weight, Some(span));
         GO_ON
     }
 
     fn complete(&mut self, node: Node<'a>, anchor: usize, weight: Weight) {
-        let node = Rc::new(node);
-        if anchor > 0 {
-            self.anchors.insert(anchor, (Rc::clone(&node), weight));
+        if anchor == 0 {
+            self.put(Whole::New(node), weight, None);
+        } else {
+            let node = self.arena.node(node);
+            self.anchors.insert(anchor, (node, weight));
+            self.put(Whole::Kept(node), weight, None);
         }
-        self.put(node, weight, None);
     }
 
     /// Hands a complete value to the collection it stands in.
-    fn put(&mut self, node: Rc<Node<'a>>, weight: Weight, alias: Option<Span>) {
+    fn put(&mut self, whole: Whole<'a>, weight: Weight, alias: Option<Span>) {
         let Some(frame) = self.frames.last_mut() else {
-            self.root = Some(node);
+            self.root = Some(whole.kept(self.arena));
             return;
         };
         frame.weight.add(weight);
-        match &mut frame.items {
-            Items::List(list) => list.push(node),
-            Items::Map(mapping) => {
-                mapping.key = match std::mem::take(&mut mapping.key) {
-                    Pending::Key => key_of(&node, alias, mapping, self.report),
-                    Pending::Value(key) => {
-                        mapping.entries.push(Entry { key, value: node });
-                        Pending::Key
-                    }
-                    Pending::Merged => {
-                        mapping.merged = Some(node);
-                        Pending::Key
-                    }
-                    Pending::Nothing => Pending::Key,
-                };
+        let Growing::Map(mapping) = &mut frame.growing else {
+            self.items.push(whole.kept(self.arena));
+            return;
+        };
+        mapping.key = match std::mem::take(&mut mapping.key) {
+            Pending::Key => mapping.key_of(whole.node(), alias, &self.entries[frame.start..], self.report),
+            Pending::Value(key) => {
+                self.entries.push(Entry { key, value: whole.kept(self.arena) });
+                Pending::Key
             }
-        }
+            Pending::Merged => {
+                mapping.merged = Some(whole.kept(self.arena));
+                Pending::Key
+            }
+            Pending::Nothing => Pending::Key,
+        };
     }
 
     /// Errors: any other tag.
@@ -395,62 +437,86 @@ impl<'a> Loader<'_, 'a> {
     }
 }
 
-impl<'a> Mapping<'a> {
-    /// Its entries, and those that `<<` brings and it has not itself. Of several the first counts.
-    fn whole(mut self, report: &mut Report<'a>) -> Vec<Entry<'a>> {
-        let Some(merged) = self.merged.take() else { return self.entries };
-        match &merged.value {
-            Value::List(list) => list.iter().for_each(|node| self.merge(node, report)),
-            _ => self.merge(&merged, report),
+/// A complete value. A new one is only kept when somebody wants it: of a key the text will do.
+enum Whole<'a> {
+    New(Node<'a>),
+    Kept(&'a Node<'a>),
+}
+
+impl<'a> Whole<'a> {
+    fn node(&self) -> &Node<'a> {
+        match self {
+            Whole::New(node) => node,
+            Whole::Kept(node) => node,
         }
-        self.entries
     }
 
-    fn merge(&mut self, node: &Node<'a>, report: &mut Report<'a>) {
-        let Value::Map(entries) = &node.value else {
-            report.error(node.span, || {
-                Problem::new(format!("`<<` must name a mapping, or a list of them, not {}", node.kind()))
-            });
-            return;
-        };
-        let new = entries.iter().filter(|entry| self.seen.insert(entry.key.text.clone()));
-        self.entries.extend(new.cloned());
+    fn kept(self, arena: Arena<'a>) -> &'a Node<'a> {
+        match self {
+            Whole::New(node) => arena.node(node),
+            Whole::Kept(node) => node,
+        }
     }
 }
 
-/// Judges what stands where a key should.
-fn key_of<'a>(
-    node: &Node<'a>,
-    alias: Option<Span>,
-    mapping: &mut Mapping<'a>,
-    report: &mut Report<'a>,
-) -> Pending<'a> {
-    let span = alias.unwrap_or(node.span);
-    let (Value::Scalar(scalar), None) = (&node.value, alias) else {
-        let what = if alias.is_some() { "an alias" } else { node.kind() };
-        report.error(span, || Problem::new(format!("A key must be text, not {what}")));
-        return Pending::Nothing;
-    };
-    if scalar.style == Style::Plain && scalar.text == "<<" && mapping.merged.is_none() {
-        return Pending::Merged;
+impl<'a> Mapping<'a> {
+    /// Adds what `<<` brings and it has not itself. Of several the first counts.
+    fn merge(mut self, entries: &mut Vec<Entry<'a>>, start: usize, report: &mut Report<'a>) {
+        let Some(merged) = self.merged else { return };
+        let all = match merged.value {
+            Value::List(list) => list,
+            _ => std::slice::from_ref(&merged),
+        };
+        for node in all {
+            let Value::Map(new) = node.value else {
+                report.error(node.span, || {
+                    Problem::new(format!("`<<` must name a mapping, or a list of them, not {}", node.kind()))
+                });
+                continue;
+            };
+            for entry in new {
+                if !self.index.has(&entries[start..], entry.key.text) {
+                    entries.push(*entry);
+                }
+            }
+        }
     }
-    if scalar.style == Style::Plain && scalar.text == "<<" {
-        report.error(span, || {
-            Problem::new("There are two merge keys `<<` in one mapping")
-                .label("the second one")
-                .hint("give one of them a list: `<<: [*first, *second]`".to_owned())
-        });
-        return Pending::Nothing;
+
+    /// Judges what stands where a key should.
+    fn key_of(
+        &mut self,
+        node: &Node<'a>,
+        alias: Option<Span>,
+        before: &[Entry<'a>],
+        report: &mut Report<'a>,
+    ) -> Pending<'a> {
+        let span = alias.unwrap_or(node.span);
+        let (Value::Scalar(scalar), None) = (node.value, alias) else {
+            let what = if alias.is_some() { "an alias" } else { node.kind() };
+            report.error(span, || Problem::new(format!("A key must be text, not {what}")));
+            return Pending::Nothing;
+        };
+        if scalar.style == Style::Plain && scalar.text == "<<" && self.merged.is_none() {
+            return Pending::Merged;
+        }
+        if scalar.style == Style::Plain && scalar.text == "<<" {
+            report.error(span, || {
+                Problem::new("There are two merge keys `<<` in one mapping")
+                    .label("the second one")
+                    .hint("give one of them a list: `<<: [*first, *second]`".to_owned())
+            });
+            return Pending::Nothing;
+        }
+        if self.index.has(before, scalar.text) {
+            report.error(span, || {
+                Problem::new(format!("Duplicate key `{}`", shown(scalar.text)))
+                    .label("the second one")
+                    .hint("keep one of the two".to_owned())
+            });
+            return Pending::Nothing;
+        }
+        Pending::Value(Key { text: scalar.text, span })
     }
-    if !mapping.seen.insert(scalar.text.clone()) {
-        report.error(span, || {
-            Problem::new(format!("Duplicate key `{}`", shown(&scalar.text)))
-                .label("the second one")
-                .hint("keep one of the two".to_owned())
-        });
-        return Pending::Nothing;
-    }
-    Pending::Value(Key { text: scalar.text.clone(), span })
 }
 
 /// What a person most probably has to do about text that is not YAML.

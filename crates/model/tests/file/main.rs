@@ -4,6 +4,7 @@ mod attacks;
 mod commands;
 mod compose;
 mod docs;
+mod extends;
 mod graph;
 mod hostile;
 mod keys;

@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
 use upbeat_decide::Effect;
 use upbeat_decide::instance::{Durable, HookCommand, Input, Moment, Observation};
-use upbeat_drivers::process::{self, ExecRequest, Launch, ProcessDriver, Rights, StartError};
+use upbeat_drivers::process::{self, ExecRequest, Launch, ProcessDriver, Rights, StartError, Stdio};
 use upbeat_drivers::watch::Watches;
 use upbeat_drivers::{logs, probe};
 use upbeat_model::project::{Probe, Service};
@@ -287,6 +287,11 @@ fn launch(spec: &Service, base: &BTreeMap<String, String>) -> Launch {
         working_dir: spec.working_dir.clone(),
         user: spec.user.clone(),
         rights: rights(spec),
+        stdio: match (spec.tty, spec.stdin_open) {
+            (true, _) => Stdio::Terminal,
+            (false, true) => Stdio::OpenInput,
+            (false, false) => Stdio::Plain,
+        },
         log_max_size: spec.log.unwrap_or_default().max_size,
         log_max_files: spec.log.unwrap_or_default().max_files,
     }

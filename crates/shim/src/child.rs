@@ -10,7 +10,8 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::failpoint;
 use crate::spec::{Limit, Spec};
-use crate::user::{Identity, own_groups};
+use crate::stdio::Streams;
+use crate::user::{Identity, User, own_groups};
 use crate::wire::Stage;
 
 /// Without a `PATH` of its own, a program is looked for here.
@@ -22,49 +23,17 @@ const SIGNAL_MAX: libc::c_int = 64;
 /// A process that runs, and what it prints.
 pub(crate) struct Child {
     pub(crate) pid: i32,
-    pub(crate) stdout: OwnedFd,
-    pub(crate) stderr: OwnedFd,
-}
-
-/// What a process will print into: the ends to read from, and those to write to.
-pub(crate) struct Pipes {
-    stdout: (OwnedFd, OwnedFd),
-    stderr: (OwnedFd, OwnedFd),
-}
-
-impl Pipes {
-    /// Two new ones, which no program is given unless it is meant to have them.
-    pub(crate) fn new() -> Result<Self, Failure> {
-        let new = || {
-            let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
-            rustix::io::ioctl_fionbio(&read, true)?;
-            Ok((read, write))
-        };
-        let failed = |errno: rustix::io::Errno| (Stage::Fork, errno.raw_os_error());
-        Ok(Self { stdout: new().map_err(failed)?, stderr: new().map_err(failed)? })
-    }
-
-    /// One for both, so that what is printed stays in order.
-    pub(crate) fn joined() -> Result<Self, Failure> {
-        let Self { stdout, .. } = Self::new()?;
-        let again = |fd: &OwnedFd| {
-            fd.try_clone().map_err(|error| (Stage::Fork, error.raw_os_error().unwrap_or_default()))
-        };
-        let stderr = (again(&stdout.0)?, again(&stdout.1)?);
-        Ok(Self { stdout, stderr })
-    }
-
-    /// Their numbers, which no other pipe has: who holds one was started from here.
-    pub(crate) fn inodes(&self) -> [u64; 2] {
-        [&self.stdout.0, &self.stderr.0].map(|fd| rustix::fs::fstat(fd).map_or(0, |stat| stat.st_ino))
-    }
+    /// To be read without waiting.
+    pub(crate) outputs: [Option<OwnedFd>; 2],
+    /// To be held as long as it runs.
+    pub(crate) input: Option<OwnedFd>,
 }
 
 /// How far it came, and what the system said.
 pub(crate) type Failure = (Stage, i32);
 
 /// Everything `exec` needs, allocated before the fork.
-struct Image {
+pub(crate) struct Image {
     programs: Vec<CString>,
     arguments: Vec<CString>,
     environment: Vec<CString>,
@@ -77,32 +46,45 @@ struct Image {
     oom_score: Option<(Vec<u8>, bool)>,
 }
 
-/// Starts the program of an order. Ends when it is executed, or was not.
-pub(crate) fn spawn(spec: &Spec, pipes: Pipes) -> Result<Child, Failure> {
-    let image = prepare(spec)?;
+impl Image {
+    /// The user it becomes, if another.
+    pub(crate) fn user(&self) -> Option<User> {
+        self.identity.user
+    }
+}
+
+/// What the child makes of its descriptors.
+struct Io {
+    fds: [RawFd; 3],
+    /// See [`Streams::own`].
+    own: &'static [RawFd],
+    is_terminal: bool,
+}
+
+/// Starts a program. Ends when it is executed, or was not.
+pub(crate) fn spawn(image: &Image, streams: Streams) -> Result<Child, Failure> {
     let failed = |error: std::io::Error| (Stage::Fork, error.raw_os_error().unwrap_or(libc::EIO));
-    let Pipes { stdout: (stdout, out_write), stderr: (stderr, err_write) } = pipes;
+    let Streams { theirs, outputs, input, is_terminal, own, .. } = streams;
     let (report_read, report_write) = pipe_with(PipeFlags::CLOEXEC).map_err(|errno| failed(errno.into()))?;
-    let null = File::open("/dev/null").map_err(failed)?;
+    let io = Io { fds: theirs.each_ref().map(AsRawFd::as_raw_fd), own, is_terminal };
     let arguments = pointers(&image.arguments);
     let environment = pointers(&image.environment);
-    let own = std::process::id() as i32;
+    let parent = std::process::id() as i32;
     // SAFETY: this process has one thread, so the child may do what it likes.
     let pid = unsafe { libc::fork() };
     if pid < 0 {
         return Err(failed(std::io::Error::last_os_error()));
     }
     if pid == 0 {
-        let io = [null.as_raw_fd(), out_write.as_raw_fd(), err_write.as_raw_fd()];
         // SAFETY: in the child, which does nothing else and never returns.
-        let (stage, errno) = unsafe { become_program(&image, &arguments, &environment, io, own) };
+        let (stage, errno) = unsafe { become_program(image, &arguments, &environment, &io, parent) };
         let mut report = [stage.number(), 0, 0, 0, 0];
         report[1..].copy_from_slice(&errno.to_le_bytes());
         let _ = rustix::io::write(&report_write, &report);
         // SAFETY: ends the child without touching what it shares with its parent.
         unsafe { libc::_exit(127) };
     }
-    drop((out_write, err_write, report_write));
+    drop((theirs, report_write));
     failpoint::reach("after_fork");
     let mut report = Vec::new();
     // The pipe closes by itself when the program is executed.
@@ -114,14 +96,16 @@ pub(crate) fn spawn(spec: &Spec, pipes: Pipes) -> Result<Child, Failure> {
         unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
         return Err((stage, i32::from_le_bytes(errno)));
     }
-    Ok(Child { pid, stdout, stderr })
+    Ok(Child { pid, outputs, input })
 }
 
 fn pointers(texts: &[CString]) -> Vec<*const c_char> {
     texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
 }
 
-fn prepare(spec: &Spec) -> Result<Image, Failure> {
+/// Everything that can be found out before the fork. Errors: a text no program can be given; a user
+/// or group that is not there.
+pub(crate) fn prepare(spec: &Spec) -> Result<Image, Failure> {
     let text = |bytes: &[u8]| CString::new(bytes).map_err(|_| (Stage::Execute, libc::EINVAL));
     let list = |items: &[Vec<u8>]| items.iter().map(|item| text(item)).collect::<Result<Vec<_>, _>>();
     let program = &spec.command[0];
@@ -201,14 +185,14 @@ unsafe fn set_limits(image: &Image) -> Result<(), Failure> {
 ///
 /// # Safety
 /// Only between `fork` and `_exit`.
-unsafe fn become_user(image: &Image) -> Result<(), Failure> {
+unsafe fn become_user(image: &Image, own: &[RawFd]) -> Result<(), Failure> {
     let Identity { user, groups: Some(groups), added } = &image.identity else { return Ok(()) };
     // SAFETY: plain system calls on memory that was prepared before the fork.
     unsafe {
         if let Some(user) = user {
             // So that it can open `/dev/stdout` and `/dev/stderr`. Where it may not, it lives without.
-            for fd in [1, 2] {
-                libc::fchown(fd, user.uid, user.gid);
+            for fd in own {
+                libc::fchown(*fd, user.uid, user.gid);
             }
         }
         let mut done = libc::setgroups(groups.len(), groups.as_ptr()) == 0;
@@ -233,21 +217,24 @@ unsafe fn become_program(
     image: &Image,
     arguments: &[*const c_char],
     environment: &[*const c_char],
-    io: [RawFd; 3],
+    io: &Io,
     parent: i32,
 ) -> Failure {
     // SAFETY: plain system calls on memory that was prepared before the fork.
     unsafe {
         libc::setsid();
-        for (to, from) in io.into_iter().enumerate() {
-            if libc::dup2(from, to as i32) < 0 {
+        for (to, from) in io.fds.iter().enumerate() {
+            if libc::dup2(*from, to as i32) < 0 {
                 return (Stage::Fork, errno());
             }
+        }
+        if io.is_terminal && libc::ioctl(0, libc::TIOCSCTTY, 0) < 0 {
+            return (Stage::Terminal, errno());
         }
         // Before the change of user: it may be that only the daemon has the right to. The score first,
         // as it takes a descriptor, of which there may be none any more by the limits.
         if let Err(failure) =
-            set_oom_score(image).and_then(|()| set_limits(image)).and_then(|()| become_user(image))
+            set_oom_score(image).and_then(|()| set_limits(image)).and_then(|()| become_user(image, io.own))
         {
             return failure;
         }

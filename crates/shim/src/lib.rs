@@ -23,6 +23,7 @@ mod failpoint;
 pub mod log;
 pub mod record;
 pub mod spec;
+mod stdio;
 pub mod supervise;
 pub mod system;
 mod tree;

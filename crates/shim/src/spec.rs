@@ -20,23 +20,65 @@ const LAYOUT: u8 = 0x81;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Order {
     /// Own a slot's process for its life.
-    Supervise {
-        /// Which attempt.
-        attempt: u64,
-        /// Which boot of the machine.
-        boot_id: String,
-        /// A log segment is closed when it exceeds this.
-        log_max_size: u64,
-        /// So many segments are kept.
-        log_max_files: u32,
-        /// The daemon, for failpoints of tests.
-        daemon: i32,
-    },
+    Supervise(Supervise),
     /// Run one command to its end.
     Exec {
         /// After which it is killed.
         timeout_ms: u64,
     },
+}
+
+/// How to own a slot's process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Supervise {
+    /// Which attempt.
+    pub attempt: u64,
+    /// Which boot of the machine.
+    pub boot_id: String,
+    /// A log segment is closed when it exceeds this.
+    pub log_max_size: u64,
+    /// So many segments are kept.
+    pub log_max_files: u32,
+    /// The daemon, for failpoints of tests.
+    pub daemon: i32,
+    /// What it reads from and prints into.
+    pub stdio: Stdio,
+}
+
+/// What a process reads from and prints into.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stdio {
+    /// Nothing, and a pipe each for output and errors.
+    #[default]
+    Plain,
+    /// The same, but its input never ends.
+    OpenInput,
+    /// A terminal of its own for all three.
+    Terminal,
+}
+
+impl Supervise {
+    fn encode(&self, to: &mut Encoder) {
+        let Self { attempt, boot_id, log_max_size, log_max_files, daemon, stdio } = self;
+        to.u64(*attempt).bytes(boot_id.as_bytes());
+        to.u64(*log_max_size).u64(u64::from(*log_max_files)).i32(*daemon).u8(*stdio as u8);
+    }
+
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, Garbled> {
+        Ok(Self {
+            attempt: from.u64()?,
+            boot_id: String::from_utf8_lossy(from.bytes()?).into_owned(),
+            log_max_size: from.u64()?,
+            log_max_files: u32::try_from(from.u64()?).map_err(|_| Garbled)?,
+            daemon: from.i32()?,
+            stdio: match from.u8()? {
+                0 => Stdio::Plain,
+                1 => Stdio::OpenInput,
+                2 => Stdio::Terminal,
+                _ => return Err(Garbled),
+            },
+        })
+    }
 }
 
 /// A limit of the kernel for each process; -1 is none.
@@ -86,9 +128,9 @@ impl Spec {
         let mut to = Encoder::default();
         to.u8(LAYOUT);
         match &self.order {
-            Order::Supervise { attempt, boot_id, log_max_size, log_max_files, daemon } => {
-                to.u8(1).u64(*attempt).bytes(boot_id.as_bytes());
-                to.u64(*log_max_size).u64(u64::from(*log_max_files)).i32(*daemon);
+            Order::Supervise(supervise) => {
+                to.u8(1);
+                supervise.encode(&mut to);
             }
             Order::Exec { timeout_ms } => {
                 to.u8(2).u64(*timeout_ms);
@@ -116,13 +158,7 @@ impl Spec {
             return Err(Garbled);
         }
         let order = match from.u8()? {
-            1 => Order::Supervise {
-                attempt: from.u64()?,
-                boot_id: String::from_utf8_lossy(from.bytes()?).into_owned(),
-                log_max_size: from.u64()?,
-                log_max_files: u32::try_from(from.u64()?).map_err(|_| Garbled)?,
-                daemon: from.i32()?,
-            },
+            1 => Order::Supervise(Supervise::decode(&mut from)?),
             2 => Order::Exec { timeout_ms: from.u64()? },
             _ => return Err(Garbled),
         };
@@ -166,13 +202,14 @@ mod tests {
     #[test]
     fn an_order_reads_back_and_a_torn_one_is_refused() {
         let spec = Spec {
-            order: Order::Supervise {
+            order: Order::Supervise(Supervise {
                 attempt: 3,
                 boot_id: "b".into(),
                 log_max_size: 1,
                 log_max_files: 2,
                 daemon: 7,
-            },
+                stdio: Stdio::Terminal,
+            }),
             command: vec![b"sh".to_vec(), b"".to_vec()],
             environment: vec![b"A=hush".to_vec()],
             working_dir: b"/".to_vec(),

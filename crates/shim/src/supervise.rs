@@ -20,14 +20,15 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{FlockOperation, flock};
 use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType};
 
-use crate::child::{self, Child, Pipes};
+use crate::child::{self, Child, Image};
 use crate::log::{self, Stream, Writer};
 use crate::record::{self, Record};
-use crate::spec::{Order, Spec};
+use crate::spec::{Order, Spec, Stdio, Supervise};
+use crate::stdio::Streams;
 use crate::system::{boot_ms, create_private, wall_ns};
 use crate::wire::{End, FromShim, ToShim, VERSION, send};
 use crate::zygote::wait_for;
-use crate::{failpoint, tree};
+use crate::{failpoint, stdio, tree};
 
 /// The socket in the slot's directory by which a later daemon finds the shim.
 pub const SOCKET: &str = "sock";
@@ -100,9 +101,10 @@ fn unable(what: &str) -> impl FnOnce(std::io::Error) -> FromShim + '_ {
 }
 
 fn begin(spec: &Spec, dir: Option<OwnedFd>, channel: &OwnedFd) -> Result<Begun, FromShim> {
-    let Order::Supervise { attempt, boot_id, log_max_size, log_max_files, daemon } = &spec.order else {
+    let Order::Supervise(supervise) = &spec.order else {
         return Err(FromShim::Unable { why: "not an order to supervise".into() });
     };
+    let Supervise { attempt, boot_id, log_max_size, log_max_files, daemon, stdio } = supervise;
     failpoint::set_daemon(*daemon);
     let dir = dir.ok_or_else(|| FromShim::Unable { why: "the order names no directory".into() })?;
     rustix::process::fchdir(&dir).map_err(|errno| unable("the slot's directory")(errno.into()))?;
@@ -131,13 +133,19 @@ fn begin(spec: &Spec, dir: Option<OwnedFd>, channel: &OwnedFd) -> Result<Begun, 
         return Err(FromShim::Unable { why: format!("the slot's log: {trouble}") });
     }
     log.owe(before.map_or(0, |record| record.dropped));
-    let pipes = Pipes::new().map_err(|(stage, errno)| FromShim::StartFailed { stage, errno })?;
+    if *stdio == Stdio::Terminal {
+        log.expect_terminal();
+    }
+    let image = child::prepare(spec);
+    let user = image.as_ref().ok().and_then(Image::user);
+    let streams =
+        Streams::new(*stdio, user).map_err(|(stage, errno)| FromShim::StartFailed { stage, errno })?;
     let mut record = Record {
         attempt: *attempt,
         boot_id: boot_id.clone(),
         log_start: log.next_sequence(),
         begun_ns: wall_ns(),
-        pipes: pipes.inodes(),
+        outlets: streams.outlets,
         // Until it is said, it is owed by this one; and should this one be killed, by the next.
         dropped: log.owed(),
         end: None,
@@ -149,7 +157,7 @@ fn begin(spec: &Spec, dir: Option<OwnedFd>, channel: &OwnedFd) -> Result<Begun, 
         return Err(unable("the slot's record")(error));
     }
     failpoint::reach("before_fork");
-    match child::spawn(spec, pipes) {
+    match image.and_then(|image| child::spawn(&image, streams)) {
         Ok(child) => {
             failpoint::reach("after_exec");
             let started =
@@ -190,6 +198,9 @@ struct Life {
     child: i32,
     /// Standard output and error, until they end.
     outputs: [Option<OwnedFd>; 2],
+    /// An end that is held open, and neither written to nor read from: of its input; of its terminal,
+    /// when nobody else has it open.
+    held: Option<OwnedFd>,
     daemons: Vec<OwnedFd>,
     end: Option<End>,
     deadline_ms: Option<u64>,
@@ -207,7 +218,8 @@ impl Slot {
     fn serve(mut self, child: Child, channel: OwnedFd) {
         let mut life = Life {
             child: child.pid,
-            outputs: [Some(child.stdout), Some(child.stderr)],
+            outputs: child.outputs,
+            held: child.input,
             daemons: vec![channel],
             end: None,
             deadline_ms: None,
@@ -302,6 +314,16 @@ impl Slot {
         let Some(fd) = &life.outputs[index] else { return false };
         buffer.clear();
         match rustix::io::read(fd, rustix::buffer::spare_capacity(buffer)) {
+            // Nobody has the terminal open any more. To close it would hang up on the process; and it may
+            // be opened again.
+            Err(rustix::io::Errno::IO) => {
+                life.held = stdio::reopen(fd);
+                if life.held.is_none() {
+                    life.outputs[index] = None;
+                }
+                self.log.end(stream);
+                false
+            }
             Ok(0) => {
                 life.outputs[index] = None;
                 self.log.end(stream);
@@ -340,6 +362,7 @@ impl Slot {
 
     /// The tree is gone: what it still had to say, its record, and the news.
     fn finish(mut self, mut life: Life, buffer: &mut Vec<u8>) {
+        life.held = None;
         for index in 0..life.outputs.len() {
             for _ in 0..LAST_READS_MAX {
                 if !self.read(&mut life, index, buffer) {

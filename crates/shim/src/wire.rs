@@ -39,6 +39,8 @@ pub enum Stage {
     Execute,
     /// Saying how soon the kernel kills it when memory is out.
     OomScore,
+    /// Making its terminal, or having it control it.
+    Terminal,
     /// Setting the limit of this number, 0 to 15.
     Limit(u8),
     /// Joining the group that stands at this place in the order, counted from 0.
@@ -61,6 +63,7 @@ impl Stage {
             Self::Directory => 2,
             Self::Execute => 3,
             Self::OomScore => 4,
+            Self::Terminal => 5,
             Self::Limit(number) => Self::LIMITS + number.min(Self::GROUPS - Self::LIMITS - 1),
             Self::Group(place) => Self::GROUPS + place.min(Self::GROUP_MAX),
         }
@@ -74,6 +77,7 @@ impl Stage {
             2 => Some(Self::Directory),
             3 => Some(Self::Execute),
             4 => Some(Self::OomScore),
+            5 => Some(Self::Terminal),
             Self::LIMITS..Self::GROUPS => Some(Self::Limit(number - Self::LIMITS)),
             Self::GROUPS.. => Some(Self::Group(number - Self::GROUPS)),
             _ => None,

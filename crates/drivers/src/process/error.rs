@@ -98,6 +98,7 @@ pub(super) fn not_executed(stage: Stage, errno: i32, asked: &Asked<'_>) -> Start
             }
             _ => format!("cannot run `{program}`: {said} (in {dir})"),
         },
+        Stage::Terminal => format!("it cannot be given a terminal: {said}"),
         Stage::OomScore => {
             let score = asked.rights.oom_score_adj.unwrap_or_default();
             format!("cannot set `oom_score_adj` to {score}: {said}{}", rights_needed(errno))
@@ -128,6 +129,7 @@ pub(super) fn words(stage: Stage, errno: i32) -> String {
         Stage::User => format!("cannot become its user: {said}"),
         Stage::Directory => format!("cannot enter its working directory: {said}"),
         Stage::Execute => format!("cannot run its program: {said}"),
+        Stage::Terminal => format!("it cannot be given a terminal: {said}"),
         Stage::OomScore => format!("cannot set its `oom_score_adj`: {said}"),
         Stage::Limit(number) => format!("cannot set its limit `{}`: {said}", limit_name(number)),
         Stage::Group(_) => format!("cannot join one of its groups: {said}"),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use upbeat_model::project::Ulimit;
+pub use upbeat_shim::spec::Stdio;
 use upbeat_shim::spec::{Limit, Order, Spec};
 
 use crate::tree;
@@ -20,13 +21,29 @@ pub struct Launch {
     pub user: Option<String>,
     /// What it may besides.
     pub rights: Rights,
+    /// What it reads from and prints into.
+    pub stdio: Stdio,
     /// A log segment is closed when it exceeds this.
     pub log_max_size: u64,
     /// So many segments are kept.
     pub log_max_files: u32,
 }
 
+/// What kind of terminal it is, where the variables do not say: what Docker says, which every program
+/// knows.
+const TERMINAL: (&str, &str) = ("TERM", "xterm");
+
 impl Launch {
+    /// The order to run it.
+    pub(super) fn spec(&self, order: Order, mark: String) -> Spec {
+        let mut spec = self.asked().spec(order, mark);
+        let (name, kind) = TERMINAL;
+        if self.stdio == Stdio::Terminal && !self.environment.contains_key(name) {
+            spec.environment.push(format!("{name}={kind}").into_bytes());
+        }
+        spec
+    }
+
     pub(super) fn asked(&self) -> Asked<'_> {
         let Self { command, environment, working_dir, user, rights, .. } = self;
         Asked { command, environment, working_dir, user: user.as_deref(), rights }

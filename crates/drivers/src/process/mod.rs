@@ -28,7 +28,7 @@ use tokio::sync::mpsc;
 use upbeat_model::project::Signal;
 use upbeat_model::{Attempt, Exit, Millis, SlotId, Wall};
 use upbeat_shim::record::{self, Record};
-use upbeat_shim::spec::{Order, Spec};
+use upbeat_shim::spec::{Order, Spec, Supervise};
 use upbeat_shim::supervise::{LOCK, SOCKET};
 use upbeat_shim::wire::{End, FromShim, ToShim};
 
@@ -37,7 +37,7 @@ use crate::{clock, tree};
 use channel::Channel;
 pub use error::{DriverError, StartError, chain};
 pub use exec::{ExecOutcome, ExecRequest};
-pub use launch::{Launch, Rights};
+pub use launch::{Launch, Rights, Stdio};
 pub use zygote::ShimProgram;
 use zygote::Zygote;
 
@@ -246,14 +246,15 @@ impl ProcessDriver {
     }
 
     fn spec(&self, dir: &Path, attempt: Attempt, launch: &Launch) -> Spec {
-        let order = Order::Supervise {
+        let order = Order::Supervise(Supervise {
             attempt: attempt.0,
             boot_id: self.inner.boot_id.clone(),
             log_max_size: launch.log_max_size,
             log_max_files: launch.log_max_files,
             daemon: std::process::id() as i32,
-        };
-        launch.asked().spec(order, tree::mark(dir, attempt))
+            stdio: launch.stdio,
+        });
+        launch.spec(order, tree::mark(dir, attempt))
     }
 
     /// Waits for the end of what a shim runs, and tells it. Once for each attempt.

@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc::Receiver;
 use upbeat_drivers::logs::{Reader, watch_for};
 use upbeat_drivers::process::{
-    Launch, Observation, ProcessDriver, ProcessEvent, Rights, ShimProgram, StartError, Started,
+    Launch, Observation, ProcessDriver, ProcessEvent, Rights, ShimProgram, StartError, Started, Stdio,
 };
 use upbeat_drivers::watch::Watches;
 use upbeat_model::project::Signal as StopSignal;
@@ -124,6 +124,7 @@ impl Rig<'_> {
             working_dir: self.place.path().display().to_string(),
             user: None,
             rights: Rights::default(),
+            stdio: Stdio::Plain,
             log_max_size: 10 << 20,
             log_max_files: 5,
         }

@@ -1,10 +1,10 @@
-//! What surrounds a process: its limits, its groups.
+//! What surrounds a process: its limits, its groups, its terminal.
 
-use upbeat_drivers::process::{ExecOutcome, ExecRequest, Launch, Rights, StartError};
-use upbeat_model::Exit;
+use upbeat_drivers::process::{ExecOutcome, ExecRequest, Launch, ProcessEvent, Rights, StartError, Stdio};
 use upbeat_model::project::Ulimit;
+use upbeat_model::{Attempt, Exit};
 
-use crate::rig::{FOREVER, Place, Rig};
+use crate::rig::{FOREVER, Place, Rig, eventually, id, is_alive, kill, number, parent};
 use crate::{Case, Need};
 
 pub(crate) const CASES: &[Case] = &[
@@ -19,6 +19,12 @@ pub(crate) const CASES: &[Case] = &[
     ),
     Case::needing(Need::Root, "groups are added to those of the user, or of the daemon", groups),
     Case::new("a group that does not exist is named", unknown_group),
+    Case::new("an open input has neither anything nor an end", open_input),
+    Case::new("a terminal is the process' own, for all that it reads and prints", terminal),
+    Case::new("what is printed into a terminal is kept to the last line", terminal_output),
+    Case::new("a service that lets go of its terminal runs on", terminal_closed),
+    Case::needing(Need::Root, "a terminal is its user's", terminal_of_user),
+    Case::new("what a killed shim leaves in a terminal is killed, and no other terminal", lost_terminal),
 ];
 
 const SLOT: &str = "app/web/1";
@@ -165,5 +171,149 @@ fn unknown_group() {
         many.push("no-such-group".into());
         launch.rights.groups = many;
         assert_eq!(refused(&rig, 2, &launch).await, "there is no group in /etc/group");
+    });
+}
+
+/// The reader comes to wait: asked of the kernel, as there is nothing else to be seen of it.
+async fn waits_in_read(pid: i32) {
+    let at = format!("/proc/{pid}/syscall");
+    let read_of_input = if cfg!(target_arch = "aarch64") { "63 0x0 " } else { "0 0x0 " };
+    let reads = || std::fs::read_to_string(&at).is_ok_and(|call| call.starts_with(read_of_input));
+    eventually("it waits for what it reads", reads).await;
+}
+
+fn open_input() {
+    Place::new().daemon(async |mut rig| {
+        let mut launch = rig.script("read line; echo $?");
+        assert_eq!(said(&mut rig, 1, &launch).await, ["1"], "an end at once");
+        launch.stdio = Stdio::OpenInput;
+        let started = rig.try_start(SLOT, 2, &launch).await.unwrap();
+        waits_in_read(started.pid).await;
+        assert_eq!(rig.lines(SLOT), ["1"]);
+        // The shim is the only one to hold the other end.
+        kill(parent(started.pid));
+        assert!(matches!(rig.event().await, ProcessEvent::Lost { attempt: Attempt(2), .. }));
+        let mut launch = rig.script("test -t 0 || readlink /proc/self/fd/0; cat < /dev/stdin");
+        launch.stdio = Stdio::OpenInput;
+        rig.try_start(SLOT, 3, &launch).await.unwrap();
+        rig.says(SLOT, "^pipe:").await;
+        rig.stop(SLOT, 3, 15, FOREVER).await;
+        assert_eq!(rig.exit(SLOT, 3).await, Exit::Signal(15));
+    });
+}
+
+fn terminal() {
+    Place::new().daemon(async |mut rig| {
+        let script = r#"
+            tty; test -t 0 && test -t 1 && test -t 2 && echo all; stty size; echo "$TERM"; echo error >&2
+            test "$(tty)" = "$(readlink /proc/self/fd/2)" && echo same
+            : > /dev/tty && echo controls
+            ps -o pid=,sid=,tpgid= $$ | tr -s ' '; exec "$SELF" list-descriptors
+        "#;
+        let mut launch = rig.script(script);
+        launch.stdio = Stdio::Terminal;
+        let started = rig.try_start(SLOT, 1, &launch).await.unwrap();
+        assert_eq!(rig.exit(SLOT, 1).await, Exit::Code(0));
+        let lines = rig.lines(SLOT);
+        let tty = lines[0].clone();
+        let number = tty.strip_prefix("/dev/pts/").unwrap();
+        assert!(number.parse::<u32>().is_ok(), "{tty}");
+        let said = ["all", "24 80", "xterm", "error", "same", "controls"];
+        assert_eq!(lines[1..7], said, "{lines:?}");
+        let ids: Vec<&str> = lines[7].split_whitespace().collect();
+        assert_eq!(ids, vec![started.pid.to_string(); 3], "{lines:?}");
+        assert_eq!(lines[8..], [0, 1, 2].map(|fd| format!("{fd} {tty}")), "{lines:?}");
+        let mut launch = rig.script("echo \"$TERM\"; read line");
+        launch.stdio = Stdio::Terminal;
+        launch.environment.insert("TERM".into(), "vt100".into());
+        let started = rig.try_start(SLOT, 2, &launch).await.unwrap();
+        rig.says(SLOT, "^vt100$").await;
+        waits_in_read(started.pid).await;
+        rig.stop(SLOT, 2, 15, FOREVER).await;
+        assert_eq!(rig.exit(SLOT, 2).await, Exit::Signal(15));
+    });
+}
+
+fn terminal_output() {
+    Place::new().daemon(async |mut rig| {
+        for attempt in 1..=5 {
+            let mut launch =
+                rig.script("seq 1 5000; stty raw; seq 5001 5002; stty sane; printf 'a\\rb\\nlast'");
+            launch.stdio = Stdio::Terminal;
+            let lines = said(&mut rig, attempt, &launch).await;
+            let mut expected: Vec<String> = (1..=5002).map(|n: u32| n.to_string()).collect();
+            expected.extend(["a\rb".to_owned(), "last".to_owned()]);
+            assert_eq!(lines, expected);
+        }
+    });
+}
+
+fn terminal_closed() {
+    Place::new().daemon(async |mut rig| {
+        let (closed, go) = (rig.place.fifo("closed"), rig.place.fifo("go"));
+        // More than a terminal holds: somebody must read it.
+        let script = r#"
+            tty=$(tty); echo hello; exec <&- >&- 2>&-; echo x > closed; read go < go
+            exec > $tty; seq 1 5000; exit 6
+        "#;
+        let mut launch = rig.script(script);
+        launch.stdio = Stdio::Terminal;
+        let started = rig.try_start(SLOT, 1, &launch).await.unwrap();
+        tokio::task::spawn_blocking(move || std::fs::read(closed).unwrap()).await.unwrap();
+        let shim = parent(started.pid);
+        eventually("the shim has seen its end, and holds it open", || {
+            let listed = std::fs::read_dir(format!("/proc/{shim}/fd")).unwrap().flatten();
+            let mut targets = listed.filter_map(|fd| std::fs::read_link(fd.path()).ok());
+            targets.any(|target| target.starts_with("/dev/pts"))
+        })
+        .await;
+        // It waits for what comes, and does not ask again and again.
+        let at = format!("/proc/{shim}/stat");
+        eventually("the shim sleeps", || std::fs::read_to_string(&at).unwrap().contains(") S ")).await;
+        tokio::task::spawn_blocking(move || std::fs::write(go, "\n").unwrap()).await.unwrap();
+        assert_eq!(rig.exit(SLOT, 1).await, Exit::Code(6));
+        let lines = rig.lines(SLOT);
+        assert_eq!((&lines[0][..], lines.len()), ("hello", 5001));
+        assert_eq!(lines[5000], "5000");
+    });
+}
+
+fn terminal_of_user() {
+    Place::new().daemon(async |mut rig| {
+        let mut launch = rig.script("stat -c %u $(tty); echo again > $(tty); echo more > /dev/stdout");
+        (launch.stdio, launch.working_dir) = (Stdio::Terminal, "/".into());
+        launch.user = Some(AS_NOBODY.into());
+        assert_eq!(said(&mut rig, 1, &launch).await, ["65534", "again", "more"]);
+    });
+}
+
+/// Two that nothing but their terminal gives away: one has nothing of its variables left, the other
+/// neither that nor its session. And one with a terminal of its own, which is none of ours.
+fn lost_terminal() {
+    Place::new().daemon(async |mut rig| {
+        let script = r#"
+            trap '' HUP
+            (env -i "$SELF" in-a-session-of-its-own /bin/sh -c 'echo $$; sleep 600; :' &)
+            (env -i /bin/sh -c 'echo $$; sleep 600; :' &)
+            exec sleep 600
+        "#;
+        let mut launch = rig.script(script);
+        launch.stdio = Stdio::Terminal;
+        let mut bystander = rig.script("trap '' HUP; echo $$; while :; do sleep 600; done");
+        bystander.stdio = Stdio::Terminal;
+        let bystander = rig.try_start("app/other/1", 1, &bystander).await.unwrap();
+        let started = rig.try_start(SLOT, 1, &launch).await.unwrap();
+        eventually("both are there", || rig.lines(SLOT).len() == 2).await;
+        kill(parent(started.pid));
+        match rig.event().await {
+            ProcessEvent::Lost { slot, attempt: Attempt(1), .. } => assert_eq!(slot, id(SLOT)),
+            other => panic!("{other:?}"),
+        }
+        for line in rig.lines(SLOT) {
+            assert!(!is_alive(number(&line)), "{line}");
+        }
+        assert!(is_alive(bystander.pid));
+        rig.stop("app/other/1", 1, 9, FOREVER).await;
+        assert_eq!(rig.exit("app/other/1", 1).await, Exit::Signal(9));
     });
 }

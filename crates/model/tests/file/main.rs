@@ -1,9 +1,11 @@
 //! What a project file may say, and what is said about one that it may not.
 
+mod answer;
 mod attacks;
 mod commands;
 mod compose;
 mod docs;
+mod fixtures;
 mod graph;
 mod hostile;
 mod keys;

@@ -201,19 +201,13 @@ impl Workload {
 fn service(random: &mut Random, index: u64) -> Service {
     let earlier: Vec<ServiceName> = (0..index).map(service_name).collect();
     Service {
-        command: vec![format!("program-{index}")],
-        environment: BTreeMap::new(),
-        working_dir: "/".into(),
-        user: None,
         depends_on: edges(random, &earlier),
         healthcheck: healthcheck(random),
         restart: policy(random),
-        stop_signal: Signal::TERM,
         stop_grace_period: Millis(random.between(100, 5_000)),
         stop_command: random.percent(15).then(|| vec!["stop".into()]),
         scale: random.between(1, 2) as u32,
-        log: None,
-        labels: BTreeMap::new(),
+        ..Service::new(vec![format!("program-{index}")], "/")
     }
 }
 

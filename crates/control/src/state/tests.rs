@@ -27,21 +27,8 @@ fn slot(text: &str) -> SlotId {
 fn project(services: &[&str]) -> Project {
     let service = |text: &&str| {
         let (service, scale) = text.split_once('=').unwrap_or((text, "1"));
-        let spec = Service {
-            command: vec!["sleep".to_owned()],
-            environment: BTreeMap::new(),
-            working_dir: "/".to_owned(),
-            user: None,
-            depends_on: BTreeMap::new(),
-            healthcheck: None,
-            restart: RestartPolicy::No,
-            stop_signal: Signal::TERM,
-            stop_grace_period: Service::default_grace(),
-            stop_command: None,
-            scale: scale.parse().unwrap(),
-            log: None,
-            labels: BTreeMap::new(),
-        };
+        let scale = scale.parse().unwrap();
+        let spec = Service { scale, ..Service::new(vec!["sleep".to_owned()], "/") };
         (name(service), spec)
     };
     Project {

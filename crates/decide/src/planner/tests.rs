@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use upbeat_model::OperationId;
-use upbeat_model::project::{Dependency, RestartPolicy, Signal};
+use upbeat_model::project::Dependency;
 
 use super::*;
 
@@ -15,26 +15,11 @@ fn slot(text: &str) -> SlotId {
 }
 
 fn service(command: &str, depends_on: &[(&str, Condition, bool)]) -> Service {
-    Service {
-        command: vec![command.to_owned()],
-        environment: BTreeMap::new(),
-        working_dir: "/".to_owned(),
-        user: None,
-        depends_on: (depends_on.iter())
-            .map(|(name, condition, restart)| {
-                let edge = Dependency { condition: *condition, required: true, restart: *restart };
-                (ServiceName::new(name).unwrap(), edge)
-            })
-            .collect(),
-        healthcheck: None,
-        restart: RestartPolicy::No,
-        stop_signal: Signal::TERM,
-        stop_grace_period: Service::default_grace(),
-        stop_command: None,
-        scale: 1,
-        log: None,
-        labels: BTreeMap::new(),
-    }
+    let depends_on = depends_on.iter().map(|(name, condition, restart)| {
+        let edge = Dependency { condition: *condition, required: true, restart: *restart };
+        (ServiceName::new(name).unwrap(), edge)
+    });
+    Service { depends_on: depends_on.collect(), ..Service::new(vec![command.to_owned()], "/") }
 }
 
 fn wish(goal: Goal, spec: Service) -> TargetSlot {

@@ -9,7 +9,7 @@ use super::tree::{Entry, Node, Style, Value};
 use crate::ids::AppName;
 
 /// Keys whose work is done: what they ask for is in the document itself.
-const DONE: [&str; 3] = ["env_file", "extends", "profiles"];
+const DONE: [&str; 4] = ["env_file", "extends", "label_file", "profiles"];
 
 /// The document of a project whose services were read.
 pub(super) fn of(
@@ -49,11 +49,12 @@ fn service(draft: &Draft, node: &Node<'_>, dir: &impl Fn(&Node<'_>) -> String) -
         fields.insert(key.text.to_string(), value);
     }
     let spec = &draft.spec;
-    if !spec.environment.is_empty() {
-        let pairs = spec.environment.iter().map(|(name, value)| (name.clone(), Json::from(value.as_str())));
-        fields.insert("environment".to_owned(), Json::Object(pairs.collect()));
-    } else {
-        fields.remove("environment");
+    for (key, texts) in [("environment", &spec.environment), ("labels", &spec.labels)] {
+        fields.remove(key);
+        if !texts.is_empty() {
+            let pairs = texts.iter().map(|(name, value)| (name.clone(), Json::from(value.as_str())));
+            fields.insert(key.to_owned(), Json::Object(pairs.collect()));
+        }
     }
     if draft.container.is_none() {
         let command = spec.command.iter().map(|word| Json::from(word.as_str()));

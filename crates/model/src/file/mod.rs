@@ -30,9 +30,11 @@ mod interpolate;
 mod merge;
 mod pattern;
 mod place;
+mod process;
 mod procfile;
 mod project;
 mod read;
+mod references;
 mod report;
 mod rules;
 mod scalar;
@@ -121,6 +123,12 @@ pub enum Unread {
 pub trait Resolver {
     /// The text of a file, by its absolute path; no larger than [`TEXT_MAX`].
     fn read(&self, path: &str) -> Result<String, Unread>;
+    /// The bytes of a config or a secret; no more than [`PrivateFile::SIZE_MAX`] and one.
+    ///
+    /// [`PrivateFile::SIZE_MAX`]: crate::project::PrivateFile::SIZE_MAX
+    fn read_bytes(&self, path: &str) -> Result<Vec<u8>, Unread> {
+        self.read(path).map(String::into_bytes)
+    }
     /// A variable of the session.
     fn variable(&self, name: &str) -> Option<String>;
     /// How people would name a file.
@@ -247,7 +255,8 @@ impl std::error::Error for Errors {}
 
 /// Reads a project, to run it. Errors: all there are, by place.
 pub fn parse(sources: &[Source<'_>], context: &Context<'_>) -> Result<Parsed, Errors> {
-    let read = |project: project::Reading<'_>, report: &mut report::Report<'_>| project.runnable(report);
+    let read =
+        |project: project::Reading<'_>, report: &mut report::Report<'_>| project.runnable(context, report);
     let (project, notes) = whole(sources, context, read)?;
     Ok(Parsed { project, notes })
 }

@@ -8,7 +8,7 @@ use super::read::{self, At};
 use super::report::{Problem, Report, shown};
 use super::service::{Draft, Reader};
 use super::tree::{Entry, Node, Value};
-use super::{Context, SLOTS_MAX, document, graph};
+use super::{Context, SLOTS_MAX, document, graph, process, references};
 use crate::ids::{AppName, NAME_MAX};
 use crate::project::Project;
 
@@ -70,7 +70,7 @@ pub(super) fn read<'a>(
         let inner = at.key(key);
         match &*key.text {
             "name" => name = read_name(value, context, report),
-            "services" => drafts = Some(services(value, &inner, context, texts, report)),
+            "services" => drafts = Some(services(value, root, &inner, context, texts, report)),
             _ => {}
         }
     }
@@ -93,7 +93,7 @@ fn note_unused(root: &Node<'_>, drafts: &[Draft], report: &mut Report<'_>) {
     if drafts.iter().any(|draft| draft.container.is_some()) {
         return;
     }
-    let unused = |name: &str| matches!(name, "configs" | "networks" | "secrets" | "volumes");
+    let unused = |name: &str| matches!(name, "networks" | "volumes");
     for entry in entries.iter().filter(|entry| unused(&entry.key.text)) {
         report.note(entry.key.span, || {
             Problem::new(format!("`{}` has no effect: no service is a container", shown(&entry.key.text)))
@@ -104,8 +104,9 @@ fn note_unused(root: &Node<'_>, drafts: &[Draft], report: &mut Report<'_>) {
 
 impl Reading<'_> {
     /// What can be run. Errors: what cannot be yet.
-    pub(super) fn runnable(self, report: &mut Report<'_>) -> Option<Project> {
-        for draft in &self.drafts {
+    pub(super) fn runnable(mut self, context: &Context<'_>, report: &mut Report<'_>) -> Option<Project> {
+        for draft in &mut self.drafts {
+            draft.spec.files = process::files(&draft.name, &draft.grants, context, report);
             if let Some(span) = draft.container {
                 report.error(span, || {
                     let name = shown(&draft.name);
@@ -148,6 +149,7 @@ fn read_name(node: &Node<'_>, context: &Context<'_>, report: &mut Report<'_>) ->
 
 fn services<'a>(
     node: &Node<'a>,
+    root: &Node<'a>,
     at: &At<'_>,
     context: &Context<'_>,
     texts: &'a Arena<String>,
@@ -161,9 +163,16 @@ fn services<'a>(
         report.error(at.span_of_key(), || too_many_slots(&format!("{} services", entries.len())));
         return Vec::new();
     }
-    let mut reader = Reader { context, texts, report, files: Default::default(), variables: 0 };
-    let enabled = entries.iter().filter(|entry| is_enabled(&profiles_of(&entry.value), context.profiles));
-    enabled.filter_map(|e| reader.read(&e.key, &e.value, &at.key(&e.key))).collect()
+    let enabled: Vec<&Entry<'a>> =
+        entries.iter().filter(|entry| is_enabled(&profiles_of(&entry.value), context.profiles)).collect();
+    if context.interpolate {
+        let names = entries.iter().map(|entry| &*entry.key.text).collect();
+        for entry in &enabled {
+            references::judge(&entry.value, root, &names, &at.key(&entry.key), report);
+        }
+    }
+    let mut reader = Reader { context, texts, report, root, files: Default::default(), variables: 0 };
+    enabled.into_iter().filter_map(|e| reader.read(&e.key, &e.value, &at.key(&e.key))).collect()
 }
 
 /// The profiles of a service.

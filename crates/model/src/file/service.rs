@@ -7,13 +7,14 @@ use typed_arena::Arena;
 
 use super::dotenv::Format;
 use super::place::{File, Span};
+use super::process::{self, Grant};
 use super::read::{At, broken};
 use super::report::{Problem, Report, shown};
 use super::rules::{self, Broken};
 use super::shape::{Keys, Shape, Support, Verdict};
 use super::tree::{Entry, Key, Node, Value};
 use super::{Context, Unread, Variables, compose, grammar, healthcheck, project, scalar};
-use crate::project::{Condition, Dependency, LogRotation, RestartPolicy, Service, Signal};
+use crate::project::{Condition, Dependency, LogRotation, Service, Signal};
 
 /// A service as far as it can be read alone.
 pub(super) struct Draft {
@@ -24,6 +25,8 @@ pub(super) struct Draft {
     /// Without its `depends_on`. Of a container only what both kinds share.
     pub(super) spec: Service,
     pub(super) edges: Vec<Edge>,
+    /// Its configs and secrets.
+    pub(super) grants: Vec<Grant>,
     /// Where scale is given, or the name.
     pub(super) scale_span: Span,
 }
@@ -41,6 +44,8 @@ pub(super) struct Reader<'c, 'r, 'a> {
     pub(super) context: &'c Context<'c>,
     pub(super) texts: &'a Arena<String>,
     pub(super) report: &'r mut Report<'a>,
+    /// The whole tree, for what services use of it.
+    pub(super) root: &'c Node<'a>,
     /// Files of variables that were read: many services may name one.
     pub(super) files: HashMap<EnvFile<'a>, Option<Rc<BTreeMap<String, String>>>>,
     /// How many variables services have so far.
@@ -64,18 +69,21 @@ impl<'a> Reader<'_, '_, 'a> {
             name: key.text.clone().into_owned(),
             name_span: key.span,
             container,
-            spec: blank(self.dir_of(key.span)),
+            spec: Service::new(Vec::new(), project::joined(self.dir_of(key.span), ".")),
+            grants: Vec::new(),
             edges: Vec::new(),
             scale_span: key.span,
         };
         self.judge(entries, &grammar::SERVICE, container.is_some(), at);
         for entry in entries {
-            self.field(entry, &at.key(&entry.key), at, &mut draft);
+            self.field(entry, node, &at.key(&entry.key), at, &mut draft);
         }
         draft.spec.environment = self.environment(node, at);
+        draft.spec.labels = self.labels(node, at);
         self.count(draft.spec.environment.len(), key.span);
         if container.is_none() {
             self.command(node, at, &mut draft);
+            draft.spec.resources = process::resources(node, at, self.report);
         }
         let runs = |name: &str| find(name).is_some_and(|entry| !entry.value.is_null());
         if container.is_none() && !runs("command") && !runs("entrypoint") {
@@ -137,7 +145,14 @@ impl<'a> Reader<'_, '_, 'a> {
         }
     }
 
-    fn field(&mut self, entry: &Entry<'a>, at: &At<'_>, owner: &At<'_>, draft: &mut Draft) {
+    fn field(
+        &mut self,
+        entry: &Entry<'a>,
+        service: &Node<'a>,
+        at: &At<'_>,
+        owner: &At<'_>,
+        draft: &mut Draft,
+    ) {
         let Entry { key, value } = entry;
         let spec = &mut draft.spec;
         let text = value.as_text();
@@ -148,9 +163,30 @@ impl<'a> Reader<'_, '_, 'a> {
             "healthcheck" => {
                 spec.healthcheck = healthcheck::read(value, at, draft.container.is_some(), self.report);
             }
-            "labels" => spec.labels = pairs(value).filter_map(|(name, text)| Some((name, text?))).collect(),
+            "attach" => spec.attach = is_set(value),
+            "group_add" => spec.group_add = words(value).unwrap_or_default(),
+            "init" | "labels" | "label_file" => {}
+            "oom_score_adj" => spec.oom_score_adj = text.and_then(|text| text.parse().ok()),
+            "post_start" => spec.post_start = process::hooks(value, at, self),
+            "pre_stop" => spec.pre_stop = process::hooks(value, at, self),
+            kind @ ("configs" | "secrets") => {
+                let kind = if kind == "configs" { "configs" } else { "secrets" };
+                let is_container = draft.container.is_some();
+                draft.grants.extend(process::grants(kind, value, self.root, is_container, at, self.report));
+            }
+            "stdin_open" => spec.stdin_open = is_set(value),
+            "success_exit_codes" => {
+                let codes = words(value).unwrap_or_default();
+                spec.success_exit_codes = codes.iter().filter_map(|code| code.parse().ok()).collect();
+            }
+            "tty" => spec.tty = is_set(value),
+            "ulimits" => {
+                process::judge_ulimits(value, at, self.report);
+                spec.ulimits = process::ulimits(value);
+            }
             "restart" => {
-                set(&mut spec.restart, text.and_then(|text| rules::restart_policy(text).ok()));
+                let policy = service.get("deploy").and_then(|node| node.get("restart_policy"));
+                self.restart(value, policy.map(|node| &**node), at, draft);
             }
             "scale" => self.scale(value, owner, draft),
             "stop_command" => spec.stop_command = words(value),
@@ -198,6 +234,43 @@ impl<'a> Reader<'_, '_, 'a> {
         if let Some(replicas) = node.get("replicas") {
             self.scale(replicas, owner, draft);
         }
+        if let Some(policy) = node.get("restart_policy").filter(|node| matches!(node.value, Value::Map(_))) {
+            process::restart_policy(policy, &mut draft.spec);
+        }
+    }
+
+    /// `deploy.restart_policy` says more than `restart`, so it counts where both are given.
+    fn restart(&mut self, node: &Node<'a>, policy: Option<&Node<'a>>, at: &At<'_>, draft: &mut Draft) {
+        if policy.is_some() {
+            self.report.note(node.span, || {
+                Problem::new(format!("`{at}` has no effect beside `deploy.restart_policy`"))
+                    .hint("keep one of the two".to_owned())
+            });
+            return;
+        }
+        set(&mut draft.spec.restart, node.as_text().and_then(|text| rules::restart_policy(text).ok()));
+    }
+
+    /// Of files first, then of `labels`.
+    fn labels(&mut self, service: &Node<'a>, at: &At<'_>) -> BTreeMap<String, String> {
+        let mut found = BTreeMap::new();
+        let files = service.get("label_file").filter(|_| self.context.interpolate);
+        if let Some(Value::List(files)) = files.map(|node| &node.value) {
+            for file in files {
+                if let Some(path) = file.as_text() {
+                    self.variable_file(path, file.span, Format::Compose, true, &mut found);
+                }
+            }
+        }
+        for (name, value) in &found {
+            if let Err(rule) = rules::label(name, value) {
+                let span = service.get("label_file").map_or(service.span, |node| node.span);
+                self.report.error(span, || Problem::new(format!("`{at}.label_file` {}", rule.what)));
+            }
+        }
+        let own = service.get("labels").map(|node| pairs(node));
+        found.extend(own.into_iter().flatten().filter_map(|(name, text)| Some((name, text?))));
+        found
     }
 
     /// `scale` and `deploy.replicas` are two words for one thing.
@@ -227,19 +300,24 @@ impl<'a> Reader<'_, '_, 'a> {
                 self.env_file(file, at, &mut found);
             }
         }
-        let Some(node) = service.get("environment") else { return found };
-        let Value::Map(entries) = &node.value else { return found };
+        self.own_environment(service, at, &mut found);
+        found
+    }
+
+    /// Of `environment` alone.
+    fn own_environment(&mut self, owner: &Node<'a>, at: &At<'_>, found: &mut BTreeMap<String, String>) {
+        let Some(node) = owner.get("environment") else { return };
+        let Value::Map(entries) = &node.value else { return };
         for Entry { key, value } in entries {
             let name = key.text.to_string();
             match &value.value {
                 Value::Scalar(scalar) if !value.is_null() => {
                     drop(found.insert(name, scalar.text.to_string()))
                 }
-                Value::Scalar(_) => self.asked(name, key.span, at, &mut found),
+                Value::Scalar(_) => self.asked(name, key.span, at, found),
                 _ => {}
             }
         }
-        found
     }
 
     fn asked(&mut self, name: String, span: Span, at: &At<'_>, found: &mut BTreeMap<String, String>) {
@@ -262,11 +340,23 @@ impl<'a> Reader<'_, '_, 'a> {
             });
             return;
         };
-        let is_required = node.get("required").and_then(|n| n.as_text()).is_none_or(|text| text == "true");
+        let is_required = node.get("required").is_none_or(|node| is_set(node));
         let format = match node.get("format") {
             Some(_) => Format::Raw,
             None => Format::Compose,
         };
+        self.variable_file(path, span, format, is_required, found);
+    }
+
+    /// Takes what a file of names and values says.
+    fn variable_file(
+        &mut self,
+        path: &str,
+        span: Span,
+        format: Format,
+        is_required: bool,
+        found: &mut BTreeMap<String, String>,
+    ) {
         let Some(variables) = self.report.sources.file(span.file).map(|file| Rc::clone(&file.variables))
         else {
             return;
@@ -354,28 +444,31 @@ impl<'a> Reader<'_, '_, 'a> {
     }
 }
 
-fn blank(dir: &str) -> Service {
-    Service {
-        command: Vec::new(),
-        environment: BTreeMap::new(),
-        working_dir: project::joined(dir, "."),
-        user: None,
-        depends_on: BTreeMap::new(),
-        healthcheck: None,
-        restart: RestartPolicy::default(),
-        stop_signal: Signal::default(),
-        stop_grace_period: Service::default_grace(),
-        stop_command: None,
-        scale: Service::default_scale(),
-        log: None,
-        labels: BTreeMap::new(),
-    }
-}
-
 fn set<T>(field: &mut T, value: Option<T>) {
     if let Some(value) = value {
         *field = value;
     }
+}
+
+impl<'a> process::Surroundings<'a> for Reader<'_, '_, 'a> {
+    fn directory(&mut self, node: &Node<'a>, at: &At<'_>) -> Option<String> {
+        self.working_dir(node, at)
+    }
+
+    fn variables(&mut self, node: &Node<'a>, at: &At<'_>) -> BTreeMap<String, String> {
+        let mut found = BTreeMap::new();
+        self.own_environment(node, at, &mut found);
+        found
+    }
+
+    fn report(&mut self) -> &mut Report<'a> {
+        self.report
+    }
+}
+
+/// A flag that is there and true.
+fn is_set(node: &Node<'_>) -> bool {
+    node.as_text().is_some_and(|text| scalar::flag(text).unwrap_or(false))
 }
 
 /// When a process' log is rotated.

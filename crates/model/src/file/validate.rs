@@ -76,6 +76,7 @@ fn check_service(name: &ServiceName, service: &Service, patterns: &mut Patterns,
     if let Some(command) = &service.stop_command {
         rule("stop_command", rules::argv(command));
     }
+    check_surroundings(service, &mut rule);
     rule("stop_signal", rules::signal(service.stop_signal.0));
     rule("stop_grace_period", rules::length(service.stop_grace_period));
     rule("scale", rules::scale(u64::from(service.scale)).map(drop));
@@ -88,6 +89,43 @@ fn check_service(name: &ServiceName, service: &Service, patterns: &mut Patterns,
     }
     if let Some(check) = &service.healthcheck {
         check_probe(check, patterns, &mut rule);
+    }
+}
+
+fn check_surroundings(service: &Service, rule: &mut dyn FnMut(&str, Result<(), Broken>)) {
+    for group in &service.group_add {
+        rule("group_add", rules::group(group));
+    }
+    for (name, limit) in &service.ulimits {
+        rule("ulimits", rules::ulimit_name(name).and_then(|()| rules::ulimit(*limit)));
+    }
+    rule("resources", rules::resources(&service.resources));
+    if let Some(score) = service.oom_score_adj {
+        rule("oom_score_adj", rules::oom_score(score));
+    }
+    for (n, file) in service.files.iter().enumerate() {
+        rule("files", rules::private_name(&file.name));
+        if service.files[..n].iter().any(|other| other.name == file.name) {
+            rule("files", Err(Broken::new(format!("has two called `{}`", printable(&file.name)))));
+        }
+    }
+    rule("files", rules::private_files(&service.files));
+    for length in [service.restart_rhythm.delay, service.restart_rhythm.window].into_iter().flatten() {
+        rule("restart_rhythm", rules::length(length));
+    }
+    for (key, hooks) in [("post_start", &service.post_start), ("pre_stop", &service.pre_stop)] {
+        for hook in hooks {
+            rule(key, rules::argv(&hook.command));
+            for (variable, value) in &hook.environment {
+                rule(key, rules::variable(variable, value));
+            }
+            if let Some(dir) = &hook.working_dir {
+                rule(key, rules::working_dir(dir));
+            }
+            if let Some(user) = &hook.user {
+                rule(key, rules::user(user));
+            }
+        }
     }
 }
 

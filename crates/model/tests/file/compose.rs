@@ -144,7 +144,6 @@ fn what_a_later_file_resets_is_gone_and_what_it_overrides_is_replaced() {
           "environment": {
             "C": "c"
           },
-          "labels": {},
           "working_dir": "/srv/shop"
         }
       }

@@ -67,8 +67,6 @@ privileged: true"), @"
       ^ `.env`
     upbeat.yaml:7:5: `services.web.isolation` is not supported (it is for Windows; take it out)
       ^ `isolation`
-    upbeat.yaml:8:5: `services.web.cpus` is not supported yet (take it out to run this file today)
-      ^ `cpus`
     upbeat.yaml:9:5: `services.web.privileged` is for containers, and this service is a process (a process has the rights of its `user`; take it out)
       ^ `privileged`
     ");

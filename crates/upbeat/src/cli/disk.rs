@@ -7,6 +7,7 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 use upbeat_model::file::{Resolver, TEXT_MAX, Unread};
+use upbeat_model::project::PrivateFile;
 
 /// This machine, and a session's variables.
 pub(super) struct Disk<'v> {
@@ -17,13 +18,17 @@ pub(super) struct Disk<'v> {
 
 impl Resolver for Disk<'_> {
     fn read(&self, path: &str) -> Result<String, Unread> {
-        match bytes(Path::new(path)) {
+        match bytes(Path::new(path), TEXT_MAX) {
             Ok(bytes) => String::from_utf8(bytes).map_err(|error| {
                 let at = error.utf8_error().valid_up_to();
                 Unread::Unreadable(format!("it is not UTF-8, from byte {} on", at + 1))
             }),
             Err(unread) => Err(unread),
         }
+    }
+
+    fn read_bytes(&self, path: &str) -> Result<Vec<u8>, Unread> {
+        bytes(Path::new(path), PrivateFile::SIZE_MAX)
     }
 
     fn variable(&self, name: &str) -> Option<String> {
@@ -41,7 +46,7 @@ impl Resolver for Disk<'_> {
 
 /// The bytes of a regular file. A pipe or a device may have no end, and one that nobody writes to
 /// would never be opened: neither is read.
-fn bytes(path: &Path) -> Result<Vec<u8>, Unread> {
+fn bytes(path: &Path, most: usize) -> Result<Vec<u8>, Unread> {
     let unreadable = |why: String| Unread::Unreadable(why);
     let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
     let file = match File::options().read(true).custom_flags(nonblocking).open(path) {
@@ -57,9 +62,9 @@ fn bytes(path: &Path) -> Result<Vec<u8>, Unread> {
         return Err(unreadable("it is no regular file".to_owned()));
     }
     let mut bytes = Vec::new();
-    file.take(TEXT_MAX as u64 + 1).read_to_end(&mut bytes).map_err(|error| unreadable(said(&error)))?;
-    match bytes.len() > TEXT_MAX {
-        true => Err(unreadable(format!("it is larger than {} MiB", TEXT_MAX >> 20))),
+    file.take(most as u64 + 1).read_to_end(&mut bytes).map_err(|error| unreadable(said(&error)))?;
+    match bytes.len() > most {
+        true => Err(unreadable(format!("it is larger than {} MiB", most >> 20))),
         false => Ok(bytes),
     }
 }

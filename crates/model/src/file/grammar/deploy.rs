@@ -2,9 +2,12 @@
 
 use super::super::rules;
 use super::super::shape::{Items, Keys, Leaf, Same, Shape, Verdict};
-use super::{BYTES, LABELS, LENGTH, NUMBER, PAIRS, TEXT, TEXTS, WHOLE, key, not_yet, sub};
+use super::{
+    BYTES, LABELS, LENGTH, NUMBER, PAIRS, TEXT, TEXTS, WHOLE, container, key, not_yet, service, sub,
+};
 
 const WITHOUT: &str = "take it out to run this file today";
+const NO_DEVICES: &str = "a process has the devices its `user` may open; take it out";
 const SWARM: Verdict = Verdict::Inert("it is for a swarm");
 
 static SCALE: Leaf = Leaf::number("a whole number", rules::scale_text);
@@ -14,15 +17,11 @@ pub(super) static DEPLOY: Keys = Keys {
     keys: &[
         key("endpoint_mode", TEXT, SWARM),
         key("labels", LABELS, SWARM),
-        key(
-            "mode",
-            Shape::Leaf(&Leaf::words("a mode", &["replicated", "global", "replicated-job", "global-job"])),
-            not_yet(WITHOUT),
-        ),
+        sub("mode", Shape::Leaf(&Leaf::rule("a mode", rules::deploy_mode))),
         key("placement", Shape::Map(&PLACEMENT), not_yet(WITHOUT)),
         sub("replicas", Shape::Leaf(&SCALE)),
-        key("resources", Shape::Map(&RESOURCES), not_yet(WITHOUT)),
-        key("restart_policy", Shape::Map(&RESTART_POLICY), not_yet("use `restart`")),
+        sub("resources", Shape::Map(&RESOURCES)),
+        sub("restart_policy", Shape::Map(&RESTART_POLICY)),
         key("rollback_config", Shape::Map(&UPDATE), not_yet(WITHOUT)),
         key("update_config", Shape::Map(&UPDATE), not_yet(WITHOUT)),
     ],
@@ -97,7 +96,11 @@ static RESOURCES: Keys = Keys {
             "limits",
             Shape::Map(&Keys {
                 owner: "limits",
-                keys: &[sub("cpus", NUMBER), sub("memory", BYTES), sub("pids", WHOLE)],
+                keys: &[
+                    sub("cpus", service::CPUS),
+                    sub("memory", BYTES),
+                    sub("pids", Shape::Leaf(&Leaf::whole(-1, i64::MAX))),
+                ],
             }),
         ),
         sub(
@@ -105,9 +108,9 @@ static RESOURCES: Keys = Keys {
             Shape::Map(&Keys {
                 owner: "reservations",
                 keys: &[
-                    sub("cpus", NUMBER),
-                    sub("devices", Shape::List(&DEVICE_REQUESTS)),
-                    sub("generic_resources", Shape::List(&GENERIC)),
+                    key("cpus", NUMBER, not_yet(WITHOUT)),
+                    key("devices", Shape::List(&DEVICE_REQUESTS), container(NO_DEVICES)),
+                    key("generic_resources", Shape::List(&GENERIC), SWARM),
                     sub("memory", BYTES),
                 ],
             }),

@@ -101,12 +101,12 @@ static INCLUDES: Items =
 pub(super) static FILE: Keys = Keys {
     owner: "a project file",
     keys: &[
-        key("configs", Shape::Named(&CONFIGS), not_yet("let the service read the file itself for now")),
+        key("configs", Shape::Named(&CONFIGS), BOTH),
         key("include", Shape::List(&INCLUDES), BOTH).merged(Merge::Replace),
         key("models", Shape::Free, Verdict::Refused("run the model as a service of its own")),
         key("name", TEXT, BOTH),
         key("networks", Shape::Named(&NETWORKS), container("processes share this machine's network")),
-        key("secrets", Shape::Named(&SECRETS), not_yet("let the service read the file itself for now")),
+        key("secrets", Shape::Named(&SECRETS), BOTH),
         key("services", Shape::Named(&SERVICES), BOTH),
         key("version", Shape::Free, Verdict::Inert("Compose gave it up too")),
         key("volumes", Shape::Named(&VOLUMES), container("processes see this machine's files")),

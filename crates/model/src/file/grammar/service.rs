@@ -5,11 +5,10 @@ use super::super::shape::{
 };
 use super::super::{rules, short};
 use super::{
-    BOTH, BYTES, FLAG, LABELS, LENGTH, NUMBER, OPTIONS, PAIRS, PATH_ITEMS, TEXT, TEXT_OR_TEXTS, TEXTS,
-    VARIABLES, WHOLE, build, container, deploy, engine, key, not_yet, process, sub,
+    BOTH, BYTES, FLAG, LABELS, LENGTH, OPTIONS, PAIRS, PATH_ITEMS, TEXT, TEXT_OR_TEXTS, TEXTS, VARIABLES,
+    WHOLE, build, container, deploy, engine, key, process, sub,
 };
 
-const NOT_YET: &str = "take it out to run this file today";
 const SHARES_NETWORK: &str = "a process shares this machine's network; take it out";
 const SEES_FILES: &str = "a process sees this machine's files; take it out";
 const IS_PROCESS: &str = "it is for containers; take it out";
@@ -19,6 +18,14 @@ const WINDOWS: Verdict = Verdict::Refused("it is for Windows; take it out");
 static RESTART: Leaf = Leaf::rule("text", rules::restart);
 static SCALE: Leaf = Leaf::number("a whole number", rules::scale_text);
 static HOOKS: Items = Items { wanted: "a list of hooks", each: Shape::Map(&HOOK), same: Same::Never };
+static GROUPS: Items = Items {
+    wanted: "a list of groups",
+    each: Shape::Leaf(&Leaf::rule("a group", rules::group)),
+    same: Same::Whole,
+};
+static CODES: Items =
+    Items { wanted: "a list of statuses", each: Shape::Leaf(&Leaf::whole(0, 255)), same: Same::Whole };
+pub(super) const CPUS: Shape = Shape::Leaf(&Leaf::number("a number", rules::cpus_text));
 static MOUNTS: Items = Items {
     wanted: "a list of mounts",
     each: Shape::Short(&Short { wanted: "text or a mapping", read: short::volume, long: &MOUNT }),
@@ -78,7 +85,7 @@ const fn blkio(name: &'static str) -> Key {
 #[rustfmt::skip]
 static KEYS: &[Key] = &[
     key("annotations", PAIRS, engine("1.43", "use `labels`")),
-    key("attach", FLAG, not_yet(NOT_YET)),
+    key("attach", FLAG, BOTH),
     key("blkio_config", Shape::Map(&BLKIO), container(IS_PROCESS)),
     key("build", Shape::Short(&build::SHORT), container("a process is built before: give it a `command`")),
     key("cap_add", TEXTS, container(RIGHTS)),
@@ -86,7 +93,7 @@ static KEYS: &[Key] = &[
     key("cgroup", Shape::Leaf(&Leaf::words("a cgroup namespace", &["host", "private"])), container(IS_PROCESS)),
     key("cgroup_parent", TEXT, container(IS_PROCESS)),
     key("command", Shape::Optional(&Shape::Argv), BOTH).merged(Merge::Replace),
-    key("configs", Shape::List(&GRANTS), not_yet(NOT_YET)),
+    key("configs", Shape::List(&GRANTS), BOTH),
     key("container_name", TEXT, container("a process is found by the name of its service; take it out")),
     key("cpu_count", WHOLE, WINDOWS),
     key("cpu_percent", WHOLE, WINDOWS),
@@ -95,7 +102,7 @@ static KEYS: &[Key] = &[
     key("cpu_rt_period", LENGTH_OR_MICROS, container(IS_PROCESS)),
     key("cpu_rt_runtime", LENGTH_OR_MICROS, container(IS_PROCESS)),
     key("cpu_shares", WHOLE, container("use `cpus`")),
-    key("cpus", NUMBER, not_yet(NOT_YET)),
+    key("cpus", CPUS, BOTH),
     key("cpuset", TEXT, container(IS_PROCESS)),
     key("credential_spec", Shape::Free, WINDOWS),
     key("depends_on", Shape::Names(&DEPENDENCIES), BOTH),
@@ -115,34 +122,34 @@ static KEYS: &[Key] = &[
     key("external_links", TEXTS, container(SHARES_NETWORK)),
     key("extra_hosts", EXTRA_HOSTS, container(SHARES_NETWORK)),
     key("gpus", Shape::Items(&GPUS), container(RIGHTS)),
-    key("group_add", TEXTS, not_yet(NOT_YET)),
+    key("group_add", Shape::List(&GROUPS), BOTH),
     key("healthcheck", Shape::Map(&HEALTHCHECK), BOTH),
     key("hostname", TEXT, container(SHARES_NETWORK)),
     key("image", TEXT, container("")),
     key("init", FLAG, BOTH),
     key("ipc", TEXT, container(IS_PROCESS)),
     key("isolation", TEXT, WINDOWS),
-    key("label_file", Shape::Items(&PATH_ITEMS), not_yet("write the labels under `labels`")),
+    key("label_file", Shape::Items(&PATH_ITEMS), BOTH),
     key("labels", LABELS, BOTH),
     key("links", TEXTS, container("use `depends_on`")),
     key("log", Shape::Map(&LOG), process("use `logging`")).ours(),
     key("logging", Shape::Map(&LOGGING), container("what a process prints is kept, and rotated; take it out")).merged(Merge::SameDriver),
     key("mac_address", TEXT, container(SHARES_NETWORK)),
-    key("mem_limit", BYTES, not_yet(NOT_YET)),
-    key("mem_reservation", BYTES, not_yet(NOT_YET)),
+    key("mem_limit", BYTES, BOTH),
+    key("mem_reservation", BYTES, BOTH),
     key("mem_swappiness", Shape::Leaf(&Leaf::whole(0, 100)), container(IS_PROCESS)),
     key("memswap_limit", Shape::Leaf(&Leaf::rule("a size such as `64m`, or -1", rules::swap)), container(IS_PROCESS)),
     key("models", Shape::Free, Verdict::Refused("run the model as a service of its own, and depend on it")),
     key("network_mode", TEXT, container(SHARES_NETWORK)),
     key("networks", Shape::Names(&SERVICE_NETWORKS), container(SHARES_NETWORK)),
     key("oom_kill_disable", FLAG, container(IS_PROCESS)),
-    key("oom_score_adj", Shape::Leaf(&Leaf::whole(-1000, 1000)), not_yet(NOT_YET)),
+    key("oom_score_adj", Shape::Leaf(&Leaf::whole(-1000, 1000)), BOTH),
     key("pid", TEXT, container(IS_PROCESS)),
-    key("pids_limit", Shape::Leaf(&Leaf::whole(-1, i64::MAX)), not_yet(NOT_YET)),
+    key("pids_limit", Shape::Leaf(&Leaf::whole(-1, i64::MAX)), BOTH),
     key("platform", TEXT, container(IS_PROCESS)),
     key("ports", Shape::List(&PORTS), container("a process listens on this machine itself; take it out")),
-    key("post_start", Shape::List(&HOOKS), not_yet(NOT_YET)),
-    key("pre_stop", Shape::List(&HOOKS), not_yet("use `stop_command`")),
+    key("post_start", Shape::List(&HOOKS), BOTH),
+    key("pre_stop", Shape::List(&HOOKS), BOTH),
     key("privileged", FLAG, container(RIGHTS)),
     key("profiles", TEXTS, BOTH),
     key("provider", Shape::Free, Verdict::Refused("run what it provides as a service, or outside of this project")),
@@ -151,19 +158,20 @@ static KEYS: &[Key] = &[
     key("restart", Shape::Leaf(&RESTART), BOTH),
     key("runtime", TEXT, container(IS_PROCESS)),
     key("scale", Shape::Leaf(&SCALE), BOTH),
-    key("secrets", Shape::List(&GRANTS), not_yet("let the service read the file itself for now")),
+    key("secrets", Shape::List(&GRANTS), BOTH),
     key("security_opt", TEXTS, container(RIGHTS)),
     key("shell", Shape::Leaf(&Leaf::rule("`true`, or the command of a shell", rules::not_empty)), process("write the shell into `command`")).ours(),
     key("shm_size", BYTES, container(SEES_FILES)),
-    key("stdin_open", FLAG, not_yet(NOT_YET)),
+    key("stdin_open", FLAG, BOTH),
     key("stop_command", Shape::Argv, process("use `pre_stop`")).merged(Merge::Replace).ours(),
     key("stop_grace_period", LENGTH, BOTH),
     key("stop_signal", Shape::Leaf(&leaf::SIGNAL), BOTH),
+    key("success_exit_codes", Shape::Items(&CODES), BOTH).ours(),
     key("storage_opt", OPTIONS, container(SEES_FILES)),
     key("sysctls", PAIRS, container("set it for the whole machine, with `sysctl`")),
     key("tmpfs", TEXT_OR_TEXTS, container(SEES_FILES)),
-    key("tty", FLAG, not_yet(NOT_YET)),
-    key("ulimits", Shape::Named(&ULIMITS), not_yet(NOT_YET)),
+    key("tty", FLAG, BOTH),
+    key("ulimits", Shape::Named(&ULIMITS), BOTH),
     key("use_api_socket", FLAG, Verdict::Refused("mount the engine's socket yourself, where that is meant")),
     key("user", Shape::Leaf(&leaf::USER), BOTH),
     key("userns_mode", TEXT, container(RIGHTS)),
@@ -226,7 +234,7 @@ static HOOK: Keys = Keys {
     keys: &[
         sub("command", Shape::Argv).merged(Merge::Replace),
         sub("environment", VARIABLES),
-        sub("privileged", FLAG),
+        key("privileged", FLAG, container(RIGHTS)),
         sub("user", Shape::Leaf(&leaf::USER)),
         sub("working_dir", TEXT),
     ],

@@ -1,11 +1,18 @@
 //! What a person declared, resolved: every default filled in, every path absolute.
 
-use std::collections::BTreeMap;
+mod process;
+mod signal;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{AppName, ServiceName};
+use crate::state::Exit;
 use crate::time::Millis;
+
+pub use process::{Hook, PrivateFile, Resources, RestartRhythm, Secret, Ulimit};
+pub use signal::Signal;
 
 /// A declared set of services under one name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +45,28 @@ pub struct Service {
     /// User (name or uid, optionally `:group`) it runs as; the daemon's own where absent.
     #[serde(default)]
     pub user: Option<String>,
+    /// Groups (names or gids) it is in besides those of its user.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub group_add: Vec<String>,
+    /// Limits of the kernel for each of its processes, by Compose's names (`nofile`).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ulimits: BTreeMap<String, Ulimit>,
+    /// Limits for all its processes together.
+    #[serde(default, skip_serializing_if = "Resources::is_unlimited")]
+    pub resources: Resources,
+    /// From -1000 (never) to 1000 (first): whom the kernel kills when memory is out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oom_score_adj: Option<i32>,
+    /// It gets a terminal of its own, into which it prints.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub tty: bool,
+    /// Its standard input is open, and nothing comes from there.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub stdin_open: bool,
+    /// Its configs and secrets: files only it can read, in the directory that
+    /// [`PrivateFile::DIRECTORY`] names to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<PrivateFile>,
     /// What must hold before it starts, each time it starts.
     #[serde(default)]
     pub depends_on: BTreeMap<ServiceName, Dependency>,
@@ -47,6 +76,18 @@ pub struct Service {
     /// What to do when it ends by itself.
     #[serde(default)]
     pub restart: RestartPolicy,
+    /// How soon and how often, where that is said.
+    #[serde(default, skip_serializing_if = "RestartRhythm::is_default")]
+    pub restart_rhythm: RestartRhythm,
+    /// Statuses (0 to 255) of a good end besides 0.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub success_exit_codes: BTreeSet<u8>,
+    /// Run one after the other when it was started; it counts as started when all have succeeded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub post_start: Vec<Hook>,
+    /// Run one after the other, and before `stop_command`, when it is to stop.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pre_stop: Vec<Hook>,
     /// What asks it to stop.
     #[serde(default)]
     pub stop_signal: Signal,
@@ -62,9 +103,20 @@ pub struct Service {
     /// When its log is rotated; without it, as the daemon does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<LogRotation>,
+    /// Whether `up` shows what it prints.
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    pub attach: bool,
     /// Words for people and tools.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+fn is_true(flag: &bool) -> bool {
+    *flag
 }
 
 /// When a log is rotated.
@@ -96,16 +148,68 @@ impl Service {
         1
     }
 
+    /// A service with nothing but a command and a directory; all else as where a file says nothing.
+    pub fn new(command: Vec<String>, working_dir: impl Into<String>) -> Self {
+        Self {
+            command,
+            environment: BTreeMap::new(),
+            working_dir: working_dir.into(),
+            user: None,
+            group_add: Vec::new(),
+            ulimits: BTreeMap::new(),
+            resources: Resources::default(),
+            oom_score_adj: None,
+            tty: false,
+            stdin_open: false,
+            files: Vec::new(),
+            depends_on: BTreeMap::new(),
+            healthcheck: None,
+            restart: RestartPolicy::default(),
+            restart_rhythm: RestartRhythm::default(),
+            success_exit_codes: BTreeSet::new(),
+            post_start: Vec::new(),
+            pre_stop: Vec::new(),
+            stop_signal: Signal::default(),
+            stop_grace_period: Self::default_grace(),
+            stop_command: None,
+            scale: Self::default_scale(),
+            log: None,
+            attach: true,
+            labels: BTreeMap::new(),
+        }
+    }
+
+    /// Whether an end by itself is a good one.
+    pub fn succeeds_with(&self, exit: &Exit) -> bool {
+        let listed =
+            |code: &i32| u8::try_from(*code).is_ok_and(|code| self.success_exit_codes.contains(&code));
+        exit.is_success() || matches!(exit, Exit::Code(code) if listed(code))
+    }
+
     /// The identity of everything that makes a *running copy* what it is: two specs with one
-    /// digest need no restart to become each other. `scale`, `depends_on`, `restart`, `labels` and
-    /// the ways to stop and probe take effect without one.
+    /// digest need no restart to become each other. `scale`, `depends_on`, `restart`, `labels`, the
+    /// hooks and the ways to stop and probe take effect without one.
+    ///
+    /// What is not said is left out, so that a digest outlives versions that know more keys.
     pub fn digest(&self) -> String {
-        let identity = serde_json::json!({
+        let mut identity = serde_json::json!({
             "command": self.command,
             "environment": self.environment,
             "working_dir": self.working_dir,
             "user": self.user,
         });
+        let mut say = |name: &str, is_said: bool, value: serde_json::Value| {
+            if is_said {
+                identity[name] = value;
+            }
+        };
+        say("group_add", !self.group_add.is_empty(), serde_json::json!(self.group_add));
+        say("ulimits", !self.ulimits.is_empty(), serde_json::json!(self.ulimits));
+        say("resources", !self.resources.is_unlimited(), serde_json::json!(self.resources));
+        say("oom_score_adj", self.oom_score_adj.is_some(), serde_json::json!(self.oom_score_adj));
+        say("tty", self.tty, serde_json::json!(true));
+        say("stdin_open", self.stdin_open, serde_json::json!(true));
+        say("files", !self.files.is_empty(), serde_json::json!(self.files));
         let hash = blake3::hash(identity.to_string().as_bytes());
         hash.to_hex().as_str()[..16].to_owned()
     }
@@ -249,81 +353,4 @@ pub enum RestartPolicy {
     },
     /// As `always`; a copy somebody stopped stays stopped across a reboot.
     UnlessStopped,
-}
-
-/// A signal, by number, that Linux can deliver to a process on x86-64 and arm64.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(transparent)]
-pub struct Signal(pub i32);
-
-impl Signal {
-    /// `SIGTERM`.
-    pub const TERM: Self = Self(15);
-    /// `SIGKILL`.
-    pub const KILL: Self = Self(9);
-
-    const NAMES: &[(&str, i32)] = &[
-        ("HUP", 1),
-        ("INT", 2),
-        ("QUIT", 3),
-        ("ILL", 4),
-        ("TRAP", 5),
-        ("ABRT", 6),
-        ("BUS", 7),
-        ("FPE", 8),
-        ("KILL", 9),
-        ("USR1", 10),
-        ("SEGV", 11),
-        ("USR2", 12),
-        ("PIPE", 13),
-        ("ALRM", 14),
-        ("TERM", 15),
-        ("STKFLT", 16),
-        ("CHLD", 17),
-        ("CONT", 18),
-        ("STOP", 19),
-        ("TSTP", 20),
-        ("TTIN", 21),
-        ("TTOU", 22),
-        ("URG", 23),
-        ("XCPU", 24),
-        ("XFSZ", 25),
-        ("VTALRM", 26),
-        ("PROF", 27),
-        ("WINCH", 28),
-        ("IO", 29),
-        ("PWR", 30),
-        ("SYS", 31),
-    ];
-
-    /// Reads `SIGTERM`, `TERM`, `sigterm` or `15`.
-    pub fn parse(text: &str) -> Option<Self> {
-        let upper = text.to_ascii_uppercase();
-        let bare = upper.strip_prefix("SIG").unwrap_or(&upper);
-        if let Some((_, n)) = Self::NAMES.iter().find(|(name, _)| *name == bare) {
-            return Some(Self(*n));
-        }
-        text.parse().ok().filter(|n| (1..=64).contains(n)).map(Self)
-    }
-
-    /// The names it knows, for suggestions.
-    pub fn names() -> impl Iterator<Item = &'static str> {
-        Self::NAMES.iter().map(|(name, _)| *name)
-    }
-}
-
-impl Default for Signal {
-    fn default() -> Self {
-        Self::TERM
-    }
-}
-
-impl std::fmt::Display for Signal {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match Self::NAMES.iter().find(|(_, n)| *n == self.0) {
-            Some((name, _)) => write!(f, "SIG{name}"),
-            None => write!(f, "signal {}", self.0),
-        }
-    }
 }

@@ -1,0 +1,313 @@
+//! Reads what surrounds a process: its limits, its hooks, the files that only it can read.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use super::place::Span;
+use super::read::{At, broken};
+use super::report::{Problem, Report, shown};
+use super::rules::{self, Broken};
+use super::service::words;
+use super::tree::{Entry, Node, Value};
+use super::{Context, Unread, scalar, words};
+use crate::project::{Hook, PrivateFile, Resources, RestartPolicy, RestartRhythm, Secret, Service, Ulimit};
+
+/// Limits of the kernel, by name.
+pub(super) fn ulimits(node: &Node<'_>) -> BTreeMap<String, Ulimit> {
+    let Value::Map(entries) = &node.value else { return BTreeMap::new() };
+    let limit = |Entry { key, value }: &Entry<'_>| {
+        let number = |name: &str| value.get(name).and_then(|node| node.as_text()?.parse::<i64>().ok());
+        // Where only one is given, it is meant for both.
+        let (soft, hard) = (number("soft"), number("hard"));
+        let limit = Ulimit { soft: soft.or(hard)?, hard: hard.or(soft)? };
+        Some((key.text.to_string(), limit))
+    };
+    entries.iter().filter_map(limit).collect()
+}
+
+/// Judges limits that are known each by itself.
+pub(super) fn judge_ulimits(node: &Node<'_>, at: &At<'_>, report: &mut Report<'_>) {
+    let Value::Map(entries) = &node.value else { return };
+    let limits = ulimits(node);
+    for Entry { key, value } in entries {
+        if let Some(limit) = limits.get(&*key.text)
+            && let Err(rule) = rules::ulimit(*limit)
+        {
+            broken(value, &at.key(key), rule, report);
+        }
+    }
+}
+
+/// One key of Compose for a limit of a cgroup, and where else it may stand.
+const LIMITS: [(&str, &[&str]); 4] = [
+    ("cpus", &["limits", "cpus"]),
+    ("mem_limit", &["limits", "memory"]),
+    ("mem_reservation", &["reservations", "memory"]),
+    ("pids_limit", &["limits", "pids"]),
+];
+
+/// Limits for all processes of a copy together, whichever of its two words each is given by.
+pub(super) fn resources(service: &Node<'_>, at: &At<'_>, report: &mut Report<'_>) -> Resources {
+    let mut found = Resources::default();
+    for (key, path) in LIMITS {
+        let own = service.get(key).and_then(|node| limit(key, node));
+        let deploy = service.get("deploy").and_then(|node| node.get("resources"));
+        let node =
+            path.iter().try_fold(deploy, |node, step| Some(node.and_then(|node| node.get(step)))).flatten();
+        let deployed = node.and_then(|node| limit(key, node));
+        if let (Some(one), Some(other), Some(node)) = (own, deployed, node)
+            && one != other
+        {
+            let path = format!("deploy.resources.{}", path.join("."));
+            report.error(node.span, || {
+                Problem::new(format!("`{at}` has two values for one limit: by `{key}`, and by `{path}`"))
+                    .label("the second one")
+                    .hint("keep one of the two".to_owned())
+            });
+        }
+        let value = own.or(deployed).flatten();
+        match key {
+            "cpus" => found.cpus = value,
+            "mem_limit" => found.memory = value,
+            "mem_reservation" => found.memory_reservation = value,
+            _ => found.pids = value,
+        }
+    }
+    found
+}
+
+/// What is written for a limit; `Some(None)`: that there is none.
+fn limit(key: &str, node: &Node<'_>) -> Option<Option<u64>> {
+    let text = node.as_text()?;
+    let number = match key {
+        "cpus" => rules::cpus(text).ok()?,
+        "pids_limit" if text == "-1" => 0,
+        "pids_limit" => text.parse().ok()?,
+        _ => scalar::bytes(text).ok()?,
+    };
+    // As with the engine, 0 means that nothing is limited.
+    Some((number > 0).then_some(number))
+}
+
+/// `deploy.restart_policy`, which comes before `restart`.
+pub(super) fn restart_policy(node: &Node<'_>, spec: &mut Service) {
+    let text = |name: &str| node.get(name).and_then(|node| node.as_text());
+    let length = |name: &str| text(name).and_then(|text| scalar::length(text).ok());
+    spec.restart = match text("condition") {
+        Some("none") => RestartPolicy::No,
+        Some("on-failure") => RestartPolicy::OnFailure { max: None },
+        _ => RestartPolicy::Always,
+    };
+    spec.restart_rhythm = RestartRhythm {
+        delay: length("delay"),
+        max_attempts: text("max_attempts").and_then(|text| text.parse().ok()).filter(|n| *n > 0),
+        window: length("window").filter(|window| window.0 > 0),
+    };
+}
+
+/// Where a hook's directory and variables come from.
+pub(super) trait Surroundings<'a> {
+    /// An absolute directory.
+    fn directory(&mut self, node: &Node<'a>, at: &At<'_>) -> Option<String>;
+    /// Variables with their values, those of the session included.
+    fn variables(&mut self, node: &Node<'a>, at: &At<'_>) -> BTreeMap<String, String>;
+    /// Where errors go.
+    fn report(&mut self) -> &mut Report<'a>;
+}
+
+/// Commands that are run beside the process.
+pub(super) fn hooks<'a>(node: &Node<'a>, at: &At<'_>, around: &mut impl Surroundings<'a>) -> Vec<Hook> {
+    let Value::List(items) = &node.value else { return Vec::new() };
+    let mut found = Vec::with_capacity(items.len());
+    for item in items.iter().filter(|item| !matches!(item.value, Value::Bad)) {
+        let command = item.get("command").map(|node| words(node));
+        let Some(command) = command else {
+            around.report().error(item.span, || {
+                Problem::new(format!("`{at}` has a hook without a `command`"))
+                    .hint("say what it runs".to_owned())
+            });
+            continue;
+        };
+        let working_dir = item.get("working_dir").map(Rc::clone);
+        found.extend(command.map(|command| Hook {
+            command,
+            environment: around.variables(item, at),
+            working_dir: working_dir.and_then(|node| around.directory(&node, at)),
+            user: item.get("user").and_then(|node| node.as_text()).map(str::to_owned),
+        }));
+    }
+    found
+}
+
+/// A config or a secret that a service uses, before anybody looks for what is in it.
+pub(super) struct Grant {
+    pub(super) name: String,
+    mode: u32,
+    from: From,
+    /// Where the service asks for it.
+    span: Span,
+}
+
+/// Where its content is.
+enum From {
+    /// In the file itself.
+    Text(String),
+    /// In a variable, by its value.
+    Variable(String),
+    /// In another file: its path, and where that is written.
+    File(String, Span),
+}
+
+/// What a service uses of one kind: `configs` or `secrets`. `is_container`: only that all of it is
+/// declared is judged; the rest is for the engine.
+pub(super) fn grants(
+    kind: &'static str,
+    node: &Node<'_>,
+    root: &Node<'_>,
+    is_container: bool,
+    at: &At<'_>,
+    report: &mut Report<'_>,
+) -> Vec<Grant> {
+    let Value::List(items) = &node.value else { return Vec::new() };
+    let declared = root.get(kind);
+    let mut found = Vec::new();
+    for item in items {
+        let text = |name: &str| item.get(name).and_then(|node| node.as_text());
+        let Some(source) = text("source") else {
+            report.error(item.span, || {
+                Problem::new(format!("`{at}` has one without a `source`"))
+                    .hint(format!("name one of the project's `{kind}`"))
+            });
+            continue;
+        };
+        let Some(declaration) = declared.and_then(|declared| declared.get(source)) else {
+            undeclared(kind, source, item.span, declared, at, report);
+            continue;
+        };
+        if is_container || matches!(declaration.value, Value::Bad) {
+            continue;
+        }
+        for key in ["uid", "gid"] {
+            if let Some(node) = item.get(key) {
+                let rule =
+                    Broken::new(format!("has a `{key}`, and is for a process: it belongs to its `user`"));
+                broken(node, at, rule.hint("take it out"), report);
+            }
+        }
+        let target = text("target").unwrap_or(source);
+        if let Err(rule) = rules::private_name(target) {
+            broken(item.get("target").unwrap_or(item), at, rule, report);
+            continue;
+        }
+        let mode = text("mode").and_then(|mode| scalar::mode(mode).ok());
+        let mode = mode.unwrap_or(PrivateFile::default_mode());
+        found.extend(content(kind, source, declaration, report).map(|from| Grant {
+            name: target.to_owned(),
+            mode,
+            from,
+            span: item.span,
+        }));
+    }
+    found
+}
+
+/// Says that what is used is not declared.
+pub(super) fn undeclared(
+    kind: &str,
+    name: &str,
+    span: Span,
+    declared: Option<&Rc<Node<'_>>>,
+    at: &At<'_>,
+    report: &mut Report<'_>,
+) {
+    report.error(span, || {
+        let names: Vec<&str> = match declared.map(|node| &node.value) {
+            Some(Value::Map(entries)) => entries.iter().map(|entry| &*entry.key.text).collect(),
+            _ => Vec::new(),
+        };
+        let hint = words::did_you_mean(name, names.iter().copied())
+            .unwrap_or_else(|| format!("declare it under `{kind}` at the top of the file"));
+        Problem::new(format!("`{at}` uses `{}`, which is not declared", shown(name))).hint(hint)
+    });
+}
+
+/// Where the content of a declaration is: in one place of three.
+fn content(kind: &str, name: &str, declaration: &Node<'_>, report: &mut Report<'_>) -> Option<From> {
+    let text =
+        |key: &str| declaration.get(key).and_then(|node| Some((node.as_text()?.to_owned(), node.span)));
+    let places = [
+        text("content").map(|(text, _)| From::Text(text)),
+        text("environment").map(|(name, _)| From::Variable(name)),
+        text("file").map(|(path, span)| From::File(path, span)),
+    ];
+    let mut places = places.into_iter().flatten();
+    match (places.next(), places.next()) {
+        (Some(place), None) => Some(place),
+        (place, _) => {
+            let words = if kind == "configs" {
+                "`file`, `environment` or `content`"
+            } else {
+                "`file` or `environment`"
+            };
+            report.error(declaration.span, || {
+                let what = if place.is_some() { "more than one content" } else { "no content" };
+                Problem::new(format!("`{kind}.{}` has {what}", shown(name)))
+                    .hint(format!("give it one {words}"))
+            });
+            None
+        }
+    }
+}
+
+/// The files of a process, with what is in them.
+pub(super) fn files(
+    service: &str,
+    grants: &[Grant],
+    context: &Context<'_>,
+    report: &mut Report<'_>,
+) -> Vec<PrivateFile> {
+    let mut found: Vec<PrivateFile> = Vec::with_capacity(grants.len());
+    for grant in grants {
+        if found.iter().any(|file| file.name == grant.name) {
+            report.error(grant.span, || {
+                let (service, name) = (shown(service), shown(&grant.name));
+                Problem::new(format!("Service `{service}` has two configs or secrets called `{name}`"))
+                    .label("the second one")
+                    .hint("give one of the two another `target`".to_owned())
+            });
+            continue;
+        }
+        let content = match &grant.from {
+            From::Text(text) => Ok(text.clone().into_bytes()),
+            From::Variable(name) => {
+                let value = report.sources.file(grant.span.file).and_then(|file| file.variables.get(name));
+                value.map(String::into_bytes).ok_or_else(|| {
+                    let name = shown(name);
+                    (grant.span, format!("needs the variable `{name}`, which is not set"))
+                })
+            }
+            From::File(path, span) => context.resolver.read_bytes(path).map_err(|unread| {
+                let why = match unread {
+                    Unread::Missing => "which is not there".to_owned(),
+                    Unread::Unreadable(why) => format!("which cannot be read: {}", shown(&why)),
+                };
+                (*span, format!("needs the file `{}`, {why}", shown(&context.resolver.shown(path))))
+            }),
+        };
+        let file = content.map(|content| PrivateFile {
+            name: grant.name.clone(),
+            mode: grant.mode,
+            content: Secret::new(content),
+        });
+        match file {
+            Ok(file) => found.push(file),
+            Err((span, why)) => {
+                report.error(span, || Problem::new(format!("Service `{}` {why}", shown(service))))
+            }
+        }
+    }
+    if let (Err(rule), Some(first)) = (rules::private_files(&found), grants.first()) {
+        report.error(first.span, || Problem::new(format!("Service `{}` {}", shown(service), rule.what)));
+    }
+    found
+}

@@ -1,0 +1,114 @@
+//! Judges what a container says of things that are declared elsewhere in the project.
+
+use std::collections::HashSet;
+use std::rc::Rc;
+
+use super::process::undeclared;
+use super::read::At;
+use super::report::{Problem, Report, shown};
+use super::tree::{Entry, Node, Value};
+
+/// The network every container is in unless it says something else.
+const DEFAULT: &str = "default";
+
+/// Keys of a container whose value may be `service:NAME`.
+const SHARED: [&str; 3] = ["ipc", "network_mode", "pid"];
+
+/// Everything a container uses has to be there. `services`: the names of all there are.
+pub(super) fn judge(
+    service: &Node<'_>,
+    root: &Node<'_>,
+    services: &HashSet<&str>,
+    at: &At<'_>,
+    report: &mut Report<'_>,
+) {
+    let Value::Map(entries) = &service.value else { return };
+    for Entry { key, value } in entries {
+        let at = at.key(key);
+        match &*key.text {
+            "networks" => networks(value, root, &at, report),
+            "volumes" => volumes(value, root, &at, report),
+            "volumes_from" => {
+                for item in texts(value) {
+                    let Some(text) = item.as_text() else { continue };
+                    if !text.starts_with("container:") {
+                        used(text.split(':').next().unwrap_or_default(), item, services, &at, report);
+                    }
+                }
+            }
+            "links" => {
+                for item in texts(value) {
+                    let name = item.as_text().unwrap_or_default();
+                    used(name.split(':').next().unwrap_or_default(), item, services, &at, report);
+                }
+            }
+            name if SHARED.contains(&name) => {
+                if let Some(name) = value.as_text().and_then(|text| text.strip_prefix("service:")) {
+                    used(name, value, services, &at, report);
+                }
+            }
+            _ => {}
+        }
+    }
+    if let (Some(mode), Some(networks)) = (service.get("network_mode"), service.get("networks")) {
+        report.error(networks.span, || {
+            let mode = shown(mode.as_text().unwrap_or_default());
+            Problem::new(format!("`{at}` has `networks`, and `network_mode: {mode}`"))
+                .hint("keep one of the two".to_owned())
+        });
+    }
+}
+
+fn networks(node: &Node<'_>, root: &Node<'_>, at: &At<'_>, report: &mut Report<'_>) {
+    let Value::Map(entries) = &node.value else { return };
+    let declared = root.get("networks");
+    for Entry { key, .. } in entries {
+        if key.text != DEFAULT && declared.and_then(|declared| declared.get(&key.text)).is_none() {
+            // One that is declared with nothing behind it has no value, and is there all the same.
+            if !names(declared).any(|name| name == key.text) {
+                undeclared("networks", &key.text, key.span, declared, at, report);
+            }
+        }
+    }
+}
+
+fn volumes(node: &Node<'_>, root: &Node<'_>, at: &At<'_>, report: &mut Report<'_>) {
+    let declared = root.get("volumes");
+    for item in texts(node) {
+        let text = |name: &str| item.get(name).and_then(|node| node.as_text());
+        if text("type") != Some("volume") {
+            continue;
+        }
+        if let Some(source) = text("source").filter(|source| !names(declared).any(|name| name == *source)) {
+            let span = item.get("source").map_or(item.span, |node| node.span);
+            undeclared("volumes", source, span, declared, at, report);
+        }
+    }
+}
+
+/// A service that is named.
+fn used(name: &str, node: &Node<'_>, services: &HashSet<&str>, at: &At<'_>, report: &mut Report<'_>) {
+    if services.contains(name) {
+        return;
+    }
+    report.error(node.span, || {
+        let hint = super::words::did_you_mean(name, services.iter().copied())
+            .unwrap_or_else(|| "declare it under `services`".to_owned());
+        Problem::new(format!("`{at}` uses the service `{}`, which is not declared", shown(name))).hint(hint)
+    });
+}
+
+fn names<'n>(node: Option<&'n Rc<Node<'_>>>) -> impl Iterator<Item = &'n str> {
+    let entries = match node.map(|node| &node.value) {
+        Some(Value::Map(entries)) => &entries[..],
+        _ => &[],
+    };
+    entries.iter().map(|entry| &*entry.key.text)
+}
+
+fn texts<'n, 'a>(node: &'n Node<'a>) -> &'n [Rc<Node<'a>>] {
+    match &node.value {
+        Value::List(items) => items,
+        _ => &[],
+    }
+}

@@ -2,8 +2,8 @@
 //!
 //! * An answer comes: there is a document or there are errors, never both and never neither.
 //! * An error points into its file, between two characters, and says nothing a terminal obeys.
-//! * A document read again, elsewhere and with nobody's variables, is the same document, and the
-//!   project it declares is the same project.
+//! * A document read again, elsewhere and with nobody's variables, is the same document; the project
+//!   it declares is the same project.
 //! * What a file declares is what `validate` lets pass.
 
 use std::collections::BTreeSet;
@@ -23,20 +23,23 @@ pub(super) fn answer(sources: &[Source<'_>], context: &Context<'_>) -> Result<Re
         }
         Ok(resolved) => {
             notes_are_sound(&resolved.notes);
-            reads_again(resolved, context.interpolate, parsed.map(|parsed| parsed.project));
+            reads_again(resolved, context, parsed.map(|parsed| parsed.project));
         }
     }
     resolved
 }
 
-fn reads_again(resolved: &Resolved, interpolate: bool, project: Result<upbeat_model::Project, Errors>) {
+fn reads_again(resolved: &Resolved, context: &Context<'_>, project: Result<upbeat_model::Project, Errors>) {
     let text = serde_json::to_string_pretty(&resolved.document).expect("JSON");
     let again = [Source { name: "again.json", text: &text }];
     let nowhere = |_: &str| None;
-    let context = Context { interpolate, ..Context::new("/elsewhere", "other", &nowhere) };
-    let document = resolve(&again, &context).unwrap_or_else(|errors| panic!("{errors}\n{text}"));
+    let elsewhere =
+        Context { interpolate: context.interpolate, ..Context::new("/elsewhere", "other", &nowhere) };
+    let document = resolve(&again, &elsewhere).unwrap_or_else(|errors| panic!("{errors}\n{text}"));
     assert_eq!(document.document, resolved.document, "read again it is another document");
-    match (project, parse(&again, &context)) {
+    // What a config or a secret holds is read where it is.
+    let here = Context { profiles: &[], ..*context };
+    match (project, parse(&again, &here)) {
         (Ok(project), Ok(again)) => {
             assert_eq!(again.project, project, "read again it is another project\n{text}");
             assert_eq!(validate(&project), Ok(()), "{text}");

@@ -151,6 +151,17 @@ pub(super) fn extends(text: &str) -> Result<Vec<Fields>, Broken> {
     one("service", text)
 }
 
+/// The one word there is for GPUs.
+pub(super) fn gpus(text: &str) -> Result<Vec<Fields>, Broken> {
+    match text {
+        "all" => one("count", text),
+        _ => Err(Broken::new(format!(
+            "must be `all`, or a list of requests for devices, not `{}`",
+            shown(text)
+        ))),
+    }
+}
+
 fn one(name: &'static str, text: &str) -> Result<Vec<Fields>, Broken> {
     rules::not_empty(text)?;
     Ok(vec![vec![(name, text.to_owned())]])

@@ -57,8 +57,12 @@ static EXPOSED: Items = Items {
     same: Same::Whole,
 };
 static GPUS: Items = Items {
-    wanted: "a list of requests for devices",
-    each: Shape::Map(&deploy::DEVICE_REQUEST),
+    wanted: "`all`, or a list of requests for devices",
+    each: Shape::Short(&Short {
+        wanted: "`all`, or a list of requests for devices",
+        read: short::gpus,
+        long: &deploy::DEVICE_REQUEST,
+    }),
     same: Same::Never,
 };
 pub(super) static ULIMITS: Named = Named {

@@ -388,7 +388,7 @@ impl<'r, 'a> Canon<'r, 'a> {
             }
             Value::List(items) => each_item(items, at, |item, item_at| {
                 let Some(line) = self.text(item, item_at, "text") else { return };
-                let (name, value) = match split_once(line) {
+                let (name, value) = match split_once(line, pairs.signs) {
                     Some((name, value)) => (name, Some(value)),
                     None => (line.clone(), None),
                 };
@@ -448,11 +448,13 @@ fn null<'a>() -> Value<'a> {
     Value::Scalar(Scalar { text: "".into(), style: Style::Plain })
 }
 
-fn split_once<'a>(line: &Cow<'a, str>) -> Option<(Cow<'a, str>, Cow<'a, str>)> {
+/// At the first sign, in the order of their worth, that is there.
+fn split_once<'a>(line: &Cow<'a, str>, signs: &[char]) -> Option<(Cow<'a, str>, Cow<'a, str>)> {
+    let sign = *signs.iter().find(|sign| line.contains(**sign))?;
     match line {
-        Cow::Borrowed(line) => line.split_once('=').map(|(name, value)| (name.into(), value.into())),
+        Cow::Borrowed(line) => line.split_once(sign).map(|(name, value)| (name.into(), value.into())),
         Cow::Owned(line) => {
-            line.split_once('=').map(|(name, value)| (name.to_owned().into(), value.to_owned().into()))
+            line.split_once(sign).map(|(name, value)| (name.to_owned().into(), value.to_owned().into()))
         }
     }
 }

@@ -97,6 +97,8 @@ pub(super) enum Same {
 /// Names and values.
 pub(super) struct Pairs {
     pub(super) rule: fn(&str, &str) -> Result<(), Broken>,
+    /// What may stand between a name and its value in a list; the first of these that is there.
+    pub(super) signs: &'static [char],
     /// What a name without a value means.
     pub(super) alone: Alone,
 }

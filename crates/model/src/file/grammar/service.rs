@@ -77,7 +77,7 @@ static SERVICE_NETWORKS: Named = Named {
     each: Shape::Optional(&Shape::Map(&SERVICE_NETWORK)),
     name: rules::resource_name,
 };
-pub(super) static HOSTS: Pairs = Pairs { rule: rules::extra_host, alone: Alone::Empty };
+pub(super) static HOSTS: Pairs = Pairs { rule: rules::extra_host, signs: &['=', ':'], alone: Alone::Empty };
 pub(super) const EXTRA_HOSTS: Shape = Shape::Pairs(&HOSTS);
 
 pub(in super::super) static SERVICE: Keys = Keys { owner: "a service", keys: KEYS };

@@ -458,7 +458,7 @@ pub(super) fn micros(text: &str) -> Rule {
             Err(_) => Err(Broken::new("is too large")),
         };
     }
-    scalar::length(text).map(drop)
+    scalar::micros(text).map(drop)
 }
 
 pub(super) fn count_or_all(text: &str) -> Rule {

@@ -408,6 +408,9 @@ pub(super) fn restart_policy(text: &str) -> Result<RestartPolicy, Broken> {
         "true" => refuse("is not a restart policy: `true`".to_owned(), "did you mean `always`?".to_owned()),
         other => match other.strip_prefix("on-failure:").map(str::parse::<u32>) {
             Some(Ok(max)) if max > 0 => Ok(RestartPolicy::OnFailure { max: Some(max) }),
+            Some(Err(error)) if *error.kind() == core::num::IntErrorKind::PosOverflow => {
+                Err(Broken::new("has a number behind the `:` that is too large"))
+            }
             Some(_) => refuse(
                 format!(
                     "must have a number of at least 1 behind the `:`, not `{}`",

@@ -262,6 +262,8 @@ fn whole(text: &str, least: i64, most: i64) -> Result<(), Broken> {
     };
     match number {
         Some(number) if (least..=most).contains(&number) => Ok(()),
+        None if most == i64::MAX && !text.starts_with('-') => Err(Broken::new("is too large")),
+        None if least == i64::MIN => Err(Broken::new("is too small")),
         _ if most == i64::MAX => Err(Broken::new(format!("must be at least {least}, not {}", shown(text)))),
         _ => Err(Broken::new(format!("must be from {least} to {most}, not {}", shown(text)))),
     }

@@ -470,9 +470,12 @@ pub(super) fn count_or_all(text: &str) -> Rule {
 
 pub(super) fn pull_policy(text: &str) -> Rule {
     const WORDS: [&str; 7] = ["always", "build", "daily", "if_not_present", "missing", "never", "weekly"];
+    // Numbers, each with a unit.
     let every = |rest: &str| {
-        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        digits > 0 && matches!(&rest[digits..], "w" | "d" | "h" | "m" | "s")
+        let is_unit = |c: char| "wdhms".contains(c);
+        let numbers = rest.strip_suffix(is_unit).map(|numbers| numbers.split(is_unit));
+        let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+        numbers.is_some_and(|mut numbers| numbers.all(is_number))
     };
     if WORDS.contains(&text) || text.strip_prefix("every_").is_some_and(every) {
         return Ok(());

@@ -174,6 +174,8 @@ impl<'r, 'a> Canon<'r, 'a> {
             Shape::Test => self.test(node, at),
             Shape::Short(short) => self.short(node, short, at).and_then(|mut nodes| nodes.pop()),
             Shape::Optional(_) if node.is_null() => Some(Rc::clone(node)),
+            // Not the image's command but none; what a process makes of it is said by `service`.
+            Shape::Optional(Shape::Argv) if !self.shell && is_blank(node) => Some(Rc::clone(node)),
             Shape::Optional(shape) => self.value(node, shape, at),
             Shape::Free => Some(Rc::clone(node)),
         }
@@ -441,6 +443,14 @@ struct Found<'a> {
 
 pub(super) fn quoted<'a>(text: impl Into<Cow<'a, str>>) -> Value<'a> {
     Value::Scalar(Scalar { text: text.into(), style: Style::Quoted })
+}
+
+/// A list without words, or a text without any.
+fn is_blank(node: &Node<'_>) -> bool {
+    match &node.value {
+        Value::List(words) => words.is_empty(),
+        _ => node.as_text().is_some_and(|text| text.trim().is_empty()),
+    }
 }
 
 /// Nothing.

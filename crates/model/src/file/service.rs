@@ -85,15 +85,33 @@ impl<'a> Reader<'_, '_, 'a> {
             self.command(node, at, &mut draft);
             draft.spec.resources = process::resources(node, at, self.report);
         }
-        let runs = |name: &str| find(name).is_some_and(|entry| !entry.value.is_null());
-        if container.is_none() && !runs("command") && !runs("entrypoint") {
-            self.report.error(key.span, || {
+        if container.is_none() && draft.spec.command.is_empty() {
+            self.idle(key, entries, at);
+        }
+        Some(draft)
+    }
+
+    /// A process has something to run.
+    fn idle(&mut self, key: &Key<'a>, entries: &[Entry<'a>], at: &At<'_>) {
+        let is_said = |entry: &&Entry<'a>| {
+            matches!(&*entry.key.text, "command" | "entrypoint") && !entry.value.is_null()
+        };
+        let said: Vec<&Entry<'a>> = entries.iter().filter(is_said).collect();
+        match said.last() {
+            None => self.report.error(key.span, || {
                 Problem::new(format!("Service `{}` has no `command`", shown(&key.text))).hint(
                     "say what it runs, such as `command: [\"./bin/web\", \"--port\", \"8080\"]`".to_owned(),
                 )
-            });
+            }),
+            Some(last)
+                if said.iter().all(|entry| words(&entry.value).is_some_and(|words| words.is_empty())) =>
+            {
+                let rule = Broken::new("is empty").hint("give a program and its arguments");
+                broken(&last.value, &at.key(&last.key), rule, self.report);
+            }
+            // Said already.
+            Some(_) => {}
         }
-        Some(draft)
     }
 
     /// At most one error: the sum belongs to nobody.

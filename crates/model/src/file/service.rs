@@ -276,7 +276,8 @@ impl<'a> Reader<'_, '_, 'a> {
         if let Some(Value::List(files)) = files.map(|node| &node.value) {
             for file in files {
                 if let Some(path) = file.as_text() {
-                    self.variable_file(path, file.span, Format::Compose, true, &mut found);
+                    let missed = Some("write it, or take it out");
+                    self.variable_file(path, file.span, Format::Compose, missed, &mut found);
                 }
             }
         }
@@ -363,16 +364,18 @@ impl<'a> Reader<'_, '_, 'a> {
             Some(_) => Format::Raw,
             None => Format::Compose,
         };
-        self.variable_file(path, span, format, is_required, found);
+        let missed = is_required.then_some("write it, or give it `required: false`");
+        self.variable_file(path, span, format, missed, found);
     }
 
-    /// Takes what a file of names and values says.
+    /// Takes what a file of names and values says. `missed`: what to do where there is no such file;
+    /// nothing, where it may be so.
     fn variable_file(
         &mut self,
         path: &str,
         span: Span,
         format: Format,
-        is_required: bool,
+        missed: Option<&'static str>,
         found: &mut BTreeMap<String, String>,
     ) {
         let Some(variables) = self.report.sources.file(span.file).map(|file| Rc::clone(&file.variables))
@@ -397,14 +400,13 @@ impl<'a> Reader<'_, '_, 'a> {
         }
         match self.files.get(&file).cloned().flatten() {
             Some(read) => found.extend(read.iter().map(|(name, value)| (name.clone(), value.clone()))),
-            None if is_required => {
+            None => {
+                let Some(hint) = missed else { return };
                 let name = self.context.resolver.shown(path);
                 self.report.error(span, || {
-                    Problem::new(format!("There is no file `{}`", shown(&name)))
-                        .hint("write it, or give it `required: false`".to_owned())
+                    Problem::new(format!("There is no file `{}`", shown(&name))).hint(hint.to_owned())
                 });
             }
-            None => {}
         }
     }
 

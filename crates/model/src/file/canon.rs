@@ -235,8 +235,8 @@ impl<'r, 'a> Canon<'r, 'a> {
     fn absolute(&mut self, node: &Node<'a>, path: &str, at: &At<'_>) -> Option<String> {
         let file = self.report.sources.file(node.span.file)?;
         if path == "~" || path.starts_with("~/") {
-            if let Some(home) = file.variables.session("HOME") {
-                return Some(project::joined(&home, &path[1..].replacen('/', "./", 1)));
+            if let Some(path) = project::at_home(path, file) {
+                return Some(path);
             }
             let rule = Broken::new("starts with `~`, and `HOME` is not set").hint("write the directory out");
             broken(node, at, rule, self.report);

@@ -3,7 +3,6 @@
 
 use serde_json::{Map, Number, Value as Json};
 
-use super::project;
 use super::service::Draft;
 use super::tree::{Entry, Node, Style, Value};
 use crate::ids::AppName;
@@ -16,7 +15,7 @@ pub(super) fn of(
     name: &AppName,
     drafts: &[Draft],
     tree: &Node<'_>,
-    dir: impl Fn(&Node<'_>) -> String,
+    absolute: impl Fn(&Node<'_>, &str) -> String,
 ) -> Json {
     let mut document = Map::new();
     document.insert("name".to_owned(), Json::from(name.as_str()));
@@ -26,7 +25,7 @@ pub(super) fn of(
             "name" => {}
             "services" => {
                 let services = drafts.iter().filter_map(|draft| {
-                    Some((draft.name.clone(), service(draft, value.get(&draft.name)?, &dir)))
+                    Some((draft.name.clone(), service(draft, value.get(&draft.name)?, &absolute)))
                 });
                 document.insert("services".to_owned(), Json::Object(services.collect()));
             }
@@ -36,14 +35,14 @@ pub(super) fn of(
     Json::Object(document)
 }
 
-fn service(draft: &Draft, node: &Node<'_>, dir: &impl Fn(&Node<'_>) -> String) -> Json {
+fn service(draft: &Draft, node: &Node<'_>, absolute: &impl Fn(&Node<'_>, &str) -> String) -> Json {
     let Value::Map(entries) = &node.value else { return Json::Null };
     let mut fields = Map::new();
     for Entry { key, value } in entries {
         let value = match &*key.text {
             done if DONE.contains(&done) => continue,
-            "volumes" => mounts(value, dir),
-            "build" => build(value, dir),
+            "volumes" => mounts(value, absolute),
+            "build" => build(value, absolute),
             _ => json(value),
         };
         fields.insert(key.text.to_string(), value);
@@ -68,29 +67,29 @@ fn service(draft: &Draft, node: &Node<'_>, dir: &impl Fn(&Node<'_>) -> String) -
 }
 
 /// Directories of this machine are absolute.
-fn mounts(node: &Node<'_>, dir: &impl Fn(&Node<'_>) -> String) -> Json {
+fn mounts(node: &Node<'_>, absolute: &impl Fn(&Node<'_>, &str) -> String) -> Json {
     let Value::List(items) = &node.value else { return Json::Null };
-    let absolute = |item: &std::rc::Rc<Node<'_>>| {
+    let mount = |item: &std::rc::Rc<Node<'_>>| {
         let mut mount = json(item);
         let is_bind = item.get("type").and_then(|kind| kind.as_text()) == Some("bind");
         if let Some(source) = item.get("source").filter(|_| is_bind)
-            && let Some(text) = source.as_text().filter(|text| !text.starts_with('~'))
+            && let Some(text) = source.as_text()
         {
-            mount["source"] = Json::from(project::joined(&dir(source), text));
+            mount["source"] = Json::from(absolute(source, text));
         }
         mount
     };
-    Json::Array(items.iter().map(absolute).collect())
+    Json::Array(items.iter().map(mount).collect())
 }
 
-fn build(node: &Node<'_>, dir: &impl Fn(&Node<'_>) -> String) -> Json {
+fn build(node: &Node<'_>, absolute: &impl Fn(&Node<'_>, &str) -> String) -> Json {
     let mut build = json(node);
     let is_remote =
         |text: &str| text.contains("://") || text.starts_with("git@") || text.starts_with("github.com/");
     if let Some(context) = node.get("context")
         && let Some(text) = context.as_text().filter(|text| !is_remote(text))
     {
-        build["context"] = Json::from(project::joined(&dir(context), text));
+        build["context"] = Json::from(absolute(context, text));
     }
     build
 }

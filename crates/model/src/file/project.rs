@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use typed_arena::Arena;
 
+use super::place::File;
 use super::read::{self, At};
 use super::report::{Problem, Report, shown};
 use super::service::{Draft, Reader};
@@ -42,6 +43,13 @@ pub(super) fn joined(base: &str, path: &str) -> String {
         }
     }
     format!("/{}", parts.join("/"))
+}
+
+/// A path that starts with `~`: in the person's home, if that is known and nobody else's is meant.
+pub(super) fn at_home(path: &str, file: &File<'_>) -> Option<String> {
+    let inside = path.strip_prefix('~').filter(|rest| rest.is_empty() || rest.starts_with('/'))?;
+    let home = file.variables.session("HOME")?;
+    Some(joined(&home, &format!(".{inside}")))
 }
 
 /// The directory a file stands in.
@@ -121,10 +129,12 @@ impl Reading<'_> {
 
     /// All of it, as a file would say it.
     pub(super) fn document(self, interpolated: bool, report: &Report<'_>) -> serde_json::Value {
-        let dir = |node: &Node<'_>| {
-            report.sources.file(node.span.file).map_or_else(|| "/".to_owned(), |file| file.dir.clone())
+        let absolute = |node: &Node<'_>, path: &str| match report.sources.file(node.span.file) {
+            Some(file) if path.starts_with('~') => at_home(path, file).unwrap_or_else(|| path.to_owned()),
+            Some(file) => joined(&file.dir, path),
+            None => joined("/", path),
         };
-        let document = document::of(&self.name, &self.drafts, &self.tree, dir);
+        let document = document::of(&self.name, &self.drafts, &self.tree, absolute);
         if interpolated { document::doubled(document) } else { document }
     }
 }

@@ -8,7 +8,7 @@ use typed_arena::Arena;
 use super::dotenv::Format;
 use super::place::{File, Span};
 use super::process::{self, Grant};
-use super::read::{At, broken};
+use super::read::{At, broken, each_item};
 use super::report::{Problem, Report, shown};
 use super::rules::{self, Broken};
 use super::shape::{Keys, Shape, Support, Verdict};
@@ -150,16 +150,26 @@ impl<'a> Reader<'_, '_, 'a> {
                             .hint(hint.to_owned())
                     });
                 }
-                _ => {
-                    let shape = match &known.shape {
-                        Shape::Optional(shape) => shape,
-                        shape => shape,
-                    };
-                    if let (Shape::Map(keys), Value::Map(entries)) = (shape, &value.value) {
-                        self.judge(entries, keys, is_container, &at);
-                    }
+                _ => self.judge_below(value, &known.shape, is_container, &at),
+            }
+        }
+    }
+
+    /// The same of the keys that stand below a value, in lists and mappings.
+    fn judge_below(&mut self, node: &Node<'a>, shape: &'static Shape, is_container: bool, at: &At<'_>) {
+        match (shape, &node.value) {
+            (Shape::Optional(shape), _) => self.judge_below(node, shape, is_container, at),
+            (Shape::Map(keys), Value::Map(entries)) => self.judge(entries, keys, is_container, at),
+            (Shape::Short(short), Value::Map(entries)) => self.judge(entries, short.long, is_container, at),
+            (Shape::List(items) | Shape::Items(items), Value::List(list)) => {
+                each_item(list, at, |item, at| self.judge_below(item, &items.each, is_container, at));
+            }
+            (Shape::Named(named) | Shape::Names(named), Value::Map(entries)) => {
+                for Entry { key, value } in entries {
+                    self.judge_below(value, &named.each, is_container, &at.key(key));
                 }
             }
+            _ => {}
         }
     }
 

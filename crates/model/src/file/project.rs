@@ -130,6 +130,8 @@ impl Reading<'_> {
     /// All of it, as a file would say it.
     pub(super) fn document(self, interpolated: bool, report: &Report<'_>) -> serde_json::Value {
         let absolute = |node: &Node<'_>, path: &str| match report.sources.file(node.span.file) {
+            // Where it starts is not known before it is filled in.
+            Some(_) if !interpolated && path.contains('$') => path.to_owned(),
             Some(file) if path.starts_with('~') => at_home(path, file).unwrap_or_else(|| path.to_owned()),
             Some(file) => joined(&file.dir, path),
             None => joined("/", path),

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use typed_arena::Arena;
 
-use super::place::File;
+use super::place::{File, Span};
 use super::read::{self, At};
 use super::report::{Problem, Report, shown};
 use super::service::{Draft, Reader};
@@ -129,14 +129,19 @@ impl Reading<'_> {
 
     /// All of it, as a file would say it.
     pub(super) fn document(self, interpolated: bool, report: &Report<'_>) -> serde_json::Value {
-        let absolute = |node: &Node<'_>, path: &str| match report.sources.file(node.span.file) {
+        let absolute = |span: Span, path: &str| match report.sources.file(span.file) {
             // Where it starts is not known before it is filled in.
             Some(_) if !interpolated && path.contains('$') => path.to_owned(),
             Some(file) if path.starts_with('~') => at_home(path, file).unwrap_or_else(|| path.to_owned()),
             Some(file) => joined(&file.dir, path),
             None => joined("/", path),
         };
-        let document = document::of(&self.name, &self.drafts, &self.tree, absolute);
+        let asked = |span: Span, name: &str| match interpolated {
+            true => Some(report.sources.file(span.file)?.variables.get(name)?.into()),
+            false => Some(serde_json::Value::Null),
+        };
+        let light = document::Light { absolute: &absolute, asked: &asked };
+        let document = document::of(&self.name, &self.drafts, &self.tree, &light);
         if interpolated { document::doubled(document) } else { document }
     }
 }

@@ -4,15 +4,18 @@ mod answer;
 mod attacks;
 mod commands;
 mod compose;
+mod covered;
 mod docs;
 mod fixtures;
 mod graph;
 mod hostile;
+mod instance;
 mod keys;
 mod machine;
 mod probes;
 mod valid;
 mod values;
+mod vocabulary;
 mod wire;
 mod yaml;
 

@@ -25,7 +25,7 @@ pub(super) struct Composer<'r, 'a> {
     pub(super) resolver: &'a dyn Resolver,
     pub(super) report: &'r mut Report<'a>,
     pub(super) patterns: &'r mut Patterns,
-    /// Files that are being read: by their real paths, for whom includes or extends itself.
+    /// Files that are being read, by the names people know them by: for whom includes itself.
     pub(super) open: Vec<String>,
     pub(super) extensions: Extensions<'a>,
     /// Variables are filled in.
@@ -66,6 +66,7 @@ impl<'a> Composer<'_, 'a> {
             found.extend(self.dotenv(path, self.arena().text(text), &session, Via::default())?);
         }
         let variables = Rc::new(session.with(found));
+        self.open.extend(sources.iter().map(|source| source.name.to_owned()));
         let files = sources.iter().map(|source| (source.name.to_owned(), source.text));
         self.merged(files.collect(), &Place { dir, variables, via: Via::default() })
     }
@@ -189,8 +190,8 @@ impl<'a> Composer<'_, 'a> {
             self.report.error(item.span, || Problem::new("An inclusion has no `path`"));
             return None;
         };
-        if self.open.contains(&first) {
-            let name = self.resolver.shown(&first);
+        let name = self.resolver.shown(&first);
+        if self.open.contains(&name) {
             self.report.error(first_span, || {
                 Problem::new(format!("`{}` includes itself", shown(&name)))
                     .hint("take one of these inclusions out".to_owned())
@@ -208,7 +209,7 @@ impl<'a> Composer<'_, 'a> {
         for (path, span) in &paths {
             files.push((self.resolver.shown(path), self.read(path, *span)?));
         }
-        self.open.push(first);
+        self.open.push(name);
         let whole = self.merged(files, &Place { dir, variables, via });
         self.open.pop();
         whole

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::dotenv::Format;
 use super::place::{File, Span};
 use super::process::{self, Grant};
-use super::read::{At, broken};
+use super::read::{At, broken, each_item};
 use super::report::{Problem, Report, shown};
 use super::rules::{self, Broken};
 use super::shape::{Keys, Shape, Support, Verdict};
@@ -82,15 +82,33 @@ impl<'a> Reader<'_, '_, 'a> {
             self.command(node, at, &mut draft);
             draft.spec.resources = process::resources(node, at, self.report);
         }
-        let runs = |name: &str| find(name).is_some_and(|entry| !entry.value.is_null());
-        if container.is_none() && !runs("command") && !runs("entrypoint") {
-            self.report.error(key.span, || {
-                Problem::new(format!("Service `{}` has no `command`", shown(key.text))).hint(
-                    "say what it runs, such as `command: [\"./bin/web\", \"--port\", \"8080\"]`".to_owned(),
-                )
-            });
+        if container.is_none() && draft.spec.command.is_empty() {
+            self.idle(key, entries, at);
         }
         Some(draft)
+    }
+
+    /// A process has something to run.
+    fn idle(&mut self, key: &Key<'a>, entries: &[Entry<'a>], at: &At<'_>) {
+        let is_said = |entry: &&Entry<'a>| {
+            matches!(&*entry.key.text, "command" | "entrypoint") && !entry.value.is_null()
+        };
+        let said: Vec<&Entry<'a>> = entries.iter().filter(is_said).collect();
+        match said.last() {
+            None => self.report.error(key.span, || {
+                Problem::new(format!("Service `{}` has no `command`", shown(&key.text))).hint(
+                    "say what it runs, such as `command: [\"./bin/web\", \"--port\", \"8080\"]`".to_owned(),
+                )
+            }),
+            Some(last)
+                if said.iter().all(|entry| words(&entry.value).is_some_and(|words| words.is_empty())) =>
+            {
+                let rule = Broken::new("is empty").hint("give a program and its arguments");
+                broken(&last.value, &at.key(&last.key), rule, self.report);
+            }
+            // Said already.
+            Some(_) => {}
+        }
     }
 
     /// At most one error: the sum belongs to nobody.
@@ -129,16 +147,26 @@ impl<'a> Reader<'_, '_, 'a> {
                             .hint(hint.to_owned())
                     });
                 }
-                _ => {
-                    let shape = match &known.shape {
-                        Shape::Optional(shape) => shape,
-                        shape => shape,
-                    };
-                    if let (Shape::Map(keys), Value::Map(entries)) = (shape, value.value) {
-                        self.judge(entries, keys, is_container, &at);
-                    }
+                _ => self.judge_below(value, &known.shape, is_container, &at),
+            }
+        }
+    }
+
+    /// The same of the keys that stand below a value, in lists and mappings.
+    fn judge_below(&mut self, node: &Node<'a>, shape: &'static Shape, is_container: bool, at: &At<'_>) {
+        match (shape, node.value) {
+            (Shape::Optional(shape), _) => self.judge_below(node, shape, is_container, at),
+            (Shape::Map(keys), Value::Map(entries)) => self.judge(entries, keys, is_container, at),
+            (Shape::Short(short), Value::Map(entries)) => self.judge(entries, short.long, is_container, at),
+            (Shape::List(items) | Shape::Items(items), Value::List(list)) => {
+                each_item(list, at, |item, at| self.judge_below(item, &items.each, is_container, at));
+            }
+            (Shape::Named(named) | Shape::Names(named), Value::Map(entries)) => {
+                for Entry { key, value } in entries {
+                    self.judge_below(value, &named.each, is_container, &at.key(key));
                 }
             }
+            _ => {}
         }
     }
 
@@ -255,7 +283,8 @@ impl<'a> Reader<'_, '_, 'a> {
         if let Some(Value::List(files)) = files.map(|node| node.value) {
             for file in files {
                 if let Some(path) = file.as_text() {
-                    self.variable_file(path, file.span, Format::Compose, true, &mut found);
+                    let missed = Some("write it, or take it out");
+                    self.variable_file(path, file.span, Format::Compose, missed, &mut found);
                 }
             }
         }
@@ -339,16 +368,18 @@ impl<'a> Reader<'_, '_, 'a> {
             Some(_) => Format::Raw,
             None => Format::Compose,
         };
-        self.variable_file(path, span, format, is_required, found);
+        let missed = is_required.then_some("write it, or give it `required: false`");
+        self.variable_file(path, span, format, missed, found);
     }
 
-    /// Takes what a file of names and values says.
+    /// Takes what a file of names and values says. `missed`: what to do where there is no such file;
+    /// nothing, where it may be so.
     fn variable_file(
         &mut self,
         path: &str,
         span: Span,
         format: Format,
-        is_required: bool,
+        missed: Option<&'static str>,
         found: &mut BTreeMap<String, String>,
     ) {
         let Some(variables) = self.report.sources.file(span.file).map(|file| Rc::clone(&file.variables))
@@ -373,14 +404,13 @@ impl<'a> Reader<'_, '_, 'a> {
         }
         match self.files.get(&file).cloned().flatten() {
             Some(read) => found.extend(read.iter().map(|(name, value)| (name.clone(), value.clone()))),
-            None if is_required => {
+            None => {
+                let Some(hint) = missed else { return };
                 let name = self.context.resolver.shown(path);
                 self.report.error(span, || {
-                    Problem::new(format!("There is no file `{}`", shown(&name)))
-                        .hint("write it, or give it `required: false`".to_owned())
+                    Problem::new(format!("There is no file `{}`", shown(&name))).hint(hint.to_owned())
                 });
             }
-            None => {}
         }
     }
 

@@ -235,7 +235,7 @@ impl<'r, 'a> Canon<'r, 'a> {
     fn absolute(&mut self, node: &Node<'a>, path: &str, at: &At<'_>) -> Option<String> {
         let file = self.report.sources.file(node.span.file)?;
         if path == "~" || path.starts_with("~/") {
-            if let Some(home) = file.variables.session("HOME") {
+            if let Some(home) = file.variables.of_session("HOME") {
                 return Some(project::joined(&home, &path[1..].replacen('/', "./", 1)));
             }
             let rule = Broken::new("starts with `~`, and `HOME` is not set").hint("write the directory out");
@@ -501,7 +501,8 @@ mod tests {
     use bumpalo::Bump;
 
     use super::*;
-    use crate::file::{Variables, place, report};
+    use crate::file::variables::Variables;
+    use crate::file::{place, report};
 
     #[test]
     fn a_canonical_tree_comes_out_as_the_very_same_one() {
@@ -525,7 +526,7 @@ volumes: { data: , other: { driver: local } }
         let bump = Bump::new();
         let mut report = report::Report::new(Arena::new(&bump));
         let resolver = |_: &str| None;
-        let variables = std::rc::Rc::new(Variables { resolver: &resolver, files: Default::default() });
+        let variables = Variables::session(&resolver);
         let (name, dir, via) = ("compose.yaml".to_owned(), "/srv".to_owned(), place::Via::default());
         let file = report.sources.add(place::File { name, text, dir, variables, via }).unwrap();
         let written = tree::load(file, &mut report).flatten().unwrap();

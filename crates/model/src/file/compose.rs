@@ -18,7 +18,8 @@ use super::place::{File, FileId, Span, Via};
 use super::read::At;
 use super::report::{Problem, Report, shown};
 use super::tree::{Entry, Node, Value};
-use super::{Context, Resolver, Source, Unread, Variables, dotenv, fill, grammar, procfile, project, tree};
+use super::variables::Variables;
+use super::{Context, Resolver, Source, Unread, dotenv, fill, grammar, procfile, project, tree};
 
 /// Reads files and what they refer to.
 pub(super) struct Composer<'r, 'a> {
@@ -49,7 +50,7 @@ impl<'a> Composer<'_, 'a> {
 
     /// The files the person named, in the light of where they are.
     pub(super) fn project(&mut self, sources: &[Source<'a>], context: &Context<'_>) -> Option<&'a Node<'a>> {
-        let session = Rc::new(Variables { resolver: self.resolver, files: BTreeMap::new() });
+        let session = Variables::session(self.resolver);
         let dir = project::joined(context.project_dir, ".");
         let mut found = BTreeMap::new();
         let default = [project::joined(&dir, ".env")];
@@ -65,7 +66,7 @@ impl<'a> Composer<'_, 'a> {
             };
             found.extend(self.dotenv(path, self.arena().text(text), &session, Via::default())?);
         }
-        let variables = Rc::new(session.with(found));
+        let variables = session.with(found);
         let files = sources.iter().map(|source| (source.name.to_owned(), source.text));
         self.merged(files.collect(), &Place { dir, variables, via: Via::default() })
     }
@@ -238,7 +239,7 @@ impl<'a> Composer<'_, 'a> {
             let via = self.report.sources.step(*span, "read".to_owned());
             found.extend(self.dotenv(path, text, outer, via).unwrap_or_default());
         }
-        Rc::new(outer.with(found))
+        outer.with(found)
     }
 
     /// A file of variables.
@@ -253,7 +254,7 @@ impl<'a> Composer<'_, 'a> {
         let file = self.add(self.resolver.shown(path), text, &place)?;
         let found = variables_in(file, dotenv::Format::Compose, outer, self.report)?;
         let known = found.into_iter().filter_map(|(name, value)| {
-            let value = value.or_else(|| outer.get(&name))?;
+            let value = value.or_else(|| Some(outer.get(&name)?.into_owned()))?;
             Some((name, value))
         });
         Some(known.collect())

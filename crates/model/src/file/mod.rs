@@ -45,6 +45,7 @@ mod shape;
 mod short;
 mod tree;
 mod validate;
+mod variables;
 mod verdicts;
 mod words;
 
@@ -170,35 +171,6 @@ impl<'a> Context<'a> {
     /// Nothing but a directory, a name and a resolver.
     pub fn new(project_dir: &'a str, default_name: &'a str, resolver: &'a dyn Resolver) -> Self {
         Self { project_dir, default_name, resolver, env_files: &[], profiles: &[], interpolate: true }
-    }
-}
-
-/// What `${…}` stands for in a file: the session comes first, then files of variables.
-pub(crate) struct Variables<'a> {
-    resolver: &'a dyn Resolver,
-    files: BTreeMap<String, String>,
-}
-
-impl<'a> Variables<'a> {
-    fn get(&self, name: &str) -> Option<String> {
-        self.resolver.variable(name).or_else(|| self.files.get(name).cloned())
-    }
-
-    fn session(&self, name: &str) -> Option<String> {
-        self.resolver.variable(name)
-    }
-
-    fn names(&self) -> Vec<String> {
-        let mut names = self.resolver.names();
-        names.extend(self.files.keys().cloned());
-        names
-    }
-
-    /// These, and for what they do not know the others.
-    fn with(&self, others: BTreeMap<String, String>) -> Self {
-        let mut files = others;
-        files.extend(self.files.clone());
-        Self { resolver: self.resolver, files }
     }
 }
 

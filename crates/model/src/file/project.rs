@@ -150,7 +150,7 @@ fn services<'a>(node: &Node<'a>, at: &At<'_>, context: &Context<'_>, report: &mu
         report.error(at.span_of_key(), || too_many_slots(&format!("{} services", entries.len())));
         return Vec::new();
     }
-    let mut reader = Reader { context, report, files: Default::default(), variables: 0 };
+    let mut reader = Reader { context, report, files: Default::default(), sum: Default::default() };
     let enabled = entries.iter().filter(|entry| is_enabled(&profiles_of(entry.value), context.profiles));
     enabled.filter_map(|e| reader.read(&e.key, e.value, &at.key(&e.key))).collect()
 }

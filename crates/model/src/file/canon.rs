@@ -502,7 +502,7 @@ mod tests {
 
     use super::*;
     use crate::file::variables::Variables;
-    use crate::file::{place, report};
+    use crate::file::{place, report, yaml};
 
     #[test]
     fn a_canonical_tree_comes_out_as_the_very_same_one() {
@@ -529,7 +529,7 @@ volumes: { data: , other: { driver: local } }
         let variables = Variables::session(&resolver);
         let (name, dir, via) = ("compose.yaml".to_owned(), "/srv".to_owned(), place::Via::default());
         let file = report.sources.add(place::File { name, text, dir, variables, via }).unwrap();
-        let written = tree::load(file, &mut report).flatten().unwrap();
+        let written = yaml::load(file, &mut report).flatten().unwrap();
         let (mut patterns, at) = (Patterns::default(), At::file(written.span));
         let mut canon = Canon::new(&mut report, &mut patterns);
         let once = canon.keys(written, &grammar::FILE, &at).unwrap();

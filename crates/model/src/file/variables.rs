@@ -2,7 +2,7 @@
 //! outermost project, then those of what it includes.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::{Resolver, words};
@@ -45,6 +45,12 @@ impl<'a> Variables<'a> {
         let of_session = self.resolver.names();
         let of_files = self.all().flat_map(|variables| variables.own.keys());
         words::did_you_mean(name, of_session.iter().chain(of_files).map(String::as_str))
+    }
+
+    /// Whether both give the same to every name.
+    pub(super) fn are_as(&self, other: &Self) -> bool {
+        let names: BTreeSet<&String> = self.all().chain(other.all()).flat_map(|v| v.own.keys()).collect();
+        names.into_iter().all(|name| self.get(name) == other.get(name))
     }
 
     /// The innermost first.

@@ -168,6 +168,21 @@ fn projects_in_projects_do_not_copy_the_variables_of_those_around_them() {
 }
 
 #[test]
+fn projects_may_stand_in_each_other_as_deep_as_there_may_be_files() {
+    let row = |depth: usize| {
+        let name = |i: usize| -> &'static str { Box::leak(format!("/srv/shop/{i}.yaml").into_boxed_str()) };
+        let text = |i: usize| {
+            let rest = if i < depth { format!("include: [{}.yaml]\n", i + 1) } else { String::new() };
+            format!("{rest}services: {{ s{i}: {{ command: [x] }} }}\n")
+        };
+        let files = (1..=depth).map(|i| (name(i), text(i))).collect();
+        told("upbeat.yaml", &text(0), files)
+    };
+    assert_eq!(row(499).unwrap()["services"].as_object().unwrap().len(), 500);
+    assert!(row(500).unwrap_err().contains("more than 500 files"));
+}
+
+#[test]
 fn a_file_of_variables_that_thousands_name_does_not_become_gigabytes() {
     let mut text = "services:\n".to_owned();
     for i in 0..10_000 {

@@ -365,6 +365,13 @@ fn come_up(
 }
 
 fn take_exit(id: &SlotId, slot: &mut Slot, attempt: Attempt, exit: Exit, around: &Around<'_>) {
+    if slot.durable.stage == Stage::Idle && slot.durable.attempt == attempt {
+        // It came late, and is gone: a look that was asked for before is older news.
+        slot.durable.late = None;
+        slot.observing = false;
+        slot.recheck = None;
+        return;
+    }
     let ours = match &slot.durable.stage {
         Stage::Up(up) => up.attempt == attempt,
         // The exit may overtake the answer to the start.
@@ -464,9 +471,11 @@ fn take_observation(id: &SlotId, slot: &mut Slot, seen: Observation, around: &Ar
                     let begun = (mark.clone(), stop.clone());
                     come_up(slot, begun, running, pid, started_at, log_start, around);
                 }
-                Stage::Idle if attempt == running && late.is_some() => {
+                // It came late. One that was ordered before the last is nobody's any more.
+                Stage::Idle if was_asked && running <= attempt && late.is_some() => {
                     slot.durable.late = None;
-                    let begun = late.map_or((Mark::unknown(), None), |late| (late.mark, late.stop));
+                    let ordered = late.filter(|_| running == attempt).map(|late| (late.mark, late.stop));
+                    let begun = ordered.unwrap_or((Mark::unknown(), None));
                     come_up(slot, begun, running, pid, started_at, log_start, around);
                 }
                 // Its end was told before this look at it was: the look is the older news.

@@ -516,7 +516,8 @@ mod tests {
     use bumpalo::Bump;
 
     use super::*;
-    use crate::file::{Variables, place, report};
+    use crate::file::variables::Variables;
+    use crate::file::{place, report, yaml};
 
     #[test]
     fn a_canonical_tree_comes_out_as_the_very_same_one() {
@@ -540,10 +541,10 @@ volumes: { data: , other: { driver: local } }
         let bump = Bump::new();
         let mut report = report::Report::new(Arena::new(&bump));
         let resolver = |_: &str| None;
-        let variables = std::rc::Rc::new(Variables { resolver: &resolver, files: Default::default() });
+        let variables = Variables::session(&resolver);
         let (name, dir, via) = ("compose.yaml".to_owned(), "/srv".to_owned(), place::Via::default());
         let file = report.sources.add(place::File { name, text, dir, variables, via }).unwrap();
-        let written = tree::load(file, &mut report).flatten().unwrap();
+        let written = yaml::load(file, &mut report).flatten().unwrap();
         let (mut patterns, at) = (Patterns::default(), At::file(written.span));
         let mut canon = Canon::new(&mut report, &mut patterns);
         let once = canon.keys(written, &grammar::FILE, &at).unwrap();

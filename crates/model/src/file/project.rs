@@ -44,7 +44,7 @@ pub(super) fn joined(base: &str, path: &str) -> String {
 /// A path that starts with `~`: in the person's home, if that is known and nobody else's is meant.
 pub(super) fn at_home(path: &str, file: &File<'_>) -> Option<String> {
     let inside = path.strip_prefix('~').filter(|rest| rest.is_empty() || rest.starts_with('/'))?;
-    let home = file.variables.session("HOME")?;
+    let home = file.variables.of_session("HOME")?;
     Some(joined(&home, &format!(".{inside}")))
 }
 
@@ -182,7 +182,7 @@ fn services<'a>(
             references::judge(entry.value, root, &names, &at.key(&entry.key), report);
         }
     }
-    let mut reader = Reader { context, report, root, files: Default::default(), variables: 0 };
+    let mut reader = Reader { context, report, root, files: Default::default(), sum: Default::default() };
     enabled.into_iter().filter_map(|e| reader.read(&e.key, e.value, &at.key(&e.key))).collect()
 }
 

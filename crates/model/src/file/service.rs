@@ -1,6 +1,8 @@
 //! Reads one service. What it says about other services is judged later, in [`super::graph`].
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
 use std::rc::Rc;
 
 use super::dotenv::Format;
@@ -11,7 +13,8 @@ use super::report::{Problem, Report, shown};
 use super::rules::{self, Broken};
 use super::shape::{Keys, Shape, Support, Verdict};
 use super::tree::{Entry, Key, Node, Value};
-use super::{Context, Unread, Variables, compose, grammar, healthcheck, project, scalar};
+use super::variables::Variables;
+use super::{Context, Unread, compose, grammar, healthcheck, project, scalar};
 use crate::project::{Condition, Dependency, LogRotation, Service, Signal};
 
 /// A service as far as it can be read alone.
@@ -45,8 +48,15 @@ pub(super) struct Reader<'c, 'r, 'a> {
     pub(super) root: &'c Node<'a>,
     /// Files of variables that were read: many services may name one.
     pub(super) files: HashMap<EnvFile<'a>, Option<Rc<BTreeMap<String, String>>>>,
-    /// How many variables services have so far.
-    pub(super) variables: usize,
+    /// What services have so far.
+    pub(super) sum: Sum,
+}
+
+/// The variables of services together.
+#[derive(Default)]
+pub(super) struct Sum {
+    variables: usize,
+    bytes: usize,
 }
 
 /// A file of variables: where it is, how it is read, and what fills it in.
@@ -55,6 +65,9 @@ type EnvFile<'a> = (String, Format, *const Variables<'a>);
 /// How many variables all services may have together: some times what 10,000 services of a hundred
 /// each have.
 const VARIABLES_MAX: usize = 2_000_000;
+
+/// How many bytes these may have with their names: some times 10 KB for each of 10,000 services.
+const VARIABLES_BYTES_MAX: usize = 256 << 20;
 
 impl<'a> Reader<'_, '_, 'a> {
     /// `None`: what is wrong with it was said.
@@ -77,7 +90,9 @@ impl<'a> Reader<'_, '_, 'a> {
         }
         draft.spec.environment = self.environment(node, at);
         draft.spec.labels = self.labels(node, at);
-        self.count(draft.spec.environment.len(), key.span);
+        if self.count(&draft.spec.environment, key.span).is_break() {
+            draft.spec.environment.clear();
+        }
         if container.is_none() {
             self.command(node, at, &mut draft);
             draft.spec.resources = process::resources(node, at, self.report);
@@ -111,16 +126,24 @@ impl<'a> Reader<'_, '_, 'a> {
         }
     }
 
-    /// At most one error: the sum belongs to nobody.
-    fn count(&mut self, variables: usize, span: Span) {
-        let before = self.variables <= VARIABLES_MAX;
-        self.variables += variables;
-        if before && self.variables > VARIABLES_MAX {
+    /// What is too much is not kept. At most one error: the sum belongs to nobody.
+    fn count(&mut self, variables: &BTreeMap<String, String>, span: Span) -> ControlFlow<()> {
+        let is_over = |sum: &Sum| sum.variables > VARIABLES_MAX || sum.bytes > VARIABLES_BYTES_MAX;
+        let was_over = is_over(&self.sum);
+        self.sum.variables += variables.len();
+        self.sum.bytes += variables.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        if !is_over(&self.sum) {
+            return ControlFlow::Continue(());
+        }
+        if !was_over {
             self.report.error(span, || {
-                Problem::new(format!("All services together have more than {VARIABLES_MAX} variables"))
+                let bytes = VARIABLES_BYTES_MAX >> 20;
+                let what = format!("{VARIABLES_MAX} variables, or {bytes} MB of them");
+                Problem::new(format!("All services together have more than {what}"))
                     .label("the limit is passed here")
             });
         }
+        ControlFlow::Break(())
     }
 
     /// Refuses what this kind of service does not obey.
@@ -344,7 +367,12 @@ impl<'a> Reader<'_, '_, 'a> {
     }
 
     fn asked(&mut self, name: String, span: Span, at: &At<'_>, found: &mut BTreeMap<String, String>) {
-        let value = self.report.sources.file(span.file).and_then(|file| file.variables.get(&name));
+        let value = self
+            .report
+            .sources
+            .file(span.file)
+            .and_then(|file| file.variables.get(&name))
+            .map(Cow::into_owned);
         match value {
             Some(value) => drop(found.insert(name, value)),
             None if found.contains_key(&name) => {}
@@ -435,7 +463,7 @@ impl<'a> Reader<'_, '_, 'a> {
         };
         let found = compose::variables_in(file, format, &variables, self.report).unwrap_or_default();
         let known = found.into_iter().filter_map(|(name, value)| {
-            let value = value.or_else(|| variables.get(&name))?;
+            let value = value.or_else(|| Some(variables.get(&name)?.into_owned()))?;
             Some((name, value))
         });
         Some(known.collect())

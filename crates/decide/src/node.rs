@@ -146,7 +146,7 @@ impl Node {
                 stopping.unsaid = !rules.has(Bug::KeepDeadlines);
             }
             let may_run = matches!(durable.stage, Stage::Starting { .. } | Stage::Up(_));
-            let observing = (may_run || durable.doubt.is_some()) && !rules.has(Bug::SkipObservation);
+            let observing = (may_run || durable.late.is_some()) && !rules.has(Bug::SkipObservation);
             let remembered = durable.entered.map(|(phase, _)| phase);
             let slot = Slot { durable, observing, ..Slot::default() };
             node.entries.insert(id, Entry::of(slot, remembered));

@@ -72,7 +72,9 @@ fn runs_again(slot: &Slot, mark: &Mark, wish: &TargetSlot) -> bool {
 pub(super) fn settle(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effect>) {
     slot.blocked = None;
     follow(slot, around.wish);
-    if slot.durable.stage == Stage::Idle && slot.durable.doubt.is_some_and(|until| until <= around.now) {
+    if slot.durable.stage == Stage::Idle
+        && slot.durable.late.as_ref().is_some_and(|late| late.until <= around.now)
+    {
         slot.observing = true;
     }
     if slot.observing {
@@ -211,7 +213,7 @@ fn run(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effe
     slot.durable.stage =
         Stage::Starting { mark: Mark::of(around.wish), stop: Some(StopRules::of(around.wish)) };
     slot.recheck = Some(around.now + START_OVERDUE);
-    slot.durable.doubt = None;
+    slot.durable.late = None;
     slot.trouble = None;
     effects.push(Effect::Start {
         slot: id.clone(),

@@ -181,7 +181,8 @@ pub(super) fn press(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: 
 }
 
 /// The signal follows what is run first.
-pub(super) fn hooks_ended(id: &SlotId, up: &mut Up, around: &Around<'_>, effects: &mut Vec<Effect>) {
+pub(super) fn hooks_ended(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effect>) {
+    let Stage::Up(up) = &mut slot.durable.stage else { return };
     let rules = StopRules::in_force(up, around);
     if let Some(stopping) = up.stopping.as_mut().filter(|stopping| stopping.command_runs) {
         stopping.command_runs = false;

@@ -180,6 +180,8 @@ impl<'r, 'a> Canon<'r, 'a> {
             Shape::Test => self.test(node, at),
             Shape::Short(short) => self.short(node, short, at).and_then(|mut nodes| nodes.pop()),
             Shape::Optional(_) if node.is_null() => Some(node),
+            // Not the image's command but none; what a process makes of it is said by `service`.
+            Shape::Optional(Shape::Argv) if !self.shell && is_blank(node) => Some(node),
             Shape::Optional(shape) => self.value(node, shape, at),
             Shape::Free => Some(node),
         }
@@ -235,8 +237,8 @@ impl<'r, 'a> Canon<'r, 'a> {
     fn absolute(&mut self, node: &Node<'a>, path: &str, at: &At<'_>) -> Option<String> {
         let file = self.report.sources.file(node.span.file)?;
         if path == "~" || path.starts_with("~/") {
-            if let Some(home) = file.variables.session("HOME") {
-                return Some(project::joined(&home, &path[1..].replacen('/', "./", 1)));
+            if let Some(path) = project::at_home(path, file) {
+                return Some(path);
             }
             let rule = Broken::new("starts with `~`, and `HOME` is not set").hint("write the directory out");
             broken(node, at, rule, self.report);
@@ -397,7 +399,7 @@ impl<'r, 'a> Canon<'r, 'a> {
             }
             Value::List(items) => each_item(items, at, |item, item_at| {
                 let Some(line) = self.text(item, item_at, "text") else { return };
-                let (name, value) = match line.split_once('=') {
+                let (name, value) = match split_once(line, pairs.signs) {
                     Some((name, value)) => (name, Some(value)),
                     None => (line, None),
                 };
@@ -474,8 +476,21 @@ pub(super) fn quoted(text: &str) -> Value<'_> {
     Value::Scalar(Scalar { text, style: Style::Quoted })
 }
 
+/// A list without words, or a text without any.
+fn is_blank(node: &Node<'_>) -> bool {
+    match &node.value {
+        Value::List(words) => words.is_empty(),
+        _ => node.as_text().is_some_and(|text| text.trim().is_empty()),
+    }
+}
+
 /// Nothing.
 const NULL: Value<'static> = Value::Scalar(Scalar { text: "", style: Style::Plain });
+
+/// At the first sign, in the order of their worth, that is there.
+fn split_once<'a>(line: &'a str, signs: &[char]) -> Option<(&'a str, &'a str)> {
+    signs.iter().find_map(|sign| line.split_once(*sign))
+}
 
 /// What makes an item of a list itself, for people; `None` when each stands for itself.
 pub(super) fn identity<'a>(node: &Node<'a>, same: Same) -> Option<Cow<'a, str>> {
@@ -501,7 +516,8 @@ mod tests {
     use bumpalo::Bump;
 
     use super::*;
-    use crate::file::{Variables, place, report};
+    use crate::file::variables::Variables;
+    use crate::file::{place, report, yaml};
 
     #[test]
     fn a_canonical_tree_comes_out_as_the_very_same_one() {
@@ -525,10 +541,10 @@ volumes: { data: , other: { driver: local } }
         let bump = Bump::new();
         let mut report = report::Report::new(Arena::new(&bump));
         let resolver = |_: &str| None;
-        let variables = std::rc::Rc::new(Variables { resolver: &resolver, files: Default::default() });
+        let variables = Variables::session(&resolver);
         let (name, dir, via) = ("compose.yaml".to_owned(), "/srv".to_owned(), place::Via::default());
         let file = report.sources.add(place::File { name, text, dir, variables, via }).unwrap();
-        let written = tree::load(file, &mut report).flatten().unwrap();
+        let written = yaml::load(file, &mut report).flatten().unwrap();
         let (mut patterns, at) = (Patterns::default(), At::file(written.span));
         let mut canon = Canon::new(&mut report, &mut patterns);
         let once = canon.keys(written, &grammar::FILE, &at).unwrap();

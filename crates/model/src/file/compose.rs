@@ -1,9 +1,9 @@
-//! Makes one tree of all files: overrides over the first, what is included beside it, what is
-//! extended below each service.
+//! Makes one tree of all files: overrides over the first, what is included (`include`) beside it,
+//! what is extended (`extend`) below each service.
 //!
 //! The way of one file: read, its variables filled in, checked and made canonical, its services put
 //! over those they extend. Then files are merged in order, and what is included is added.
-//! Source: the Compose Specification, "Merge", "Include" and "Extends".
+//! Source: the Compose Specification, "Merge".
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -11,22 +11,22 @@ use std::rc::Rc;
 use super::arena::Arena;
 use super::canon::Canon;
 use super::extend::Extensions;
-use super::index::Index;
+use super::include::Inclusions;
 use super::merge::Merger;
 use super::pattern::Patterns;
 use super::place::{File, FileId, Span, Via};
 use super::read::At;
 use super::report::{Problem, Report, shown};
-use super::tree::{Entry, Node, Value};
-use super::{Context, Resolver, Source, Unread, Variables, dotenv, fill, grammar, procfile, project, tree};
+use super::tree::Node;
+use super::variables::Variables;
+use super::{Context, Resolver, Source, Unread, dotenv, fill, grammar, procfile, project, yaml};
 
 /// Reads files and what they refer to.
 pub(super) struct Composer<'r, 'a> {
     pub(super) resolver: &'a dyn Resolver,
     pub(super) report: &'r mut Report<'a>,
     pub(super) patterns: &'r mut Patterns,
-    /// Files that are being read: by their real paths, for whom includes or extends itself.
-    pub(super) open: Vec<String>,
+    pub(super) inclusions: Inclusions<'a>,
     pub(super) extensions: Extensions<'a>,
     /// Variables are filled in.
     pub(super) interpolate: bool,
@@ -49,7 +49,7 @@ impl<'a> Composer<'_, 'a> {
 
     /// The files the person named, in the light of where they are.
     pub(super) fn project(&mut self, sources: &[Source<'a>], context: &Context<'_>) -> Option<&'a Node<'a>> {
-        let session = Rc::new(Variables { resolver: self.resolver, files: BTreeMap::new() });
+        let session = Variables::session(self.resolver);
         let dir = project::joined(context.project_dir, ".");
         let mut found = BTreeMap::new();
         let default = [project::joined(&dir, ".env")];
@@ -65,12 +65,12 @@ impl<'a> Composer<'_, 'a> {
             };
             found.extend(self.dotenv(path, self.arena().text(text), &session, Via::default())?);
         }
-        let variables = Rc::new(session.with(found));
+        let variables = session.with(found);
         let files = sources.iter().map(|source| (source.name.to_owned(), source.text));
         self.merged(files.collect(), &Place { dir, variables, via: Via::default() })
     }
 
-    fn unread(&mut self, path: &str, unread: &Unread) {
+    pub(super) fn unread(&mut self, path: &str, unread: &Unread) {
         let why = match unread {
             Unread::Missing => "it is not there",
             Unread::Unreadable(why) => why,
@@ -132,7 +132,7 @@ impl<'a> Composer<'_, 'a> {
             return canon.keys(root, &grammar::FILE, &at);
         }
         let ours = !is_compose(name);
-        let root = tree::load(file, self.report)?;
+        let root = yaml::load(file, self.report)?;
         let front = Span::new(file, 0, 0);
         let Some(root) = root.filter(|root| !root.is_null()) else {
             self.report.error(front, || Problem::new("The file is empty").hint(project::first_file()));
@@ -167,80 +167,6 @@ impl<'a> Composer<'_, 'a> {
         }
     }
 
-    /// A file and beside it all that it includes.
-    fn include(&mut self, tree: &'a Node<'a>, place: &Place<'a>) -> Option<&'a Node<'a>> {
-        let Some(include) = tree.get("include") else { return Some(tree) };
-        let Value::List(items) = include.value else { return None };
-        let mut whole = without(tree, "include", self.arena());
-        let mut is_good = true;
-        for item in items {
-            match self.included(item, place) {
-                Some(other) => whole = self.beside(whole, other),
-                None => is_good = false,
-            }
-        }
-        is_good.then_some(whole)
-    }
-
-    /// One inclusion: a project of its own, with its own directory and variables.
-    fn included(&mut self, item: &'a Node<'a>, place: &Place<'a>) -> Option<&'a Node<'a>> {
-        let paths = paths_of(item.get("path"));
-        let Some((first, first_span)) = paths.first().cloned() else {
-            self.report.error(item.span, || Problem::new("An inclusion has no `path`"));
-            return None;
-        };
-        if self.open.contains(&first) {
-            let name = self.resolver.shown(&first);
-            self.report.error(first_span, || {
-                Problem::new(format!("`{}` includes itself", shown(&name)))
-                    .hint("take one of these inclusions out".to_owned())
-            });
-            return None;
-        }
-        let via = self.report.sources.step(first_span, "included".to_owned());
-        let dir = match item.get("project_directory").and_then(|node| node.as_text()) {
-            Some(dir) => dir.to_owned(),
-            None => project::parent(&first),
-        };
-        let env_files = paths_of(item.get("env_file"));
-        let variables = self.variables(&env_files, &dir, &place.variables);
-        let mut files = Vec::with_capacity(paths.len());
-        for (path, span) in &paths {
-            files.push((self.resolver.shown(path), self.read(path, *span)?));
-        }
-        self.open.push(first);
-        let whole = self.merged(files, &Place { dir, variables, via });
-        self.open.pop();
-        whole
-    }
-
-    /// The variables of an included project: those of the one that includes it come first.
-    fn variables(
-        &mut self,
-        env_files: &[(String, Span)],
-        dir: &str,
-        outer: &Rc<Variables<'a>>,
-    ) -> Rc<Variables<'a>> {
-        let mut found = BTreeMap::new();
-        if env_files.is_empty() {
-            let path = project::joined(dir, ".env");
-            match self.resolver.read(&path) {
-                Ok(text) => {
-                    let text = self.arena().text(text);
-                    found = self.dotenv(&path, text, outer, Via::default()).unwrap_or_default();
-                }
-                Err(Unread::Missing) => {}
-                Err(unread) => self.unread(&path, &unread),
-            }
-        }
-        for (path, span) in env_files {
-            let Some(text) = self.read(path, *span) else { continue };
-            let via = self.report.sources.step(*span, "read".to_owned());
-            found.extend(self.dotenv(path, text, outer, via).unwrap_or_default());
-        }
-        Rc::new(outer.with(found))
-    }
-
     /// A file of variables.
     pub(super) fn dotenv(
         &mut self,
@@ -253,43 +179,10 @@ impl<'a> Composer<'_, 'a> {
         let file = self.add(self.resolver.shown(path), text, &place)?;
         let found = variables_in(file, dotenv::Format::Compose, outer, self.report)?;
         let known = found.into_iter().filter_map(|(name, value)| {
-            let value = value.or_else(|| outer.get(&name))?;
+            let value = value.or_else(|| Some(outer.get(&name)?.into_owned()))?;
             Some((name, value))
         });
         Some(known.collect())
-    }
-
-    /// Two trees beside each other: what is in both is there twice.
-    fn beside(&mut self, one: &'a Node<'a>, other: &'a Node<'a>) -> &'a Node<'a> {
-        let mut whole = one.entries().to_vec();
-        for &Entry { key, value } in other.entries().iter().filter(|entry| entry.key.text != "name") {
-            match whole.iter().position(|entry| entry.key.text == key.text) {
-                None => whole.push(Entry { key, value }),
-                Some(place) => whole[place].value = self.joined(whole[place].value, value, key.text),
-            }
-        }
-        self.arena().with_entries(one, &whole)
-    }
-
-    fn joined(&mut self, one: &'a Node<'a>, other: &'a Node<'a>, kind: &str) -> &'a Node<'a> {
-        let (Value::Map(below), Value::Map(above)) = (one.value, other.value) else { return one };
-        let mut whole = below.to_vec();
-        let mut index = Index::default();
-        for entry in above {
-            if index.has(below, entry.key.text) {
-                self.report.error(entry.key.span, || {
-                    Problem::new(format!(
-                        "`{}.{}` is declared here and by the file that includes this one",
-                        shown(kind),
-                        shown(entry.key.text)
-                    ))
-                    .hint("give one of the two another name".to_owned())
-                });
-                continue;
-            }
-            whole.push(*entry);
-        }
-        self.arena().with_entries(one, &whole)
     }
 }
 
@@ -315,16 +208,6 @@ pub(super) fn variables_in(
 fn is_compose(name: &str) -> bool {
     let last = name.rsplit('/').next().unwrap_or_default();
     last.starts_with("compose.") || last.starts_with("docker-compose.")
-}
-
-/// The texts of a list of paths, which canonical trees have absolute.
-fn paths_of(node: Option<&Node<'_>>) -> Vec<(String, Span)> {
-    match node.map(|node| node.value) {
-        Some(Value::List(items)) => {
-            items.iter().filter_map(|item| Some((item.as_text()?.to_owned(), item.span))).collect()
-        }
-        _ => Vec::new(),
-    }
 }
 
 pub(super) fn without<'a>(node: &'a Node<'a>, name: &str, arena: Arena<'a>) -> &'a Node<'a> {

@@ -4,7 +4,7 @@
 use serde_json::{Map, Number, Value as Json};
 
 use super::index::Index;
-use super::project;
+use super::place::Span;
 use super::service::Draft;
 use super::tree::{Entry, Node, Style, Value};
 use crate::ids::AppName;
@@ -12,13 +12,16 @@ use crate::ids::AppName;
 /// Keys whose work is done: what they ask for is in the document itself.
 const DONE: [&str; 4] = ["env_file", "extends", "label_file", "profiles"];
 
+/// What values mean by where they stand.
+pub(super) struct Light<'l> {
+    /// The absolute path that is meant by one.
+    pub(super) absolute: &'l dyn Fn(Span, &str) -> String,
+    /// What a variable that is named without a value has there; nothing, where it has none.
+    pub(super) asked: &'l dyn Fn(Span, &str) -> Option<Json>,
+}
+
 /// The document of a project whose services were read.
-pub(super) fn of(
-    name: &AppName,
-    drafts: &[Draft],
-    tree: &Node<'_>,
-    dir: impl Fn(&Node<'_>) -> String,
-) -> Json {
+pub(super) fn of(name: &AppName, drafts: &[Draft], tree: &Node<'_>, light: &Light<'_>) -> Json {
     let mut document = Map::new();
     document.insert("name".to_owned(), Json::from(name.as_str()));
     let Value::Map(entries) = tree.value else { return Json::Object(document) };
@@ -29,7 +32,7 @@ pub(super) fn of(
                 let (nodes, mut index) = (value.entries(), Index::default());
                 let services = drafts.iter().filter_map(|draft| {
                     let node = nodes[index.find(nodes, &draft.name)?].value;
-                    Some((draft.name.clone(), service(draft, node, &dir)))
+                    Some((draft.name.clone(), service(draft, node, light)))
                 });
                 document.insert("services".to_owned(), Json::Object(services.collect()));
             }
@@ -39,14 +42,15 @@ pub(super) fn of(
     Json::Object(document)
 }
 
-fn service(draft: &Draft, node: &Node<'_>, dir: &impl Fn(&Node<'_>) -> String) -> Json {
+fn service(draft: &Draft, node: &Node<'_>, light: &Light<'_>) -> Json {
     let Value::Map(entries) = node.value else { return Json::Null };
     let mut fields = Map::new();
     for &Entry { key, value } in entries {
         let value = match key.text {
             done if DONE.contains(&done) => continue,
-            "volumes" => mounts(value, dir),
-            "build" => build(value, dir),
+            "volumes" => mounts(value, light),
+            "build" => build(value, light),
+            "post_start" | "pre_stop" => hooks(value, light),
             _ => json(value),
         };
         fields.insert(key.text.to_owned(), value);
@@ -71,31 +75,56 @@ fn service(draft: &Draft, node: &Node<'_>, dir: &impl Fn(&Node<'_>) -> String) -
 }
 
 /// Directories of this machine are absolute.
-fn mounts(node: &Node<'_>, dir: &impl Fn(&Node<'_>) -> String) -> Json {
+fn mounts(node: &Node<'_>, light: &Light<'_>) -> Json {
     let Value::List(items) = node.value else { return Json::Null };
-    let absolute = |item: &&Node<'_>| {
+    let mount = |item: &&Node<'_>| {
         let mut mount = json(item);
         let is_bind = item.get("type").and_then(|kind| kind.as_text()) == Some("bind");
         if let Some(source) = item.get("source").filter(|_| is_bind)
-            && let Some(text) = source.as_text().filter(|text| !text.starts_with('~'))
+            && let Some(text) = source.as_text()
         {
-            mount["source"] = Json::from(project::joined(&dir(source), text));
+            mount["source"] = Json::from((light.absolute)(source.span, text));
         }
         mount
     };
-    Json::Array(items.iter().map(absolute).collect())
+    Json::Array(items.iter().map(mount).collect())
 }
 
-fn build(node: &Node<'_>, dir: &impl Fn(&Node<'_>) -> String) -> Json {
+fn build(node: &Node<'_>, light: &Light<'_>) -> Json {
     let mut build = json(node);
     let is_remote =
         |text: &str| text.contains("://") || text.starts_with("git@") || text.starts_with("github.com/");
     if let Some(context) = node.get("context")
         && let Some(text) = context.as_text().filter(|text| !is_remote(text))
     {
-        build["context"] = Json::from(project::joined(&dir(context), text));
+        build["context"] = Json::from((light.absolute)(context.span, text));
+    }
+    if let Some(args) = node.get("args") {
+        build["args"] = variables(args, light);
     }
     build
+}
+
+fn hooks(node: &Node<'_>, light: &Light<'_>) -> Json {
+    let Value::List(items) = &node.value else { return Json::Null };
+    let hook = |item: &&Node<'_>| {
+        let mut hook = json(item);
+        if let Some(environment) = item.get("environment") {
+            hook["environment"] = variables(environment, light);
+        }
+        hook
+    };
+    Json::Array(items.iter().map(hook).collect())
+}
+
+/// Names and values, also of those whose values the person's session has.
+fn variables(node: &Node<'_>, light: &Light<'_>) -> Json {
+    let Value::Map(entries) = &node.value else { return Json::Null };
+    let known = entries.iter().filter_map(|Entry { key, value }| {
+        let value = if value.is_null() { (light.asked)(key.span, &key.text)? } else { json(value) };
+        Some((key.text.to_string(), value))
+    });
+    Json::Object(known.collect())
 }
 
 fn json(node: &Node<'_>) -> Json {

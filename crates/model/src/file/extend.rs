@@ -14,7 +14,8 @@ use super::merge::Merger;
 use super::place::{FileId, Span};
 use super::report::{Problem, shown};
 use super::tree::{Directive, Entry, Node, Value, Weight};
-use super::{EXPANDED_MAX, EXTENDS_MAX, VALUES_MAX, Variables, grammar, project, words};
+use super::variables::Variables;
+use super::{EXPANDED_MAX, EXTENDS_MAX, VALUES_MAX, grammar, project, words};
 
 /// What is known of services that extend others, and of those they extend.
 #[derive(Default)]

@@ -3,13 +3,14 @@
 use std::collections::HashSet;
 use std::rc::Rc;
 
+use super::EXPANDED_MAX;
 use super::arena::Arena;
 use super::interpolate::{self, Lone, Unfillable, Why};
 use super::place::Span;
 use super::read::{At, each_item};
 use super::report::{Problem, Report, shown};
 use super::tree::{Directive, Entry, Node, Scalar, Style, Value};
-use super::{EXPANDED_MAX, Variables, words};
+use super::variables::Variables;
 
 /// Fills in a tree. What cannot be is reported, and stands as [`Value::Bad`].
 ///
@@ -61,7 +62,8 @@ impl<'a> Filler<'_, 'a> {
     }
 
     fn scalar(&mut self, node: &'a Node<'a>, scalar: Scalar<'a>, at: &At<'_>) -> &'a Node<'a> {
-        let lookup = |name: &str| self.variables.get(name);
+        let variables = self.variables;
+        let lookup = |name: &str| variables.get(name);
         match interpolate::fill(scalar.text, &lookup, self.left, Lone::Refused) {
             Ok(None) => node,
             Ok(Some(filled)) => {
@@ -77,7 +79,7 @@ impl<'a> Filler<'_, 'a> {
                         self.report.note(node.span, || Problem::new(String::new()));
                         continue;
                     }
-                    let (place, variables) = (self.place(node, form), self.variables);
+                    let place = self.place(node, form);
                     self.report.note(place, || unset(form, at, variables));
                 }
                 // Text, whatever it looks like: `${EMPTY}` is an empty text and not nothing.
@@ -86,7 +88,7 @@ impl<'a> Filler<'_, 'a> {
             }
             Err(Unfillable { place, why }) => {
                 let form = &scalar.text[place];
-                let (place, variables) = (self.place(node, form), self.variables);
+                let place = self.place(node, form);
                 self.report.error(place, || problem(&why, form, at, variables));
                 self.arena.with(node, Value::Bad)
             }
@@ -102,14 +104,10 @@ impl<'a> Filler<'_, 'a> {
 
 fn unset(form: &str, at: &At<'_>, variables: &Variables<'_>) -> Problem {
     let name = interpolate::name_of(form.trim_start_matches(['$', '{']));
-    let hint =
-        near(name, variables).unwrap_or_else(|| format!("set it, or write `${{{name}:-}}` if that is meant"));
+    let hint = variables
+        .did_you_mean(name)
+        .unwrap_or_else(|| format!("set it, or write `${{{name}:-}}` if that is meant"));
     Problem::new(format!("`{at}` uses `{}`, which is not set: it stands for nothing", shown(form))).hint(hint)
-}
-
-fn near(name: &str, variables: &Variables<'_>) -> Option<String> {
-    let names = variables.names();
-    words::did_you_mean(name, names.iter().map(String::as_str))
 }
 
 fn problem(why: &Why, form: &str, at: &At<'_>, variables: &Variables<'_>) -> Problem {
@@ -128,7 +126,9 @@ fn problem(why: &Why, form: &str, at: &At<'_>, variables: &Variables<'_>) -> Pro
             let state = if *or_empty { "is not set, or empty" } else { "is not set" };
             let said = if message.is_empty() { String::new() } else { format!(": {}", shown(message)) };
             Problem::new(format!("`{at}` needs the variable `{}`, which {state}{said}", shown(name))).hint(
-                near(name, variables).unwrap_or_else(|| "set it in your session, or in `.env`".to_owned()),
+                variables
+                    .did_you_mean(name)
+                    .unwrap_or_else(|| "set it in your session, or in `.env`".to_owned()),
             )
         }
         Why::TooDeep => Problem::new(format!("`{at}` has `${{…}}` nested too deep")),

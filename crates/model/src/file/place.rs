@@ -1,7 +1,7 @@
 //! Where something stands: in which of the files, between which bytes, and what led there.
 
-use super::Variables;
 use super::arena::Arena;
+use super::variables::Variables;
 
 /// A file of the project, by its number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -276,7 +276,7 @@ pub(super) fn files(
             From::Text(text) => Ok(text.clone().into_bytes()),
             From::Variable(name) => {
                 let value = report.sources.file(grant.span.file).and_then(|file| file.variables.get(name));
-                value.map(String::into_bytes).ok_or_else(|| {
+                value.map(|value| value.into_owned().into_bytes()).ok_or_else(|| {
                     let name = shown(name);
                     (grant.span, format!("needs the variable `{name}`, which is not set"))
                 })

@@ -1,5 +1,6 @@
 //! Reads the top of the tree, and what a project's name and directories are.
 
+use super::place::{File, Span};
 use super::read::{self, At};
 use super::report::{Problem, Report, shown};
 use super::service::{Draft, Reader};
@@ -38,6 +39,13 @@ pub(super) fn joined(base: &str, path: &str) -> String {
         }
     }
     format!("/{}", parts.join("/"))
+}
+
+/// A path that starts with `~`: in the person's home, if that is known and nobody else's is meant.
+pub(super) fn at_home(path: &str, file: &File<'_>) -> Option<String> {
+    let inside = path.strip_prefix('~').filter(|rest| rest.is_empty() || rest.starts_with('/'))?;
+    let home = file.variables.of_session("HOME")?;
+    Some(joined(&home, &format!(".{inside}")))
 }
 
 /// The directory a file stands in.
@@ -116,10 +124,19 @@ impl Reading<'_> {
 
     /// All of it, as a file would say it.
     pub(super) fn document(self, interpolated: bool, report: &Report<'_>) -> serde_json::Value {
-        let dir = |node: &Node<'_>| {
-            report.sources.file(node.span.file).map_or_else(|| "/".to_owned(), |file| file.dir.clone())
+        let absolute = |span: Span, path: &str| match report.sources.file(span.file) {
+            // Where it starts is not known before it is filled in.
+            Some(_) if !interpolated && path.contains('$') => path.to_owned(),
+            Some(file) if path.starts_with('~') => at_home(path, file).unwrap_or_else(|| path.to_owned()),
+            Some(file) => joined(&file.dir, path),
+            None => joined("/", path),
         };
-        let document = document::of(&self.name, &self.drafts, self.tree, dir);
+        let asked = |span: Span, name: &str| match interpolated {
+            true => Some(report.sources.file(span.file)?.variables.get(name)?.into()),
+            false => Some(serde_json::Value::Null),
+        };
+        let light = document::Light { absolute: &absolute, asked: &asked };
+        let document = document::of(&self.name, &self.drafts, self.tree, &light);
         if interpolated { document::doubled(document) } else { document }
     }
 }
@@ -165,7 +182,7 @@ fn services<'a>(
             references::judge(entry.value, root, &names, &at.key(&entry.key), report);
         }
     }
-    let mut reader = Reader { context, report, root, files: Default::default(), variables: 0 };
+    let mut reader = Reader { context, report, root, files: Default::default(), sum: Default::default() };
     enabled.into_iter().filter_map(|e| reader.read(&e.key, e.value, &at.key(&e.key))).collect()
 }
 

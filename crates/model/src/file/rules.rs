@@ -408,6 +408,9 @@ pub(super) fn restart_policy(text: &str) -> Result<RestartPolicy, Broken> {
         "true" => refuse("is not a restart policy: `true`".to_owned(), "did you mean `always`?".to_owned()),
         other => match other.strip_prefix("on-failure:").map(str::parse::<u32>) {
             Some(Ok(max)) if max > 0 => Ok(RestartPolicy::OnFailure { max: Some(max) }),
+            Some(Err(error)) if *error.kind() == core::num::IntErrorKind::PosOverflow => {
+                Err(Broken::new("has a number behind the `:` that is too large"))
+            }
             Some(_) => refuse(
                 format!(
                     "must have a number of at least 1 behind the `:`, not `{}`",
@@ -458,7 +461,7 @@ pub(super) fn micros(text: &str) -> Rule {
             Err(_) => Err(Broken::new("is too large")),
         };
     }
-    scalar::length(text).map(drop)
+    scalar::micros(text).map(drop)
 }
 
 pub(super) fn count_or_all(text: &str) -> Rule {
@@ -467,9 +470,12 @@ pub(super) fn count_or_all(text: &str) -> Rule {
 
 pub(super) fn pull_policy(text: &str) -> Rule {
     const WORDS: [&str; 7] = ["always", "build", "daily", "if_not_present", "missing", "never", "weekly"];
+    // Numbers, each with a unit.
     let every = |rest: &str| {
-        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        digits > 0 && matches!(&rest[digits..], "w" | "d" | "h" | "m" | "s")
+        let is_unit = |c: char| "wdhms".contains(c);
+        let numbers = rest.strip_suffix(is_unit).map(|numbers| numbers.split(is_unit));
+        let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+        numbers.is_some_and(|mut numbers| numbers.all(is_number))
     };
     if WORDS.contains(&text) || text.strip_prefix("every_").is_some_and(every) {
         return Ok(());

@@ -34,6 +34,16 @@ const UNITS: &[(&str, u64)] =
 
 /// A length of time as Compose writes it: `1h5m30s20ms`, `1.5s`; the units from large to small.
 pub(super) fn length(text: &str) -> Result<Millis, Broken> {
+    let micros = micros(text)?;
+    if !micros.is_multiple_of(1_000) {
+        return Err(Broken::new("is finer than a millisecond").hint("round it to whole milliseconds"));
+    }
+    let length = Some(Millis(micros / 1_000)).filter(|length| *length <= LENGTH_MAX);
+    length.ok_or_else(|| Broken::new("is longer than a year"))
+}
+
+/// The same, in microseconds.
+pub(super) fn micros(text: &str) -> Result<u64, Broken> {
     let bad = || {
         let what = format!("must be a length of time, not `{}`", super::report::shown(text));
         Broken::new(what).hint("such as `1h5m30s20ms`: `h`, `m`, `s`, `ms`, `us`")
@@ -55,13 +65,7 @@ pub(super) fn length(text: &str) -> Result<Millis, Broken> {
         units = &units[place + 1..];
         rest = after;
     }
-    if text.is_empty() {
-        return Err(bad());
-    }
-    if !micros.is_multiple_of(1_000) {
-        return Err(Broken::new("is finer than a millisecond").hint("round it to whole milliseconds"));
-    }
-    Some(Millis(micros / 1_000)).filter(|l| *l <= LENGTH_MAX).ok_or_else(too_long)
+    if text.is_empty() { Err(bad()) } else { Ok(micros) }
 }
 
 fn split_where(text: &str, end: impl Fn(u8) -> bool) -> (&str, &str) {

@@ -78,6 +78,10 @@ fn shape(of: &'static Shape, defined: &mut Defined) -> Json {
         Shape::Argv | Shape::Test => {
             json!({ "anyOf": [text(), { "type": "array", "items": text(), "minItems": 1 }] })
         }
+        // A container may be told to run nothing of its own.
+        Shape::Optional(Shape::Argv) => {
+            json!({ "anyOf": [text(), { "type": "array", "items": text() }, { "type": "null" }] })
+        }
         Shape::Short(short) => json!({ "anyOf": [text(), named_keys(short.long, defined)] }),
         Shape::Optional(inner) => json!({ "anyOf": [shape(inner, defined), { "type": "null" }] }),
         Shape::Free => json!(true),

@@ -1,17 +1,20 @@
 //! Reads one service. What it says about other services is judged later, in [`super::graph`].
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
 use std::rc::Rc;
 
 use super::dotenv::Format;
 use super::place::{File, Span};
 use super::process::{self, Grant};
-use super::read::{At, broken};
+use super::read::{At, broken, each_item};
 use super::report::{Problem, Report, shown};
 use super::rules::{self, Broken};
 use super::shape::{Keys, Shape, Support, Verdict};
 use super::tree::{Entry, Key, Node, Value};
-use super::{Context, Unread, Variables, compose, grammar, healthcheck, project, scalar};
+use super::variables::Variables;
+use super::{Context, Unread, compose, grammar, healthcheck, project, scalar};
 use crate::project::{Condition, Dependency, LogRotation, Service, Signal};
 
 /// A service as far as it can be read alone.
@@ -45,8 +48,15 @@ pub(super) struct Reader<'c, 'r, 'a> {
     pub(super) root: &'c Node<'a>,
     /// Files of variables that were read: many services may name one.
     pub(super) files: HashMap<EnvFile<'a>, Option<Rc<BTreeMap<String, String>>>>,
-    /// How many variables services have so far.
-    pub(super) variables: usize,
+    /// What services have so far.
+    pub(super) sum: Sum,
+}
+
+/// The variables of services together.
+#[derive(Default)]
+pub(super) struct Sum {
+    variables: usize,
+    bytes: usize,
 }
 
 /// A file of variables: where it is, how it is read, and what fills it in.
@@ -55,6 +65,9 @@ type EnvFile<'a> = (String, Format, *const Variables<'a>);
 /// How many variables all services may have together: some times what 10,000 services of a hundred
 /// each have.
 const VARIABLES_MAX: usize = 2_000_000;
+
+/// How many bytes these may have with their names: some times 10 KB for each of 10,000 services.
+const VARIABLES_BYTES_MAX: usize = 256 << 20;
 
 impl<'a> Reader<'_, '_, 'a> {
     /// `None`: what is wrong with it was said.
@@ -77,32 +90,60 @@ impl<'a> Reader<'_, '_, 'a> {
         }
         draft.spec.environment = self.environment(node, at);
         draft.spec.labels = self.labels(node, at);
-        self.count(draft.spec.environment.len(), key.span);
+        if self.count(&draft.spec.environment, key.span).is_break() {
+            draft.spec.environment.clear();
+        }
         if container.is_none() {
             self.command(node, at, &mut draft);
             draft.spec.resources = process::resources(node, at, self.report);
         }
-        let runs = |name: &str| find(name).is_some_and(|entry| !entry.value.is_null());
-        if container.is_none() && !runs("command") && !runs("entrypoint") {
-            self.report.error(key.span, || {
-                Problem::new(format!("Service `{}` has no `command`", shown(key.text))).hint(
-                    "say what it runs, such as `command: [\"./bin/web\", \"--port\", \"8080\"]`".to_owned(),
-                )
-            });
+        if container.is_none() && draft.spec.command.is_empty() {
+            self.idle(key, entries, at);
         }
         Some(draft)
     }
 
-    /// At most one error: the sum belongs to nobody.
-    fn count(&mut self, variables: usize, span: Span) {
-        let before = self.variables <= VARIABLES_MAX;
-        self.variables += variables;
-        if before && self.variables > VARIABLES_MAX {
+    /// A process has something to run.
+    fn idle(&mut self, key: &Key<'a>, entries: &[Entry<'a>], at: &At<'_>) {
+        let is_said = |entry: &&Entry<'a>| {
+            matches!(&*entry.key.text, "command" | "entrypoint") && !entry.value.is_null()
+        };
+        let said: Vec<&Entry<'a>> = entries.iter().filter(is_said).collect();
+        match said.last() {
+            None => self.report.error(key.span, || {
+                Problem::new(format!("Service `{}` has no `command`", shown(&key.text))).hint(
+                    "say what it runs, such as `command: [\"./bin/web\", \"--port\", \"8080\"]`".to_owned(),
+                )
+            }),
+            Some(last)
+                if said.iter().all(|entry| words(&entry.value).is_some_and(|words| words.is_empty())) =>
+            {
+                let rule = Broken::new("is empty").hint("give a program and its arguments");
+                broken(&last.value, &at.key(&last.key), rule, self.report);
+            }
+            // Said already.
+            Some(_) => {}
+        }
+    }
+
+    /// What is too much is not kept. At most one error: the sum belongs to nobody.
+    fn count(&mut self, variables: &BTreeMap<String, String>, span: Span) -> ControlFlow<()> {
+        let is_over = |sum: &Sum| sum.variables > VARIABLES_MAX || sum.bytes > VARIABLES_BYTES_MAX;
+        let was_over = is_over(&self.sum);
+        self.sum.variables += variables.len();
+        self.sum.bytes += variables.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        if !is_over(&self.sum) {
+            return ControlFlow::Continue(());
+        }
+        if !was_over {
             self.report.error(span, || {
-                Problem::new(format!("All services together have more than {VARIABLES_MAX} variables"))
+                let bytes = VARIABLES_BYTES_MAX >> 20;
+                let what = format!("{VARIABLES_MAX} variables, or {bytes} MB of them");
+                Problem::new(format!("All services together have more than {what}"))
                     .label("the limit is passed here")
             });
         }
+        ControlFlow::Break(())
     }
 
     /// Refuses what this kind of service does not obey.
@@ -129,16 +170,26 @@ impl<'a> Reader<'_, '_, 'a> {
                             .hint(hint.to_owned())
                     });
                 }
-                _ => {
-                    let shape = match &known.shape {
-                        Shape::Optional(shape) => shape,
-                        shape => shape,
-                    };
-                    if let (Shape::Map(keys), Value::Map(entries)) = (shape, value.value) {
-                        self.judge(entries, keys, is_container, &at);
-                    }
+                _ => self.judge_below(value, &known.shape, is_container, &at),
+            }
+        }
+    }
+
+    /// The same of the keys that stand below a value, in lists and mappings.
+    fn judge_below(&mut self, node: &Node<'a>, shape: &'static Shape, is_container: bool, at: &At<'_>) {
+        match (shape, node.value) {
+            (Shape::Optional(shape), _) => self.judge_below(node, shape, is_container, at),
+            (Shape::Map(keys), Value::Map(entries)) => self.judge(entries, keys, is_container, at),
+            (Shape::Short(short), Value::Map(entries)) => self.judge(entries, short.long, is_container, at),
+            (Shape::List(items) | Shape::Items(items), Value::List(list)) => {
+                each_item(list, at, |item, at| self.judge_below(item, &items.each, is_container, at));
+            }
+            (Shape::Named(named) | Shape::Names(named), Value::Map(entries)) => {
+                for Entry { key, value } in entries {
+                    self.judge_below(value, &named.each, is_container, &at.key(key));
                 }
             }
+            _ => {}
         }
     }
 
@@ -255,7 +306,8 @@ impl<'a> Reader<'_, '_, 'a> {
         if let Some(Value::List(files)) = files.map(|node| node.value) {
             for file in files {
                 if let Some(path) = file.as_text() {
-                    self.variable_file(path, file.span, Format::Compose, true, &mut found);
+                    let missed = Some("write it, or take it out");
+                    self.variable_file(path, file.span, Format::Compose, missed, &mut found);
                 }
             }
         }
@@ -315,7 +367,12 @@ impl<'a> Reader<'_, '_, 'a> {
     }
 
     fn asked(&mut self, name: String, span: Span, at: &At<'_>, found: &mut BTreeMap<String, String>) {
-        let value = self.report.sources.file(span.file).and_then(|file| file.variables.get(&name));
+        let value = self
+            .report
+            .sources
+            .file(span.file)
+            .and_then(|file| file.variables.get(&name))
+            .map(Cow::into_owned);
         match value {
             Some(value) => drop(found.insert(name, value)),
             None if found.contains_key(&name) => {}
@@ -339,16 +396,18 @@ impl<'a> Reader<'_, '_, 'a> {
             Some(_) => Format::Raw,
             None => Format::Compose,
         };
-        self.variable_file(path, span, format, is_required, found);
+        let missed = is_required.then_some("write it, or give it `required: false`");
+        self.variable_file(path, span, format, missed, found);
     }
 
-    /// Takes what a file of names and values says.
+    /// Takes what a file of names and values says. `missed`: what to do where there is no such file;
+    /// nothing, where it may be so.
     fn variable_file(
         &mut self,
         path: &str,
         span: Span,
         format: Format,
-        is_required: bool,
+        missed: Option<&'static str>,
         found: &mut BTreeMap<String, String>,
     ) {
         let Some(variables) = self.report.sources.file(span.file).map(|file| Rc::clone(&file.variables))
@@ -373,14 +432,13 @@ impl<'a> Reader<'_, '_, 'a> {
         }
         match self.files.get(&file).cloned().flatten() {
             Some(read) => found.extend(read.iter().map(|(name, value)| (name.clone(), value.clone()))),
-            None if is_required => {
+            None => {
+                let Some(hint) = missed else { return };
                 let name = self.context.resolver.shown(path);
                 self.report.error(span, || {
-                    Problem::new(format!("There is no file `{}`", shown(&name)))
-                        .hint("write it, or give it `required: false`".to_owned())
+                    Problem::new(format!("There is no file `{}`", shown(&name))).hint(hint.to_owned())
                 });
             }
-            None => {}
         }
     }
 
@@ -405,7 +463,7 @@ impl<'a> Reader<'_, '_, 'a> {
         };
         let found = compose::variables_in(file, format, &variables, self.report).unwrap_or_default();
         let known = found.into_iter().filter_map(|(name, value)| {
-            let value = value.or_else(|| variables.get(&name))?;
+            let value = value.or_else(|| Some(variables.get(&name)?.into_owned()))?;
             Some((name, value))
         });
         Some(known.collect())

@@ -97,6 +97,8 @@ pub(super) enum Same {
 /// Names and values.
 pub(super) struct Pairs {
     pub(super) rule: fn(&str, &str) -> Result<(), Broken>,
+    /// What may stand between a name and its value in a list; the first of these that is there.
+    pub(super) signs: &'static [char],
     /// What a name without a value means.
     pub(super) alone: Alone,
 }
@@ -260,6 +262,8 @@ fn whole(text: &str, least: i64, most: i64) -> Result<(), Broken> {
     };
     match number {
         Some(number) if (least..=most).contains(&number) => Ok(()),
+        None if most == i64::MAX && !text.starts_with('-') => Err(Broken::new("is too large")),
+        None if least == i64::MIN => Err(Broken::new("is too small")),
         _ if most == i64::MAX => Err(Broken::new(format!("must be at least {least}, not {}", shown(text)))),
         _ => Err(Broken::new(format!("must be from {least} to {most}, not {}", shown(text)))),
     }

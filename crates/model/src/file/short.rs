@@ -98,14 +98,18 @@ fn mount_option(option: &str, is_path: bool) -> Result<Option<(&'static str, Str
         "rw" => None,
         "ro" => Some(("read_only", "true".to_owned())),
         "nocopy" if !is_path => Some(("volume.nocopy", "true".to_owned())),
-        "z" | "Z" if is_path => Some(("bind.selinux", option.to_owned())),
+        // Of a volume as well, as the engine's own short form has it.
+        "z" | "Z" => Some(("bind.selinux", option.to_owned())),
         "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave" if is_path => {
             Some(("bind.propagation", option.to_owned()))
         }
         "cached" | "consistent" | "delegated" => Some(("consistency", option.to_owned())),
         _ => {
-            let known =
-                if is_path { "`ro`, `rw`, `z`, `Z`, `rshared` and its kin" } else { "`ro`, `rw`, `nocopy`" };
+            let known = if is_path {
+                "`ro`, `rw`, `z`, `Z`, `rshared` and its kin"
+            } else {
+                "`ro`, `rw`, `z`, `Z`, `nocopy`"
+            };
             return Err(Broken::new(format!("has an unknown option: `{}`", shown(option)))
                 .hint(format!("this mount knows {known}")));
         }
@@ -149,6 +153,17 @@ pub(super) fn build(text: &str) -> Result<Vec<Fields>, Broken> {
 
 pub(super) fn extends(text: &str) -> Result<Vec<Fields>, Broken> {
     one("service", text)
+}
+
+/// The one word there is for GPUs.
+pub(super) fn gpus(text: &str) -> Result<Vec<Fields>, Broken> {
+    match text {
+        "all" => one("count", text),
+        _ => Err(Broken::new(format!(
+            "must be `all`, or a list of requests for devices, not `{}`",
+            shown(text)
+        ))),
+    }
 }
 
 fn one(name: &'static str, text: &str) -> Result<Vec<Fields>, Broken> {

@@ -2,28 +2,32 @@
 
 use std::collections::BTreeMap;
 
-use upbeat_model::file::{Context, Parsed, Resolver, Source, Unread, parse, resolve};
+use upbeat_model::file::{Context, Parsed, Resolver, Source, Unread, parse};
+
+use super::answer::answer;
 
 /// A small machine: files by their absolute paths, and the variables of a session.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Machine {
-    files: BTreeMap<&'static str, &'static str>,
-    session: BTreeMap<&'static str, &'static str>,
-    profiles: Vec<String>,
-    env_files: Vec<String>,
+    pub(super) files: BTreeMap<String, String>,
+    pub(super) session: BTreeMap<String, String>,
+    pub(super) profiles: Vec<String>,
+    pub(super) env_files: Vec<String>,
+    /// `${…}` stays as it is.
+    pub(super) raw: bool,
 }
 
 impl Resolver for Machine {
     fn read(&self, path: &str) -> Result<String, Unread> {
-        match self.files.get(path) {
-            Some(&"(a directory)") => Err(Unread::Unreadable("it is a directory".to_owned())),
-            Some(text) => Ok((*text).to_owned()),
+        match self.files.get(path).map(String::as_str) {
+            Some("(a directory)") => Err(Unread::Unreadable("it is a directory".to_owned())),
+            Some(text) => Ok(text.to_owned()),
             None => Err(Unread::Missing),
         }
     }
 
     fn variable(&self, name: &str) -> Option<String> {
-        self.session.get(name).map(|value| (*value).to_owned())
+        self.session.get(name).cloned()
     }
 
     fn shown(&self, path: &str) -> String {
@@ -31,17 +35,17 @@ impl Resolver for Machine {
     }
 
     fn names(&self) -> Vec<String> {
-        self.session.keys().map(|name| (*name).to_owned()).collect()
+        self.session.keys().cloned().collect()
     }
 }
 
 impl Machine {
-    pub(super) fn with(files: &[(&'static str, &'static str)]) -> Self {
-        Self { files: files.iter().copied().collect(), ..Self::default() }
+    pub(super) fn with(files: &[(&str, &str)]) -> Self {
+        Self { files: owned(files), ..Self::default() }
     }
 
-    pub(super) fn session(mut self, variables: &[(&'static str, &'static str)]) -> Self {
-        self.session = variables.iter().copied().collect();
+    pub(super) fn session(mut self, variables: &[(&str, &str)]) -> Self {
+        self.session = owned(variables);
         self
     }
 
@@ -50,14 +54,15 @@ impl Machine {
         self
     }
 
-    fn sources<'s>(&'s self, names: &[&'s str]) -> Vec<Source<'s>> {
-        let source = |name: &&'s str| Source { name, text: self.files[format!("/srv/shop/{name}").as_str()] };
+    /// Those of its files that lie in `/srv/shop` and are called so.
+    pub(super) fn sources<'s>(&'s self, names: &[&'s str]) -> Vec<Source<'s>> {
+        let source = |name: &&'s str| Source { name, text: &self.files[&format!("/srv/shop/{name}")] };
         names.iter().map(source).collect()
     }
 
-    fn context(&self) -> Context<'_> {
+    pub(super) fn context(&self) -> Context<'_> {
         let context = Context::new("/srv/shop", "shop", self);
-        Context { env_files: &self.env_files, profiles: &self.profiles, ..context }
+        Context { env_files: &self.env_files, profiles: &self.profiles, interpolate: !self.raw, ..context }
     }
 
     pub(super) fn parse(&self, names: &[&str]) -> Result<Parsed, String> {
@@ -66,19 +71,17 @@ impl Machine {
 
     /// What the files come to, as text; or every error. And what is noted.
     pub(super) fn tell(&self, names: &[&str]) -> String {
-        match resolve(&self.sources(names), &self.context()) {
+        match answer(&self.sources(names), &self.context()) {
             Ok(resolved) => {
                 let notes: String = resolved.notes.iter().map(|note| format!("note: {note}\n")).collect();
                 let text = serde_json::to_string_pretty(&resolved.document).expect("JSON");
-                // What is shown, read again, is shown again.
-                let again = Source { name: "again.json", text: &text };
-                let nowhere = |_: &str| None;
-                let again = resolve(&[again], &Context::new("/elsewhere", "other", &nowhere));
-                let again = again.unwrap_or_else(|errors| panic!("{errors}\n{text}"));
-                assert_eq!(again.document, resolved.document);
                 format!("{notes}{text}")
             }
             Err(errors) => errors.to_string(),
         }
     }
+}
+
+fn owned(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }

@@ -1,17 +1,22 @@
 //! What a project file may say, and what is said about one that it may not.
 
+mod answer;
 mod attacks;
 mod commands;
 mod compose;
+mod covered;
 mod docs;
 mod extends;
+mod fixtures;
 mod graph;
 mod hostile;
+mod instance;
 mod keys;
 mod machine;
 mod probes;
 mod valid;
 mod values;
+mod vocabulary;
 mod wire;
 mod yaml;
 

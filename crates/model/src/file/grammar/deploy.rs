@@ -44,7 +44,7 @@ static RESTART_POLICY: Keys = Keys {
     keys: &[
         sub("condition", Shape::Leaf(&Leaf::words("a condition", &["none", "on-failure", "any"]))),
         sub("delay", LENGTH),
-        sub("max_attempts", WHOLE),
+        sub("max_attempts", Shape::Leaf(&Leaf::whole(0, u32::MAX as i64))),
         sub("window", LENGTH),
     ],
 };

@@ -57,9 +57,9 @@ const BYTES: Shape = Shape::Leaf(&leaf::BYTES);
 
 static TEXT_ITEMS: Items = Items { wanted: "a list of texts", each: TEXT, same: Same::Whole };
 static PATH_ITEMS: Items = Items { wanted: "a list of paths", each: PATH, same: Same::Whole };
-static TEXT_PAIRS: Pairs = Pairs { rule: rules::label, alone: Alone::Empty };
-static LABEL_PAIRS: Pairs = Pairs { rule: rules::label, alone: Alone::Empty };
-static VARIABLE_PAIRS: Pairs = Pairs { rule: rules::variable, alone: Alone::Asked };
+static TEXT_PAIRS: Pairs = Pairs { rule: rules::label, signs: &['='], alone: Alone::Empty };
+static LABEL_PAIRS: Pairs = Pairs { rule: rules::label, signs: &['='], alone: Alone::Empty };
+static VARIABLE_PAIRS: Pairs = Pairs { rule: rules::variable, signs: &['='], alone: Alone::Asked };
 static OPTIONS_MAP: Named = Named { wanted: "a mapping of texts", each: TEXT, name: any_name };
 
 /// A list of texts.

@@ -57,8 +57,12 @@ static EXPOSED: Items = Items {
     same: Same::Whole,
 };
 static GPUS: Items = Items {
-    wanted: "a list of requests for devices",
-    each: Shape::Map(&deploy::DEVICE_REQUEST),
+    wanted: "`all`, or a list of requests for devices",
+    each: Shape::Short(&Short {
+        wanted: "`all`, or a list of requests for devices",
+        read: short::gpus,
+        long: &deploy::DEVICE_REQUEST,
+    }),
     same: Same::Never,
 };
 pub(super) static ULIMITS: Named = Named {
@@ -73,7 +77,7 @@ static SERVICE_NETWORKS: Named = Named {
     each: Shape::Optional(&Shape::Map(&SERVICE_NETWORK)),
     name: rules::resource_name,
 };
-pub(super) static HOSTS: Pairs = Pairs { rule: rules::extra_host, alone: Alone::Empty };
+pub(super) static HOSTS: Pairs = Pairs { rule: rules::extra_host, signs: &['=', ':'], alone: Alone::Empty };
 pub(super) const EXTRA_HOSTS: Shape = Shape::Pairs(&HOSTS);
 
 pub(in super::super) static SERVICE: Keys = Keys { owner: "a service", keys: KEYS };

@@ -1,0 +1,74 @@
+//! Every key of the grammar, every form of its value and every word it knows stands in a fixture.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+use upbeat_model::file::{compose_page, schema};
+
+use super::fixtures::{self, Fixture};
+use super::instance::instance;
+use super::vocabulary::Place;
+
+/// The files of a fixture, as an editor sees them.
+fn instances(fixture: &Fixture) -> Vec<Value> {
+    fixture.texts().filter_map(instance).collect()
+}
+
+#[test]
+fn every_key_form_and_word_is_accepted_in_a_fixture() {
+    let schema = schema();
+    let root = Place::root(&schema);
+    let mut all = BTreeSet::new();
+    root.all(&mut all);
+    let refused = |pointer: &String| schema.pointer(pointer) == Some(&Value::Bool(false));
+    let mut reached = BTreeSet::new();
+    for fixture in fixtures::all().iter().filter(|fixture| fixture.outcome().is_ok()) {
+        instances(fixture).iter().for_each(|instance| root.reached(instance, &mut reached));
+    }
+    let missing: Vec<&String> = all.iter().filter(|at| !reached.contains(*at) && !refused(at)).collect();
+    assert!(missing.is_empty(), "no fixture has\n{missing:#?}");
+}
+
+#[test]
+fn every_key_that_is_refused_is_refused_in_a_fixture() {
+    let schema = schema();
+    let root = Place::root(&schema);
+    let mut all = BTreeSet::new();
+    root.all(&mut all);
+    all.retain(|pointer| schema.pointer(pointer) == Some(&Value::Bool(false)));
+    for fixture in fixtures::all() {
+        let Err(errors) = fixture.outcome() else { continue };
+        let said = errors.to_string();
+        all.retain(|pointer| {
+            let key = pointer.rsplit('/').next().unwrap_or_default();
+            !said.contains(&format!(".{key}` is not supported ("))
+                && !said.contains(&format!(" `{key}` is not supported ("))
+        });
+    }
+    assert!(all.is_empty(), "no fixture has\n{all:#?}");
+}
+
+/// What the page of verdicts says of processes and of containers, a fixture says too.
+#[test]
+fn every_key_that_is_not_for_all_services_is_refused_in_a_fixture() {
+    let said: String =
+        fixtures::all().iter().filter_map(|fixture| Some(fixture.outcome().err()?.to_string())).collect();
+    let mut missing = Vec::new();
+    for line in compose_page().lines().filter(|line| line.starts_with("| `")) {
+        let columns: Vec<&str> = line.split('|').map(str::trim).collect();
+        let key = columns[1].trim_end_matches(" *").trim_matches('`');
+        let wanted = [
+            (columns[2].starts_with("no:"), format!(".{key}` is for containers, and")),
+            (columns[2].starts_with("not yet:"), format!(".{key}` is not supported yet")),
+            (columns[3].starts_with("no:"), format!(".{key}` is for processes, and")),
+            (columns[3].starts_with("not yet:"), format!(".{key}` is not supported yet")),
+        ];
+        missing.extend(
+            wanted.into_iter().filter(|(is, text)| *is && !said.contains(text)).map(|(_, text)| text),
+        );
+    }
+    // What is built is no process, and below a key that is refused nothing is judged.
+    const UNSAYABLE: [&str; 3] = [".build`", ".gw_priority`", ".interface_name`"];
+    missing.retain(|text| !UNSAYABLE.iter().any(|key| text.starts_with(key)));
+    assert!(missing.is_empty(), "no fixture says\n{missing:#?}");
+}

@@ -197,7 +197,7 @@ impl Performer {
         let (driver, inputs, asked) = (self.driver.clone(), self.inputs.clone(), slot.clone());
         let task = tokio::spawn(async move {
             let _turn = queue.turn().await;
-            let (healthy, message) = ask(&driver, probe, &spec, &base_environment, timeout).await;
+            let (healthy, message) = ask(&driver, &asked, probe, &spec, &base_environment, timeout).await;
             answers.store(true, Ordering::Relaxed);
             tell(&inputs, &asked, Input::Probed { attempt, check, healthy, message }).await;
         });
@@ -292,12 +292,14 @@ fn launch(spec: &Service, base: &BTreeMap<String, String>) -> Launch {
             (false, true) => Stdio::OpenInput,
             (false, false) => Stdio::Plain,
         },
+        files: spec.files.clone(),
         log_max_size: spec.log.unwrap_or_default().max_size,
         log_max_files: spec.log.unwrap_or_default().max_files,
     }
 }
 
 fn exec_request(
+    slot: &SlotId,
     command: Vec<String>,
     spec: &Service,
     base: &BTreeMap<String, String>,
@@ -309,6 +311,7 @@ fn exec_request(
         working_dir: spec.working_dir.clone(),
         user: spec.user.clone(),
         rights: rights(spec),
+        beside: Some(slot.clone()),
         timeout,
     }
 }
@@ -324,7 +327,7 @@ async fn hooks(
     let begun = Instant::now();
     for hook in commands {
         let gone = Millis(u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX));
-        let outcome = driver.exec(hook_request(hook, Millis(timeout.0.saturating_sub(gone.0)))).await;
+        let outcome = driver.exec(hook_request(slot, hook, Millis(timeout.0.saturating_sub(gone.0)))).await;
         if outcome.is_success() {
             continue;
         }
@@ -338,7 +341,7 @@ async fn hooks(
     Ok(())
 }
 
-fn hook_request(hook: &HookCommand, timeout: Millis) -> ExecRequest {
+fn hook_request(slot: &SlotId, hook: &HookCommand, timeout: Millis) -> ExecRequest {
     let mut environment = (*hook.base_environment).clone();
     environment.extend(hook.environment.clone());
     ExecRequest {
@@ -351,12 +354,14 @@ fn hook_request(hook: &HookCommand, timeout: Millis) -> ExecRequest {
             ulimits: hook.ulimits.clone(),
             oom_score_adj: hook.oom_score_adj,
         },
+        beside: Some(slot.clone()),
         timeout,
     }
 }
 
 async fn ask(
     driver: &ProcessDriver,
+    slot: &SlotId,
     probe: Probe,
     spec: &Service,
     base: &BTreeMap<String, String>,
@@ -366,7 +371,7 @@ async fn ask(
         Probe::Http(url) => verdict(probe::http(&url, timeout).await),
         Probe::Tcp(address) => verdict(probe::tcp(&address, timeout).await),
         Probe::Exec(command) => {
-            let outcome = driver.exec(exec_request(command, spec, base, timeout)).await;
+            let outcome = driver.exec(exec_request(slot, command, spec, base, timeout)).await;
             (outcome.is_success(), outcome.describe())
         }
         // Waited for, not asked: see `Effect::WatchLog`.
@@ -382,7 +387,7 @@ fn verdict(verdict: probe::Verdict) -> (bool, String) {
 mod tests {
     use super::*;
     use tokio::net::TcpListener;
-    use upbeat_drivers::process::ShimProgram;
+    use upbeat_drivers::process::{Places, ShimProgram};
 
     fn service() -> Arc<Service> {
         Arc::new(serde_json::from_str(r#"{"command":["x"],"working_dir":"/"}"#).unwrap())
@@ -403,7 +408,8 @@ mod tests {
     /// No process is started here.
     fn performer() -> (Performer, mpsc::Receiver<(SlotId, Input)>) {
         let program = ShimProgram { path: "/nonexistent".into(), args: Vec::new() };
-        let (driver, _events) = ProcessDriver::new(program, "/nonexistent".into()).unwrap();
+        let places = Places { slots: "/nonexistent".into(), private: "/nonexistent".into() };
+        let (driver, _events) = ProcessDriver::new(program, places).unwrap();
         let (inputs, outcomes) = mpsc::channel(16);
         (Performer::new(driver, Watches::new().unwrap(), inputs), outcomes)
     }

@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::failpoint;
-use crate::spec::{Limit, Spec};
+use crate::spec::{Limit, Order, Spec, Supervise};
 use crate::stdio::Streams;
 use crate::user::{Identity, User, own_groups};
 use crate::wire::Stage;
@@ -44,6 +44,8 @@ pub(crate) struct Image {
     limits: Vec<Limit>,
     /// As text, and whether it may not fail.
     oom_score: Option<(Vec<u8>, bool)>,
+    /// A directory it must be able to read.
+    private: Option<CString>,
 }
 
 impl Image {
@@ -130,6 +132,10 @@ pub(crate) fn prepare(spec: &Spec) -> Result<Image, Failure> {
         own_groups: own_groups(),
         limits: spec.limits.clone(),
         oom_score: oom_score(spec),
+        private: match &spec.order {
+            Order::Supervise(Supervise { private: Some(private), .. }) => Some(text(&private.dir)?),
+            _ => None,
+        },
     })
 }
 
@@ -242,6 +248,12 @@ unsafe fn become_program(
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
         if libc::getppid() != parent {
             libc::_exit(127);
+        }
+        // Should a directory above not let it through, it is told, rather than left to find out.
+        if let Some(private) = &image.private
+            && libc::access(private.as_ptr(), libc::R_OK | libc::X_OK) < 0
+        {
+            return (Stage::Private, errno());
         }
         if libc::chdir(image.directory.as_ptr()) < 0 {
             return (Stage::Directory, errno());

@@ -21,6 +21,7 @@ mod child;
 mod exec;
 mod failpoint;
 pub mod log;
+pub mod private;
 pub mod record;
 pub mod spec;
 mod stdio;

@@ -43,6 +43,38 @@ pub struct Supervise {
     pub daemon: i32,
     /// What it reads from and prints into.
     pub stdio: Stdio,
+    /// The files only it can read.
+    pub private: Option<Private>,
+}
+
+/// Files only one process can read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Private {
+    /// The directory they are made in, and that is removed at its end. Absolute.
+    pub dir: Vec<u8>,
+    /// What is in it.
+    pub files: Vec<PrivateFile>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrivateFile {
+    /// No path.
+    pub name: Vec<u8>,
+    /// Its rights, such as `0o400`.
+    pub mode: u32,
+    /// What is in it.
+    pub content: Hidden,
+}
+
+/// Bytes that are not printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Hidden(pub Vec<u8>);
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Hidden({} bytes)", self.0.len())
+    }
 }
 
 /// What a process reads from and prints into.
@@ -59,9 +91,16 @@ pub enum Stdio {
 
 impl Supervise {
     fn encode(&self, to: &mut Encoder) {
-        let Self { attempt, boot_id, log_max_size, log_max_files, daemon, stdio } = self;
+        let Self { attempt, boot_id, log_max_size, log_max_files, daemon, stdio, private } = self;
         to.u64(*attempt).bytes(boot_id.as_bytes());
         to.u64(*log_max_size).u64(u64::from(*log_max_files)).i32(*daemon).u8(*stdio as u8);
+        to.u8(u8::from(private.is_some()));
+        if let Some(Private { dir, files }) = private {
+            to.bytes(dir).u64(files.len() as u64);
+            for PrivateFile { name, mode, content } in files {
+                to.bytes(name).u64(u64::from(*mode)).bytes(&content.0);
+            }
+        }
     }
 
     fn decode(from: &mut Decoder<'_>) -> Result<Self, Garbled> {
@@ -77,7 +116,25 @@ impl Supervise {
                 2 => Stdio::Terminal,
                 _ => return Err(Garbled),
             },
+            private: match from.u8()? {
+                0 => None,
+                _ => Some(Private::decode(from)?),
+            },
         })
+    }
+}
+
+impl Private {
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, Garbled> {
+        let (dir, count) = (from.bytes()?.to_vec(), from.u64()?);
+        let mut file = || {
+            Ok(PrivateFile {
+                name: from.bytes()?.to_vec(),
+                mode: u32::try_from(from.u64()?).map_err(|_| Garbled)?,
+                content: Hidden(from.bytes()?.to_vec()),
+            })
+        };
+        Ok(Self { dir, files: (0..count).map(|_| file()).collect::<Result<_, _>>()? })
     }
 }
 
@@ -201,6 +258,8 @@ mod tests {
 
     #[test]
     fn an_order_reads_back_and_a_torn_one_is_refused() {
+        let hidden = Hidden(b"hush".to_vec());
+        assert!(!format!("{hidden:?}").contains("hush"));
         let spec = Spec {
             order: Order::Supervise(Supervise {
                 attempt: 3,
@@ -209,6 +268,10 @@ mod tests {
                 log_max_files: 2,
                 daemon: 7,
                 stdio: Stdio::Terminal,
+                private: Some(Private {
+                    dir: b"/run/x".to_vec(),
+                    files: vec![PrivateFile { name: b"k".to_vec(), mode: 0o400, content: hidden }],
+                }),
             }),
             command: vec![b"sh".to_vec(), b"".to_vec()],
             environment: vec![b"A=hush".to_vec()],

@@ -1,9 +1,9 @@
 //! A slot's process, from lock to record.
 //!
 //! ```text
-//! lock ─▶ void? ─▶ fence ─▶ record: begun ─▶ fork, exec ─▶ loop { output, orders, ends } ─▶ tree empty
-//!   │busy   │void    │superseded                │failed                                        │
-//!   ▼       ▼        ▼                          ▼                         record: ended, unlock, tell, go
+//! lock ─▶ void? ─▶ fence ─▶ files ─▶ record: begun ─▶ fork, exec ─▶ loop { output, orders, ends } ─▶ tree empty
+//!   │busy   │void    │superseded                         │failed                                        │
+//!   ▼       ▼        ▼                                   ▼                 files gone, record: ended, unlock, tell, go
 //! ```
 //!
 //! An order is **void** when whoever gave it is gone by the time the lock is held. So a daemon that
@@ -22,6 +22,7 @@ use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketT
 
 use crate::child::{self, Child, Image};
 use crate::log::{self, Stream, Writer};
+use crate::private::Private;
 use crate::record::{self, Record};
 use crate::spec::{Order, Spec, Stdio, Supervise};
 use crate::stdio::Streams;
@@ -67,7 +68,7 @@ const TERMINATED_GRACE_MS: u64 = 10_000;
 const READ_MAX: usize = 64 * 1024;
 
 /// Runs one slot's process to its end.
-pub(crate) fn run(spec: &Spec, dir: Option<OwnedFd>, channel: OwnedFd) -> ExitCode {
+pub(crate) fn run(spec: Spec, dir: Option<OwnedFd>, channel: OwnedFd) -> ExitCode {
     match begin(spec, dir, &channel) {
         Ok(begun) => {
             let Begun { slot, child } = begun;
@@ -93,6 +94,7 @@ struct Slot {
     record_file: File,
     log: Writer,
     listener: Option<OwnedFd>,
+    private: Option<Private>,
     lock: File,
 }
 
@@ -100,15 +102,10 @@ fn unable(what: &str) -> impl FnOnce(std::io::Error) -> FromShim + '_ {
     move |error| FromShim::Unable { why: format!("{what}: {error}") }
 }
 
-fn begin(spec: &Spec, dir: Option<OwnedFd>, channel: &OwnedFd) -> Result<Begun, FromShim> {
-    let Order::Supervise(supervise) = &spec.order else {
-        return Err(FromShim::Unable { why: "not an order to supervise".into() });
-    };
-    let Supervise { attempt, boot_id, log_max_size, log_max_files, daemon, stdio } = supervise;
-    failpoint::set_daemon(*daemon);
+/// Takes the slot. Errors: another shim holds it; whoever gave the order is gone.
+fn take(dir: Option<OwnedFd>, channel: &OwnedFd) -> Result<File, FromShim> {
     let dir = dir.ok_or_else(|| FromShim::Unable { why: "the order names no directory".into() })?;
     rustix::process::fchdir(&dir).map_err(|errno| unable("the slot's directory")(errno.into()))?;
-    drop(dir);
     let lock = create_private(Path::new(LOCK)).map_err(unable("the slot's lock"))?;
     flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|errno| match errno {
         rustix::io::Errno::WOULDBLOCK => FromShim::Busy,
@@ -118,31 +115,49 @@ fn begin(spec: &Spec, dir: Option<OwnedFd>, channel: &OwnedFd) -> Result<Begun, 
         return Err(FromShim::Unable { why: "whoever gave the order is gone".into() });
     }
     failpoint::reach("after_lock");
-    let mut record_file = create_private(Path::new(record::FILE)).map_err(unable("the slot's record"))?;
+    Ok(lock)
+}
+
+/// The record and the log of the slot, for an attempt that it has not seen.
+fn open(order: &Supervise) -> Result<(File, Writer), FromShim> {
+    let mut record = create_private(Path::new(record::FILE)).map_err(unable("the slot's record"))?;
     let mut block = Vec::new();
-    record_file.read_to_end(&mut block).map_err(unable("the slot's record"))?;
+    record.read_to_end(&mut block).map_err(unable("the slot's record"))?;
     let before = Record::parse(&block);
     if let Some(seen) = &before
-        && seen.attempt >= *attempt
+        && seen.attempt >= order.attempt
     {
         return Err(FromShim::Superseded { attempt: seen.attempt });
     }
-    let mut log =
-        Writer::open(Path::new(log::DIR), *log_max_size, *log_max_files, || failpoint::reach("log_rotation"));
+    let rotated = || failpoint::reach("log_rotation");
+    let mut log = Writer::open(Path::new(log::DIR), order.log_max_size, order.log_max_files, rotated);
     if let Some(trouble) = log.trouble() {
         return Err(FromShim::Unable { why: format!("the slot's log: {trouble}") });
     }
     log.owe(before.map_or(0, |record| record.dropped));
-    if *stdio == Stdio::Terminal {
+    if order.stdio == Stdio::Terminal {
         log.expect_terminal();
     }
-    let image = child::prepare(spec);
+    Ok((record, log))
+}
+
+/// From the lock to the process. What the order holds of secrets is forgotten with it.
+fn begin(spec: Spec, dir: Option<OwnedFd>, channel: &OwnedFd) -> Result<Begun, FromShim> {
+    let Order::Supervise(order) = &spec.order else {
+        return Err(FromShim::Unable { why: "not an order to supervise".into() });
+    };
+    failpoint::set_daemon(order.daemon);
+    let lock = take(dir, channel)?;
+    let (record_file, log) = open(order)?;
+    let image = child::prepare(&spec);
     let user = image.as_ref().ok().and_then(Image::user);
+    let private = order.private.as_ref().map(|private| Private::make(private, user)).transpose();
+    let private = private.map_err(|why| FromShim::Unable { why })?;
     let streams =
-        Streams::new(*stdio, user).map_err(|(stage, errno)| FromShim::StartFailed { stage, errno })?;
+        Streams::new(order.stdio, user).map_err(|(stage, errno)| FromShim::StartFailed { stage, errno })?;
     let mut record = Record {
-        attempt: *attempt,
-        boot_id: boot_id.clone(),
+        attempt: order.attempt,
+        boot_id: order.boot_id.clone(),
         log_start: log.next_sequence(),
         begun_ns: wall_ns(),
         outlets: streams.outlets,
@@ -164,7 +179,7 @@ fn begin(spec: &Spec, dir: Option<OwnedFd>, channel: &OwnedFd) -> Result<Begun, 
                 FromShim::Started { pid: child.pid, at_ns: record.begun_ns, log_start: record.log_start };
             // Nobody there to hear it: then a later daemon will ask.
             let _ = send(channel.as_fd(), &started.encode());
-            let slot = Slot { record, record_file, log, listener: Some(listener), lock };
+            let slot = Slot { record, record_file, log, listener: Some(listener), private, lock };
             Ok(Begun { slot, child })
         }
         Err((stage, errno)) => {
@@ -363,6 +378,8 @@ impl Slot {
     /// The tree is gone: what it still had to say, its record, and the news.
     fn finish(mut self, mut life: Life, buffer: &mut Vec<u8>) {
         life.held = None;
+        // Nobody is left to read them; and whoever hears of the end finds them gone.
+        self.private = None;
         for index in 0..life.outputs.len() {
             for _ in 0..LAST_READS_MAX {
                 if !self.read(&mut life, index, buffer) {

@@ -41,6 +41,8 @@ pub enum Stage {
     OomScore,
     /// Making its terminal, or having it control it.
     Terminal,
+    /// Reaching its private files, as its user.
+    Private,
     /// Setting the limit of this number, 0 to 15.
     Limit(u8),
     /// Joining the group that stands at this place in the order, counted from 0.
@@ -64,6 +66,7 @@ impl Stage {
             Self::Execute => 3,
             Self::OomScore => 4,
             Self::Terminal => 5,
+            Self::Private => 6,
             Self::Limit(number) => Self::LIMITS + number.min(Self::GROUPS - Self::LIMITS - 1),
             Self::Group(place) => Self::GROUPS + place.min(Self::GROUP_MAX),
         }
@@ -78,6 +81,7 @@ impl Stage {
             3 => Some(Self::Execute),
             4 => Some(Self::OomScore),
             5 => Some(Self::Terminal),
+            6 => Some(Self::Private),
             Self::LIMITS..Self::GROUPS => Some(Self::Limit(number - Self::LIMITS)),
             Self::GROUPS.. => Some(Self::Group(number - Self::GROUPS)),
             _ => None,

@@ -1,5 +1,7 @@
 //! What goes wrong with processes, in words.
 
+use std::path::Path;
+
 use upbeat_model::project::Ulimit;
 use upbeat_model::{Attempt, SlotId};
 use upbeat_shim::wire::Stage;
@@ -99,6 +101,10 @@ pub(super) fn not_executed(stage: Stage, errno: i32, asked: &Asked<'_>) -> Start
             _ => format!("cannot run `{program}`: {said} (in {dir})"),
         },
         Stage::Terminal => format!("it cannot be given a terminal: {said}"),
+        Stage::Private => {
+            let dir = asked.private.unwrap_or(Path::new("")).display();
+            format!("user `{user}` cannot reach its configs and secrets in {dir}: {said}")
+        }
         Stage::OomScore => {
             let score = asked.rights.oom_score_adj.unwrap_or_default();
             format!("cannot set `oom_score_adj` to {score}: {said}{}", rights_needed(errno))
@@ -130,6 +136,7 @@ pub(super) fn words(stage: Stage, errno: i32) -> String {
         Stage::Directory => format!("cannot enter its working directory: {said}"),
         Stage::Execute => format!("cannot run its program: {said}"),
         Stage::Terminal => format!("it cannot be given a terminal: {said}"),
+        Stage::Private => format!("its user cannot reach its configs and secrets: {said}"),
         Stage::OomScore => format!("cannot set its `oom_score_adj`: {said}"),
         Stage::Limit(number) => format!("cannot set its limit `{}`: {said}", limit_name(number)),
         Stage::Group(_) => format!("cannot join one of its groups: {said}"),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use upbeat_model::{Exit, Millis};
+use upbeat_model::{Exit, Millis, SlotId};
 use upbeat_shim::spec::Order;
 use upbeat_shim::wire::{End, FromShim};
 
@@ -28,6 +28,9 @@ pub struct ExecRequest {
     pub user: Option<String>,
     /// What it may besides.
     pub rights: Rights,
+    /// Beside the process of which slot: it is told where the private files of that one are, if there
+    /// are any.
+    pub beside: Option<SlotId>,
     /// After which its tree is killed.
     pub timeout: Millis,
 }
@@ -77,10 +80,12 @@ impl ProcessDriver {
     /// Runs a command to its end or its time-out; nothing of its tree stays. Dropping the future
     /// kills it.
     pub async fn exec(&self, request: ExecRequest) -> ExecOutcome {
-        let ExecRequest { command, environment, working_dir, user, rights, timeout } = &request;
-        let asked = Asked { command, environment, working_dir, user: user.as_deref(), rights };
+        let ExecRequest { command, environment, working_dir, user, rights, beside, timeout } = &request;
+        let private = beside.as_ref().map(|slot| self.private_dir(slot)).filter(|dir| dir.exists());
+        let private = private.as_deref();
+        let asked = Asked { command, environment, working_dir, user: user.as_deref(), rights, private };
         let number = self.inner.execs.fetch_add(1, Ordering::Relaxed);
-        let mark = tree::mark_of_exec(&self.inner.slots_dir, number);
+        let mark = tree::mark_of_exec(&self.inner.places.slots, number);
         let order = Order::Exec { timeout_ms: timeout.0 };
         let spec = asked.spec(order, mark.clone());
         let channel = match self.inner.zygote.order(&spec, None).await {

@@ -1,12 +1,24 @@
 //! What to run, as what, within which limits; and the order that says so to a shim.
 
 use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
-use upbeat_model::project::Ulimit;
+use upbeat_model::project::{PrivateFile, Ulimit};
 pub use upbeat_shim::spec::Stdio;
 use upbeat_shim::spec::{Limit, Order, Spec};
 
 use crate::tree;
+
+/// Where a driver keeps what belongs to slots.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// A directory for each slot: its record, its log. Survives a reboot.
+    pub slots: PathBuf,
+    /// A directory for each slot whose processes have private files. Made when first needed; should
+    /// lie in memory and not on a disk. Each user a process runs as must be let through those above.
+    pub private: PathBuf,
+}
 
 /// What to run in a slot.
 #[derive(Clone, Debug)]
@@ -23,6 +35,8 @@ pub struct Launch {
     pub rights: Rights,
     /// What it reads from and prints into.
     pub stdio: Stdio,
+    /// Files only it can read, in the directory that [`PrivateFile::DIRECTORY`] names to it.
+    pub files: Vec<PrivateFile>,
     /// A log segment is closed when it exceeds this.
     pub log_max_size: u64,
     /// So many segments are kept.
@@ -35,8 +49,8 @@ const TERMINAL: (&str, &str) = ("TERM", "xterm");
 
 impl Launch {
     /// The order to run it.
-    pub(super) fn spec(&self, order: Order, mark: String) -> Spec {
-        let mut spec = self.asked().spec(order, mark);
+    pub(super) fn spec(&self, order: Order, mark: String, private_dir: &Path) -> Spec {
+        let mut spec = self.asked(private_dir).spec(order, mark);
         let (name, kind) = TERMINAL;
         if self.stdio == Stdio::Terminal && !self.environment.contains_key(name) {
             spec.environment.push(format!("{name}={kind}").into_bytes());
@@ -44,9 +58,10 @@ impl Launch {
         spec
     }
 
-    pub(super) fn asked(&self) -> Asked<'_> {
+    pub(super) fn asked<'a>(&'a self, private_dir: &'a Path) -> Asked<'a> {
         let Self { command, environment, working_dir, user, rights, .. } = self;
-        Asked { command, environment, working_dir, user: user.as_deref(), rights }
+        let private = Some(private_dir).filter(|_| !self.files.is_empty());
+        Asked { command, environment, working_dir, user: user.as_deref(), rights, private }
     }
 }
 
@@ -70,20 +85,26 @@ pub(super) struct Asked<'a> {
     pub(super) working_dir: &'a str,
     pub(super) user: Option<&'a str>,
     pub(super) rights: &'a Rights,
+    /// Where the private files of its service are, if there are any.
+    pub(super) private: Option<&'a Path>,
 }
 
 impl Asked<'_> {
     /// The order to run it.
     pub(super) fn spec(&self, order: Order, mark: String) -> Spec {
-        let Self { command, environment, working_dir, user, rights } = self;
+        let Self { command, environment, working_dir, user, rights, private } = self;
         // A daemon inside a service, or a person, may have set the mark: ours must win.
-        let variables = environment.iter().filter(|(name, _)| *name != tree::VARIABLE);
-        let entries = variables.map(|(name, value)| format!("{name}={value}"));
+        let is_ours =
+            |name: &str| name == tree::VARIABLE || private.is_some() && name == PrivateFile::DIRECTORY;
+        let variables = environment.iter().filter(|(name, _)| !is_ours(name));
+        let entries = variables.map(|(name, value)| format!("{name}={value}").into_bytes());
+        let private =
+            private.map(|dir| [PrivateFile::DIRECTORY.as_bytes(), b"=", dir.as_os_str().as_bytes()].concat());
         let bytes = |texts: &[String]| texts.iter().map(|text| text.clone().into_bytes()).collect();
         Spec {
             order,
             command: bytes(command),
-            environment: entries.chain([mark]).map(String::into_bytes).collect(),
+            environment: entries.chain(private).chain([mark.into_bytes()]).collect(),
             working_dir: working_dir.as_bytes().to_vec(),
             user: user.unwrap_or_default().as_bytes().to_vec(),
             groups: bytes(&rights.groups),

@@ -26,6 +26,7 @@ fn request(rig: &Rig<'_>, script: &str, timeout: Millis) -> ExecRequest {
         working_dir: launch.working_dir,
         user: None,
         rights: Rights::default(),
+        beside: None,
         timeout,
     }
 }

@@ -10,6 +10,7 @@ mod exec;
 mod life;
 mod machine;
 mod output;
+mod private;
 mod rig;
 mod surroundings;
 mod survival;
@@ -123,9 +124,16 @@ fn run() -> ExitCode {
         eprintln!("UPBEAT_REQUIRE names `{unknown}`, which nothing needs; known: {}", known.join(", "));
         return ExitCode::from(2);
     }
-    let cases =
-        [life::CASES, output::CASES, survival::CASES, exec::CASES, machine::CASES, surroundings::CASES]
-            .concat();
+    let cases = [
+        life::CASES,
+        output::CASES,
+        survival::CASES,
+        exec::CASES,
+        machine::CASES,
+        surroundings::CASES,
+        private::CASES,
+    ]
+    .concat();
     let trials = cases.into_iter().map(|case| trial(case, &required)).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -1,13 +1,12 @@
 //! What a process prints, from its pipe to the reader.
 
 use std::io::Read;
-use std::process::Command;
 
 use upbeat_drivers::process::Observation;
 use upbeat_model::Exit;
 use upbeat_shim::log::{PART_MAX, parse, segment_name, segments};
 
-use crate::rig::{Place, id};
+use crate::rig::{Disk, Place, id};
 use crate::{Case, Need};
 
 pub(crate) const CASES: &[Case] = &[
@@ -91,28 +90,9 @@ fn closed() {
     });
 }
 
-/// A small disk. Unmounted when dropped.
-struct Disk(std::path::PathBuf);
-
-impl Disk {
-    fn mount(place: &Place) -> Self {
-        let dir = place.file("disk");
-        std::fs::create_dir(&dir).unwrap();
-        let options = ["-t", "tmpfs", "-o", "size=812k", "upbeat-test"];
-        assert!(Command::new("mount").args(options).arg(&dir).status().unwrap().success());
-        Self(dir)
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
 fn full_disk() {
     let place = Place::new();
-    let disk = Disk::mount(&place);
+    let disk = Disk::mount(&place, 812);
     // More than two pipes hold: what is still on its way when there is room again finds room.
     std::fs::write(disk.0.join("ballast"), vec![0; 400_000]).unwrap();
     let place = place.with_slots_in(disk.0.join("slots"));

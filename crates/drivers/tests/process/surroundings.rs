@@ -65,6 +65,7 @@ fn limits() {
             working_dir: launch.working_dir,
             user: None,
             rights: launch.rights,
+            beside: None,
             timeout: FOREVER,
         };
         let output = "100\n200\n0\nunlimited\n".to_owned();

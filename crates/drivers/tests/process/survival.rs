@@ -171,6 +171,7 @@ fn stopped_zygote() {
             working_dir: "/".into(),
             user: None,
             rights: Rights::default(),
+            beside: None,
             timeout: Millis(50),
         };
         assert!(matches!(rig.driver.exec(request).await, ExecOutcome::TimedOut { .. }));

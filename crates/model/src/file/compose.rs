@@ -9,14 +9,16 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::arena::Arena;
-use super::canon::Canon;
+use super::canon::{Canon, Open};
 use super::extend::Extensions;
 use super::include::Inclusions;
 use super::merge::Merger;
 use super::pattern::Patterns;
 use super::place::{File, FileId, Span, Via};
 use super::read::At;
+use super::render::Renderer;
 use super::report::{Problem, Report, shown};
+use super::templates::Templates;
 use super::tree::Node;
 use super::variables::Variables;
 use super::{Context, Resolver, Source, Unread, dotenv, fill, grammar, procfile, project, yaml};
@@ -28,6 +30,9 @@ pub(super) struct Composer<'r, 'a> {
     pub(super) patterns: &'r mut Patterns,
     pub(super) inclusions: Inclusions<'a>,
     pub(super) extensions: Extensions<'a>,
+    /// Those that services of the file that is read may use.
+    pub(super) templates: Templates<'a>,
+    pub(super) renderer: &'r mut Renderer<'a>,
     /// Variables are filled in.
     pub(super) interpolate: bool,
 }
@@ -139,10 +144,11 @@ impl<'a> Composer<'_, 'a> {
             return None;
         };
         let filled = if self.interpolate { fill::tree(root, &at, self.report) } else { root };
-        let raw = !self.interpolate;
+        let open = Open { variables: !self.interpolate, templates: false };
         let mut canon = Canon::new(self.report, self.patterns);
-        (canon.ours, canon.raw) = (ours, raw);
-        canon.keys(filled, &grammar::FILE, &at)
+        (canon.ours, canon.open) = (ours, open);
+        let tree = canon.keys(filled, &grammar::FILE, &at)?;
+        Some(self.instantiate(tree, open))
     }
 
     /// The text of another file.

@@ -91,7 +91,9 @@ impl<'a> Composer<'_, 'a> {
             |(path, span): &(&'a str, Span)| Some((self.resolver.shown(path), self.read(path, *span)?));
         let files: Option<Vec<_>> = paths.iter().map(read).collect();
         self.inclusions.open.push(name);
+        let templates = std::mem::take(&mut self.templates);
         let whole = files.and_then(|files| self.merged(files, &Place { dir, variables, via }));
+        self.templates = templates;
         self.inclusions.open.pop();
         self.inclusions.known.insert(inclusion, whole);
         whole

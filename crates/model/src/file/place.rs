@@ -44,6 +44,11 @@ impl Span {
         Self { end: self.start, ..self }
     }
 
+    /// The same place, as something else led there.
+    pub(super) fn by(self, via: Via) -> Self {
+        Self { via, ..self }
+    }
+
     /// From the start of this to the end of a later one.
     pub(super) fn to(self, last: Self) -> Self {
         Self { end: self.end.max(last.end), ..self }

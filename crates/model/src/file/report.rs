@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::arena::Arena;
 use super::place::{FileId, Sources, Span};
+use super::tree::Style;
 use super::{ERRORS_MAX, Errors};
 use crate::diagnostic::{Diagnostic, Trace};
 
@@ -49,6 +50,8 @@ pub(super) struct Report<'a> {
     pub(super) sources: Sources<'a>,
     errors: Pile,
     notes: Pile,
+    /// Templates of texts that are made anew for each copy of a service.
+    each: Vec<&'a str>,
 }
 
 #[derive(Default)]
@@ -74,12 +77,41 @@ impl Pile {
 
 impl<'a> Report<'a> {
     pub(super) fn new(arena: Arena<'a>) -> Self {
-        Self { sources: Sources::new(arena), errors: Pile::default(), notes: Pile::default() }
+        Self {
+            sources: Sources::new(arena),
+            errors: Pile::default(),
+            notes: Pile::default(),
+            each: Vec::new(),
+        }
     }
 
     /// Where trees live.
     pub(super) fn arena(&self) -> Arena<'a> {
         self.sources.arena
+    }
+
+    /// Keeps a template for each copy.
+    pub(super) fn keep(&mut self, template: &'a str) -> Style {
+        self.each.push(template);
+        Style::Each(u32::try_from(self.each.len() - 1).unwrap_or(u32::MAX))
+    }
+
+    /// The template of a text, if it has one.
+    pub(super) fn template_of(&self, style: Style) -> Option<&'a str> {
+        match style {
+            Style::Each(number) => self.each.get(number as usize).copied(),
+            _ => None,
+        }
+    }
+
+    /// No text differs from copy to copy.
+    pub(super) fn keeps_none(&self) -> bool {
+        self.each.is_empty()
+    }
+
+    /// How much is wrong so far.
+    pub(super) fn count(&self) -> usize {
+        self.errors.kept.len() + self.errors.more
     }
 
     /// So far nothing is wrong.

@@ -14,6 +14,7 @@ mod instance;
 mod keys;
 mod machine;
 mod probes;
+mod templates;
 mod valid;
 mod values;
 mod vocabulary;

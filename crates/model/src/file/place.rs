@@ -4,7 +4,7 @@ use super::arena::Arena;
 use super::variables::Variables;
 
 /// A file of the project, by its number.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct FileId(u16);
 
 /// What led to a place: a step of [`Sources`], or nothing.
@@ -12,7 +12,7 @@ pub(super) struct FileId(u16);
 pub(super) struct Via(u32);
 
 /// Bytes of one of the files, from `start` to before `end`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Span {
     start: u32,
     end: u32,
@@ -21,6 +21,9 @@ pub(super) struct Span {
 }
 
 impl Span {
+    /// In no file at all: what a person typed is the place, or all files together.
+    pub(super) const NOWHERE: Self = Self { start: 0, end: 0, file: FileId(u16::MAX), via: Via(0) };
+
     pub(super) fn new(file: FileId, start: usize, end: usize) -> Self {
         // No text is longer than `TEXT_MAX`.
         let narrow = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
@@ -101,9 +104,14 @@ impl<'a> Sources<'a> {
     }
 
     /// What is read from now on was asked for here.
-    pub(super) fn step(&mut self, span: Span, what: String) -> Via {
+    pub(super) fn add_step(&mut self, span: Span, what: String) -> Via {
         self.steps.push(Step { span, what });
         Via(u32::try_from(self.steps.len()).unwrap_or(u32::MAX))
+    }
+
+    /// Where it was asked for; nowhere, where the person did.
+    pub(super) fn asked_at(&self, via: Via) -> Span {
+        self.step(via).map_or(Span::NOWHERE, |step| step.span)
     }
 
     /// What led to a place, the nearest step first: to the place itself, or to its file.
@@ -116,6 +124,10 @@ impl<'a> Sources<'a> {
             Via(0) => self.file(span.file)?.via,
             via => via,
         };
+        self.step(via)
+    }
+
+    fn step(&self, via: Via) -> Option<&Step> {
         self.steps.get((via.0 as usize).checked_sub(1)?)
     }
 

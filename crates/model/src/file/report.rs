@@ -109,7 +109,7 @@ impl<'a> Report<'a> {
     pub(super) fn finish<T>(mut self, outcome: Option<T>) -> Result<(T, Vec<Diagnostic>), Errors> {
         let Some(outcome) = outcome.filter(|_| self.errors.kept.is_empty()) else {
             if self.errors.kept.is_empty() {
-                self.error(Span::default(), || Problem::new("This is not a project file"));
+                self.error(Span::NOWHERE, || Problem::new("This is not a project file"));
             }
             let more = self.errors.more;
             let diagnostics = placed(&self.sources, self.errors.kept);
@@ -118,13 +118,13 @@ impl<'a> Report<'a> {
         };
         let more = self.notes.more;
         if more > 0 {
-            self.notes.kept.push((Span::default(), Problem::new(format!("and {more} more notes"))));
+            self.notes.kept.push((Span::NOWHERE, Problem::new(format!("and {more} more notes"))));
         }
         Ok((outcome, placed(&self.sources, self.notes.kept)))
     }
 }
 
-/// With line and column, by file and place.
+/// With line and column, by file and place; at the end what stands in none.
 fn placed(sources: &Sources<'_>, mut found: Vec<(Span, Problem)>) -> Vec<Diagnostic> {
     found.sort_by_key(|(span, _)| (span.file, span.start()));
     let mut rulers = Rulers { sources, lines: BTreeMap::new() };

@@ -419,6 +419,20 @@ fn two_files_may_say_the_same_of_a_name_and_nothing_else() {
 }
 
 #[test]
+fn what_stands_in_no_file_is_said_of_none() {
+    let file = ("/srv/shop/upbeat.yaml", "include: [sub/u.yaml]\nservices: { web: { command: x } }\n");
+    let sub = ("/srv/shop/sub/u.yaml", "services: {}\n");
+    let named = Machine::with(&[file, sub]).env_files(&["/srv/shop/none.env"]);
+    assert_snapshot!(named.tell(&["upbeat.yaml"]), @"The file of variables `none.env` cannot be read: it is not there");
+    let there = Machine::with(&[file, sub, ("/srv/shop/.env", "(a directory)")]);
+    assert_snapshot!(there.tell(&["upbeat.yaml"]), @"The file of variables `.env` cannot be read: it is a directory");
+    let included = Machine::with(&[file, sub, ("/srv/shop/sub/.env", "(a directory)")]);
+    assert_snapshot!(included.tell(&["upbeat.yaml"]), @"upbeat.yaml:1:11: The file of variables `sub/.env` cannot be read: it is a directory");
+    let broken = Machine::with(&[file, sub, ("/srv/shop/sub/.env", "A='")]);
+    assert_snapshot!(broken.tell(&["upbeat.yaml"]), @"sub/.env:1:3: This quote is not closed (close it, or put the value into the other kind); included at upbeat.yaml:1:11");
+}
+
+#[test]
 fn profiles_choose_services() {
     let files: &[(&str, &str)] = &[(
         "/srv/shop/upbeat.yaml",

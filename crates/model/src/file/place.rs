@@ -7,7 +7,7 @@ use super::variables::Variables;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct FileId(u16);
 
-/// What led to a place: a step of [`Sources`], or nothing.
+/// What led to a file: a step of [`Sources`], or nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Via(u32);
 
@@ -17,17 +17,16 @@ pub(super) struct Span {
     start: u32,
     end: u32,
     pub(super) file: FileId,
-    pub(super) via: Via,
 }
 
 impl Span {
     /// In no file at all: what a person typed is the place, or all files together.
-    pub(super) const NOWHERE: Self = Self { start: 0, end: 0, file: FileId(u16::MAX), via: Via(0) };
+    pub(super) const NOWHERE: Self = Self { start: 0, end: 0, file: FileId(u16::MAX) };
 
     pub(super) fn new(file: FileId, start: usize, end: usize) -> Self {
         // No text is longer than `TEXT_MAX`.
         let narrow = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        Self { start: narrow(start), end: narrow(end), file, via: Via::default() }
+        Self { start: narrow(start), end: narrow(end), file }
     }
 
     pub(super) fn start(self) -> usize {
@@ -54,8 +53,7 @@ impl Span {
 
     /// Some bytes of it.
     pub(super) fn part(self, range: std::ops::Range<usize>) -> Self {
-        let part = Self::new(self.file, self.start() + range.start, self.start() + range.end);
-        Self { via: self.via, ..part }
+        Self::new(self.file, self.start() + range.start, self.start() + range.end)
     }
 }
 
@@ -114,21 +112,26 @@ impl<'a> Sources<'a> {
         self.step(via).map_or(Span::NOWHERE, |step| step.span)
     }
 
-    /// What led to a place, the nearest step first: to the place itself, or to its file.
+    /// What led to the file of a place, the nearest step first.
     pub(super) fn trace(&self, span: Span) -> impl Iterator<Item = &Step> {
         std::iter::successors(self.step_to(span), |last| self.step_to(last.span))
     }
 
     fn step_to(&self, span: Span) -> Option<&Step> {
-        let via = match span.via {
-            Via(0) => self.file(span.file)?.via,
-            via => via,
-        };
-        self.step(via)
+        self.step(self.file(span.file)?.via)
     }
 
     fn step(&self, via: Via) -> Option<&Step> {
         self.steps.get((via.0 as usize).checked_sub(1)?)
+    }
+
+    /// Whether two places are the same for people: a file may be read more than once.
+    pub(super) fn is_same(&self, one: Span, other: Span) -> bool {
+        let is_same_file = || match (self.file(one.file), self.file(other.file)) {
+            (Some(one), Some(other)) => one.name == other.name && one.text == other.text,
+            _ => false,
+        };
+        (one.start, one.end) == (other.start, other.end) && (one.file == other.file || is_same_file())
     }
 
     /// The texts of files that are called so.

@@ -59,14 +59,16 @@ struct Pile {
 
 impl Pile {
     /// The problem is only worded when it is going to be shown: a file may hold a million.
-    fn add(&mut self, span: Span, problem: impl FnOnce() -> Problem) {
+    fn add(&mut self, span: Span, problem: impl FnOnce() -> Problem, sources: &Sources<'_>) {
         if self.kept.len() >= ERRORS_MAX {
             self.more += 1;
             return;
         }
         let problem = problem();
-        // An alias leads to the same text again; it is wrong once.
-        if !self.kept.iter().any(|(at, other)| *at == span && other.message == problem.message) {
+        // An alias leads to the same text again, or a file is included and extended; it is wrong once.
+        let is_same =
+            |at: Span, other: &Problem| other.message == problem.message && sources.is_same(at, span);
+        if !self.kept.iter().any(|(at, other)| is_same(*at, other)) {
             self.kept.push((span, problem));
         }
     }
@@ -88,11 +90,11 @@ impl<'a> Report<'a> {
     }
 
     pub(super) fn error(&mut self, span: Span, problem: impl FnOnce() -> Problem) {
-        self.errors.add(span, problem);
+        self.errors.add(span, problem, &self.sources);
     }
 
     pub(super) fn note(&mut self, span: Span, problem: impl FnOnce() -> Problem) {
-        self.notes.add(span, problem);
+        self.notes.add(span, problem, &self.sources);
     }
 
     /// Further notes are only counted.

@@ -419,6 +419,24 @@ fn two_files_may_say_the_same_of_a_name_and_nothing_else() {
 }
 
 #[test]
+fn a_file_that_is_read_twice_is_wrong_once() {
+    let machine = Machine::with(&[
+        (
+            "/srv/shop/upbeat.yaml",
+            "include: [base.yaml]\nservices: { web: { extends: { file: base.yaml, service: base } } }\n",
+        ),
+        ("/srv/shop/base.yaml", "services: { base: { command: x, scael: 1, user: '$U' } }\n"),
+        // So that the two are filled in with different variables.
+        ("/srv/shop/sub/.env", "A=1"),
+        ("/srv/shop/sub/u.yaml", "include: [../base.yaml]\nservices: {}\n"),
+    ]);
+    assert_snapshot!(machine.tell(&["upbeat.yaml"]), @"
+    base.yaml:1:33: Unknown key `services.base.scael` (did you mean `scale`?); extended at upbeat.yaml:2:37
+    base.yaml:1:49: `services.base.user` is not a user: `` (write `name`, `uid` or `user:group`); extended at upbeat.yaml:2:37
+    ");
+}
+
+#[test]
 fn what_stands_in_no_file_is_said_of_none() {
     let file = ("/srv/shop/upbeat.yaml", "include: [sub/u.yaml]\nservices: { web: { command: x } }\n");
     let sub = ("/srv/shop/sub/u.yaml", "services: {}\n");

@@ -7,6 +7,7 @@ mod docs;
 mod extends;
 mod graph;
 mod hostile;
+mod include;
 mod keys;
 mod machine;
 mod probes;

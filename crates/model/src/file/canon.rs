@@ -437,7 +437,7 @@ impl<'r, 'a> Canon<'r, 'a> {
                     Some((name, value)) => (name, Some(value)),
                     None => (line, None),
                 };
-                let value = self.arena.at(item.span, found.value(value));
+                let value = self.arena.with(item, found.value(value));
                 self.pair(&mut found, Entry { key: tree::Key { text: name, span: item.span }, value }, at);
             }),
             _ => {
@@ -452,7 +452,7 @@ impl<'r, 'a> Canon<'r, 'a> {
     fn given(&mut self, found: &mut Found<'a>, entry: Entry<'a>, at: &At<'_>) {
         let Entry { key, value } = entry;
         let text = match (value.is_null(), value.tag) {
-            (_, Directive::Reset) => return found.entries.push(entry),
+            (_, Directive::Reset) => return self.pair(found, entry, at),
             (true, _) => None,
             (false, _) => match self.text(value, &at.key(&key), "text") {
                 Some(text) => Some(text),
@@ -474,9 +474,12 @@ impl<'r, 'a> Canon<'r, 'a> {
     /// Adds one; also a name that stays without a value, so that it is not given twice.
     fn pair(&mut self, found: &mut Found<'a>, entry: Entry<'a>, at: &At<'_>) {
         let tree::Key { text: name, span } = entry.key;
-        if self.open.is(name) {
-            found.entries.push(entry);
-        } else if let Err(rule) = (found.pairs.rule)(name, entry.value.as_text().unwrap_or_default()) {
+        let rule = match entry.value.tag {
+            Directive::Reset => Ok(()),
+            _ if self.open.is(name) => Ok(()),
+            _ => (found.pairs.rule)(name, entry.value.as_text().unwrap_or_default()),
+        };
+        if let Err(rule) = rule {
             self.report.error(span, || Problem::new(format!("`{at}` {}", rule.what)).hint(rule.hint));
         } else if found.index.has(&found.entries, name) {
             self.report.error(span, || {

@@ -64,7 +64,7 @@ impl<'a> Composer<'_, 'a> {
                 Ok(text) => text,
                 Err(Unread::Missing) if is_default => continue,
                 Err(unread) => {
-                    self.unread(path, &unread);
+                    self.unread(path, &unread, Span::NOWHERE);
                     continue;
                 }
             };
@@ -75,13 +75,15 @@ impl<'a> Composer<'_, 'a> {
         self.merged(files.collect(), &Place { dir, variables, via: Via::default() })
     }
 
-    pub(super) fn unread(&mut self, path: &str, unread: &Unread) {
+    /// A file of variables that somebody asked for, or that is there and cannot be read.
+    pub(super) fn unread(&mut self, path: &str, unread: &Unread, place: Span) {
         let why = match unread {
             Unread::Missing => "it is not there",
             Unread::Unreadable(why) => why,
         };
-        self.report.error(Span::default(), || {
-            Problem::new(format!("The file of variables `{}` cannot be read: {}", shown(path), shown(why)))
+        self.report.error(place, || {
+            let name = shown(&self.resolver.shown(path));
+            Problem::new(format!("The file of variables `{name}` cannot be read: {}", shown(why)))
         });
     }
 
@@ -113,7 +115,7 @@ impl<'a> Composer<'_, 'a> {
         let (dir, variables) = (place.dir.clone(), Rc::clone(&place.variables));
         let added = self.report.sources.add(File { name, text, dir, variables, via: place.via });
         if added.is_none() {
-            self.report.error(Span::default(), || {
+            self.report.error(self.report.sources.asked_at(place.via), || {
                 Problem::new(format!("The project has more than {} files", super::FILES_MAX))
             });
         }

@@ -124,7 +124,7 @@ fn read<'a>(recipe: &'a Json, name: &str, index: u32, arena: Arena<'a>) -> Resul
         variables: Variables::session(&Nothing),
         via: Default::default(),
     };
-    let file = report.sources.add(file).unwrap_or_default();
+    let Some(file) = report.sources.add(file) else { return Err(Vec::new()) };
     let values = Values::from([("service".to_owned(), Json::from(name))]);
     let mut maker = Maker {
         arena,

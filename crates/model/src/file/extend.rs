@@ -215,7 +215,7 @@ impl<'a> Composer<'_, 'a> {
         let known = (whole.clone(), Rc::as_ptr(&variables));
         if !self.extensions.files.contains_key(&known) {
             let tree = self.read(&whole, place).and_then(|text| {
-                let via = self.report.sources.step(place, "extended".to_owned());
+                let via = self.report.sources.add_step(place, "extended".to_owned());
                 let dir = project::parent(&whole);
                 let file = self.add(self.resolver.shown(&whole), text, &Place { dir, variables, via })?;
                 // Of its own templates, not of those of whoever extends it.

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::arena::Arena;
-use super::place::{Span, Via};
+use super::place::{FileId, Span};
 use super::read::{At, each_item};
 use super::render::{self, Fault, INDEX, Renderer, Values, is_template};
 use super::report::{Problem, Report};
@@ -35,8 +35,8 @@ pub(super) struct Maker<'r, 'a> {
     values: Values,
     /// The same for the first copy, as the renderer takes them.
     context: render::Context,
-    /// Who uses the template.
-    via: Via,
+    /// The file of the template, as whoever uses it led there.
+    file: FileId,
     /// Something is wrong, and was said.
     is_bad: bool,
 }
@@ -46,10 +46,10 @@ impl<'r, 'a> Maker<'r, 'a> {
         renderer: &'r mut Renderer<'a>,
         report: &'r mut Report<'a>,
         values: Values,
-        via: Via,
+        file: FileId,
     ) -> Self {
         let (arena, context) = (report.arena(), render::context(&values, 1));
-        Self { renderer, report, arena, values, context, via, is_bad: false }
+        Self { renderer, report, arena, values, context, file, is_bad: false }
     }
 
     /// `None`: what is wrong was said.
@@ -68,7 +68,7 @@ impl<'r, 'a> Maker<'r, 'a> {
     }
 
     fn used(&self, span: Span) -> Span {
-        span.by(self.via)
+        span.again(self.file)
     }
 
     fn entry(&mut self, Entry { key, value }: Entry<'a>, may_differ: bool, at: &At<'_>) -> Entry<'a> {

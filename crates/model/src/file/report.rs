@@ -62,14 +62,16 @@ struct Pile {
 
 impl Pile {
     /// The problem is only worded when it is going to be shown: a file may hold a million.
-    fn add(&mut self, span: Span, problem: impl FnOnce() -> Problem) {
+    fn add(&mut self, span: Span, problem: impl FnOnce() -> Problem, sources: &Sources<'_>) {
         if self.kept.len() >= ERRORS_MAX {
             self.more += 1;
             return;
         }
         let problem = problem();
-        // An alias leads to the same text again; it is wrong once.
-        if !self.kept.iter().any(|(at, other)| *at == span && other.message == problem.message) {
+        // An alias leads to the same text again, or a file is included and extended; it is wrong once.
+        let is_same =
+            |at: Span, other: &Problem| other.message == problem.message && sources.is_same(at, span);
+        if !self.kept.iter().any(|(at, other)| is_same(*at, other)) {
             self.kept.push((span, problem));
         }
     }
@@ -120,11 +122,11 @@ impl<'a> Report<'a> {
     }
 
     pub(super) fn error(&mut self, span: Span, problem: impl FnOnce() -> Problem) {
-        self.errors.add(span, problem);
+        self.errors.add(span, problem, &self.sources);
     }
 
     pub(super) fn note(&mut self, span: Span, problem: impl FnOnce() -> Problem) {
-        self.notes.add(span, problem);
+        self.notes.add(span, problem, &self.sources);
     }
 
     /// Further notes are only counted.
@@ -141,7 +143,7 @@ impl<'a> Report<'a> {
     pub(super) fn finish<T>(mut self, outcome: Option<T>) -> Result<(T, Vec<Diagnostic>), Errors> {
         let Some(outcome) = outcome.filter(|_| self.errors.kept.is_empty()) else {
             if self.errors.kept.is_empty() {
-                self.error(Span::default(), || Problem::new("This is not a project file"));
+                self.error(Span::NOWHERE, || Problem::new("This is not a project file"));
             }
             let more = self.errors.more;
             let diagnostics = placed(&self.sources, self.errors.kept);
@@ -150,15 +152,15 @@ impl<'a> Report<'a> {
         };
         let more = self.notes.more;
         if more > 0 {
-            self.notes.kept.push((Span::default(), Problem::new(format!("and {more} more notes"))));
+            self.notes.kept.push((Span::NOWHERE, Problem::new(format!("and {more} more notes"))));
         }
         Ok((outcome, placed(&self.sources, self.notes.kept)))
     }
 }
 
-/// With line and column, by file and place.
+/// With line and column, by file and place; at the end what stands in none.
 fn placed(sources: &Sources<'_>, mut found: Vec<(Span, Problem)>) -> Vec<Diagnostic> {
-    found.sort_by_key(|(span, _)| (span.file, span.start()));
+    found.sort_by_key(|(span, _)| (sources.first_of(span.file), span.start()));
     let mut rulers = Rulers { sources, lines: BTreeMap::new() };
     let mut diagnostics = Vec::with_capacity(found.len());
     for (span, problem) in found {

@@ -160,10 +160,11 @@ impl<'a> Composer<'_, 'a> {
         let Some(values) = self.values(&template, name, given, (key.text, instance), place, at) else {
             return bad;
         };
-        let via = self.report.sources.step(place, "used".to_owned());
+        let via = self.report.sources.add_step(place, "used".to_owned());
+        let file = self.report.sources.again(template.service.span.file, via);
         let made = {
             let (renderer, report) = (&mut *self.renderer, &mut *self.report);
-            Maker::new(renderer, report, values, via).service(template.service, at)
+            Maker::new(renderer, report, values, file).service(template.service, at)
         };
         let Some(made) = made else { return bad };
         let mut canon = Canon::new(self.report, self.patterns);

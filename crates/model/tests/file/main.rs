@@ -10,6 +10,7 @@ mod extends;
 mod fixtures;
 mod graph;
 mod hostile;
+mod include;
 mod instance;
 mod keys;
 mod machine;

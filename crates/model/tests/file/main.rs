@@ -1,5 +1,6 @@
 //! What a project file may say, and what is said about one that it may not.
 
+mod agreement;
 mod answer;
 mod attacks;
 mod commands;

@@ -1,14 +1,17 @@
 //! The JSON Schema and the reader agree: what is read is a file by the schema, and what the schema
 //! lets pass is refused only for what no schema can see.
 
+use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
 use boon::{Compiler, SchemaIndex, Schemas};
+use proptest::prelude::*;
 use serde_json::{Value, json};
 use upbeat_model::Diagnostic;
 use upbeat_model::file::{Source, resolve, schema};
 
 use super::fixtures::{self, Fixture};
+use super::generated;
 use super::instance::instance;
 use super::machine::Machine;
 use super::vocabulary::Place;
@@ -170,10 +173,13 @@ fn unseen(message: &str) -> Option<&'static str> {
     kind.map(|(kind, _)| *kind)
 }
 
+/// The name documents are read by.
+const NAME: &str = "upbeat.yaml";
+
 /// A document that the two do not agree about, in words.
 pub(super) fn disagreement(document: &Value, machine: &Machine) -> Option<String> {
     let text = document.to_string();
-    let read = resolve(&[Source { name: "upbeat.yaml", text: &text }], &machine.context());
+    let read = resolve(&[Source { name: NAME, text: &text }], &machine.context());
     match (read, objection(document)) {
         (Ok(_), None) => None,
         (Ok(_), Some(objection)) => {
@@ -183,7 +189,9 @@ pub(super) fn disagreement(document: &Value, machine: &Machine) -> Option<String
         (Err(errors), None) => {
             // Of a text with a variable in it the schema cannot know what it will be.
             let is_filled = |error: &Diagnostic| text[error.span.clone()].contains('$');
-            let is_shape = |error: &&Diagnostic| unseen(&error.message).is_none() && !is_filled(error);
+            let is_shape = |error: &&Diagnostic| {
+                error.file == NAME && unseen(&error.message).is_none() && !is_filled(error)
+            };
             let shape = errors.diagnostics.iter().find(is_shape)?;
             Some(format!("it has the shape of a file, and the reader says:\n{shape}\n{document:#}"))
         }
@@ -233,4 +241,48 @@ fn every_error_no_schema_sees_is_one_of_a_fixture() {
     let words = UNSEEN.iter().flat_map(|(_, words)| *words);
     let unused: Vec<_> = words.filter(|words| !said.iter().any(|said| said.contains(**words))).collect();
     assert!(unused.is_empty(), "no fixture is refused so: {unused:#?}");
+}
+
+fn machine() -> Machine {
+    let session = Machine::default().session(&[("SET", "value"), ("HOME", "/home/ann")]);
+    Machine { others: Some("A=1\n".to_owned()), ..session }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
+
+    #[test]
+    fn the_two_agree_about_what_nobody_wrote(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        let document = generated::document(&mut generated::Choices::new(&bytes));
+        if let Some(disagreed) = disagreement(&document, &machine()) {
+            panic!("{disagreed}");
+        }
+    }
+}
+
+/// Without that the property above would say little.
+#[test]
+fn of_what_nobody_wrote_much_is_read() {
+    let mut state: u32 = 1;
+    let mut next = || {
+        // Random enough, and the same each time.
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    let (machine, schema) = (machine(), schema());
+    let (mut all, mut reached) = (BTreeSet::new(), BTreeSet::new());
+    Place::root(&schema).all(&mut all);
+    let mut read = 0;
+    for _ in 0..500 {
+        let bytes: Vec<u8> = (0..200).map(|_| next()).collect();
+        let document = generated::document(&mut generated::Choices::new(&bytes));
+        let text = document.to_string();
+        if resolve(&[Source { name: NAME, text: &text }], &machine.context()).is_ok() {
+            read += 1;
+            Place::root(&schema).reached(&document, &mut reached);
+        }
+    }
+    let reached = all.intersection(&reached).count();
+    assert!((100..400).contains(&read), "{read} of 500 documents are read");
+    assert!(reached * 2 > all.len(), "only {reached} of {} places are reached", all.len());
 }

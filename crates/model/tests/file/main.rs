@@ -8,6 +8,7 @@ mod compose;
 mod covered;
 mod docs;
 mod fixtures;
+mod generated;
 mod graph;
 mod hostile;
 mod instance;

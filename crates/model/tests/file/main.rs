@@ -14,6 +14,7 @@ mod hostile;
 mod instance;
 mod keys;
 mod machine;
+mod merging;
 mod probes;
 mod valid;
 mod values;

@@ -1,6 +1,8 @@
 //! What `${…}` comes to, case by case: the page "Interpolation" of the Compose Specification; and
 //! what a line of a file of variables says.
 
+use upbeat_model::file::resolve;
+
 use super::machine::Machine;
 
 /// What becomes of a text with variables in it: the text, or why it is refused. Variables that stand
@@ -9,12 +11,14 @@ fn filled(text: &str, session: &[(&str, &str)]) -> String {
     let quoted = serde_json::to_string(text).expect("a text");
     let file = format!("services: {{ web: {{ image: web, labels: {{ l: {quoted} }} }} }}\n");
     let machine = Machine::with(&[("/srv/shop/upbeat.yaml", &file)]).session(session);
-    let told = machine.tell(&["upbeat.yaml"]);
-    let Some((notes, document)) = told.split_once("{\n") else { return format!("refused: {told}") };
-    let document: serde_json::Value = serde_json::from_str(&format!("{{\n{document}")).expect("a document");
+    let resolved = match resolve(&machine.sources(&["upbeat.yaml"]), &machine.context()) {
+        Ok(resolved) => resolved,
+        Err(errors) => return format!("refused: {errors}"),
+    };
     // In a document, so that it can be read again, `$$` stands for `$`.
-    let text = document["services"]["web"]["labels"]["l"].as_str().expect("a text").replace("$$", "$");
-    match notes.contains("which is not set") {
+    let text = &resolved.document["services"]["web"]["labels"]["l"];
+    let text = text.as_str().expect("a text").replace("$$", "$");
+    match resolved.notes.iter().any(|note| note.message.contains("which is not set")) {
         true => format!("{text} (and told)"),
         false => text,
     }

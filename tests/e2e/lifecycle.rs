@@ -28,6 +28,14 @@ pub(crate) fn journeys() -> Vec<Journey> {
         },
         Journey { name: "health checks by http, tcp and command", needs: &[], run: probes },
         Journey { name: "a stop command runs before the signal", needs: &[], run: stop_command },
+        Journey { name: "hooks run after the start and before the stop", needs: &[], run: hooks },
+        Journey { name: "a hook that fails is a start that failed", needs: &[], run: failing_hook },
+        Journey { name: "hooks outlive the daemon: they are run again", needs: &[], run: hooks_again },
+        Journey {
+            name: "a listed status is a good end, and what is not attached is not shown",
+            needs: &[],
+            run: good_ends,
+        },
         Journey { name: "a service is stopped by the signal its file names", needs: &[], run: stop_signal },
         Journey { name: "following logs outlives the daemon", needs: &[], run: logs_follow },
     ]
@@ -269,4 +277,81 @@ fn logs_follow() {
     assert_eq!(logs.line().as_deref(), Some("third"), "each line once, through the daemon's death");
     home.run(&["down"]).ok();
     assert_eq!(logs.end().code, 0, "it ends with the app");
+}
+
+/// Tells its order of events in a file beside the project file.
+const HOOKED: &str = r#"services:
+  web:
+    command: [sh, -c, "trap 'echo signal >> order; exit 0' TERM; echo started >> order; echo up; while :; do sleep 600 & wait; done"]
+    environment: { WHO: web }
+    healthcheck: { log: up }
+    post_start:
+      - command: [sh, -c, "while ! grep -q started order; do sleep 0.02; done; echo warm $$WHO >> order"]
+      - command: [sh, -c, "echo $$0 $$WHO $$(pwd) >> ../order", tell]
+        environment: { WHO: hook }
+        working_dir: sub
+    pre_stop:
+      - command: [sh, -c, "echo drain >> order"]
+      - command: [sh, -c, "echo fails >> order; exit 3"]
+    stop_command: [sh, -c, "echo stop command >> order"]
+  after:
+    command: [sh, -c, "echo after >> order; exec sleep 600"]
+    depends_on: [web]
+"#;
+
+fn hooks() {
+    let home = Home::with(HOOKED);
+    std::fs::create_dir(home.project().join("sub")).expect("a directory");
+    home.run(&["up", "-d", "--wait"]).ok();
+    let order = home.project().join("order");
+    eventually("the dependent has said so", || lines(&order).len() == 4);
+    let sub = home.project().join("sub");
+    let sub = std::fs::canonicalize(sub).expect("it is there");
+    assert_eq!(lines(&order), ["started", "warm web", &format!("tell hook {}", sub.display()), "after"]);
+    home.run(&["stop", "web"]).ok();
+    assert_eq!(lines(&order)[4..], ["drain", "fails", "stop command", "signal"]);
+}
+
+fn failing_hook() {
+    let home = Home::with(
+        "services:\n  web:\n    command: [sleep, '600']\n    post_start: [{ command: [sh, -c, 'echo no luck; exit 3'] }]\n",
+    );
+    let up = home.run(&["up", "-d", "--wait"]);
+    assert_eq!(up.code, 1, "{}", up.stderr);
+    assert_eq!(home.phase("web-1"), "failed");
+    let why = home.run(&["why", "web"]).ok().stdout;
+    assert!(why.contains("could not start: post_start: `sh`: exit 3: no luck"), "{why}");
+    assert!(home.slots()["web-1"]["pid"].is_null());
+}
+
+fn hooks_again() {
+    let home = Home::with(
+        "services:\n  web:\n    command: [sleep, '600']\n    post_start: [{ command: [sh, -c, 'echo $$$$ >> begun; while [ ! -e go ]; do sleep 0.05; done'] }]\n",
+    );
+    home.run(&["up", "-d"]).ok();
+    let begun = home.project().join("begun");
+    eventually("the hook runs", || lines(&begun).len() == 1);
+    assert_eq!(home.phase("web-1"), "starting");
+    let pid = home.pid("web-1");
+    home.kill_daemon();
+    let first: i32 = lines(&begun)[0].parse().expect("a number");
+    eventually("the hook of a dead daemon has ended", || !is_alive(first));
+    home.run(&["ps"]).ok();
+    eventually("the next one runs it again", || lines(&begun).len() == 2);
+    home.write("go", "");
+    home.run(&["wait", "web"]).ok();
+    assert_eq!((home.phase("web-1"), home.pid("web-1")), ("running".to_owned(), pid));
+    let second: i32 = lines(&begun)[1].parse().expect("a number");
+    eventually("it has ended", || !is_alive(second));
+}
+
+fn good_ends() {
+    let home = Home::with(
+        "services:\n  job: { command: [sh, -c, 'echo quiet job; exit 3'], success_exit_codes: 3, attach: false }\n  \
+         then: { command: [echo, loud], depends_on: { job: { condition: service_completed_successfully } } }\n",
+    );
+    let up = home.run(&["up"]).ok();
+    assert!(up.stdout.contains("loud") && !up.stdout.contains("quiet"), "{}", up.stdout);
+    assert_eq!(home.phase("job-1"), "completed");
+    assert!(home.run(&["logs", "job"]).ok().stdout.contains("quiet job"));
 }

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
 use upbeat_decide::Effect;
-use upbeat_decide::instance::{Durable, Input, Observation, StopCommand};
+use upbeat_decide::instance::{Durable, HookCommand, Input, Moment, Observation};
 use upbeat_drivers::process::{self, ExecRequest, Launch, ProcessDriver, StartError};
 use upbeat_drivers::watch::Watches;
 use upbeat_drivers::{logs, probe};
@@ -41,6 +42,8 @@ struct Asked {
     /// What its health check asks now, be it a probe or a wait for a line. Another check takes the
     /// place of this one.
     question: Option<Question>,
+    /// Its `post_start` hooks.
+    preparation: Option<Task>,
     over: Arc<AtomicBool>,
 }
 
@@ -62,7 +65,7 @@ impl Question {
 
 impl Asked {
     fn of(attempt: Attempt) -> Self {
-        Self { attempt, question: None, over: Arc::default() }
+        Self { attempt, question: None, preparation: None, over: Arc::default() }
     }
 }
 
@@ -123,6 +126,7 @@ impl Performer {
                 });
             }
             Effect::Stop { attempt, signal, grace, .. } => {
+                self.asked(&slot, attempt).preparation = None;
                 tokio::spawn(async move {
                     if let Err(error) = driver.stop(&slot, attempt, signal, grace).await {
                         let why = process::chain(&error);
@@ -130,18 +134,8 @@ impl Performer {
                     }
                 });
             }
-            Effect::RunStopCommand { attempt, command, timeout, .. } => {
-                let over = self.asked(&slot, attempt).over.clone();
-                tokio::spawn(async move {
-                    let outcome = driver.exec(stop_request(&command, timeout)).await;
-                    if !outcome.is_success() {
-                        tracing::warn!(%slot, "stop command: {}", outcome.describe());
-                    }
-                    // It may go on after what it stopped has ended.
-                    if !over.load(Ordering::Relaxed) {
-                        tell(&inputs, &slot, Input::StopCommandEnded { attempt }).await;
-                    }
-                });
+            Effect::RunHooks { attempt, moment, commands, timeout, .. } => {
+                self.run_hooks(slot, attempt, moment, commands, timeout);
             }
             effect @ Effect::Probe { .. } => self.probe(effect),
             Effect::WatchLog { attempt, check, pattern, from, .. } => {
@@ -156,6 +150,36 @@ impl Performer {
                     tell(&inputs, &slot, input).await;
                 });
             }
+        }
+    }
+
+    fn run_hooks(
+        &mut self,
+        slot: SlotId,
+        attempt: Attempt,
+        moment: Moment,
+        commands: Vec<Arc<HookCommand>>,
+        timeout: Millis,
+    ) {
+        let asked = self.asked(&slot, attempt);
+        if moment == Moment::PostStart && asked.preparation.as_ref().is_some_and(|task| !task.0.is_finished())
+        {
+            // They run: asked for again in case they were lost.
+            return;
+        }
+        // A start that is called off has no use for them.
+        asked.preparation = None;
+        let over = asked.over.clone();
+        let (driver, inputs, hooked) = (self.driver.clone(), self.inputs.clone(), slot.clone());
+        let task = tokio::spawn(async move {
+            let outcome = hooks(&driver, &hooked, moment, &commands, timeout).await;
+            // They may go on after what they stopped has ended.
+            if !over.load(Ordering::Relaxed) {
+                tell(&inputs, &hooked, Input::HooksEnded { attempt, moment, outcome }).await;
+            }
+        });
+        if moment == Moment::PostStart {
+            self.asked(&slot, attempt).preparation = Some(Task(task.abort_handle()));
         }
     }
 
@@ -274,14 +298,39 @@ fn exec_request(
     }
 }
 
-fn stop_request(stop: &StopCommand, timeout: Millis) -> ExecRequest {
-    let mut environment = (*stop.base_environment).clone();
-    environment.extend(stop.environment.clone());
+/// Runs commands one after the other, within one time for all.
+async fn hooks(
+    driver: &ProcessDriver,
+    slot: &SlotId,
+    moment: Moment,
+    commands: &[Arc<HookCommand>],
+    timeout: Millis,
+) -> Result<(), String> {
+    let begun = Instant::now();
+    for hook in commands {
+        let gone = Millis(u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX));
+        let outcome = driver.exec(hook_request(hook, Millis(timeout.0.saturating_sub(gone.0)))).await;
+        if outcome.is_success() {
+            continue;
+        }
+        let program = hook.command.first().map_or("", String::as_str);
+        let why = format!("`{program}`: {}", outcome.describe());
+        match moment {
+            Moment::PostStart => return Err(why),
+            Moment::PreStop => tracing::warn!(%slot, "before its stop: {why}"),
+        }
+    }
+    Ok(())
+}
+
+fn hook_request(hook: &HookCommand, timeout: Millis) -> ExecRequest {
+    let mut environment = (*hook.base_environment).clone();
+    environment.extend(hook.environment.clone());
     ExecRequest {
-        command: stop.command.clone(),
+        command: hook.command.clone(),
         environment,
-        working_dir: stop.working_dir.clone(),
-        user: stop.user.clone(),
+        working_dir: hook.working_dir.clone(),
+        user: hook.user.clone(),
         timeout,
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use upbeat_model::project::{Probe, Service, Signal};
 use upbeat_model::{Attempt, Millis, SlotId};
 
-use crate::instance::StopCommand;
+use crate::instance::{HookCommand, Moment};
 
 /// One thing to do to the machine. Each is harmless when done twice: the attempt fences it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,15 +40,18 @@ pub enum Effect {
         /// How long it may take.
         grace: Millis,
     },
-    /// Run the command that stops it.
-    RunStopCommand {
+    /// Run commands beside it, one after the other. Those after the start end with the first that
+    /// fails; those before the end go on.
+    RunHooks {
         /// Which slot.
         slot: SlotId,
         /// The fence.
         attempt: Attempt,
+        /// After its start, or before its end.
+        moment: Moment,
         /// What to run, and as what.
-        command: Arc<StopCommand>,
-        /// After which it is killed.
+        commands: Vec<Arc<HookCommand>>,
+        /// After which all of them are killed.
         timeout: Millis,
     },
     /// Ask once whether it is ready.
@@ -95,7 +98,7 @@ impl Effect {
             Self::Observe { slot, .. }
             | Self::Start { slot, .. }
             | Self::Stop { slot, .. }
-            | Self::RunStopCommand { slot, .. }
+            | Self::RunHooks { slot, .. }
             | Self::Probe { slot, .. }
             | Self::WatchLog { slot, .. }
             | Self::Remove { slot } => slot,

@@ -145,8 +145,8 @@ impl Node {
             if let Stage::Up(Up { stopping: Some(stopping), .. }) = &mut durable.stage {
                 stopping.unsaid = !rules.has(Bug::KeepDeadlines);
             }
-            let observing = matches!(durable.stage, Stage::Starting { .. } | Stage::Up(_))
-                && !rules.has(Bug::SkipObservation);
+            let may_run = matches!(durable.stage, Stage::Starting { .. } | Stage::Up(_));
+            let observing = (may_run || durable.late.is_some()) && !rules.has(Bug::SkipObservation);
             let remembered = durable.entered.map(|(phase, _)| phase);
             let slot = Slot { durable, observing, ..Slot::default() };
             node.entries.insert(id, Entry::of(slot, remembered));

@@ -37,6 +37,8 @@ pub enum Bug {
     TakeAnyAnswer,
     /// Forget what a running copy rests on when the file no longer says so.
     ForgetNeeds,
+    /// A copy counts as started before its hooks have run.
+    SkipHooks,
 }
 
 impl Bug {
@@ -59,6 +61,7 @@ impl Bug {
         Self::StopByNewFile,
         Self::TakeAnyAnswer,
         Self::ForgetNeeds,
+        Self::SkipHooks,
     ];
 }
 

@@ -59,6 +59,8 @@ pub enum Reason {
     },
     /// Its process is being started.
     BeingStarted,
+    /// Its process was started, and its `post_start` hooks have not ended.
+    RunsHooks,
     /// It runs, and its health check has not passed yet.
     NotReadyYet {
         /// The question.
@@ -114,6 +116,8 @@ pub enum StopCause {
     Restart,
     /// What it should run has changed.
     Changed,
+    /// A `post_start` hook of it has failed.
+    HookFailed,
 }
 
 impl Reason {
@@ -168,6 +172,7 @@ impl std::fmt::Display for Reason {
                 "ended ({exit}) after {restarts} {} and `restart: {policy}` leaves it so",
                 if *restarts == 1 { "restart" } else { "restarts" }
             ),
+            Self::RunsHooks => f.write_str("its `post_start` hooks have not ended yet"),
             Self::BeingStarted => f.write_str("its process is being started"),
             Self::NotReadyYet { probe, last: None } => {
                 write!(f, "its health check ({probe}) has not answered yet")
@@ -183,6 +188,7 @@ impl std::fmt::Display for Reason {
                     StopCause::Goal => "as asked",
                     StopCause::Restart => "to be restarted",
                     StopCause::Changed => "because what it should run has changed",
+                    StopCause::HookFailed => "because a `post_start` hook of it has failed",
                 };
                 write!(f, "is being stopped {why} ({how})")
             }

@@ -1,6 +1,7 @@
 //! The checkers: what must never be seen, whatever the seed. They know the kernel's truth and the
 //! statuses people are shown; of the decisions they know nothing.
 
+use upbeat_decide::instance::Moment;
 use upbeat_decide::{Effect, Node};
 use upbeat_model::project::{Condition, Dependency, Probe, Signal};
 use upbeat_model::target::{Ask, Goal};
@@ -44,7 +45,9 @@ pub(crate) struct Onlooker<'a> {
 pub(crate) fn order(effect: &Effect, onlooker: &Onlooker<'_>, past: &Past, now: u64) -> Verdict {
     match effect {
         Effect::Start { slot, .. } => start(slot, onlooker, past, now),
-        Effect::Stop { slot, .. } | Effect::RunStopCommand { slot, .. } => stop(slot, onlooker),
+        Effect::Stop { slot, .. } | Effect::RunHooks { slot, moment: Moment::PreStop, .. } => {
+            stop(slot, onlooker)
+        }
         _ => Ok(()),
     }
 }
@@ -93,6 +96,13 @@ fn condition(slot: &SlotId, copy: &SlotId, edge: &Dependency, onlooker: &Onlooke
         Condition::Healthy => matches!(phase, Phase::Running | Phase::Healthy),
         Condition::CompletedSuccessfully => phase == Phase::Completed,
     };
+    if edge.condition == Condition::Started
+        && kernel
+            .process(copy)
+            .is_some_and(|process| process.attempt == seen.attempt && !runs.is_prepared(process, copy))
+    {
+        return Err(format!("{slot}: started though the hooks of {copy} have not succeeded"));
+    }
     let passed_over = !edge.required
         && matches!(phase, Phase::Failed | Phase::DependencyFailed | Phase::Stopped | Phase::Completed);
     if !holds && !passed_over {
@@ -117,7 +127,8 @@ fn stop(slot: &SlotId, onlooker: &Onlooker<'_>) -> Verdict {
     let last = node.durable(slot).map(|durable| durable.attempt);
     let known = kernel.process(slot).filter(|process| Some(process.attempt) == last);
     let there_for = known.map(|process| process.ordered_for);
-    if wish.goal == Goal::Running && there_for == Some(wish.generation) {
+    let has_failed = known.is_some_and(|process| process.hooks_failed);
+    if wish.goal == Goal::Running && there_for == Some(wish.generation) && !has_failed {
         return Err(format!("{slot}: is to be stopped, though it runs as wished"));
     }
     if wish.kill {
@@ -150,15 +161,18 @@ pub(crate) fn manner(
     let Some(run) = kernel.process(slot).and_then(|process| runs.of(process, slot)) else { return Ok(()) };
     let spec = &run.held;
     match effect {
-        Effect::RunStopCommand { command, timeout, .. } => {
-            let own = spec.stop_command.as_ref() == Some(&command.command)
-                && spec.environment == command.environment
+        Effect::RunHooks { moment: Moment::PostStart, .. } => Ok(()),
+        Effect::RunHooks { commands, timeout, .. } => {
+            let hooks = spec.pre_stop.iter().map(|hook| &hook.command).chain(&spec.stop_command);
+            let own = commands.iter().map(|command| &command.command).eq(hooks)
+                && commands.iter().all(|command| spec.environment == command.environment)
                 && spec.stop_grace_period == *timeout;
-            own.then_some(()).ok_or_else(|| format!("{slot}: the stop command is not its own"))
+            own.then_some(()).ok_or_else(|| format!("{slot}: what is run before its stop is not its own"))
         }
         Effect::Stop { signal: Signal::KILL, .. } if pressed || workload.target.slots[slot].kill => Ok(()),
         Effect::Stop { signal, grace, .. } => {
-            let first = spec.stop_command.is_none() && spec.stop_grace_period == *grace;
+            let runs_first = spec.stop_command.is_some() || !spec.pre_stop.is_empty();
+            let first = !runs_first && spec.stop_grace_period == *grace;
             match *signal == spec.stop_signal && (pressed || first) {
                 true => Ok(()),
                 false => Err(format!("{slot}: {signal} within {grace} is not its own way to stop")),
@@ -191,6 +205,13 @@ pub(crate) fn told(status: &SlotStatus, onlooker: &Onlooker<'_>) -> Verdict {
     // A wait that was taken up in this very moment has its reason in the next status.
     if !at_goal && status.reasons.is_empty() && !node_is_looking(node, slot) {
         return Err(format!("{slot}: is {} and nobody says why", status.phase));
+    }
+    if matches!(status.phase, Phase::Running | Phase::Healthy | Phase::Unhealthy)
+        && let Some(process) = kernel.process(slot)
+        && process.attempt == status.attempt
+        && !runs.is_prepared(process, slot)
+    {
+        return Err(format!("{slot}: {} though its hooks have not succeeded", status.phase));
     }
     if status.phase == Phase::Healthy
         && let Some(process) = kernel.process(slot)
@@ -232,7 +253,10 @@ pub(crate) fn reached(
             let runs = process.is_some_and(|process| process.attempt == attempt);
             !runs && !kernel.ended_since(slot, attempt, now.saturating_sub(NEWS_TRAVELS))
         }
-        Phase::Completed => !kernel.ended_so(slot, attempt, &Exit::Code(0)),
+        Phase::Completed => {
+            let listed = wish.spec.success_exit_codes.iter().map(|code| i32::from(*code));
+            !listed.chain([0]).any(|code| kernel.ended_so(slot, attempt, &Exit::Code(code)))
+        }
         _ => process.is_some(),
     };
     if wrong {
@@ -287,7 +311,12 @@ pub(crate) fn at_the_end(node: &Node, kernel: &Kernel, workload: &Workload) -> V
             Goal::Running => match phase {
                 Phase::Running | Phase::Healthy | Phase::Unhealthy | Phase::Completed => true,
                 Phase::Failed | Phase::DependencyFailed | Phase::BackingOff | Phase::CrashLooping => true,
-                Phase::Starting => wish.spec.healthcheck.is_some() && alive,
+                Phase::Starting => {
+                    let prepared = kernel
+                        .process(slot)
+                        .is_some_and(|process| process.hooks_succeeded || wish.spec.post_start.is_empty());
+                    wish.spec.healthcheck.is_some() && alive && prepared
+                }
                 Phase::Waiting => waits_with_cause(slot, node, workload),
                 Phase::Stopped | Phase::Absent | Phase::Stopping => false,
             },

@@ -1,7 +1,7 @@
 //! What orders do to the machine, and when their outcomes come.
 
 use upbeat_decide::Effect;
-use upbeat_decide::instance::Input;
+use upbeat_decide::instance::{Input, Moment};
 use upbeat_model::project::Signal;
 use upbeat_model::{Attempt, Exit, SlotId};
 
@@ -26,7 +26,9 @@ impl World {
                 self.at(late, Happening::Arrive { slot, attempt: *attempt, generation, incarnation });
             }
             Effect::Stop { attempt, signal, grace, .. } => self.stop(slot, *attempt, *signal, grace.0),
-            Effect::RunStopCommand { attempt, timeout, .. } => {
+            Effect::RunHooks { moment: Moment::PostStart, .. } if lost => {}
+            Effect::RunHooks { attempt, moment: Moment::PostStart, .. } => self.prepare(slot, *attempt),
+            Effect::RunHooks { attempt, timeout, .. } => {
                 self.ask_to_stop(&slot);
                 let works = self.random.percent(50);
                 if works && let Some(pid) = self.kernel.process(&slot).map(|process| process.pid) {
@@ -34,7 +36,8 @@ impl World {
                     self.at(soon + 5, exit);
                 }
                 let takes = self.random.below(timeout.0 + 1);
-                self.deliver(takes, slot, Input::StopCommandEnded { attempt: *attempt });
+                let ended = Input::HooksEnded { attempt: *attempt, moment: Moment::PreStop, outcome: Ok(()) };
+                self.deliver(takes, slot, ended);
             }
             Effect::Probe { .. } | Effect::WatchLog { .. } => self.probe(&slot, effect, lost),
             Effect::Remove { .. } => self.remove(slot, soon),
@@ -44,6 +47,17 @@ impl World {
     pub(crate) fn deliver(&mut self, delay: u64, slot: SlotId, input: Input) {
         let incarnation = self.incarnation;
         self.at(delay, Happening::Deliver { slot, input, incarnation });
+    }
+
+    /// Its hooks run, unless they do already.
+    fn prepare(&mut self, slot: SlotId, attempt: Attempt) {
+        if self.preparing.get(&slot) == Some(&attempt) {
+            return;
+        }
+        self.preparing.insert(slot.clone(), attempt);
+        let outcome = if self.random.percent(80) { Ok(()) } else { Err("sim".to_owned()) };
+        let takes = if self.random.percent(80) { self.random.below(500) } else { self.random.below(90_000) };
+        self.deliver(takes, slot, Input::HooksEnded { attempt, moment: Moment::PostStart, outcome });
     }
 
     fn stop(&mut self, slot: SlotId, attempt: Attempt, signal: Signal, grace: u64) {
@@ -130,10 +144,11 @@ impl World {
                 // The driver tells an end once, and before it removes; nothing of it comes later. With
                 // the copy the agent has dropped all that was asked of it.
                 self.asking.remove(&slot);
+                self.preparing.remove(&slot);
                 self.queue.retain(|_, happening| match happening {
                     Happening::Deliver { slot: of, input, .. } if *of == slot => !matches!(
                         input,
-                        Input::Exited { .. } | Input::Probed { .. } | Input::StopCommandEnded { .. }
+                        Input::Exited { .. } | Input::Probed { .. } | Input::HooksEnded { .. }
                     ),
                     _ => true,
                 });

@@ -23,6 +23,11 @@ pub(crate) struct Process {
     pub(crate) kill_at: Option<u64>,
     /// When it was first asked to stop, and how long it may take from then on.
     pub(crate) asked: Option<(u64, u64)>,
+    /// Its `post_start` hooks have succeeded once, as a living daemon heard it. One that dies before
+    /// it has noted that has them run again.
+    pub(crate) hooks_succeeded: bool,
+    /// They have failed, last.
+    pub(crate) hooks_failed: bool,
     /// Answers to probes that the living daemon was given: to which question the last good one,
     pub(crate) passed: Option<u64>,
     /// and how many bad ones since.
@@ -105,6 +110,8 @@ impl Kernel {
             flaps: random.percent(20),
             kill_at: None,
             asked: None,
+            hooks_succeeded: false,
+            hooks_failed: false,
             passed: None,
             failed_in_a_row: 0,
         });

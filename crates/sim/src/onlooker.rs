@@ -1,6 +1,6 @@
 //! What somebody beside the machine can count: orders, ends, answers to probes.
 
-use upbeat_decide::instance::Input;
+use upbeat_decide::instance::{Input, Moment};
 use upbeat_decide::{Bundle, Effect};
 use upbeat_model::SlotId;
 use upbeat_model::target::Ask;
@@ -24,9 +24,12 @@ impl World {
                     past.disturbed = false;
                     past.ended_at = None;
                     self.started_under.insert(slot.clone(), generation);
+                    self.failed_hooks.remove(&slot);
                     self.asked_to_stop.remove(&slot);
                 }
-                Effect::Stop { .. } | Effect::RunStopCommand { .. } => drop(self.asked_to_stop.insert(slot)),
+                Effect::Stop { .. } | Effect::RunHooks { moment: Moment::PreStop, .. } => {
+                    self.asked_to_stop.insert(slot);
+                }
                 _ => {}
             }
         }
@@ -45,6 +48,19 @@ impl World {
                         if *healthy { 0 } else { process.failed_in_a_row.saturating_add(1) };
                 }
             }
+            Input::HooksEnded { attempt, moment: Moment::PostStart, outcome } => {
+                if self.asked_to_stop.contains(slot) {
+                    return;
+                }
+                // It may have ended, and that is on its way.
+                if outcome.is_err() {
+                    self.failed_hooks.insert(slot.clone());
+                }
+                if let Some(process) = self.kernel.process_mut(slot).filter(|p| p.attempt == *attempt) {
+                    process.hooks_succeeded |= outcome.is_ok();
+                    process.hooks_failed = outcome.is_err();
+                }
+            }
             Input::Exited { attempt, .. } | Input::StartFailed { attempt, .. } => {
                 let Some(node) = &self.node else { return };
                 let news = node
@@ -57,13 +73,18 @@ impl World {
                 if !news {
                     return;
                 }
+                let hooks_failed = self.failed_hooks.remove(slot);
                 let length =
                     self.kernel.began(slot, *attempt).map_or(0, |began| self.now.saturating_sub(began));
                 // A copy that is found running runs under the wish from then on, unless it shall be another.
                 let taken_over = ran.is_some() && wish.ask != Ask::Restart;
                 past.generation = if taken_over { wish.generation } else { started_under };
                 past.ended_at = Some(self.now);
-                past.ends_in_a_row = if self.asked_to_stop.contains(slot) {
+                past.ends_in_a_row = if hooks_failed {
+                    // Whether it counts as an end by itself, depends on what is wished by now.
+                    past.ended_at = None;
+                    None
+                } else if self.asked_to_stop.contains(slot) {
                     past.ended_at = None;
                     Some(0)
                 } else if past.disturbed || ran.is_none() || (9_900..10_100).contains(&length) {

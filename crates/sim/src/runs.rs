@@ -20,6 +20,8 @@ pub(crate) struct Run {
     pub(crate) needs: BTreeSet<ServiceName>,
     /// What any file since then lets it rest on.
     ever: BTreeSet<ServiceName>,
+    /// That file, or any since then, has no `post_start` hooks.
+    is_free: bool,
 }
 
 /// The health check of a slot.
@@ -68,6 +70,7 @@ impl Runs {
                     run.held = wish.spec.clone();
                 }
                 run.ever.extend(wish.spec.depends_on.keys().cloned());
+                run.is_free |= wish.spec.post_start.is_empty();
             }
         }
         self.loose = self.circles(target);
@@ -98,7 +101,8 @@ impl Runs {
     /// A start is ordered.
     pub(crate) fn started(&mut self, slot: &SlotId, attempt: Attempt, spec: &Arc<Service>) {
         let needs: BTreeSet<ServiceName> = spec.depends_on.keys().cloned().collect();
-        let run = Run { attempt, held: spec.clone(), ever: needs.clone(), needs };
+        let is_free = spec.post_start.is_empty();
+        let run = Run { attempt, held: spec.clone(), ever: needs.clone(), needs, is_free };
         self.runs.insert(slot.clone(), run);
     }
 
@@ -110,6 +114,11 @@ impl Runs {
     /// The same, where it may be that or unknown.
     pub(crate) fn perhaps_of(&self, process: &Process, slot: &SlotId) -> Option<&Run> {
         self.runs.get(slot).filter(|run| run.attempt == process.attempt)
+    }
+
+    /// Whether it may be used: its hooks have succeeded, or it has none, or nobody can tell.
+    pub(crate) fn is_prepared(&self, process: &Process, slot: &SlotId) -> bool {
+        process.hooks_succeeded || self.perhaps_of(process, slot).is_none_or(|run| run.is_free)
     }
 
     /// Which check asks by now.

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use upbeat_model::project::{Condition, Dependency, Healthcheck, Probe, RestartPolicy, Signal};
+use upbeat_model::project::{Condition, Dependency, Healthcheck, Hook, Probe, RestartPolicy, Signal};
 use upbeat_model::target::{Ask, Goal, Target, TargetSlot};
 use upbeat_model::{AppName, Millis, OperationId, Service, ServiceName, SlotId};
 
@@ -206,6 +206,9 @@ fn service(random: &mut Random, index: u64) -> Service {
         restart: policy(random),
         stop_grace_period: Millis(random.between(100, 5_000)),
         stop_command: random.percent(15).then(|| vec!["stop".into()]),
+        post_start: hooks(random),
+        pre_stop: hooks(random),
+        success_exit_codes: if random.percent(20) { [1].into() } else { [].into() },
         scale: random.between(1, 2) as u32,
         ..Service::new(vec![format!("program-{index}")], "/")
     }
@@ -214,7 +217,7 @@ fn service(random: &mut Random, index: u64) -> Service {
 /// Another value for one key of a service, under whatever runs of it. Says which.
 fn change(random: &mut Random, service: &mut Service) -> &'static str {
     let number = random.below(1000).to_string();
-    match random.below(9) {
+    match random.below(12) {
         0 | 1 => {
             service.command.push(number);
             "command"
@@ -245,11 +248,35 @@ fn change(random: &mut Random, service: &mut Service) -> &'static str {
             service.stop_command = random.percent(50).then(|| vec!["stop".into(), number]);
             "stop_command"
         }
+        8 => {
+            service.post_start = hooks(random);
+            "post_start"
+        }
+        9 => {
+            service.pre_stop = hooks(random);
+            "pre_stop"
+        }
+        10 => {
+            service.success_exit_codes = if random.percent(50) { [1].into() } else { [].into() };
+            "success_exit_codes"
+        }
         _ => {
             service.restart = policy(random);
             "restart"
         }
     }
+}
+
+/// Most services have none.
+fn hooks(random: &mut Random) -> Vec<Hook> {
+    let count = if random.percent(80) { 0 } else { random.between(1, 2) };
+    let hook = |n: u64| Hook {
+        command: vec![format!("hook-{n}")],
+        environment: BTreeMap::new(),
+        working_dir: None,
+        user: None,
+    };
+    (0..count).map(hook).collect()
 }
 
 fn edges(random: &mut Random, earlier: &[ServiceName]) -> BTreeMap<ServiceName, Dependency> {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use upbeat_decide::instance::{Durable, Input, Observation};
+use upbeat_decide::instance::{Durable, Input, Moment, Observation};
 use upbeat_decide::rules::{Bug, Rules};
 use upbeat_decide::{Bundle, Effect, Node};
 use upbeat_model::{Attempt, Exit, Mono, Phase, SlotId, Wall};
@@ -104,6 +104,10 @@ pub(crate) struct World {
     pub(crate) runs: Runs,
     /// Probes that are out: of which attempt and check, and until when.
     pub(crate) asking: BTreeMap<SlotId, (Attempt, u64, u64)>,
+    /// Attempts whose `post_start` hooks this daemon has begun.
+    pub(crate) preparing: BTreeMap<SlotId, Attempt>,
+    /// Copies whose `post_start` hooks have failed.
+    pub(crate) failed_hooks: BTreeSet<SlotId>,
     outcome: Outcome,
     trace: VecDeque<String>,
 }
@@ -130,6 +134,8 @@ pub fn run(seed: u64, bug: Option<Bug>) -> Result<Outcome, Broken> {
         asked_to_stop: BTreeSet::new(),
         runs: Runs::default(),
         asking: BTreeMap::new(),
+        preparing: BTreeMap::new(),
+        failed_hooks: BTreeSet::new(),
         outcome: Outcome::default(),
         trace: VecDeque::new(),
     };
@@ -246,7 +252,8 @@ impl World {
             let slot = effect.slot().clone();
             let past = self.past.get(&slot).copied().unwrap_or_default();
             // A stop that was begun is only pressed on, also by a later daemon: its order was judged then.
-            let stops = matches!(effect, Effect::Stop { .. } | Effect::RunStopCommand { .. });
+            let stops =
+                matches!(effect, Effect::Stop { .. } | Effect::RunHooks { moment: Moment::PreStop, .. });
             let pressed = stops && self.asked_to_stop.contains(&slot);
             check::manner(effect, pressed, &self.kernel, &self.workload, &self.runs)?;
             if let Some(node) = &self.node
@@ -314,6 +321,7 @@ impl World {
         self.outcome.crashes += 1;
         self.node = None;
         self.asking.clear();
+        self.preparing.clear();
         self.incarnation += 1;
         for past in self.past.values_mut() {
             past.disturbed = true;
@@ -498,7 +506,7 @@ fn shown(effect: &Effect) -> String {
         Effect::Stop { slot, signal, grace, .. } => format!("stop {slot} by {signal} within {grace}"),
         Effect::Observe { slot, .. } => format!("observe {slot}"),
         Effect::Remove { slot } => format!("remove {slot}"),
-        Effect::RunStopCommand { slot, .. } => format!("run the stop command of {slot}"),
+        Effect::RunHooks { slot, moment, .. } => format!("run the hooks of {slot}: {moment:?}"),
         Effect::Probe { slot, .. } => format!("probe {slot}"),
         Effect::WatchLog { slot, .. } => format!("watch the log of {slot}"),
     }

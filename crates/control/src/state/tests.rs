@@ -1,6 +1,6 @@
 //! Stories of commands and news, told in a few words: `a-1` is the first copy of service `a`.
 
-use upbeat_model::project::{Dependency, Service, Signal};
+use upbeat_model::project::{Dependency, Service};
 use upbeat_model::{Action, Project, ServiceName};
 
 use super::*;

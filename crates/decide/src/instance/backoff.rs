@@ -1,6 +1,6 @@
 //! Back-off: how long to wait before the next start, and when to give up.
 
-use upbeat_model::project::RestartPolicy;
+use upbeat_model::project::{RestartPolicy, Service};
 use upbeat_model::{Attempt, Exit, Millis, SlotId};
 
 /// A run of this length was a good one: what ends after it starts counting anew. Ten seconds, as
@@ -20,7 +20,11 @@ pub const CRASH_LOOP: u32 = 5;
 
 /// How long to wait after the `failures`-th quick end in a row (from 1). Up to a tenth is added,
 /// by slot and attempt, so that a hundred copies that died together do not come back together.
-pub fn delay(slot: &SlotId, attempt: Attempt, failures: u32) -> Millis {
+/// `fixed`: what the file says instead.
+pub fn delay(slot: &SlotId, attempt: Attempt, failures: u32, fixed: Option<Millis>) -> Millis {
+    if let Some(fixed) = fixed {
+        return fixed;
+    }
     if failures <= 1 {
         return Millis(0);
     }
@@ -38,23 +42,32 @@ fn spread(slot: &SlotId, attempt: Attempt) -> u64 {
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// What the policy says of a process that ended by itself.
-pub fn restarts(policy: RestartPolicy, exit: &Exit, failures: u32) -> bool {
-    match policy {
+/// What the policy says of a process that ended by itself, for the `failures`-th time in a row.
+pub fn restarts(spec: &Service, exit: &Exit, failures: u32) -> bool {
+    let within = |max: Option<u32>| max.is_none_or(|max| failures <= max);
+    let again = match spec.restart {
         RestartPolicy::No => false,
         RestartPolicy::Always | RestartPolicy::UnlessStopped => true,
-        RestartPolicy::OnFailure { max } => !exit.is_success() && max.is_none_or(|max| failures <= max),
-    }
+        RestartPolicy::OnFailure { max } => !spec.succeeds_with(exit) && within(max),
+    };
+    again && within(spec.restart_rhythm.max_attempts)
 }
 
-/// The policy as the file has it.
-pub fn policy_text(policy: RestartPolicy) -> String {
-    match policy {
-        RestartPolicy::No => "no".into(),
-        RestartPolicy::Always => "always".into(),
-        RestartPolicy::OnFailure { max: None } => "on-failure".into(),
-        RestartPolicy::OnFailure { max: Some(max) } => format!("on-failure:{max}"),
-        RestartPolicy::UnlessStopped => "unless-stopped".into(),
+/// The policy as a file has it.
+pub fn policy_text(spec: &Service) -> String {
+    let word = match spec.restart {
+        RestartPolicy::No => "no",
+        RestartPolicy::Always => "always",
+        RestartPolicy::OnFailure { .. } => "on-failure",
+        RestartPolicy::UnlessStopped => "unless-stopped",
+    };
+    let own = match spec.restart {
+        RestartPolicy::OnFailure { max } => max,
+        _ => None,
+    };
+    match own.into_iter().chain(spec.restart_rhythm.max_attempts).min() {
+        Some(max) => format!("{word}:{max}"),
+        None => word.to_owned(),
     }
 }
 
@@ -68,20 +81,44 @@ mod tests {
         for (failures, base) in
             [(1, 0), (2, 1_000), (3, 2_000), (4, 4_000), (8, 60_000), (4_000_000_000, 60_000)]
         {
-            let d = delay(&slot, Attempt(7), failures).0;
+            let d = delay(&slot, Attempt(7), failures, None).0;
             assert!((base..=base + base / 10).contains(&d), "{failures}: {d}");
         }
         let spread: std::collections::BTreeSet<u64> =
-            (0..50).map(|n| delay(&slot, Attempt(n), 4).0).collect();
+            (0..50).map(|n| delay(&slot, Attempt(n), 4, None).0).collect();
         assert!(spread.len() > 25);
+    }
+
+    fn service(file: &str) -> Service {
+        serde_json::from_str(&format!(r#"{{"command":["x"],"working_dir":"/",{file}}}"#)).unwrap()
     }
 
     #[test]
     fn on_failure_counts_ends_in_a_row() {
-        let policy = RestartPolicy::OnFailure { max: Some(2) };
-        assert!(restarts(policy, &Exit::Code(1), 2));
-        assert!(!restarts(policy, &Exit::Code(1), 3));
-        assert!(!restarts(policy, &Exit::Code(0), 1));
-        assert!(restarts(RestartPolicy::OnFailure { max: None }, &Exit::Signal(9), 1_000));
+        let twice = service(r#""restart":{"on-failure":{"max":2}}"#);
+        assert!(restarts(&twice, &Exit::Code(1), 2));
+        assert!(!restarts(&twice, &Exit::Code(1), 3));
+        assert!(!restarts(&twice, &Exit::Code(0), 1));
+        assert!(restarts(&service(r#""restart":{"on-failure":{"max":null}}"#), &Exit::Signal(9), 1_000));
+    }
+
+    #[test]
+    fn a_status_that_is_listed_is_a_good_end() {
+        let listed = service(r#""restart":{"on-failure":{"max":null}},"success_exit_codes":[3,255]"#);
+        for (exit, again) in
+            [(Exit::Code(3), false), (Exit::Code(255), false), (Exit::Code(4), true), (Exit::Signal(3), true)]
+        {
+            assert_eq!(restarts(&listed, &exit, 1), again, "{exit}");
+        }
+    }
+
+    #[test]
+    fn the_rhythm_of_the_file_comes_before_ours() {
+        let slot: SlotId = "app/web/1".parse().unwrap();
+        assert_eq!(delay(&slot, Attempt(1), 9, Some(Millis(700))), Millis(700));
+        let always = service(r#""restart":"always","restart_rhythm":{"max_attempts":2}"#);
+        assert!(restarts(&always, &Exit::Code(0), 2));
+        assert!(!restarts(&always, &Exit::Code(0), 3));
+        assert_eq!(policy_text(&always), "always:2");
     }
 }

@@ -25,6 +25,8 @@
 
 pub mod backoff;
 mod health;
+mod hooks;
+mod input;
 mod settle;
 mod status;
 mod stop;
@@ -40,8 +42,10 @@ use upbeat_model::target::{Goal, TargetSlot};
 use upbeat_model::{Attempt, Millis, Mono, Phase, Reason, ServiceName, SlotId, Wall};
 
 pub use health::Health;
+pub use hooks::{HookCommand, Moment, Preparation};
+pub use input::{Input, Observation};
 pub use status::{status, view};
-pub use stop::{StopCommand, StopRules, Stopping};
+pub use stop::{StopRules, Stopping};
 
 use crate::effect::Effect;
 use crate::gate::Verdict;
@@ -145,6 +149,9 @@ pub struct Up {
     /// then as the newest file says.
     #[serde(default, skip_serializing_if = "StopRules::is_not_kept")]
     pub stop: Option<StopRules>,
+    /// How far its `post_start` hooks have come.
+    #[serde(default, skip_serializing_if = "Preparation::is_done")]
+    pub preparation: Preparation,
     /// What its health check asks: `was_ready` and `healthy` are answers to this. `None` with
     /// answers is of another version, which kept no question.
     #[serde(default)]
@@ -155,6 +162,18 @@ pub struct Up {
     pub healthy: Option<bool>,
     /// It was asked to stop.
     pub stopping: Option<Stopping>,
+}
+
+/// A start whose answer was lost, and of which nothing was seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Late {
+    /// Then it is looked for once more.
+    pub until: Mono,
+    /// Under which wish it was ordered.
+    pub mark: Mark,
+    /// How it is stopped.
+    #[serde(default, skip_serializing_if = "StopRules::is_not_kept")]
+    pub stop: Option<StopRules>,
 }
 
 /// What is kept across a restart of the daemon.
@@ -170,6 +189,9 @@ pub struct Durable {
     pub failures: u32,
     /// Restarts since somebody last asked for a start.
     pub restarts: u32,
+    /// A start that was ordered was not there when it was looked for, and may still come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late: Option<Late>,
     /// The phase and when it was entered.
     pub entered: Option<(Phase, Wall)>,
 }
@@ -205,119 +227,6 @@ impl Slot {
     fn look(&self, id: &SlotId) -> Effect {
         Effect::Observe { slot: id.clone(), attempt: self.durable.attempt }
     }
-}
-
-/// What a slot can be told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Input {
-    /// Something around it changed, or a deadline came: look again.
-    Look,
-    /// Its program was executed.
-    Started {
-        /// Which attempt.
-        attempt: Attempt,
-        /// The main process.
-        pid: i32,
-        /// When.
-        at: Wall,
-        /// Where its output begins.
-        log_start: u64,
-    },
-    /// It could not be started.
-    StartFailed {
-        /// Which attempt.
-        attempt: Attempt,
-        /// Why.
-        why: String,
-    },
-    /// Upbeat itself could not: it is out of files, processes or disk. No word about the service.
-    StartUnable {
-        /// Which attempt.
-        attempt: Attempt,
-        /// Why.
-        why: String,
-    },
-    /// Another attempt holds the slot, or was there after this one was decided: look what it is.
-    StartRefused {
-        /// Which attempt was refused.
-        attempt: Attempt,
-        /// The highest attempt that was seen there.
-        seen: Attempt,
-    },
-    /// Its main process ended, and its whole tree is gone.
-    Exited {
-        /// Which attempt.
-        attempt: Attempt,
-        /// How.
-        exit: Exit,
-    },
-    /// The answer to [`Effect::Observe`].
-    Observed {
-        /// The last attempt when it was asked: of what came since it knows nothing.
-        asked: Attempt,
-        /// What is there.
-        seen: Observation,
-    },
-    /// The machine could not be looked at.
-    ObserveFailed {
-        /// Why.
-        why: String,
-    },
-    /// The answer to a probe.
-    Probed {
-        /// Which attempt.
-        attempt: Attempt,
-        /// Which of its checks.
-        check: u64,
-        /// Passed.
-        healthy: bool,
-        /// What it said.
-        message: String,
-    },
-    /// The stop command ended, one way or another.
-    StopCommandEnded {
-        /// Which attempt.
-        attempt: Attempt,
-    },
-    /// A stop does not get through: to the shim, or to a process that may not be killed.
-    StopFailed {
-        /// Which attempt.
-        attempt: Attempt,
-        /// Why.
-        why: String,
-    },
-    /// Its files are deleted.
-    Removed,
-    /// Its files could not be deleted.
-    RemoveFailed {
-        /// Why.
-        why: String,
-    },
-}
-
-/// What the machine shows of a slot, whoever started it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Observation {
-    /// Nothing was ever started here.
-    Never,
-    /// A process runs.
-    Running {
-        /// Which attempt.
-        attempt: Attempt,
-        /// The main process.
-        pid: i32,
-        /// When it was started.
-        started_at: Wall,
-        /// Where its output begins.
-        log_start: u64,
-    },
-    /// The last attempt ended.
-    Ended {
-        /// Which attempt.
-        attempt: Attempt,
-        /// How; `Unknown` when its shim was killed.
-        exit: Exit,
-    },
 }
 
 /// What a decision may look at besides the slot itself.
@@ -398,11 +307,12 @@ fn take(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, effects
                 slot.health.answered(up, healthy, message, around);
             }
         }
-        Input::StopCommandEnded { attempt } => {
-            if let Stage::Up(up) = &mut slot.durable.stage
-                && up.attempt == attempt
-            {
-                stop::command_ended(id, up, around, effects);
+        Input::HooksEnded { attempt, moment, outcome } => {
+            if matches!(&slot.durable.stage, Stage::Up(up) if up.attempt == attempt) {
+                match moment {
+                    Moment::PostStart => hooks::prepared(slot, outcome),
+                    Moment::PreStop => stop::hooks_ended(id, slot, around, effects),
+                }
             }
         }
         Input::StopFailed { attempt, why } => {
@@ -446,6 +356,7 @@ fn come_up(
         started_at: at,
         log_start,
         stop,
+        preparation: Preparation::of(around),
         question: None,
         was_ready: around.rules.has(Bug::ReadyWhenStarted),
         healthy: around.rules.has(Bug::ReadyWhenStarted).then_some(true),
@@ -454,6 +365,13 @@ fn come_up(
 }
 
 fn take_exit(id: &SlotId, slot: &mut Slot, attempt: Attempt, exit: Exit, around: &Around<'_>) {
+    if slot.durable.stage == Stage::Idle && slot.durable.attempt == attempt {
+        // It came late, and is gone: a look that was asked for before is older news.
+        slot.durable.late = None;
+        slot.observing = false;
+        slot.recheck = None;
+        return;
+    }
     let ours = match &slot.durable.stage {
         Stage::Up(up) => up.attempt == attempt,
         // The exit may overtake the answer to the start.
@@ -471,10 +389,21 @@ fn ended(id: &SlotId, slot: &mut Slot, exit: Exit, around: &Around<'_>) {
     slot.recheck = None;
     slot.trouble = None;
     let before = std::mem::take(&mut slot.durable.stage);
+    let runs_on = around.wish.goal == Goal::Running;
+    let exit = match &before {
+        // It was stopped because its start has failed: that is how it ended, whatever it said then.
+        Stage::Up(Up { preparation: Preparation::Failed(why), .. }) if runs_on => {
+            Exit::NotStarted(format!("post_start: {why}"))
+        }
+        _ => exit,
+    };
     slot.durable.exit = Some(exit.clone());
     let (mark, ran, was_stopped) = match before {
-        Stage::Up(up) => (up.mark, around.now.since(up.started), up.stopping.is_some()),
-        Stage::Starting { mark, .. } => (mark, Millis(0), around.wish.goal != Goal::Running),
+        Stage::Up(up) => {
+            let failed = matches!(up.preparation, Preparation::Failed(_)) && runs_on;
+            (up.mark, around.now.since(up.started), up.stopping.is_some() && !failed)
+        }
+        Stage::Starting { mark, .. } => (mark, Millis(0), !runs_on),
         // INVARIANT of the callers: something was up or starting.
         other => {
             slot.durable.stage = other;
@@ -485,13 +414,16 @@ fn ended(id: &SlotId, slot: &mut Slot, exit: Exit, around: &Around<'_>) {
         slot.durable.failures = 0;
         return;
     }
-    if ran >= backoff::RESET_WINDOW && !around.rules.has(Bug::NeverResetFailures) {
+    let spec = &around.wish.spec;
+    if ran >= spec.restart_rhythm.window.unwrap_or(backoff::RESET_WINDOW)
+        && !around.rules.has(Bug::NeverResetFailures)
+    {
         slot.durable.failures = 0;
     }
     slot.durable.failures = slot.durable.failures.saturating_add(1);
-    let spec = &around.wish.spec;
-    if backoff::restarts(spec.restart, &exit, slot.durable.failures) {
-        let delay = backoff::delay(id, slot.durable.attempt, slot.durable.failures);
+    if backoff::restarts(spec, &exit, slot.durable.failures) {
+        let delay =
+            backoff::delay(id, slot.durable.attempt, slot.durable.failures, spec.restart_rhythm.delay);
         slot.durable.stage = Stage::Resting {
             mark,
             until: around.now + delay,
@@ -507,6 +439,8 @@ fn ended(id: &SlotId, slot: &mut Slot, exit: Exit, around: &Around<'_>) {
 fn take_observation(id: &SlotId, slot: &mut Slot, seen: Observation, around: &Around<'_>) {
     let was_asked = std::mem::take(&mut slot.observing);
     slot.recheck = None;
+    let late = slot.durable.late.clone();
+    slot.durable.late.take_if(|late| late.until <= around.now);
     let is_news = match (&slot.durable.stage, &seen) {
         // That it is still there is no news of a stop that does not get through,
         (Stage::Up(up), Observation::Running { .. }) => up.stopping.is_none(),
@@ -520,7 +454,12 @@ fn take_observation(id: &SlotId, slot: &mut Slot, seen: Observation, around: &Ar
     let attempt = slot.durable.attempt;
     match seen {
         Observation::Never => match &slot.durable.stage {
-            Stage::Starting { .. } => slot.durable.stage = Stage::Idle,
+            Stage::Starting { mark, stop } => {
+                // Should it come late after all, a second look finds it, though nothing else is begun.
+                let until = around.now + settle::START_OVERDUE;
+                slot.durable.late = Some(Late { until, mark: mark.clone(), stop: stop.clone() });
+                slot.durable.stage = Stage::Idle;
+            }
             Stage::Up(_) => ended(id, slot, Exit::Unknown("its records are gone".into()), around),
             _ => {}
         },
@@ -530,6 +469,13 @@ fn take_observation(id: &SlotId, slot: &mut Slot, seen: Observation, around: &Ar
                 Stage::Up(up) if up.attempt == running => {}
                 Stage::Starting { mark, stop } if attempt == running => {
                     let begun = (mark.clone(), stop.clone());
+                    come_up(slot, begun, running, pid, started_at, log_start, around);
+                }
+                // It came late. One that was ordered before the last is nobody's any more.
+                Stage::Idle if was_asked && running <= attempt && late.is_some() => {
+                    slot.durable.late = None;
+                    let ordered = late.filter(|_| running == attempt).map(|late| (late.mark, late.stop));
+                    let begun = ordered.unwrap_or((Mark::unknown(), None));
                     come_up(slot, begun, running, pid, started_at, log_start, around);
                 }
                 // Its end was told before this look at it was: the look is the older news.
@@ -570,10 +516,12 @@ pub fn deadline(slot: &Slot, wish: &TargetSlot) -> Option<Mono> {
         return slot.recheck;
     }
     let stage = match &slot.durable.stage {
+        Stage::Idle => slot.durable.late.as_ref().map(|late| late.until),
         Stage::Resting { until, .. } if slot.blocked.is_none() => Some(*until),
         Stage::Up(up) => match &up.stopping {
             Some(stopping) => Some(stopping.deadline + RECHECK_AFTER),
-            None => slot.health.due(up, wish),
+            None if up.preparation.is_done() => slot.health.due(up, wish),
+            None => None,
         },
         _ => None,
     };

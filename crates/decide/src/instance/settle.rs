@@ -4,8 +4,9 @@ use upbeat_model::reason::StopCause;
 use upbeat_model::target::{Ask, Goal, TargetSlot};
 use upbeat_model::{Millis, SlotId};
 
+use super::hooks::prepare;
 use super::stop::{StopRules, begin_stop, press};
-use super::{Around, Mark, RECHECK_AFTER, Slot, Stage, Up};
+use super::{Around, Mark, Preparation, RECHECK_AFTER, Slot, Stage, Up};
 use crate::effect::Effect;
 use crate::gate::Verdict;
 use crate::rules::Bug;
@@ -38,6 +39,7 @@ pub(crate) fn intent(slot: &Slot, wish: &TargetSlot) -> Intent {
             Stage::Idle | Stage::Gone | Stage::Removing | Stage::Resting { .. } => Intent::Run,
             Stage::Starting { mark, .. } | Stage::Up(Up { mark, .. }) => match replaced(mark, wish) {
                 Some(cause) => Intent::Down(cause),
+                None if has_failed(slot) => Intent::Down(StopCause::HookFailed),
                 None => Intent::Hold,
             },
             Stage::Ended { mark } => match runs_again(slot, mark, wish) {
@@ -48,6 +50,11 @@ pub(crate) fn intent(slot: &Slot, wish: &TargetSlot) -> Intent {
     }
 }
 
+/// A copy whose `post_start` hooks have failed is no good one.
+fn has_failed(slot: &Slot) -> bool {
+    matches!(&slot.durable.stage, Stage::Up(Up { preparation: Preparation::Failed(_), .. }))
+}
+
 fn replaced(mark: &Mark, wish: &TargetSlot) -> Option<StopCause> {
     if mark.digest != wish.digest {
         return Some(StopCause::Changed);
@@ -56,7 +63,7 @@ fn replaced(mark: &Mark, wish: &TargetSlot) -> Option<StopCause> {
 }
 
 fn runs_again(slot: &Slot, mark: &Mark, wish: &TargetSlot) -> bool {
-    let completed = slot.durable.exit.as_ref().is_some_and(|exit| exit.is_success());
+    let completed = slot.durable.exit.as_ref().is_some_and(|exit| wish.spec.succeeds_with(exit));
     let asked_anew = mark.generation < wish.generation;
     mark.digest != wish.digest || (asked_anew && !(wish.ask == Ask::Ensure && completed))
 }
@@ -65,6 +72,11 @@ fn runs_again(slot: &Slot, mark: &Mark, wish: &TargetSlot) -> bool {
 pub(super) fn settle(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effect>) {
     slot.blocked = None;
     follow(slot, around.wish);
+    if slot.durable.stage == Stage::Idle
+        && slot.durable.late.as_ref().is_some_and(|late| late.until <= around.now)
+    {
+        slot.observing = true;
+    }
     if slot.observing {
         return recheck(id, slot, around, effects);
     }
@@ -112,7 +124,10 @@ fn hold(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Eff
                 up.mark.pass_to(around.wish, around.rules);
                 slot.durable.restarts = 0;
             }
-            slot.health.probe(id, up, around, effects);
+            match up.preparation.is_done() {
+                true => slot.health.probe(id, up, around, effects),
+                false => prepare(id, slot, around, effects),
+            }
         }
         Stage::Ended { mark } => mark.generation = around.wish.generation,
         _ => {}
@@ -134,7 +149,7 @@ fn recheck_start(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mu
 
 /// A start is answered in milliseconds; on a machine that swaps, in seconds. The driver calls it off
 /// after twenty, so that one that is overdue here was lost with its driver.
-const START_OVERDUE: Millis = Millis::seconds(60);
+pub(super) const START_OVERDUE: Millis = Millis::seconds(60);
 
 fn clear(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effect>) {
     if slot.durable.stage != Stage::Removing {
@@ -198,6 +213,7 @@ fn run(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effe
     slot.durable.stage =
         Stage::Starting { mark: Mark::of(around.wish), stop: Some(StopRules::of(around.wish)) };
     slot.recheck = Some(around.now + START_OVERDUE);
+    slot.durable.late = None;
     slot.trouble = None;
     effects.push(Effect::Start {
         slot: id.clone(),
@@ -223,7 +239,9 @@ fn down(id: &SlotId, slot: &mut Slot, cause: StopCause, around: &Around<'_>, eff
             let skip = around.wish.kill || around.rules.has(Bug::StopInAnyOrder);
             if let Some(reason) = (!skip).then(|| (around.stop_gate)()).flatten() {
                 slot.blocked = Some(Verdict::Wait(reason));
-                slot.health.probe(id, up, around, effects);
+                if up.preparation.is_done() {
+                    slot.health.probe(id, up, around, effects);
+                }
                 return;
             }
             begin_stop(id, up, cause, around, effects);

@@ -28,7 +28,7 @@ pub(super) fn phase(slot: &Slot, wish: &TargetSlot) -> Phase {
         (Stage::Resting { .. }, _) if slot.durable.failures >= backoff::CRASH_LOOP => Phase::CrashLooping,
         (Stage::Resting { .. }, _) => Phase::BackingOff,
         (Stage::Ended { .. }, _) => match &slot.durable.exit {
-            Some(exit) if exit.is_success() => Phase::Completed,
+            Some(exit) if wish.spec.succeeds_with(exit) => Phase::Completed,
             _ => Phase::Failed,
         },
     }
@@ -37,6 +37,9 @@ pub(super) fn phase(slot: &Slot, wish: &TargetSlot) -> Phase {
 fn up_phase(up: &Up, blocked: bool, wish: &TargetSlot) -> Phase {
     if up.stopping.is_some() || blocked {
         return Phase::Stopping;
+    }
+    if !up.preparation.is_done() {
+        return Phase::Starting;
     }
     match (&wish.spec.healthcheck, health::answer(up, wish)) {
         (None, _) => Phase::Running,
@@ -56,7 +59,7 @@ pub fn view(id: &SlotId, slot: &Slot, wish: &TargetSlot) -> View {
     View {
         slot: id.clone(),
         phase: phase(slot, wish),
-        running: matches!(&slot.durable.stage, Stage::Up(_)),
+        running: matches!(&slot.durable.stage, Stage::Up(up) if up.preparation.is_done()),
         leaving: leaving
             || (slot.observing && matches!(slot.durable.stage, Stage::Up(_) | Stage::Starting { .. })),
         exit: slot.durable.exit.clone(),
@@ -115,7 +118,7 @@ fn reasons(slot: &Slot, phase: Phase, wish: &TargetSlot) -> Vec<Reason> {
             if let Some(exit) = &durable.exit {
                 reasons.push(Reason::NotRestarted {
                     exit: exit.clone(),
-                    policy: backoff::policy_text(wish.spec.restart),
+                    policy: backoff::policy_text(&wish.spec),
                     restarts: durable.restarts,
                 });
             }
@@ -143,6 +146,9 @@ fn up_reason(slot: &Slot, up: &Up, phase: Phase, wish: &TargetSlot) -> Option<Re
             kill_at: stopping.deadline_wall,
             why: stopping.cause,
         });
+    }
+    if !up.preparation.is_done() {
+        return Some(Reason::RunsHooks);
     }
     let probe = wish.spec.healthcheck.as_ref()?.probe.clone();
     let last = slot.health.last.clone();

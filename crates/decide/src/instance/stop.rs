@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use upbeat_model::project::Signal;
+use upbeat_model::project::{Hook, Service, Signal};
 use upbeat_model::reason::StopCause;
 use upbeat_model::target::TargetSlot;
 use upbeat_model::{Attempt, Millis, Mono, SlotId, Wall};
 
-use super::{Around, Mark, RECHECK_AFTER, Slot, Stage, Up};
+use super::{Around, HookCommand, Mark, Moment, RECHECK_AFTER, Slot, Stage, Up};
 use crate::effect::Effect;
 use crate::rules::Bug;
 
@@ -29,58 +29,29 @@ pub struct StopRules {
     pub signal: Signal,
     /// How long it may take.
     pub grace: Millis,
-    /// What is run first.
+    /// What is run first: its `pre_stop` hooks, then its stop command. Of a copy without any nothing
+    /// else is kept: a state is written for each slot.
     #[serde(default)]
-    pub command: Option<Arc<StopCommand>>,
-}
-
-/// A stop command, and all it is run with. Of a copy without one nothing of this is kept: a state is
-/// written for each slot.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StopCommand {
-    /// Program and arguments.
-    pub command: Vec<String>,
-    /// The variables of the service.
-    pub environment: BTreeMap<String, String>,
-    /// Variables given before its own.
-    pub base_environment: Arc<BTreeMap<String, String>>,
-    /// Where it is run.
-    pub working_dir: String,
-    /// As whom.
-    pub user: Option<String>,
+    pub commands: Vec<Arc<HookCommand>>,
 }
 
 impl StopRules {
     /// As the file says by now.
     pub(super) fn of(wish: &TargetSlot) -> Self {
         let spec = &wish.spec;
-        let command = spec.stop_command.as_ref().map(|command| {
-            Arc::new(StopCommand {
-                command: command.clone(),
-                environment: spec.environment.clone(),
-                base_environment: wish.base_environment.clone(),
-                working_dir: spec.working_dir.clone(),
-                user: spec.user.clone(),
-            })
-        });
-        Self { signal: spec.stop_signal, grace: spec.stop_grace_period, command }
+        let commands = hooks(spec).map(|hook| Arc::new(HookCommand::of(&hook, wish))).collect();
+        Self { signal: spec.stop_signal, grace: spec.stop_grace_period, commands }
     }
 
-    /// Whether this is what the file says by now.
+    /// Whether this is what the file says by now. Asked for each slot at each change.
     fn is_of(&self, wish: &TargetSlot) -> bool {
         let spec = &wish.spec;
-        let same_command = match (&self.command, &spec.stop_command) {
-            (None, None) => true,
-            (Some(kept), Some(command)) => {
-                kept.command == *command
-                    && kept.base_environment == wish.base_environment
-                    && kept.environment == spec.environment
-                    && kept.working_dir == spec.working_dir
-                    && kept.user == spec.user
-            }
+        let same_commands = match (self.commands.is_empty(), hooks(spec).next().is_none()) {
+            (true, true) => true,
+            (false, false) => self.commands == Self::of(wish).commands,
             _ => false,
         };
-        self.signal == spec.stop_signal && self.grace == spec.stop_grace_period && same_command
+        self.signal == spec.stop_signal && self.grace == spec.stop_grace_period && same_commands
     }
 
     /// The file may say something else by now of a copy of the same program.
@@ -104,13 +75,19 @@ impl StopRules {
     }
 
     fn size(&self) -> usize {
-        let Some(command) = &self.command else { return 0 };
-        let of_map = |map: &BTreeMap<String, String>| -> usize {
-            map.iter().map(|(name, value)| name.len() + value.len()).sum()
-        };
-        let arguments: usize = command.command.iter().map(String::len).sum();
-        arguments + of_map(&command.environment) + of_map(&command.base_environment)
+        self.commands.iter().map(|command| command.size()).sum()
     }
+}
+
+/// What is run before the signal.
+fn hooks(spec: &Service) -> impl Iterator<Item = Hook> + '_ {
+    let command = spec.stop_command.iter().map(|command| Hook {
+        command: command.clone(),
+        environment: BTreeMap::new(),
+        working_dir: None,
+        user: None,
+    });
+    spec.pre_stop.iter().cloned().chain(command)
 }
 
 /// A stop under way.
@@ -124,7 +101,7 @@ pub struct Stopping {
     pub deadline: Mono,
     /// The same for people.
     pub deadline_wall: Wall,
-    /// The stop command runs; the signal comes after it.
+    /// What is run first runs; the signal comes after it.
     pub command_runs: bool,
     /// It was killed without grace.
     pub killed: bool,
@@ -144,28 +121,29 @@ pub(super) fn begin_stop(
     let rules = StopRules::in_force(up, around);
     let kill = around.wish.kill;
     let grace = if kill { Millis(0) } else { rules.grace };
-    let command = rules.command.as_ref().filter(|_| !kill);
+    let commands = if kill { Vec::new() } else { rules.commands.clone() };
     let stopping = Stopping {
         cause,
-        how: match (kill, command) {
+        how: match (kill, commands.is_empty()) {
             (true, _) => Signal::KILL.to_string(),
-            (false, Some(_)) => "stop command".to_owned(),
-            (false, None) => rules.signal.to_string(),
+            (false, false) => "stop command".to_owned(),
+            (false, true) => rules.signal.to_string(),
         },
         deadline: around.now + grace,
         deadline_wall: Wall(around.wall.0.saturating_add_unsigned(grace.0)),
-        command_runs: command.is_some(),
+        command_runs: !commands.is_empty(),
         killed: kill,
         unsaid: false,
     };
-    effects.push(match command {
-        Some(command) => Effect::RunStopCommand {
+    effects.push(match commands.is_empty() {
+        false => Effect::RunHooks {
             slot: id.clone(),
             attempt: up.attempt,
-            command: command.clone(),
+            moment: Moment::PreStop,
+            commands,
             timeout: grace,
         },
-        None => signal(id, up.attempt, &rules, &stopping, around),
+        true => signal(id, up.attempt, &rules, &stopping, around),
     });
     up.stopping = Some(stopping);
 }
@@ -202,8 +180,9 @@ pub(super) fn press(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: 
     }
 }
 
-/// The signal follows the stop command.
-pub(super) fn command_ended(id: &SlotId, up: &mut Up, around: &Around<'_>, effects: &mut Vec<Effect>) {
+/// The signal follows what is run first.
+pub(super) fn hooks_ended(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effect>) {
+    let Stage::Up(up) = &mut slot.durable.stage else { return };
     let rules = StopRules::in_force(up, around);
     if let Some(stopping) = up.stopping.as_mut().filter(|stopping| stopping.command_runs) {
         stopping.command_runs = false;

@@ -1,8 +1,5 @@
 //! Checks commands, and the questions of health checks that are commands.
 
-use std::borrow::Cow;
-use std::rc::Rc;
-
 use super::canon::{Canon, Canonical, quoted};
 use super::read::{At, broken, each_item, wrong_type};
 use super::report::Problem;
@@ -12,14 +9,17 @@ use super::tree::{Node, Value};
 impl<'a> Canon<'_, 'a> {
     /// A program and its arguments: a list, or text that will be split into words as a shell would,
     /// without one; unless another key says that one reads it.
-    pub(super) fn argv(&mut self, node: &Rc<Node<'a>>, at: &At<'_>) -> Canonical<'a> {
-        let words = match &node.value {
-            Value::List(items) => self.words(items, at)?,
+    pub(super) fn argv(&mut self, node: &'a Node<'a>, at: &At<'_>) -> Canonical<'a> {
+        match node.value {
+            Value::List(items) => {
+                let words = self.words(items, at)?;
+                self.checked_argv(node, words, at)?;
+            }
             Value::Scalar(_) if !node.is_null() => {
                 let line = self.text(node, at, "text")?;
                 if self.shell {
-                    self.checked_argv(node, std::slice::from_ref(node), at)?;
-                    return Some(Rc::clone(node));
+                    self.checked_argv(node, [line], at)?;
+                    return Some(node);
                 }
                 let Ok(words) = shell_words::split(line) else {
                     self.report.error(node.span, || {
@@ -30,21 +30,23 @@ impl<'a> Canon<'_, 'a> {
                 };
                 self.note_operators(node, &words, at);
                 self.note_comment(node, line, words.len(), at);
-                let texts = words.into_iter().map(|word| Rc::new(Node::new(node.span, quoted(word))));
-                self.checked_argv(node, &texts.collect::<Vec<_>>(), at)?;
-                return Some(Rc::clone(node));
+                self.checked_argv(node, words, at)?;
             }
             _ => {
                 wrong_type(node, at, "a list of words, or text", self.report);
                 return None;
             }
-        };
-        self.checked_argv(node, &words, at)?;
-        Some(node.with(Value::List(words)))
+        }
+        Some(node)
     }
 
-    fn checked_argv(&mut self, node: &Node<'a>, words: &[Rc<Node<'a>>], at: &At<'_>) -> Option<()> {
-        let texts: Vec<String> = words.iter().filter_map(|word| word.as_text()).map(str::to_owned).collect();
+    fn checked_argv(
+        &mut self,
+        node: &Node<'a>,
+        words: impl IntoIterator<Item = impl Into<String>>,
+        at: &At<'_>,
+    ) -> Option<()> {
+        let texts: Vec<String> = words.into_iter().map(Into::into).collect();
         match rules::argv(&texts) {
             Ok(()) => Some(()),
             Err(rule) => {
@@ -54,13 +56,10 @@ impl<'a> Canon<'_, 'a> {
         }
     }
 
-    /// A list of texts; `None` when one of them is none.
-    fn words(&mut self, items: &[Rc<Node<'a>>], at: &At<'_>) -> Option<Vec<Rc<Node<'a>>>> {
+    /// The texts of a list; `None` when one of its items is none.
+    fn words(&mut self, items: &[&'a Node<'a>], at: &At<'_>) -> Option<Vec<&'a str>> {
         let mut words = Vec::with_capacity(items.len());
-        each_item(items, at, |item, at| {
-            let text = self.text(item, at, "text");
-            words.extend(text.map(|_| Rc::clone(item)));
-        });
+        each_item(items, at, |item, at| words.extend(self.text(item, at, "text")));
         (words.len() == items.len()).then_some(words)
     }
 
@@ -91,29 +90,28 @@ impl<'a> Canon<'_, 'a> {
 
     /// Compose's form of a health check: text is a shell's line; a list says by its first word what
     /// the rest is.
-    pub(super) fn test(&mut self, node: &Rc<Node<'a>>, at: &At<'_>) -> Canonical<'a> {
-        let Value::List(items) = &node.value else {
-            let line = self.text(node, at, "a list, or text")?.clone();
-            let words = [Cow::Borrowed("CMD-SHELL"), line];
-            let words: Vec<_> = words.into_iter().map(|w| Rc::new(Node::new(node.span, quoted(w)))).collect();
-            self.shell(node, &words[1], at)?;
-            return Some(node.with(Value::List(words)));
+    pub(super) fn test(&mut self, node: &'a Node<'a>, at: &At<'_>) -> Canonical<'a> {
+        let Value::List(items) = node.value else {
+            let line = self.text(node, at, "a list, or text")?;
+            self.shell(node, line, at)?;
+            let words = ["CMD-SHELL", line].map(|word| self.arena.at(node.span, quoted(word)));
+            return Some(self.arena.with(node, self.arena.list(&words)));
         };
         let words = self.words(items, at)?;
-        let rule = match words.first().and_then(|word| word.as_text()) {
-            Some("NONE") if words.len() == 1 => return Some(node.with(Value::List(words))),
-            Some("CMD") => {
-                self.checked_argv(node, &words[1..], at)?;
-                return Some(node.with(Value::List(words)));
+        let rule = match words[..] {
+            ["NONE"] => return Some(node),
+            ["CMD", ..] => {
+                self.checked_argv(node, words.into_iter().skip(1), at)?;
+                return Some(node);
             }
-            Some("CMD-SHELL") if words.len() == 2 => {
-                self.shell(node, &words[1], at)?;
-                return Some(node.with(Value::List(words)));
+            ["CMD-SHELL", line] => {
+                self.shell(node, line, at)?;
+                return Some(node);
             }
-            Some("CMD-SHELL") => {
+            ["CMD-SHELL", ..] => {
                 Broken::new("must have one text after `CMD-SHELL`").hint("for separate words write `CMD`")
             }
-            Some("NONE") => Broken::new("has words after `NONE`, which means no check"),
+            ["NONE", ..] => Broken::new("has words after `NONE`, which means no check"),
             _ => Broken::new("must start with `CMD`, `CMD-SHELL` or `NONE`")
                 .hint("`CMD` for a program and its arguments, `CMD-SHELL` for a shell's line"),
         };
@@ -122,11 +120,10 @@ impl<'a> Canon<'_, 'a> {
     }
 
     /// A line for a shell must say something, and not too much.
-    fn shell(&mut self, node: &Node<'a>, line: &Node<'a>, at: &At<'_>) -> Option<()> {
-        let text = line.as_text().unwrap_or_default();
-        let rule = match text.trim().is_empty() {
+    fn shell(&mut self, node: &Node<'a>, line: &str, at: &At<'_>) -> Option<()> {
+        let rule = match line.trim().is_empty() {
             true => Err(Broken::new("is empty").hint("give it a shell's line")),
-            false => rules::argv(&[text.to_owned()]),
+            false => rules::argv(&[line.to_owned()]),
         };
         match rule {
             Ok(()) => Some(()),

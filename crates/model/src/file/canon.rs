@@ -6,9 +6,10 @@
 //! same as what went in, and comes out unchanged when it goes in again.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
-use std::rc::Rc;
+use std::collections::HashSet;
 
+use super::arena::Arena;
+use super::index::Index;
 use super::pattern::Patterns;
 use super::place::Span;
 use super::read::{At, broken, each_item, mapping, wrong_type};
@@ -22,6 +23,7 @@ use super::{OURS, grammar, project, tree};
 
 /// Checks values, and writes them in their long forms.
 pub(super) struct Canon<'r, 'a> {
+    pub(super) arena: Arena<'a>,
     pub(super) report: &'r mut Report<'a>,
     pub(super) patterns: &'r mut Patterns,
     /// Our own keys may stand among those of Compose.
@@ -32,16 +34,16 @@ pub(super) struct Canon<'r, 'a> {
     pub(super) shell: bool,
 }
 
-pub(super) type Canonical<'a> = Option<Rc<Node<'a>>>;
+pub(super) type Canonical<'a> = Option<&'a Node<'a>>;
 
 impl<'r, 'a> Canon<'r, 'a> {
     /// With variables filled in, and our keys beside those of Compose.
     pub(super) fn new(report: &'r mut Report<'a>, patterns: &'r mut Patterns) -> Self {
-        Self { report, patterns, ours: true, raw: false, shell: false }
+        Self { arena: report.arena(), report, patterns, ours: true, raw: false, shell: false }
     }
 
     /// A mapping with known keys.
-    pub(super) fn keys(&mut self, node: &Node<'a>, keys: &'static Keys, at: &At<'_>) -> Canonical<'a> {
+    pub(super) fn keys(&mut self, node: &'a Node<'a>, keys: &'static Keys, at: &At<'_>) -> Canonical<'a> {
         let entries = mapping(node, at, self.report)?;
         let mut found: Vec<Entry<'a>> = Vec::with_capacity(entries.len());
         if keys.find("shell").is_some() {
@@ -55,15 +57,15 @@ impl<'r, 'a> Canon<'r, 'a> {
             }
         }
         // What is misspelled is not missed as well.
-        for Entry { key, value } in entries.iter().filter(|entry| keys.find(&entry.key.text).is_none()) {
-            let meant = keys.meant(&key.text).filter(|_| !key.text.starts_with("x-"));
+        for Entry { key, value } in entries.iter().filter(|entry| keys.find(entry.key.text).is_none()) {
+            let meant = keys.meant(key.text).filter(|_| !key.text.starts_with("x-"));
             let meant = meant.filter(|name| !found.iter().any(|entry| entry.key.text == *name));
             found.extend(meant.map(|name| {
-                let key = tree::Key { text: name.into(), span: key.span };
-                Entry { key, value: value.with(Value::Bad) }
+                let key = tree::Key { text: name, span: key.span };
+                Entry { key, value: self.bad(value) }
             }));
         }
-        Some(node.with(Value::Map(found)))
+        Some(self.arena.with_entries(node, &found))
     }
 
     /// Takes the keys below `x-upbeat` as if they stood beside it.
@@ -76,7 +78,7 @@ impl<'r, 'a> Canon<'r, 'a> {
             });
             return;
         }
-        let Some(entries) = mapping(&entry.value, &inner, self.report) else { return };
+        let Some(entries) = mapping(entry.value, &inner, self.report) else { return };
         let ours = std::mem::replace(&mut self.ours, true);
         for entry in entries.iter().filter(|entry| !entry.key.text.starts_with("x-")) {
             self.add(entry, keys, &inner, found);
@@ -105,11 +107,11 @@ impl<'r, 'a> Canon<'r, 'a> {
         ours: bool,
     ) -> Option<Entry<'a>> {
         let name = &entry.key;
-        let Some(key) = keys.find(&name.text) else {
+        let Some(key) = keys.find(name.text) else {
             self.report.error(name.span, || {
                 Problem::new(format!("Unknown key `{}`", at.key(name)))
                     .label(format!("not a key of {}", keys.owner))
-                    .hint(grammar::hint(keys, &name.text))
+                    .hint(grammar::hint(keys, name.text))
             });
             return None;
         };
@@ -117,11 +119,15 @@ impl<'r, 'a> Canon<'r, 'a> {
             return None;
         }
         let value = match entry.value.tag {
-            Directive::Reset => Some(Rc::clone(&entry.value)),
-            Directive::Merge | Directive::Override => self.value(&entry.value, &key.shape, &at.key(name)),
+            Directive::Reset => Some(entry.value),
+            Directive::Merge | Directive::Override => self.value(entry.value, &key.shape, &at.key(name)),
         };
-        let value = value.unwrap_or_else(|| entry.value.with(Value::Bad));
-        Some(Entry { key: name.clone(), value })
+        Some(Entry { key: *name, value: value.unwrap_or_else(|| self.bad(entry.value)) })
+    }
+
+    /// What stands for a value of which it was said what is wrong.
+    fn bad(&self, node: &Node<'a>) -> &'a Node<'a> {
+        self.arena.with(node, Value::Bad)
     }
 
     /// Says what is to be said of a key alone.
@@ -152,7 +158,7 @@ impl<'r, 'a> Canon<'r, 'a> {
         }
     }
 
-    pub(super) fn value(&mut self, node: &Rc<Node<'a>>, shape: &'static Shape, at: &At<'_>) -> Canonical<'a> {
+    pub(super) fn value(&mut self, node: &'a Node<'a>, shape: &'static Shape, at: &At<'_>) -> Canonical<'a> {
         if matches!(node.value, Value::Bad) {
             return None;
         }
@@ -162,33 +168,28 @@ impl<'r, 'a> Canon<'r, 'a> {
             Shape::Named(named) => self.named(node, named, at),
             Shape::Names(named) => self.names(node, named, at),
             Shape::List(items) => self.list(node, items, at),
-            Shape::Items(items) => match &node.value {
+            Shape::Items(items) => match node.value {
                 Value::List(_) => self.list(node, items, at),
                 _ => {
                     let only = self.item(node, items, at)?;
-                    Some(node.with(Value::List(only)))
+                    Some(self.arena.with(node, self.arena.list(&only)))
                 }
             },
             Shape::Pairs(pairs) => self.pairs(node, pairs, at),
             Shape::Argv => self.argv(node, at),
             Shape::Test => self.test(node, at),
             Shape::Short(short) => self.short(node, short, at).and_then(|mut nodes| nodes.pop()),
-            Shape::Optional(_) if node.is_null() => Some(Rc::clone(node)),
+            Shape::Optional(_) if node.is_null() => Some(node),
             // Not the image's command but none; what a process makes of it is said by `service`.
-            Shape::Optional(Shape::Argv) if !self.shell && is_blank(node) => Some(Rc::clone(node)),
+            Shape::Optional(Shape::Argv) if !self.shell && is_blank(node) => Some(node),
             Shape::Optional(shape) => self.value(node, shape, at),
-            Shape::Free => Some(Rc::clone(node)),
+            Shape::Free => Some(node),
         }
     }
 
     /// Any scalar as text: `8080` is the text `8080`.
-    pub(super) fn text<'n>(
-        &mut self,
-        node: &'n Node<'a>,
-        at: &At<'_>,
-        wanted: &str,
-    ) -> Option<&'n Cow<'a, str>> {
-        match &node.value {
+    pub(super) fn text(&mut self, node: &Node<'a>, at: &At<'_>, wanted: &str) -> Option<&'a str> {
+        match node.value {
             Value::Scalar(scalar) if !node.is_null() => {
                 if scalar.text.contains('\0') {
                     self.report.error(node.span, || {
@@ -197,7 +198,7 @@ impl<'r, 'a> Canon<'r, 'a> {
                     });
                     return None;
                 }
-                Some(&scalar.text)
+                Some(scalar.text)
             }
             Value::Bad => None,
             _ => {
@@ -207,10 +208,10 @@ impl<'r, 'a> Canon<'r, 'a> {
         }
     }
 
-    fn leaf(&mut self, node: &Rc<Node<'a>>, leaf: &'static Leaf, at: &At<'_>) -> Canonical<'a> {
+    fn leaf(&mut self, node: &'a Node<'a>, leaf: &'static Leaf, at: &At<'_>) -> Canonical<'a> {
         let text = self.text(node, at, leaf.wanted)?;
         if self.raw && text.contains('$') {
-            return Some(Rc::clone(node));
+            return Some(node);
         }
         if let Check::Pattern = leaf.check {
             self.pattern(node, text, at)?;
@@ -221,13 +222,14 @@ impl<'r, 'a> Canon<'r, 'a> {
         match leaf.kind {
             Kind::Path => {
                 let path = self.absolute(node, text, at)?;
-                Some(node.with(quoted(path)))
+                let is_own = path == text;
+                Some(if is_own { node } else { self.arena.with(node, quoted(self.arena.text(path))) })
             }
-            Kind::Bare => {
-                let scalar = Scalar { text: text.clone(), style: Style::Bare };
-                Some(node.with(Value::Scalar(scalar)))
+            Kind::Bare if matches!(node.value, Value::Scalar(scalar) if scalar.style == Style::Bare) => {
+                Some(node)
             }
-            Kind::Text => Some(Rc::clone(node)),
+            Kind::Bare => Some(self.arena.with(node, Value::Scalar(Scalar { text, style: Style::Bare }))),
+            Kind::Text => Some(node),
         }
     }
 
@@ -255,24 +257,23 @@ impl<'r, 'a> Canon<'r, 'a> {
         None
     }
 
-    fn named(&mut self, node: &Rc<Node<'a>>, named: &'static Named, at: &At<'_>) -> Canonical<'a> {
-        let Value::Map(entries) = &node.value else {
+    fn named(&mut self, node: &'a Node<'a>, named: &'static Named, at: &At<'_>) -> Canonical<'a> {
+        let Value::Map(entries) = node.value else {
             wrong_type(node, at, named.wanted, self.report);
             return None;
         };
         let mut found = Vec::with_capacity(entries.len());
-        for Entry { key, value } in entries {
-            if !self.name(&key.text, key.span, named, at) {
+        for &Entry { key, value } in entries {
+            if !self.name(key.text, key.span, named, at) {
                 continue;
             }
             let canonical = match value.tag {
-                Directive::Reset => Some(Rc::clone(value)),
-                _ => self.value(value, &named.each, &at.key(key)),
+                Directive::Reset => Some(value),
+                _ => self.value(value, &named.each, &at.key(&key)),
             };
-            let value = canonical.unwrap_or_else(|| value.with(Value::Bad));
-            found.push(Entry { key: key.clone(), value });
+            found.push(Entry { key, value: canonical.unwrap_or_else(|| self.bad(value)) });
         }
-        Some(node.with(Value::Map(found)))
+        Some(self.arena.with_entries(node, &found))
     }
 
     fn name(&mut self, name: &str, span: Span, named: &'static Named, at: &At<'_>) -> bool {
@@ -286,27 +287,27 @@ impl<'r, 'a> Canon<'r, 'a> {
     }
 
     /// A list of names stands for a mapping with nothing behind them.
-    fn names(&mut self, node: &Rc<Node<'a>>, named: &'static Named, at: &At<'_>) -> Canonical<'a> {
-        let Value::List(items) = &node.value else { return self.named(node, named, at) };
-        let mut seen = HashSet::new();
+    fn names(&mut self, node: &'a Node<'a>, named: &'static Named, at: &At<'_>) -> Canonical<'a> {
+        let Value::List(items) = node.value else { return self.named(node, named, at) };
+        let mut index = Index::default();
         let mut found = Vec::with_capacity(items.len());
         each_item(items, at, |item, at| {
             let Some(name) = self.text(item, at, "text") else { return };
             if !self.name(name, item.span, named, at) {
                 return;
             }
-            if !seen.insert(name.clone()) {
+            if index.has(&found, name) {
                 self.duplicate(item.span, name, at);
                 return;
             }
             let value = match named.each {
-                Shape::Optional(_) => null(),
-                _ => Value::Map(Vec::new()),
+                Shape::Optional(_) => NULL,
+                _ => Value::Map(&[]),
             };
-            let key = tree::Key { text: name.clone(), span: item.span };
-            found.push(Entry { key, value: item.with(value) });
+            let key = tree::Key { text: name, span: item.span };
+            found.push(Entry { key, value: self.arena.with(item, value) });
         });
-        Some(node.with(Value::Map(found)))
+        Some(self.arena.with(node, self.arena.map(&found)))
     }
 
     fn duplicate(&mut self, span: Span, name: &str, at: &At<'_>) {
@@ -317,50 +318,45 @@ impl<'r, 'a> Canon<'r, 'a> {
         });
     }
 
-    fn list(&mut self, node: &Rc<Node<'a>>, items: &'static Items, at: &At<'_>) -> Canonical<'a> {
-        let Value::List(list) = &node.value else {
+    fn list(&mut self, node: &'a Node<'a>, items: &'static Items, at: &At<'_>) -> Canonical<'a> {
+        let Value::List(list) = node.value else {
             wrong_type(node, at, items.wanted, self.report);
             return None;
         };
         let mut found = Vec::with_capacity(list.len());
-        let mut seen: HashMap<String, ()> = HashMap::new();
+        let mut seen = HashSet::new();
         each_item(list, at, |item, at| {
             for new in self.item(item, items, at).unwrap_or_default() {
-                if let Some(identity) = identity(&new, items.same)
-                    && seen.insert(identity.clone(), ()).is_some()
-                {
-                    self.duplicate(item.span, &identity, at);
-                    continue;
+                match identity(new, items.same) {
+                    Some(identity) if seen.contains(&identity) => self.duplicate(item.span, &identity, at),
+                    identity => {
+                        seen.extend(identity);
+                        found.push(new);
+                    }
                 }
-                found.push(new);
             }
         });
-        Some(node.with(Value::List(found)))
+        Some(self.arena.with_items(node, &found))
     }
 
     /// One text may stand for several.
-    fn item(&mut self, node: &Rc<Node<'a>>, items: &'static Items, at: &At<'_>) -> Option<Vec<Rc<Node<'a>>>> {
+    fn item(&mut self, node: &'a Node<'a>, items: &'static Items, at: &At<'_>) -> Option<Vec<&'a Node<'a>>> {
         match &items.each {
             Shape::Short(short) => self.short(node, short, at),
             each => Some(vec![self.value(node, each, at)?]),
         }
     }
 
-    fn short(
-        &mut self,
-        node: &Rc<Node<'a>>,
-        short: &'static Short,
-        at: &At<'_>,
-    ) -> Option<Vec<Rc<Node<'a>>>> {
+    fn short(&mut self, node: &'a Node<'a>, short: &'static Short, at: &At<'_>) -> Option<Vec<&'a Node<'a>>> {
         if let Value::Map(_) = node.value {
             return Some(vec![self.keys(node, short.long, at)?]);
         }
         let text = self.text(node, at, short.wanted)?;
         if self.raw && text.contains('$') {
-            return Some(vec![Rc::clone(node)]);
+            return Some(vec![node]);
         }
         match (short.read)(text) {
-            Ok(all) => all.iter().map(|fields| self.keys(&long(node, fields), short.long, at)).collect(),
+            Ok(all) => all.iter().map(|fields| self.keys(self.long(node, fields), short.long, at)).collect(),
             Err(rule) => {
                 broken(node, at, rule, self.report);
                 None
@@ -368,68 +364,92 @@ impl<'r, 'a> Canon<'r, 'a> {
         }
     }
 
-    fn pairs(&mut self, node: &Rc<Node<'a>>, pairs: &'static Pairs, at: &At<'_>) -> Canonical<'a> {
-        let mut found = Found { pairs, entries: Vec::new(), seen: HashSet::new() };
-        match &node.value {
+    /// The mapping a text stands for: `bind.selinux` is a field of a field.
+    fn long(&self, node: &Node<'a>, fields: &Fields) -> &'a Node<'a> {
+        let entry = |text: &'static str, value| {
+            let key = tree::Key { text, span: node.span };
+            Entry { key, value: self.arena.at(node.span, value) }
+        };
+        let mut entries: Vec<Entry<'a>> = Vec::with_capacity(fields.len());
+        for (name, text) in fields {
+            let text = quoted(self.arena.text(text.clone()));
+            let Some((outer, inner)) = name.split_once('.') else {
+                entries.push(entry(name, text));
+                continue;
+            };
+            let place = entries.iter().position(|entry| entry.key.text == outer);
+            let before = place.map_or(&[][..], |place| entries[place].value.entries());
+            let whole = entry(outer, self.arena.map(&[before, &[entry(inner, text)]].concat()));
+            match place {
+                Some(place) => entries[place] = whole,
+                None => entries.push(whole),
+            }
+        }
+        self.arena.with(node, self.arena.map(&entries))
+    }
+
+    fn pairs(&mut self, node: &'a Node<'a>, pairs: &'static Pairs, at: &At<'_>) -> Canonical<'a> {
+        let mut found = Found { pairs, entries: Vec::new(), index: Index::default() };
+        match node.value {
             Value::Map(entries) => {
-                for Entry { key, value } in entries {
-                    let text = match (value.is_null(), value.tag) {
-                        (_, Directive::Reset) => {
-                            found.entries.push(Entry { key: key.clone(), value: Rc::clone(value) });
-                            continue;
-                        }
-                        (true, _) => None,
-                        (false, _) => match self.text(value, &at.key(key), "text") {
-                            Some(text) => Some(text.clone()),
-                            None => continue,
-                        },
-                    };
-                    let place = if value.span.is_empty() { key.span } else { value.span };
-                    self.pair(&mut found, key.clone(), text, place, at);
+                found.entries.reserve_exact(entries.len());
+                for entry in entries {
+                    self.given(&mut found, *entry, at);
                 }
             }
             Value::List(items) => each_item(items, at, |item, item_at| {
                 let Some(line) = self.text(item, item_at, "text") else { return };
                 let (name, value) = match split_once(line, pairs.signs) {
                     Some((name, value)) => (name, Some(value)),
-                    None => (line.clone(), None),
+                    None => (line, None),
                 };
-                let key = tree::Key { text: name, span: item.span };
-                self.pair(&mut found, key, value, item.span, at);
+                let value = self.arena.at(item.span, found.value(value));
+                self.pair(&mut found, Entry { key: tree::Key { text: name, span: item.span }, value }, at);
             }),
             _ => {
                 wrong_type(node, at, "a mapping, or a list of `name=value`", self.report);
                 return None;
             }
         }
-        Some(node.with(Value::Map(found.entries)))
+        Some(self.arena.with_entries(node, &found.entries))
+    }
+
+    /// A pair of a mapping.
+    fn given(&mut self, found: &mut Found<'a>, entry: Entry<'a>, at: &At<'_>) {
+        let Entry { key, value } = entry;
+        let text = match (value.is_null(), value.tag) {
+            (_, Directive::Reset) => return found.entries.push(entry),
+            (true, _) => None,
+            (false, _) => match self.text(value, &at.key(&key), "text") {
+                Some(text) => Some(text),
+                None => return,
+            },
+        };
+        let is_told = text.is_some() || found.pairs.alone == Alone::Asked;
+        let is_canonical = is_told && value.tag == Directive::Merge && !value.span.is_empty();
+        let value = match is_canonical {
+            true => value,
+            false => {
+                let place = if value.span.is_empty() { key.span } else { value.span };
+                self.arena.at(place, found.value(text))
+            }
+        };
+        self.pair(found, Entry { key, value }, at);
     }
 
     /// Adds one; also a name that stays without a value, so that it is not given twice.
-    fn pair(
-        &mut self,
-        found: &mut Found<'a>,
-        key: tree::Key<'a>,
-        value: Option<Cow<'a, str>>,
-        place: Span,
-        at: &At<'_>,
-    ) {
-        let (span, name) = (key.span, &key.text);
-        if let Err(rule) = (found.pairs.rule)(name, value.as_deref().unwrap_or_default()) {
+    fn pair(&mut self, found: &mut Found<'a>, entry: Entry<'a>, at: &At<'_>) {
+        let tree::Key { text: name, span } = entry.key;
+        if let Err(rule) = (found.pairs.rule)(name, entry.value.as_text().unwrap_or_default()) {
             self.report.error(span, || Problem::new(format!("`{at}` {}", rule.what)).hint(rule.hint));
-        } else if !found.seen.insert(name.clone()) {
+        } else if found.index.has(&found.entries, name) {
             self.report.error(span, || {
                 Problem::new(format!("Duplicate name `{}` in `{at}`", shown(name)))
                     .label("the second one")
                     .hint("keep one of the two".to_owned())
             });
         } else {
-            let value = match (value, found.pairs.alone) {
-                (Some(value), _) => quoted(value),
-                (None, Alone::Empty) => quoted(""),
-                (None, Alone::Asked) => null(),
-            };
-            found.entries.push(Entry { key, value: Rc::new(Node::new(place, value)) });
+            found.entries.push(entry);
         }
     }
 }
@@ -438,11 +458,22 @@ impl<'r, 'a> Canon<'r, 'a> {
 struct Found<'a> {
     pairs: &'static Pairs,
     entries: Vec<Entry<'a>>,
-    seen: HashSet<Cow<'a, str>>,
+    index: Index<'a>,
 }
 
-pub(super) fn quoted<'a>(text: impl Into<Cow<'a, str>>) -> Value<'a> {
-    Value::Scalar(Scalar { text: text.into(), style: Style::Quoted })
+impl<'a> Found<'a> {
+    /// What a name has, or what it means that it has none.
+    fn value(&self, text: Option<&'a str>) -> Value<'a> {
+        match (text, self.pairs.alone) {
+            (Some(text), _) => quoted(text),
+            (None, Alone::Empty) => quoted(""),
+            (None, Alone::Asked) => NULL,
+        }
+    }
+}
+
+pub(super) fn quoted(text: &str) -> Value<'_> {
+    Value::Scalar(Scalar { text, style: Style::Quoted })
 }
 
 /// A list without words, or a text without any.
@@ -454,64 +485,72 @@ fn is_blank(node: &Node<'_>) -> bool {
 }
 
 /// Nothing.
-fn null<'a>() -> Value<'a> {
-    Value::Scalar(Scalar { text: "".into(), style: Style::Plain })
-}
+const NULL: Value<'static> = Value::Scalar(Scalar { text: "", style: Style::Plain });
 
 /// At the first sign, in the order of their worth, that is there.
-fn split_once<'a>(line: &Cow<'a, str>, signs: &[char]) -> Option<(Cow<'a, str>, Cow<'a, str>)> {
-    let sign = *signs.iter().find(|sign| line.contains(**sign))?;
-    match line {
-        Cow::Borrowed(line) => line.split_once(sign).map(|(name, value)| (name.into(), value.into())),
-        Cow::Owned(line) => {
-            line.split_once(sign).map(|(name, value)| (name.to_owned().into(), value.to_owned().into()))
-        }
-    }
-}
-
-/// The mapping a text stands for: `bind.selinux` is a field of a field.
-fn long<'a>(node: &Node<'a>, fields: &Fields) -> Node<'a> {
-    let mut entries: Vec<Entry<'a>> = Vec::with_capacity(fields.len());
-    for (name, text) in fields {
-        let key = |name: &'static str| tree::Key { text: name.into(), span: node.span };
-        let value = Rc::new(Node::new(node.span, quoted(text.clone())));
-        let Some((outer, inner)) = name.split_once('.') else {
-            entries.push(Entry { key: key(name), value });
-            continue;
-        };
-        let inner = Entry { key: key(inner), value };
-        match entries.iter_mut().find(|entry| entry.key.text == outer) {
-            Some(entry) => {
-                let mut fields = match &entry.value.value {
-                    Value::Map(fields) => fields.clone(),
-                    _ => Vec::new(),
-                };
-                fields.push(inner);
-                entry.value = Rc::new(Node::new(node.span, Value::Map(fields)));
-            }
-            None => {
-                let value = Rc::new(Node::new(node.span, Value::Map(vec![inner])));
-                entries.push(Entry { key: key(outer), value });
-            }
-        }
-    }
-    Node { span: node.span, value: Value::Map(entries), tag: node.tag }
+fn split_once<'a>(line: &'a str, signs: &[char]) -> Option<(&'a str, &'a str)> {
+    signs.iter().find_map(|sign| line.split_once(*sign))
 }
 
 /// What makes an item of a list itself, for people; `None` when each stands for itself.
-pub(super) fn identity(node: &Node<'_>, same: Same) -> Option<String> {
+pub(super) fn identity<'a>(node: &Node<'a>, same: Same) -> Option<Cow<'a, str>> {
     match same {
         Same::Never => None,
-        Same::Whole => node.as_text().map(str::to_owned),
+        Same::Whole => node.as_text().map(Cow::Borrowed),
         // A short form whose variables were not filled in.
-        Same::Fields(_) if node.as_text().is_some() => node.as_text().map(str::to_owned),
+        Same::Fields(_) if node.as_text().is_some() => node.as_text().map(Cow::Borrowed),
         Same::Fields(fields) => {
-            let field = |names: &&[&str]| {
-                let found = names.iter().find_map(|name| node.get(name)?.as_text());
-                found.unwrap_or_default().to_owned()
-            };
-            let parts: Vec<String> = fields.iter().map(field).filter(|part| !part.is_empty()).collect();
-            (!parts.is_empty()).then(|| parts.join(":"))
+            let field = |names: &&[&str]| names.iter().find_map(|name| node.get(name)?.as_text());
+            let parts: Vec<&str> = fields.iter().filter_map(field).filter(|part| !part.is_empty()).collect();
+            match parts[..] {
+                [] => None,
+                [part] => Some(Cow::Borrowed(part)),
+                _ => Some(Cow::Owned(parts.join(":"))),
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bumpalo::Bump;
+
+    use super::*;
+    use crate::file::variables::Variables;
+    use crate::file::{place, report, yaml};
+
+    #[test]
+    fn a_canonical_tree_comes_out_as_the_very_same_one() {
+        let text = "\
+name: shop
+services:
+  web:
+    command: [./web, --port, 80]
+    environment: { A: b, C: }
+    env_file: [/srv/.env]
+    labels: [a=b]
+    depends_on: [db]
+    x-upbeat: { healthcheck: { http: http://127.0.0.1:80/, interval: 5s } }
+  db:
+    image: db
+    ports: ['8000-8002:80-82', { target: 90 }]
+    volumes: ['data:/data', './x:/x:ro,z']
+    healthcheck: { test: true, retries: 2 }
+volumes: { data: , other: { driver: local } }
+";
+        let bump = Bump::new();
+        let mut report = report::Report::new(Arena::new(&bump));
+        let resolver = |_: &str| None;
+        let variables = Variables::session(&resolver);
+        let (name, dir, via) = ("compose.yaml".to_owned(), "/srv".to_owned(), place::Via::default());
+        let file = report.sources.add(place::File { name, text, dir, variables, via }).unwrap();
+        let written = yaml::load(file, &mut report).flatten().unwrap();
+        let (mut patterns, at) = (Patterns::default(), At::file(written.span));
+        let mut canon = Canon::new(&mut report, &mut patterns);
+        let once = canon.keys(written, &grammar::FILE, &at).unwrap();
+        let twice = canon.keys(once, &grammar::FILE, &at).unwrap();
+        assert!(!std::ptr::eq(written, once));
+        assert!(std::ptr::eq(once, twice));
+        assert!(report.is_clean());
     }
 }

@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Number, Value as Json};
 
+use super::index::Index;
 use super::place::Span;
 use super::service::Draft;
 use super::tree::{Entry, Node, Style, Value};
@@ -23,13 +24,15 @@ pub(super) struct Light<'l> {
 pub(super) fn of(name: &AppName, drafts: &[Draft], tree: &Node<'_>, light: &Light<'_>) -> Json {
     let mut document = Map::new();
     document.insert("name".to_owned(), Json::from(name.as_str()));
-    let Value::Map(entries) = &tree.value else { return Json::Object(document) };
-    for Entry { key, value } in entries {
-        match &*key.text {
+    let Value::Map(entries) = tree.value else { return Json::Object(document) };
+    for &Entry { key, value } in entries {
+        match key.text {
             "name" => {}
             "services" => {
+                let (nodes, mut index) = (value.entries(), Index::default());
                 let services = drafts.iter().filter_map(|draft| {
-                    Some((draft.name.clone(), service(draft, value.get(&draft.name)?, light)))
+                    let node = nodes[index.find(nodes, &draft.name)?].value;
+                    Some((draft.name.clone(), service(draft, node, light)))
                 });
                 document.insert("services".to_owned(), Json::Object(services.collect()));
             }
@@ -40,17 +43,17 @@ pub(super) fn of(name: &AppName, drafts: &[Draft], tree: &Node<'_>, light: &Ligh
 }
 
 fn service(draft: &Draft, node: &Node<'_>, light: &Light<'_>) -> Json {
-    let Value::Map(entries) = &node.value else { return Json::Null };
+    let Value::Map(entries) = node.value else { return Json::Null };
     let mut fields = Map::new();
-    for Entry { key, value } in entries {
-        let value = match &*key.text {
+    for &Entry { key, value } in entries {
+        let value = match key.text {
             done if DONE.contains(&done) => continue,
             "volumes" => mounts(value, light),
             "build" => build(value, light),
             "post_start" | "pre_stop" => hooks(value, light),
             _ => json(value),
         };
-        fields.insert(key.text.to_string(), value);
+        fields.insert(key.text.to_owned(), value);
     }
     let spec = &draft.spec;
     for (key, texts) in [("environment", &spec.environment), ("labels", &spec.labels)] {
@@ -73,8 +76,8 @@ fn service(draft: &Draft, node: &Node<'_>, light: &Light<'_>) -> Json {
 
 /// Directories of this machine are absolute.
 fn mounts(node: &Node<'_>, light: &Light<'_>) -> Json {
-    let Value::List(items) = &node.value else { return Json::Null };
-    let mount = |item: &std::rc::Rc<Node<'_>>| {
+    let Value::List(items) = node.value else { return Json::Null };
+    let mount = |item: &&Node<'_>| {
         let mut mount = json(item);
         let is_bind = item.get("type").and_then(|kind| kind.as_text()) == Some("bind");
         if let Some(source) = item.get("source").filter(|_| is_bind)
@@ -104,7 +107,7 @@ fn build(node: &Node<'_>, light: &Light<'_>) -> Json {
 
 fn hooks(node: &Node<'_>, light: &Light<'_>) -> Json {
     let Value::List(items) = &node.value else { return Json::Null };
-    let hook = |item: &std::rc::Rc<Node<'_>>| {
+    let hook = |item: &&Node<'_>| {
         let mut hook = json(item);
         if let Some(environment) = item.get("environment") {
             hook["environment"] = variables(environment, light);
@@ -125,13 +128,13 @@ fn variables(node: &Node<'_>, light: &Light<'_>) -> Json {
 }
 
 fn json(node: &Node<'_>) -> Json {
-    match &node.value {
+    match node.value {
         Value::Scalar(_) if node.is_null() => Json::Null,
-        Value::Scalar(scalar) if scalar.style == Style::Bare => bare(&scalar.text),
-        Value::Scalar(scalar) => Json::from(&*scalar.text),
+        Value::Scalar(scalar) if scalar.style == Style::Bare => bare(scalar.text),
+        Value::Scalar(scalar) => Json::from(scalar.text),
         Value::List(items) => Json::Array(items.iter().map(|item| json(item)).collect()),
         Value::Map(entries) => {
-            Json::Object(entries.iter().map(|e| (e.key.text.to_string(), json(&e.value))).collect())
+            Json::Object(entries.iter().map(|e| (e.key.text.to_owned(), json(e.value))).collect())
         }
         Value::Bad => Json::Null,
     }

@@ -10,6 +10,7 @@
 //!
 //! No crate was found that keeps these rules and knows the place of what it refuses.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -223,8 +224,8 @@ impl<'t> Lines<'t, '_> {
         self.fill(value, 0).map_err(|mistake| Mistake { place: whole, ..mistake })
     }
 
-    fn lookup(&self, name: &str) -> Option<String> {
-        (self.session)(name).or_else(|| self.found.get(name).cloned().flatten())
+    fn lookup(&self, name: &str) -> Option<Cow<'_, str>> {
+        (self.session)(name).or_else(|| Some(Cow::from(self.found.get(name)?.as_deref()?)))
     }
 
     fn raw_line(&mut self) -> Result<(), Mistake> {
@@ -275,8 +276,8 @@ fn unescape(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn session(name: &str) -> Option<String> {
-        (name == "HOME").then(|| "/home/ann".to_owned())
+    fn session(name: &str) -> Option<Cow<'static, str>> {
+        (name == "HOME").then(|| "/home/ann".into())
     }
 
     fn one(line: &str) -> String {

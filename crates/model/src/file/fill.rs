@@ -3,24 +3,28 @@
 use std::collections::HashSet;
 use std::rc::Rc;
 
+use super::EXPANDED_MAX;
+use super::arena::Arena;
 use super::interpolate::{self, Lone, Unfillable, Why};
 use super::place::Span;
 use super::read::{At, each_item};
 use super::report::{Problem, Report, shown};
 use super::tree::{Directive, Entry, Node, Scalar, Style, Value};
-use super::{EXPANDED_MAX, Variables, words};
+use super::variables::Variables;
 
 /// Fills in a tree. What cannot be is reported, and stands as [`Value::Bad`].
 ///
 /// Keys are never filled in, nor what stands below `x-…` at the top of the file.
-pub(super) fn tree<'a>(node: &Rc<Node<'a>>, at: &At<'_>, report: &mut Report<'a>) -> Rc<Node<'a>> {
-    let Some(file) = report.sources.file(node.span.file) else { return Rc::clone(node) };
+pub(super) fn tree<'a>(node: &'a Node<'a>, at: &At<'_>, report: &mut Report<'a>) -> &'a Node<'a> {
+    let Some(file) = report.sources.file(node.span.file) else { return node };
     let variables = Rc::clone(&file.variables);
-    Filler { variables: &variables, report, left: EXPANDED_MAX, noted: HashSet::new() }.node(node, at)
+    let (arena, left) = (report.arena(), EXPANDED_MAX);
+    Filler { variables: &variables, arena, report, left, noted: HashSet::new() }.node(node, at)
 }
 
 struct Filler<'r, 'a> {
     variables: &'r Variables<'a>,
+    arena: Arena<'a>,
     report: &'r mut Report<'a>,
     /// Bytes that may still be made.
     left: usize,
@@ -29,45 +33,39 @@ struct Filler<'r, 'a> {
 }
 
 impl<'a> Filler<'_, 'a> {
-    fn node(&mut self, node: &Rc<Node<'a>>, at: &At<'_>) -> Rc<Node<'a>> {
+    fn node(&mut self, node: &'a Node<'a>, at: &At<'_>) -> &'a Node<'a> {
         if node.tag == Directive::Reset {
-            return Rc::clone(node);
+            return node;
         }
-        match &node.value {
+        match node.value {
             Value::Scalar(scalar) => self.scalar(node, scalar, at),
             Value::List(items) => {
                 let mut filled = Vec::with_capacity(items.len());
                 each_item(items, at, |item, at| filled.push(self.node(item, at)));
-                match filled.iter().zip(items).all(|(new, old)| Rc::ptr_eq(new, old)) {
-                    true => Rc::clone(node),
-                    false => node.with(Value::List(filled)),
-                }
+                self.arena.with_items(node, &filled)
             }
             Value::Map(entries) => {
                 let filled: Vec<Entry<'a>> = entries.iter().map(|entry| self.entry(entry, at)).collect();
-                match filled.iter().zip(entries).all(|(new, old)| Rc::ptr_eq(&new.value, &old.value)) {
-                    true => Rc::clone(node),
-                    false => node.with(Value::Map(filled)),
-                }
+                self.arena.with_entries(node, &filled)
             }
-            Value::Bad => Rc::clone(node),
+            Value::Bad => node,
         }
     }
 
     fn entry(&mut self, entry: &Entry<'a>, at: &At<'_>) -> Entry<'a> {
         // Fragments: filled in where an alias names them.
         let is_nobodys = at.is_file() && entry.key.text.starts_with("x-") && entry.key.text != super::OURS;
-        let value = match is_nobodys {
-            true => Rc::clone(&entry.value),
-            false => self.node(&entry.value, &at.key(&entry.key)),
-        };
-        Entry { key: entry.key.clone(), value }
+        match is_nobodys {
+            true => *entry,
+            false => Entry { value: self.node(entry.value, &at.key(&entry.key)), ..*entry },
+        }
     }
 
-    fn scalar(&mut self, node: &Rc<Node<'a>>, scalar: &Scalar<'a>, at: &At<'_>) -> Rc<Node<'a>> {
-        let lookup = |name: &str| self.variables.get(name);
-        match interpolate::fill(&scalar.text, &lookup, self.left, Lone::Refused) {
-            Ok(None) => Rc::clone(node),
+    fn scalar(&mut self, node: &'a Node<'a>, scalar: Scalar<'a>, at: &At<'_>) -> &'a Node<'a> {
+        let variables = self.variables;
+        let lookup = |name: &str| variables.get(name);
+        match interpolate::fill(scalar.text, &lookup, self.left, Lone::Refused) {
+            Ok(None) => node,
             Ok(Some(filled)) => {
                 self.left = self.left.saturating_sub(filled.text.len());
                 for range in filled.unset {
@@ -81,17 +79,18 @@ impl<'a> Filler<'_, 'a> {
                         self.report.note(node.span, || Problem::new(String::new()));
                         continue;
                     }
-                    let (place, variables) = (self.place(node, form), self.variables);
+                    let place = self.place(node, form);
                     self.report.note(place, || unset(form, at, variables));
                 }
                 // Text, whatever it looks like: `${EMPTY}` is an empty text and not nothing.
-                node.with(Value::Scalar(Scalar { text: filled.text.into(), style: Style::Quoted }))
+                let text = self.arena.text(filled.text);
+                self.arena.with(node, Value::Scalar(Scalar { text, style: Style::Quoted }))
             }
             Err(Unfillable { place, why }) => {
                 let form = &scalar.text[place];
-                let (place, variables) = (self.place(node, form), self.variables);
+                let place = self.place(node, form);
                 self.report.error(place, || problem(&why, form, at, variables));
-                node.with(Value::Bad)
+                self.arena.with(node, Value::Bad)
             }
         }
     }
@@ -105,14 +104,10 @@ impl<'a> Filler<'_, 'a> {
 
 fn unset(form: &str, at: &At<'_>, variables: &Variables<'_>) -> Problem {
     let name = interpolate::name_of(form.trim_start_matches(['$', '{']));
-    let hint =
-        near(name, variables).unwrap_or_else(|| format!("set it, or write `${{{name}:-}}` if that is meant"));
+    let hint = variables
+        .did_you_mean(name)
+        .unwrap_or_else(|| format!("set it, or write `${{{name}:-}}` if that is meant"));
     Problem::new(format!("`{at}` uses `{}`, which is not set: it stands for nothing", shown(form))).hint(hint)
-}
-
-fn near(name: &str, variables: &Variables<'_>) -> Option<String> {
-    let names = variables.names();
-    words::did_you_mean(name, names.iter().map(String::as_str))
 }
 
 fn problem(why: &Why, form: &str, at: &At<'_>, variables: &Variables<'_>) -> Problem {
@@ -131,7 +126,9 @@ fn problem(why: &Why, form: &str, at: &At<'_>, variables: &Variables<'_>) -> Pro
             let state = if *or_empty { "is not set, or empty" } else { "is not set" };
             let said = if message.is_empty() { String::new() } else { format!(": {}", shown(message)) };
             Problem::new(format!("`{at}` needs the variable `{}`, which {state}{said}", shown(name))).hint(
-                near(name, variables).unwrap_or_else(|| "set it in your session, or in `.env`".to_owned()),
+                variables
+                    .did_you_mean(name)
+                    .unwrap_or_else(|| "set it in your session, or in `.env`".to_owned()),
             )
         }
         Why::TooDeep => Problem::new(format!("`{at}` has `${{…}}` nested too deep")),

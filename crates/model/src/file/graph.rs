@@ -1,7 +1,6 @@
 //! Judges what the services of a project say about each other, and makes one project of them.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::rc::Rc;
 
 use super::report::{Problem, Report, shown};
 use super::service::{Draft, Edge};
@@ -21,7 +20,7 @@ const CYCLE_NAMES_MAX: usize = 100;
 /// Judges what services say of each other. What is wrong is in the report.
 ///
 /// `services`: all there are, also those that no profile enables.
-pub(super) fn judge(drafts: &[Draft], services: Option<&Rc<Node<'_>>>, report: &mut Report<'_>) {
+pub(super) fn judge(drafts: &[Draft], services: Option<&Node<'_>>, report: &mut Report<'_>) {
     let known: HashMap<&str, &Draft> = drafts.iter().map(|d| (d.name.as_str(), d)).collect();
     let disabled = |name: &str| {
         let profiles = project::profiles_of(services?.get(name)?);

@@ -27,7 +27,7 @@ pub(super) fn read(
     is_container: bool,
     report: &mut Report<'_>,
 ) -> Option<Healthcheck> {
-    let Value::Map(entries) = &node.value else { return None };
+    let Value::Map(entries) = node.value else { return None };
     let mut asked: Option<(&str, Asked)> = None;
     let mut disabled = false;
     let mut found = Healthcheck {
@@ -39,9 +39,9 @@ pub(super) fn read(
         start_period: Millis(0),
         start_interval: Healthcheck::default_start_interval(),
     };
-    for Entry { key, value } in entries {
+    for &Entry { key, value } in entries {
         let length = || value.as_text().and_then(|text| scalar::length(text).ok());
-        match &*key.text {
+        match key.text {
             word if PROBES.contains(&word) => match &asked {
                 None => asked = Some((word, question(word, value))),
                 Some((first, _)) => report.error(key.span, || {

@@ -56,7 +56,7 @@ pub(super) enum Lone {
 }
 
 /// Knows the value of a variable.
-pub(super) type Lookup<'l> = &'l dyn Fn(&str) -> Option<String>;
+pub(super) type Lookup<'l> = &'l dyn Fn(&str) -> Option<Cow<'l, str>>;
 
 /// Fills in every `$NAME` and `${NAME…}`; `$$` stands for `$`. No more than `longest` bytes.
 ///
@@ -215,11 +215,11 @@ pub(super) fn name_of(text: &str) -> &str {
 mod tests {
     use super::*;
 
-    fn lookup(name: &str) -> Option<String> {
+    fn lookup(name: &str) -> Option<Cow<'static, str>> {
         match name {
-            "SET" => Some("value".to_owned()),
-            "EMPTY" => Some(String::new()),
-            "DOLLAR" => Some("$SET ${SET} $$".to_owned()),
+            "SET" => Some("value".into()),
+            "EMPTY" => Some("".into()),
+            "DOLLAR" => Some("$SET ${SET} $$".into()),
             _ => None,
         }
     }

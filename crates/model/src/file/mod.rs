@@ -1,10 +1,11 @@
 //! From the texts of a project's files to a [`Project`], or to every error in them.
 //!
-//! The way a text goes: `tree` makes a tree in which every value knows its place, `fill` puts the
+//! The way a text goes: `yaml` makes a `tree` in which every value knows its place, `fill` puts the
 //! variables in, `canon` checks it by the `grammar` and writes everything in its long form,
-//! `compose` makes one tree of several files, `merge`d, included and extended. Then the readers
-//! (`project`, `service`, `healthcheck`) turn the tree into nouns, and `graph` looks at what no
-//! single service can know. `report` collects what is wrong on the way.
+//! `compose` makes one tree of several files: it `merge`s and `include`s them, and lets services
+//! `extend` others. Then the readers (`project`, `service`, `healthcheck`) turn the tree into nouns,
+//! and `graph` looks at what no single service can know. `report` collects what is wrong on the way.
+//! All trees live in one `arena`.
 //!
 //! Laws:
 //! * A key is honoured, or inert and said so in a note, or refused by name. None is ignored.
@@ -17,15 +18,19 @@
 //!
 //! The grammar is that of the Compose Specification.
 
+mod arena;
 mod argv;
 mod canon;
 mod compose;
 mod document;
 mod dotenv;
+mod extend;
 mod fill;
 mod grammar;
 mod graph;
 mod healthcheck;
+mod include;
+mod index;
 mod interpolate;
 mod merge;
 mod pattern;
@@ -44,12 +49,14 @@ mod shape;
 mod short;
 mod tree;
 mod validate;
+mod variables;
 mod verdicts;
 mod words;
+mod yaml;
 
 use std::collections::BTreeMap;
 
-use typed_arena::Arena;
+use bumpalo::Bump;
 
 use crate::diagnostic::Diagnostic;
 use crate::project::Project;
@@ -178,35 +185,6 @@ impl<'a> Context<'a> {
     }
 }
 
-/// What `${…}` stands for in a file: the session comes first, then files of variables.
-pub(crate) struct Variables<'a> {
-    resolver: &'a dyn Resolver,
-    files: BTreeMap<String, String>,
-}
-
-impl<'a> Variables<'a> {
-    fn get(&self, name: &str) -> Option<String> {
-        self.resolver.variable(name).or_else(|| self.files.get(name).cloned())
-    }
-
-    fn session(&self, name: &str) -> Option<String> {
-        self.resolver.variable(name)
-    }
-
-    fn names(&self) -> Vec<String> {
-        let mut names = self.resolver.names();
-        names.extend(self.files.keys().cloned());
-        names
-    }
-
-    /// These, and for what they do not know the others.
-    fn with(&self, others: BTreeMap<String, String>) -> Self {
-        let mut files = others;
-        files.extend(self.files.clone());
-        Self { resolver: self.resolver, files }
-    }
-}
-
 /// Files without errors.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parsed {
@@ -274,21 +252,19 @@ fn whole<T>(
     context: &Context<'_>,
     make: impl FnOnce(project::Reading<'_>, &mut report::Report<'_>) -> Option<T>,
 ) -> Result<(T, Vec<Diagnostic>), Errors> {
-    let texts = Arena::new();
-    let mut report = report::Report::new();
+    let bump = Bump::new();
+    let mut report = report::Report::new(arena::Arena::new(&bump));
     let mut patterns = pattern::Patterns::default();
     let mut composer = compose::Composer {
-        texts: &texts,
         resolver: context.resolver,
         report: &mut report,
         patterns: &mut patterns,
-        open: Vec::new(),
-        extended: BTreeMap::new(),
-        circular: Default::default(),
+        inclusions: include::Inclusions::of(sources.iter().map(|source| source.name.to_owned())),
+        extensions: Default::default(),
         interpolate: context.interpolate,
     };
     let tree = composer.project(sources, context);
-    let outcome = tree.and_then(|tree| project::read(&tree, context, &texts, &mut report));
+    let outcome = tree.and_then(|tree| project::read(tree, context, &mut report));
     let outcome = outcome.and_then(|project| make(project, &mut report));
     report.finish(outcome)
 }

@@ -1,9 +1,10 @@
 //! Where something stands: in which of the files, between which bytes, and what led there.
 
-use super::Variables;
+use super::arena::Arena;
+use super::variables::Variables;
 
 /// A file of the project, by its number.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct FileId(u16);
 
 /// What led to a place: a step of [`Sources`], or nothing.
@@ -76,14 +77,18 @@ pub(super) struct Step {
     pub(super) what: String,
 }
 
-/// All files of a project, and how they came to be read.
-#[derive(Default)]
+/// All files of a project, how they came to be read, and where their trees live.
 pub(super) struct Sources<'a> {
+    pub(super) arena: Arena<'a>,
     files: Vec<File<'a>>,
     steps: Vec<Step>,
 }
 
 impl<'a> Sources<'a> {
+    pub(super) fn new(arena: Arena<'a>) -> Self {
+        Self { arena, files: Vec::new(), steps: Vec::new() }
+    }
+
     /// Adds a file. `None`: there are too many.
     pub(super) fn add(&mut self, file: File<'a>) -> Option<FileId> {
         let id = u16::try_from(self.files.len()).ok().filter(|id| usize::from(*id) < super::FILES_MAX)?;

@@ -1,7 +1,6 @@
 //! Reads what surrounds a process: its limits, its hooks, the files that only it can read.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
 
 use super::place::Span;
 use super::read::{At, broken};
@@ -14,7 +13,6 @@ use crate::project::{Hook, PrivateFile, Resources, RestartPolicy, RestartRhythm,
 
 /// Limits of the kernel, by name.
 pub(super) fn ulimits(node: &Node<'_>) -> BTreeMap<String, Ulimit> {
-    let Value::Map(entries) = &node.value else { return BTreeMap::new() };
     let limit = |Entry { key, value }: &Entry<'_>| {
         let number = |name: &str| value.get(name).and_then(|node| node.as_text()?.parse::<i64>().ok());
         // Where only one is given, it is meant for both.
@@ -22,15 +20,14 @@ pub(super) fn ulimits(node: &Node<'_>) -> BTreeMap<String, Ulimit> {
         let limit = Ulimit { soft: soft.or(hard)?, hard: hard.or(soft)? };
         Some((key.text.to_string(), limit))
     };
-    entries.iter().filter_map(limit).collect()
+    node.entries().iter().filter_map(limit).collect()
 }
 
 /// Judges limits that are known each by itself.
 pub(super) fn judge_ulimits(node: &Node<'_>, at: &At<'_>, report: &mut Report<'_>) {
-    let Value::Map(entries) = &node.value else { return };
     let limits = ulimits(node);
-    for Entry { key, value } in entries {
-        if let Some(limit) = limits.get(&*key.text)
+    for Entry { key, value } in node.entries() {
+        if let Some(limit) = limits.get(key.text)
             && let Err(rule) = rules::ulimit(*limit)
         {
             broken(value, &at.key(key), rule, report);
@@ -117,7 +114,7 @@ pub(super) trait Surroundings<'a> {
 
 /// Commands that are run beside the process.
 pub(super) fn hooks<'a>(node: &Node<'a>, at: &At<'_>, around: &mut impl Surroundings<'a>) -> Vec<Hook> {
-    let Value::List(items) = &node.value else { return Vec::new() };
+    let Value::List(items) = node.value else { return Vec::new() };
     let mut found = Vec::with_capacity(items.len());
     for item in items.iter().filter(|item| !matches!(item.value, Value::Bad)) {
         let command = item.get("command").map(|node| words(node));
@@ -128,11 +125,11 @@ pub(super) fn hooks<'a>(node: &Node<'a>, at: &At<'_>, around: &mut impl Surround
             });
             continue;
         };
-        let working_dir = item.get("working_dir").map(Rc::clone);
+        let working_dir = item.get("working_dir");
         found.extend(command.map(|command| Hook {
             command,
             environment: around.variables(item, at),
-            working_dir: working_dir.and_then(|node| around.directory(&node, at)),
+            working_dir: working_dir.and_then(|node| around.directory(node, at)),
             user: item.get("user").and_then(|node| node.as_text()).map(str::to_owned),
         }));
     }
@@ -168,7 +165,7 @@ pub(super) fn grants(
     at: &At<'_>,
     report: &mut Report<'_>,
 ) -> Vec<Grant> {
-    let Value::List(items) = &node.value else { return Vec::new() };
+    let Value::List(items) = node.value else { return Vec::new() };
     let declared = root.get(kind);
     let mut found = Vec::new();
     for item in items {
@@ -216,16 +213,14 @@ pub(super) fn undeclared(
     kind: &str,
     name: &str,
     span: Span,
-    declared: Option<&Rc<Node<'_>>>,
+    declared: Option<&Node<'_>>,
     at: &At<'_>,
     report: &mut Report<'_>,
 ) {
     report.error(span, || {
-        let names: Vec<&str> = match declared.map(|node| &node.value) {
-            Some(Value::Map(entries)) => entries.iter().map(|entry| &*entry.key.text).collect(),
-            _ => Vec::new(),
-        };
-        let hint = words::did_you_mean(name, names.iter().copied())
+        let names =
+            declared.map(|node| node.entries()).unwrap_or_default().iter().map(|entry| entry.key.text);
+        let hint = words::did_you_mean(name, names)
             .unwrap_or_else(|| format!("declare it under `{kind}` at the top of the file"));
         Problem::new(format!("`{at}` uses `{}`, which is not declared", shown(name))).hint(hint)
     });
@@ -281,7 +276,7 @@ pub(super) fn files(
             From::Text(text) => Ok(text.clone().into_bytes()),
             From::Variable(name) => {
                 let value = report.sources.file(grant.span.file).and_then(|file| file.variables.get(name));
-                value.map(String::into_bytes).ok_or_else(|| {
+                value.map(|value| value.into_owned().into_bytes()).ok_or_else(|| {
                     let name = shown(name);
                     (grant.span, format!("needs the variable `{name}`, which is not set"))
                 })

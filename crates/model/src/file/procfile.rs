@@ -3,8 +3,8 @@
 //! As those who made the format do, every process gets the variables of `.env` beside it.
 
 use std::collections::HashSet;
-use std::rc::Rc;
 
+use super::arena::Arena;
 use super::place::{FileId, Span};
 use super::report::{Problem, Report, shown};
 use super::tree::{Entry, Key, Node, Scalar, Style, Value};
@@ -16,8 +16,9 @@ pub(super) fn is_one(name: &str) -> bool {
 }
 
 /// The tree of the project file that says the same. `None`: what is wrong was said.
-pub(super) fn load<'a>(file: FileId, report: &mut Report<'a>) -> Option<Rc<Node<'a>>> {
+pub(super) fn load<'a>(file: FileId, report: &mut Report<'a>) -> Option<&'a Node<'a>> {
     let text = report.sources.file(file).map_or("", |file| file.text);
+    let arena = report.arena();
     let mut services: Vec<Entry<'a>> = Vec::new();
     let mut seen = HashSet::new();
     let mut start = 0;
@@ -42,8 +43,8 @@ pub(super) fn load<'a>(file: FileId, report: &mut Report<'a>) -> Option<Rc<Node<
                     .hint("keep one of the two".to_owned())
             });
         } else {
-            let (key, value) = (place(name), service(place(command), command));
-            services.push(Entry { key: Key { text: name.into(), span: key }, value });
+            let (key, value) = (place(name), service(place(command), command, arena));
+            services.push(Entry { key: Key { text: name, span: key }, value });
         }
         start += line.len();
     }
@@ -56,20 +57,18 @@ pub(super) fn load<'a>(file: FileId, report: &mut Report<'a>) -> Option<Rc<Node<
         }
         return None;
     }
-    Some(map(front, vec![("services", Rc::new(Node::new(front, Value::Map(services))))]))
+    let services = arena.at(front, arena.map(&services));
+    Some(map(front, &[("services", services)], arena))
 }
 
-fn service<'a>(span: Span, command: &'a str) -> Rc<Node<'a>> {
-    let env_file = map(span, vec![("path", text(span, ".env")), ("required", text(span, "false"))]);
-    let env_files = Rc::new(Node::new(span, Value::List(vec![env_file])));
-    map(span, vec![("command", text(span, command)), ("shell", text(span, "true")), ("env_file", env_files)])
+fn service<'a>(span: Span, command: &'a str, arena: Arena<'a>) -> &'a Node<'a> {
+    let text = |text| arena.at(span, Value::Scalar(Scalar { text, style: Style::Plain }));
+    let env_file = map(span, &[("path", text(".env")), ("required", text("false"))], arena);
+    let env_files = arena.at(span, arena.list(&[env_file]));
+    map(span, &[("command", text(command)), ("shell", text("true")), ("env_file", env_files)], arena)
 }
 
-fn map<'a>(span: Span, entries: Vec<(&'static str, Rc<Node<'a>>)>) -> Rc<Node<'a>> {
-    let entry = |(name, value): (&'static str, _)| Entry { key: Key { text: name.into(), span }, value };
-    Rc::new(Node::new(span, Value::Map(entries.into_iter().map(entry).collect())))
-}
-
-fn text(span: Span, text: &str) -> Rc<Node<'_>> {
-    Rc::new(Node::new(span, Value::Scalar(Scalar { text: text.into(), style: Style::Plain })))
+fn map<'a>(span: Span, entries: &[(&'static str, &'a Node<'a>)], arena: Arena<'a>) -> &'a Node<'a> {
+    let entries = entries.iter().map(|&(text, value)| Entry { key: Key { text, span }, value });
+    arena.at(span, arena.map(&entries.collect::<Vec<_>>()))
 }

@@ -1,9 +1,5 @@
 //! Reads the top of the tree, and what a project's name and directories are.
 
-use std::rc::Rc;
-
-use typed_arena::Arena;
-
 use super::place::{File, Span};
 use super::read::{self, At};
 use super::report::{Problem, Report, shown};
@@ -48,7 +44,7 @@ pub(super) fn joined(base: &str, path: &str) -> String {
 /// A path that starts with `~`: in the person's home, if that is known and nobody else's is meant.
 pub(super) fn at_home(path: &str, file: &File<'_>) -> Option<String> {
     let inside = path.strip_prefix('~').filter(|rest| rest.is_empty() || rest.starts_with('/'))?;
-    let home = file.variables.session("HOME")?;
+    let home = file.variables.of_session("HOME")?;
     Some(joined(&home, &format!(".{inside}")))
 }
 
@@ -61,24 +57,23 @@ pub(super) fn parent(path: &str) -> String {
 pub(super) struct Reading<'a> {
     name: AppName,
     drafts: Vec<Draft>,
-    tree: Rc<Node<'a>>,
+    tree: &'a Node<'a>,
 }
 
 /// Reads the whole tree. `None`: what is wrong is in the report.
 pub(super) fn read<'a>(
-    root: &Rc<Node<'a>>,
+    root: &'a Node<'a>,
     context: &Context<'_>,
-    texts: &'a Arena<String>,
     report: &mut Report<'a>,
 ) -> Option<Reading<'a>> {
     let at = At::file(root.span);
     let mut name = None;
     let mut drafts = None;
-    for Entry { key, value } in read::mapping(root, &at, report)? {
-        let inner = at.key(key);
-        match &*key.text {
+    for &Entry { key, value } in read::mapping(root, &at, report)? {
+        let inner = at.key(&key);
+        match key.text {
             "name" => name = read_name(value, context, report),
-            "services" => drafts = Some(services(value, root, &inner, context, texts, report)),
+            "services" => drafts = Some(services(value, root, &inner, context, report)),
             _ => {}
         }
     }
@@ -92,19 +87,19 @@ pub(super) fn read<'a>(
     let name = name.unwrap_or_else(|| name_from_directory(context.default_name));
     note_unused(root, &drafts, report);
     graph::judge(&drafts, root.get("services"), report);
-    Some(Reading { name, drafts, tree: Rc::clone(root) })
+    Some(Reading { name, drafts, tree: root })
 }
 
 /// What only containers use, where there is none.
 fn note_unused(root: &Node<'_>, drafts: &[Draft], report: &mut Report<'_>) {
-    let Value::Map(entries) = &root.value else { return };
+    let Value::Map(entries) = root.value else { return };
     if drafts.iter().any(|draft| draft.container.is_some()) {
         return;
     }
     let unused = |name: &str| matches!(name, "networks" | "volumes");
-    for entry in entries.iter().filter(|entry| unused(&entry.key.text)) {
+    for entry in entries.iter().filter(|entry| unused(entry.key.text)) {
         report.note(entry.key.span, || {
-            Problem::new(format!("`{}` has no effect: no service is a container", shown(&entry.key.text)))
+            Problem::new(format!("`{}` has no effect: no service is a container", shown(entry.key.text)))
                 .hint("take it out".to_owned())
         });
     }
@@ -141,7 +136,7 @@ impl Reading<'_> {
             false => Some(serde_json::Value::Null),
         };
         let light = document::Light { absolute: &absolute, asked: &asked };
-        let document = document::of(&self.name, &self.drafts, &self.tree, &light);
+        let document = document::of(&self.name, &self.drafts, self.tree, &light);
         if interpolated { document::doubled(document) } else { document }
     }
 }
@@ -169,10 +164,9 @@ fn services<'a>(
     root: &Node<'a>,
     at: &At<'_>,
     context: &Context<'_>,
-    texts: &'a Arena<String>,
     report: &mut Report<'a>,
 ) -> Vec<Draft> {
-    let Value::Map(entries) = &node.value else { return Vec::new() };
+    let Value::Map(entries) = node.value else { return Vec::new() };
     if entries.is_empty() {
         report.error(node.span, || Problem::new("There is no service under `services`").hint(first_file()));
     }
@@ -181,15 +175,15 @@ fn services<'a>(
         return Vec::new();
     }
     let enabled: Vec<&Entry<'a>> =
-        entries.iter().filter(|entry| is_enabled(&profiles_of(&entry.value), context.profiles)).collect();
+        entries.iter().filter(|entry| is_enabled(&profiles_of(entry.value), context.profiles)).collect();
     if context.interpolate {
-        let names = entries.iter().map(|entry| &*entry.key.text).collect();
+        let names = entries.iter().map(|entry| entry.key.text).collect();
         for entry in &enabled {
-            references::judge(&entry.value, root, &names, &at.key(&entry.key), report);
+            references::judge(entry.value, root, &names, &at.key(&entry.key), report);
         }
     }
-    let mut reader = Reader { context, texts, report, root, files: Default::default(), variables: 0 };
-    enabled.into_iter().filter_map(|e| reader.read(&e.key, &e.value, &at.key(&e.key))).collect()
+    let mut reader = Reader { context, report, root, files: Default::default(), sum: Default::default() };
+    enabled.into_iter().filter_map(|e| reader.read(&e.key, e.value, &at.key(&e.key))).collect()
 }
 
 /// The profiles of a service.

@@ -1,7 +1,6 @@
 //! Where a value stands in words, and what is said when it is not what it should be.
 
 use std::fmt;
-use std::rc::Rc;
 
 use super::place::Span;
 use super::report::{Problem, Report, shown};
@@ -44,7 +43,7 @@ impl<'p> At<'p> {
     where
         'p: 'q,
     {
-        At { parent: Some(self), step: Step::Key(&key.text), span: key.span }
+        At { parent: Some(self), step: Step::Key(key.text), span: key.span }
     }
 
     fn item<'q>(&'q self, index: usize) -> At<'q>
@@ -80,7 +79,7 @@ impl fmt::Display for At<'_> {
 pub(super) fn wrong_type(node: &Node<'_>, at: &At<'_>, wanted: &str, report: &mut Report<'_>) {
     report.error(at.place(node), || {
         if node.is_null() {
-            let tilde = matches!(&node.value, Value::Scalar(scalar) if scalar.text == "~");
+            let tilde = matches!(node.value, Value::Scalar(scalar) if scalar.text == "~");
             let tilde = if tilde { "; a bare `~` is nothing" } else { "" };
             return Problem::new(format!("`{at}` has no value"))
                 .hint(format!("give it {wanted}, or take it out{tilde}"));
@@ -98,12 +97,8 @@ pub(super) fn broken(node: &Node<'_>, at: &At<'_>, rule: Broken, report: &mut Re
     report.error(at.place(node), || Problem::new(format!("`{at}` {}", rule.what)).hint(rule.hint));
 }
 
-pub(super) fn mapping<'n, 'a>(
-    node: &'n Node<'a>,
-    at: &At<'_>,
-    report: &mut Report<'_>,
-) -> Option<&'n [Entry<'a>]> {
-    match &node.value {
+pub(super) fn mapping<'a>(node: &Node<'a>, at: &At<'_>, report: &mut Report<'_>) -> Option<&'a [Entry<'a>]> {
+    match node.value {
         Value::Map(entries) => Some(entries),
         _ => {
             wrong_type(node, at, "a mapping", report);
@@ -113,12 +108,12 @@ pub(super) fn mapping<'n, 'a>(
 }
 
 /// The items of a list, each with its place.
-pub(super) fn each_item<'n, 'a>(
-    items: &'n [Rc<Node<'a>>],
+pub(super) fn each_item<'a>(
+    items: &[&'a Node<'a>],
     at: &At<'_>,
-    mut read: impl FnMut(&'n Rc<Node<'a>>, &At<'_>),
+    mut read: impl FnMut(&'a Node<'a>, &At<'_>),
 ) {
-    for (index, item) in items.iter().enumerate() {
+    for (index, &item) in items.iter().enumerate() {
         let mut at = at.item(index);
         if !item.span.is_empty() {
             at.span = item.span;

@@ -1,7 +1,6 @@
 //! Judges what a container says of things that are declared elsewhere in the project.
 
 use std::collections::HashSet;
-use std::rc::Rc;
 
 use super::process::undeclared;
 use super::read::At;
@@ -22,10 +21,9 @@ pub(super) fn judge(
     at: &At<'_>,
     report: &mut Report<'_>,
 ) {
-    let Value::Map(entries) = &service.value else { return };
-    for Entry { key, value } in entries {
+    for Entry { key, value } in service.entries() {
         let at = at.key(key);
-        match &*key.text {
+        match key.text {
             "networks" => networks(value, root, &at, report),
             "volumes" => volumes(value, root, &at, report),
             "volumes_from" => {
@@ -60,14 +58,10 @@ pub(super) fn judge(
 }
 
 fn networks(node: &Node<'_>, root: &Node<'_>, at: &At<'_>, report: &mut Report<'_>) {
-    let Value::Map(entries) = &node.value else { return };
     let declared = root.get("networks");
-    for Entry { key, .. } in entries {
-        if key.text != DEFAULT && declared.and_then(|declared| declared.get(&key.text)).is_none() {
-            // One that is declared with nothing behind it has no value, and is there all the same.
-            if !names(declared).any(|name| name == key.text) {
-                undeclared("networks", &key.text, key.span, declared, at, report);
-            }
+    for Entry { key, .. } in node.entries() {
+        if key.text != DEFAULT && !names(declared).any(|name| name == key.text) {
+            undeclared("networks", key.text, key.span, declared, at, report);
         }
     }
 }
@@ -98,16 +92,12 @@ fn used(name: &str, node: &Node<'_>, services: &HashSet<&str>, at: &At<'_>, repo
     });
 }
 
-fn names<'n>(node: Option<&'n Rc<Node<'_>>>) -> impl Iterator<Item = &'n str> {
-    let entries = match node.map(|node| &node.value) {
-        Some(Value::Map(entries)) => &entries[..],
-        _ => &[],
-    };
-    entries.iter().map(|entry| &*entry.key.text)
+fn names<'a>(node: Option<&Node<'a>>) -> impl Iterator<Item = &'a str> {
+    node.map(|node| node.entries()).unwrap_or_default().iter().map(|entry| entry.key.text)
 }
 
-fn texts<'n, 'a>(node: &'n Node<'a>) -> &'n [Rc<Node<'a>>] {
-    match &node.value {
+fn texts<'a>(node: &Node<'a>) -> &'a [&'a Node<'a>] {
+    match node.value {
         Value::List(items) => items,
         _ => &[],
     }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::place::{FileId, Sources, Span, Step};
+use super::arena::Arena;
+use super::place::{FileId, Sources, Span};
 use super::{ERRORS_MAX, Errors};
 use crate::diagnostic::{Diagnostic, Trace};
 
@@ -18,11 +19,13 @@ pub(super) struct Problem {
     message: String,
     label: Option<String>,
     hint: Option<String>,
+    /// Another place that has to do with it, and what is there.
+    also: Option<(Span, &'static str)>,
 }
 
 impl Problem {
     pub(super) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), label: None, hint: None }
+        Self { message: message.into(), label: None, hint: None, also: None }
     }
 
     pub(super) fn label(mut self, label: impl Into<String>) -> Self {
@@ -32,6 +35,11 @@ impl Problem {
 
     pub(super) fn hint(mut self, hint: impl Into<Option<String>>) -> Self {
         self.hint = hint.into();
+        self
+    }
+
+    pub(super) fn also(mut self, span: Span, what: &'static str) -> Self {
+        self.also = Some((span, what));
         self
     }
 }
@@ -65,8 +73,13 @@ impl Pile {
 }
 
 impl<'a> Report<'a> {
-    pub(super) fn new() -> Self {
-        Self { sources: Sources::default(), errors: Pile::default(), notes: Pile::default() }
+    pub(super) fn new(arena: Arena<'a>) -> Self {
+        Self { sources: Sources::new(arena), errors: Pile::default(), notes: Pile::default() }
+    }
+
+    /// Where trees live.
+    pub(super) fn arena(&self) -> Arena<'a> {
+        self.sources.arena
     }
 
     /// So far nothing is wrong.
@@ -118,10 +131,10 @@ fn placed(sources: &Sources<'_>, mut found: Vec<(Span, Problem)>) -> Vec<Diagnos
     let mut diagnostics = Vec::with_capacity(found.len());
     for (span, problem) in found {
         let (file, span_in_file, line, column) = rulers.place(span);
-        let steps: Vec<&Step> = sources.trace(span).take(TRACE_MAX).collect();
-        let trace = steps.into_iter().map(|step| {
-            let (file, _, line, column) = rulers.place(step.span);
-            Trace { file, line, column, what: step.what.clone() }
+        let steps = sources.trace(span).take(TRACE_MAX).map(|step| (step.span, step.what.as_str()));
+        let trace = problem.also.into_iter().chain(steps).map(|(span, what)| {
+            let (file, _, line, column) = rulers.place(span);
+            Trace { file, line, column, what: what.to_owned() }
         });
         diagnostics.push(Diagnostic {
             file,

@@ -1,9 +1,9 @@
 //! Reads one service. What it says about other services is judged later, in [`super::graph`].
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
 use std::rc::Rc;
-
-use typed_arena::Arena;
 
 use super::dotenv::Format;
 use super::place::{File, Span};
@@ -13,7 +13,8 @@ use super::report::{Problem, Report, shown};
 use super::rules::{self, Broken};
 use super::shape::{Keys, Shape, Support, Verdict};
 use super::tree::{Entry, Key, Node, Value};
-use super::{Context, Unread, Variables, compose, grammar, healthcheck, project, scalar};
+use super::variables::Variables;
+use super::{Context, Unread, compose, grammar, healthcheck, project, scalar};
 use crate::project::{Condition, Dependency, LogRotation, Service, Signal};
 
 /// A service as far as it can be read alone.
@@ -42,14 +43,20 @@ pub(super) struct Edge {
 /// Reads services in the light of the project they stand in.
 pub(super) struct Reader<'c, 'r, 'a> {
     pub(super) context: &'c Context<'c>,
-    pub(super) texts: &'a Arena<String>,
     pub(super) report: &'r mut Report<'a>,
     /// The whole tree, for what services use of it.
     pub(super) root: &'c Node<'a>,
     /// Files of variables that were read: many services may name one.
     pub(super) files: HashMap<EnvFile<'a>, Option<Rc<BTreeMap<String, String>>>>,
-    /// How many variables services have so far.
-    pub(super) variables: usize,
+    /// What services have so far.
+    pub(super) sum: Sum,
+}
+
+/// The variables of services together.
+#[derive(Default)]
+pub(super) struct Sum {
+    variables: usize,
+    bytes: usize,
 }
 
 /// A file of variables: where it is, how it is read, and what fills it in.
@@ -59,14 +66,17 @@ type EnvFile<'a> = (String, Format, *const Variables<'a>);
 /// each have.
 const VARIABLES_MAX: usize = 2_000_000;
 
+/// How many bytes these may have with their names: some times 10 KB for each of 10,000 services.
+const VARIABLES_BYTES_MAX: usize = 256 << 20;
+
 impl<'a> Reader<'_, '_, 'a> {
     /// `None`: what is wrong with it was said.
     pub(super) fn read(&mut self, key: &Key<'a>, node: &Node<'a>, at: &At<'_>) -> Option<Draft> {
-        let Value::Map(entries) = &node.value else { return None };
+        let Value::Map(entries) = node.value else { return None };
         let find = |name: &str| entries.iter().find(|entry| entry.key.text == name);
         let container = find("image").or_else(|| find("build")).map(|entry| entry.key.span);
         let mut draft = Draft {
-            name: key.text.clone().into_owned(),
+            name: key.text.to_owned(),
             name_span: key.span,
             container,
             spec: Service::new(Vec::new(), project::joined(self.dir_of(key.span), ".")),
@@ -80,7 +90,9 @@ impl<'a> Reader<'_, '_, 'a> {
         }
         draft.spec.environment = self.environment(node, at);
         draft.spec.labels = self.labels(node, at);
-        self.count(draft.spec.environment.len(), key.span);
+        if self.count(&draft.spec.environment, key.span).is_break() {
+            draft.spec.environment.clear();
+        }
         if container.is_none() {
             self.command(node, at, &mut draft);
             draft.spec.resources = process::resources(node, at, self.report);
@@ -114,22 +126,30 @@ impl<'a> Reader<'_, '_, 'a> {
         }
     }
 
-    /// At most one error: the sum belongs to nobody.
-    fn count(&mut self, variables: usize, span: Span) {
-        let before = self.variables <= VARIABLES_MAX;
-        self.variables += variables;
-        if before && self.variables > VARIABLES_MAX {
+    /// What is too much is not kept. At most one error: the sum belongs to nobody.
+    fn count(&mut self, variables: &BTreeMap<String, String>, span: Span) -> ControlFlow<()> {
+        let is_over = |sum: &Sum| sum.variables > VARIABLES_MAX || sum.bytes > VARIABLES_BYTES_MAX;
+        let was_over = is_over(&self.sum);
+        self.sum.variables += variables.len();
+        self.sum.bytes += variables.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        if !is_over(&self.sum) {
+            return ControlFlow::Continue(());
+        }
+        if !was_over {
             self.report.error(span, || {
-                Problem::new(format!("All services together have more than {VARIABLES_MAX} variables"))
+                let bytes = VARIABLES_BYTES_MAX >> 20;
+                let what = format!("{VARIABLES_MAX} variables, or {bytes} MB of them");
+                Problem::new(format!("All services together have more than {what}"))
                     .label("the limit is passed here")
             });
         }
+        ControlFlow::Break(())
     }
 
     /// Refuses what this kind of service does not obey.
     fn judge(&mut self, entries: &[Entry<'a>], keys: &'static Keys, is_container: bool, at: &At<'_>) {
         for Entry { key, value } in entries {
-            let Some(known) = keys.find(&key.text) else { continue };
+            let Some(known) = keys.find(key.text) else { continue };
             let at = at.key(key);
             let (support, others, this) = match (known.verdict, is_container) {
                 (Verdict::Honoured { containers, .. }, true) => {
@@ -157,7 +177,7 @@ impl<'a> Reader<'_, '_, 'a> {
 
     /// The same of the keys that stand below a value, in lists and mappings.
     fn judge_below(&mut self, node: &Node<'a>, shape: &'static Shape, is_container: bool, at: &At<'_>) {
-        match (shape, &node.value) {
+        match (shape, node.value) {
             (Shape::Optional(shape), _) => self.judge_below(node, shape, is_container, at),
             (Shape::Map(keys), Value::Map(entries)) => self.judge(entries, keys, is_container, at),
             (Shape::Short(short), Value::Map(entries)) => self.judge(entries, short.long, is_container, at),
@@ -184,7 +204,7 @@ impl<'a> Reader<'_, '_, 'a> {
         let Entry { key, value } = entry;
         let spec = &mut draft.spec;
         let text = value.as_text();
-        match &*key.text {
+        match key.text {
             "log" => spec.log = log(value),
             "depends_on" => draft.edges = dependencies(value),
             "deploy" => self.deploy(value, owner, draft),
@@ -214,7 +234,7 @@ impl<'a> Reader<'_, '_, 'a> {
             }
             "restart" => {
                 let policy = service.get("deploy").and_then(|node| node.get("restart_policy"));
-                self.restart(value, policy.map(|node| &**node), at, draft);
+                self.restart(value, policy, at, draft);
             }
             "scale" => self.scale(value, owner, draft),
             "stop_command" => spec.stop_command = words(value),
@@ -234,7 +254,7 @@ impl<'a> Reader<'_, '_, 'a> {
     fn command(&mut self, service: &Node<'a>, at: &At<'_>, draft: &mut Draft) {
         let shell = service.get("shell").filter(|node| node.as_text() != Some("false"));
         let (entrypoint, command) = (service.get("entrypoint"), service.get("command"));
-        let of = |node: Option<&Rc<Node<'a>>>| node.and_then(|node| words(node)).unwrap_or_default();
+        let of = |node: Option<&Node<'a>>| node.and_then(words).unwrap_or_default();
         let Some(shell) = shell else {
             draft.spec.command = [of(entrypoint), of(command)].concat();
             return;
@@ -283,7 +303,7 @@ impl<'a> Reader<'_, '_, 'a> {
     fn labels(&mut self, service: &Node<'a>, at: &At<'_>) -> BTreeMap<String, String> {
         let mut found = BTreeMap::new();
         let files = service.get("label_file").filter(|_| self.context.interpolate);
-        if let Some(Value::List(files)) = files.map(|node| &node.value) {
+        if let Some(Value::List(files)) = files.map(|node| node.value) {
             for file in files {
                 if let Some(path) = file.as_text() {
                     let missed = Some("write it, or take it out");
@@ -324,7 +344,7 @@ impl<'a> Reader<'_, '_, 'a> {
         let mut found = BTreeMap::new();
         // Where variables are not filled in, paths are not known.
         let files = service.get("env_file").filter(|_| self.context.interpolate);
-        if let Some(Value::List(files)) = files.map(|node| &node.value) {
+        if let Some(Value::List(files)) = files.map(|node| node.value) {
             for file in files {
                 self.env_file(file, at, &mut found);
             }
@@ -336,13 +356,10 @@ impl<'a> Reader<'_, '_, 'a> {
     /// Of `environment` alone.
     fn own_environment(&mut self, owner: &Node<'a>, at: &At<'_>, found: &mut BTreeMap<String, String>) {
         let Some(node) = owner.get("environment") else { return };
-        let Value::Map(entries) = &node.value else { return };
-        for Entry { key, value } in entries {
-            let name = key.text.to_string();
-            match &value.value {
-                Value::Scalar(scalar) if !value.is_null() => {
-                    drop(found.insert(name, scalar.text.to_string()))
-                }
+        for Entry { key, value } in node.entries() {
+            let name = key.text.to_owned();
+            match value.value {
+                Value::Scalar(scalar) if !value.is_null() => drop(found.insert(name, scalar.text.to_owned())),
                 Value::Scalar(_) => self.asked(name, key.span, at, found),
                 _ => {}
             }
@@ -350,7 +367,12 @@ impl<'a> Reader<'_, '_, 'a> {
     }
 
     fn asked(&mut self, name: String, span: Span, at: &At<'_>, found: &mut BTreeMap<String, String>) {
-        let value = self.report.sources.file(span.file).and_then(|file| file.variables.get(&name));
+        let value = self
+            .report
+            .sources
+            .file(span.file)
+            .and_then(|file| file.variables.get(&name))
+            .map(Cow::into_owned);
         match value {
             Some(value) => drop(found.insert(name, value)),
             None if found.contains_key(&name) => {}
@@ -431,7 +453,7 @@ impl<'a> Reader<'_, '_, 'a> {
         let from = self.report.sources.file(span.file)?;
         let (name, variables) = (self.context.resolver.shown(path), Rc::clone(&from.variables));
         let via = self.report.sources.step(span, "read".to_owned());
-        let text: &'a str = self.texts.alloc(text);
+        let text = self.report.arena().text(text);
         let file = File { name, text, dir: project::parent(path), variables: variables.clone(), via };
         let Some(file) = self.report.sources.add(file) else {
             self.report.error(span, || {
@@ -441,7 +463,7 @@ impl<'a> Reader<'_, '_, 'a> {
         };
         let found = compose::variables_in(file, format, &variables, self.report).unwrap_or_default();
         let known = found.into_iter().filter_map(|(name, value)| {
-            let value = value.or_else(|| variables.get(&name))?;
+            let value = value.or_else(|| Some(variables.get(&name)?.into_owned()))?;
             Some((name, value))
         });
         Some(known.collect())
@@ -513,24 +535,21 @@ fn log(node: &Node<'_>) -> Option<LogRotation> {
 
 /// The words of a list, or of a line without a shell; `None` when it was refused.
 pub(super) fn words(node: &Node<'_>) -> Option<Vec<String>> {
-    match &node.value {
-        Value::Scalar(scalar) if !node.is_null() => shell_words::split(&scalar.text).ok(),
+    match node.value {
+        Value::Scalar(scalar) if !node.is_null() => shell_words::split(scalar.text).ok(),
         Value::List(items) => items.iter().map(|item| item.as_text().map(str::to_owned)).collect(),
         _ => None,
     }
 }
 
 /// Names, and the texts of those that have one.
-fn pairs<'n>(node: &'n Node<'_>) -> impl Iterator<Item = (String, Option<String>)> + use<'n> {
-    let entries = match &node.value {
-        Value::Map(entries) => &entries[..],
-        _ => &[],
-    };
-    entries.iter().map(|entry| (entry.key.text.to_string(), entry.value.as_text().map(str::to_owned)))
+fn pairs<'a>(node: &Node<'a>) -> impl Iterator<Item = (String, Option<String>)> + use<'a> {
+    let pair = |entry: &Entry<'a>| (entry.key.text.to_owned(), entry.value.as_text().map(str::to_owned));
+    node.entries().iter().map(pair)
 }
 
 fn dependencies(node: &Node<'_>) -> Vec<Edge> {
-    let Value::Map(entries) = &node.value else { return Vec::new() };
+    let Value::Map(entries) = node.value else { return Vec::new() };
     entries.iter().map(|entry| dependency(entry)).collect()
 }
 
@@ -549,5 +568,5 @@ fn dependency(entry: &Entry<'_>) -> Edge {
         restart: flag("restart", false),
     };
     let condition_span = condition.map_or(key.span, |node| node.span);
-    Edge { target: key.text.to_string(), span: key.span, condition_span, dependency }
+    Edge { target: key.text.to_owned(), span: key.span, condition_span, dependency }
 }

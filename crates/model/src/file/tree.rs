@@ -1,33 +1,21 @@
-//! From text to a tree of values that know their place in the text.
-//!
-//! Laws: depth, number of values and bytes of text are bounded *after* following aliases, before
-//! anything is built from them; a mapping has each key once, those that `<<` brings included; no
-//! value has a tag but `!reset` and `!override`.
+//! A tree of values that know their place in a text. All of it is `Copy` and lives in an arena.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, HashSet};
-use std::ops::{ControlFlow, Range};
-use std::rc::Rc;
-
-use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
-
-use super::place::{FileId, Span};
-use super::report::{Problem, Report, printable, shown};
-use super::{DEPTH_MAX, EXPANDED_MAX, SIGNS_MAX, TEXT_MAX, VALUES_MAX};
+use super::index::Index;
+use super::place::Span;
 
 /// A value and its place. Shared where aliases name it more than once.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub(super) struct Node<'a> {
     pub(super) span: Span,
     pub(super) value: Value<'a>,
     pub(super) tag: Directive,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub(super) enum Value<'a> {
     Scalar(Scalar<'a>),
-    List(Vec<Rc<Node<'a>>>),
-    Map(Vec<Entry<'a>>),
+    List(&'a [&'a Node<'a>]),
+    Map(&'a [Entry<'a>]),
     /// What is wrong with it was said: nobody should look at it again.
     Bad,
 }
@@ -44,9 +32,9 @@ pub(super) enum Directive {
     Reset,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub(super) struct Scalar<'a> {
-    pub(super) text: Cow<'a, str>,
+    pub(super) text: &'a str,
     pub(super) style: Style,
 }
 
@@ -61,15 +49,15 @@ pub(super) enum Style {
     Bare,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub(super) struct Entry<'a> {
     pub(super) key: Key<'a>,
-    pub(super) value: Rc<Node<'a>>,
+    pub(super) value: &'a Node<'a>,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Key<'a> {
-    pub(super) text: Cow<'a, str>,
+    pub(super) text: &'a str,
     pub(super) span: Span,
 }
 
@@ -78,39 +66,61 @@ impl<'a> Node<'a> {
         Self { span, value, tag: Directive::default() }
     }
 
-    /// The same place, with another value.
-    pub(super) fn with(&self, value: Value<'a>) -> Rc<Self> {
-        Rc::new(Self { span: self.span, value, tag: self.tag })
+    /// The value of a key, if this is a mapping that has it.
+    pub(super) fn get(&self, key: &str) -> Option<&'a Node<'a>> {
+        let found = self.entries().iter().find(|entry| entry.key.text == key);
+        found.map(|entry| entry.value).filter(|node| node.tag != Directive::Reset)
     }
 
-    /// The value of a key, if this is a mapping that has it.
-    pub(super) fn get(&self, key: &str) -> Option<&Rc<Node<'a>>> {
-        match &self.value {
-            Value::Map(entries) => {
-                let found = entries.iter().find(|e| e.key.text == key).map(|e| &e.value);
-                found.filter(|node| node.tag != Directive::Reset)
-            }
-            _ => None,
+    /// The entries of a mapping; of anything else none.
+    pub(super) fn entries(&self) -> &'a [Entry<'a>] {
+        match self.value {
+            Value::Map(entries) => entries,
+            _ => &[],
         }
     }
 
     /// The text of a scalar that is there.
-    pub(super) fn as_text(&self) -> Option<&str> {
-        match &self.value {
-            Value::Scalar(scalar) if !self.is_null() => Some(&scalar.text),
+    pub(super) fn as_text(&self) -> Option<&'a str> {
+        match self.value {
+            Value::Scalar(scalar) if !self.is_null() => Some(scalar.text),
             _ => None,
         }
     }
 
     /// `key:` with nothing behind it, or one of the words for nothing.
     pub(super) fn is_null(&self) -> bool {
-        matches!(&self.value, Value::Scalar(s)
-            if s.style == Style::Plain && matches!(&*s.text, "" | "~" | "null" | "Null" | "NULL"))
+        matches!(self.value, Value::Scalar(s)
+            if s.style == Style::Plain && matches!(s.text, "" | "~" | "null" | "Null" | "NULL"))
+    }
+
+    /// Whether two canonical trees say the same, wherever they stand. What is wrong with one was said.
+    pub(super) fn says_as(&self, other: &Node<'a>) -> bool {
+        match (self.value, other.value) {
+            _ if std::ptr::eq(self, other) => true,
+            (Value::Bad, _) | (_, Value::Bad) => true,
+            _ if self.tag != other.tag => false,
+            (Value::Scalar(_), Value::Scalar(_)) if self.is_null() || other.is_null() => {
+                self.is_null() && other.is_null()
+            }
+            (Value::Scalar(one), Value::Scalar(other)) => one.text == other.text,
+            (Value::List(one), Value::List(other)) => {
+                one.len() == other.len() && one.iter().zip(other).all(|(one, other)| one.says_as(other))
+            }
+            (Value::Map(one), Value::Map(other)) => {
+                let mut index = Index::default();
+                let mut find = |name: &str| index.find(other, name).map(|place| other[place].value);
+                let is_same =
+                    |entry: &Entry<'a>| find(entry.key.text).is_some_and(|other| entry.value.says_as(other));
+                one.len() == other.len() && one.iter().all(is_same)
+            }
+            _ => false,
+        }
     }
 
     /// What it is, for people.
     pub(super) fn kind(&self) -> &'static str {
-        match &self.value {
+        match self.value {
             Value::Scalar(_) if self.is_null() => "nothing",
             Value::Scalar(_) => "text",
             Value::List(_) => "a list",
@@ -120,405 +130,29 @@ impl<'a> Node<'a> {
     }
 }
 
-/// The tree of the only document in a file; `Some(None)` when there is no document; `None` when
-/// an error made an end of it.
-pub(super) fn load<'a>(file: FileId, report: &mut Report<'a>) -> Option<Option<Rc<Node<'a>>>> {
-    let text = report.sources.file(file).map_or("", |file| file.text);
-    if let Some((place, problem)) = unreadable(text) {
-        report.error(Span::new(file, place.start, place.end), || problem);
-        return None;
-    }
-    let body = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let places = Places::new(file, body, text.len() - body.len());
-    let mut loader = Loader { report, places, frames: Vec::new(), anchors: BTreeMap::new(), root: None };
-    let mut parser = Parser::new_from_str(body);
-    let mut total = Weight::default();
-    while let Some(event) = parser.next_event() {
-        let step = match event {
-            Ok((event, span)) => {
-                let span = loader.places.span(span);
-                loader.take(event, span, &mut total)
-            }
-            Err(error) => loader.malformed(&error),
-        };
-        if step.is_break() {
-            return None;
-        }
-    }
-    Some(loader.root)
-}
-
-/// What can be told from the bytes alone, before anything is built from them.
-fn unreadable(text: &str) -> Option<(Range<usize>, Problem)> {
-    let bytes = text.as_bytes();
-    if bytes.len() > TEXT_MAX {
-        let problem = Problem::new(format!(
-            "The file has {} bytes, and {TEXT_MAX} are the most that is read",
-            bytes.len()
-        ))
-        .hint("generated data belongs in a file of its own that a service reads".to_owned());
-        return Some((0..0, problem));
-    }
-    let is_control = |b: &u8| *b == 0x7f || (*b < b' ' && !b"\t\n\r".contains(b));
-    if let Some(at) = bytes.iter().position(is_control) {
-        let problem =
-            Problem::new(format!("There is a control character (`\\x{:02x}`) in the file", bytes[at]))
-                .hint("write it as an escape in double quotes, or take it out".to_owned());
-        return Some((at..at + 1, problem));
-    }
-    let is_sign = |b: &u8| matches!(b, b',' | b':' | b'[' | b'{' | b'*' | b'&' | b'!' | b'?');
-    let (at, _) = bytes.iter().enumerate().filter(|(_, b)| is_sign(b)).nth(SIGNS_MAX)?;
-    let problem = Problem::new(format!("The file has more than {SIGNS_MAX} of the characters `,:[{{*&!?`"))
-        .label("the limit is passed here")
-        .hint("generated data belongs in a file of its own that a service reads".to_owned());
-    Some((at..at + 1, problem))
-}
-
 /// How much a value is after following the aliases in it.
 #[derive(Clone, Copy, Default)]
-struct Weight {
-    values: usize,
-    bytes: usize,
-    height: usize,
+pub(super) struct Weight {
+    pub(super) values: usize,
+    pub(super) bytes: usize,
+    pub(super) height: usize,
 }
 
 impl Weight {
-    fn add(&mut self, inner: Weight) {
+    pub(super) fn of(node: &Node<'_>) -> Self {
+        let mut weight = Self { values: 1, ..Self::default() };
+        match node.value {
+            Value::Scalar(scalar) => weight.bytes = scalar.text.len(),
+            Value::List(items) => items.iter().for_each(|item| weight.add(Self::of(item))),
+            Value::Map(entries) => entries.iter().for_each(|entry| weight.add(Self::of(entry.value))),
+            Value::Bad => {}
+        }
+        weight
+    }
+
+    pub(super) fn add(&mut self, inner: Weight) {
         self.values = self.values.saturating_add(inner.values);
         self.bytes = self.bytes.saturating_add(inner.bytes);
         self.height = self.height.max(inner.height + 1);
-    }
-}
-
-/// A collection whose end has not come yet.
-struct Frame<'a> {
-    span: Span,
-    anchor: usize,
-    weight: Weight,
-    tag: Directive,
-    items: Items<'a>,
-}
-
-enum Items<'a> {
-    List(Vec<Rc<Node<'a>>>),
-    Map(Mapping<'a>),
-}
-
-/// A mapping as it grows.
-#[derive(Default)]
-struct Mapping<'a> {
-    entries: Vec<Entry<'a>>,
-    seen: HashSet<Cow<'a, str>>,
-    key: Pending<'a>,
-    /// Behind `<<`.
-    merged: Option<Rc<Node<'a>>>,
-}
-
-/// Of the entry that is being read.
-#[derive(Default)]
-enum Pending<'a> {
-    #[default]
-    Key,
-    Value(Key<'a>),
-    /// The key was `<<`.
-    Merged,
-    /// The key was refused; its value is passed over.
-    Nothing,
-}
-
-struct Loader<'r, 'a> {
-    report: &'r mut Report<'a>,
-    places: Places<'a>,
-    frames: Vec<Frame<'a>>,
-    anchors: BTreeMap<usize, (Rc<Node<'a>>, Weight)>,
-    root: Option<Rc<Node<'a>>>,
-}
-
-const GO_ON: ControlFlow<()> = ControlFlow::Continue(());
-
-impl<'a> Loader<'_, 'a> {
-    fn take(&mut self, event: Event<'a>, span: Span, total: &mut Weight) -> ControlFlow<()> {
-        match event {
-            Event::Scalar(text, style, anchor, tag) => {
-                let tag = self.directive(tag.as_deref(), span);
-                let weight = Weight { values: 1, bytes: text.len(), height: 0 };
-                self.count(weight, span, total)?;
-                let style = if style == ScalarStyle::Plain { Style::Plain } else { Style::Quoted };
-                let node = Node { span, value: Value::Scalar(Scalar { text, style }), tag };
-                self.complete(node, anchor, weight);
-            }
-            Event::SequenceStart(anchor, tag) => {
-                let tag = self.directive(tag.as_deref(), span);
-                self.open(Items::List(Vec::new()), tag, anchor, span, total)?;
-            }
-            Event::MappingStart(anchor, tag) => {
-                let tag = self.directive(tag.as_deref(), span);
-                self.open(Items::Map(Mapping::default()), tag, anchor, span, total)?;
-            }
-            Event::SequenceEnd | Event::MappingEnd => self.close(span),
-            Event::Alias(anchor) => self.follow(anchor, span, total)?,
-            Event::DocumentStart(_) if self.root.is_some() => {
-                self.report.error(span, || {
-                    Problem::new("There is a second document in this file")
-                        .label("it starts here")
-                        .hint("keep one project in one file, without `---` between".to_owned())
-                });
-                return ControlFlow::Break(());
-            }
-            Event::Nothing
-            | Event::StreamStart
-            | Event::StreamEnd
-            | Event::DocumentStart(_)
-            | Event::DocumentEnd => {}
-        }
-        GO_ON
-    }
-
-    /// Keeps count of the whole file; the end of it all when it is too much.
-    fn count(&mut self, weight: Weight, span: Span, total: &mut Weight) -> ControlFlow<()> {
-        total.values = total.values.saturating_add(weight.values);
-        total.bytes = total.bytes.saturating_add(weight.bytes);
-        let what = if total.values > VALUES_MAX {
-            format!("The file has more than {VALUES_MAX} values, aliases followed")
-        } else if total.bytes > EXPANDED_MAX {
-            format!("The file has more than {} MB of text, aliases followed", EXPANDED_MAX >> 20)
-        } else if self.frames.len() + weight.height > DEPTH_MAX {
-            format!("Values are nested more than {DEPTH_MAX} deep")
-        } else {
-            return GO_ON;
-        };
-        self.report.error(span, || Problem::new(what).label("the limit is passed here"));
-        ControlFlow::Break(())
-    }
-
-    fn open(
-        &mut self,
-        items: Items<'a>,
-        tag: Directive,
-        anchor: usize,
-        span: Span,
-        total: &mut Weight,
-    ) -> ControlFlow<()> {
-        let weight = Weight { values: 1, bytes: 0, height: 1 };
-        self.count(weight, span, total)?;
-        self.frames.push(Frame { span, anchor, weight, tag, items });
-        GO_ON
-    }
-
-    fn close(&mut self, end: Span) {
-        let Some(frame) = self.frames.pop() else { return };
-        let value = match frame.items {
-            Items::List(list) => Value::List(list),
-            Items::Map(mapping) => Value::Map(mapping.whole(self.report)),
-        };
-        let node = Node { span: frame.span.to(end), value, tag: frame.tag };
-        self.complete(node, frame.anchor, frame.weight);
-    }
-
-    fn follow(&mut self, anchor: usize, span: Span, total: &mut Weight) -> ControlFlow<()> {
-        let Some((node, weight)) = self.anchors.get(&anchor) else {
-            self.report.error(span, || {
-                Problem::new("An alias stands inside the value it names").label("this would never end")
-            });
-            return ControlFlow::Break(());
-        };
-        let (node, weight) = (Rc::clone(node), *weight);
-        self.count(weight, span, total)?;
-        self.put(node, weight, Some(span));
-        GO_ON
-    }
-
-    fn complete(&mut self, node: Node<'a>, anchor: usize, weight: Weight) {
-        let node = Rc::new(node);
-        if anchor > 0 {
-            self.anchors.insert(anchor, (Rc::clone(&node), weight));
-        }
-        self.put(node, weight, None);
-    }
-
-    /// Hands a complete value to the collection it stands in.
-    fn put(&mut self, node: Rc<Node<'a>>, weight: Weight, alias: Option<Span>) {
-        let Some(frame) = self.frames.last_mut() else {
-            self.root = Some(node);
-            return;
-        };
-        frame.weight.add(weight);
-        match &mut frame.items {
-            Items::List(list) => list.push(node),
-            Items::Map(mapping) => {
-                mapping.key = match std::mem::take(&mut mapping.key) {
-                    Pending::Key => key_of(&node, alias, mapping, self.report),
-                    Pending::Value(key) => {
-                        mapping.entries.push(Entry { key, value: node });
-                        Pending::Key
-                    }
-                    Pending::Merged => {
-                        mapping.merged = Some(node);
-                        Pending::Key
-                    }
-                    Pending::Nothing => Pending::Key,
-                };
-            }
-        }
-    }
-
-    /// Errors: any other tag.
-    fn directive(&mut self, tag: Option<&Tag>, span: Span) -> Directive {
-        let Some(tag) = tag else { return Directive::Merge };
-        match (tag.handle.as_str(), tag.suffix.as_str()) {
-            ("!", "reset") => return Directive::Reset,
-            ("!", "override") => return Directive::Override,
-            _ => {}
-        }
-        self.report.error(span, || {
-            let core = tag.is_yaml_core_schema();
-            let name =
-                if core { format!("!!{}", tag.suffix) } else { format!("{}{}", tag.handle, tag.suffix) };
-            Problem::new(format!("The tag `{}` is not supported", shown(&name)))
-                .hint("take it out; quotes make a value text".to_owned())
-        });
-        Directive::Merge
-    }
-
-    fn malformed(&mut self, error: &ScanError) -> ControlFlow<()> {
-        let at = self.places.byte(error.marker().index());
-        let text = self.report.sources.file(self.places.file).map_or("", |file| file.text);
-        let (before, after) = text.split_at(at.min(text.len()));
-        let word = after.find(|c: char| c.is_whitespace() || ",]}".contains(c)).unwrap_or(after.len());
-        let first = after.chars().next().map_or(0, char::len_utf8);
-        let length = if after.starts_with(['*', '&', '!']) { word } else { first };
-        self.report.error(Span::new(self.places.file, at, at + length), || {
-            Problem::new(format!("This is not YAML: {}", printable(error.info())))
-                .hint(remedy(error.info(), before, after).map(str::to_owned))
-        });
-        ControlFlow::Break(())
-    }
-}
-
-impl<'a> Mapping<'a> {
-    /// Its entries, and those that `<<` brings and it has not itself. Of several the first counts.
-    fn whole(mut self, report: &mut Report<'a>) -> Vec<Entry<'a>> {
-        let Some(merged) = self.merged.take() else { return self.entries };
-        match &merged.value {
-            Value::List(list) => list.iter().for_each(|node| self.merge(node, report)),
-            _ => self.merge(&merged, report),
-        }
-        self.entries
-    }
-
-    fn merge(&mut self, node: &Node<'a>, report: &mut Report<'a>) {
-        let Value::Map(entries) = &node.value else {
-            report.error(node.span, || {
-                Problem::new(format!("`<<` must name a mapping, or a list of them, not {}", node.kind()))
-            });
-            return;
-        };
-        let new = entries.iter().filter(|entry| self.seen.insert(entry.key.text.clone()));
-        self.entries.extend(new.cloned());
-    }
-}
-
-/// Judges what stands where a key should.
-fn key_of<'a>(
-    node: &Node<'a>,
-    alias: Option<Span>,
-    mapping: &mut Mapping<'a>,
-    report: &mut Report<'a>,
-) -> Pending<'a> {
-    let span = alias.unwrap_or(node.span);
-    let (Value::Scalar(scalar), None) = (&node.value, alias) else {
-        let what = if alias.is_some() { "an alias" } else { node.kind() };
-        report.error(span, || Problem::new(format!("A key must be text, not {what}")));
-        return Pending::Nothing;
-    };
-    if scalar.style == Style::Plain && scalar.text == "<<" && mapping.merged.is_none() {
-        return Pending::Merged;
-    }
-    if scalar.style == Style::Plain && scalar.text == "<<" {
-        report.error(span, || {
-            Problem::new("There are two merge keys `<<` in one mapping")
-                .label("the second one")
-                .hint("give one of them a list: `<<: [*first, *second]`".to_owned())
-        });
-        return Pending::Nothing;
-    }
-    if !mapping.seen.insert(scalar.text.clone()) {
-        report.error(span, || {
-            Problem::new(format!("Duplicate key `{}`", shown(&scalar.text)))
-                .label("the second one")
-                .hint("keep one of the two".to_owned())
-        });
-        return Pending::Nothing;
-    }
-    Pending::Value(Key { text: scalar.text.clone(), span })
-}
-
-/// What a person most probably has to do about text that is not YAML.
-fn remedy(info: &str, before: &str, after: &str) -> Option<&'static str> {
-    if after.starts_with('\t') || info.contains("tabs ") || info.contains("tab ") {
-        return Some("indent with spaces, not with tabs");
-    }
-    if before.ends_with('$') && after.starts_with('{') {
-        return Some("put text with `${` in it into quotes");
-    }
-    for (part, hint) in [
-        ("unknown anchor", "an alias `*name` needs an anchor `&name` before it"),
-        ("mapping values are not allowed", "text with `: ` in it needs quotes, a key above needs its `:`"),
-        ("illegal placement of ':'", "a `[` or a `{` before this is not closed"),
-        ("did not find expected key", "keys of one mapping start in the same column"),
-        ("simple key expect", "a key needs a `:` behind it"),
-        ("unexpected end of stream", "a quote is not closed"),
-        ("unexpected eof", "a quote or a bracket is not closed"),
-        ("unexpected character", "put text that starts with this character into quotes"),
-        ("unknown escape character", "use single quotes where a backslash is meant"),
-        ("expected node content", "a value is missing, or a bracket is not closed"),
-        ("',' or '}'", "a `{` is not closed, or a `,` is missing"),
-        ("',' or ']'", "a `[` is not closed, or a `,` is missing"),
-        ("recursion limit", "there are too many brackets in brackets"),
-    ] {
-        if info.contains(part) {
-            return Some(hint);
-        }
-    }
-    None
-}
-
-/// Turns the parser's positions, counted in characters, into bytes of the whole text.
-struct Places<'a> {
-    file: FileId,
-    body: &'a str,
-    /// Bytes before the body.
-    offset: usize,
-    /// Where every `STRIDE`th character starts; empty when all are one byte long.
-    marks: Vec<usize>,
-}
-
-/// Few enough steps to walk from a mark, few enough marks to keep.
-const STRIDE: usize = 32;
-
-impl<'a> Places<'a> {
-    fn new(file: FileId, body: &'a str, offset: usize) -> Self {
-        let marks = if body.is_ascii() {
-            Vec::new()
-        } else {
-            body.char_indices().step_by(STRIDE).map(|(byte, _)| byte).collect()
-        };
-        Self { file, body, offset, marks }
-    }
-
-    fn byte(&self, character: usize) -> usize {
-        if self.marks.is_empty() {
-            return self.offset + character.min(self.body.len());
-        }
-        let Some(&mark) = self.marks.get(character / STRIDE) else {
-            return self.offset + self.body.len();
-        };
-        let rest = &self.body[mark..];
-        let inside = rest.char_indices().nth(character % STRIDE).map_or(rest.len(), |(byte, _)| byte);
-        self.offset + mark + inside
-    }
-
-    fn span(&self, span: saphyr_parser::Span) -> Span {
-        Span::new(self.file, self.byte(span.start.index()), self.byte(span.end.index()))
     }
 }

@@ -5,6 +5,10 @@ use super::report::shown;
 /// Longer texts are compared with nothing: no key is that long, and comparing costs its square.
 const COMPARED_MAX: usize = 64;
 
+/// With so many words one is compared, and with no more: as many as there can be services. Comparing
+/// takes a microsecond, and there may be fifty errors to word.
+const WORDS_MAX: usize = crate::file::SLOTS_MAX as usize;
+
 /// How alike two words must be, from 0 to 1, when they begin alike but end differently.
 const SIMILAR: f64 = 0.85;
 
@@ -29,6 +33,7 @@ pub(super) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) 
         |long: &str, short: &str| short.len() >= 3 && (long.starts_with(short) || long.ends_with(short));
     known
         .into_iter()
+        .take(WORDS_MAX)
         .filter_map(|candidate| {
             let other = candidate.to_lowercase();
             let distance = strsim::damerau_levenshtein(&lower, &other);

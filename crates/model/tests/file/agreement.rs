@@ -161,7 +161,7 @@ const UNSEEN: &[(&str, &[&str])] = &[
             "cannot be read",
             "includes itself",
             "has no services to extend",
-            "declared here and by the file",
+            "is declared twice, and not alike",
         ],
     ),
     ("what YAML has and JSON has not", &["cannot be reset or overridden", "The tag `"]),

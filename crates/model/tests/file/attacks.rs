@@ -145,6 +145,55 @@ fn time_is_linear_in_names_and_in_variables() {
 }
 
 #[test]
+fn a_long_value_that_is_only_asked_for_is_not_copied() {
+    let files = vec![("/srv/shop/.env", format!("A={}\n", "x".repeat(8 << 20)))];
+    let asked = "${A:+x}".repeat(100_000);
+    let text = format!("services: {{ a: {{ command: [x], labels: {{ a: '{asked}' }} }} }}\n");
+    let document = told("upbeat.yaml", &text, files).unwrap();
+    assert_eq!(document["services"]["a"]["labels"]["a"].as_str().map(str::len), Some(100_000));
+}
+
+#[test]
+fn projects_in_projects_do_not_copy_the_variables_of_those_around_them() {
+    let mut files = vec![("/srv/shop/.env", format!("A={}\n", "x".repeat(8 << 20)))];
+    let name = |i: usize| -> &'static str { Box::leak(format!("/srv/shop/{i}/u.yaml").into_boxed_str()) };
+    for i in 0..200 {
+        let rest = if i < 199 { format!("include: [../{}/u.yaml]\n", i + 1) } else { String::new() };
+        files.push((name(i), format!("{rest}services: {{ s{i}: {{ command: ['$B${{A:+a}}'] }} }}\n")));
+        files.push((Box::leak(format!("/srv/shop/{i}/.env").into_boxed_str()), format!("B={i}\n")));
+    }
+    let document = told("upbeat.yaml", "include: [0/u.yaml]\nservices: {}\n", files).unwrap();
+    // Those of the outer project come first.
+    assert_eq!(document["services"]["s199"]["command"][0], "0a");
+}
+
+#[test]
+fn projects_may_stand_in_each_other_as_deep_as_there_may_be_files() {
+    let row = |depth: usize| {
+        let name = |i: usize| -> &'static str { Box::leak(format!("/srv/shop/{i}.yaml").into_boxed_str()) };
+        let text = |i: usize| {
+            let rest = if i < depth { format!("include: [{}.yaml]\n", i + 1) } else { String::new() };
+            format!("{rest}services: {{ s{i}: {{ command: [x] }} }}\n")
+        };
+        let files = (1..=depth).map(|i| (name(i), text(i))).collect();
+        told("upbeat.yaml", &text(0), files)
+    };
+    assert_eq!(row(499).unwrap()["services"].as_object().unwrap().len(), 500);
+    assert!(row(500).unwrap_err().contains("more than 500 files"));
+}
+
+#[test]
+fn a_file_of_variables_that_thousands_name_does_not_become_gigabytes() {
+    let mut text = "services:\n".to_owned();
+    for i in 0..10_000 {
+        writeln!(text, "  s{i}: {{ command: [x], env_file: v.env }}").unwrap();
+    }
+    let files = vec![("/srv/shop/v.env", format!("A={}\n", "x".repeat(1 << 20)))];
+    let error = told("upbeat.yaml", &text, files).unwrap_err();
+    assert!(error.contains("or 256 MB of them") && !error.contains('\n'), "{error}");
+}
+
+#[test]
 fn nothing_is_taken_away_from_where_there_was_nothing() {
     let text = "include: !reset null\nservices: { a: { command: [x], extends: !reset null } }\n";
     assert!(told("upbeat.yaml", text, Vec::new()).is_ok());

@@ -372,9 +372,48 @@ services:
     assert_snapshot!(broken.tell(&["upbeat.yaml"]), @"
     upbeat.yaml:1:21: There is no file `none.yaml` (it is looked for at `/srv/shop/none.yaml`)
     upbeat.yaml:1:32: The file `dir.yaml` cannot be read: it is a directory
-    one.yaml:1:13: `services.web` is declared here and by the file that includes this one (give one of the two another name); included at upbeat.yaml:1:11
+    one.yaml:1:13: `services.web` is declared twice, and not alike (give one of the two another name); declared first at upbeat.yaml:2:13; included at upbeat.yaml:1:11
     one.yaml:1:39: Unknown key `services.x.comand` (did you mean `command`?); included at upbeat.yaml:1:11
     upbeat2.yaml:1:11: `upbeat2.yaml` includes itself (take one of these inclusions out); included at upbeat.yaml:1:42
+    ");
+}
+
+#[test]
+fn two_files_may_say_the_same_of_a_name_and_nothing_else() {
+    const NETWORK: &str =
+        "services: { NAME: { image: x, networks: [net] } }\nnetworks: { net: { labels: { a: b, c: d } } }\n";
+    let name = |name: &str| -> &'static str { Box::leak(NETWORK.replace("NAME", name).into_boxed_str()) };
+    let third = "services: { base: { command: x, environment: [A] } }";
+    let machine = Machine::with(&[
+        (
+            "/srv/shop/upbeat.yaml",
+            "include: [a/u.yaml, b/u.yaml, c.yaml, d.yaml, e.yaml]\nservices: { web: { command: x } }\n",
+        ),
+        ("/srv/shop/a/u.yaml", "include: [../base.yaml]\nservices: { a: { command: x } }\n"),
+        ("/srv/shop/b/u.yaml", "include: [../base.yaml]\nservices: { b: { command: x } }\n"),
+        ("/srv/shop/b/.env", "B=1"),
+        ("/srv/shop/base.yaml", third),
+        ("/srv/shop/c.yaml", name("c")),
+        ("/srv/shop/d.yaml", name("d")),
+        ("/srv/shop/e.yaml", "services: {}\nnetworks: { net: { labels: [c=d, a=b] } }\n"),
+    ]);
+    let told = machine.tell(&["upbeat.yaml"]);
+    assert!(told.contains("\"base\""), "{told}");
+    let different = Machine::with(&[
+        ("/srv/shop/upbeat.yaml", "include: [c.yaml, e.yaml, a/u.yaml, b/u.yaml]\nservices: {}\n"),
+        ("/srv/shop/c.yaml", name("c")),
+        ("/srv/shop/e.yaml", "services: {}\nnetworks: { net: { labels: [c=d, a=c] } }\n"),
+        // Each starts in a directory of its own, or is given other variables.
+        ("/srv/shop/a/u.yaml", "include: [../base.yaml]\nservices: { one: { command: x } }\n"),
+        ("/srv/shop/a/.env", "A=1"),
+        ("/srv/shop/b/u.yaml", "include: [../base.yaml]\nservices: { one: { command: x } }\n"),
+        ("/srv/shop/b/.env", "A=2"),
+        ("/srv/shop/base.yaml", third),
+    ]);
+    assert_snapshot!(different.tell(&["upbeat.yaml"]), @"
+    e.yaml:2:13: `networks.net` is declared twice, and not alike (give one of the two another name); declared first at c.yaml:2:13; included at upbeat.yaml:1:19
+    b/u.yaml:2:13: `services.one` is declared twice, alike, but with other variables or in another directory (give one of the two another name); declared first at a/u.yaml:2:13; included at upbeat.yaml:1:37
+    base.yaml:1:13: `services.base` is declared twice, alike, but with other variables or in another directory (give one of the two another name); declared first at base.yaml:1:13; included at b/u.yaml:1:11; included at upbeat.yaml:1:37
     ");
 }
 

@@ -7,6 +7,7 @@ mod commands;
 mod compose;
 mod covered;
 mod docs;
+mod extends;
 mod filling;
 mod fixtures;
 mod generated;

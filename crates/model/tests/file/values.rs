@@ -185,7 +185,7 @@ restart: on-failure:0"), @"
     ");
     check_error!(service("command: x
 restart: on-failure:99999999999"), @"
-    upbeat.yaml:4:14: `services.web.restart` must have a number of at least 1 behind the `:`, not `99999999999` (write `on-failure:5`, or `on-failure` for no bound)
+    upbeat.yaml:4:14: `services.web.restart` has a number behind the `:` that is too large
       ^ `on-failure:99999999999`
     ");
     check_error!(service("command: x

@@ -122,6 +122,9 @@ impl<'a> LogFollow<'a> {
 }
 
 fn draw(session: &Session, view: &mut LogView, line: &LogLine) -> Result<String, Failure> {
+    if view.hides(line) {
+        return Ok(String::new());
+    }
     if !session.is_json() {
         return Ok(view.line(line));
     }

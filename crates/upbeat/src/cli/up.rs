@@ -49,6 +49,8 @@ async fn foreground(session: &Session, project: Project, services: Vec<ServiceNa
     let mut interrupts = signal(SignalKind::interrupt())
         .map_err(|e| Failure::new(ExitCode::Failed, "signals cannot be received").because(&e))?;
     let app = project.name.clone();
+    let silent: BTreeSet<ServiceName> =
+        project.services.iter().filter(|(_, spec)| !spec.attach).map(|(name, _)| name.clone()).collect();
     let is_asked = Cell::new(false);
     let mut begun = pin!(begin(session, project, services, &is_asked));
     let mut stopping = Stopping::No;
@@ -70,7 +72,7 @@ async fn foreground(session: &Session, project: Project, services: Vec<ServiceNa
         session.note(&next.words(&app));
         stopping = next;
     };
-    let mut foreground = Foreground::new(session, begun);
+    let mut foreground = Foreground::new(session, begun, silent);
     if stopping != Stopping::No {
         foreground.stop(stopping);
     }
@@ -166,11 +168,12 @@ enum Next {
 }
 
 impl<'a> Foreground<'a> {
-    fn new(session: &'a Session, begun: Begun<'a>) -> Self {
+    fn new(session: &'a Session, begun: Begun<'a>, silent: BTreeSet<ServiceName>) -> Self {
         let Begun { client, operation, services, logs } = begun;
         let mut followed: BTreeSet<ServiceName> = operation.slots.keys().map(|s| s.service.clone()).collect();
         followed.extend(services.iter().cloned());
         let view = LogView::new(&session.face(), Prefix::Slot, Stamps::Hidden, operation.slots.keys());
+        let view = view.without(silent);
         Self {
             apps: watch_app(session, &client, &operation.app),
             operations: watch_operation(session, &client, &operation),

@@ -1,6 +1,6 @@
 //! Output of services: each line behind the name of its slot.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use unicode_width::UnicodeWidthStr;
 use upbeat_model::{LogLine, LogStream, ServiceName, SlotId};
@@ -34,6 +34,7 @@ pub struct LogView {
     stamps: Stamps,
     width: usize,
     colours: BTreeMap<ServiceName, usize>,
+    hidden: BTreeSet<ServiceName>,
 }
 
 impl LogView {
@@ -52,11 +53,22 @@ impl LogView {
             stamps,
             width: 0,
             colours: BTreeMap::new(),
+            hidden: BTreeSet::new(),
         };
         for slot in known {
             view.learn(slot);
         }
         view
+    }
+
+    /// Without what these print.
+    pub fn without(self, hidden: BTreeSet<ServiceName>) -> Self {
+        Self { hidden, ..self }
+    }
+
+    /// Whether a line is left out.
+    pub fn hides(&self, line: &LogLine) -> bool {
+        self.hidden.contains(&line.slot.service)
     }
 
     fn learn(&mut self, slot: &SlotId) -> usize {

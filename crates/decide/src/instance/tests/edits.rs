@@ -5,7 +5,7 @@ use upbeat_model::{Exit, Millis, Wall};
 
 use super::NONE;
 use super::story::{Story, id};
-use crate::instance::{Durable, Input, Observation, Stage};
+use crate::instance::{Durable, Moment, Observation, Stage};
 
 #[test]
 fn a_replaced_copy_is_stopped_by_its_own_rules() {
@@ -32,10 +32,9 @@ fn the_stop_command_of_a_replaced_copy_runs_with_what_that_copy_knows() {
     story.started("s");
     story.ordered();
     story.declare(&file(2));
-    assert_eq!(story.ordered(), ["stop command s 10s"]);
+    assert_eq!(story.ordered(), ["before its stop s bye 10s"]);
     assert_eq!(story.stop_command("s", "PORT"), ("bye".into(), Some("1".into())));
-    let attempt = story.attempt("s");
-    story.take("s", Input::StopCommandEnded { attempt });
+    story.hooks_end("s", Moment::PreStop, Ok(()));
     assert_eq!(story.ordered(), ["stop s SIGTERM 10s"]);
 }
 
@@ -48,9 +47,8 @@ fn a_new_way_to_stop_takes_effect_at_once_and_is_kept_when_the_copy_is_replaced_
     story.declare(&format!("  s: {{ command: [s], {gentle} }}"));
     assert_eq!(story.ordered(), NONE);
     story.declare("  s: { command: [s, more], stop_grace_period: 0s }");
-    assert_eq!(story.ordered(), ["stop command s 1m"]);
-    let attempt = story.attempt("s");
-    story.take("s", Input::StopCommandEnded { attempt });
+    assert_eq!(story.ordered(), ["before its stop s bye 1m"]);
+    story.hooks_end("s", Moment::PreStop, Ok(()));
     assert_eq!(story.ordered(), ["stop s SIGINT 1m"]);
 }
 
@@ -63,7 +61,7 @@ fn the_next_daemon_knows_how_to_stop_what_is_replaced() {
     story.daemon_dies();
     let attempt = story.attempt("s");
     story.seen("s", Observation::Running { attempt, pid: 7, started_at: Wall(0), log_start: 1 });
-    assert_eq!(story.ordered(), ["observe s", "stop command s 10s"]);
+    assert_eq!(story.ordered(), ["observe s", "before its stop s bye old 10s"]);
     assert_eq!(story.stop_command("s", "PORT").0, "bye old");
 }
 

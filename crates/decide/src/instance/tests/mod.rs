@@ -2,12 +2,13 @@
 //! happens, what is done about it.
 
 mod edits;
+mod hooks;
 mod story;
 
 use upbeat_model::target::{Ask, Goal};
 use upbeat_model::{Attempt, Exit, Millis, Mono, Wall};
 
-use super::{Input, Observation, backoff};
+use super::{Input, Moment, Observation, backoff};
 use crate::node::Node;
 use crate::rules::Rules;
 use story::{Story, id};
@@ -138,10 +139,9 @@ fn the_stop_command_comes_first_and_the_signal_has_what_is_left_of_the_grace() {
     story.started("s");
     story.ordered();
     story.command(Goal::Stopped, Ask::Ensure, &["s"]);
-    assert_eq!(story.ordered(), ["stop command s 8s"]);
+    assert_eq!(story.ordered(), ["before its stop s bye 8s"]);
     story.pass(Millis::seconds(3));
-    let attempt = story.attempt("s");
-    story.take("s", Input::StopCommandEnded { attempt });
+    story.hooks_end("s", Moment::PreStop, Ok(()));
     assert_eq!(story.ordered(), ["stop s SIGTERM 5s"]);
 }
 
@@ -175,7 +175,9 @@ fn late_news_of_an_older_attempt_changes_nothing() {
     story.started("s");
     story.ordered();
     story.take("s", Input::Exited { attempt: Attempt(1), exit: Exit::Code(9) });
-    story.take("s", Input::StopCommandEnded { attempt: Attempt(1) });
+    for moment in [Moment::PostStart, Moment::PreStop] {
+        story.take("s", Input::HooksEnded { attempt: Attempt(1), moment, outcome: Err("late".into()) });
+    }
     story.take("s", Input::Probed { attempt: Attempt(1), check: 1, healthy: false, message: String::new() });
     assert_eq!((story.phase("s"), story.ordered()), ("running".into(), vec![]));
 }
@@ -357,7 +359,7 @@ fn a_stop_that_was_decided_and_not_made_is_made_by_the_next_daemon_with_all_its_
         let there = Observation::Running { attempt: Attempt(1), pid: 7, started_at: Wall(0), log_start: 1 };
         story.seen(slot, there);
     }
-    assert_eq!(story.ordered(), ["observe s", "observe t", "stop s SIGTERM 1m", "stop command t 10s"]);
+    assert_eq!(story.ordered(), ["observe s", "observe t", "stop s SIGTERM 1m", "before its stop t bye 10s"]);
 }
 
 #[test]
@@ -468,4 +470,26 @@ fn what_upbeat_cannot_do_is_no_failure_of_the_service() {
     assert_eq!(story.phase("t"), "waiting");
     story.started("s");
     assert_eq!((story.phase("s"), story.ordered()), ("running".into(), vec!["start t #1".into()]));
+}
+
+#[test]
+fn a_start_that_comes_late_is_found_by_a_second_look() {
+    let mut story = Story::up(
+        "  db: { command: [db] }
+  s: { command: [s], depends_on: [db] }",
+    );
+    story.started("db");
+    story.ordered();
+    story.exits("db", Exit::Code(1));
+    story.daemon_dies();
+    story.ordered();
+    story.seen("s", Observation::Never);
+    assert_eq!((story.phase("s"), story.ordered()), ("dependency failed".into(), vec![]));
+    story.pass(Millis::seconds(60));
+    assert_eq!(story.ordered(), ["observe s"]);
+    let late =
+        Observation::Running { attempt: story.attempt("s"), pid: 7, started_at: Wall(0), log_start: 1 };
+    story.seen("s", late);
+    // As it was ordered by the wish that still holds, it stays.
+    assert_eq!((story.phase("s"), story.ordered()), ("running".into(), vec![]));
 }

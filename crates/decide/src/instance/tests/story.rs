@@ -9,7 +9,7 @@ use upbeat_model::target::{Ask, Goal, Target, TargetSlot};
 use upbeat_model::{Attempt, Exit, Millis, Mono, OperationId, ServiceName, SlotId, Wall};
 
 use crate::effect::Effect;
-use crate::instance::{Durable, Input, Observation, StopCommand};
+use crate::instance::{Durable, HookCommand, Input, Moment, Observation};
 use crate::node::{Bundle, Node};
 use crate::rules::Rules;
 
@@ -24,7 +24,7 @@ pub(super) struct Story {
     /// Which check of a slot asked last.
     checks: BTreeMap<SlotId, u64>,
     /// What was last run to stop a slot.
-    stop_commands: BTreeMap<SlotId, Arc<StopCommand>>,
+    stop_commands: BTreeMap<SlotId, Arc<HookCommand>>,
 }
 
 pub(super) fn id(short: &str) -> SlotId {
@@ -112,8 +112,8 @@ impl Story {
                 Effect::Probe { slot, check, .. } | Effect::WatchLog { slot, check, .. } => {
                     self.checks.insert(slot.clone(), *check);
                 }
-                Effect::RunStopCommand { slot, command, .. } => {
-                    self.stop_commands.insert(slot.clone(), command.clone());
+                Effect::RunHooks { slot, moment: Moment::PreStop, commands, .. } => {
+                    self.stop_commands.insert(slot.clone(), commands[commands.len() - 1].clone());
                 }
                 _ => {}
             }
@@ -161,6 +161,12 @@ impl Story {
         self.checks[&id(slot)]
     }
 
+    /// Its hooks end.
+    pub(super) fn hooks_end(&mut self, slot: &str, moment: Moment, outcome: Result<(), &str>) {
+        let attempt = self.attempt(slot);
+        self.take(slot, Input::HooksEnded { attempt, moment, outcome: outcome.map_err(str::to_owned) });
+    }
+
     /// What was last run to stop it: its arguments, and what it knows by this name.
     pub(super) fn stop_command(&self, slot: &str, variable: &str) -> (String, Option<String>) {
         let run = &self.stop_commands[&id(slot)];
@@ -202,6 +208,10 @@ impl Story {
     }
 }
 
+fn words(commands: &[Arc<HookCommand>]) -> String {
+    commands.iter().map(|hook| hook.command.join(" ")).collect::<Vec<_>>().join(", ")
+}
+
 pub(super) fn told(effect: &Effect) -> String {
     let slot = effect.slot().short();
     let slot = slot.trim_end_matches("-1");
@@ -209,7 +219,12 @@ pub(super) fn told(effect: &Effect) -> String {
         Effect::Observe { .. } => format!("observe {slot}"),
         Effect::Start { attempt, .. } => format!("start {slot} #{attempt}"),
         Effect::Stop { signal, grace, .. } => format!("stop {slot} {signal} {grace}"),
-        Effect::RunStopCommand { timeout, .. } => format!("stop command {slot} {timeout}"),
+        Effect::RunHooks { moment: Moment::PostStart, commands, .. } => {
+            format!("after its start {slot} {}", words(commands))
+        }
+        Effect::RunHooks { commands, timeout, .. } => {
+            format!("before its stop {slot} {} {timeout}", words(commands))
+        }
         Effect::Probe { .. } => format!("probe {slot}"),
         Effect::WatchLog { pattern, .. } => format!("watch {slot} for {pattern}"),
         Effect::Remove { .. } => format!("remove {slot}"),

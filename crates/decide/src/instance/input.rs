@@ -1,0 +1,123 @@
+//! What a slot can be told, and what can be seen of it.
+
+use upbeat_model::state::Exit;
+use upbeat_model::{Attempt, Wall};
+
+use super::Moment;
+
+/// What a slot can be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Something around it changed, or a deadline came: look again.
+    Look,
+    /// Its program was executed.
+    Started {
+        /// Which attempt.
+        attempt: Attempt,
+        /// The main process.
+        pid: i32,
+        /// When.
+        at: Wall,
+        /// Where its output begins.
+        log_start: u64,
+    },
+    /// It could not be started.
+    StartFailed {
+        /// Which attempt.
+        attempt: Attempt,
+        /// Why.
+        why: String,
+    },
+    /// Upbeat itself could not: it is out of files, processes or disk. No word about the service.
+    StartUnable {
+        /// Which attempt.
+        attempt: Attempt,
+        /// Why.
+        why: String,
+    },
+    /// Another attempt holds the slot, or was there after this one was decided: look what it is.
+    StartRefused {
+        /// Which attempt was refused.
+        attempt: Attempt,
+        /// The highest attempt that was seen there.
+        seen: Attempt,
+    },
+    /// Its main process ended, and its whole tree is gone.
+    Exited {
+        /// Which attempt.
+        attempt: Attempt,
+        /// How.
+        exit: Exit,
+    },
+    /// The answer to [`Effect::Observe`].
+    Observed {
+        /// The last attempt when it was asked: of what came since it knows nothing.
+        asked: Attempt,
+        /// What is there.
+        seen: Observation,
+    },
+    /// The machine could not be looked at.
+    ObserveFailed {
+        /// Why.
+        why: String,
+    },
+    /// The answer to a probe.
+    Probed {
+        /// Which attempt.
+        attempt: Attempt,
+        /// Which of its checks.
+        check: u64,
+        /// Passed.
+        healthy: bool,
+        /// What it said.
+        message: String,
+    },
+    /// Its hooks ended, one way or another.
+    HooksEnded {
+        /// Which attempt.
+        attempt: Attempt,
+        /// Which of its hooks.
+        moment: Moment,
+        /// All have succeeded, or how the one that failed did so.
+        outcome: Result<(), String>,
+    },
+    /// A stop does not get through: to the shim, or to a process that may not be killed.
+    StopFailed {
+        /// Which attempt.
+        attempt: Attempt,
+        /// Why.
+        why: String,
+    },
+    /// Its files are deleted.
+    Removed,
+    /// Its files could not be deleted.
+    RemoveFailed {
+        /// Why.
+        why: String,
+    },
+}
+
+/// What the machine shows of a slot, whoever started it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Observation {
+    /// Nothing was ever started here.
+    Never,
+    /// A process runs.
+    Running {
+        /// Which attempt.
+        attempt: Attempt,
+        /// The main process.
+        pid: i32,
+        /// When it was started.
+        started_at: Wall,
+        /// Where its output begins.
+        log_start: u64,
+    },
+    /// The last attempt ended.
+    Ended {
+        /// Which attempt.
+        attempt: Attempt,
+        /// How; `Unknown` when its shim was killed.
+        exit: Exit,
+    },
+}

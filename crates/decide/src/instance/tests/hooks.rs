@@ -1,0 +1,167 @@
+//! Stories of hooks: what runs beside a copy after its start and before its end.
+
+use upbeat_model::target::{Ask, Goal};
+use upbeat_model::{Exit, Millis};
+
+use super::NONE;
+use super::story::Story;
+use crate::instance::{Moment, Observation};
+
+const HOOKED: &str = "  s: { command: [s], post_start: [{ command: [warm] }, { command: [tell] }] }\n";
+
+#[test]
+fn it_counts_as_started_when_its_hooks_have_succeeded() {
+    let mut story = Story::up(&format!("{HOOKED}  t: {{ command: [t], depends_on: [s] }}"));
+    story.started("s");
+    assert_eq!(story.ordered(), ["start s #1", "after its start s warm, tell"]);
+    assert_eq!(story.phase("s"), "starting");
+    assert_eq!(story.why("s"), "its `post_start` hooks have not ended yet");
+    assert_eq!(story.why("t"), "waits for s to be started (s-1 is starting)");
+    story.hooks_end("s", Moment::PostStart, Ok(()));
+    assert_eq!((story.phase("s"), story.ordered()), ("running".into(), vec!["start t #1".into()]));
+}
+
+#[test]
+fn its_health_is_asked_for_when_its_hooks_have_succeeded() {
+    let mut story = Story::up(
+        "  s: { command: [s], post_start: [{ command: [warm] }], healthcheck: { tcp: '127.0.0.1:1' } }",
+    );
+    story.started("s");
+    story.ordered();
+    story.pass(Millis::seconds(30));
+    assert_eq!(story.ordered(), NONE);
+    story.hooks_end("s", Moment::PostStart, Ok(()));
+    assert_eq!(story.ordered(), ["probe s"]);
+}
+
+#[test]
+fn a_hook_that_fails_is_a_start_that_failed() {
+    for (policy, phase, why) in [
+        (
+            "no",
+            "failed",
+            "ended (could not start: post_start: `warm`: exit 3) and `restart: no` leaves it so",
+        ),
+        ("always", "starting", "its process is being started"),
+    ] {
+        let mut story = Story::up(&format!(
+            "  s: {{ command: [s], post_start: [{{ command: [warm] }}], restart: '{policy}' }}"
+        ));
+        story.started("s");
+        story.ordered();
+        story.hooks_end("s", Moment::PostStart, Err("`warm`: exit 3"));
+        assert_eq!(story.ordered(), ["stop s SIGTERM 10s"]);
+        assert_eq!(story.why("s"), "is being stopped because a `post_start` hook of it has failed (SIGTERM)");
+        // However well it ends then.
+        story.exits("s", Exit::Code(0));
+        assert_eq!((story.phase("s"), story.why("s")), (phase.into(), why.into()));
+    }
+}
+
+#[test]
+fn hooks_that_fail_again_and_again_back_off() {
+    let mut story =
+        Story::up("  s: { command: [s], post_start: [{ command: [warm] }], restart: 'on-failure:2' }");
+    for _ in 1..=3 {
+        story.pass(Millis::seconds(2));
+        story.started("s");
+        story.hooks_end("s", Moment::PostStart, Err("`warm`: exit 3"));
+        story.exits("s", Exit::Signal(15));
+    }
+    assert_eq!(story.phase("s"), "failed");
+}
+
+#[test]
+fn a_daemon_that_dies_leaves_the_hooks_to_the_next() {
+    let mut story = Story::up(HOOKED);
+    story.started("s");
+    story.daemon_dies();
+    assert_eq!(story.ordered(), ["observe s"]);
+    let attempt = story.attempt("s");
+    let seen = Observation::Running { attempt, pid: 7, started_at: upbeat_model::Wall(0), log_start: 1 };
+    story.seen("s", seen.clone());
+    assert_eq!(story.ordered(), ["after its start s warm, tell"]);
+    story.hooks_end("s", Moment::PostStart, Ok(()));
+    // Once they have succeeded, they are not run again.
+    story.daemon_dies();
+    story.ordered();
+    story.seen("s", seen);
+    assert_eq!((story.phase("s"), story.ordered()), ("running".into(), vec![]));
+}
+
+#[test]
+fn an_order_that_got_lost_is_given_again_and_no_hook_is_asked_for_without_end() {
+    let mut story = Story::up(HOOKED);
+    story.started("s");
+    story.ordered();
+    story.pass(Millis::seconds(59));
+    assert_eq!(story.ordered(), NONE);
+    story.pass(Millis::seconds(2));
+    assert_eq!(story.ordered(), ["after its start s warm, tell"]);
+}
+
+#[test]
+fn a_stop_waits_for_no_hook_of_the_start() {
+    let mut story = Story::up(HOOKED);
+    story.started("s");
+    story.ordered();
+    story.command(Goal::Stopped, Ask::Ensure, &["s"]);
+    assert_eq!(story.ordered(), ["stop s SIGTERM 10s"]);
+    story.hooks_end("s", Moment::PostStart, Err("killed"));
+    story.exits("s", Exit::Signal(15));
+    assert_eq!((story.phase("s"), story.ordered()), ("stopped".into(), vec![]));
+}
+
+#[test]
+fn a_file_that_has_no_hooks_any_more_lets_it_be_started() {
+    let mut story = Story::up(HOOKED);
+    story.started("s");
+    story.declare("  s: { command: [s] }");
+    assert_eq!(story.phase("s"), "running");
+}
+
+#[test]
+fn what_is_run_before_the_stop_comes_in_order_and_shares_the_grace() {
+    let mut story = Story::up(
+        "  s: { command: [s], pre_stop: [{ command: [drain], environment: { A: b } }], stop_command: [bye] }",
+    );
+    story.started("s");
+    story.ordered();
+    story.command(Goal::Stopped, Ask::Ensure, &["s"]);
+    assert_eq!(story.ordered(), ["before its stop s drain, bye 10s"]);
+    story.pass(Millis::seconds(4));
+    story.hooks_end("s", Moment::PreStop, Ok(()));
+    assert_eq!(story.ordered(), ["stop s SIGTERM 6s"]);
+}
+
+#[test]
+fn a_status_that_is_listed_completes_it_and_opens_the_gate() {
+    let mut story = Story::up(
+        "  s: { command: [s], success_exit_codes: [3] }
+  t: { command: [t], depends_on: { s: { condition: service_completed_successfully } } }",
+    );
+    story.started("s");
+    story.ordered();
+    story.exits("s", Exit::Code(3));
+    assert_eq!((story.phase("s"), story.ordered()), ("completed".into(), vec!["start t #1".into()]));
+}
+
+#[test]
+fn the_rhythm_of_restarts_is_that_of_the_file() {
+    let mut story = Story::up(
+        "  s: { command: [s], deploy: { restart_policy: { delay: 3s, max_attempts: 2, window: 1m } } }",
+    );
+    for failures in 1..=2 {
+        story.started("s");
+        // Longer than what is a good run by our own measure.
+        story.pass(Millis::seconds(20));
+        story.ordered();
+        story.exits("s", Exit::Code(0));
+        assert_eq!(story.ordered(), NONE, "{failures}");
+        story.pass(Millis::seconds(3));
+        assert_eq!(story.ordered(), [format!("start s #{}", failures + 1)]);
+    }
+    story.started("s");
+    story.exits("s", Exit::Code(0));
+    assert_eq!(story.phase("s"), "completed");
+}

@@ -500,13 +500,16 @@ pub(super) fn count_or_all(text: &str) -> Rule {
 pub(super) fn pull_policy(text: &str) -> Rule {
     const WORDS: [&str; 7] = ["always", "build", "daily", "if_not_present", "missing", "never", "weekly"];
     // Numbers, each with a unit.
-    let every = |rest: &str| {
+    if let Some(every) = text.strip_prefix("every_") {
         let is_unit = |c: char| "wdhms".contains(c);
-        let numbers = rest.strip_suffix(is_unit).map(|numbers| numbers.split(is_unit));
+        let numbers = every.strip_suffix(is_unit).map(|numbers| numbers.split(is_unit));
         let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-        numbers.is_some_and(|mut numbers| numbers.all(is_number))
-    };
-    if WORDS.contains(&text) || text.strip_prefix("every_").is_some_and(every) {
+        if numbers.clone().is_some_and(|mut numbers| numbers.all(is_number)) {
+            let fits = numbers.into_iter().flatten().all(|number| number.parse::<u32>().is_ok());
+            return if fits { Ok(()) } else { Err(Broken::new("has a number that is too large")) };
+        }
+    }
+    if WORDS.contains(&text) {
         return Ok(());
     }
     let hint = words::did_you_mean(text, WORDS)

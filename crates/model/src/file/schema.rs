@@ -59,7 +59,7 @@ fn named_keys(of: &'static Keys, defined: &mut Defined) -> Json {
 
 fn shape(of: &'static Shape, defined: &mut Defined) -> Json {
     match of {
-        Shape::Leaf(leaf) => self::leaf(leaf),
+        Shape::Leaf(leaf) => self::leaf(leaf, defined),
         Shape::Map(keys) => named_keys(keys, defined),
         Shape::Named(named) => mapping(shape(&named.each, defined)),
         Shape::Names(named) => {
@@ -88,9 +88,9 @@ fn shape(of: &'static Shape, defined: &mut Defined) -> Json {
     }
 }
 
-/// Free names.
+/// Free names, and so those that start with `x-`.
 fn mapping(each: Json) -> Json {
-    json!({ "type": "object", "patternProperties": { "^x-": true }, "additionalProperties": each })
+    json!({ "type": "object", "additionalProperties": each })
 }
 
 /// Every scalar that is there is text, however it is written.
@@ -103,7 +103,7 @@ fn variable() -> Json {
     json!({ "type": "string", "pattern": "\\$" })
 }
 
-fn leaf(of: &Leaf) -> Json {
+fn leaf(of: &Leaf, defined: &mut Defined) -> Json {
     match &of.check {
         Check::Words(words) => json!({ "anyOf": [{ "enum": words }, variable()] }),
         Check::Whole(least, most) => {
@@ -113,6 +113,12 @@ fn leaf(of: &Leaf) -> Json {
             }
             let quoted = json!({ "type": "string", "pattern": "^-?[0-9]+$|\\$" });
             json!({ "anyOf": [whole, quoted] })
+        }
+        Check::Flag => {
+            let words = json!({ "enum": ["true", "True", "TRUE", "false", "False", "FALSE"] });
+            let flag = json!({ "anyOf": [{ "type": "boolean" }, words, variable()] });
+            defined.insert("true_or_false".to_owned(), flag);
+            json!({ "$ref": "#/$defs/true_or_false" })
         }
         Check::Any | Check::Rule(_) | Check::Pattern => match of.kind {
             Kind::Text | Kind::Path | Kind::Bare => text(),

@@ -56,6 +56,8 @@ pub(super) struct Leaf {
 pub(super) enum Check {
     /// Anything.
     Any,
+    /// True or false.
+    Flag,
     /// One of these words.
     Words(&'static [&'static str]),
     /// A whole number between these.
@@ -240,6 +242,7 @@ impl Leaf {
         match &self.check {
             Check::Any | Check::Pattern => Ok(()),
             Check::Rule(rule) => rule(text),
+            Check::Flag => scalar::flag(text).map(drop),
             Check::Words(words) => one_of(text, self.wanted, words),
             Check::Whole(least, most) => whole(text, *least, *most),
         }
@@ -279,8 +282,7 @@ pub(super) mod leaf {
 
     pub(in super::super) static TEXT: Leaf = Leaf::new("text", Kind::Text, Check::Any);
     pub(in super::super) static PATH: Leaf = Leaf::new("a path", Kind::Path, Check::Rule(rules::path));
-    pub(in super::super) static FLAG: Leaf =
-        Leaf::new("`true` or `false`", Kind::Bare, Check::Rule(|text| scalar::flag(text).map(drop)));
+    pub(in super::super) static FLAG: Leaf = Leaf::new("`true` or `false`", Kind::Bare, Check::Flag);
     pub(in super::super) static WHOLE: Leaf = Leaf::whole(0, i64::MAX);
     pub(in super::super) static NUMBER: Leaf =
         Leaf::new("a number", Kind::Bare, Check::Rule(|text| scalar::number(text).map(drop)));

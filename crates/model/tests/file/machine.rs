@@ -15,6 +15,8 @@ pub(super) struct Machine {
     pub(super) env_files: Vec<String>,
     /// `${…}` stays as it is.
     pub(super) raw: bool,
+    /// What every other file says; nothing, where there is no other.
+    pub(super) others: Option<String>,
 }
 
 impl Resolver for Machine {
@@ -22,7 +24,7 @@ impl Resolver for Machine {
         match self.files.get(path).map(String::as_str) {
             Some("(a directory)") => Err(Unread::Unreadable("it is a directory".to_owned())),
             Some(text) => Ok(text.to_owned()),
-            None => Err(Unread::Missing),
+            None => self.others.clone().ok_or(Unread::Missing),
         }
     }
 

@@ -173,13 +173,11 @@ impl<'t> Lines<'t, '_> {
     }
 
     fn unquoted(&mut self) -> Result<String, Mistake> {
-        let rest = self.rest_of_line();
-        let comment = rest
-            .match_indices('#')
-            .map(|(at, _)| at)
-            .find(|at| *at == 0 || rest[..*at].ends_with([' ', '\t']));
+        let (rest, start) = (self.rest_of_line(), self.at);
+        // `A=#fff` is a colour; what is behind a space is a comment.
+        let is_behind_space = |at: usize| self.text[..start + at].ends_with([' ', '\t']);
+        let comment = rest.match_indices('#').map(|(at, _)| at).find(|at| is_behind_space(*at));
         let value = rest[..comment.unwrap_or(rest.len())].trim_end();
-        let start = self.at;
         self.fill(value, start)
     }
 
@@ -305,7 +303,8 @@ mod tests {
             ("# A=b", "(nothing)"),
             ("A=b#c", "b#c"),
             ("A=b # c", "b"),
-            ("A=#c", ""),
+            ("A=#c", "#c"),
+            ("A= #c", ""),
             ("A='b # $HOME \\n'", "b # $HOME \\n"),
             ("A='it\\'s'", "it's"),
             ("A=\"b # c\" # d", "b # c"),

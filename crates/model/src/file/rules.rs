@@ -3,7 +3,8 @@
 //! Each rule is worded as a clause that follows the name of the field.
 
 use super::report::shown;
-use super::{LENGTH_MAX, SCALE_MAX, scalar, words};
+use super::{LENGTH_MAX, SCALE_MAX, render, scalar, templates, words};
+use crate::ids::ServiceName;
 use crate::project::{PrivateFile, Resources, RestartPolicy, Signal, Ulimit};
 use crate::time::Millis;
 
@@ -282,6 +283,34 @@ pub(super) fn service_name(_: &str) -> Rule {
     Ok(())
 }
 
+pub(super) fn template_name(name: &str) -> Rule {
+    match name.contains(templates::AT) {
+        true => Err(Broken::new(format!("has a name with an `@`: `{}`", shown(name)))
+            .hint("what makes one of a template stands behind the `@` of a service's name")),
+        false => ServiceName::new(name)
+            .map(drop)
+            .map_err(|error| Broken::new(format!("has a bad name: `{}`", shown(name))).hint(error.why())),
+    }
+}
+
+/// What can be written as a name in a template, and means nothing else there.
+pub(super) fn parameter_name(name: &str) -> Rule {
+    const TAKEN: [&str; 16] = [
+        "and", "else", "false", "False", "if", "in", "is", "loop", "none", "None", "not", "or", "range",
+        "self", "true", "True",
+    ];
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    if !name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') || !name.chars().all(is_part) {
+        return Err(Broken::new(format!("has a bad name: `{}`", shown(name)))
+            .hint("only letters, digits and `_` are allowed, and no digit at the start"));
+    }
+    if render::GIVEN.contains(&name) || TAKEN.contains(&name) {
+        return Err(Broken::new(format!("has a name that means something else: `{name}`"))
+            .hint("call it something else"));
+    }
+    Ok(())
+}
+
 pub(super) fn ulimit_name(name: &str) -> Rule {
     if Ulimit::number(name).is_some() {
         return Ok(());
@@ -471,13 +500,16 @@ pub(super) fn count_or_all(text: &str) -> Rule {
 pub(super) fn pull_policy(text: &str) -> Rule {
     const WORDS: [&str; 7] = ["always", "build", "daily", "if_not_present", "missing", "never", "weekly"];
     // Numbers, each with a unit.
-    let every = |rest: &str| {
+    if let Some(every) = text.strip_prefix("every_") {
         let is_unit = |c: char| "wdhms".contains(c);
-        let numbers = rest.strip_suffix(is_unit).map(|numbers| numbers.split(is_unit));
+        let numbers = every.strip_suffix(is_unit).map(|numbers| numbers.split(is_unit));
         let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-        numbers.is_some_and(|mut numbers| numbers.all(is_number))
-    };
-    if WORDS.contains(&text) || text.strip_prefix("every_").is_some_and(every) {
+        if numbers.clone().is_some_and(|mut numbers| numbers.all(is_number)) {
+            let fits = numbers.into_iter().flatten().all(|number| number.parse::<u32>().is_ok());
+            return if fits { Ok(()) } else { Err(Broken::new("has a number that is too large")) };
+        }
+    }
+    if WORDS.contains(&text) {
         return Ok(());
     }
     let hint = words::did_you_mean(text, WORDS)

@@ -59,9 +59,17 @@ fn named_keys(of: &'static Keys, defined: &mut Defined) -> Json {
 
 fn shape(of: &'static Shape, defined: &mut Defined) -> Json {
     match of {
-        Shape::Leaf(leaf) => self::leaf(leaf),
+        Shape::Leaf(leaf) => self::leaf(leaf, defined),
         Shape::Map(keys) => named_keys(keys, defined),
-        Shape::Named(named) => mapping(shape(&named.each, defined)),
+        Shape::Named(named) => {
+            let each = shape(&named.each, defined);
+            let mut schema = mapping(each.clone());
+            if let Some(sign) = named.alone {
+                schema["patternProperties"][sign.to_string()] =
+                    json!({ "anyOf": [each, { "type": "null" }] });
+            }
+            schema
+        }
         Shape::Names(named) => {
             let each = mapping(shape(&named.each, defined));
             json!({ "anyOf": [each, { "type": "array", "items": text() }] })
@@ -85,12 +93,13 @@ fn shape(of: &'static Shape, defined: &mut Defined) -> Json {
         Shape::Short(short) => json!({ "anyOf": [text(), named_keys(short.long, defined)] }),
         Shape::Optional(inner) => json!({ "anyOf": [shape(inner, defined), { "type": "null" }] }),
         Shape::Free => json!(true),
+        Shape::Later => json!({ "type": "object" }),
     }
 }
 
-/// Free names.
+/// Free names, and so those that start with `x-`.
 fn mapping(each: Json) -> Json {
-    json!({ "type": "object", "patternProperties": { "^x-": true }, "additionalProperties": each })
+    json!({ "type": "object", "additionalProperties": each })
 }
 
 /// Every scalar that is there is text, however it is written.
@@ -103,7 +112,7 @@ fn variable() -> Json {
     json!({ "type": "string", "pattern": "\\$" })
 }
 
-fn leaf(of: &Leaf) -> Json {
+fn leaf(of: &Leaf, defined: &mut Defined) -> Json {
     match &of.check {
         Check::Words(words) => json!({ "anyOf": [{ "enum": words }, variable()] }),
         Check::Whole(least, most) => {
@@ -113,6 +122,12 @@ fn leaf(of: &Leaf) -> Json {
             }
             let quoted = json!({ "type": "string", "pattern": "^-?[0-9]+$|\\$" });
             json!({ "anyOf": [whole, quoted] })
+        }
+        Check::Flag => {
+            let words = json!({ "enum": ["true", "True", "TRUE", "false", "False", "FALSE"] });
+            let flag = json!({ "anyOf": [{ "type": "boolean" }, words, variable()] });
+            defined.insert("true_or_false".to_owned(), flag);
+            json!({ "$ref": "#/$defs/true_or_false" })
         }
         Check::Any | Check::Rule(_) | Check::Pattern => match of.kind {
             Kind::Text | Kind::Path | Kind::Bare => text(),

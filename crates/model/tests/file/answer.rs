@@ -23,6 +23,10 @@ pub(super) fn answer(sources: &[Source<'_>], context: &Context<'_>) -> Result<Re
         }
         Ok(resolved) => {
             notes_are_sound(&resolved.notes);
+            // Where all services have profiles, and nobody asked for one, there is no project to run.
+            if resolved.document["services"].as_object().is_some_and(|services| services.is_empty()) {
+                return Ok(resolved.clone());
+            }
             reads_again(resolved, context, parsed.map(|parsed| parsed.project));
         }
     }

@@ -15,6 +15,8 @@ pub(super) struct Machine {
     pub(super) env_files: Vec<String>,
     /// `${…}` stays as it is.
     pub(super) raw: bool,
+    /// What every other file says; nothing, where there is no other.
+    pub(super) others: Option<String>,
 }
 
 impl Resolver for Machine {
@@ -22,7 +24,7 @@ impl Resolver for Machine {
         match self.files.get(path).map(String::as_str) {
             Some("(a directory)") => Err(Unread::Unreadable("it is a directory".to_owned())),
             Some(text) => Ok(text.to_owned()),
-            None => Err(Unread::Missing),
+            None => self.others.clone().ok_or(Unread::Missing),
         }
     }
 
@@ -54,9 +56,15 @@ impl Machine {
         self
     }
 
+    pub(super) fn env_files(mut self, paths: &[&str]) -> Self {
+        self.env_files = paths.iter().map(|path| (*path).to_owned()).collect();
+        self
+    }
+
     /// Those of its files that lie in `/srv/shop` and are called so.
     pub(super) fn sources<'s>(&'s self, names: &[&'s str]) -> Vec<Source<'s>> {
-        let source = |name: &&'s str| Source { name, text: &self.files[&format!("/srv/shop/{name}")] };
+        let source =
+            |name: &&'s str| Source { name, text: &self.files[format!("/srv/shop/{name}").as_str()] };
         names.iter().map(source).collect()
     }
 

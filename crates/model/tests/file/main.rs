@@ -1,5 +1,6 @@
 //! What a project file may say, and what is said about one that it may not.
 
+mod agreement;
 mod answer;
 mod attacks;
 mod commands;
@@ -7,13 +8,20 @@ mod compose;
 mod covered;
 mod docs;
 mod extends;
+mod filling;
 mod fixtures;
+mod fuzz;
+mod generated;
 mod graph;
 mod hostile;
+mod include;
 mod instance;
 mod keys;
 mod machine;
+mod merging;
+mod overflow;
 mod probes;
+mod templates;
 mod valid;
 mod values;
 mod vocabulary;

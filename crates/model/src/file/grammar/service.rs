@@ -6,7 +6,7 @@ use super::super::shape::{
 use super::super::{rules, short};
 use super::{
     BOTH, BYTES, FLAG, LABELS, LENGTH, OPTIONS, PAIRS, PATH_ITEMS, TEXT, TEXT_OR_TEXTS, TEXTS, VARIABLES,
-    WHOLE, build, container, deploy, engine, key, process, sub,
+    WHOLE, build, container, deploy, engine, key, process, sub, template,
 };
 
 const SHARES_NETWORK: &str = "a process shares this machine's network; take it out";
@@ -69,13 +69,19 @@ pub(super) static ULIMITS: Named = Named {
     wanted: "a mapping of limits",
     each: Shape::Short(&Short { wanted: "a whole number or a mapping", read: short::ulimit, long: &ULIMIT }),
     name: rules::ulimit_name,
+    alone: None,
 };
-static DEPENDENCIES: Named =
-    Named { wanted: "a list of services, or a mapping", each: Shape::Map(&DEPENDENCY), name: any_name };
+static DEPENDENCIES: Named = Named {
+    wanted: "a list of services, or a mapping",
+    each: Shape::Map(&DEPENDENCY),
+    name: any_name,
+    alone: None,
+};
 static SERVICE_NETWORKS: Named = Named {
     wanted: "a list of networks, or a mapping",
     each: Shape::Optional(&Shape::Map(&SERVICE_NETWORK)),
     name: rules::resource_name,
+    alone: None,
 };
 pub(super) static HOSTS: Pairs = Pairs { rule: rules::extra_host, signs: &['=', ':'], alone: Alone::Empty };
 pub(super) const EXTRA_HOSTS: Shape = Shape::Pairs(&HOSTS);
@@ -173,6 +179,7 @@ static KEYS: &[Key] = &[
     key("success_exit_codes", Shape::Items(&CODES), BOTH).ours(),
     key("storage_opt", OPTIONS, container(SEES_FILES)),
     key("sysctls", PAIRS, container("set it for the whole machine, with `sysctl`")),
+    key("template", Shape::Short(&template::USE_SHORT), BOTH).merged(Merge::Replace).ours(),
     key("tmpfs", TEXT_OR_TEXTS, container(SEES_FILES)),
     key("tty", FLAG, BOTH),
     key("ulimits", Shape::Named(&ULIMITS), BOTH),

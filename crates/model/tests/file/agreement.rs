@@ -1,0 +1,303 @@
+//! The JSON Schema and the reader agree: what is read is a file by the schema, and what the schema
+//! lets pass is refused only for what no schema can see.
+
+use std::collections::BTreeSet;
+use std::sync::OnceLock;
+
+use boon::{Compiler, SchemaIndex, Schemas};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use upbeat_model::Diagnostic;
+use upbeat_model::file::{Source, resolve, schema};
+
+use super::fixtures::{self, Fixture};
+use super::generated;
+use super::instance::instance;
+use super::machine::Machine;
+use super::vocabulary::Place;
+
+/// Our schema, as any validator reads it.
+struct Validator {
+    schemas: Schemas,
+    index: SchemaIndex,
+}
+
+fn validator() -> &'static Validator {
+    static VALIDATOR: OnceLock<Validator> = OnceLock::new();
+    VALIDATOR.get_or_init(|| {
+        let (mut schemas, mut compiler) = (Schemas::new(), Compiler::new());
+        let location = "http://localhost/project.schema.json";
+        compiler.add_resource(location, schema()).expect("a location");
+        let index = compiler.compile(location, &mut schemas).expect("a schema");
+        Validator { schemas, index }
+    })
+}
+
+/// What the schema says against a file, if anything. Two judges are asked, and are of one opinion.
+pub(super) fn objection(instance: &Value) -> Option<String> {
+    static SCHEMA: OnceLock<Value> = OnceLock::new();
+    let validator = validator();
+    let objection = validator.schemas.validate(instance, validator.index).err();
+    let ours = Place::root(SCHEMA.get_or_init(schema)).accepts(instance);
+    assert_eq!(objection.is_none(), ours, "{instance:#}\n{objection:?}");
+    objection.map(|objection| objection.to_string())
+}
+
+/// What an error is about, and how it says so. Any other error is one of shape: of keys and of kinds
+/// of values, which the schema sees as well.
+const UNSEEN: &[(&str, &[&str])] = &[
+    (
+        "what services say of each other, and of what is declared beside them",
+        &[
+            "Circular dependency",
+            "Service `",
+            "Services extend each other",
+            "There is no service",
+            "which is not declared",
+            "has `networks`, and `network_mode",
+            "has no content",
+            "has more than one content",
+            "The project has",
+            "The file has no `services`",
+            "There is no service under",
+        ],
+    ),
+    (
+        "which kind of service a key is for",
+        &["is for containers, and", "is for processes, and", "is not supported yet", "and is for a process:"],
+    ),
+    (
+        "keys that say one thing twice, or need each other",
+        &[
+            "Duplicate",
+            "asks twice",
+            "asks nothing",
+            "is given beside `x-upbeat`",
+            "x-upbeat",
+            "is to have",
+            "has two values for one limit",
+            "needs a `command` that is text",
+            "names no `service`",
+            "has no `path`",
+            "without a `path`",
+            "without a `command`",
+            "without a `source`",
+            "is no key of Compose",
+        ],
+    ),
+    (
+        "the rules of a text: what a name, a path, a port or a length of time looks like",
+        &[
+            "` has a bad name",
+            "` has no such",
+            "` is not a device",
+            "` is not a group",
+            "` is not a protocol",
+            "` is not a mode",
+            "` is not a pull policy",
+            "` is not a regular expression",
+            "` is not a restart policy",
+            "` is not a signal",
+            "` is not a user",
+            "is not a valid",
+            "` must be a length of time",
+            "` must be a number",
+            "` must be a size",
+            "` must be a file mode",
+            "` must be a URL",
+            "` must be an IP address",
+            "` must be `all`",
+            "` must have",
+            "` must start with",
+            "` must be longer",
+            "` must be at least",
+            "` must be from",
+            "` must be a whole number, not `",
+            "` has no unit",
+            "` is longer than",
+            "` is finer than",
+            "` is less than",
+            "` is too large",
+            "` is too small",
+            "` has a number",
+            "` has no host",
+            "` has no port",
+            "` must be an address",
+            "` has no IPv6 address",
+            "` has several `:`",
+            "` has a host",
+            "` has a user name",
+            "` has a `#`",
+            "` has a character",
+            "` uses `https`",
+            "` has too many `:`",
+            "` has an empty",
+            "` has an unknown option",
+            "` has a range",
+            "` has ranges",
+            "` has no target port",
+            "` stands for",
+            "` has a quote",
+            "` has words after",
+            "` names no program",
+            "` is empty",
+            "` contains a NUL",
+            "` has a variable",
+            "` has a label",
+            "` has a `soft` limit",
+            "` has a target that is",
+            "` starts with `~`",
+            "` is too large a pattern",
+        ],
+    ),
+    (
+        "variables and other files",
+        &[
+            "has a single `$`",
+            "has a `${`",
+            "behind the name, which means nothing",
+            "needs the variable",
+            "There is no file",
+            "cannot be read",
+            "includes itself",
+            "has no services to extend",
+            "is declared twice, and not alike",
+        ],
+    ),
+    (
+        "what templates and those that use them say of each other",
+        &[
+            "cannot use another one",
+            "may not be `",
+            "names none",
+            "uses `",
+            "gives the template",
+            "has no parameter",
+            "has no `service`",
+            " of the parameter `",
+            ".template.with.",
+            "is no template: ",
+        ],
+    ),
+    ("what YAML has and JSON has not", &["cannot be reset or overridden", "The tag `"]),
+];
+
+/// Judges one error: nothing, where the schema has to see it too.
+fn unseen(message: &str) -> Option<&'static str> {
+    let kind = UNSEEN.iter().find(|(_, said)| said.iter().any(|words| message.contains(words)));
+    kind.map(|(kind, _)| *kind)
+}
+
+/// The name documents are read by.
+const NAME: &str = "upbeat.yaml";
+
+/// A document that the two do not agree about, in words.
+pub(super) fn disagreement(document: &Value, machine: &Machine) -> Option<String> {
+    let text = document.to_string();
+    let read = resolve(&[Source { name: NAME, text: &text }], &machine.context());
+    match (read, objection(document)) {
+        (Ok(_), None) => None,
+        (Ok(_), Some(objection)) => {
+            Some(format!("it is read, and the schema says:\n{objection}\n{document:#}"))
+        }
+        (Err(_), Some(_)) => None,
+        (Err(errors), None) => {
+            // Of a text with a variable in it the schema cannot know what it will be.
+            let is_filled = |error: &Diagnostic| text[error.span.clone()].contains('$');
+            let is_shape = |error: &&Diagnostic| {
+                error.file == NAME && unseen(&error.message).is_none() && !is_filled(error)
+            };
+            let shape = errors.diagnostics.iter().find(is_shape)?;
+            Some(format!("it has the shape of a file, and the reader says:\n{shape}\n{document:#}"))
+        }
+    }
+}
+
+/// Whether all of a fixture is in its files: what is tagged, or read from others, is not.
+fn stands_alone(fixture: &Fixture) -> bool {
+    fixture.machine.files.len() == 1 && !fixture.texts().any(|text| text.contains("!reset"))
+}
+
+#[test]
+fn what_is_accepted_is_a_file_by_the_schema_and_so_is_what_it_comes_to() {
+    for fixture in fixtures::all() {
+        let Ok(resolved) = fixture.outcome() else { continue };
+        for text in fixture.texts().filter(|_| !fixture.name.starts_with("files/procfile")) {
+            let instance = instance(text).unwrap_or_else(|| panic!("{}", fixture.name));
+            assert_eq!(objection(&instance), None, "{}", fixture.name);
+        }
+        assert_eq!(objection(&resolved.document), None, "what {} comes to", fixture.name);
+    }
+}
+
+/// Each service alone, as one error must not hide another.
+#[test]
+fn what_is_refused_for_its_shape_is_no_file_by_the_schema() {
+    for fixture in fixtures::all().iter().filter(|fixture| stands_alone(fixture)) {
+        let Some(instance) = fixture.texts().find_map(instance) else { continue };
+        let disagreed = disagreement(&instance, &fixture.machine);
+        assert_eq!(disagreed, None, "{}", fixture.name);
+        let Some(services) = instance.get("services").and_then(Value::as_object) else { continue };
+        for (name, service) in services {
+            let mut alone = instance.clone();
+            alone["services"] = json!({ name: service });
+            if let Some(disagreed) = disagreement(&alone, &fixture.machine) {
+                panic!("{}: {disagreed}", fixture.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_error_no_schema_sees_is_one_of_a_fixture() {
+    let errors = fixtures::all().into_iter().filter_map(|fixture| fixture.outcome().err());
+    let said: Vec<String> =
+        errors.flat_map(|errors| errors.diagnostics.into_iter().map(|error| error.message)).collect();
+    let words = UNSEEN.iter().flat_map(|(_, words)| *words);
+    let unused: Vec<_> = words.filter(|words| !said.iter().any(|said| said.contains(**words))).collect();
+    assert!(unused.is_empty(), "no fixture is refused so: {unused:#?}");
+}
+
+fn machine() -> Machine {
+    let session = Machine::default().session(&[("SET", "value"), ("HOME", "/home/ann")]);
+    Machine { others: Some("A=1\n".to_owned()), ..session }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
+
+    #[test]
+    fn the_two_agree_about_what_nobody_wrote(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        let document = generated::document(&mut generated::Choices::new(&bytes));
+        if let Some(disagreed) = disagreement(&document, &machine()) {
+            panic!("{disagreed}");
+        }
+    }
+}
+
+/// Without that the property above would say little.
+#[test]
+fn of_what_nobody_wrote_much_is_read() {
+    let mut state: u32 = 1;
+    let mut next = || {
+        // Random enough, and the same each time.
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    let (machine, schema) = (machine(), schema());
+    let (mut all, mut reached) = (BTreeSet::new(), BTreeSet::new());
+    Place::root(&schema).all(&mut all);
+    let mut read = 0;
+    for _ in 0..500 {
+        let bytes: Vec<u8> = (0..200).map(|_| next()).collect();
+        let document = generated::document(&mut generated::Choices::new(&bytes));
+        let text = document.to_string();
+        if resolve(&[Source { name: NAME, text: &text }], &machine.context()).is_ok() {
+            read += 1;
+            Place::root(&schema).reached(&document, &mut reached);
+        }
+    }
+    let reached = all.intersection(&reached).count();
+    assert!((100..400).contains(&read), "{read} of 500 documents are read");
+    assert!(reached * 2 > all.len(), "only {reached} of {} places are reached", all.len());
+}

@@ -9,6 +9,7 @@ mod absence;
 mod clients;
 mod crash;
 mod extremes;
+mod files;
 mod graph;
 mod home;
 mod itself;
@@ -93,6 +94,7 @@ fn main() -> ExitCode {
         absence::journeys(),
         crash::journeys(),
         extremes::journeys(),
+        files::journeys(),
         surroundings::journeys(),
         itself::journeys(),
     ];

@@ -48,7 +48,10 @@ impl ProcessDriver {
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(source) => return Err(DriverError::io("the slot's lock", source)),
         };
-        private::remove(&private).map_err(|source| DriverError::io("the slot's private files", source))?;
+        if let Err(error) = private::remove(&private) {
+            // No reason to say that something runs on; the next attempt tries again, and must succeed.
+            tracing::warn!(%slot, %error, "private files are left");
+        }
         if let Some(group) = group {
             clear_group(&group).await.map_err(|source| DriverError::io("the slot's cgroup", source))?;
             let _ = fs::remove_file(link);

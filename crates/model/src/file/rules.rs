@@ -58,9 +58,13 @@ fn no_nul(text: &str) -> Rule {
     Ok(())
 }
 
+pub(super) fn no_program() -> Broken {
+    Broken::new("is empty").hint("give a program and its arguments")
+}
+
 pub(super) fn argv(words: &[String]) -> Rule {
     match words.first() {
-        None => return Err(Broken::new("is empty").hint("give a program and its arguments")),
+        None => return Err(no_program()),
         Some(program) if program.is_empty() => {
             return Err(Broken::new("names no program: its first word is empty"));
         }
@@ -436,11 +440,19 @@ pub(super) fn exposed(text: &str) -> Rule {
     ports(range).map(drop)
 }
 
-pub(super) fn extra_host(name: &str, value: &str) -> Rule {
+/// Of a host that is to be known inside of a container.
+pub(super) fn host_name(name: &str) -> Rule {
     if name.is_empty() {
-        return Err(Broken::new("has a host without a name").hint("write `name=address`"));
+        return Err(Broken::new("has a host without a name").hint("write `host=address`"));
     }
-    if value == "host-gateway" { Ok(()) } else { address(value) }
+    if name.contains(|c: char| c.is_whitespace() || c.is_control() || ":=,".contains(c)) {
+        return Err(Broken::new(format!("has a bad name of a host: `{}`", shown(name))));
+    }
+    Ok(())
+}
+
+pub(super) fn host_address(text: &str) -> Rule {
+    if text == "host-gateway" { Ok(()) } else { address(text) }
 }
 
 /// One line of a log must fit, and none may fill a disk.

@@ -62,7 +62,7 @@ fn shape(of: &'static Shape, defined: &mut Defined) -> Json {
         Shape::Leaf(leaf) => self::leaf(leaf),
         Shape::Map(keys) => named_keys(keys, defined),
         Shape::Named(named) => mapping(shape(&named.each, defined)),
-        Shape::Names(named) => {
+        Shape::Names(named) | Shape::Hosts(named) => {
             let each = mapping(shape(&named.each, defined));
             json!({ "anyOf": [each, { "type": "array", "items": text() }] })
         }
@@ -75,11 +75,19 @@ fn shape(of: &'static Shape, defined: &mut Defined) -> Json {
             let value = json!({ "type": ["string", "number", "boolean", "null"] });
             json!({ "anyOf": [mapping(value), { "type": "array", "items": text() }] })
         }
+        Shape::Command => {
+            json!({ "anyOf": [text(), { "type": "array", "items": text() }, { "type": "null" }] })
+        }
         Shape::Argv | Shape::Test => {
             json!({ "anyOf": [text(), { "type": "array", "items": text(), "minItems": 1 }] })
         }
         Shape::Short(short) => json!({ "anyOf": [text(), named_keys(short.long, defined)] }),
         Shape::Optional(inner) => json!({ "anyOf": [shape(inner, defined), { "type": "null" }] }),
+        Shape::External => {
+            let old =
+                json!({ "type": "object", "properties": { "name": text() }, "additionalProperties": false });
+            json!({ "anyOf": [text(), old] })
+        }
         Shape::Free => json!(true),
     }
 }
@@ -111,7 +119,7 @@ fn leaf(of: &Leaf) -> Json {
             json!({ "anyOf": [whole, quoted] })
         }
         Check::Any | Check::Rule(_) | Check::Pattern => match of.kind {
-            Kind::Text | Kind::Path | Kind::Bare => text(),
+            Kind::Text | Kind::Path | Kind::Target | Kind::Address | Kind::Bare => text(),
         },
     }
 }

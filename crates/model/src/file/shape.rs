@@ -22,14 +22,20 @@ pub(super) enum Shape {
     Pairs(&'static Pairs),
     /// A program and its arguments: a list, or text that is split into words.
     Argv,
+    /// The same; no word at all: nothing, whatever an image says. No value: what an image says.
+    Command,
     /// What a health check of Compose asks.
     Test,
     /// A mapping for which a text may stand.
     Short(&'static Short),
     /// A mapping of names, or a list of names alone.
     Names(&'static Named),
+    /// Hosts and their addresses: a mapping, or a list of `host=address` or `host:address`.
+    Hosts(&'static Named),
     /// The same, or nothing at all.
     Optional(&'static Shape),
+    /// True or false; in an old form a mapping with a name.
+    External,
     /// Whatever a driver or an extension makes of it.
     Free,
 }
@@ -42,6 +48,10 @@ pub(super) enum Kind {
     Bare,
     /// A path, made absolute by the directory of the file it stands in.
     Path,
+    /// An absolute path of another machine, without what changes nothing: `/data/` is `/data`.
+    Target,
+    /// An address, without brackets.
+    Address,
 }
 
 /// One word or text.
@@ -136,6 +146,20 @@ pub(super) struct Key {
     pub(super) merge: Merge,
     /// No key of Compose.
     pub(super) ours: bool,
+    /// What is meant where nothing is said.
+    pub(super) default: Default,
+}
+
+/// What is meant by a key that is not given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Default {
+    /// Whatever its readers make of it.
+    None,
+    /// This; so it is written where it is missing.
+    Text(&'static str),
+    /// This where the mapping is but a name in a list. In a mapping nothing is said of it, and what a
+    /// file before says of it stays.
+    OfName(&'static str),
 }
 
 /// What two files make of one key.
@@ -202,6 +226,11 @@ impl Key {
         self
     }
 
+    pub(super) const fn default(mut self, default: Default) -> Self {
+        self.default = default;
+        self
+    }
+
     pub(super) const fn merged(mut self, merge: Merge) -> Self {
         self.merge = merge;
         self
@@ -209,7 +238,7 @@ impl Key {
 }
 
 impl Leaf {
-    const fn new(wanted: &'static str, kind: Kind, check: Check) -> Self {
+    pub(super) const fn new(wanted: &'static str, kind: Kind, check: Check) -> Self {
         Self { wanted, kind, check }
     }
 

@@ -10,7 +10,10 @@ const PORTS_MAX: usize = 1000;
 /// `[[address:]published:]target[/protocol]`, each port perhaps a range.
 pub(super) fn port(text: &str) -> Result<Vec<Fields>, Broken> {
     let shape = |why: String| Broken::new(why).hint("write `[address:][published:]target[/protocol]`");
-    let (rest, protocol) = text.rsplit_once('/').unwrap_or((text, "tcp"));
+    let (rest, protocol) = match text.rsplit_once('/') {
+        Some((rest, protocol)) => (rest, Some(protocol)),
+        None => (text, None),
+    };
     let (rest, target) = match rest.rsplit_once(':') {
         Some((rest, target)) => (Some(rest), target),
         None => (None, rest),
@@ -43,7 +46,7 @@ pub(super) fn port(text: &str) -> Result<Vec<Fields>, Broken> {
     }
     Ok((0..count)
         .map(|i| {
-            let mut fields = vec![("mode", "ingress".to_owned())];
+            let mut fields = Vec::new();
             fields.extend(host.clone().map(|host| ("host_ip", host)));
             fields.push(("target", (usize::from(first) + i).to_string()));
             match &spread {
@@ -51,7 +54,7 @@ pub(super) fn port(text: &str) -> Result<Vec<Fields>, Broken> {
                 Spread::Choice(range) => fields.push(("published", range.clone())),
                 Spread::From(from) => fields.push(("published", (usize::from(*from) + i).to_string())),
             }
-            fields.push(("protocol", protocol.to_owned()));
+            fields.extend(protocol.map(|protocol| ("protocol", protocol.to_owned())));
             fields
         })
         .collect())
@@ -98,14 +101,17 @@ fn mount_option(option: &str, is_path: bool) -> Result<Option<(&'static str, Str
         "rw" => None,
         "ro" => Some(("read_only", "true".to_owned())),
         "nocopy" if !is_path => Some(("volume.nocopy", "true".to_owned())),
-        "z" | "Z" if is_path => Some(("bind.selinux", option.to_owned())),
+        "z" | "Z" => Some(("bind.selinux", option.to_owned())),
         "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave" if is_path => {
             Some(("bind.propagation", option.to_owned()))
         }
         "cached" | "consistent" | "delegated" => Some(("consistency", option.to_owned())),
         _ => {
-            let known =
-                if is_path { "`ro`, `rw`, `z`, `Z`, `rshared` and its kin" } else { "`ro`, `rw`, `nocopy`" };
+            let known = if is_path {
+                "`ro`, `rw`, `z`, `Z`, `rshared` and its kin"
+            } else {
+                "`ro`, `rw`, `z`, `Z`, `nocopy`"
+            };
             return Err(Broken::new(format!("has an unknown option: `{}`", shown(option)))
                 .hint(format!("this mount knows {known}")));
         }
@@ -132,6 +138,14 @@ pub(super) fn device(text: &str) -> Result<Vec<Fields>, Broken> {
 
 fn is_permissions(text: &str) -> bool {
     !text.is_empty() && text.len() <= 3 && text.bytes().all(|b| b"rwm".contains(&b))
+}
+
+/// `all`: every one there is.
+pub(super) fn gpus(text: &str) -> Result<Vec<Fields>, Broken> {
+    match text {
+        "all" => Ok(vec![vec![("count", text.to_owned())]]),
+        _ => Err(Broken::new(format!("must be `all` or a mapping, not `{}`", shown(text)))),
+    }
 }
 
 /// The name of a config or a secret.

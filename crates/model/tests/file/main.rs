@@ -5,6 +5,7 @@ mod commands;
 mod compose;
 mod docs;
 mod extends;
+mod forms;
 mod graph;
 mod hostile;
 mod include;

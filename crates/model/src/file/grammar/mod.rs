@@ -11,12 +11,12 @@ mod service;
 pub(super) use service::SERVICE;
 
 use super::shape::{Alone, any_name};
-use super::shape::{Items, Key, Keys, Merge, Named, Pairs, Same, Shape, Support, Verdict, leaf};
+use super::shape::{Default, Items, Key, Keys, Merge, Named, Pairs, Same, Shape, Support, Verdict, leaf};
 use super::{rules, words};
 
 /// A key of Compose.
 const fn key(name: &'static str, shape: Shape, verdict: Verdict) -> Key {
-    Key { name, shape, verdict, merge: Merge::Deep, ours: false }
+    Key { name, shape, verdict, merge: Merge::Deep, ours: false, default: Default::None }
 }
 
 /// A key within a mapping that is judged as a whole.

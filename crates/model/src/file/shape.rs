@@ -325,9 +325,9 @@ pub(super) mod leaf {
     pub(in super::super) static USER: Leaf = Leaf::rule("text", rules::user);
 }
 
-/// No rule for names but that they are there.
+/// No rule for names but that they are there, to be seen.
 pub(super) fn any_name(name: &str) -> Result<(), Broken> {
-    if name.is_empty() { Err(Broken::new("has an empty name")) } else { Ok(()) }
+    if name.is_empty() { Err(Broken::new("has an empty name")) } else { rules::seen_name(name) }
 }
 
 #[cfg(test)]

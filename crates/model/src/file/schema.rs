@@ -32,7 +32,7 @@ fn keys(keys: &'static Keys, defined: &mut Defined) -> Json {
         let value = match key.verdict {
             Verdict::Refused(_) => json!(false),
             Verdict::Inert(_) => json!(true),
-            Verdict::Honoured { .. } | Verdict::AsAbove => shape(&key.shape, defined),
+            Verdict::Honoured { .. } | Verdict::AsAbove => or_null(shape(&key.shape, defined)),
         };
         properties.insert(key.name.to_owned(), value);
     }
@@ -72,8 +72,7 @@ fn shape(of: &'static Shape, defined: &mut Defined) -> Json {
             json!({ "anyOf": [each, { "type": "array", "items": each }] })
         }
         Shape::Pairs(_) => {
-            let value = json!({ "type": ["string", "number", "boolean", "null"] });
-            json!({ "anyOf": [mapping(value), { "type": "array", "items": text() }] })
+            json!({ "anyOf": [mapping(text()), { "type": "array", "items": text() }] })
         }
         Shape::Command => {
             json!({ "anyOf": [text(), { "type": "array", "items": text() }, { "type": "null" }] })
@@ -94,7 +93,30 @@ fn shape(of: &'static Shape, defined: &mut Defined) -> Json {
 
 /// Free names.
 fn mapping(each: Json) -> Json {
-    json!({ "type": "object", "patternProperties": { "^x-": true }, "additionalProperties": each })
+    json!({ "type": "object", "patternProperties": { "^x-": true }, "additionalProperties": or_null(each) })
+}
+
+/// The value of a key. Behind `!reset` any may be null, and a schema sees no tags.
+fn or_null(schema: Json) -> Json {
+    let Json::Object(mut fields) = schema else { return schema };
+    let nothing = json!({ "type": "null" });
+    match (fields.remove("type"), fields.remove("anyOf")) {
+        (Some(kinds), None) => {
+            let mut kinds = match kinds {
+                Json::Array(kinds) => kinds,
+                kind => vec![kind],
+            };
+            kinds.push(json!("null"));
+            fields.insert("type".to_owned(), kinds.into());
+            fields.into()
+        }
+        (None, Some(Json::Array(mut choices))) => {
+            choices.extend((!choices.contains(&nothing)).then_some(nothing));
+            fields.insert("anyOf".to_owned(), choices.into());
+            fields.into()
+        }
+        _ => json!({ "anyOf": [fields, nothing] }),
+    }
 }
 
 /// Every scalar that is there is text, however it is written.

@@ -81,6 +81,7 @@ impl Machine {
                 let again = resolve(&[again], &Context::new("/elsewhere", "other", &nowhere));
                 let again = again.unwrap_or_else(|errors| panic!("{errors}\n{text}"));
                 assert_eq!(again.document, resolved.document);
+                assert!(crate::schema::accepts(&resolved.document), "{text}");
                 format!("{notes}{text}")
             }
             Err(errors) => errors.to_string(),

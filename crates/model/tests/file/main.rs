@@ -12,6 +12,7 @@ mod include;
 mod keys;
 mod machine;
 mod probes;
+mod schema;
 mod valid;
 mod values;
 mod wire;

@@ -27,6 +27,7 @@ mod document;
 mod dotenv;
 mod extend;
 mod fill;
+mod forms;
 mod grammar;
 mod graph;
 mod healthcheck;

@@ -15,6 +15,13 @@ const EXEC_TEXT_MAX: usize = 32 * 4096 - 1;
 /// The longest path Linux takes, less the NUL at the end.
 const PATH_TEXT_MAX: usize = 4095;
 
+/// Characters nobody sees that change what stands around them: no name has one.
+pub(super) fn is_hidden(c: char) -> bool {
+    let turns =
+        matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' | '\u{61c}');
+    c.is_control() || turns
+}
+
 /// A rule that is not kept.
 #[derive(Debug)]
 pub(super) struct Broken {
@@ -59,9 +66,13 @@ fn no_nul(text: &str) -> Rule {
     Ok(())
 }
 
+pub(super) fn no_program() -> Broken {
+    Broken::new("is empty").hint("give a program and its arguments")
+}
+
 pub(super) fn argv(words: &[String]) -> Rule {
     match words.first() {
-        None => return Err(Broken::new("is empty").hint("give a program and its arguments")),
+        None => return Err(no_program()),
         Some(program) if program.is_empty() => {
             return Err(Broken::new("names no program: its first word is empty"));
         }
@@ -82,7 +93,7 @@ pub(super) fn variable(name: &str, value: &str) -> Rule {
     if name.is_empty() {
         return Err(Broken::new("has a variable without a name").hint("write `NAME=value`"));
     }
-    if name.contains(|c: char| c == '=' || c.is_whitespace() || c.is_control()) {
+    if name.contains(|c: char| c == '=' || c.is_whitespace() || is_hidden(c)) {
         return Err(Broken::new(format!("has a variable with a bad name: `{}`", shown(name)))
             .hint("a name has no space and no `=`"));
     }
@@ -101,8 +112,12 @@ pub(super) fn label(name: &str, value: &str) -> Rule {
     if name.is_empty() {
         return Err(Broken::new("has a label without a name"));
     }
-    if name.contains(char::is_control) {
-        return Err(Broken::new("has a label with a control character in its name"));
+    seen_name(name)
+}
+
+pub(super) fn seen_name(name: &str) -> Rule {
+    if name.contains(is_hidden) {
+        return Err(Broken::new(format!("has a name with a character that nobody sees: `{}`", shown(name))));
     }
     Ok(())
 }
@@ -556,11 +571,19 @@ pub(super) fn exposed(text: &str) -> Rule {
     ports(range).map(drop)
 }
 
-pub(super) fn extra_host(name: &str, value: &str) -> Rule {
+/// Of a host that is to be known inside of a container.
+pub(super) fn host_name(name: &str) -> Rule {
     if name.is_empty() {
-        return Err(Broken::new("has a host without a name").hint("write `name=address`"));
+        return Err(Broken::new("has a host without a name").hint("write `host=address`"));
     }
-    if value == "host-gateway" { Ok(()) } else { address(value) }
+    if name.contains(|c: char| c.is_whitespace() || is_hidden(c) || ":=,".contains(c)) {
+        return Err(Broken::new(format!("has a bad name of a host: `{}`", shown(name))));
+    }
+    Ok(())
+}
+
+pub(super) fn host_address(text: &str) -> Rule {
+    if text == "host-gateway" { Ok(()) } else { address(text) }
 }
 
 /// One line of a log must fit, and none may fill a disk.

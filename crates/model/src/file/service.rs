@@ -96,34 +96,9 @@ impl<'a> Reader<'_, '_, 'a> {
         if container.is_none() {
             self.command(node, at, &mut draft);
             draft.spec.resources = process::resources(node, at, self.report);
-        }
-        if container.is_none() && draft.spec.command.is_empty() {
-            self.idle(key, entries, at);
+            self.judge_command(node, key, at, &draft);
         }
         Some(draft)
-    }
-
-    /// A process has something to run.
-    fn idle(&mut self, key: &Key<'a>, entries: &[Entry<'a>], at: &At<'_>) {
-        let is_said = |entry: &&Entry<'a>| {
-            matches!(&*entry.key.text, "command" | "entrypoint") && !entry.value.is_null()
-        };
-        let said: Vec<&Entry<'a>> = entries.iter().filter(is_said).collect();
-        match said.last() {
-            None => self.report.error(key.span, || {
-                Problem::new(format!("Service `{}` has no `command`", shown(&key.text))).hint(
-                    "say what it runs, such as `command: [\"./bin/web\", \"--port\", \"8080\"]`".to_owned(),
-                )
-            }),
-            Some(last)
-                if said.iter().all(|entry| words(&entry.value).is_some_and(|words| words.is_empty())) =>
-            {
-                let rule = Broken::new("is empty").hint("give a program and its arguments");
-                broken(&last.value, &at.key(&last.key), rule, self.report);
-            }
-            // Said already.
-            Some(_) => {}
-        }
     }
 
     /// What is too much is not kept. At most one error: the sum belongs to nobody.
@@ -275,6 +250,29 @@ impl<'a> Reader<'_, '_, 'a> {
                 Problem::new(format!("`{at}.shell` needs a `command` that is text, and no `entrypoint`"))
                     .hint("write the command as one line, or take `shell` out".to_owned())
             }),
+        }
+    }
+
+    /// A process has no image that could say what it runs.
+    fn judge_command(&mut self, service: &Node<'a>, key: &Key<'a>, at: &At<'_>, draft: &Draft) {
+        let find = |name: &str| service.entries().iter().find(|entry| entry.key.text == name);
+        let runs = |name: &str| find(name).filter(|entry| !entry.value.is_null());
+        let Some(written) = runs("command").or_else(|| runs("entrypoint")) else {
+            self.report.error(key.span, || {
+                Problem::new(format!("Service `{}` has no `command`", shown(key.text))).hint(
+                    "say what it runs, such as `command: [\"./bin/web\", \"--port\", \"8080\"]`".to_owned(),
+                )
+            });
+            return;
+        };
+        let is_empty = match written.value.value {
+            Value::List(items) => items.is_empty(),
+            Value::Scalar(scalar) => scalar.text.is_empty(),
+            Value::Map(_) | Value::Bad => false,
+        };
+        let has_shell = service.get("shell").is_some_and(|node| node.as_text() != Some("false"));
+        if is_empty && (draft.spec.command.is_empty() || has_shell) {
+            broken(written.value, &at.key(&written.key), rules::no_program(), self.report);
         }
     }
 

@@ -73,6 +73,8 @@ const UNSEEN: &[(&str, &[&str])] = &[
             "asks twice",
             "asks nothing",
             "is given beside `x-upbeat`",
+            "is given two names",
+            "has no address: `",
             "x-upbeat",
             "is to have",
             "has two values for one limit",
@@ -179,7 +181,8 @@ const UNSEEN: &[(&str, &[&str])] = &[
             "is no template: ",
         ],
     ),
-    ("what YAML has and JSON has not", &["cannot be reset or overridden", "The tag `"]),
+    // Nothing may stand behind a tag.
+    ("what YAML has and JSON has not", &["has no value", "cannot be reset or overridden", "The tag `"]),
 ];
 
 /// Judges one error: nothing, where the schema has to see it too.

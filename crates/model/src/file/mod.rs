@@ -52,6 +52,7 @@ mod schema;
 mod service;
 mod shape;
 mod short;
+mod surroundings;
 mod templates;
 mod tree;
 mod validate;

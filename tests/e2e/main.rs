@@ -16,6 +16,7 @@ mod itself;
 mod lifecycle;
 mod readme;
 mod requests;
+mod surroundings;
 mod terminal;
 
 use std::process::ExitCode;
@@ -39,10 +40,12 @@ pub(crate) enum Need {
     Root,
     /// To be let beyond limits: of the tests of drivers, as one variable is for all.
     SysResource,
+    /// To limit all processes of a copy together: of those too.
+    Controllers,
 }
 
 impl Need {
-    const ALL: [Self; 2] = [Self::Root, Self::SysResource];
+    const ALL: [Self; 3] = [Self::Root, Self::SysResource, Self::Controllers];
 
     /// Those that `UPBEAT_REQUIRE` names, by commas. Errors: a name that is no need, for a typing
     /// mistake must not let a machine skip what it was to run.
@@ -58,6 +61,7 @@ impl Need {
         match self {
             Self::Root => "root",
             Self::SysResource => "sys_resource",
+            Self::Controllers => "controllers",
         }
     }
 
@@ -65,7 +69,7 @@ impl Need {
         match self {
             Self::Root => rustix::process::geteuid().is_root(),
             // No journey needs it.
-            Self::SysResource => true,
+            Self::SysResource | Self::Controllers => true,
         }
     }
 }
@@ -91,6 +95,7 @@ fn main() -> ExitCode {
         crash::journeys(),
         extremes::journeys(),
         files::journeys(),
+        surroundings::journeys(),
         itself::journeys(),
     ];
     let trials = journeys.into_iter().flatten().map(|journey| trial(journey, &required)).collect();

@@ -94,7 +94,10 @@ fn no_other_program() {
 }
 
 fn project_files() {
-    let home = Home::new();
+    let mut home = Home::new();
+    // What the examples take from outside.
+    home.write("secrets/db_password.txt", "hush");
+    home.set("API_TOKEN", "hush");
     let mut read = 0;
     for page in ["README.md", "docs/services.md", "docs/files.md"] {
         for block in blocks(page, "yaml") {

@@ -293,6 +293,7 @@ fn launch(spec: &Service, base: &BTreeMap<String, String>) -> Launch {
             (false, false) => Stdio::Plain,
         },
         files: spec.files.clone(),
+        resources: spec.resources,
         log_max_size: spec.log.unwrap_or_default().max_size,
         log_max_files: spec.log.unwrap_or_default().max_files,
     }
@@ -408,7 +409,8 @@ mod tests {
     /// No process is started here.
     fn performer() -> (Performer, mpsc::Receiver<(SlotId, Input)>) {
         let program = ShimProgram { path: "/nonexistent".into(), args: Vec::new() };
-        let places = Places { slots: "/nonexistent".into(), private: "/nonexistent".into() };
+        let [slots, private, process] = ["/nonexistent"; 3].map(Into::into);
+        let places = Places { slots, private, process };
         let (driver, _events) = ProcessDriver::new(program, places).unwrap();
         let (inputs, outcomes) = mpsc::channel(16);
         (Performer::new(driver, Watches::new().unwrap(), inputs), outcomes)

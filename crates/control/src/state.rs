@@ -386,7 +386,7 @@ impl State {
             name: name.clone(),
             release: record.release,
             slots: slots.collect(),
-            project: record.project.clone(),
+            project: record.project.to_look_at(),
         })
     }
 }

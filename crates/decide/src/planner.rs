@@ -171,6 +171,16 @@ fn changed_fields(current: Option<&TargetSlot>, wanted: &Service) -> Vec<String>
         ("environment", now.environment != wanted.environment),
         ("working_dir", now.working_dir != wanted.working_dir),
         ("user", now.user != wanted.user),
+        ("group_add", now.group_add != wanted.group_add),
+        ("ulimits", now.ulimits != wanted.ulimits),
+        ("cpus", now.resources.cpus != wanted.resources.cpus),
+        ("mem_limit", now.resources.memory != wanted.resources.memory),
+        ("mem_reservation", now.resources.memory_reservation != wanted.resources.memory_reservation),
+        ("pids_limit", now.resources.pids != wanted.resources.pids),
+        ("oom_score_adj", now.oom_score_adj != wanted.oom_score_adj),
+        ("tty", now.tty != wanted.tty),
+        ("stdin_open", now.stdin_open != wanted.stdin_open),
+        ("configs or secrets", now.files != wanted.files),
     ]
     .into_iter()
     .filter(|(_, differs)| *differs)

@@ -3,6 +3,7 @@
 //! Stupid on purpose: nothing here decides. Whatever is started, stopped or removed here was decided
 //! by an instance machine.
 
+pub mod cgroups;
 pub mod clock;
 pub mod logs;
 pub mod probe;

@@ -61,14 +61,18 @@ struct Io {
     /// See [`Streams::own`].
     own: &'static [RawFd],
     is_terminal: bool,
+    door: Option<RawFd>,
 }
 
 /// Starts a program. Ends when it is executed, or was not.
-pub(crate) fn spawn(image: &Image, streams: Streams) -> Result<Child, Failure> {
+///
+/// `door`: the file of a cgroup that it joins first.
+pub(crate) fn spawn(image: &Image, streams: Streams, door: Option<File>) -> Result<Child, Failure> {
     let failed = |error: std::io::Error| (Stage::Fork, error.raw_os_error().unwrap_or(libc::EIO));
     let Streams { theirs, outputs, input, is_terminal, own, .. } = streams;
     let (report_read, report_write) = pipe_with(PipeFlags::CLOEXEC).map_err(|errno| failed(errno.into()))?;
-    let io = Io { fds: theirs.each_ref().map(AsRawFd::as_raw_fd), own, is_terminal };
+    let fds = theirs.each_ref().map(AsRawFd::as_raw_fd);
+    let io = Io { fds, own, is_terminal, door: door.as_ref().map(AsRawFd::as_raw_fd) };
     let arguments = pointers(&image.arguments);
     let environment = pointers(&image.environment);
     let parent = std::process::id() as i32;
@@ -86,7 +90,7 @@ pub(crate) fn spawn(image: &Image, streams: Streams) -> Result<Child, Failure> {
         // SAFETY: ends the child without touching what it shares with its parent.
         unsafe { libc::_exit(127) };
     }
-    drop((theirs, report_write));
+    drop((theirs, report_write, door));
     failpoint::reach("after_fork");
     let mut report = Vec::new();
     // The pipe closes by itself when the program is executed.
@@ -229,6 +233,10 @@ unsafe fn become_program(
     // SAFETY: plain system calls on memory that was prepared before the fork.
     unsafe {
         libc::setsid();
+        // First of all, so that what follows counts there too. 0 is who writes it.
+        if io.door.is_some_and(|door| libc::write(door, c"0".as_ptr().cast(), 1) < 0) {
+            return (Stage::Cgroup, errno());
+        }
         for (to, from) in io.fds.iter().enumerate() {
             if libc::dup2(*from, to as i32) < 0 {
                 return (Stage::Fork, errno());

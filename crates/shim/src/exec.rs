@@ -24,7 +24,7 @@ const OUTPUT_MAX: usize = 4 * 1024;
 pub(crate) fn run(spec: &Spec, channel: OwnedFd) -> ExitCode {
     let Order::Exec { timeout_ms } = spec.order else { return ExitCode::FAILURE };
     let deadline = boot_ms().saturating_add(timeout_ms);
-    let start = || child::spawn(&child::prepare(spec)?, Streams::joined()?);
+    let start = || child::spawn(&child::prepare(spec)?, Streams::joined()?, None);
     let child = match start() {
         Ok(child) => child,
         Err((stage, errno)) => {

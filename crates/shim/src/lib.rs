@@ -17,6 +17,7 @@
 //! Single-threaded; std, rustix and libc only (libc for `fork`, signals and `waitpid`, which rustix
 //! does not offer so). Nothing is allocated between `fork` and `exec`.
 
+pub mod cgroup;
 mod child;
 mod exec;
 mod failpoint;

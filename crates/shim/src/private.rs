@@ -7,11 +7,11 @@
 //! every file in it has its owner and its mode.
 
 use std::ffi::OsStr;
-use std::fs::{DirBuilder, File};
+use std::fs::{DirBuilder, File, Permissions};
 use std::io::{ErrorKind, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Gid, Mode, OFlags, Uid, fchmod, fchown, fstat, mkdirat, open, openat};
@@ -106,13 +106,27 @@ pub fn remove(dir: &Path) -> std::io::Result<()> {
     match std::fs::remove_dir_all(dir) {
         Err(error) if error.kind() == ErrorKind::NotADirectory => std::fs::remove_file(dir),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            open_up(dir);
+            std::fs::remove_dir_all(dir)
+        }
         removed => removed,
+    }
+}
+
+/// Directories in it that its user has shut, even for himself.
+fn open_up(dir: &Path) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            let _ = std::fs::set_permissions(entry.path(), Permissions::from_mode(0o700));
+            open_up(&entry.path());
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+    use std::os::unix::fs::{MetadataExt, symlink};
 
     use super::*;
     use crate::spec::Hidden;
@@ -140,8 +154,11 @@ mod tests {
         assert_eq!((mode(&dir), mode(&dir.join("key")), mode(dir.parent().unwrap())), (0o500, 0o440, 0o711));
         // Whatever its user has put there goes too.
         std::fs::set_permissions(&dir, PermissionsExt::from_mode(0o700)).unwrap();
-        std::fs::create_dir(dir.join("more")).unwrap();
-        std::fs::write(dir.join("more/file"), "x").unwrap();
+        std::fs::create_dir_all(dir.join("more/shut")).unwrap();
+        std::fs::write(dir.join("more/shut/file"), "x").unwrap();
+        for shut in ["more/shut", "more"] {
+            std::fs::set_permissions(dir.join(shut), PermissionsExt::from_mode(0)).unwrap();
+        }
         std::fs::set_permissions(&dir, PermissionsExt::from_mode(0o500)).unwrap();
         drop(made);
         assert!(!dir.exists() && dir.parent().unwrap().exists());

@@ -45,6 +45,21 @@ pub struct Supervise {
     pub stdio: Stdio,
     /// The files only it can read.
     pub private: Option<Private>,
+    /// What limits it and its descendants together.
+    pub cgroup: Option<Cgroup>,
+}
+
+/// A cgroup to be made and joined.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cgroup {
+    /// The one it is made in. Absolute; there already.
+    pub top: Vec<u8>,
+    /// The names of those below it, down to the one that is joined.
+    pub path: Vec<Vec<u8>>,
+    /// What all of them lend, by the kernel's names.
+    pub controllers: Vec<Vec<u8>>,
+    /// What is written into which of its files.
+    pub settings: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// Files only one process can read.
@@ -91,7 +106,7 @@ pub enum Stdio {
 
 impl Supervise {
     fn encode(&self, to: &mut Encoder) {
-        let Self { attempt, boot_id, log_max_size, log_max_files, daemon, stdio, private } = self;
+        let Self { attempt, boot_id, log_max_size, log_max_files, daemon, stdio, private, cgroup } = self;
         to.u64(*attempt).bytes(boot_id.as_bytes());
         to.u64(*log_max_size).u64(u64::from(*log_max_files)).i32(*daemon).u8(*stdio as u8);
         to.u8(u8::from(private.is_some()));
@@ -100,6 +115,14 @@ impl Supervise {
             for PrivateFile { name, mode, content } in files {
                 to.bytes(name).u64(u64::from(*mode)).bytes(&content.0);
             }
+        }
+        to.u8(u8::from(cgroup.is_some()));
+        if let Some(Cgroup { top, path, controllers, settings }) = cgroup {
+            to.bytes(top);
+            for list in [path, controllers] {
+                put_list(to, list);
+            }
+            put_list(to, settings.iter().flat_map(|(file, value)| [file, value]));
         }
     }
 
@@ -120,8 +143,38 @@ impl Supervise {
                 0 => None,
                 _ => Some(Private::decode(from)?),
             },
+            cgroup: match from.u8()? {
+                0 => None,
+                _ => Some(Cgroup::decode(from)?),
+            },
         })
     }
+}
+
+impl Cgroup {
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, Garbled> {
+        let (top, path, controllers) = (from.bytes()?.to_vec(), take_list(from)?, take_list(from)?);
+        let settings = take_list(from)?;
+        let (pairs, rest) = settings.as_chunks::<2>();
+        if !rest.is_empty() {
+            return Err(Garbled);
+        }
+        let settings = pairs.iter().map(|[file, value]| (file.clone(), value.clone())).collect();
+        Ok(Self { top, path, controllers, settings })
+    }
+}
+
+fn put_list<'a>(to: &mut Encoder, list: impl IntoIterator<Item = &'a Vec<u8>>) {
+    let list: Vec<_> = list.into_iter().collect();
+    to.u64(list.len() as u64);
+    for item in list {
+        to.bytes(item);
+    }
+}
+
+fn take_list(from: &mut Decoder<'_>) -> Result<Vec<Vec<u8>>, Garbled> {
+    let count = from.u64()?;
+    (0..count).map(|_| Ok(from.bytes()?.to_vec())).collect()
 }
 
 impl Private {
@@ -194,10 +247,7 @@ impl Spec {
             }
         }
         for list in [&self.command, &self.environment, &self.groups] {
-            to.u64(list.len() as u64);
-            for item in list {
-                to.bytes(item);
-            }
+            put_list(&mut to, list);
         }
         to.bytes(&self.working_dir).bytes(&self.user);
         to.u64(self.limits.len() as u64);
@@ -219,11 +269,8 @@ impl Spec {
             2 => Order::Exec { timeout_ms: from.u64()? },
             _ => return Err(Garbled),
         };
-        let mut list = || -> Result<Vec<Vec<u8>>, Garbled> {
-            let count = from.u64()?;
-            (0..count).map(|_| Ok(from.bytes()?.to_vec())).collect()
-        };
-        let (command, environment, groups) = (list()?, list()?, list()?);
+        let [command, environment, groups] =
+            [take_list(&mut from)?, take_list(&mut from)?, take_list(&mut from)?];
         let (working_dir, user) = (from.bytes()?.to_vec(), from.bytes()?.to_vec());
         let count = from.u64()?;
         let mut limit =
@@ -271,6 +318,12 @@ mod tests {
                 private: Some(Private {
                     dir: b"/run/x".to_vec(),
                     files: vec![PrivateFile { name: b"k".to_vec(), mode: 0o400, content: hidden }],
+                }),
+                cgroup: Some(Cgroup {
+                    top: b"/sys/fs/cgroup".to_vec(),
+                    path: vec![b"upbeat".to_vec(), b"a".to_vec()],
+                    controllers: vec![],
+                    settings: vec![(b"pids.max".to_vec(), b"7".to_vec())],
                 }),
             }),
             command: vec![b"sh".to_vec(), b"".to_vec()],

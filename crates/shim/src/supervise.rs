@@ -20,6 +20,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{FlockOperation, flock};
 use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType};
 
+use crate::cgroup::Group;
 use crate::child::{self, Child, Image};
 use crate::log::{self, Stream, Writer};
 use crate::private::Private;
@@ -95,6 +96,7 @@ struct Slot {
     log: Writer,
     listener: Option<OwnedFd>,
     private: Option<Private>,
+    cgroup: Option<Group>,
     lock: File,
 }
 
@@ -153,6 +155,9 @@ fn begin(spec: Spec, dir: Option<OwnedFd>, channel: &OwnedFd) -> Result<Begun, F
     let user = image.as_ref().ok().and_then(Image::user);
     let private = order.private.as_ref().map(|private| Private::make(private, user)).transpose();
     let private = private.map_err(|why| FromShim::Unable { why })?;
+    let cgroup = order.cgroup.as_ref().map(Group::make).transpose();
+    let cgroup = cgroup.map_err(|why| FromShim::Unable { why })?;
+    let door = cgroup.as_ref().map(Group::door).transpose().map_err(|why| FromShim::Unable { why })?;
     let streams =
         Streams::new(order.stdio, user).map_err(|(stage, errno)| FromShim::StartFailed { stage, errno })?;
     let mut record = Record {
@@ -172,14 +177,14 @@ fn begin(spec: Spec, dir: Option<OwnedFd>, channel: &OwnedFd) -> Result<Begun, F
         return Err(unable("the slot's record")(error));
     }
     failpoint::reach("before_fork");
-    match image.and_then(|image| child::spawn(&image, streams)) {
+    match image.and_then(|image| child::spawn(&image, streams, door)) {
         Ok(child) => {
             failpoint::reach("after_exec");
             let started =
                 FromShim::Started { pid: child.pid, at_ns: record.begun_ns, log_start: record.log_start };
             // Nobody there to hear it: then a later daemon will ask.
             let _ = send(channel.as_fd(), &started.encode());
-            let slot = Slot { record, record_file, log, listener: Some(listener), private, lock };
+            let slot = Slot { record, record_file, log, listener: Some(listener), private, cgroup, lock };
             Ok(Begun { slot, child })
         }
         Err((stage, errno)) => {
@@ -380,6 +385,7 @@ impl Slot {
         life.held = None;
         // Nobody is left to read them; and whoever hears of the end finds them gone.
         self.private = None;
+        self.cgroup = None;
         for index in 0..life.outputs.len() {
             for _ in 0..LAST_READS_MAX {
                 if !self.read(&mut life, index, buffer) {

@@ -43,6 +43,8 @@ pub enum Stage {
     Terminal,
     /// Reaching its private files, as its user.
     Private,
+    /// Joining its cgroup.
+    Cgroup,
     /// Setting the limit of this number, 0 to 15.
     Limit(u8),
     /// Joining the group that stands at this place in the order, counted from 0.
@@ -67,6 +69,7 @@ impl Stage {
             Self::OomScore => 4,
             Self::Terminal => 5,
             Self::Private => 6,
+            Self::Cgroup => 7,
             Self::Limit(number) => Self::LIMITS + number.min(Self::GROUPS - Self::LIMITS - 1),
             Self::Group(place) => Self::GROUPS + place.min(Self::GROUP_MAX),
         }
@@ -82,6 +85,7 @@ impl Stage {
             4 => Some(Self::OomScore),
             5 => Some(Self::Terminal),
             6 => Some(Self::Private),
+            7 => Some(Self::Cgroup),
             Self::LIMITS..Self::GROUPS => Some(Self::Limit(number - Self::LIMITS)),
             Self::GROUPS.. => Some(Self::Group(number - Self::GROUPS)),
             _ => None,

@@ -105,6 +105,7 @@ pub(super) fn not_executed(stage: Stage, errno: i32, asked: &Asked<'_>) -> Start
             let dir = asked.private.unwrap_or(Path::new("")).display();
             format!("user `{user}` cannot reach its configs and secrets in {dir}: {said}")
         }
+        Stage::Cgroup => format!("cannot join its cgroup: {said}"),
         Stage::OomScore => {
             let score = asked.rights.oom_score_adj.unwrap_or_default();
             format!("cannot set `oom_score_adj` to {score}: {said}{}", rights_needed(errno))
@@ -137,6 +138,7 @@ pub(super) fn words(stage: Stage, errno: i32) -> String {
         Stage::Execute => format!("cannot run its program: {said}"),
         Stage::Terminal => format!("it cannot be given a terminal: {said}"),
         Stage::Private => format!("its user cannot reach its configs and secrets: {said}"),
+        Stage::Cgroup => format!("cannot join its cgroup: {said}"),
         Stage::OomScore => format!("cannot set its `oom_score_adj`: {said}"),
         Stage::Limit(number) => format!("cannot set its limit `{}`: {said}", limit_name(number)),
         Stage::Group(_) => format!("cannot join one of its groups: {said}"),

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use upbeat_model::project::{PrivateFile, Ulimit};
+use upbeat_model::project::{PrivateFile, Resources, Ulimit};
+use upbeat_model::{Attempt, SlotId};
 pub use upbeat_shim::spec::Stdio;
-use upbeat_shim::spec::{Limit, Order, Spec};
+use upbeat_shim::spec::{Cgroup, Limit, Order, Spec, Supervise};
 
+use super::{ProcessDriver, StartError, left};
+use crate::cgroups::{Capabilities, Lack};
 use crate::tree;
 
 /// Where a driver keeps what belongs to slots.
@@ -18,6 +21,8 @@ pub struct Places {
     /// A directory for each slot whose processes have private files. Made when first needed; should
     /// lie in memory and not on a disk. Each user a process runs as must be let through those above.
     pub private: PathBuf,
+    /// What the kernel tells this process of itself: [`crate::cgroups::OF_THIS_PROCESS`].
+    pub process: PathBuf,
 }
 
 /// What to run in a slot.
@@ -37,6 +42,8 @@ pub struct Launch {
     pub stdio: Stdio,
     /// Files only it can read, in the directory that [`PrivateFile::DIRECTORY`] names to it.
     pub files: Vec<PrivateFile>,
+    /// What limits it and its descendants together.
+    pub resources: Resources,
     /// A log segment is closed when it exceeds this.
     pub log_max_size: u64,
     /// So many segments are kept.
@@ -76,6 +83,49 @@ pub struct Rights {
     /// From -1000 (never) to 1000 (first): whom the kernel kills when memory is out. Without it as
     /// the daemon, but not below 0.
     pub oom_score_adj: Option<i32>,
+}
+
+impl ProcessDriver {
+    /// The order to start an attempt. Errors: what the machine cannot limit.
+    pub(super) fn spec(
+        &self,
+        slot: &SlotId,
+        attempt: Attempt,
+        launch: &Launch,
+        private_dir: &Path,
+    ) -> Result<Spec, StartError> {
+        if !launch.files.is_empty() {
+            left::warn_of_disk(private_dir);
+        }
+        let order = Order::Supervise(Supervise {
+            attempt: attempt.0,
+            boot_id: self.inner.boot_id.clone(),
+            log_max_size: launch.log_max_size,
+            log_max_files: launch.log_max_files,
+            daemon: std::process::id() as i32,
+            stdio: launch.stdio,
+            private: left::private(&launch.files, private_dir),
+            cgroup: self.cgroup(slot, &launch.resources)?,
+        });
+        Ok(launch.spec(order, tree::mark(&self.slot_dir(slot), attempt), private_dir))
+    }
+
+    /// What this machine can limit now.
+    pub fn capabilities(&self) -> Capabilities {
+        Capabilities::look(&self.inner.places.process)
+    }
+
+    /// The cgroup for a slot, if anything is limited. Errors: what the machine cannot limit.
+    fn cgroup(&self, slot: &SlotId, resources: &Resources) -> Result<Option<Cgroup>, StartError> {
+        if resources.is_unlimited() {
+            return Ok(None);
+        }
+        let capabilities = self.capabilities();
+        if let Some(Lack { key, why }) = capabilities.lacks(resources).into_iter().next() {
+            return Err(StartError::NotExecuted(format!("`{key}` cannot be kept: {why}")));
+        }
+        Ok(capabilities.order(&self.inner.places.slots, slot, resources))
+    }
 }
 
 /// A program, and what it is run as.

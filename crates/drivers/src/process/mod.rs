@@ -12,8 +12,8 @@ mod channel;
 mod error;
 mod exec;
 mod launch;
+mod left;
 mod limits;
-mod private;
 mod zygote;
 
 use std::collections::HashMap;
@@ -29,7 +29,6 @@ use tokio::sync::mpsc;
 use upbeat_model::project::Signal;
 use upbeat_model::{Attempt, Exit, Millis, SlotId, Wall};
 use upbeat_shim::record::{self, Record};
-use upbeat_shim::spec::{Order, Spec, Supervise};
 use upbeat_shim::supervise::{LOCK, SOCKET};
 use upbeat_shim::wire::{End, FromShim, ToShim};
 
@@ -220,10 +219,7 @@ impl ProcessDriver {
         private_dir(&dir.join(upbeat_shim::log::DIR))
             .map_err(|source| DriverError::io("the slot's directory", source))?;
         let private_dir = self.private_dir(slot);
-        if !launch.files.is_empty() {
-            private::warn_of_disk(&private_dir);
-        }
-        let spec = self.spec(&dir, &private_dir, attempt, launch);
+        let spec = self.spec(slot, attempt, launch, &private_dir)?;
         let place = fs::File::open(&dir).map_err(|source| DriverError::io("the slot's directory", source))?;
         let channel = self.inner.zygote.order(&spec, Some(&place)).await?;
         let answer = tokio::time::timeout(START_PATIENCE, channel.receive()).await;
@@ -248,19 +244,6 @@ impl ProcessDriver {
                 Err(StartError::Unanswered)
             }
         }
-    }
-
-    fn spec(&self, dir: &Path, private_dir: &Path, attempt: Attempt, launch: &Launch) -> Spec {
-        let order = Order::Supervise(Supervise {
-            attempt: attempt.0,
-            boot_id: self.inner.boot_id.clone(),
-            log_max_size: launch.log_max_size,
-            log_max_files: launch.log_max_files,
-            daemon: std::process::id() as i32,
-            stdio: launch.stdio,
-            private: private::order(&launch.files, private_dir),
-        });
-        launch.spec(order, tree::mark(dir, attempt), private_dir)
     }
 
     /// Waits for the end of what a shim runs, and tells it. Once for each attempt.
@@ -385,7 +368,7 @@ impl ProcessDriver {
             left.map_err(|StillThere(count)| DriverError::StillThere { slot: slot.clone(), count })?;
         }
         if matches!(seen, Observation::Never | Observation::Lost { .. }) {
-            self.clear_private(slot)?;
+            self.clear_left(slot).await?;
         }
         Ok(seen)
     }

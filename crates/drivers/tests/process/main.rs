@@ -6,6 +6,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod cgroup;
 mod exec;
 mod life;
 mod machine;
@@ -19,6 +20,8 @@ use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use upbeat_drivers::cgroups::{Capabilities, OF_THIS_PROCESS};
+use upbeat_model::project::Resources;
 
 /// One test.
 #[derive(Clone, Copy)]
@@ -50,20 +53,28 @@ pub(crate) enum Need {
     Root,
     /// To be let beyond limits (`CAP_SYS_RESOURCE`), which root in a container mostly is not.
     SysResource,
+    /// To limit processor time, memory and processes: cgroups of version 2 with their controllers.
+    Controllers,
 }
 
 impl Need {
-    const ALL: [Self; 2] = [Self::Root, Self::SysResource];
+    const ALL: [Self; 3] = [Self::Root, Self::SysResource, Self::Controllers];
 
     fn name(self) -> &'static str {
         match self {
             Self::Root => "root",
             Self::SysResource => "sys_resource",
+            Self::Controllers => "controllers",
         }
     }
 
     fn is_met(self) -> bool {
         match self {
+            Self::Controllers => {
+                let [cpus, memory, memory_reservation, pids] = [Some(1); 4];
+                let all = Resources { cpus, memory, memory_reservation, pids };
+                Capabilities::look(OF_THIS_PROCESS.as_ref()).lacks(&all).is_empty()
+            }
             Self::Root => rustix::process::geteuid().is_root(),
             Self::SysResource => {
                 let set = rustix::thread::capabilities(None);
@@ -132,6 +143,7 @@ fn run() -> ExitCode {
         machine::CASES,
         surroundings::CASES,
         private::CASES,
+        cgroup::CASES,
     ]
     .concat();
     let trials = cases.into_iter().map(|case| trial(case, &required)).collect();

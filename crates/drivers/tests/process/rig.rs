@@ -10,12 +10,13 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::Receiver;
+use upbeat_drivers::cgroups::OF_THIS_PROCESS;
 use upbeat_drivers::logs::{Reader, watch_for};
 use upbeat_drivers::process::{
     Launch, Observation, Places, ProcessDriver, ProcessEvent, Rights, ShimProgram, StartError, Started, Stdio,
 };
 use upbeat_drivers::watch::Watches;
-use upbeat_model::project::Signal as StopSignal;
+use upbeat_model::project::{Resources, Signal as StopSignal};
 use upbeat_model::{Attempt, Exit, Millis, SlotId};
 
 /// Nothing here takes longer, even on a busy machine; what does has hung.
@@ -29,6 +30,7 @@ pub(crate) struct Place {
     dir: tempfile::TempDir,
     slots: PathBuf,
     private: PathBuf,
+    process: PathBuf,
 }
 
 impl Place {
@@ -37,7 +39,7 @@ impl Place {
         let dir = tempfile::Builder::new().prefix("upbeat-driver-").tempdir().unwrap();
         let slots = dir.path().join("long".repeat(40)).join("slots");
         let private = dir.path().join("private");
-        Self { dir, slots, private }
+        Self { dir, slots, private, process: OF_THIS_PROCESS.into() }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -76,6 +78,12 @@ impl Place {
         listed.map(|entry| entry.unwrap().path()).collect()
     }
 
+    /// Has the kernel tell something else of this process.
+    pub(crate) fn with_process(mut self, dir: PathBuf) -> Self {
+        self.process = dir;
+        self
+    }
+
     /// The same for private files.
     pub(crate) fn with_private_in(mut self, dir: PathBuf) -> Self {
         self.private = dir;
@@ -95,7 +103,11 @@ impl Place {
         let program = ShimProgram { path: "/usr/bin/env".into(), args };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let outcome = runtime.block_on(async {
-            let places = Places { slots: self.slots.clone(), private: self.private.clone() };
+            let places = Places {
+                slots: self.slots.clone(),
+                private: self.private.clone(),
+                process: self.process.clone(),
+            };
             let (driver, events) = ProcessDriver::new(program, places).unwrap();
             let rig = Rig { place: self, driver, events };
             tokio::time::timeout(2 * PATIENCE, life(rig)).await.expect("it has hung")
@@ -122,6 +134,9 @@ impl Drop for Place {
             if let Some(pid) = pid.file_name().to_str().and_then(|pid| pid.parse().ok()).filter(|_| is_ours) {
                 kill(pid);
             }
+        }
+        if let Ok(group) = std::fs::read_link(self.slots.join("app/web/1/cgroup")) {
+            let _ = std::fs::write(group.join("cgroup.kill"), "1");
         }
     }
 }
@@ -170,6 +185,7 @@ impl Rig<'_> {
             rights: Rights::default(),
             stdio: Stdio::Plain,
             files: Vec::new(),
+            resources: Resources::default(),
             log_max_size: 10 << 20,
             log_max_files: 5,
         }

@@ -120,6 +120,9 @@ fn check_surroundings(service: &Service, rule: &mut dyn FnMut(&str, Result<(), B
     }
     for (n, file) in service.files.iter().enumerate() {
         rule("files", rules::private_name(&file.name));
+        if file.content.is_withheld() {
+            rule("files", Err(Broken::new(format!("does not say what is in `{}`", printable(&file.name)))));
+        }
         if service.files[..n].iter().any(|other| other.name == file.name) {
             rule("files", Err(Broken::new(format!("has two called `{}`", printable(&file.name)))));
         }

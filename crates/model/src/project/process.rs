@@ -162,37 +162,54 @@ impl PrivateFile {
     }
 }
 
-/// Bytes nobody should see by accident: they are not printed, and travel as base64.
+/// Bytes nobody should see by accident: they are not printed, and travel as base64. Who only looks at a
+/// project is given none: they are withheld.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Arc<[u8]>);
+pub struct Secret(Option<Arc<[u8]>>);
 
 impl Secret {
     /// Keeps bytes.
     pub fn new(bytes: impl Into<Arc<[u8]>>) -> Self {
-        Self(bytes.into())
+        Self(Some(bytes.into()))
     }
 
-    /// The bytes, for whoever hands them to the process.
+    /// In place of bytes that are not shown.
+    pub const fn withheld() -> Self {
+        Self(None)
+    }
+
+    /// Whether the bytes are not here.
+    pub fn is_withheld(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// The bytes, for whoever hands them to the process; none that are withheld.
     pub fn reveal(&self) -> &[u8] {
-        &self.0
+        self.0.as_deref().unwrap_or_default()
     }
 }
 
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Secret({} bytes)", self.0.len())
+        match &self.0 {
+            Some(bytes) => write!(f, "Secret({} bytes)", bytes.len()),
+            None => f.write_str("Secret(withheld)"),
+        }
     }
 }
 
 impl Serialize for Secret {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&STANDARD.encode(&self.0))
+        match &self.0 {
+            Some(bytes) => serializer.serialize_str(&STANDARD.encode(bytes)),
+            None => serializer.serialize_none(),
+        }
     }
 }
 
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
+        let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(Self::withheld()) };
         // What is wrong is not repeated: it may be half a secret.
         let bytes = STANDARD.decode(text).map_err(|_| serde::de::Error::custom("this is not base64"))?;
         Ok(Self::new(bytes))
@@ -207,8 +224,8 @@ impl schemars::JsonSchema for Secret {
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({
-            "description": "Bytes nobody should see by accident, as base64.",
-            "type": "string",
+            "description": "Bytes nobody should see by accident, as base64; null where they are withheld.",
+            "type": ["string", "null"],
             "contentEncoding": "base64",
         })
     }
@@ -227,6 +244,11 @@ mod tests {
         assert!(!format!("{file:?}").contains("hush"));
         let error = serde_json::from_str::<Secret>(r#""aHVzaA=?""#).unwrap_err().to_string();
         assert!(!error.contains("aHVz"), "{error}");
+        let withheld = PrivateFile { content: Secret::withheld(), ..file };
+        let json = serde_json::to_string(&withheld).unwrap();
+        assert_eq!(json, r#"{"name":"key","mode":256,"content":null}"#);
+        assert_eq!(serde_json::from_str::<PrivateFile>(&json).unwrap(), withheld);
+        assert_eq!((withheld.content.reveal(), withheld.content.is_withheld()), (&[][..], true));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use futures_util::stream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use upbeat_control::{Control, ControlError};
+use upbeat_drivers::cgroups::{Capabilities, Lack};
 use upbeat_drivers::clock;
 use upbeat_drivers::process::{ProcessDriver, chain};
 use upbeat_drivers::watch::Watches;
@@ -80,6 +81,35 @@ fn refuse_bad(up: &Up) -> Answer<()> {
     })
 }
 
+/// A project has at most so many of its limits named that cannot be kept: they have few reasons.
+const LACKS_SHOWN: usize = 10;
+
+/// What the machine cannot limit is refused beforehand, and not found out by every start.
+fn refuse_unlimited(up: &Up, look: impl FnOnce() -> Capabilities) -> Answer<()> {
+    let limited: Vec<_> =
+        up.project.services.iter().filter(|(_, service)| !service.resources.is_unlimited()).collect();
+    if limited.is_empty() {
+        return Ok(());
+    }
+    let capabilities = look();
+    let lacks = limited.into_iter().flat_map(|(name, service)| {
+        let lacks = capabilities.lacks(&service.resources).into_iter();
+        lacks.map(move |Lack { key, why }| format!("`services.{name}.{key}`: {why}"))
+    });
+    let mut lacks: Vec<String> = lacks.collect();
+    if lacks.is_empty() {
+        return Ok(());
+    }
+    let more = lacks.len().saturating_sub(LACKS_SHOWN);
+    lacks.truncate(LACKS_SHOWN);
+    if more > 0 {
+        lacks.push(format!("and {more} more"));
+    }
+    let message = format!("limits of the project cannot be kept: {}", lacks.join("; "));
+    Err(Problem::new(ProblemKind::BadRequest, message)
+        .with_hint("nothing was changed; take them out, or run the project where they can be kept"))
+}
+
 impl Backend for LocalBackend {
     fn version(&self) -> Version {
         Version {
@@ -106,11 +136,13 @@ impl Backend for LocalBackend {
 
     async fn up(&self, _app: AppName, up: Up, origin: Origin) -> Answer<Operation> {
         refuse_bad(&up)?;
+        refuse_unlimited(&up, || self.driver.capabilities())?;
         self.control.up(up.project, &up.services, origin).await.map_err(|error| problem(&error))
     }
 
     async fn plan(&self, _app: AppName, up: Up) -> Answer<Plan> {
         refuse_bad(&up)?;
+        refuse_unlimited(&up, || self.driver.capabilities())?;
         self.control.plan(up.project, &up.services).map_err(|error| problem(&error))
     }
 
@@ -330,6 +362,32 @@ mod tests {
         Usage
         error: The project makes no sense: the project has no service
         ");
+    }
+
+    #[test]
+    fn limits_that_the_machine_cannot_keep_are_refused_by_their_keys() {
+        let nowhere = || Capabilities::look(std::path::Path::new("/nonexistent"));
+        let service =
+            |resources| serde_json::json!({ "command": ["x"], "working_dir": "/", "resources": resources });
+        let refused = |services: &serde_json::Value| {
+            refuse_unlimited(&Up { project: shop(services), services: vec![] }, nowhere)
+        };
+        let services = serde_json::json!({
+            "db": service(serde_json::json!({})),
+            "web": service(serde_json::json!({ "memory": 1 << 20, "pids": 9 })),
+        });
+        insta::assert_snapshot!(shown(refused(&services).unwrap_err()), @"
+        Usage
+        error: Limits of the project cannot be kept: `services.web.mem_limit`: this machine has no cgroups of version 2; `services.web.pids_limit`: this machine has no cgroups of version 2
+        hint: nothing was changed; take them out, or run the project where they can be kept
+        ");
+        assert!(refused(&serde_json::json!({ "db": service(serde_json::json!({})) })).is_ok());
+        let many: serde_json::Map<_, _> = (1..=9)
+            .map(|n| (format!("s{n}"), service(serde_json::json!({ "cpus": 1, "memory": 1 }))))
+            .collect();
+        let told = shown(refused(&many.into()).unwrap_err());
+        assert!(told.contains("`services.s5.mem_limit`") && told.contains("; and 8 more"), "{told}");
+        assert!(!told.contains("`services.s6"), "{told}");
     }
 
     #[tokio::test]

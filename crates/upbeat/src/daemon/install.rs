@@ -69,7 +69,9 @@ fn write_unit(dir: &Path, program: &Path, is_root: bool) -> Result<Installed, In
     Ok(Installed { path, next: format!("systemctl {user}enable --now upbeat") })
 }
 
-/// `KillMode=process` because the services are not the daemon's to take with it.
+/// `KillMode=process` because the services are not the daemon's to take with it. No `Delegate=`: the
+/// cgroups of services are not made in the unit's own, as systemd could not start the daemon again in
+/// one that is divided while they run.
 fn unit(program: &Path, is_root: bool) -> String {
     let wanted_by = if is_root { "multi-user.target" } else { "default.target" };
     // Only the system's manager may lower the score.

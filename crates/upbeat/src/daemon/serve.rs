@@ -11,8 +11,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use upbeat_agent::{Keep, Report};
 use upbeat_control::{Control, Settings};
-use upbeat_drivers::clock;
 use upbeat_drivers::process::{MARK, Places, ProcessDriver, ShimProgram, belongs_to};
+use upbeat_drivers::{cgroups, clock};
 
 use upbeat_store::{Durability, Journal, Store, StoreError};
 
@@ -89,7 +89,8 @@ pub async fn serve(dirs: &Dirs, announce: bool) -> Result<(), ServeError> {
     dirs.create().map_err(system("its directories"))?;
     let _lock = take_lock(dirs)?;
     let Opened { control, keep } = open(dirs).await?;
-    let places = Places { slots: dirs.slots(), private: dirs.credentials() };
+    let process = cgroups::OF_THIS_PROCESS.into();
+    let places = Places { slots: dirs.slots(), private: dirs.credentials(), process };
     let (driver, events) = ProcessDriver::new(shim_program()?, places)?;
     tokio::spawn(clear_execs(driver.clone()));
     let (report, reports) = mpsc::channel(REPORTS);

@@ -1,21 +1,28 @@
-//! Where the private files of a slot's processes are, and the order to make them.
+//! What a slot has beside its directory: private files and a cgroup, and what is left of them when a
+//! shim was killed.
 
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use upbeat_model::SlotId;
 use upbeat_model::project::PrivateFile;
 use upbeat_shim::spec::{self, Hidden};
 use upbeat_shim::supervise::LOCK;
+use upbeat_shim::{cgroup, private};
 
 use super::{DriverError, ProcessDriver};
 
 /// What a memory's file system says it is: `tmpfs`, and `ramfs`.
 const IN_MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58f6];
+
+/// Looks so often, so far apart, until what was killed is gone.
+const KILL_ROUNDS: u32 = 500;
+const BETWEEN_KILLS: Duration = Duration::from_millis(2);
 
 impl ProcessDriver {
     /// Where the private files of its processes are, if they have any.
@@ -23,24 +30,48 @@ impl ProcessDriver {
         dir_of(&self.inner.places.private, slot)
     }
 
-    /// Removes what a killed shim has left of private files. One that has the slot by now does so by
-    /// itself.
-    pub(super) fn clear_private(&self, slot: &SlotId) -> Result<(), DriverError> {
-        let dir = self.private_dir(slot);
-        if !dir.exists() {
+    /// Removes what a killed shim has left beside its processes: private files, a cgroup and whoever is
+    /// in it. One that has the slot by now does so by itself.
+    ///
+    /// Errors: something does not die; what the system said.
+    pub(super) async fn clear_left(&self, slot: &SlotId) -> Result<(), DriverError> {
+        let (dir, private) = (self.slot_dir(slot), self.private_dir(slot));
+        let link = dir.join(cgroup::LINK);
+        let group = fs::read_link(&link).ok();
+        if group.is_none() && !private.exists() {
             return Ok(());
         }
-        let lock = match fs::File::open(self.slot_dir(slot).join(LOCK)) {
+        let lock = match fs::File::open(dir.join(LOCK)) {
             Ok(lock) if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() => return Ok(()),
             Ok(lock) => Some(lock),
             // The slot is gone, and with it whoever could make another.
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(source) => return Err(DriverError::io("the slot's lock", source)),
         };
-        let removed = upbeat_shim::private::remove(&dir);
+        if let Err(error) = private::remove(&private) {
+            // No reason to say that something runs on; the next attempt tries again, and must succeed.
+            tracing::warn!(%slot, %error, "private files are left");
+        }
+        if let Some(group) = group {
+            clear_group(&group).await.map_err(|source| DriverError::io("the slot's cgroup", source))?;
+            let _ = fs::remove_file(link);
+        }
         drop(lock);
-        removed.map_err(|source| DriverError::io("the slot's private files", source))
+        Ok(())
     }
+}
+
+/// What is in it is killed, and a moment later gone.
+async fn clear_group(dir: &Path) -> std::io::Result<()> {
+    let mut removed = Ok(());
+    for _ in 0..KILL_ROUNDS {
+        removed = cgroup::remove(dir);
+        if !matches!(&removed, Err(error) if error.kind() == ErrorKind::ResourceBusy) {
+            break;
+        }
+        tokio::time::sleep(BETWEEN_KILLS).await;
+    }
+    removed
 }
 
 /// The same for each attempt: of those a slot has one at a time. One name for the three, as a
@@ -52,7 +83,7 @@ fn dir_of(root: &Path, slot: &SlotId) -> PathBuf {
 }
 
 /// The order to make them, if there are any.
-pub(super) fn order(files: &[PrivateFile], dir: &Path) -> Option<spec::Private> {
+pub(super) fn private(files: &[PrivateFile], dir: &Path) -> Option<spec::Private> {
     let file = |file: &PrivateFile| spec::PrivateFile {
         name: file.name.clone().into_bytes(),
         mode: file.mode,

@@ -72,6 +72,21 @@ fn hooks_that_fail_again_and_again_back_off() {
 }
 
 #[test]
+fn a_start_whose_hooks_took_long_to_fail_was_no_good_run() {
+    let mut story =
+        Story::up("  s: { command: [s], post_start: [{ command: [warm] }], restart: 'on-failure:2' }");
+    for failures in 1..=3 {
+        story.pass(Millis::seconds(2));
+        assert_eq!(story.phase("s"), "starting", "{failures}");
+        story.started("s");
+        story.pass(Millis::seconds(30));
+        story.hooks_end("s", Moment::PostStart, Err("`warm`: exit 3"));
+        story.exits("s", Exit::Signal(15));
+    }
+    assert_eq!(story.phase("s"), "failed");
+}
+
+#[test]
 fn a_daemon_that_dies_leaves_the_hooks_to_the_next() {
     let mut story = Story::up(HOOKED);
     story.started("s");

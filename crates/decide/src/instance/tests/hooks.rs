@@ -180,3 +180,12 @@ fn the_rhythm_of_restarts_is_that_of_the_file() {
     story.exits("s", Exit::Code(0));
     assert_eq!(story.phase("s"), "completed");
 }
+
+#[test]
+fn hooks_that_the_file_changes_while_they_run_are_ordered_anew_at_once() {
+    let mut story = Story::up(HOOKED);
+    story.started("s");
+    story.ordered();
+    story.declare("  s: { command: [s], post_start: [{ command: [mended] }] }");
+    assert_eq!(story.ordered(), ["after its start s mended"]);
+}

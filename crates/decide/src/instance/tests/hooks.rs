@@ -189,3 +189,16 @@ fn hooks_that_the_file_changes_while_they_run_are_ordered_anew_at_once() {
     story.declare("  s: { command: [s], post_start: [{ command: [mended] }] }");
     assert_eq!(story.ordered(), ["after its start s mended"]);
 }
+
+#[test]
+fn what_has_run_before_the_stop_is_not_run_again_by_the_next_daemon() {
+    let mut story = Story::up("  s: { command: [s], pre_stop: [{ command: [drain] }] }");
+    story.started("s");
+    story.command(Goal::Stopped, Ask::Ensure, &["s"]);
+    story.hooks_end("s", Moment::PreStop, Ok(()));
+    let attempt = story.attempt("s");
+    story.daemon_dies();
+    story.ordered();
+    story.seen("s", Observation::Running { attempt, pid: 7, started_at: upbeat_model::Wall(0), log_start: 1 });
+    assert_eq!(story.ordered(), ["stop s SIGTERM 10s"]);
+}

@@ -202,3 +202,14 @@ fn what_has_run_before_the_stop_is_not_run_again_by_the_next_daemon() {
     story.seen("s", Observation::Running { attempt, pid: 7, started_at: upbeat_model::Wall(0), log_start: 1 });
     assert_eq!(story.ordered(), ["stop s SIGTERM 10s"]);
 }
+
+#[test]
+fn many_small_hooks_are_not_kept_when_the_store_could_not_take_them() {
+    for hook in ["{ command: [h] }", r#"{ command: [h, "\x01\x01\x01\x01\x01\x01\x01\x01"] }"#] {
+        let hooks = vec![hook; 4_000].join(", ");
+        let mut story = Story::up(&format!("  s: {{ command: [s], pre_stop: [{hooks}] }}"));
+        story.started("s");
+        let kept = serde_json::to_string(&story.disk[&super::story::id("s")]).unwrap();
+        assert!(kept.len() < 300 * 1024, "{}", kept.len());
+    }
+}

@@ -12,9 +12,10 @@ use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
 use super::arena::Arena;
 use super::index::Index;
 use super::place::{FileId, Span};
-use super::report::{Problem, Report, printable, shown};
+use super::report::{Problem, Report, shown};
 use super::tree::{Directive, Entry, Key, Node, Scalar, Style, Value, Weight};
 use super::{DEPTH_MAX, EXPANDED_MAX, SIGNS_MAX, TEXT_MAX, VALUES_MAX};
+use crate::diagnostic::printable;
 
 /// The tree of the only document in a file; `Some(None)` when there is no document; `None` when
 /// an error made an end of it.

@@ -194,6 +194,14 @@ fn a_file_of_variables_that_thousands_name_does_not_become_gigabytes() {
 }
 
 #[test]
+fn a_file_whose_name_moves_the_cursor_is_named_without_doing_so() {
+    let files = vec![("/srv/shop/a\u{202e}\u{1b}[31m.yaml", "services: { a: { comand: x } }\n".to_owned())];
+    let text = "include: [\"a\\u202E\\e[31m.yaml\"]\nservices: { b: { command: [x] } }\n";
+    let error = told("upbeat.yaml", text, files).unwrap_err();
+    assert!(error.starts_with("/srv/shop/a\\u{202e}\\u{1b}[31m.yaml:1:18: Unknown key"), "{error}");
+}
+
+#[test]
 fn nothing_is_taken_away_from_where_there_was_nothing() {
     let text = "include: !reset null\nservices: { a: { command: [x], extends: !reset null } }\n";
     assert!(told("upbeat.yaml", text, Vec::new()).is_ok());

@@ -74,7 +74,11 @@ fn unknown() {
     for required in ["rooot", "root,rooot", "Root"] {
         let ran = run(Some(required), OF_ROOT).code(2);
         let name = required.rsplit(',').next().unwrap();
-        assert_eq!(ran.stderr, format!("UPBEAT_REQUIRE names `{name}`, which nothing needs; known: root\n"));
+        let known = crate::Need::ALL.map(crate::Need::name).join(", ");
+        assert_eq!(
+            ran.stderr,
+            format!("UPBEAT_REQUIRE names `{name}`, which nothing needs; known: {known}\n")
+        );
         assert_eq!(ran.stdout, "", "nothing runs");
     }
 }

@@ -36,10 +36,12 @@ pub(crate) struct Journey {
 pub(crate) enum Need {
     /// To be root: to mount a small tmpfs, to become another user.
     Root,
+    /// To be let beyond limits: of the tests of drivers, as one variable is for all.
+    SysResource,
 }
 
 impl Need {
-    const ALL: [Self; 1] = [Self::Root];
+    const ALL: [Self; 2] = [Self::Root, Self::SysResource];
 
     /// Those that `UPBEAT_REQUIRE` names, by commas. Errors: a name that is no need, for a typing
     /// mistake must not let a machine skip what it was to run.
@@ -54,12 +56,15 @@ impl Need {
     fn name(self) -> &'static str {
         match self {
             Self::Root => "root",
+            Self::SysResource => "sys_resource",
         }
     }
 
     fn is_met(self) -> bool {
         match self {
             Self::Root => rustix::process::geteuid().is_root(),
+            // No journey needs it.
+            Self::SysResource => true,
         }
     }
 }

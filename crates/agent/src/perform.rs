@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
 use upbeat_decide::Effect;
 use upbeat_decide::instance::{Durable, HookCommand, Input, Moment, Observation};
-use upbeat_drivers::process::{self, ExecRequest, Launch, ProcessDriver, StartError};
+use upbeat_drivers::process::{self, ExecRequest, Launch, ProcessDriver, Rights, StartError, Stdio};
 use upbeat_drivers::watch::Watches;
 use upbeat_drivers::{logs, probe};
 use upbeat_model::project::{Probe, Service};
@@ -197,7 +197,7 @@ impl Performer {
         let (driver, inputs, asked) = (self.driver.clone(), self.inputs.clone(), slot.clone());
         let task = tokio::spawn(async move {
             let _turn = queue.turn().await;
-            let (healthy, message) = ask(&driver, probe, &spec, &base_environment, timeout).await;
+            let (healthy, message) = ask(&driver, &asked, probe, &spec, &base_environment, timeout).await;
             answers.store(true, Ordering::Relaxed);
             tell(&inputs, &asked, Input::Probed { attempt, check, healthy, message }).await;
         });
@@ -272,18 +272,34 @@ fn environment(spec: &Service, base: &BTreeMap<String, String>) -> BTreeMap<Stri
     all
 }
 
+fn rights(spec: &Service) -> Rights {
+    Rights {
+        groups: spec.group_add.clone(),
+        ulimits: spec.ulimits.clone(),
+        oom_score_adj: spec.oom_score_adj,
+    }
+}
+
 fn launch(spec: &Service, base: &BTreeMap<String, String>) -> Launch {
     Launch {
         command: spec.command.clone(),
         environment: environment(spec, base),
         working_dir: spec.working_dir.clone(),
         user: spec.user.clone(),
+        rights: rights(spec),
+        stdio: match (spec.tty, spec.stdin_open) {
+            (true, _) => Stdio::Terminal,
+            (false, true) => Stdio::OpenInput,
+            (false, false) => Stdio::Plain,
+        },
+        files: spec.files.clone(),
         log_max_size: spec.log.unwrap_or_default().max_size,
         log_max_files: spec.log.unwrap_or_default().max_files,
     }
 }
 
 fn exec_request(
+    slot: &SlotId,
     command: Vec<String>,
     spec: &Service,
     base: &BTreeMap<String, String>,
@@ -294,6 +310,8 @@ fn exec_request(
         environment: environment(spec, base),
         working_dir: spec.working_dir.clone(),
         user: spec.user.clone(),
+        rights: rights(spec),
+        beside: Some(slot.clone()),
         timeout,
     }
 }
@@ -309,7 +327,7 @@ async fn hooks(
     let begun = Instant::now();
     for hook in commands {
         let gone = Millis(u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX));
-        let outcome = driver.exec(hook_request(hook, Millis(timeout.0.saturating_sub(gone.0)))).await;
+        let outcome = driver.exec(hook_request(slot, hook, Millis(timeout.0.saturating_sub(gone.0)))).await;
         if outcome.is_success() {
             continue;
         }
@@ -323,7 +341,7 @@ async fn hooks(
     Ok(())
 }
 
-fn hook_request(hook: &HookCommand, timeout: Millis) -> ExecRequest {
+fn hook_request(slot: &SlotId, hook: &HookCommand, timeout: Millis) -> ExecRequest {
     let mut environment = (*hook.base_environment).clone();
     environment.extend(hook.environment.clone());
     ExecRequest {
@@ -331,12 +349,19 @@ fn hook_request(hook: &HookCommand, timeout: Millis) -> ExecRequest {
         environment,
         working_dir: hook.working_dir.clone(),
         user: hook.user.clone(),
+        rights: Rights {
+            groups: hook.group_add.clone(),
+            ulimits: hook.ulimits.clone(),
+            oom_score_adj: hook.oom_score_adj,
+        },
+        beside: Some(slot.clone()),
         timeout,
     }
 }
 
 async fn ask(
     driver: &ProcessDriver,
+    slot: &SlotId,
     probe: Probe,
     spec: &Service,
     base: &BTreeMap<String, String>,
@@ -346,7 +371,7 @@ async fn ask(
         Probe::Http(url) => verdict(probe::http(&url, timeout).await),
         Probe::Tcp(address) => verdict(probe::tcp(&address, timeout).await),
         Probe::Exec(command) => {
-            let outcome = driver.exec(exec_request(command, spec, base, timeout)).await;
+            let outcome = driver.exec(exec_request(slot, command, spec, base, timeout)).await;
             (outcome.is_success(), outcome.describe())
         }
         // Waited for, not asked: see `Effect::WatchLog`.
@@ -362,7 +387,7 @@ fn verdict(verdict: probe::Verdict) -> (bool, String) {
 mod tests {
     use super::*;
     use tokio::net::TcpListener;
-    use upbeat_drivers::process::ShimProgram;
+    use upbeat_drivers::process::{Places, ShimProgram};
 
     fn service() -> Arc<Service> {
         Arc::new(serde_json::from_str(r#"{"command":["x"],"working_dir":"/"}"#).unwrap())
@@ -383,7 +408,8 @@ mod tests {
     /// No process is started here.
     fn performer() -> (Performer, mpsc::Receiver<(SlotId, Input)>) {
         let program = ShimProgram { path: "/nonexistent".into(), args: Vec::new() };
-        let (driver, _events) = ProcessDriver::new(program, "/nonexistent".into()).unwrap();
+        let places = Places { slots: "/nonexistent".into(), private: "/nonexistent".into() };
+        let (driver, _events) = ProcessDriver::new(program, places).unwrap();
         let (inputs, outcomes) = mpsc::channel(16);
         (Performer::new(driver, Watches::new().unwrap(), inputs), outcomes)
     }

@@ -1,5 +1,6 @@
 //! What control remembers of an app: what is declared, and the wish for each slot.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -97,6 +98,14 @@ impl AppRecord {
             let (spec, digest) = match &slot.spec {
                 Some(spec) => (spec.clone(), spec.digest()),
                 None => declared.get(&id.service)?.clone(),
+            };
+            let (spec, digest) = match spec.for_copy(id.service.as_str(), id.index) {
+                Ok(Cow::Owned(copy)) => {
+                    let digest = copy.digest();
+                    (Arc::new(copy), digest)
+                }
+                // Each copy was tried before it was wished for.
+                Ok(Cow::Borrowed(_)) | Err(_) => (spec, digest),
             };
             let wish = TargetSlot {
                 goal: slot.goal,

@@ -257,6 +257,7 @@ fn scale(
             )));
         }
         let have: Vec<SlotId> = record.copies(service).cloned().collect();
+        makes_copies(&record.project, service, *count)?;
         for index in 1..=*count {
             let id = slot_id(&record.name, service, index);
             if !have.contains(&id) {
@@ -280,6 +281,19 @@ fn scale(
         ))),
         false => Ok(()),
     }
+}
+
+/// A copy that is made of a template may make no sense under a number that is too high.
+fn makes_copies(project: &Project, service: &ServiceName, count: u32) -> Result<(), ControlError> {
+    let Some(spec) = project.services.get(service).filter(|spec| spec.per_copy.is_some()) else {
+        return Ok(());
+    };
+    for index in spec.scale + 1..=count {
+        spec.for_copy(service.as_str(), index).map_err(|wrong| {
+            ControlError::Refused(format!("copy {index} of `{service}` cannot be made: {}", wrong.join("; ")))
+        })?;
+    }
+    Ok(())
 }
 
 /// Everything goes.

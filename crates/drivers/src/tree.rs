@@ -1,24 +1,28 @@
 //! What a killed shim left behind, and its end.
 //!
 //! A process belongs to an attempt when it carries its mark, the variable `UPBEAT_INSTANCE` that
-//! every process hands to those it starts, or when its standard output or error is a pipe of that
-//! attempt: programs that rewrite their title wipe their environment, but still print where they
+//! every process hands to those it starts, or when its standard output or error is a pipe or the
+//! terminal of that attempt: programs that rewrite their title wipe their environment, but still print where they
 //! were told to. One that does neither and outlives its killed shim is not found: without a cgroup
 //! nobody could.
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use upbeat_model::Attempt;
-use upbeat_shim::record::Record;
+use upbeat_shim::record::{Outlets, Record};
 
 /// Looks so often, so far apart: a tree that forks faster than it is killed would take longer, and
 /// so would a process that the kernel does not let die.
 const ROUNDS: u32 = 500;
 const BETWEEN: Duration = Duration::from_millis(2);
+
+/// Only the mark tells.
+const UNKNOWN: Outlets = Outlets::Pipes([0, 0]);
 
 /// The name of the variable.
 pub(crate) const VARIABLE: &str = "UPBEAT_INSTANCE";
@@ -37,8 +41,7 @@ pub(crate) fn mark_of_exec(slots_dir: &Path, number: u64) -> String {
 #[derive(Clone, Debug)]
 pub(crate) struct Tree {
     mark: Mark,
-    /// The numbers of the pipes they print into; 0 for one that is not known.
-    pipes: [u64; 2],
+    outlets: Outlets,
 }
 
 #[derive(Clone, Debug)]
@@ -54,25 +57,25 @@ enum Mark {
 impl Tree {
     /// The attempt a record speaks of.
     pub(crate) fn of(slot_dir: &Path, record: &Record) -> Self {
-        Self { mark: Mark::Whole(mark(slot_dir, Attempt(record.attempt))), pipes: record.pipes }
+        Self { mark: Mark::Whole(mark(slot_dir, Attempt(record.attempt))), outlets: record.outlets }
     }
 
     /// Every attempt up to this one. A later one may be starting.
     pub(crate) fn up_to(slot_dir: &Path, last: Attempt) -> Self {
         let before = format!("{VARIABLE}={}#", slot_dir.display());
-        Self { mark: Mark::UpTo(before, last), pipes: [0, 0] }
+        Self { mark: Mark::UpTo(before, last), outlets: UNKNOWN }
     }
 
     /// What [`mark_of_exec`] has marked in other processes than this.
     pub(crate) fn of_execs_of_others(slots_dir: &Path) -> Self {
         let before = format!("{VARIABLE}={}#exec-", slots_dir.display());
         let own = format!("{}-", std::process::id());
-        Self { mark: Mark::But(before, own), pipes: [0, 0] }
+        Self { mark: Mark::But(before, own), outlets: UNKNOWN }
     }
 
     /// What [`mark_of_exec`] has marked.
     pub(crate) fn of_exec(mark: String) -> Self {
-        Self { mark: Mark::Whole(mark), pipes: [0, 0] }
+        Self { mark: Mark::Whole(mark), outlets: UNKNOWN }
     }
 }
 
@@ -142,10 +145,23 @@ impl Tree {
 
     fn is_printed_to_by(&self, pid: i32) -> bool {
         [1, 2].into_iter().any(|fd| {
-            let target = fs::read_link(format!("/proc/{pid}/fd/{fd}")).unwrap_or_default();
-            let pipe =
-                target.to_str().and_then(|text| text.strip_prefix("pipe:[")?.strip_suffix(']')?.parse().ok());
-            pipe.is_some_and(|pipe: u64| pipe != 0 && self.pipes.contains(&pipe))
+            let path = format!("/proc/{pid}/fd/{fd}");
+            let target = fs::read_link(&path).unwrap_or_default();
+            let Some(target) = target.to_str() else { return false };
+            match &self.outlets {
+                Outlets::Pipes(pipes) => {
+                    let number = |text: &str| text.strip_prefix("pipe:[")?.strip_suffix(']')?.parse().ok();
+                    number(target).is_some_and(|pipe: u64| pipe != 0 && pipes.contains(&pipe))
+                }
+                // Looked at only where it is one: what lies on a dead network disk would hang.
+                Outlets::Terminal { inode, changed_ns } => {
+                    target.starts_with("/dev/pts/")
+                        && fs::metadata(path).is_ok_and(|stat| {
+                            let changed = stat.ctime().saturating_mul(1_000_000_000) + stat.ctime_nsec();
+                            (stat.ino(), changed) == (*inode, *changed_ns)
+                        })
+                }
+            }
         })
     }
 }

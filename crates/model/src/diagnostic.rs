@@ -2,11 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-/// One error in one file.
+/// One error in one file, or in none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Diagnostic {
-    /// The file as the person named it.
+    /// The file as the person named it. Empty where the error stands in none: then its place says
+    /// nothing.
     pub file: String,
     /// Byte range in the file's text.
     pub span: std::ops::Range<usize>,
@@ -41,7 +42,10 @@ pub struct Trace {
 
 impl std::fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{}:{}: {}", printable(&self.file), self.line, self.column, self.message)?;
+        if !self.file.is_empty() {
+            write!(f, "{}:{}:{}: ", printable(&self.file), self.line, self.column)?;
+        }
+        f.write_str(&self.message)?;
         if let Some(hint) = &self.hint {
             write!(f, " ({hint})")?;
         }

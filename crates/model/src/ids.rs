@@ -44,6 +44,25 @@ fn check_name(kind: &'static str, text: &str) -> Result<(), InvalidName> {
     Ok(())
 }
 
+/// As other names, or two of them with an `@` between: `worker@mail` is made of the template
+/// `worker`.
+fn check_service_name(kind: &'static str, text: &str) -> Result<(), InvalidName> {
+    let Some((template, instance)) = text.split_once('@') else { return check_name(kind, text) };
+    let refuse = |why| {
+        let shown = text.chars().take(NAME_MAX).flat_map(char::escape_debug).collect();
+        Err(InvalidName { kind, shown, why })
+    };
+    if text.len() > NAME_MAX {
+        return refuse("it is longer than 63 characters");
+    }
+    for part in [template, instance] {
+        if let Err(error) = check_name(kind, part) {
+            return refuse(error.why);
+        }
+    }
+    Ok(())
+}
+
 fn check_key(kind: &'static str, text: &str) -> Result<(), InvalidName> {
     let refuse = |why| {
         let shown = text.chars().take(NAME_MAX).flat_map(char::escape_debug).collect();
@@ -129,11 +148,12 @@ name!(
     NAME_MAX
 );
 name!(
-    /// The name of a service, unique in its project. Made as an [`AppName`] is.
+    /// The name of a service, unique in its project. Made as an [`AppName`] is, or of two of them with
+    /// an `@` between.
     ServiceName,
     "service name",
-    check_name,
-    "^[A-Za-z0-9][A-Za-z0-9._-]*$",
+    check_service_name,
+    "^[A-Za-z0-9][A-Za-z0-9._-]*(@[A-Za-z0-9][A-Za-z0-9._-]*)?$",
     NAME_MAX
 );
 name!(

@@ -9,7 +9,9 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::failpoint;
-use crate::spec::Spec;
+use crate::spec::{Limit, Order, Spec, Supervise};
+use crate::stdio::Streams;
+use crate::user::{Identity, User, own_groups};
 use crate::wire::Stage;
 
 /// Without a `PATH` of its own, a program is looked for here.
@@ -21,88 +23,70 @@ const SIGNAL_MAX: libc::c_int = 64;
 /// A process that runs, and what it prints.
 pub(crate) struct Child {
     pub(crate) pid: i32,
-    pub(crate) stdout: OwnedFd,
-    pub(crate) stderr: OwnedFd,
-}
-
-/// What a process will print into: the ends to read from, and those to write to.
-pub(crate) struct Pipes {
-    stdout: (OwnedFd, OwnedFd),
-    stderr: (OwnedFd, OwnedFd),
-}
-
-impl Pipes {
-    /// Two new ones, which no program is given unless it is meant to have them.
-    pub(crate) fn new() -> Result<Self, Failure> {
-        let new = || {
-            let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
-            rustix::io::ioctl_fionbio(&read, true)?;
-            Ok((read, write))
-        };
-        let failed = |errno: rustix::io::Errno| (Stage::Fork, errno.raw_os_error());
-        Ok(Self { stdout: new().map_err(failed)?, stderr: new().map_err(failed)? })
-    }
-
-    /// One for both, so that what is printed stays in order.
-    pub(crate) fn joined() -> Result<Self, Failure> {
-        let Self { stdout, .. } = Self::new()?;
-        let again = |fd: &OwnedFd| {
-            fd.try_clone().map_err(|error| (Stage::Fork, error.raw_os_error().unwrap_or_default()))
-        };
-        let stderr = (again(&stdout.0)?, again(&stdout.1)?);
-        Ok(Self { stdout, stderr })
-    }
-
-    /// Their numbers, which no other pipe has: who holds one was started from here.
-    pub(crate) fn inodes(&self) -> [u64; 2] {
-        [&self.stdout.0, &self.stderr.0].map(|fd| rustix::fs::fstat(fd).map_or(0, |stat| stat.st_ino))
-    }
+    /// To be read without waiting.
+    pub(crate) outputs: [Option<OwnedFd>; 2],
+    /// To be held as long as it runs.
+    pub(crate) input: Option<OwnedFd>,
 }
 
 /// How far it came, and what the system said.
 pub(crate) type Failure = (Stage, i32);
 
-struct User {
-    uid: libc::uid_t,
-    gid: libc::gid_t,
-    groups: Vec<libc::gid_t>,
-}
-
 /// Everything `exec` needs, allocated before the fork.
-struct Image {
+pub(crate) struct Image {
     programs: Vec<CString>,
     arguments: Vec<CString>,
     environment: Vec<CString>,
     directory: CString,
-    user: Option<User>,
+    identity: Identity,
+    /// The groups this process is in by itself.
+    own_groups: Vec<libc::gid_t>,
+    limits: Vec<Limit>,
+    /// As text, and whether it may not fail.
+    oom_score: Option<(Vec<u8>, bool)>,
+    /// A directory it must be able to read.
+    private: Option<CString>,
 }
 
-/// Starts the program of an order. Ends when it is executed, or was not.
-pub(crate) fn spawn(spec: &Spec, pipes: Pipes) -> Result<Child, Failure> {
-    let image = prepare(spec)?;
+impl Image {
+    /// The user it becomes, if another.
+    pub(crate) fn user(&self) -> Option<User> {
+        self.identity.user
+    }
+}
+
+/// What the child makes of its descriptors.
+struct Io {
+    fds: [RawFd; 3],
+    /// See [`Streams::own`].
+    own: &'static [RawFd],
+    is_terminal: bool,
+}
+
+/// Starts a program. Ends when it is executed, or was not.
+pub(crate) fn spawn(image: &Image, streams: Streams) -> Result<Child, Failure> {
     let failed = |error: std::io::Error| (Stage::Fork, error.raw_os_error().unwrap_or(libc::EIO));
-    let Pipes { stdout: (stdout, out_write), stderr: (stderr, err_write) } = pipes;
+    let Streams { theirs, outputs, input, is_terminal, own, .. } = streams;
     let (report_read, report_write) = pipe_with(PipeFlags::CLOEXEC).map_err(|errno| failed(errno.into()))?;
-    let null = File::open("/dev/null").map_err(failed)?;
+    let io = Io { fds: theirs.each_ref().map(AsRawFd::as_raw_fd), own, is_terminal };
     let arguments = pointers(&image.arguments);
     let environment = pointers(&image.environment);
-    let own = std::process::id() as i32;
+    let parent = std::process::id() as i32;
     // SAFETY: this process has one thread, so the child may do what it likes.
     let pid = unsafe { libc::fork() };
     if pid < 0 {
         return Err(failed(std::io::Error::last_os_error()));
     }
     if pid == 0 {
-        let io = [null.as_raw_fd(), out_write.as_raw_fd(), err_write.as_raw_fd()];
         // SAFETY: in the child, which does nothing else and never returns.
-        let (stage, errno) = unsafe { become_program(&image, &arguments, &environment, io, own) };
+        let (stage, errno) = unsafe { become_program(image, &arguments, &environment, &io, parent) };
         let mut report = [stage.number(), 0, 0, 0, 0];
         report[1..].copy_from_slice(&errno.to_le_bytes());
         let _ = rustix::io::write(&report_write, &report);
         // SAFETY: ends the child without touching what it shares with its parent.
         unsafe { libc::_exit(127) };
     }
-    drop((out_write, err_write, report_write));
+    drop((theirs, report_write));
     failpoint::reach("after_fork");
     let mut report = Vec::new();
     // The pipe closes by itself when the program is executed.
@@ -114,14 +98,16 @@ pub(crate) fn spawn(spec: &Spec, pipes: Pipes) -> Result<Child, Failure> {
         unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
         return Err((stage, i32::from_le_bytes(errno)));
     }
-    Ok(Child { pid, stdout, stderr })
+    Ok(Child { pid, outputs, input })
 }
 
 fn pointers(texts: &[CString]) -> Vec<*const c_char> {
     texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
 }
 
-fn prepare(spec: &Spec) -> Result<Image, Failure> {
+/// Everything that can be found out before the fork. Errors: a text no program can be given; a user
+/// or group that is not there.
+pub(crate) fn prepare(spec: &Spec) -> Result<Image, Failure> {
     let text = |bytes: &[u8]| CString::new(bytes).map_err(|_| (Stage::Execute, libc::EINVAL));
     let list = |items: &[Vec<u8>]| items.iter().map(|item| text(item)).collect::<Result<Vec<_>, _>>();
     let program = &spec.command[0];
@@ -142,52 +128,91 @@ fn prepare(spec: &Spec) -> Result<Image, Failure> {
         arguments: list(&spec.command)?,
         environment: list(&spec.environment)?,
         directory: text(&spec.working_dir)?,
-        user: find_user(&spec.user)?,
+        identity: Identity::find(&spec.user, &spec.groups)?,
+        own_groups: own_groups(),
+        limits: spec.limits.clone(),
+        oom_score: oom_score(spec),
+        private: match &spec.order {
+            Order::Supervise(Supervise { private: Some(private), .. }) => Some(text(&private.dir)?),
+            _ => None,
+        },
     })
 }
 
-/// `name`, `uid`, `name:group`, `uid:gid`; empty for nobody else.
-fn find_user(text: &[u8]) -> Result<Option<User>, Failure> {
-    if text.is_empty() {
-        return Ok(None);
+fn oom_score(spec: &Spec) -> Option<(Vec<u8>, bool)> {
+    if let Some(score) = spec.oom_score_adj {
+        return Some((score.to_string().into_bytes(), true));
     }
-    let unknown = || (Stage::User, libc::ENOENT);
-    let text = std::str::from_utf8(text).map_err(|_| unknown())?;
-    let (name, group) = text.split_once(':').map_or((text, None), |(name, group)| (name, Some(group)));
-    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let entry = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| {
-        fields.len() > 3 && (fields[0] == name || (name.parse::<u32>().is_ok() && fields[2] == name))
-    });
-    let (uid, own_gid, login) = match (&entry, name.parse()) {
-        (Some(fields), _) => {
-            let number = |text: &str| text.parse::<u32>().map_err(|_| unknown());
-            (number(fields[2])?, number(fields[3])?, Some(fields[0]))
-        }
-        (None, Ok(uid)) => (uid, uid, None),
-        (None, Err(_)) => return Err(unknown()),
-    };
-    let file = std::fs::read_to_string("/etc/group").unwrap_or_default();
-    let known: Vec<Vec<&str>> = file.lines().map(|line| line.split(':').collect()).collect();
-    let gid = match group {
-        None => own_gid,
-        Some(group) => match known.iter().find(|fields| fields.len() > 2 && fields[0] == group) {
-            Some(fields) => fields[2].parse().map_err(|_| unknown())?,
-            None => group.parse().map_err(|_| unknown())?,
-        },
-    };
-    let member = |fields: &&Vec<&str>| {
-        fields.len() > 3 && login.is_some_and(|login| fields[3].split(',').any(|member| member == login))
-    };
-    let mut groups: Vec<u32> =
-        known.iter().filter(member).filter_map(|fields| fields[2].parse().ok()).collect();
-    if !groups.contains(&gid) {
-        groups.push(gid);
-    }
-    Ok(Some(User { uid, gid, groups }))
+    let own = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
+    let is_protected = own.trim().parse::<i32>().is_ok_and(|score| score < 0);
+    is_protected.then(|| (b"0".to_vec(), false))
 }
 
 fn errno() -> i32 {
     std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
+}
+
+/// In the child: says how soon the kernel kills it when memory is out.
+///
+/// # Safety
+/// Only between `fork` and `_exit`.
+unsafe fn set_oom_score(image: &Image) -> Result<(), Failure> {
+    let Some((text, is_required)) = &image.oom_score else { return Ok(()) };
+    // SAFETY: plain system calls on memory that was prepared before the fork.
+    unsafe {
+        let flags = libc::O_WRONLY | libc::O_CLOEXEC;
+        let file = libc::open(c"/proc/self/oom_score_adj".as_ptr(), flags);
+        let done = file >= 0 && libc::write(file, text.as_ptr().cast(), text.len()) >= 0;
+        let failure = (Stage::OomScore, errno());
+        if file >= 0 {
+            libc::close(file);
+        }
+        if done || !is_required { Ok(()) } else { Err(failure) }
+    }
+}
+
+/// In the child: takes on its limits.
+///
+/// # Safety
+/// Only between `fork` and `_exit`.
+unsafe fn set_limits(image: &Image) -> Result<(), Failure> {
+    // -1 is `RLIM_INFINITY`, as it is in the project file.
+    for Limit { number, soft, hard } in &image.limits {
+        let limit = libc::rlimit { rlim_cur: *soft as libc::rlim_t, rlim_max: *hard as libc::rlim_t };
+        // SAFETY: reads one structure, which is ours. The kernel refuses a number it does not know.
+        if unsafe { libc::setrlimit(libc::__rlimit_resource_t::from(*number), &limit) } < 0 {
+            return Err((Stage::Limit(*number), errno()));
+        }
+    }
+    Ok(())
+}
+
+/// In the child: becomes its user, in its groups.
+///
+/// # Safety
+/// Only between `fork` and `_exit`.
+unsafe fn become_user(image: &Image, own: &[RawFd]) -> Result<(), Failure> {
+    let Identity { user, groups: Some(groups), added } = &image.identity else { return Ok(()) };
+    // SAFETY: plain system calls on memory that was prepared before the fork.
+    unsafe {
+        if let Some(user) = user {
+            // So that it can open `/dev/stdout` and `/dev/stderr`. Where it may not, it lives without.
+            for fd in own {
+                libc::fchown(*fd, user.uid, user.gid);
+            }
+        }
+        let mut done = libc::setgroups(groups.len(), groups.as_ptr()) == 0;
+        let refused = errno();
+        // Who may not choose groups has the daemon's, which may be all that is asked for.
+        let missing = added.iter().position(|gid| !image.own_groups.contains(gid) && *gid != libc::getegid());
+        if let (false, Some(place)) = (done, missing) {
+            return Err((Stage::Group(u8::try_from(place).unwrap_or(u8::MAX)), refused));
+        }
+        let Some(user) = user else { return Ok(()) };
+        done = done && libc::setgid(user.gid) == 0 && libc::setuid(user.uid) == 0;
+        let already = libc::geteuid() == user.uid && libc::getegid() == user.gid;
+        if done || already { Ok(()) } else { Err((Stage::User, errno())) }
+    }
 }
 
 /// In the child: becomes the program, or says how far it came.
@@ -198,34 +223,37 @@ unsafe fn become_program(
     image: &Image,
     arguments: &[*const c_char],
     environment: &[*const c_char],
-    io: [RawFd; 3],
+    io: &Io,
     parent: i32,
 ) -> Failure {
     // SAFETY: plain system calls on memory that was prepared before the fork.
     unsafe {
         libc::setsid();
-        for (to, from) in io.into_iter().enumerate() {
-            if libc::dup2(from, to as i32) < 0 {
+        for (to, from) in io.fds.iter().enumerate() {
+            if libc::dup2(*from, to as i32) < 0 {
                 return (Stage::Fork, errno());
             }
         }
-        if let Some(user) = &image.user {
-            // So that it can open `/dev/stdout` and `/dev/stderr`. Where it may not, it lives without.
-            for fd in [1, 2] {
-                libc::fchown(fd, user.uid, user.gid);
-            }
-            let done = libc::setgroups(user.groups.len(), user.groups.as_ptr()) == 0
-                && libc::setgid(user.gid) == 0
-                && libc::setuid(user.uid) == 0;
-            let already = libc::geteuid() == user.uid && libc::getegid() == user.gid;
-            if !done && !already {
-                return (Stage::User, errno());
-            }
+        if io.is_terminal && libc::ioctl(0, libc::TIOCSCTTY, 0) < 0 {
+            return (Stage::Terminal, errno());
+        }
+        // Before the change of user: it may be that only the daemon has the right to. The score first,
+        // as it takes a descriptor, of which there may be none any more by the limits.
+        if let Err(failure) =
+            set_oom_score(image).and_then(|()| set_limits(image)).and_then(|()| become_user(image, io.own))
+        {
+            return failure;
         }
         // After the change of user, which clears it. Should the shim be dead by now, so are we.
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
         if libc::getppid() != parent {
             libc::_exit(127);
+        }
+        // Should a directory above not let it through, it is told, rather than left to find out.
+        if let Some(private) = &image.private
+            && libc::access(private.as_ptr(), libc::R_OK | libc::X_OK) < 0
+        {
+            return (Stage::Private, errno());
         }
         if libc::chdir(image.directory.as_ptr()) < 0 {
             return (Stage::Directory, errno());

@@ -8,8 +8,9 @@ use std::process::ExitCode;
 
 use rustix::event::{PollFd, PollFlags};
 
-use crate::child::{self, Child, Pipes};
+use crate::child::{self, Child};
 use crate::spec::{Order, Spec};
+use crate::stdio::Streams;
 use crate::supervise::{KILL_AGAIN_MS, KILL_REFUSED_AGAIN_MS};
 use crate::system::boot_ms;
 use crate::tree;
@@ -23,7 +24,8 @@ const OUTPUT_MAX: usize = 4 * 1024;
 pub(crate) fn run(spec: &Spec, channel: OwnedFd) -> ExitCode {
     let Order::Exec { timeout_ms } = spec.order else { return ExitCode::FAILURE };
     let deadline = boot_ms().saturating_add(timeout_ms);
-    let child = match Pipes::joined().and_then(|pipes| child::spawn(spec, pipes)) {
+    let start = || child::spawn(&child::prepare(spec)?, Streams::joined()?);
+    let child = match start() {
         Ok(child) => child,
         Err((stage, errno)) => {
             let done = FromShim::Done { end: Some(End::NotExecuted(stage, errno)), output: Vec::new() };
@@ -37,8 +39,7 @@ pub(crate) fn run(spec: &Spec, channel: OwnedFd) -> ExitCode {
 }
 
 fn serve(child: Child, deadline: u64, channel: &OwnedFd) -> (Option<End>, Vec<u8>) {
-    let Child { pid, stdout, stderr } = child;
-    let mut outputs = [Some(stdout), Some(stderr)];
+    let Child { pid, mut outputs, .. } = child;
     let mut output = Vec::new();
     let (mut end, mut abandoned, mut refused) = (None, false, false);
     loop {

@@ -21,11 +21,14 @@ mod child;
 mod exec;
 mod failpoint;
 pub mod log;
+pub mod private;
 pub mod record;
 pub mod spec;
+mod stdio;
 pub mod supervise;
 pub mod system;
 mod tree;
+mod user;
 pub mod wire;
 mod zygote;
 

@@ -113,6 +113,7 @@ pub struct Writer {
     dropped: u64,
     trouble: Option<std::io::Error>,
     partial: [Vec<u8>; 2],
+    is_terminal: bool,
     batch: Vec<u8>,
     batched: u64,
     on_rotation: fn(),
@@ -136,6 +137,7 @@ impl Writer {
             dropped: 0,
             trouble: None,
             partial: [Vec::new(), Vec::new()],
+            is_terminal: false,
             batch: Vec::new(),
             batched: 0,
             on_rotation,
@@ -180,6 +182,11 @@ impl Writer {
         self.dropped += records;
     }
 
+    /// What comes is printed into a terminal, which ends a line with two characters.
+    pub fn expect_terminal(&mut self) {
+        self.is_terminal = true;
+    }
+
     /// The number the next record will have.
     pub fn next_sequence(&self) -> u64 {
         self.next
@@ -215,9 +222,12 @@ impl Writer {
     fn line(&mut self, stream: Stream, at: i64, piece: &[u8], complete: bool) {
         let mut partial = std::mem::take(self.partial_of(stream));
         if partial.is_empty() && complete && piece.len() <= PART_MAX {
-            return self.add(stream, at, true, piece);
+            return self.add(stream, at, true, self.ended(piece));
         }
         partial.extend_from_slice(piece);
+        if complete {
+            partial.truncate(self.ended(&partial).len());
+        }
         let mut rest = &partial[..];
         while rest.len() > PART_MAX {
             let (part, after) = rest.split_at(PART_MAX);
@@ -229,6 +239,11 @@ impl Writer {
         } else {
             *self.partial_of(stream) = rest.to_vec();
         }
+    }
+
+    /// A line without what its end has besides the newline.
+    fn ended<'a>(&self, line: &'a [u8]) -> &'a [u8] {
+        line.strip_suffix(b"\r").filter(|_| self.is_terminal).unwrap_or(line)
     }
 
     fn add(&mut self, stream: Stream, at: i64, is_final: bool, text: &[u8]) {
@@ -401,6 +416,23 @@ mod tests {
         }
         log.end(Stream::Stdout);
         assert_eq!(texts(dir.path()), ["one", "two", "", "three"]);
+    }
+
+    #[test]
+    fn the_second_character_at_the_end_of_a_terminals_line_is_left_out() {
+        let (pipe, terminal) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        for dir in [pipe.path(), terminal.path()] {
+            let mut log = writer(dir, 1 << 20, 3);
+            if dir == terminal.path() {
+                log.expect_terminal();
+            }
+            for piece in ["on", "e\r", "\ntw\ro\r\r\n\r\nlast\r"] {
+                log.take(Stream::Stdout, piece.as_bytes());
+            }
+            log.end(Stream::Stdout);
+        }
+        assert_eq!(texts(pipe.path()), ["one\r", "tw\ro\r\r", "\r", "last\r"]);
+        assert_eq!(texts(terminal.path()), ["one", "tw\ro\r", "", "last\r"]);
     }
 
     #[test]

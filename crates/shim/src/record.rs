@@ -26,13 +26,29 @@ pub struct Record {
     pub log_start: u64,
     /// When it was begun, in nanoseconds since the epoch.
     pub begun_ns: i64,
-    /// The numbers of the pipes it prints into. What still holds one when the shim was killed
-    /// belongs to its tree, whatever it made of its environment.
-    pub pipes: [u64; 2],
+    /// What it prints into. What still holds one when the shim was killed belongs to its tree,
+    /// whatever it made of its environment.
+    pub outlets: Outlets,
     /// Log records that could not be written, and that the log does not speak of yet.
     pub dropped: u64,
     /// How it ended and when; none while it runs, and for ever if its shim was killed.
     pub end: Option<(End, i64)>,
+}
+
+/// What the processes of an attempt print into, and nobody else does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outlets {
+    /// The numbers of two pipes, which no other pipe has; 0 for one that is not known.
+    Pipes([u64; 2]),
+    /// A terminal. Its number is given to another when it is gone; that one was made at another time,
+    /// and of its times only that of its last change cannot be set to what one likes. A process that
+    /// changes the mode or the owner of its terminal is not recognised by it any more.
+    Terminal {
+        /// Its number.
+        inode: u64,
+        /// When it was changed last, in nanoseconds since the epoch.
+        changed_ns: i64,
+    },
 }
 
 /// The last line of a block: `sum`, 16 digits, a newline.
@@ -45,6 +61,19 @@ fn sum(bytes: &[u8]) -> u64 {
         .fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
 }
 
+impl Outlets {
+    fn parse(line: &str) -> Option<Self> {
+        let words: Vec<&str> = line.split(' ').collect();
+        match words[..] {
+            ["pipes", stdout, stderr] => Some(Self::Pipes([stdout.parse().ok()?, stderr.parse().ok()?])),
+            ["terminal", inode, changed] => {
+                Some(Self::Terminal { inode: inode.parse().ok()?, changed_ns: changed.parse().ok()? })
+            }
+            _ => None,
+        }
+    }
+}
+
 impl Record {
     fn text(&self) -> String {
         let end = match self.end {
@@ -55,10 +84,14 @@ impl Record {
                 format!("not-executed {} {errno} {at}", stage.number())
             }
         };
-        let Self { attempt, boot_id, log_start, begun_ns, pipes: [stdout, stderr], dropped, .. } = self;
+        let outlets = match self.outlets {
+            Outlets::Pipes([stdout, stderr]) => format!("pipes {stdout} {stderr}"),
+            Outlets::Terminal { inode, changed_ns } => format!("terminal {inode} {changed_ns}"),
+        };
+        let Self { attempt, boot_id, log_start, begun_ns, dropped, .. } = self;
         format!(
             "upbeat-slot 1\nattempt {attempt}\nboot {boot_id}\nlog {log_start}\nbegun {begun_ns}\n\
-             pipes {stdout} {stderr}\ndropped {dropped}\nend {end}\n"
+             {outlets}\ndropped {dropped}\nend {end}\n"
         )
     }
 
@@ -82,13 +115,16 @@ impl Record {
         if lines.next()? != "upbeat-slot 1" {
             return None;
         }
-        let mut field = |name: &str| lines.next()?.strip_prefix(name)?.strip_prefix(' ');
+        fn value<'a>(line: &'a str, name: &str) -> Option<&'a str> {
+            line.strip_prefix(name)?.strip_prefix(' ')
+        }
+        let mut field = |name: &str| value(lines.next()?, name);
         let attempt = field("attempt")?.parse().ok()?;
         let boot_id = field("boot")?.to_owned();
         let log_start = field("log")?.parse().ok()?;
         let begun_ns = field("begun")?.parse().ok()?;
-        let (stdout, stderr) = field("pipes")?.split_once(' ')?;
-        let pipes = [stdout.parse().ok()?, stderr.parse().ok()?];
+        let outlets = Outlets::parse(lines.next()?)?;
+        let mut field = |name: &str| value(lines.next()?, name);
         let dropped = field("dropped")?.parse().ok()?;
         let words: Vec<&str> = field("end")?.split_whitespace().collect();
         let end = match words[..] {
@@ -101,7 +137,7 @@ impl Record {
             }
             _ => return None,
         };
-        Some(Self { attempt, boot_id, log_start, begun_ns, pipes, dropped, end })
+        Some(Self { attempt, boot_id, log_start, begun_ns, outlets, dropped, end })
     }
 }
 
@@ -115,7 +151,7 @@ mod tests {
             boot_id: "a-b".into(),
             log_start: 4,
             begun_ns: 1,
-            pipes: [u64::MAX, 7],
+            outlets: Outlets::Pipes([u64::MAX, 7]),
             dropped: 2,
             end,
         }
@@ -138,7 +174,10 @@ mod tests {
             Some((End::Signal(15), 9)),
             Some((End::NotExecuted(Stage::Execute, 2), 9)),
         ] {
-            let record = record(end);
+            let mut record = record(end);
+            if end.is_some() {
+                record.outlets = Outlets::Terminal { inode: 3, changed_ns: i64::MAX };
+            }
             let block = block(&record);
             assert_eq!(Record::parse(&block), Some(record));
             for cut in 0..SIZE {

@@ -1,9 +1,9 @@
 //! A slot's process, from lock to record.
 //!
 //! ```text
-//! lock ─▶ void? ─▶ fence ─▶ record: begun ─▶ fork, exec ─▶ loop { output, orders, ends } ─▶ tree empty
-//!   │busy   │void    │superseded                │failed                                        │
-//!   ▼       ▼        ▼                          ▼                         record: ended, unlock, tell, go
+//! lock ─▶ void? ─▶ fence ─▶ files ─▶ record: begun ─▶ fork, exec ─▶ loop { output, orders, ends } ─▶ tree empty
+//!   │busy   │void    │superseded                         │failed                                        │
+//!   ▼       ▼        ▼                                   ▼                 files gone, record: ended, unlock, tell, go
 //! ```
 //!
 //! An order is **void** when whoever gave it is gone by the time the lock is held. So a daemon that
@@ -20,14 +20,16 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{FlockOperation, flock};
 use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType};
 
-use crate::child::{self, Child, Pipes};
+use crate::child::{self, Child, Image};
 use crate::log::{self, Stream, Writer};
+use crate::private::Private;
 use crate::record::{self, Record};
-use crate::spec::{Order, Spec};
+use crate::spec::{Order, Spec, Stdio, Supervise};
+use crate::stdio::Streams;
 use crate::system::{boot_ms, create_private, wall_ns};
 use crate::wire::{End, FromShim, ToShim, VERSION, send};
 use crate::zygote::wait_for;
-use crate::{failpoint, tree};
+use crate::{failpoint, stdio, tree};
 
 /// The socket in the slot's directory by which a later daemon finds the shim.
 pub const SOCKET: &str = "sock";
@@ -66,7 +68,7 @@ const TERMINATED_GRACE_MS: u64 = 10_000;
 const READ_MAX: usize = 64 * 1024;
 
 /// Runs one slot's process to its end.
-pub(crate) fn run(spec: &Spec, dir: Option<OwnedFd>, channel: OwnedFd) -> ExitCode {
+pub(crate) fn run(spec: Spec, dir: Option<OwnedFd>, channel: OwnedFd) -> ExitCode {
     match begin(spec, dir, &channel) {
         Ok(begun) => {
             let Begun { slot, child } = begun;
@@ -92,6 +94,7 @@ struct Slot {
     record_file: File,
     log: Writer,
     listener: Option<OwnedFd>,
+    private: Option<Private>,
     lock: File,
 }
 
@@ -99,14 +102,10 @@ fn unable(what: &str) -> impl FnOnce(std::io::Error) -> FromShim + '_ {
     move |error| FromShim::Unable { why: format!("{what}: {error}") }
 }
 
-fn begin(spec: &Spec, dir: Option<OwnedFd>, channel: &OwnedFd) -> Result<Begun, FromShim> {
-    let Order::Supervise { attempt, boot_id, log_max_size, log_max_files, daemon } = &spec.order else {
-        return Err(FromShim::Unable { why: "not an order to supervise".into() });
-    };
-    failpoint::set_daemon(*daemon);
+/// Takes the slot. Errors: another shim holds it; whoever gave the order is gone.
+fn take(dir: Option<OwnedFd>, channel: &OwnedFd) -> Result<File, FromShim> {
     let dir = dir.ok_or_else(|| FromShim::Unable { why: "the order names no directory".into() })?;
     rustix::process::fchdir(&dir).map_err(|errno| unable("the slot's directory")(errno.into()))?;
-    drop(dir);
     let lock = create_private(Path::new(LOCK)).map_err(unable("the slot's lock"))?;
     flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|errno| match errno {
         rustix::io::Errno::WOULDBLOCK => FromShim::Busy,
@@ -116,28 +115,52 @@ fn begin(spec: &Spec, dir: Option<OwnedFd>, channel: &OwnedFd) -> Result<Begun, 
         return Err(FromShim::Unable { why: "whoever gave the order is gone".into() });
     }
     failpoint::reach("after_lock");
-    let mut record_file = create_private(Path::new(record::FILE)).map_err(unable("the slot's record"))?;
+    Ok(lock)
+}
+
+/// The record and the log of the slot, for an attempt that it has not seen.
+fn open(order: &Supervise) -> Result<(File, Writer), FromShim> {
+    let mut record = create_private(Path::new(record::FILE)).map_err(unable("the slot's record"))?;
     let mut block = Vec::new();
-    record_file.read_to_end(&mut block).map_err(unable("the slot's record"))?;
+    record.read_to_end(&mut block).map_err(unable("the slot's record"))?;
     let before = Record::parse(&block);
     if let Some(seen) = &before
-        && seen.attempt >= *attempt
+        && seen.attempt >= order.attempt
     {
         return Err(FromShim::Superseded { attempt: seen.attempt });
     }
-    let mut log =
-        Writer::open(Path::new(log::DIR), *log_max_size, *log_max_files, || failpoint::reach("log_rotation"));
+    let rotated = || failpoint::reach("log_rotation");
+    let mut log = Writer::open(Path::new(log::DIR), order.log_max_size, order.log_max_files, rotated);
     if let Some(trouble) = log.trouble() {
         return Err(FromShim::Unable { why: format!("the slot's log: {trouble}") });
     }
     log.owe(before.map_or(0, |record| record.dropped));
-    let pipes = Pipes::new().map_err(|(stage, errno)| FromShim::StartFailed { stage, errno })?;
+    if order.stdio == Stdio::Terminal {
+        log.expect_terminal();
+    }
+    Ok((record, log))
+}
+
+/// From the lock to the process. What the order holds of secrets is forgotten with it.
+fn begin(spec: Spec, dir: Option<OwnedFd>, channel: &OwnedFd) -> Result<Begun, FromShim> {
+    let Order::Supervise(order) = &spec.order else {
+        return Err(FromShim::Unable { why: "not an order to supervise".into() });
+    };
+    failpoint::set_daemon(order.daemon);
+    let lock = take(dir, channel)?;
+    let (record_file, log) = open(order)?;
+    let image = child::prepare(&spec);
+    let user = image.as_ref().ok().and_then(Image::user);
+    let private = order.private.as_ref().map(|private| Private::make(private, user)).transpose();
+    let private = private.map_err(|why| FromShim::Unable { why })?;
+    let streams =
+        Streams::new(order.stdio, user).map_err(|(stage, errno)| FromShim::StartFailed { stage, errno })?;
     let mut record = Record {
-        attempt: *attempt,
-        boot_id: boot_id.clone(),
+        attempt: order.attempt,
+        boot_id: order.boot_id.clone(),
         log_start: log.next_sequence(),
         begun_ns: wall_ns(),
-        pipes: pipes.inodes(),
+        outlets: streams.outlets,
         // Until it is said, it is owed by this one; and should this one be killed, by the next.
         dropped: log.owed(),
         end: None,
@@ -149,14 +172,14 @@ fn begin(spec: &Spec, dir: Option<OwnedFd>, channel: &OwnedFd) -> Result<Begun, 
         return Err(unable("the slot's record")(error));
     }
     failpoint::reach("before_fork");
-    match child::spawn(spec, pipes) {
+    match image.and_then(|image| child::spawn(&image, streams)) {
         Ok(child) => {
             failpoint::reach("after_exec");
             let started =
                 FromShim::Started { pid: child.pid, at_ns: record.begun_ns, log_start: record.log_start };
             // Nobody there to hear it: then a later daemon will ask.
             let _ = send(channel.as_fd(), &started.encode());
-            let slot = Slot { record, record_file, log, listener: Some(listener), lock };
+            let slot = Slot { record, record_file, log, listener: Some(listener), private, lock };
             Ok(Begun { slot, child })
         }
         Err((stage, errno)) => {
@@ -190,6 +213,9 @@ struct Life {
     child: i32,
     /// Standard output and error, until they end.
     outputs: [Option<OwnedFd>; 2],
+    /// An end that is held open, and neither written to nor read from: of its input; of its terminal,
+    /// when nobody else has it open.
+    held: Option<OwnedFd>,
     daemons: Vec<OwnedFd>,
     end: Option<End>,
     deadline_ms: Option<u64>,
@@ -207,7 +233,8 @@ impl Slot {
     fn serve(mut self, child: Child, channel: OwnedFd) {
         let mut life = Life {
             child: child.pid,
-            outputs: [Some(child.stdout), Some(child.stderr)],
+            outputs: child.outputs,
+            held: child.input,
             daemons: vec![channel],
             end: None,
             deadline_ms: None,
@@ -302,6 +329,16 @@ impl Slot {
         let Some(fd) = &life.outputs[index] else { return false };
         buffer.clear();
         match rustix::io::read(fd, rustix::buffer::spare_capacity(buffer)) {
+            // Nobody has the terminal open any more. To close it would hang up on the process; and it may
+            // be opened again.
+            Err(rustix::io::Errno::IO) => {
+                life.held = stdio::reopen(fd);
+                if life.held.is_none() {
+                    life.outputs[index] = None;
+                }
+                self.log.end(stream);
+                false
+            }
             Ok(0) => {
                 life.outputs[index] = None;
                 self.log.end(stream);
@@ -340,6 +377,9 @@ impl Slot {
 
     /// The tree is gone: what it still had to say, its record, and the news.
     fn finish(mut self, mut life: Life, buffer: &mut Vec<u8>) {
+        life.held = None;
+        // Nobody is left to read them; and whoever hears of the end finds them gone.
+        self.private = None;
         for index in 0..life.outputs.len() {
             for _ in 0..LAST_READS_MAX {
                 if !self.read(&mut life, index, buffer) {

@@ -37,22 +37,55 @@ pub enum Stage {
     Directory,
     /// Executing the program.
     Execute,
+    /// Saying how soon the kernel kills it when memory is out.
+    OomScore,
+    /// Making its terminal, or having it control it.
+    Terminal,
+    /// Reaching its private files, as its user.
+    Private,
+    /// Setting the limit of this number, 0 to 15.
+    Limit(u8),
+    /// Joining the group that stands at this place in the order, counted from 0.
+    Group(u8),
 }
 
 impl Stage {
-    /// As a number.
+    /// The number of the first limit, and of the first group.
+    const LIMITS: u8 = 16;
+    const GROUPS: u8 = 32;
+
+    /// Groups beyond this place are told as this one: as an end, a stage's number is 2 more.
+    pub const GROUP_MAX: u8 = u8::MAX - 2 - Self::GROUPS;
+
+    /// As a number, at most 253.
     pub fn number(self) -> u8 {
         match self {
             Self::Fork => 0,
             Self::User => 1,
             Self::Directory => 2,
             Self::Execute => 3,
+            Self::OomScore => 4,
+            Self::Terminal => 5,
+            Self::Private => 6,
+            Self::Limit(number) => Self::LIMITS + number.min(Self::GROUPS - Self::LIMITS - 1),
+            Self::Group(place) => Self::GROUPS + place.min(Self::GROUP_MAX),
         }
     }
 
     /// From a number.
     pub fn from_number(number: u8) -> Option<Self> {
-        [Self::Fork, Self::User, Self::Directory, Self::Execute].into_iter().find(|s| s.number() == number)
+        match number {
+            0 => Some(Self::Fork),
+            1 => Some(Self::User),
+            2 => Some(Self::Directory),
+            3 => Some(Self::Execute),
+            4 => Some(Self::OomScore),
+            5 => Some(Self::Terminal),
+            6 => Some(Self::Private),
+            Self::LIMITS..Self::GROUPS => Some(Self::Limit(number - Self::LIMITS)),
+            Self::GROUPS.. => Some(Self::Group(number - Self::GROUPS)),
+            _ => None,
+        }
     }
 }
 
@@ -332,10 +365,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_stage_has_a_number_of_its_own() {
+        for number in 0..=u8::MAX - 2 {
+            if let Some(stage) = Stage::from_number(number) {
+                assert_eq!(stage.number(), number, "{stage:?}");
+            }
+        }
+        assert_eq!(Stage::Group(u8::MAX).number(), u8::MAX - 2);
+        assert_eq!(Stage::from_number(Stage::Limit(u8::MAX).number()), Some(Stage::Limit(15)));
+    }
+
+    #[test]
     fn every_message_reads_back_and_no_prefix_of_one_does() {
         let messages = [
             FromShim::Started { pid: 7, at_ns: -3, log_start: u64::MAX },
             FromShim::StartFailed { stage: Stage::Directory, errno: 2 },
+            FromShim::StartFailed { stage: Stage::Group(Stage::GROUP_MAX), errno: 2 },
+            FromShim::Exited { end: End::NotExecuted(Stage::Group(Stage::GROUP_MAX), 2), at_ns: 5 },
             FromShim::Unable { why: "no".into() },
             FromShim::Busy,
             FromShim::Superseded { attempt: 9 },

@@ -142,7 +142,7 @@ fn be_shim(order: Received) -> ExitCode {
     }
     match Spec::read(File::from(spec)) {
         Ok(spec) => match spec.order {
-            Order::Supervise { .. } => supervise::run(&spec, dir, channel),
+            Order::Supervise(_) => supervise::run(spec, dir, channel),
             Order::Exec { .. } => exec::run(&spec, channel),
         },
         Err(error) => {

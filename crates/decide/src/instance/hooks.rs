@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use upbeat_model::project::Hook;
+use upbeat_model::project::{Hook, Ulimit};
 use upbeat_model::target::TargetSlot;
 use upbeat_model::{Millis, SlotId};
 
@@ -31,6 +31,15 @@ pub struct HookCommand {
     pub working_dir: String,
     /// As whom.
     pub user: Option<String>,
+    /// Groups it is in besides: those of the service.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub group_add: Vec<String>,
+    /// The limits of the service's processes.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ulimits: BTreeMap<String, Ulimit>,
+    /// The service's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oom_score_adj: Option<i32>,
 }
 
 impl HookCommand {
@@ -45,6 +54,9 @@ impl HookCommand {
             base_environment: wish.base_environment.clone(),
             working_dir: hook.working_dir.clone().unwrap_or_else(|| spec.working_dir.clone()),
             user: hook.user.clone().or_else(|| spec.user.clone()),
+            group_add: spec.group_add.clone(),
+            ulimits: spec.ulimits.clone(),
+            oom_score_adj: spec.oom_score_adj,
         }
     }
 
@@ -54,7 +66,8 @@ impl HookCommand {
             map.iter().map(|(name, value)| name.len() + value.len()).sum()
         };
         let arguments: usize = self.command.iter().map(String::len).sum();
-        arguments + of_map(&self.environment) + of_map(&self.base_environment)
+        let groups: usize = self.group_add.iter().map(String::len).sum();
+        arguments + groups + of_map(&self.environment) + of_map(&self.base_environment)
     }
 }
 

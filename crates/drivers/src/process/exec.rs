@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use upbeat_model::{Exit, Millis};
-use upbeat_shim::spec::{Order, Spec};
+use upbeat_model::{Exit, Millis, SlotId};
+use upbeat_shim::spec::Order;
 use upbeat_shim::wire::{End, FromShim};
 
-use super::{ProcessDriver, chain, error};
+use super::launch::Asked;
+use super::{ProcessDriver, Rights, chain, error};
 use crate::tree::{self, StillThere, Tree};
 
 /// A shim that answers later than this after the command's time is over was killed.
@@ -25,6 +26,11 @@ pub struct ExecRequest {
     pub working_dir: String,
     /// `name`, `uid`, either with `:group`.
     pub user: Option<String>,
+    /// What it may besides.
+    pub rights: Rights,
+    /// Beside the process of which slot: it is told where the private files of that one are, if there
+    /// are any.
+    pub beside: Option<SlotId>,
     /// After which its tree is killed.
     pub timeout: Millis,
 }
@@ -74,11 +80,14 @@ impl ProcessDriver {
     /// Runs a command to its end or its time-out; nothing of its tree stays. Dropping the future
     /// kills it.
     pub async fn exec(&self, request: ExecRequest) -> ExecOutcome {
-        let ExecRequest { command, environment, working_dir, user, timeout } = &request;
+        let ExecRequest { command, environment, working_dir, user, rights, beside, timeout } = &request;
+        let private = beside.as_ref().map(|slot| self.private_dir(slot)).filter(|dir| dir.exists());
+        let private = private.as_deref();
+        let asked = Asked { command, environment, working_dir, user: user.as_deref(), rights, private };
         let number = self.inner.execs.fetch_add(1, Ordering::Relaxed);
-        let mark = tree::mark_of_exec(&self.inner.slots_dir, number);
+        let mark = tree::mark_of_exec(&self.inner.places.slots, number);
         let order = Order::Exec { timeout_ms: timeout.0 };
-        let spec = spec(order, mark.clone(), command, environment, working_dir, user.as_deref());
+        let spec = asked.spec(order, mark.clone());
         let channel = match self.inner.zygote.order(&spec, None).await {
             Ok(channel) => channel,
             Err(error) => return ExecOutcome::Failed(chain(&error)),
@@ -89,7 +98,7 @@ impl ProcessDriver {
                 let output = String::from_utf8_lossy(&output).into_owned();
                 match end {
                     Some(End::NotExecuted(stage, errno)) => {
-                        let error = error::not_executed(stage, errno, command, working_dir, user.as_deref());
+                        let error = error::not_executed(stage, errno, &asked);
                         ExecOutcome::Failed(error.to_string())
                     }
                     Some(end) => ExecOutcome::Ended { exit: super::exit(end), output },
@@ -110,26 +119,5 @@ impl ProcessDriver {
                 ExecOutcome::TimedOut { after: *timeout, output: String::new() }
             }
         }
-    }
-}
-
-/// An order, and which program it is about.
-pub(super) fn spec(
-    order: Order,
-    mark: String,
-    command: &[String],
-    environment: &BTreeMap<String, String>,
-    working_dir: &str,
-    user: Option<&str>,
-) -> Spec {
-    // A daemon inside a service, or a person, may have set the mark: ours must win.
-    let variables = environment.iter().filter(|(name, _)| *name != tree::VARIABLE);
-    let entries = variables.map(|(name, value)| format!("{name}={value}"));
-    Spec {
-        order,
-        command: command.iter().map(|text| text.clone().into_bytes()).collect(),
-        environment: entries.chain([mark]).map(String::into_bytes).collect(),
-        working_dir: working_dir.as_bytes().to_vec(),
-        user: user.unwrap_or_default().as_bytes().to_vec(),
     }
 }

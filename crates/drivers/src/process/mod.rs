@@ -11,10 +11,12 @@
 mod channel;
 mod error;
 mod exec;
+mod launch;
 mod limits;
+mod private;
 mod zygote;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -27,7 +29,7 @@ use tokio::sync::mpsc;
 use upbeat_model::project::Signal;
 use upbeat_model::{Attempt, Exit, Millis, SlotId, Wall};
 use upbeat_shim::record::{self, Record};
-use upbeat_shim::spec::{Order, Spec};
+use upbeat_shim::spec::{Order, Spec, Supervise};
 use upbeat_shim::supervise::{LOCK, SOCKET};
 use upbeat_shim::wire::{End, FromShim, ToShim};
 
@@ -36,6 +38,7 @@ use crate::{clock, tree};
 use channel::Channel;
 pub use error::{DriverError, StartError, chain};
 pub use exec::{ExecOutcome, ExecRequest};
+pub use launch::{Launch, Places, Rights, Stdio};
 pub use zygote::ShimProgram;
 use zygote::Zygote;
 
@@ -64,23 +67,6 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// The directory of a service goes with its last slot. Another slot that is being made at that very
 /// moment tries again so often.
 const MAKE_DIR_TRIES: u32 = 8;
-
-/// What to run in a slot.
-#[derive(Clone, Debug)]
-pub struct Launch {
-    /// Program and arguments.
-    pub command: Vec<String>,
-    /// All of its variables.
-    pub environment: BTreeMap<String, String>,
-    /// Absolute.
-    pub working_dir: String,
-    /// `name`, `uid`, either with `:group`.
-    pub user: Option<String>,
-    /// A log segment is closed when it exceeds this.
-    pub log_max_size: u64,
-    /// So many segments are kept.
-    pub log_max_files: u32,
-}
 
 /// A program was executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,7 +162,7 @@ struct Heard {
 
 struct Inner {
     zygote: Zygote,
-    slots_dir: PathBuf,
+    places: Places,
     boot_id: String,
     /// Shims that are listened to.
     running: Mutex<HashMap<SlotId, Heard>>,
@@ -186,7 +172,7 @@ struct Inner {
 }
 
 impl ProcessDriver {
-    /// A driver for the slots below a directory, and what it will see.
+    /// A driver for the slots in these places, and what it will see.
     ///
     /// Raises the limit of open descriptors of this process to what it may be; what is started gets
     /// the limit it was given.
@@ -194,20 +180,20 @@ impl ProcessDriver {
     /// Errors: the machine does not say which boot it is in, or its limits.
     pub fn new(
         program: ShimProgram,
-        slots_dir: PathBuf,
+        places: Places,
     ) -> Result<(Self, mpsc::Receiver<ProcessEvent>), DriverError> {
         let (events, receiver) = mpsc::channel(EVENTS);
         let boot_id = clock::boot_id().map_err(|source| DriverError::io("the boot id", source))?;
         limits::raise().map_err(|source| DriverError::io("the limit of open files", source))?;
         let running = Mutex::new(HashMap::new());
         let (zygote, execs) = (Zygote::new(program), AtomicU64::new(0));
-        let inner = Inner { zygote, slots_dir, boot_id, running, events, execs };
+        let inner = Inner { zygote, places, boot_id, running, events, execs };
         Ok((Self { inner: Arc::new(inner) }, receiver))
     }
 
     /// Where a slot's things are: names are safe as components of a path, by their types.
     pub fn slot_dir(&self, slot: &SlotId) -> PathBuf {
-        dir_of(&self.inner.slots_dir, slot)
+        dir_of(&self.inner.places.slots, slot)
     }
 
     /// Where its log is.
@@ -233,7 +219,11 @@ impl ProcessDriver {
         let dir = self.slot_dir(slot);
         private_dir(&dir.join(upbeat_shim::log::DIR))
             .map_err(|source| DriverError::io("the slot's directory", source))?;
-        let spec = self.spec(&dir, attempt, launch);
+        let private_dir = self.private_dir(slot);
+        if !launch.files.is_empty() {
+            private::warn_of_disk(&private_dir);
+        }
+        let spec = self.spec(&dir, &private_dir, attempt, launch);
         let place = fs::File::open(&dir).map_err(|source| DriverError::io("the slot's directory", source))?;
         let channel = self.inner.zygote.order(&spec, Some(&place)).await?;
         let answer = tokio::time::timeout(START_PATIENCE, channel.receive()).await;
@@ -243,13 +233,9 @@ impl ProcessDriver {
                 self.listen(slot, attempt, channel, started);
                 Ok(started)
             }
-            Ok(Ok(Some(FromShim::StartFailed { stage, errno }))) => Err(error::not_executed(
-                stage,
-                errno,
-                &launch.command,
-                &launch.working_dir,
-                launch.user.as_deref(),
-            )),
+            Ok(Ok(Some(FromShim::StartFailed { stage, errno }))) => {
+                Err(error::not_executed(stage, errno, &launch.asked(&private_dir)))
+            }
             Ok(Ok(Some(FromShim::Busy))) => Err(StartError::Busy),
             Ok(Ok(Some(FromShim::Superseded { attempt }))) => {
                 Err(StartError::Superseded { seen: Attempt(attempt) })
@@ -264,16 +250,17 @@ impl ProcessDriver {
         }
     }
 
-    fn spec(&self, dir: &Path, attempt: Attempt, launch: &Launch) -> Spec {
-        let order = Order::Supervise {
+    fn spec(&self, dir: &Path, private_dir: &Path, attempt: Attempt, launch: &Launch) -> Spec {
+        let order = Order::Supervise(Supervise {
             attempt: attempt.0,
             boot_id: self.inner.boot_id.clone(),
             log_max_size: launch.log_max_size,
             log_max_files: launch.log_max_files,
             daemon: std::process::id() as i32,
-        };
-        let Launch { command, environment, working_dir, user, .. } = launch;
-        exec::spec(order, tree::mark(dir, attempt), command, environment, working_dir, user.as_deref())
+            stdio: launch.stdio,
+            private: private::order(&launch.files, private_dir),
+        });
+        launch.spec(order, tree::mark(dir, attempt), private_dir)
     }
 
     /// Waits for the end of what a shim runs, and tells it. Once for each attempt.
@@ -397,6 +384,9 @@ impl ProcessDriver {
             let left = tree::clear(Tree::up_to(&self.slot_dir(slot), last)).await;
             left.map_err(|StillThere(count)| DriverError::StillThere { slot: slot.clone(), count })?;
         }
+        if matches!(seen, Observation::Never | Observation::Lost { .. }) {
+            self.clear_private(slot)?;
+        }
         Ok(seen)
     }
 
@@ -471,7 +461,7 @@ impl ProcessDriver {
     ///
     /// Errors: something does not die.
     pub async fn clear_execs(&self) -> Result<(), DriverError> {
-        let tree = Tree::of_execs_of_others(&self.inner.slots_dir);
+        let tree = Tree::of_execs_of_others(&self.inner.places.slots);
         tree::clear(tree).await.map_err(|StillThere(count)| {
             DriverError::Shim(format!("{count} processes of a daemon before this one do not die"))
         })
@@ -485,18 +475,20 @@ impl ProcessDriver {
         for _ in 0..SETTLE_STEPS {
             match fs::File::open(dir.join(LOCK)) {
                 Ok(lock) if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() => {
-                    return self.delete(&dir);
+                    return self.delete(slot, &dir);
                 }
                 // Its exit is told just before its end.
                 Ok(_) => tokio::time::sleep(SETTLE_STEP).await,
-                Err(error) if error.kind() == ErrorKind::NotFound => return self.delete(&dir),
+                Err(error) if error.kind() == ErrorKind::NotFound => return self.delete(slot, &dir),
                 Err(source) => return Err(DriverError::io("the slot's lock", source)),
             }
         }
         Err(DriverError::Shim(format!("a shim still holds {slot}")))
     }
 
-    fn delete(&self, dir: &Path) -> Result<(), DriverError> {
+    fn delete(&self, slot: &SlotId, dir: &Path) -> Result<(), DriverError> {
+        upbeat_shim::private::remove(&self.private_dir(slot))
+            .map_err(|source| DriverError::io("the slot's private files", source))?;
         match fs::remove_dir_all(dir) {
             Err(source) if source.kind() != ErrorKind::NotFound => {
                 return Err(DriverError::io("the slot's directory", source));
@@ -514,7 +506,7 @@ impl ProcessDriver {
 
     /// The slots that have a directory.
     pub fn slots(&self) -> Vec<SlotId> {
-        slots_in(&self.inner.slots_dir)
+        slots_in(&self.inner.places.slots)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 
-use upbeat_drivers::process::{ExecOutcome, ExecRequest};
+use upbeat_drivers::process::{ExecOutcome, ExecRequest, Rights};
 use upbeat_model::{Exit, Millis};
 
 use crate::Case;
@@ -25,6 +25,8 @@ fn request(rig: &Rig<'_>, script: &str, timeout: Millis) -> ExecRequest {
         environment: launch.environment,
         working_dir: launch.working_dir,
         user: None,
+        rights: Rights::default(),
+        beside: None,
         timeout,
     }
 }

@@ -134,10 +134,10 @@ fn paused() {
 fn orphans() {
     Place::new().daemon(async |mut rig| {
         let script = r#"
+            trap 'exit 3' TERM
             sh -c 'trap "echo asked in the group" TERM; echo one; while :; do sleep 600 & wait; done' &
             "$SELF" in-a-session-of-its-own \
                 sh -c 'trap "echo asked outside; exit" TERM; echo two; while :; do sleep 600 & wait; done' &
-            trap 'exit 3' TERM
             while :; do sleep 600 & wait; done
         "#;
         rig.start(SLOT, 1, script).await;

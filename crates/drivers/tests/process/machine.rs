@@ -5,15 +5,15 @@ use std::collections::HashSet;
 use upbeat_drivers::process::{ProcessDriver, ProcessEvent};
 use upbeat_model::{Attempt, Exit};
 
-use crate::Case;
 use crate::rig::{Place, id};
+use crate::{Case, Need};
 
 pub(crate) const CASES: &[Case] = &[
     Case::new("a process is given three descriptors, and none of its makers'", descriptors),
     Case::new("a process is given its own environment, a mark, and nothing else", environment),
     Case::new("a process is given clean signals, its own session, and the usual limits", signals),
     Case::new("what a service prints is nobody else's to read", private),
-    Case::of_root("a process becomes its user, with that user's groups only", user),
+    Case::needing(Need::Root, "a process becomes its user, with that user's groups only", user),
     Case::new("200 starts at once are 200 processes and 200 ends", many),
 ];
 

@@ -10,7 +10,9 @@ mod exec;
 mod life;
 mod machine;
 mod output;
+mod private;
 mod rig;
+mod surroundings;
 mod survival;
 
 use std::os::unix::process::CommandExt;
@@ -23,8 +25,8 @@ use libtest_mimic::{Arguments, Failed, Trial};
 pub(crate) struct Case {
     /// As a sentence.
     pub(crate) name: &'static str,
-    /// Only root can do it: to mount a small disk, to become another user.
-    pub(crate) needs_root: bool,
+    /// What it needs of the machine.
+    pub(crate) needs: Option<Need>,
     /// The test.
     pub(crate) run: fn(),
 }
@@ -32,12 +34,42 @@ pub(crate) struct Case {
 impl Case {
     /// A test that anybody can run.
     pub(crate) const fn new(name: &'static str, run: fn()) -> Self {
-        Self { name, needs_root: false, run }
+        Self { name, needs: None, run }
     }
 
-    /// A test that only root can run.
-    pub(crate) const fn of_root(name: &'static str, run: fn()) -> Self {
-        Self { name, needs_root: true, run }
+    /// A test that not every machine can run.
+    pub(crate) const fn needing(need: Need, name: &'static str, run: fn()) -> Self {
+        Self { name, needs: Some(need), run }
+    }
+}
+
+/// What a test can need. The journeys know the same names: one variable is for all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// To be root: to mount a small disk, to become another user.
+    Root,
+    /// To be let beyond limits (`CAP_SYS_RESOURCE`), which root in a container mostly is not.
+    SysResource,
+}
+
+impl Need {
+    const ALL: [Self; 2] = [Self::Root, Self::SysResource];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Root => "root",
+            Self::SysResource => "sys_resource",
+        }
+    }
+
+    fn is_met(self) -> bool {
+        match self {
+            Self::Root => rustix::process::geteuid().is_root(),
+            Self::SysResource => {
+                let set = rustix::thread::capabilities(None);
+                set.is_ok_and(|set| set.effective.contains(rustix::thread::CapabilitySet::SYS_RESOURCE))
+            }
+        }
     }
 }
 
@@ -87,29 +119,38 @@ fn run() -> ExitCode {
     let required: Vec<String> =
         required.to_string_lossy().split(',').map(|need| need.trim().to_owned()).collect();
     // A typing mistake must not let a machine skip what it was to run.
-    if let Some(unknown) = required.iter().find(|need| !["", "root"].contains(&need.as_str())) {
-        eprintln!("UPBEAT_REQUIRE names `{unknown}`, which nothing needs; known: root");
+    let known = Need::ALL.map(Need::name);
+    if let Some(unknown) = required.iter().find(|need| !need.is_empty() && !known.contains(&need.as_str())) {
+        eprintln!("UPBEAT_REQUIRE names `{unknown}`, which nothing needs; known: {}", known.join(", "));
         return ExitCode::from(2);
     }
-    let is_required = required.iter().any(|need| need == "root");
-    let cases = [life::CASES, output::CASES, survival::CASES, exec::CASES, machine::CASES].concat();
-    let trials = cases.into_iter().map(|case| trial(case, is_required)).collect();
+    let cases = [
+        life::CASES,
+        output::CASES,
+        survival::CASES,
+        exec::CASES,
+        machine::CASES,
+        surroundings::CASES,
+        private::CASES,
+    ]
+    .concat();
+    let trials = cases.into_iter().map(|case| trial(case, &required)).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-fn trial(case: Case, root_is_required: bool) -> Trial {
-    let Case { name, needs_root, run } = case;
-    if !needs_root || rustix::process::geteuid().is_root() {
+fn trial(case: Case, required: &[String]) -> Trial {
+    let Case { name, needs, run } = case;
+    let Some(missing) = needs.filter(|need| !need.is_met()).map(Need::name) else {
         return Trial::test(name, move || {
             run();
             Ok(())
         });
-    }
-    if root_is_required {
-        return Trial::test(name, || {
-            Err(Failed::from("UPBEAT_REQUIRE names `root`, which this user is not"))
+    };
+    if required.iter().any(|need| need == missing) {
+        return Trial::test(name, move || {
+            Err(Failed::from(format!("UPBEAT_REQUIRE names `{missing}`, which this machine lacks")))
         });
     }
-    eprintln!("SKIPPED {name}: needs root");
+    eprintln!("SKIPPED {name}: needs {missing}");
     Trial::test(name, || Ok(())).with_ignored_flag(true)
 }

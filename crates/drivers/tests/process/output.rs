@@ -1,14 +1,13 @@
 //! What a process prints, from its pipe to the reader.
 
 use std::io::Read;
-use std::process::Command;
 
 use upbeat_drivers::process::Observation;
 use upbeat_model::Exit;
 use upbeat_shim::log::{PART_MAX, parse, segment_name, segments};
 
-use crate::Case;
-use crate::rig::{Place, id};
+use crate::rig::{Disk, Place, id};
+use crate::{Case, Need};
 
 pub(crate) const CASES: &[Case] = &[
     Case::new("every line is there once and in order", every_line),
@@ -16,7 +15,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("5 MB without a newline are kept in parts, and read whole", endless_line),
     Case::new("numbers go on over rotations and attempts, within bounds", numbers),
     Case::new("a process that closes its output runs on", closed),
-    Case::of_root("on a full disk whole records are dropped and counted", full_disk),
+    Case::needing(Need::Root, "on a full disk whole records are dropped and counted", full_disk),
 ];
 
 const SLOT: &str = "app/web/1";
@@ -91,28 +90,9 @@ fn closed() {
     });
 }
 
-/// A small disk. Unmounted when dropped.
-struct Disk(std::path::PathBuf);
-
-impl Disk {
-    fn mount(place: &Place) -> Self {
-        let dir = place.file("disk");
-        std::fs::create_dir(&dir).unwrap();
-        let options = ["-t", "tmpfs", "-o", "size=812k", "upbeat-test"];
-        assert!(Command::new("mount").args(options).arg(&dir).status().unwrap().success());
-        Self(dir)
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
 fn full_disk() {
     let place = Place::new();
-    let disk = Disk::mount(&place);
+    let disk = Disk::mount(&place, 812);
     // More than two pipes hold: what is still on its way when there is room again finds room.
     std::fs::write(disk.0.join("ballast"), vec![0; 400_000]).unwrap();
     let place = place.with_slots_in(disk.0.join("slots"));

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
@@ -11,7 +12,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc::Receiver;
 use upbeat_drivers::logs::{Reader, watch_for};
 use upbeat_drivers::process::{
-    Launch, Observation, ProcessDriver, ProcessEvent, ShimProgram, StartError, Started,
+    Launch, Observation, Places, ProcessDriver, ProcessEvent, Rights, ShimProgram, StartError, Started, Stdio,
 };
 use upbeat_drivers::watch::Watches;
 use upbeat_model::project::Signal as StopSignal;
@@ -27,6 +28,7 @@ pub(crate) const FOREVER: Millis = Millis(600_000);
 pub(crate) struct Place {
     dir: tempfile::TempDir,
     slots: PathBuf,
+    private: PathBuf,
 }
 
 impl Place {
@@ -34,7 +36,8 @@ impl Place {
     pub(crate) fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("upbeat-driver-").tempdir().unwrap();
         let slots = dir.path().join("long".repeat(40)).join("slots");
-        Self { dir, slots }
+        let private = dir.path().join("private");
+        Self { dir, slots, private }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -60,6 +63,25 @@ impl Place {
         self
     }
 
+    /// Lets every user pass through, as through `/run`, or none, as through the state of a daemon.
+    pub(crate) fn let_through(&self, lets: bool) {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = if lets { 0o711 } else { 0o700 };
+        std::fs::set_permissions(self.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    /// What there is of private files, of whatever slot.
+    pub(crate) fn private(&self) -> Vec<PathBuf> {
+        let listed = std::fs::read_dir(&self.private).into_iter().flatten();
+        listed.map(|entry| entry.unwrap().path()).collect()
+    }
+
+    /// The same for private files.
+    pub(crate) fn with_private_in(mut self, dir: PathBuf) -> Self {
+        self.private = dir;
+        self
+    }
+
     /// A driver, as a daemon has one. Dropping what this runs is the daemon's end: nothing of it is
     /// closed down in order.
     pub(crate) fn daemon<T>(&self, life: impl AsyncFnOnce(Rig<'_>) -> T) -> T {
@@ -73,7 +95,8 @@ impl Place {
         let program = ShimProgram { path: "/usr/bin/env".into(), args };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let outcome = runtime.block_on(async {
-            let (driver, events) = ProcessDriver::new(program, self.slots.clone()).unwrap();
+            let places = Places { slots: self.slots.clone(), private: self.private.clone() };
+            let (driver, events) = ProcessDriver::new(program, places).unwrap();
             let rig = Rig { place: self, driver, events };
             tokio::time::timeout(2 * PATIENCE, life(rig)).await.expect("it has hung")
         });
@@ -103,6 +126,27 @@ impl Drop for Place {
     }
 }
 
+/// A small disk. Unmounted when dropped.
+pub(crate) struct Disk(pub(crate) PathBuf);
+
+impl Disk {
+    /// Of so many KiB.
+    pub(crate) fn mount(place: &Place, size: u32) -> Self {
+        let dir = place.file("disk");
+        std::fs::create_dir(&dir).unwrap();
+        let size = format!("size={size}k");
+        let options = ["-t", "tmpfs", "-o", &size, "upbeat-test"];
+        assert!(Command::new("mount").args(options).arg(&dir).status().unwrap().success());
+        Self(dir)
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
 /// A daemon's view.
 pub(crate) struct Rig<'a> {
     pub(crate) place: &'a Place,
@@ -123,6 +167,9 @@ impl Rig<'_> {
             environment,
             working_dir: self.place.path().display().to_string(),
             user: None,
+            rights: Rights::default(),
+            stdio: Stdio::Plain,
+            files: Vec::new(),
             log_max_size: 10 << 20,
             log_max_files: 5,
         }

@@ -8,7 +8,7 @@ use std::task::Poll;
 
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::Signal;
-use upbeat_drivers::process::{ExecOutcome, ExecRequest, Observation, ProcessEvent, StartError};
+use upbeat_drivers::process::{ExecOutcome, ExecRequest, Observation, ProcessEvent, Rights, StartError};
 use upbeat_model::{Attempt, Exit, Millis};
 
 use crate::Case;
@@ -170,6 +170,8 @@ fn stopped_zygote() {
             environment: BTreeMap::new(),
             working_dir: "/".into(),
             user: None,
+            rights: Rights::default(),
+            beside: None,
             timeout: Millis(50),
         };
         assert!(matches!(rig.driver.exec(request).await, ExecOutcome::TimedOut { .. }));

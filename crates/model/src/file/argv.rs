@@ -17,6 +17,9 @@ impl<'a> Canon<'_, 'a> {
             }
             Value::Scalar(_) if !node.is_null() => {
                 let line = self.text(node, at, "text")?;
+                if self.open.is_template(line) {
+                    return Some(node);
+                }
                 if self.shell {
                     self.checked_argv(node, [line], at)?;
                     return Some(node);
@@ -94,7 +97,7 @@ impl<'a> Canon<'_, 'a> {
         let Value::List(items) = node.value else {
             let line = self.text(node, at, "a list, or text")?;
             self.shell(node, line, at)?;
-            let words = ["CMD-SHELL", line].map(|word| self.arena.at(node.span, quoted(word)));
+            let words = [quoted("CMD-SHELL"), node.value].map(|word| self.arena.at(node.span, word));
             return Some(self.arena.with(node, self.arena.list(&words)));
         };
         let words = self.words(items, at)?;

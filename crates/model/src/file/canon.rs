@@ -13,6 +13,7 @@ use super::index::Index;
 use super::pattern::Patterns;
 use super::place::Span;
 use super::read::{At, broken, each_item, mapping, wrong_type};
+use super::render::{INDEX, is_template};
 use super::report::{Problem, Report, shown};
 use super::rules::Broken;
 use super::shape::{
@@ -28,10 +29,29 @@ pub(super) struct Canon<'r, 'a> {
     pub(super) patterns: &'r mut Patterns,
     /// Our own keys may stand among those of Compose.
     pub(super) ours: bool,
-    /// Variables were not filled in, so what has one cannot be judged.
-    pub(super) raw: bool,
+    /// Which texts cannot be judged.
+    pub(super) open: Open,
     /// A shell reads the command of the service that is being checked.
     pub(super) shell: bool,
+}
+
+/// Texts whose meaning is not known yet.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Open {
+    /// Those with variables that were not filled in.
+    pub(super) variables: bool,
+    /// Those of templates.
+    pub(super) templates: bool,
+}
+
+impl Open {
+    fn is(self, text: &str) -> bool {
+        (self.variables && text.contains('$')) || self.is_template(text)
+    }
+
+    pub(super) fn is_template(self, text: &str) -> bool {
+        self.templates && is_template(text)
+    }
 }
 
 pub(super) type Canonical<'a> = Option<&'a Node<'a>>;
@@ -39,7 +59,7 @@ pub(super) type Canonical<'a> = Option<&'a Node<'a>>;
 impl<'r, 'a> Canon<'r, 'a> {
     /// With variables filled in, and our keys beside those of Compose.
     pub(super) fn new(report: &'r mut Report<'a>, patterns: &'r mut Patterns) -> Self {
-        Self { arena: report.arena(), report, patterns, ours: true, raw: false, shell: false }
+        Self { arena: report.arena(), report, patterns, ours: true, open: Open::default(), shell: false }
     }
 
     /// A mapping with known keys.
@@ -210,7 +230,10 @@ impl<'r, 'a> Canon<'r, 'a> {
 
     fn leaf(&mut self, node: &'a Node<'a>, leaf: &'static Leaf, at: &At<'_>) -> Canonical<'a> {
         let text = self.text(node, at, leaf.wanted)?;
-        if self.raw && text.contains('$') {
+        if leaf.kind != Kind::Text {
+            self.one_for_all(node, at)?;
+        }
+        if self.open.is(text) {
             return Some(node);
         }
         if let Check::Pattern = leaf.check {
@@ -231,6 +254,16 @@ impl<'r, 'a> Canon<'r, 'a> {
             Kind::Bare => Some(self.arena.with(node, Value::Scalar(Scalar { text, style: Style::Bare }))),
             Kind::Text => Some(node),
         }
+    }
+
+    /// What is asked for before there is any copy cannot differ from one to the other.
+    fn one_for_all(&mut self, node: &Node<'a>, at: &At<'_>) -> Option<()> {
+        if !matches!(node.value, Value::Scalar(Scalar { style: Style::Each(_), .. })) {
+            return Some(());
+        }
+        self.report
+            .error(node.span, || Problem::new(format!("`{at}` uses `{INDEX}`, and is one for all copies")));
+        None
     }
 
     /// By the directory of the file it stands in.
@@ -352,7 +385,8 @@ impl<'r, 'a> Canon<'r, 'a> {
             return Some(vec![self.keys(node, short.long, at)?]);
         }
         let text = self.text(node, at, short.wanted)?;
-        if self.raw && text.contains('$') {
+        self.one_for_all(node, at)?;
+        if self.open.is(text) {
             return Some(vec![node]);
         }
         match (short.read)(text) {
@@ -403,7 +437,7 @@ impl<'r, 'a> Canon<'r, 'a> {
                     Some((name, value)) => (name, Some(value)),
                     None => (line, None),
                 };
-                let value = self.arena.at(item.span, found.value(value));
+                let value = self.arena.with(item, found.value(value));
                 self.pair(&mut found, Entry { key: tree::Key { text: name, span: item.span }, value }, at);
             }),
             _ => {
@@ -418,7 +452,7 @@ impl<'r, 'a> Canon<'r, 'a> {
     fn given(&mut self, found: &mut Found<'a>, entry: Entry<'a>, at: &At<'_>) {
         let Entry { key, value } = entry;
         let text = match (value.is_null(), value.tag) {
-            (_, Directive::Reset) => return found.entries.push(entry),
+            (_, Directive::Reset) => return self.pair(found, entry, at),
             (true, _) => None,
             (false, _) => match self.text(value, &at.key(&key), "text") {
                 Some(text) => Some(text),
@@ -440,7 +474,12 @@ impl<'r, 'a> Canon<'r, 'a> {
     /// Adds one; also a name that stays without a value, so that it is not given twice.
     fn pair(&mut self, found: &mut Found<'a>, entry: Entry<'a>, at: &At<'_>) {
         let tree::Key { text: name, span } = entry.key;
-        if let Err(rule) = (found.pairs.rule)(name, entry.value.as_text().unwrap_or_default()) {
+        let rule = match entry.value.tag {
+            Directive::Reset => Ok(()),
+            _ if self.open.is(name) => Ok(()),
+            _ => (found.pairs.rule)(name, entry.value.as_text().unwrap_or_default()),
+        };
+        if let Err(rule) = rule {
             self.report.error(span, || Problem::new(format!("`{at}` {}", rule.what)).hint(rule.hint));
         } else if found.index.has(&found.entries, name) {
             self.report.error(span, || {

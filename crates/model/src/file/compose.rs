@@ -9,14 +9,16 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::arena::Arena;
-use super::canon::Canon;
+use super::canon::{Canon, Open};
 use super::extend::Extensions;
 use super::include::Inclusions;
 use super::merge::Merger;
 use super::pattern::Patterns;
 use super::place::{File, FileId, Span, Via};
 use super::read::At;
+use super::render::Renderer;
 use super::report::{Problem, Report, shown};
+use super::templates::Templates;
 use super::tree::Node;
 use super::variables::Variables;
 use super::{Context, Resolver, Source, Unread, dotenv, fill, grammar, procfile, project, yaml};
@@ -28,6 +30,9 @@ pub(super) struct Composer<'r, 'a> {
     pub(super) patterns: &'r mut Patterns,
     pub(super) inclusions: Inclusions<'a>,
     pub(super) extensions: Extensions<'a>,
+    /// Those that services of the file that is read may use.
+    pub(super) templates: Templates<'a>,
+    pub(super) renderer: &'r mut Renderer<'a>,
     /// Variables are filled in.
     pub(super) interpolate: bool,
 }
@@ -59,7 +64,7 @@ impl<'a> Composer<'_, 'a> {
                 Ok(text) => text,
                 Err(Unread::Missing) if is_default => continue,
                 Err(unread) => {
-                    self.unread(path, &unread);
+                    self.unread(path, &unread, Span::NOWHERE);
                     continue;
                 }
             };
@@ -70,13 +75,15 @@ impl<'a> Composer<'_, 'a> {
         self.merged(files.collect(), &Place { dir, variables, via: Via::default() })
     }
 
-    pub(super) fn unread(&mut self, path: &str, unread: &Unread) {
+    /// A file of variables that somebody asked for, or that is there and cannot be read.
+    pub(super) fn unread(&mut self, path: &str, unread: &Unread, place: Span) {
         let why = match unread {
             Unread::Missing => "it is not there",
             Unread::Unreadable(why) => why,
         };
-        self.report.error(Span::default(), || {
-            Problem::new(format!("The file of variables `{}` cannot be read: {}", shown(path), shown(why)))
+        self.report.error(place, || {
+            let name = shown(&self.resolver.shown(path));
+            Problem::new(format!("The file of variables `{name}` cannot be read: {}", shown(why)))
         });
     }
 
@@ -108,7 +115,7 @@ impl<'a> Composer<'_, 'a> {
         let (dir, variables) = (place.dir.clone(), Rc::clone(&place.variables));
         let added = self.report.sources.add(File { name, text, dir, variables, via: place.via });
         if added.is_none() {
-            self.report.error(Span::default(), || {
+            self.report.error(self.report.sources.asked_at(place.via), || {
                 Problem::new(format!("The project has more than {} files", super::FILES_MAX))
             });
         }
@@ -139,10 +146,11 @@ impl<'a> Composer<'_, 'a> {
             return None;
         };
         let filled = if self.interpolate { fill::tree(root, &at, self.report) } else { root };
-        let raw = !self.interpolate;
+        let open = Open { variables: !self.interpolate, templates: false };
         let mut canon = Canon::new(self.report, self.patterns);
-        (canon.ours, canon.raw) = (ours, raw);
-        canon.keys(filled, &grammar::FILE, &at)
+        (canon.ours, canon.open) = (ours, open);
+        let tree = canon.keys(filled, &grammar::FILE, &at)?;
+        Some(self.instantiate(tree, open))
     }
 
     /// The text of another file.

@@ -1,27 +1,93 @@
 //! A tree as one file would say it: for people who want to see what their files come to, and for
 //! programs. Read again it means the same.
 
-use serde_json::{Map, Number, Value as Json};
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Number, Value as Json, json};
 
 use super::index::Index;
 use super::place::Span;
+use super::report::Report;
 use super::service::Draft;
 use super::tree::{Entry, Node, Style, Value};
+use super::{copies, project};
 use crate::ids::AppName;
 
 /// Keys whose work is done: what they ask for is in the document itself.
 const DONE: [&str; 4] = ["env_file", "extends", "label_file", "profiles"];
 
+/// Stands for a text that differs from copy to copy: `{"{{": "--port={{ 8000 + index }}"}`. No key of
+/// the grammar is called so.
+pub(super) const EACH: &str = "{{";
+
 /// What values mean by where they stand.
-pub(super) struct Light<'l> {
+pub(super) struct Light<'l, 'a> {
+    pub(super) report: &'l Report<'a>,
+    /// Variables were filled in.
+    pub(super) interpolated: bool,
+}
+
+impl Light<'_, '_> {
     /// The absolute path that is meant by one.
-    pub(super) absolute: &'l dyn Fn(Span, &str) -> String,
+    fn absolute(&self, span: Span, path: &str) -> String {
+        match self.report.sources.file(span.file) {
+            // Where it starts is not known before it is filled in.
+            Some(_) if !self.interpolated && path.contains('$') => path.to_owned(),
+            Some(file) if path.starts_with('~') => {
+                project::at_home(path, file).unwrap_or_else(|| path.to_owned())
+            }
+            Some(file) => project::joined(&file.dir, path),
+            None => project::joined("/", path),
+        }
+    }
+
     /// What a variable that is named without a value has there; nothing, where it has none.
-    pub(super) asked: &'l dyn Fn(Span, &str) -> Option<Json>,
+    fn asked(&self, span: Span, name: &str) -> Option<Json> {
+        match self.interpolated {
+            true => Some(self.report.sources.file(span.file)?.variables.get(name)?.into()),
+            false => Some(Json::Null),
+        }
+    }
+
+    fn json(&self, node: &Node<'_>) -> Json {
+        match node.value {
+            Value::Scalar(_) if node.is_null() => Json::Null,
+            Value::Scalar(scalar) => match (self.report.template_of(scalar.style), scalar.style) {
+                (Some(template), _) => json!({ EACH: template }),
+                (None, Style::Bare) => bare(scalar.text),
+                (None, _) => Json::from(scalar.text),
+            },
+            Value::List(items) => Json::Array(items.iter().map(|item| self.json(item)).collect()),
+            Value::Map(entries) => {
+                Json::Object(entries.iter().map(|e| (e.key.text.to_owned(), self.json(e.value))).collect())
+            }
+            Value::Bad => Json::Null,
+        }
+    }
+
+    /// A directory, also where it differs from copy to copy.
+    fn directory(&self, node: &Node<'_>, dir: &str) -> Json {
+        let Value::Scalar(scalar) = node.value else { return Json::from(dir) };
+        match self.report.template_of(scalar.style) {
+            Some(template) if scalar.text.starts_with('/') => json!({ EACH: template }),
+            Some(template) => json!({ EACH: format!("{}/{template}", self.absolute(node.span, ".")) }),
+            None => Json::from(dir),
+        }
+    }
+}
+
+/// Whether something of it differs from copy to copy.
+pub(super) fn differs(node: &Node<'_>) -> bool {
+    match node.value {
+        Value::Scalar(scalar) => matches!(scalar.style, Style::Each(_)),
+        Value::List(items) => items.iter().any(|item| differs(item)),
+        Value::Map(entries) => entries.iter().any(|entry| differs(entry.value)),
+        Value::Bad => false,
+    }
 }
 
 /// The document of a project whose services were read.
-pub(super) fn of(name: &AppName, drafts: &[Draft], tree: &Node<'_>, light: &Light<'_>) -> Json {
+pub(super) fn of(name: &AppName, drafts: &[Draft], tree: &Node<'_>, light: &Light<'_, '_>) -> Json {
     let mut document = Map::new();
     document.insert("name".to_owned(), Json::from(name.as_str()));
     let Value::Map(entries) = tree.value else { return Json::Object(document) };
@@ -34,15 +100,19 @@ pub(super) fn of(name: &AppName, drafts: &[Draft], tree: &Node<'_>, light: &Ligh
                     let node = nodes[index.find(nodes, &draft.name)?].value;
                     Some((draft.name.clone(), service(draft, node, light)))
                 });
-                document.insert("services".to_owned(), Json::Object(services.collect()));
+                let (services, templates) = copies::as_templates(services.collect());
+                document.insert("services".to_owned(), Json::Object(services));
+                if !templates.is_empty() {
+                    document.insert("templates".to_owned(), Json::Object(templates));
+                }
             }
-            name => drop(document.insert(name.to_owned(), json(value))),
+            name => drop(document.insert(name.to_owned(), light.json(value))),
         }
     }
     Json::Object(document)
 }
 
-fn service(draft: &Draft, node: &Node<'_>, light: &Light<'_>) -> Json {
+pub(super) fn service(draft: &Draft, node: &Node<'_>, light: &Light<'_, '_>) -> Json {
     let Value::Map(entries) = node.value else { return Json::Null };
     let mut fields = Map::new();
     for &Entry { key, value } in entries {
@@ -51,7 +121,7 @@ fn service(draft: &Draft, node: &Node<'_>, light: &Light<'_>) -> Json {
             "volumes" => mounts(value, light),
             "build" => build(value, light),
             "post_start" | "pre_stop" => hooks(value, light),
-            _ => json(value),
+            _ => light.json(value),
         };
         fields.insert(key.text.to_owned(), value);
     }
@@ -59,45 +129,66 @@ fn service(draft: &Draft, node: &Node<'_>, light: &Light<'_>) -> Json {
     for (key, texts) in [("environment", &spec.environment), ("labels", &spec.labels)] {
         fields.remove(key);
         if !texts.is_empty() {
-            let pairs = texts.iter().map(|(name, value)| (name.clone(), Json::from(value.as_str())));
-            fields.insert(key.to_owned(), Json::Object(pairs.collect()));
+            fields.insert(key.to_owned(), Json::Object(pairs(texts, node.get(key), light)));
         }
     }
     if draft.container.is_none() {
-        let command = spec.command.iter().map(|word| Json::from(word.as_str()));
-        fields.insert("command".to_owned(), Json::Array(command.collect()));
-        for told in ["entrypoint", "shell"] {
-            fields.remove(told);
+        if !["command", "entrypoint"].into_iter().filter_map(|key| node.get(key)).any(differs) {
+            let command = spec.command.iter().map(|word| Json::from(word.as_str()));
+            fields.insert("command".to_owned(), Json::Array(command.collect()));
+            for told in ["entrypoint", "shell"] {
+                fields.remove(told);
+            }
         }
-        fields.insert("working_dir".to_owned(), Json::from(spec.working_dir.as_str()));
+        let dir = match node.get("working_dir") {
+            Some(given) => light.directory(given, &spec.working_dir),
+            None => Json::from(spec.working_dir.as_str()),
+        };
+        fields.insert("working_dir".to_owned(), dir);
     }
     Json::Object(fields)
 }
 
+/// Names and texts, of which those that differ from copy to copy are only in the tree.
+fn pairs(
+    texts: &BTreeMap<String, String>,
+    given: Option<&Node<'_>>,
+    light: &Light<'_, '_>,
+) -> Map<String, Json> {
+    let all = texts.iter().map(|(name, value)| (name.clone(), Json::from(value.as_str())));
+    let mut all: Map<String, Json> = all.collect();
+    for Entry { key, value } in given.map(|given| given.entries()).unwrap_or_default() {
+        if differs(value) {
+            all.insert(key.text.to_owned(), light.json(value));
+        }
+    }
+    all
+}
+
 /// Directories of this machine are absolute.
-fn mounts(node: &Node<'_>, light: &Light<'_>) -> Json {
+fn mounts(node: &Node<'_>, light: &Light<'_, '_>) -> Json {
     let Value::List(items) = node.value else { return Json::Null };
     let mount = |item: &&Node<'_>| {
-        let mut mount = json(item);
+        let mut mount = light.json(item);
         let is_bind = item.get("type").and_then(|kind| kind.as_text()) == Some("bind");
         if let Some(source) = item.get("source").filter(|_| is_bind)
             && let Some(text) = source.as_text()
         {
-            mount["source"] = Json::from((light.absolute)(source.span, text));
+            mount["source"] = Json::from(light.absolute(source.span, text));
         }
         mount
     };
     Json::Array(items.iter().map(mount).collect())
 }
 
-fn build(node: &Node<'_>, light: &Light<'_>) -> Json {
-    let mut build = json(node);
+fn build(node: &Node<'_>, light: &Light<'_, '_>) -> Json {
+    let mut build = light.json(node);
     let is_remote =
         |text: &str| text.contains("://") || text.starts_with("git@") || text.starts_with("github.com/");
     if let Some(context) = node.get("context")
         && let Some(text) = context.as_text().filter(|text| !is_remote(text))
     {
-        build["context"] = Json::from((light.absolute)(context.span, text));
+        build["context"] = Json::from(light.absolute(context.span, text));
     }
     if let Some(args) = node.get("args") {
         build["args"] = variables(args, light);
@@ -105,12 +196,15 @@ fn build(node: &Node<'_>, light: &Light<'_>) -> Json {
     build
 }
 
-fn hooks(node: &Node<'_>, light: &Light<'_>) -> Json {
+fn hooks(node: &Node<'_>, light: &Light<'_, '_>) -> Json {
     let Value::List(items) = &node.value else { return Json::Null };
     let hook = |item: &&Node<'_>| {
-        let mut hook = json(item);
+        let mut hook = light.json(item);
         if let Some(environment) = item.get("environment") {
             hook["environment"] = variables(environment, light);
+        }
+        if let Some(dir) = item.get("working_dir").and_then(|node| Some((node, node.as_text()?))) {
+            hook["working_dir"] = light.directory(dir.0, &light.absolute(dir.0.span, dir.1));
         }
         hook
     };
@@ -118,26 +212,13 @@ fn hooks(node: &Node<'_>, light: &Light<'_>) -> Json {
 }
 
 /// Names and values, also of those whose values the person's session has.
-fn variables(node: &Node<'_>, light: &Light<'_>) -> Json {
+fn variables(node: &Node<'_>, light: &Light<'_, '_>) -> Json {
     let Value::Map(entries) = &node.value else { return Json::Null };
     let known = entries.iter().filter_map(|Entry { key, value }| {
-        let value = if value.is_null() { (light.asked)(key.span, &key.text)? } else { json(value) };
+        let value = if value.is_null() { light.asked(key.span, &key.text)? } else { light.json(value) };
         Some((key.text.to_string(), value))
     });
     Json::Object(known.collect())
-}
-
-fn json(node: &Node<'_>) -> Json {
-    match node.value {
-        Value::Scalar(_) if node.is_null() => Json::Null,
-        Value::Scalar(scalar) if scalar.style == Style::Bare => bare(scalar.text),
-        Value::Scalar(scalar) => Json::from(scalar.text),
-        Value::List(items) => Json::Array(items.iter().map(|item| json(item)).collect()),
-        Value::Map(entries) => {
-            Json::Object(entries.iter().map(|e| (e.key.text.to_owned(), json(e.value))).collect())
-        }
-        Value::Bad => Json::Null,
-    }
 }
 
 /// A number, true or false.

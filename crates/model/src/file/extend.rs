@@ -53,7 +53,7 @@ struct Member<'a> {
 
 /// What is wrong was said.
 #[derive(Clone, Copy)]
-struct Said;
+pub(super) struct Said;
 
 impl<'a> Composer<'_, 'a> {
     /// The services of a file, each over the one it extends.
@@ -147,12 +147,12 @@ impl<'a> Composer<'_, 'a> {
         }
         let own = without(member.service, "extends", self.arena());
         let whole = merger.over(base.settled, own, &grammar::SERVICE);
-        self.count(whole, member)?;
+        self.count(whole, member.place_of("service"))?;
         Ok(Extended { whole, settled: merger.settled(whole), depth: base.depth + 1 })
     }
 
     /// A few lines can make thousands of services of one that is large: this ends them.
-    fn count(&mut self, whole: &'a Node<'a>, member: Member<'a>) -> Result<(), Said> {
+    pub(super) fn count(&mut self, whole: &'a Node<'a>, place: Span) -> Result<(), Said> {
         let is_over = |total: &Weight| total.values > VALUES_MAX || total.bytes > EXPANDED_MAX;
         let total = &mut self.extensions.total;
         let was_over = is_over(total);
@@ -160,10 +160,10 @@ impl<'a> Composer<'_, 'a> {
             total.add(Weight::of(whole));
         }
         if is_over(total) && !was_over {
-            self.report.error(member.place_of("service"), || {
+            self.report.error(place, || {
                 let bytes = EXPANDED_MAX >> 20;
                 Problem::new(format!(
-                    "All services that extend others hold more than {VALUES_MAX} values, or {bytes} MB of text"
+                    "All services that extend others or use templates hold more than {VALUES_MAX} values, or {bytes} MB of text"
                 ))
                 .label("the limit is passed here")
             });
@@ -215,10 +215,14 @@ impl<'a> Composer<'_, 'a> {
         let known = (whole.clone(), Rc::as_ptr(&variables));
         if !self.extensions.files.contains_key(&known) {
             let tree = self.read(&whole, place).and_then(|text| {
-                let via = self.report.sources.step(place, "extended".to_owned());
+                let via = self.report.sources.add_step(place, "extended".to_owned());
                 let dir = project::parent(&whole);
                 let file = self.add(self.resolver.shown(&whole), text, &Place { dir, variables, via })?;
-                self.canonical(file)
+                // Of its own templates, not of those of whoever extends it.
+                let templates = std::mem::take(&mut self.templates);
+                let tree = self.canonical(file);
+                self.templates = templates;
+                tree
             });
             self.extensions.files.insert(known.clone(), tree);
         }

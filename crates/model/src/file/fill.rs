@@ -1,6 +1,7 @@
 //! Fills in the variables of a whole tree, before anybody looks at its values.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::rc::Rc;
 
 use super::EXPANDED_MAX;
@@ -19,7 +20,8 @@ pub(super) fn tree<'a>(node: &'a Node<'a>, at: &At<'_>, report: &mut Report<'a>)
     let Some(file) = report.sources.file(node.span.file) else { return node };
     let variables = Rc::clone(&file.variables);
     let (arena, left) = (report.arena(), EXPANDED_MAX);
-    Filler { variables: &variables, arena, report, left, noted: HashSet::new() }.node(node, at)
+    Filler { variables: &variables, arena, report, left, is_full: false, noted: HashSet::new() }
+        .node(node, at)
 }
 
 struct Filler<'r, 'a> {
@@ -28,6 +30,8 @@ struct Filler<'r, 'a> {
     report: &'r mut Report<'a>,
     /// Bytes that may still be made.
     left: usize,
+    /// It was said that there are too many.
+    is_full: bool,
     /// Variables of which it was said that they are not set.
     noted: HashSet<String>,
 }
@@ -68,37 +72,54 @@ impl<'a> Filler<'_, 'a> {
             Ok(None) => node,
             Ok(Some(filled)) => {
                 self.left = self.left.saturating_sub(filled.text.len());
-                for range in filled.unset {
-                    let form = &scalar.text[range];
-                    let name = interpolate::name_of(form.trim_start_matches(['$', '{']));
-                    if !self.noted.insert(name.to_owned()) {
-                        continue;
-                    }
-                    // To find its place takes time; nobody reads so many.
-                    if self.report.is_full_of_notes() {
-                        self.report.note(node.span, || Problem::new(String::new()));
-                        continue;
-                    }
-                    let place = self.place(node, form);
-                    self.report.note(place, || unset(form, at, variables));
+                for form in filled.unset {
+                    self.unset(node, scalar.text, form, at);
                 }
                 // Text, whatever it looks like: `${EMPTY}` is an empty text and not nothing.
                 let text = self.arena.text(filled.text);
                 self.arena.with(node, Value::Scalar(Scalar { text, style: Style::Quoted }))
             }
             Err(Unfillable { place, why }) => {
-                let form = &scalar.text[place];
-                let place = self.place(node, form);
-                self.report.error(place, || problem(&why, form, at, variables));
+                // That there is too much is said once, and not of each value after.
+                let is_known = self.is_full && why == Why::TooLong;
+                self.is_full |= why == Why::TooLong;
+                if !is_known {
+                    let (form, place) = (&scalar.text[place.clone()], self.place(node, scalar.text, place));
+                    self.report.error(place, || problem(&why, form, at, variables));
+                }
                 self.arena.with(node, Value::Bad)
             }
         }
     }
 
-    /// Where a piece of a scalar stands in the file, if it stands there as it is.
-    fn place(&self, node: &Node<'a>, piece: &str) -> Span {
-        let found = self.report.text(node.span).find(piece);
-        found.map_or(node.span, |at| node.span.part(at..at + piece.len()))
+    /// Notes a variable that stands for nothing, once.
+    fn unset(&mut self, node: &Node<'a>, text: &str, form: Range<usize>, at: &At<'_>) {
+        let written = &text[form.clone()];
+        let name = interpolate::name_of(written.trim_start_matches(['$', '{']));
+        if !self.noted.insert(name.to_owned()) {
+            return;
+        }
+        // To find its place takes time; nobody reads so many.
+        if self.report.is_full_of_notes() {
+            self.report.note(node.span, || Problem::new(String::new()));
+            return;
+        }
+        let (place, variables) = (self.place(node, text, form), self.variables);
+        self.report.note(place, || unset(written, at, variables));
+    }
+
+    /// Where a piece of a scalar's text stands in the file, if it stands there as it is. A text with
+    /// escapes, or of several lines, is written otherwise; pieces of it come in the same order.
+    fn place(&self, node: &Node<'a>, text: &str, piece: Range<usize>) -> Span {
+        let written = self.report.text(node.span);
+        if let Some(at) = written.find(text) {
+            return node.span.part(at + piece.start..at + piece.end);
+        }
+        let form = &text[piece.clone()];
+        let nth = text[..piece.start].matches(form).count();
+        let is_each_there = written.matches(form).count() == text.matches(form).count();
+        let found = written.match_indices(form).nth(nth).filter(|_| is_each_there);
+        found.map_or(node.span, |(at, form)| node.span.part(at..at + form.len()))
     }
 }
 

@@ -85,13 +85,15 @@ impl<'a> Composer<'_, 'a> {
         if let Some(known) = self.inclusions.known.get(&inclusion) {
             return *known;
         }
-        let via = self.report.sources.step(first_span, "included".to_owned());
-        let variables = self.variables(&env_files, &dir, &place.variables);
+        let via = self.report.sources.add_step(first_span, "included".to_owned());
+        let variables = self.variables(&env_files, &dir, &place.variables, via);
         let read =
             |(path, span): &(&'a str, Span)| Some((self.resolver.shown(path), self.read(path, *span)?));
         let files: Option<Vec<_>> = paths.iter().map(read).collect();
         self.inclusions.open.push(name);
+        let templates = std::mem::take(&mut self.templates);
         let whole = files.and_then(|files| self.merged(files, &Place { dir, variables, via }));
+        self.templates = templates;
         self.inclusions.open.pop();
         self.inclusions.known.insert(inclusion, whole);
         whole
@@ -103,6 +105,7 @@ impl<'a> Composer<'_, 'a> {
         env_files: &[(&'a str, Span)],
         dir: &str,
         outer: &Rc<Variables<'a>>,
+        via: Via,
     ) -> Rc<Variables<'a>> {
         let mut found = BTreeMap::new();
         if env_files.is_empty() {
@@ -110,15 +113,15 @@ impl<'a> Composer<'_, 'a> {
             match self.resolver.read(&path) {
                 Ok(text) => {
                     let text = self.arena().text(text);
-                    found = self.dotenv(&path, text, outer, Via::default()).unwrap_or_default();
+                    found = self.dotenv(&path, text, outer, via).unwrap_or_default();
                 }
                 Err(Unread::Missing) => {}
-                Err(unread) => self.unread(&path, &unread),
+                Err(unread) => self.unread(&path, &unread, self.report.sources.asked_at(via)),
             }
         }
         for (path, span) in env_files {
             let Some(text) = self.read(path, *span) else { continue };
-            let via = self.report.sources.step(*span, "read".to_owned());
+            let via = self.report.sources.add_step(*span, "read".to_owned());
             found.extend(self.dotenv(path, text, outer, via).unwrap_or_default());
         }
         outer.with(found)

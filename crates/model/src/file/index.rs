@@ -41,7 +41,7 @@ mod tests {
     #[test]
     fn a_name_is_found_among_few_and_among_many_also_while_they_grow() {
         let names: Vec<String> = (0..3 * FEW).map(|n| format!("n{n}")).collect();
-        let (span, node) = (Span::default(), Node::new(Span::default(), Value::Bad));
+        let (span, node) = (Span::NOWHERE, Node::new(Span::NOWHERE, Value::Bad));
         let entry = |text| Entry { key: Key { text, span }, value: &node };
         let (mut entries, mut index) = (Vec::new(), Index::default());
         for (place, name) in names.iter().enumerate() {

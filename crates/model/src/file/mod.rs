@@ -22,6 +22,7 @@ mod arena;
 mod argv;
 mod canon;
 mod compose;
+mod copies;
 mod document;
 mod dotenv;
 mod extend;
@@ -31,6 +32,7 @@ mod graph;
 mod healthcheck;
 mod include;
 mod index;
+mod instance;
 mod interpolate;
 mod merge;
 mod pattern;
@@ -40,13 +42,16 @@ mod procfile;
 mod project;
 mod read;
 mod references;
+mod render;
 mod report;
 mod rules;
 mod scalar;
+mod scan;
 mod schema;
 mod service;
 mod shape;
 mod short;
+mod templates;
 mod tree;
 mod validate;
 mod variables;
@@ -261,6 +266,8 @@ fn whole<T>(
         patterns: &mut patterns,
         inclusions: include::Inclusions::of(sources.iter().map(|source| source.name.to_owned())),
         extensions: Default::default(),
+        templates: Default::default(),
+        renderer: &mut Default::default(),
         interpolate: context.interpolate,
     };
     let tree = composer.project(sources, context);

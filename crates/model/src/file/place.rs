@@ -4,27 +4,29 @@ use super::arena::Arena;
 use super::variables::Variables;
 
 /// A file of the project, by its number.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct FileId(u16);
 
-/// What led to a place: a step of [`Sources`], or nothing.
+/// What led to a file: a step of [`Sources`], or nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Via(u32);
 
 /// Bytes of one of the files, from `start` to before `end`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Span {
     start: u32,
     end: u32,
     pub(super) file: FileId,
-    pub(super) via: Via,
 }
 
 impl Span {
+    /// In no file at all: what a person typed is the place, or all files together.
+    pub(super) const NOWHERE: Self = Self { start: 0, end: 0, file: FileId(u16::MAX) };
+
     pub(super) fn new(file: FileId, start: usize, end: usize) -> Self {
         // No text is longer than `TEXT_MAX`.
         let narrow = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        Self { start: narrow(start), end: narrow(end), file, via: Via::default() }
+        Self { start: narrow(start), end: narrow(end), file }
     }
 
     pub(super) fn start(self) -> usize {
@@ -44,6 +46,11 @@ impl Span {
         Self { end: self.start, ..self }
     }
 
+    /// The same place in the same text, read another time.
+    pub(super) fn again(self, file: FileId) -> Self {
+        Self { file, ..self }
+    }
+
     /// From the start of this to the end of a later one.
     pub(super) fn to(self, last: Self) -> Self {
         Self { end: self.end.max(last.end), ..self }
@@ -51,8 +58,7 @@ impl Span {
 
     /// Some bytes of it.
     pub(super) fn part(self, range: std::ops::Range<usize>) -> Self {
-        let part = Self::new(self.file, self.start() + range.start, self.start() + range.end);
-        Self { via: self.via, ..part }
+        Self::new(self.file, self.start() + range.start, self.start() + range.end)
     }
 }
 
@@ -96,27 +102,57 @@ impl<'a> Sources<'a> {
         Some(FileId(id))
     }
 
+    /// The same file, as something else led there.
+    pub(super) fn again(&mut self, id: FileId, via: Via) -> FileId {
+        let number = u16::try_from(self.files.len()).ok().filter(|number| *number < u16::MAX);
+        let (Some(number), Some(file)) = (number, self.file(id)) else { return id };
+        let (name, dir, variables) = (file.name.clone(), file.dir.clone(), file.variables.clone());
+        let again = File { name, text: file.text, dir, variables, via };
+        self.files.push(again);
+        FileId(number)
+    }
+
     pub(super) fn file(&self, id: FileId) -> Option<&File<'a>> {
         self.files.get(usize::from(id.0))
     }
 
     /// What is read from now on was asked for here.
-    pub(super) fn step(&mut self, span: Span, what: String) -> Via {
+    pub(super) fn add_step(&mut self, span: Span, what: String) -> Via {
         self.steps.push(Step { span, what });
         Via(u32::try_from(self.steps.len()).unwrap_or(u32::MAX))
     }
 
-    /// What led to a place, the nearest step first: to the place itself, or to its file.
+    /// Where it was asked for; nowhere, where the person did.
+    pub(super) fn asked_at(&self, via: Via) -> Span {
+        self.step(via).map_or(Span::NOWHERE, |step| step.span)
+    }
+
+    /// What led to the file of a place, the nearest step first.
     pub(super) fn trace(&self, span: Span) -> impl Iterator<Item = &Step> {
         std::iter::successors(self.step_to(span), |last| self.step_to(last.span))
     }
 
     fn step_to(&self, span: Span) -> Option<&Step> {
-        let via = match span.via {
-            Via(0) => self.file(span.file)?.via,
-            via => via,
-        };
+        self.step(self.file(span.file)?.via)
+    }
+
+    fn step(&self, via: Via) -> Option<&Step> {
         self.steps.get((via.0 as usize).checked_sub(1)?)
+    }
+
+    /// Whether two places are the same for people: a file may be read more than once.
+    pub(super) fn is_same(&self, one: Span, other: Span) -> bool {
+        let is_same_file = || match (self.file(one.file), self.file(other.file)) {
+            (Some(one), Some(other)) => one.name == other.name && one.text == other.text,
+            _ => false,
+        };
+        (one.start, one.end) == (other.start, other.end) && (one.file == other.file || is_same_file())
+    }
+
+    /// The first file that is the same one for people.
+    pub(super) fn first_of(&self, id: FileId) -> Option<usize> {
+        let name = &self.file(id)?.name;
+        self.files.iter().position(|file| file.name == *name)
     }
 
     /// The texts of files that are called so.

@@ -1,11 +1,12 @@
 //! Reads the top of the tree, and what a project's name and directories are.
 
-use super::place::{File, Span};
+use super::index::Index;
+use super::place::File;
 use super::read::{self, At};
 use super::report::{Problem, Report, shown};
 use super::service::{Draft, Reader};
 use super::tree::{Entry, Node, Value};
-use super::{Context, SLOTS_MAX, document, graph, process, references};
+use super::{Context, SLOTS_MAX, copies, document, graph, process, references};
 use crate::ids::{AppName, NAME_MAX};
 use crate::project::Project;
 
@@ -118,24 +119,42 @@ impl Reading<'_> {
                 });
             }
         }
+        self.keep_templates(report);
         let services = graph::join(self.drafts);
         Some(Project { name: self.name, services, base_environment: Default::default() })
     }
 
+    /// What is made anew for each copy is kept as templates, and tried for each there is to be.
+    fn keep_templates(&mut self, report: &mut Report<'_>) {
+        if report.keeps_none() {
+            return;
+        }
+        let services = self.tree.get("services").map(|node| node.entries()).unwrap_or_default();
+        let mut index = Index::default();
+        for draft in &mut self.drafts {
+            let Some(node) = index.find(services, &draft.name).map(|place| services[place].value) else {
+                continue;
+            };
+            if draft.container.is_some() || !document::differs(node) {
+                continue;
+            }
+            let light = document::Light { report, interpolated: true };
+            draft.spec.per_copy = Some(copies::recipe(document::service(draft, node, &light)));
+            for copy in 1..=draft.spec.scale {
+                if let Err(wrong) = draft.spec.for_copy(&draft.name, copy) {
+                    report.error(draft.name_span, || {
+                        let name = shown(&draft.name);
+                        Problem::new(format!("Copy {copy} of `{name}` cannot be made: {}", wrong.join("; ")))
+                    });
+                    break;
+                }
+            }
+        }
+    }
+
     /// All of it, as a file would say it.
     pub(super) fn document(self, interpolated: bool, report: &Report<'_>) -> serde_json::Value {
-        let absolute = |span: Span, path: &str| match report.sources.file(span.file) {
-            // Where it starts is not known before it is filled in.
-            Some(_) if !interpolated && path.contains('$') => path.to_owned(),
-            Some(file) if path.starts_with('~') => at_home(path, file).unwrap_or_else(|| path.to_owned()),
-            Some(file) => joined(&file.dir, path),
-            None => joined("/", path),
-        };
-        let asked = |span: Span, name: &str| match interpolated {
-            true => Some(report.sources.file(span.file)?.variables.get(name)?.into()),
-            false => Some(serde_json::Value::Null),
-        };
-        let light = document::Light { absolute: &absolute, asked: &asked };
+        let light = document::Light { report, interpolated };
         let document = document::of(&self.name, &self.drafts, self.tree, &light);
         if interpolated { document::doubled(document) } else { document }
     }

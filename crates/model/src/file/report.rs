@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::arena::Arena;
 use super::place::{FileId, Sources, Span};
+use super::tree::Style;
 use super::{ERRORS_MAX, Errors};
 use crate::diagnostic::{Diagnostic, Trace, printable};
 
@@ -49,6 +50,8 @@ pub(super) struct Report<'a> {
     pub(super) sources: Sources<'a>,
     errors: Pile,
     notes: Pile,
+    /// Templates of texts that are made anew for each copy of a service.
+    each: Vec<&'a str>,
 }
 
 #[derive(Default)]
@@ -59,14 +62,16 @@ struct Pile {
 
 impl Pile {
     /// The problem is only worded when it is going to be shown: a file may hold a million.
-    fn add(&mut self, span: Span, problem: impl FnOnce() -> Problem) {
+    fn add(&mut self, span: Span, problem: impl FnOnce() -> Problem, sources: &Sources<'_>) {
         if self.kept.len() >= ERRORS_MAX {
             self.more += 1;
             return;
         }
         let problem = problem();
-        // An alias leads to the same text again; it is wrong once.
-        if !self.kept.iter().any(|(at, other)| *at == span && other.message == problem.message) {
+        // An alias leads to the same text again, or a file is included and extended; it is wrong once.
+        let is_same =
+            |at: Span, other: &Problem| other.message == problem.message && sources.is_same(at, span);
+        if !self.kept.iter().any(|(at, other)| is_same(*at, other)) {
             self.kept.push((span, problem));
         }
     }
@@ -74,12 +79,41 @@ impl Pile {
 
 impl<'a> Report<'a> {
     pub(super) fn new(arena: Arena<'a>) -> Self {
-        Self { sources: Sources::new(arena), errors: Pile::default(), notes: Pile::default() }
+        Self {
+            sources: Sources::new(arena),
+            errors: Pile::default(),
+            notes: Pile::default(),
+            each: Vec::new(),
+        }
     }
 
     /// Where trees live.
     pub(super) fn arena(&self) -> Arena<'a> {
         self.sources.arena
+    }
+
+    /// Keeps a template for each copy.
+    pub(super) fn keep(&mut self, template: &'a str) -> Style {
+        self.each.push(template);
+        Style::Each(u32::try_from(self.each.len() - 1).unwrap_or(u32::MAX))
+    }
+
+    /// The template of a text, if it has one.
+    pub(super) fn template_of(&self, style: Style) -> Option<&'a str> {
+        match style {
+            Style::Each(number) => self.each.get(number as usize).copied(),
+            _ => None,
+        }
+    }
+
+    /// No text differs from copy to copy.
+    pub(super) fn keeps_none(&self) -> bool {
+        self.each.is_empty()
+    }
+
+    /// How much is wrong so far.
+    pub(super) fn count(&self) -> usize {
+        self.errors.kept.len() + self.errors.more
     }
 
     /// So far nothing is wrong.
@@ -88,11 +122,11 @@ impl<'a> Report<'a> {
     }
 
     pub(super) fn error(&mut self, span: Span, problem: impl FnOnce() -> Problem) {
-        self.errors.add(span, problem);
+        self.errors.add(span, problem, &self.sources);
     }
 
     pub(super) fn note(&mut self, span: Span, problem: impl FnOnce() -> Problem) {
-        self.notes.add(span, problem);
+        self.notes.add(span, problem, &self.sources);
     }
 
     /// Further notes are only counted.
@@ -109,7 +143,7 @@ impl<'a> Report<'a> {
     pub(super) fn finish<T>(mut self, outcome: Option<T>) -> Result<(T, Vec<Diagnostic>), Errors> {
         let Some(outcome) = outcome.filter(|_| self.errors.kept.is_empty()) else {
             if self.errors.kept.is_empty() {
-                self.error(Span::default(), || Problem::new("This is not a project file"));
+                self.error(Span::NOWHERE, || Problem::new("This is not a project file"));
             }
             let more = self.errors.more;
             let diagnostics = placed(&self.sources, self.errors.kept);
@@ -118,15 +152,15 @@ impl<'a> Report<'a> {
         };
         let more = self.notes.more;
         if more > 0 {
-            self.notes.kept.push((Span::default(), Problem::new(format!("and {more} more notes"))));
+            self.notes.kept.push((Span::NOWHERE, Problem::new(format!("and {more} more notes"))));
         }
         Ok((outcome, placed(&self.sources, self.notes.kept)))
     }
 }
 
-/// With line and column, by file and place.
+/// With line and column, by file and place; at the end what stands in none.
 fn placed(sources: &Sources<'_>, mut found: Vec<(Span, Problem)>) -> Vec<Diagnostic> {
-    found.sort_by_key(|(span, _)| (span.file, span.start()));
+    found.sort_by_key(|(span, _)| (sources.first_of(span.file), span.start()));
     let mut rulers = Rulers { sources, lines: BTreeMap::new() };
     let mut diagnostics = Vec::with_capacity(found.len());
     for (span, problem) in found {

@@ -3,7 +3,8 @@
 //! Each rule is worded as a clause that follows the name of the field.
 
 use super::report::shown;
-use super::{LENGTH_MAX, SCALE_MAX, scalar, words};
+use super::{LENGTH_MAX, SCALE_MAX, render, scalar, templates, words};
+use crate::ids::ServiceName;
 use crate::project::{PrivateFile, Resources, RestartPolicy, Signal, Ulimit};
 use crate::time::Millis;
 
@@ -279,6 +280,34 @@ pub(super) fn resource_name(name: &str) -> Rule {
 
 /// Of a service: what is wrong with it is said with the service.
 pub(super) fn service_name(_: &str) -> Rule {
+    Ok(())
+}
+
+pub(super) fn template_name(name: &str) -> Rule {
+    match name.contains(templates::AT) {
+        true => Err(Broken::new(format!("has a name with an `@`: `{}`", shown(name)))
+            .hint("what makes one of a template stands behind the `@` of a service's name")),
+        false => ServiceName::new(name)
+            .map(drop)
+            .map_err(|error| Broken::new(format!("has a bad name: `{}`", shown(name))).hint(error.why())),
+    }
+}
+
+/// What can be written as a name in a template, and means nothing else there.
+pub(super) fn parameter_name(name: &str) -> Rule {
+    const TAKEN: [&str; 16] = [
+        "and", "else", "false", "False", "if", "in", "is", "loop", "none", "None", "not", "or", "range",
+        "self", "true", "True",
+    ];
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    if !name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') || !name.chars().all(is_part) {
+        return Err(Broken::new(format!("has a bad name: `{}`", shown(name)))
+            .hint("only letters, digits and `_` are allowed, and no digit at the start"));
+    }
+    if render::GIVEN.contains(&name) || TAKEN.contains(&name) {
+        return Err(Broken::new(format!("has a name that means something else: `{name}`"))
+            .hint("call it something else"));
+    }
     Ok(())
 }
 

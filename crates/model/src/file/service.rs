@@ -452,7 +452,7 @@ impl<'a> Reader<'_, '_, 'a> {
     ) -> Option<BTreeMap<String, String>> {
         let from = self.report.sources.file(span.file)?;
         let (name, variables) = (self.context.resolver.shown(path), Rc::clone(&from.variables));
-        let via = self.report.sources.step(span, "read".to_owned());
+        let via = self.report.sources.add_step(span, "read".to_owned());
         let text = self.report.arena().text(text);
         let file = File { name, text, dir: project::parent(path), variables: variables.clone(), via };
         let Some(file) = self.report.sources.add(file) else {

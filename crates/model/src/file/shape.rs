@@ -259,27 +259,21 @@ fn one_of(text: &str, wanted: &str, known: &[&str]) -> Result<(), Broken> {
 }
 
 fn whole(text: &str, least: i64, most: i64) -> Result<(), Broken> {
-    let number = match text.strip_prefix('-') {
-        Some(digits) if least < 0 => scalar::whole(digits)?.checked_neg_i64(),
-        _ => i64::try_from(scalar::whole(text)?).ok(),
+    let (sign, digits) = match text.strip_prefix('-') {
+        Some(digits) if least < 0 => (-1, digits),
+        _ => (1, text),
     };
-    match number {
-        Some(number) if (least..=most).contains(&number) => Ok(()),
-        None if most == i64::MAX && !text.starts_with('-') => Err(Broken::new("is too large")),
-        None if least == i64::MIN => Err(Broken::new("is too small")),
-        _ if most == i64::MAX => Err(Broken::new(format!("must be at least {least}, not {}", shown(text)))),
-        _ => Err(Broken::new(format!("must be from {least} to {most}, not {}", shown(text)))),
+    let number = sign * i128::from(scalar::whole(digits)?);
+    if (i128::from(least)..=i128::from(most)).contains(&number) {
+        return Ok(());
     }
-}
-
-trait Negated {
-    fn checked_neg_i64(self) -> Option<i64>;
-}
-
-impl Negated for u64 {
-    fn checked_neg_i64(self) -> Option<i64> {
-        i64::try_from(self).ok().map(|n| -n)
-    }
+    let wanted = match (least, most) {
+        (_, i64::MAX) if number > i128::from(most) => return Err(Broken::new("is too large")),
+        (i64::MIN, _) if number < i128::from(least) => return Err(Broken::new("is too small")),
+        (least, i64::MAX) => format!("at least {least}"),
+        (least, most) => format!("from {least} to {most}"),
+    };
+    Err(Broken::new(format!("must be {wanted}, not {}", shown(text))))
 }
 
 /// The leaves that are used all over the grammar.
@@ -309,4 +303,29 @@ pub(super) mod leaf {
 /// No rule for names but that they are there.
 pub(super) fn any_name(name: &str) -> Result<(), Broken> {
     if name.is_empty() { Err(Broken::new("has an empty name")) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_numbers_reach_from_end_to_end() {
+        let told = |text: &str, least, most| match whole(text, least, most) {
+            Ok(()) => "good".to_owned(),
+            Err(broken) => broken.what,
+        };
+        for (text, least, most, expected) in [
+            ("-9223372036854775808", i64::MIN, i64::MAX, "good"),
+            ("9223372036854775807", i64::MIN, i64::MAX, "good"),
+            ("-9223372036854775809", i64::MIN, i64::MAX, "is too small"),
+            ("9223372036854775808", i64::MIN, i64::MAX, "is too large"),
+            ("9223372036854775808", 0, i64::MAX, "is too large"),
+            ("-2", -1, i64::MAX, "must be at least -1, not -2"),
+            ("101", 0, 100, "must be from 0 to 100, not 101"),
+            ("-0", 0, 100, "must be a whole number, not `-0`"),
+        ] {
+            assert_eq!(told(text, least, most), expected, "{text}");
+        }
+    }
 }

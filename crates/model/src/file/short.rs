@@ -151,6 +151,10 @@ pub(super) fn build(text: &str) -> Result<Vec<Fields>, Broken> {
     one("context", text)
 }
 
+pub(super) fn template(text: &str) -> Result<Vec<Fields>, Broken> {
+    one("use", text)
+}
+
 pub(super) fn extends(text: &str) -> Result<Vec<Fields>, Broken> {
     one("service", text)
 }

@@ -47,6 +47,9 @@ pub(super) enum Style {
     Quoted,
     /// In a canonical tree: a number, or true or false.
     Bare,
+    /// As the first copy has it, made of a template that makes it anew for each: its number in the
+    /// report.
+    Each(u32),
 }
 
 #[derive(Clone, Copy)]

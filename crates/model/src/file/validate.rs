@@ -27,6 +27,7 @@ pub fn validate(project: &Project) -> Result<(), Vec<String>> {
     }
     for (name, service) in &project.services {
         check_service(name, service, &mut patterns, &mut errors);
+        check_copies(name, service, &mut errors);
     }
     check_graph(project, &mut errors);
     errors.result()
@@ -89,6 +90,20 @@ fn check_service(name: &ServiceName, service: &Service, patterns: &mut Patterns,
     }
     if let Some(check) = &service.healthcheck {
         check_probe(check, patterns, &mut rule);
+    }
+}
+
+/// What is made for each copy was read by the rules of a file.
+fn check_copies(name: &ServiceName, service: &Service, errors: &mut Complaints) {
+    if service.per_copy.is_none() {
+        return;
+    }
+    for index in 1..=service.scale {
+        if let Err(wrong) = service.for_copy(name.as_str(), index) {
+            errors
+                .add(|| format!("copy {index} of `{name}` cannot be made: {}", printable(&wrong.join("; "))));
+            return;
+        }
     }
 }
 

@@ -103,6 +103,9 @@ pub struct Service {
     /// When its log is rotated; without it, as the daemon does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<LogRotation>,
+    /// What differs from copy to copy. What else is said here is as the first copy has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_copy: Option<PerCopy>,
     /// Whether `up` shows what it prints.
     #[serde(default = "yes", skip_serializing_if = "is_true")]
     pub attach: bool,
@@ -110,6 +113,13 @@ pub struct Service {
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
 }
+
+/// Texts of a service that are made for each copy: keys of a project file, where in the place of a text
+/// may stand `{"{{": "a template of it"}`. See [`Service::for_copy`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(transparent)]
+pub struct PerCopy(pub serde_json::Value);
 
 fn is_false(flag: &bool) -> bool {
     !flag
@@ -174,6 +184,7 @@ impl Service {
             stop_command: None,
             scale: Self::default_scale(),
             log: None,
+            per_copy: None,
             attach: true,
             labels: BTreeMap::new(),
         }
@@ -209,6 +220,7 @@ impl Service {
         say("oom_score_adj", self.oom_score_adj.is_some(), serde_json::json!(self.oom_score_adj));
         say("tty", self.tty, serde_json::json!(true));
         say("stdin_open", self.stdin_open, serde_json::json!(true));
+        say("per_copy", self.per_copy.is_some(), serde_json::json!(self.per_copy));
         say("files", !self.files.is_empty(), serde_json::json!(self.files));
         let hash = blake3::hash(identity.to_string().as_bytes());
         hash.to_hex().as_str()[..16].to_owned()

@@ -41,6 +41,11 @@ impl Ulimit {
         ("stack", 3),
     ];
 
+    /// The limit of this number.
+    pub fn name(number: u32) -> Option<&'static str> {
+        Self::KNOWN.iter().find(|(_, known)| *known == number).map(|(name, _)| *name)
+    }
+
     /// The kernel's number of a limit.
     pub fn number(name: &str) -> Option<u32> {
         Self::KNOWN.iter().find(|(known, _)| *known == name).map(|(_, number)| *number)
@@ -228,6 +233,7 @@ mod tests {
     fn limits_are_known_by_name_and_number() {
         assert_eq!(Ulimit::number("nofile"), Some(libc_nofile()));
         assert_eq!(Ulimit::number("files"), None);
+        assert!(Ulimit::KNOWN.iter().all(|(name, number)| Ulimit::name(*number) == Some(name)));
     }
 
     /// `RLIMIT_NOFILE`.

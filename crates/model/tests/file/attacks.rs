@@ -154,6 +154,15 @@ fn a_long_value_that_is_only_asked_for_is_not_copied() {
 }
 
 #[test]
+fn that_there_is_too_much_text_is_said_once() {
+    let files = vec![("/srv/shop/.env", format!("A={}\n", "x".repeat(8 << 20)))];
+    let words: String = (0..20).map(|_| "$A, ").collect();
+    let error =
+        told("upbeat.yaml", &format!("services: {{ a: {{ command: [{words}] }} }}\n"), files).unwrap_err();
+    assert_eq!(error.matches("more than 40 MB").count(), 1, "{error}");
+}
+
+#[test]
 fn projects_in_projects_do_not_copy_the_variables_of_those_around_them() {
     let mut files = vec![("/srv/shop/.env", format!("A={}\n", "x".repeat(8 << 20)))];
     let name = |i: usize| -> &'static str { Box::leak(format!("/srv/shop/{i}/u.yaml").into_boxed_str()) };

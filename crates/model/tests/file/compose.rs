@@ -152,6 +152,115 @@ fn what_a_later_file_resets_is_gone_and_what_it_overrides_is_replaced() {
 }
 
 #[test]
+fn an_item_of_any_list_can_be_reset() {
+    let machine = Machine::with(&[
+        (
+            "/srv/shop/a.yaml",
+            "
+include: [other.yaml]
+services:
+  base: { command: y }
+  web:
+    extends: base
+    image: x
+    environment: [A=1, B=2, C]
+    labels: { l: '1', m: '2' }
+    depends_on: [base, other]
+    dns: [1.1.1.1, 8.8.8.8]
+    ports: ['80:80', '81:81']
+",
+        ),
+        (
+            "/srv/shop/b.yaml",
+            "
+include: !reset
+services:
+  web:
+    extends: !reset []
+    environment: [!reset A, !reset C=, D=4]
+    labels: [!reset l]
+    depends_on: [!reset base]
+    dns: [!reset 1.1.1.1]
+    ports: [!reset '80:80']
+",
+        ),
+        ("/srv/shop/other.yaml", "services: { other: { command: x } }"),
+    ]);
+    assert_snapshot!(machine.tell(&["a.yaml", "b.yaml"]), @r#"
+    {
+      "name": "shop",
+      "services": {
+        "base": {
+          "command": [
+            "y"
+          ],
+          "working_dir": "/srv/shop"
+        },
+        "other": {
+          "command": [
+            "x"
+          ],
+          "working_dir": "/srv/shop"
+        },
+        "web": {
+          "command": "y",
+          "depends_on": {
+            "other": {}
+          },
+          "dns": [
+            "8.8.8.8"
+          ],
+          "environment": {
+            "B": "2",
+            "D": "4"
+          },
+          "image": "x",
+          "labels": {
+            "m": "2"
+          },
+          "ports": [
+            {
+              "mode": "ingress",
+              "protocol": "tcp",
+              "published": "81",
+              "target": 81
+            }
+          ]
+        }
+      }
+    }
+    "#);
+    let alone = Machine::with(&[(
+        "/srv/shop/a.yaml",
+        "include: !reset []\nservices: { web: { command: x, extends: !reset, environment: [!reset A, B=1], x-upbeat: { user: !reset } } }\n",
+    )]);
+    assert_snapshot!(alone.tell(&["a.yaml"]), @r#"
+    {
+      "name": "shop",
+      "services": {
+        "web": {
+          "command": [
+            "x"
+          ],
+          "environment": {
+            "B": "1"
+          },
+          "working_dir": "/srv/shop"
+        }
+      }
+    }
+    "#);
+    let twice = Machine::with(&[(
+        "/srv/shop/a.yaml",
+        "services: { web: { image: x, environment: [!reset A, A=1], dns: [1.1.1.1, !reset 1.1.1.1] } }",
+    )]);
+    assert_snapshot!(twice.tell(&["a.yaml"]), @"
+    a.yaml:1:54: Duplicate name `A` in `services.web.environment` (keep one of the two)
+    a.yaml:1:75: Duplicate `1.1.1.1` in `services.web.dns` (keep one of the two)
+    ");
+}
+
+#[test]
 fn variables_come_from_the_session_and_then_from_the_env_file() {
     let machine = Machine::with(&[
         ("/srv/shop/.env", "TAG=file\nPORT=8080\nNAME='a b'\n"),
@@ -307,113 +416,6 @@ services:
     upbeat.yaml:7:25: There is no file `none.yaml` (it is looked for at `/srv/shop/none.yaml`)
     upbeat.yaml:9:17: An extension names no `service` (say which service is extended)
     base.yaml:1:33: Unknown key `services.base.scael` (did you mean `scale`?); extended at upbeat.yaml:8:25
-    ");
-}
-
-#[test]
-fn an_included_project_has_its_own_directory_and_variables() {
-    let machine = Machine::with(&[
-        ("/srv/shop/.env", "TAG=shop\n"),
-        (
-            "/srv/shop/upbeat.yaml",
-            "
-include:
-  - db/compose.yaml
-  - { path: [cache.yaml, cache.override.yaml], project_directory: /srv/cache }
-services:
-  web: { command: './web-${TAG}', depends_on: [db, cache] }
-",
-        ),
-        ("/srv/shop/db/.env", "TAG=db\nPORT=5432\n"),
-        ("/srv/shop/db/compose.yaml", "services: { db: { command: ['./db-${TAG}', '${PORT}'] } }"),
-        ("/srv/shop/cache.yaml", "services: { cache: { command: ./cache } }"),
-        ("/srv/shop/cache.override.yaml", "services: { cache: { scale: 2 } }"),
-    ]);
-    assert_snapshot!(machine.tell(&["upbeat.yaml"]), @r#"
-    {
-      "name": "shop",
-      "services": {
-        "cache": {
-          "command": [
-            "./cache"
-          ],
-          "scale": 2,
-          "working_dir": "/srv/cache"
-        },
-        "db": {
-          "command": [
-            "./db-shop",
-            "5432"
-          ],
-          "working_dir": "/srv/shop/db"
-        },
-        "web": {
-          "command": [
-            "./web-shop"
-          ],
-          "depends_on": {
-            "cache": {},
-            "db": {}
-          },
-          "working_dir": "/srv/shop"
-        }
-      }
-    }
-    "#);
-    let broken = Machine::with(&[
-        (
-            "/srv/shop/upbeat.yaml",
-            "include: [one.yaml, none.yaml, dir.yaml, upbeat2.yaml]\nservices: { web: { command: x } }\n",
-        ),
-        ("/srv/shop/dir.yaml", "(a directory)"),
-        ("/srv/shop/one.yaml", "services: { web: { command: y }, x: { comand: z } }"),
-        ("/srv/shop/upbeat2.yaml", "include: [upbeat2.yaml]\nservices: { }\n"),
-    ]);
-    assert_snapshot!(broken.tell(&["upbeat.yaml"]), @"
-    upbeat.yaml:1:21: There is no file `none.yaml` (it is looked for at `/srv/shop/none.yaml`)
-    upbeat.yaml:1:32: The file `dir.yaml` cannot be read: it is a directory
-    one.yaml:1:13: `services.web` is declared twice, and not alike (give one of the two another name); declared first at upbeat.yaml:2:13; included at upbeat.yaml:1:11
-    one.yaml:1:39: Unknown key `services.x.comand` (did you mean `command`?); included at upbeat.yaml:1:11
-    upbeat2.yaml:1:11: `upbeat2.yaml` includes itself (take one of these inclusions out); included at upbeat.yaml:1:42
-    ");
-}
-
-#[test]
-fn two_files_may_say_the_same_of_a_name_and_nothing_else() {
-    const NETWORK: &str =
-        "services: { NAME: { image: x, networks: [net] } }\nnetworks: { net: { labels: { a: b, c: d } } }\n";
-    let name = |name: &str| -> &'static str { Box::leak(NETWORK.replace("NAME", name).into_boxed_str()) };
-    let third = "services: { base: { command: x, environment: [A] } }";
-    let machine = Machine::with(&[
-        (
-            "/srv/shop/upbeat.yaml",
-            "include: [a/u.yaml, b/u.yaml, c.yaml, d.yaml, e.yaml]\nservices: { web: { command: x } }\n",
-        ),
-        ("/srv/shop/a/u.yaml", "include: [../base.yaml]\nservices: { a: { command: x } }\n"),
-        ("/srv/shop/b/u.yaml", "include: [../base.yaml]\nservices: { b: { command: x } }\n"),
-        ("/srv/shop/b/.env", "B=1"),
-        ("/srv/shop/base.yaml", third),
-        ("/srv/shop/c.yaml", name("c")),
-        ("/srv/shop/d.yaml", name("d")),
-        ("/srv/shop/e.yaml", "services: {}\nnetworks: { net: { labels: [c=d, a=b] } }\n"),
-    ]);
-    let told = machine.tell(&["upbeat.yaml"]);
-    assert!(told.contains("\"base\""), "{told}");
-    let different = Machine::with(&[
-        ("/srv/shop/upbeat.yaml", "include: [c.yaml, e.yaml, a/u.yaml, b/u.yaml]\nservices: {}\n"),
-        ("/srv/shop/c.yaml", name("c")),
-        ("/srv/shop/e.yaml", "services: {}\nnetworks: { net: { labels: [c=d, a=c] } }\n"),
-        // Each starts in a directory of its own, or is given other variables.
-        ("/srv/shop/a/u.yaml", "include: [../base.yaml]\nservices: { one: { command: x } }\n"),
-        ("/srv/shop/a/.env", "A=1"),
-        ("/srv/shop/b/u.yaml", "include: [../base.yaml]\nservices: { one: { command: x } }\n"),
-        ("/srv/shop/b/.env", "A=2"),
-        ("/srv/shop/base.yaml", third),
-    ]);
-    assert_snapshot!(different.tell(&["upbeat.yaml"]), @"
-    e.yaml:2:13: `networks.net` is declared twice, and not alike (give one of the two another name); declared first at c.yaml:2:13; included at upbeat.yaml:1:19
-    b/u.yaml:2:13: `services.one` is declared twice, alike, but with other variables or in another directory (give one of the two another name); declared first at a/u.yaml:2:13; included at upbeat.yaml:1:37
-    base.yaml:1:13: `services.base` is declared twice, alike, but with other variables or in another directory (give one of the two another name); declared first at base.yaml:1:13; included at b/u.yaml:1:11; included at upbeat.yaml:1:37
     ");
 }
 

@@ -50,7 +50,7 @@ fn what_thousands_extend_does_not_become_gigabytes() {
     for i in 0..10_000 {
         writeln!(text, "  a{i}: {{ extends: base }}").unwrap();
     }
-    assert_snapshot!(told(&text).unwrap_err(), @"upbeat.yaml:42:19: All services that extend others hold more than 800000 values, or 40 MB of text");
+    assert_snapshot!(told(&text).unwrap_err(), @"upbeat.yaml:42:19: All services that extend others or use templates hold more than 800000 values, or 40 MB of text");
 }
 
 #[test]

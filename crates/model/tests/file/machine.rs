@@ -56,9 +56,14 @@ impl Machine {
         self
     }
 
+    pub(super) fn env_files(mut self, paths: &[&str]) -> Self {
+        self.env_files = paths.iter().map(|path| (*path).to_owned()).collect();
+        self
+    }
+
     /// Those of its files that lie in `/srv/shop` and are called so.
     pub(super) fn sources<'s>(&'s self, names: &[&'s str]) -> Vec<Source<'s>> {
-        let source = |name: &&'s str| Source { name, text: &self.files[&format!("/srv/shop/{name}")] };
+        let source = |name: &&'s str| Source { name, text: &self.files[format!("/srv/shop/{name}").as_str()] };
         names.iter().map(source).collect()
     }
 

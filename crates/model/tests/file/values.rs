@@ -337,3 +337,27 @@ labels: [a=b, a=c, =d]"), @"
       ^ `=d`
     ");
 }
+
+#[test]
+fn the_caret_stands_under_the_variable_that_is_meant() {
+    check_error!(service(r#"command: [x, "$$A $A?", "${A:?}$$ ${B?}", $$$$ $, 'it''s $$A $']
+environment:
+  A: "\t$$B ${B?} ${B?}"
+  B: |
+    $$C
+    ${C?}
+"#), @"
+    upbeat.yaml:3:30: `services.web.command[3]` needs the variable `A`, which is not set, or empty (set it in your session, or in `.env`)
+      ^ `${A:?}`
+    upbeat.yaml:3:52: `services.web.command[4]` has a single `$` (write `$$` for a literal `$`)
+      ^ `$`
+    upbeat.yaml:3:66: `services.web.command[5]` has a single `$` (write `$$` for a literal `$`)
+      ^ `$`
+    upbeat.yaml:5:17: `services.web.environment.A` needs the variable `B`, which is not set (set it in your session, or in `.env`)
+      ^ `${B?}`
+    upbeat.yaml:8:9: `services.web.environment.B` needs the variable `C`, which is not set (set it in your session, or in `.env`)
+      ^ `${C?}`
+    ");
+    let notes = crate::read(&service(r#"command: [x, "$$A $A?"]"#)).unwrap().notes;
+    assert_eq!((notes[0].line, notes[0].column), (3, 23));
+}

@@ -181,9 +181,11 @@ impl Files {
 
     fn failure(&self, errors: file::Errors) -> Failure {
         let n = count(errors.diagnostics.len() + errors.more, "error");
-        let name = match (&self.texts[..], errors.sources.len()) {
-            ([(name, _)], 0 | 1) => format!("`{name}`"),
-            _ => "the project".to_owned(),
+        let first = errors.diagnostics.first().map_or("", |diagnostic| &diagnostic.file);
+        let is_all = errors.diagnostics.iter().all(|diagnostic| diagnostic.file == first);
+        let name = match is_all && !first.is_empty() {
+            true => format!("`{first}`"),
+            false => "the project".to_owned(),
         };
         in_files(&name, errors.sources, errors.diagnostics, &n)
     }

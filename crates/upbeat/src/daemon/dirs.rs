@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// The directories of one daemon. All private (0700).
+/// The directories of one daemon. Both private (0700).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dirs {
     /// What survives a reboot: stores, slots with their logs, the daemon's own log.
@@ -82,6 +82,17 @@ impl Dirs {
         self.state.join("slots")
     }
 
+    /// Configs and secrets of services, a directory for each copy: `/run/upbeat-credentials`. Beside
+    /// the runtime directory and not in it, because the users of services must be let through.
+    ///
+    /// In memory where that one is: `/run` and `XDG_RUNTIME_DIR` are, as a rule. Where it is below the
+    /// state directory, they lie on a disk, and only the daemon's own user gets there.
+    pub fn credentials(&self) -> PathBuf {
+        let mut name = self.runtime.file_name().unwrap_or_default().to_owned();
+        name.push("-credentials");
+        self.runtime.with_file_name(name)
+    }
+
     /// Makes both, private. Errors: the path and what the system said.
     pub fn create(&self) -> std::io::Result<()> {
         for dir in [&self.state, &self.runtime] {
@@ -125,5 +136,12 @@ mod tests {
         );
         assert_eq!(find(true, &[("UPBEAT_STATE_DIR", "/x")]), found("/x", "/x/run"));
         assert_eq!(find(false, &[("HOME", "")]), None);
+    }
+
+    #[test]
+    fn credentials_are_beside_the_runtime_directory_which_lets_nobody_through() {
+        let dirs = |runtime: &str| Dirs { state: "/s".into(), runtime: runtime.into() };
+        assert_eq!(dirs("/run/upbeat").credentials(), Path::new("/run/upbeat-credentials"));
+        assert_eq!(dirs("/s/run").credentials(), Path::new("/s/run-credentials"));
     }
 }

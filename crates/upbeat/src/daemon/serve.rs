@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use upbeat_agent::{Keep, Report};
 use upbeat_control::{Control, Settings};
 use upbeat_drivers::clock;
-use upbeat_drivers::process::{MARK, ProcessDriver, ShimProgram, belongs_to};
+use upbeat_drivers::process::{MARK, Places, ProcessDriver, ShimProgram, belongs_to};
 
 use upbeat_store::{Durability, Journal, Store, StoreError};
 
@@ -89,7 +89,8 @@ pub async fn serve(dirs: &Dirs, announce: bool) -> Result<(), ServeError> {
     dirs.create().map_err(system("its directories"))?;
     let _lock = take_lock(dirs)?;
     let Opened { control, keep } = open(dirs).await?;
-    let (driver, events) = ProcessDriver::new(shim_program()?, dirs.slots())?;
+    let places = Places { slots: dirs.slots(), private: dirs.credentials() };
+    let (driver, events) = ProcessDriver::new(shim_program()?, places)?;
     tokio::spawn(clear_execs(driver.clone()));
     let (report, reports) = mpsc::channel(REPORTS);
     let hand = Hand { keep, driver: driver.clone(), events, target: control.target(), report };

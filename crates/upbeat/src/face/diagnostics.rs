@@ -44,6 +44,7 @@ fn one(diagnostic: &Diagnostic, source: Option<&str>, paint: Paint) -> String {
             let snippet = Snippet::source(*lines).line_start(diagnostic.line as usize).path(file);
             title.element(snippet.annotation(caret))
         }
+        None if file.is_empty() => Group::with_title(title),
         None => title.element(
             Origin::path(file).line(diagnostic.line as usize).char_column(diagnostic.column as usize),
         ),
@@ -147,6 +148,20 @@ mod tests {
         assert!(check(&[past], "short").contains("Unexpected end"));
         let torn = Diagnostic { span: 1..2, line: 1, column: 1, ..diagnostic("web", "bad value") };
         assert!(check(&[torn], "ö").contains("Bad value"));
+    }
+
+    #[test]
+    fn an_error_that_stands_in_no_file_names_none() {
+        let nowhere = Diagnostic {
+            file: String::new(),
+            hint: Some("look again".into()),
+            ..diagnostic("web", "the file of variables `x.env` cannot be read")
+        };
+        insta::assert_snapshot!(check(&[nowhere], SOURCE), @"
+        error: The file of variables `x.env` cannot be read
+         |
+         = hint: look again
+        ");
     }
 
     #[test]

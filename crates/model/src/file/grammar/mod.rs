@@ -7,6 +7,7 @@ mod build;
 mod deploy;
 mod resources;
 mod service;
+mod template;
 
 pub(super) use service::SERVICE;
 
@@ -73,7 +74,14 @@ const VARIABLES: Shape = Shape::Pairs(&VARIABLE_PAIRS);
 const OPTIONS: Shape = Shape::Named(&OPTIONS_MAP);
 
 static SERVICES: Named =
-    Named { wanted: "a mapping of services", each: Shape::Map(&SERVICE), name: rules::service_name };
+    Named { wanted: "a mapping of services", each: SERVICE_OR_NOTHING, name: rules::service_name };
+/// A service that is named after a template needs nothing else.
+const SERVICE_OR_NOTHING: Shape = Shape::Optional(&Shape::Map(&SERVICE));
+static TEMPLATES: Named = Named {
+    wanted: "a mapping of templates",
+    each: Shape::Map(&template::TEMPLATE),
+    name: rules::template_name,
+};
 static NETWORKS: Named = Named {
     wanted: "a mapping of networks",
     each: Shape::Optional(&Shape::Map(&resources::NETWORK)),
@@ -108,6 +116,7 @@ pub(super) static FILE: Keys = Keys {
         key("networks", Shape::Named(&NETWORKS), container("processes share this machine's network")),
         key("secrets", Shape::Named(&SECRETS), BOTH),
         key("services", Shape::Named(&SERVICES), BOTH),
+        key("templates", Shape::Named(&TEMPLATES), BOTH).ours(),
         key("version", Shape::Free, Verdict::Inert("Compose gave it up too")),
         key("volumes", Shape::Named(&VOLUMES), container("processes see this machine's files")),
     ],

@@ -6,7 +6,7 @@ use super::super::shape::{
 use super::super::{rules, short};
 use super::{
     BOTH, BYTES, FLAG, LABELS, LENGTH, OPTIONS, PAIRS, PATH_ITEMS, TEXT, TEXT_OR_TEXTS, TEXTS, VARIABLES,
-    WHOLE, build, container, deploy, engine, key, process, sub,
+    WHOLE, build, container, deploy, engine, key, process, sub, template,
 };
 
 const SHARES_NETWORK: &str = "a process shares this machine's network; take it out";
@@ -173,6 +173,7 @@ static KEYS: &[Key] = &[
     key("success_exit_codes", Shape::Items(&CODES), BOTH).ours(),
     key("storage_opt", OPTIONS, container(SEES_FILES)),
     key("sysctls", PAIRS, container("set it for the whole machine, with `sysctl`")),
+    key("template", Shape::Short(&template::USE_SHORT), BOTH).merged(Merge::Replace).ours(),
     key("tmpfs", TEXT_OR_TEXTS, container(SEES_FILES)),
     key("tty", FLAG, BOTH),
     key("ulimits", Shape::Named(&ULIMITS), BOTH),

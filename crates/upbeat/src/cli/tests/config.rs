@@ -140,7 +140,7 @@ async fn what_goes_over_a_file_is_found_beside_it() {
       |
       = hint: did you mean `scale`?
 
-    error: The project has 1 error; nothing was changed
+    error: `/room/upbeat.override.yaml` has 1 error; nothing was changed
     ");
 }
 

@@ -1,0 +1,120 @@
+//! What to run, as what, within which limits; and the order that says so to a shim.
+
+use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use upbeat_model::project::{PrivateFile, Ulimit};
+pub use upbeat_shim::spec::Stdio;
+use upbeat_shim::spec::{Limit, Order, Spec};
+
+use crate::tree;
+
+/// Where a driver keeps what belongs to slots.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// A directory for each slot: its record, its log. Survives a reboot.
+    pub slots: PathBuf,
+    /// A directory for each slot whose processes have private files. Made when first needed; should
+    /// lie in memory and not on a disk. Each user a process runs as must be let through those above.
+    pub private: PathBuf,
+}
+
+/// What to run in a slot.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// All of its variables.
+    pub environment: BTreeMap<String, String>,
+    /// Absolute.
+    pub working_dir: String,
+    /// `name`, `uid`, either with `:group`.
+    pub user: Option<String>,
+    /// What it may besides.
+    pub rights: Rights,
+    /// What it reads from and prints into.
+    pub stdio: Stdio,
+    /// Files only it can read, in the directory that [`PrivateFile::DIRECTORY`] names to it.
+    pub files: Vec<PrivateFile>,
+    /// A log segment is closed when it exceeds this.
+    pub log_max_size: u64,
+    /// So many segments are kept.
+    pub log_max_files: u32,
+}
+
+/// What kind of terminal it is, where the variables do not say: what Docker says, which every program
+/// knows.
+const TERMINAL: (&str, &str) = ("TERM", "xterm");
+
+impl Launch {
+    /// The order to run it.
+    pub(super) fn spec(&self, order: Order, mark: String, private_dir: &Path) -> Spec {
+        let mut spec = self.asked(private_dir).spec(order, mark);
+        let (name, kind) = TERMINAL;
+        if self.stdio == Stdio::Terminal && !self.environment.contains_key(name) {
+            spec.environment.push(format!("{name}={kind}").into_bytes());
+        }
+        spec
+    }
+
+    pub(super) fn asked<'a>(&'a self, private_dir: &'a Path) -> Asked<'a> {
+        let Self { command, environment, working_dir, user, rights, .. } = self;
+        let private = Some(private_dir).filter(|_| !self.files.is_empty());
+        Asked { command, environment, working_dir, user: user.as_deref(), rights, private }
+    }
+}
+
+/// What a program may, besides what its user may.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rights {
+    /// Groups, by name or number, it is in besides those of its user, or of the daemon without one.
+    pub groups: Vec<String>,
+    /// Limits of the kernel for each of its processes, by their names of [`Ulimit::KNOWN`]. Others are
+    /// passed over.
+    pub ulimits: BTreeMap<String, Ulimit>,
+    /// From -1000 (never) to 1000 (first): whom the kernel kills when memory is out. Without it as
+    /// the daemon, but not below 0.
+    pub oom_score_adj: Option<i32>,
+}
+
+/// A program, and what it is run as.
+pub(super) struct Asked<'a> {
+    pub(super) command: &'a [String],
+    pub(super) environment: &'a BTreeMap<String, String>,
+    pub(super) working_dir: &'a str,
+    pub(super) user: Option<&'a str>,
+    pub(super) rights: &'a Rights,
+    /// Where the private files of its service are, if there are any.
+    pub(super) private: Option<&'a Path>,
+}
+
+impl Asked<'_> {
+    /// The order to run it.
+    pub(super) fn spec(&self, order: Order, mark: String) -> Spec {
+        let Self { command, environment, working_dir, user, rights, private } = self;
+        // A daemon inside a service, or a person, may have set the mark: ours must win.
+        let is_ours =
+            |name: &str| name == tree::VARIABLE || private.is_some() && name == PrivateFile::DIRECTORY;
+        let variables = environment.iter().filter(|(name, _)| !is_ours(name));
+        let entries = variables.map(|(name, value)| format!("{name}={value}").into_bytes());
+        let private =
+            private.map(|dir| [PrivateFile::DIRECTORY.as_bytes(), b"=", dir.as_os_str().as_bytes()].concat());
+        let bytes = |texts: &[String]| texts.iter().map(|text| text.clone().into_bytes()).collect();
+        Spec {
+            order,
+            command: bytes(command),
+            environment: entries.chain(private).chain([mark.into_bytes()]).collect(),
+            working_dir: working_dir.as_bytes().to_vec(),
+            user: user.unwrap_or_default().as_bytes().to_vec(),
+            groups: bytes(&rights.groups),
+            limits: rights.ulimits.iter().filter_map(|(name, limit)| limit_of(name, *limit)).collect(),
+            oom_score_adj: rights.oom_score_adj,
+        }
+    }
+}
+
+fn limit_of(name: &str, Ulimit { soft, hard }: Ulimit) -> Option<Limit> {
+    let number = u8::try_from(Ulimit::number(name)?).ok()?;
+    Some(Limit { number, soft, hard })
+}

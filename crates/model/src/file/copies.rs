@@ -1,0 +1,203 @@
+//! What differs from copy to copy of one service: kept as it is written, and made for each.
+//!
+//! Laws: each copy is what the file would say with its number in the place of `index`, read by the
+//! same rules; whoever has no such text is every copy himself.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use bumpalo::Bump;
+use serde_json::{Map, Value as Json, json};
+
+use super::arena::Arena;
+use super::canon::{Canon, quoted};
+use super::document::EACH;
+use super::pattern::Patterns;
+use super::place::{File, FileId, Span};
+use super::read::At;
+use super::render::{self, Renderer, Values};
+use super::report::Report;
+use super::service::Reader;
+use super::tree::{Entry, Key, Node, Scalar, Style, Value};
+use super::variables::Variables;
+use super::{Context, Resolver, grammar, instance};
+use crate::project::{PerCopy, Service};
+
+/// What is kept of a service's document: what may differ, and what that is read with.
+pub(super) fn recipe(document: Json) -> PerCopy {
+    let Json::Object(fields) = document else { return PerCopy(Json::Null) };
+    let is_kept = |key: &String| instance::EACH.contains(&key.as_str()) || key == "shell";
+    PerCopy(Json::Object(fields.into_iter().filter(|(key, _)| is_kept(key)).collect()))
+}
+
+/// Services with texts that differ, as templates they use, so that a file can say it.
+pub(super) fn as_templates(services: Map<String, Json>) -> (Map<String, Json>, Map<String, Json>) {
+    let names: BTreeSet<String> = services.keys().cloned().collect();
+    let mut templates = Map::new();
+    let told = services.into_iter().map(|(name, service)| {
+        if !differs(&service) {
+            return (name, service);
+        }
+        // The name of a template has no `@`, and is nobody else's.
+        let mut template = name.replace('@', "-");
+        while template != name && (names.contains(&template) || templates.contains_key(&template)) {
+            template.push('-');
+        }
+        templates.insert(template.clone(), json!({ "service": opened(service) }));
+        (name, json!({ "template": { "use": template } }))
+    });
+    let told = told.collect();
+    (told, templates)
+}
+
+fn differs(json: &Json) -> bool {
+    match json {
+        Json::Array(items) => items.iter().any(differs),
+        Json::Object(fields) => template(fields).is_some() || fields.values().any(differs),
+        _ => false,
+    }
+}
+
+/// The template of a text, where one is kept in its place.
+fn template(fields: &Map<String, Json>) -> Option<&str> {
+    match fields.get(EACH) {
+        Some(Json::String(template)) if fields.len() == 1 => Some(template),
+        _ => None,
+    }
+}
+
+/// As a template has it.
+fn opened(json: Json) -> Json {
+    match json {
+        Json::String(text) => Json::from(render::literal(&text)),
+        Json::Array(items) => Json::Array(items.into_iter().map(opened).collect()),
+        Json::Object(fields) => match template(&fields) {
+            Some(template) => Json::from(template),
+            None => Json::Object(fields.into_iter().map(|(key, value)| (key, opened(value))).collect()),
+        },
+        other => other,
+    }
+}
+
+impl Service {
+    /// What copy `index` (from 1) of this service is, which is called `name`. Errors: what is wrong
+    /// with that copy, one line each.
+    pub fn for_copy(&self, name: &str, index: u32) -> Result<Cow<'_, Self>, Vec<String>> {
+        let Some(PerCopy(recipe)) = &self.per_copy else { return Ok(Cow::Borrowed(self)) };
+        let bump = Bump::new();
+        let made = read(recipe, name, index, Arena::new(&bump))?;
+        Ok(Cow::Owned(Self {
+            command: made.command,
+            environment: made.environment,
+            working_dir: made.working_dir,
+            user: made.user,
+            healthcheck: made.healthcheck,
+            stop_command: made.stop_command,
+            post_start: made.post_start,
+            pre_stop: made.pre_stop,
+            labels: made.labels,
+            per_copy: None,
+            ..self.clone()
+        }))
+    }
+}
+
+/// There is nothing but what is kept.
+struct Nothing;
+
+impl Resolver for Nothing {
+    fn read(&self, _: &str) -> Result<String, super::Unread> {
+        Err(super::Unread::Missing)
+    }
+
+    fn variable(&self, _: &str) -> Option<String> {
+        None
+    }
+}
+
+fn read<'a>(recipe: &'a Json, name: &str, index: u32, arena: Arena<'a>) -> Result<Service, Vec<String>> {
+    let mut report = Report::new(arena);
+    let file = File {
+        name: String::new(),
+        text: "",
+        dir: "/".to_owned(),
+        variables: Variables::session(&Nothing),
+        via: Default::default(),
+    };
+    let Some(file) = report.sources.add(file) else { return Err(Vec::new()) };
+    let values = Values::from([("service".to_owned(), Json::from(name))]);
+    let mut maker = Maker {
+        arena,
+        renderer: Renderer::default(),
+        context: render::context(&values, index),
+        span: Span::new(file, 0, 0),
+        wrong: Vec::new(),
+    };
+    let node = maker.node(recipe);
+    if !maker.wrong.is_empty() {
+        return Err(maker.wrong);
+    }
+    let service = service(node, name, file, &mut report);
+    match report.finish(service) {
+        Ok((service, _)) => Ok(service),
+        Err(errors) => Err(errors.diagnostics.into_iter().map(|diagnostic| diagnostic.message).collect()),
+    }
+}
+
+fn service<'a>(node: &'a Node<'a>, name: &str, file: FileId, report: &mut Report<'a>) -> Option<Service> {
+    let arena = report.arena();
+    let span = Span::new(file, 0, 0);
+    let at = At::file(span);
+    let mut patterns = Patterns::default();
+    let node = Canon::new(report, &mut patterns).keys(node, &grammar::SERVICE, &at)?;
+    let key = Key { text: arena.text(name.to_owned()), span };
+    let context = Context::new("/", "copy", &Nothing);
+    let root = arena.at(span, Value::Map(&[]));
+    let mut reader =
+        Reader { context: &context, report, root, files: Default::default(), sum: Default::default() };
+    reader.read(&key, node, &at).map(|draft| draft.spec)
+}
+
+/// Makes a tree of what is kept, with the number of a copy in its texts.
+struct Maker<'a> {
+    arena: Arena<'a>,
+    renderer: Renderer<'a>,
+    context: render::Context,
+    span: Span,
+    wrong: Vec<String>,
+}
+
+impl<'a> Maker<'a> {
+    fn node(&mut self, json: &'a Json) -> &'a Node<'a> {
+        let scalar = |text: &'a str, style| Value::Scalar(Scalar { text, style });
+        let value = match json {
+            Json::Null => scalar("", Style::Plain),
+            Json::Bool(flag) => scalar(if *flag { "true" } else { "false" }, Style::Bare),
+            Json::Number(number) => scalar(self.arena.text(number.to_string()), Style::Bare),
+            Json::String(text) => quoted(text),
+            Json::Array(items) => {
+                let items: Vec<_> = items.iter().map(|item| self.node(item)).collect();
+                self.arena.list(&items)
+            }
+            Json::Object(fields) => match template(fields) {
+                Some(template) => match self.renderer.render(template, &self.context) {
+                    Ok(text) => quoted(self.arena.text(text)),
+                    Err(fault) => {
+                        self.wrong.push(format!("a text {}", fault.what));
+                        Value::Bad
+                    }
+                },
+                None => {
+                    let entries: Vec<Entry<'a>> = (fields.iter())
+                        .map(|(key, value)| Entry {
+                            key: Key { text: key, span: self.span },
+                            value: self.node(value),
+                        })
+                        .collect();
+                    self.arena.map(&entries)
+                }
+            },
+        };
+        self.arena.at(self.span, value)
+    }
+}

@@ -1,0 +1,398 @@
+//! Templates: services that differ in a few values, and copies that differ in their number.
+
+use insta::assert_snapshot;
+use upbeat_model::file::{Context, Source, parse, resolve, validate};
+
+use super::machine::Machine;
+use super::{check_error, errors_in, read};
+
+const WORKERS: &str = "
+templates:
+  worker:
+    description: Takes jobs from one queue
+    parameters:
+      queue:
+      jobs: { type: integer, default: 4 }
+      slow: { type: boolean, default: false }
+      hosts: { type: list, default: [a, b] }
+      level: { enum: [info, debug], default: info }
+    service:
+      command: [./work, --queue, '{{ queue }}', \"--jobs={{ jobs }}\", '{{ hosts | join(\",\") }}']
+      environment:
+        LEVEL: '{{ level }}{% if slow %}-slow{% endif %}'
+        WHO: '{{ service }}/{{ instance }}'
+      restart: on-failure
+      scale: '{{ jobs }}'
+services:
+  mail:
+    template: { use: worker, with: { queue: mail, jobs: 2, slow: true, hosts: [x] } }
+    environment: { EXTRA: '{{ not a template }}' }
+  worker@video:
+  worker@news:
+    template: { use: worker, with: { level: debug } }
+    restart: always
+";
+
+#[test]
+fn services_are_made_of_templates() {
+    let machine = Machine::with(&[("/srv/shop/upbeat.yaml", WORKERS)]);
+    assert_snapshot!(machine.tell(&["upbeat.yaml"]), @r#"
+    {
+      "name": "shop",
+      "services": {
+        "mail": {
+          "command": [
+            "./work",
+            "--queue",
+            "mail",
+            "--jobs=2",
+            "x"
+          ],
+          "environment": {
+            "EXTRA": "{{ not a template }}",
+            "LEVEL": "info-slow",
+            "WHO": "mail/"
+          },
+          "restart": "on-failure",
+          "scale": 2,
+          "working_dir": "/srv/shop"
+        },
+        "worker@news": {
+          "command": [
+            "./work",
+            "--queue",
+            "news",
+            "--jobs=4",
+            "a,b"
+          ],
+          "environment": {
+            "LEVEL": "debug",
+            "WHO": "worker@news/news"
+          },
+          "restart": "always",
+          "scale": 4,
+          "working_dir": "/srv/shop"
+        },
+        "worker@video": {
+          "command": [
+            "./work",
+            "--queue",
+            "video",
+            "--jobs=4",
+            "a,b"
+          ],
+          "environment": {
+            "LEVEL": "info",
+            "WHO": "worker@video/video"
+          },
+          "restart": "on-failure",
+          "scale": 4,
+          "working_dir": "/srv/shop"
+        }
+      }
+    }
+    "#);
+}
+
+#[test]
+fn copies_differ_by_their_number() {
+    let text = "
+templates:
+  web:
+    parameters: { base: { type: integer } }
+    service:
+      command: ./web --port {{ base + index }}
+      environment: ['PORT={{ base + index }}', STAGE=live]
+      working_dir: data/{{ index }}
+      healthcheck: { http: 'http://127.0.0.1:{{ base + index }}/', interval: 1s }
+      post_start: [{ command: [./warm, '{{ index }}'], environment: { N: '{{ service }}-{{ index }}' } }]
+      stop_command: kill {{ index }}
+      labels: { copy: '{{ index }}' }
+services:
+  web@a: { template: { use: web, with: { base: 8000 } }, scale: 3 }
+";
+    let project = read(text).expect("it is good").project;
+    validate(&project).expect("it makes sense");
+    let (name, service) = project.services.first_key_value().expect("there is one");
+    for index in [1, 3, 700] {
+        let copy = service.for_copy(name.as_str(), index).expect("it can be made");
+        let port = 8000 + index;
+        assert_eq!(copy.command, ["./web", "--port", &port.to_string()]);
+        assert_eq!(copy.environment["PORT"], port.to_string());
+        assert_eq!(copy.environment["STAGE"], "live");
+        assert_eq!(copy.working_dir, format!("/srv/shop/data/{index}"));
+        let probe = copy.healthcheck.as_ref().expect("it has one").probe.to_string();
+        assert_eq!(probe, format!("http http://127.0.0.1:{port}/"));
+        assert_eq!(copy.post_start[0].environment["N"], format!("web@a-{index}"));
+        assert_eq!(copy.stop_command.as_ref().expect("it has one")[1], index.to_string());
+        assert_eq!(copy.labels["copy"], index.to_string());
+        assert!(copy.per_copy.is_none());
+    }
+    let wrong = service.for_copy(name.as_str(), 70_000).expect_err("there is no such port");
+    assert_snapshot!(wrong.join("; "), @"`healthcheck.http` must have a port from 1 to 65535, not `78000`");
+    let digests: std::collections::BTreeSet<String> =
+        (1..=3).map(|index| service.for_copy("web@a", index).expect("it can be made").digest()).collect();
+    assert_eq!(digests.len(), 3);
+}
+
+#[test]
+fn what_templates_come_to_is_read_again_as_the_same() {
+    let text = "
+templates:
+  w:
+    parameters: { q: }
+    service:
+      command: [./w, '{{ q }}', '{{ index }}', '{{ \"{{\" }}', '$${HOME}']
+      healthcheck: { test: 'curl localhost:{{ 8000 + index }}' }
+      environment: { A: '{{ q }}{{ index }}' }
+services:
+  one: { template: { use: w, with: { q: \"it's \\\"{{ 1 }}\\\"\" } }, scale: 2 }
+  two: { command: '{{ plain }}', depends_on: [one] }
+";
+    let nothing = |_: &str| None;
+    let context = Context::new("/srv/shop", "shop", &nothing);
+    let source = |text| [Source { name: "upbeat.yaml", text }];
+    let first = parse(&source(text), &context).unwrap_or_else(|errors| panic!("{errors}")).project;
+    let document = resolve(&source(text), &context).expect("it is good").document;
+    let again = document.to_string();
+    // Wherever it is read.
+    let elsewhere = Context::new("/", "other", &nothing);
+    let second =
+        parse(&source(&again), &elsewhere).unwrap_or_else(|errors| panic!("{errors}\n{again}")).project;
+    assert_eq!(first, second);
+    assert_eq!(resolve(&source(&again), &elsewhere).expect("it is good").document, document);
+    let copy = second.services["one"].for_copy("one", 2).expect("it can be made");
+    assert_eq!(copy.command, ["./w", "it's \"{{ 1 }}\"", "2", "{{", "${HOME}"]);
+}
+
+#[test]
+fn a_thousand_services_are_made_of_one_template() {
+    let mut text = String::from(
+        "templates:\n  w:\n    parameters: { q: }\n    service:\n      command: [./w, '{{ q }}-{{ index }}']\n      environment: { Q: '{{ q | upper }}' }\nservices:\n",
+    );
+    for n in 0..1000 {
+        text.push_str(&format!("  w@q{n}:\n"));
+    }
+    let project = read(&text).expect("it is good").project;
+    assert_eq!(project.services.len(), 1000);
+    assert_eq!(project.services["w@q999"].environment["Q"], "Q999");
+    assert_eq!(project.services["w@q999"].command, ["./w", "q999-1"]);
+}
+
+#[test]
+fn what_is_wrong_in_a_template_is_said_once_where_it_stands() {
+    check_error!("
+templates:
+  w:
+    parameters:
+      queue: { type: text }
+      index:
+      n: { type: integer, default: many }
+      l: { enum: [a, b], default: c }
+      9x:
+    service:
+      command: [./w, '{{ queu }}', '{{ queue', '{{ queue | nothing }}']
+      comand: x
+      template: other
+  v: { parameters: {} }
+  u@x: { service: { command: x } }
+services:
+  a: { template: { use: w, with: { queue: x } } }
+  b: { command: ok }
+", @"
+upbeat.yaml:5:22: `templates.w.parameters.queue.type` is not a type: `text` (write one of `string`, `integer`, `number`, `boolean`, `list`)
+  ^ `text`
+upbeat.yaml:6:7: `templates.w.parameters` has a name that means something else: `index` (call it something else)
+  ^ `index`
+upbeat.yaml:7:36: The `default` of the parameter `n` must be a whole number, not `many`
+  ^ `many`
+upbeat.yaml:8:35: The `default` of the parameter `l` may not be `c` (write one of `a`, `b`)
+  ^ `c`
+upbeat.yaml:9:7: `templates.w.parameters` has a bad name: `9x` (only letters, digits and `_` are allowed, and no digit at the start)
+  ^ `9x`
+upbeat.yaml:11:26: `templates.w.service.command[2]` uses `queu`, which stands for nothing here (did you mean `queue`?)
+  ^ `queu`
+upbeat.yaml:11:40: `templates.w.service.command[3]` is no template: unexpected end of input, expected end of variable block
+  ^ `queue`
+upbeat.yaml:12:7: Unknown key `templates.w.service.comand` (did you mean `command`?)
+  ^ `comand` not a key of a service
+upbeat.yaml:13:17: A template cannot use another one (let it extend a service)
+  ^ `other`
+upbeat.yaml:14:6: The template `v` has no `service` (under it stands what a service says)
+  ^ `{ parameters: {} }`
+upbeat.yaml:15:3: `templates` has a name with an `@`: `u@x` (what makes one of a template stands behind the `@` of a service's name)
+  ^ `u@x`
+");
+}
+
+#[test]
+fn what_is_wrong_in_the_use_of_a_template_is_said_there() {
+    check_error!("
+templates:
+  worker:
+    parameters: { queue: , jobs: { type: integer, default: 1 }, level: { enum: [info, debug], default: info } }
+    service: { command: [./w, '{{ queue }}'], scale: '{{ jobs }}', stop_signal: '{{ queue }}' }
+services:
+  a: { template: worke }
+  b: { template: worker }
+  c: { template: { use: worker, with: { queue: INT, jobs: many } } }
+  d: { template: { use: worker, with: { queue: INT, que: x, level: loud } } }
+  e: { template: { use: worker, with: { queue: nothing } } }
+  f: { template: { use: worker, with: { queue: INT, jobs: 5000 } } }
+  g: { template: { with: { queue: INT } } }
+  nobody@x:
+  worker@: { }
+  h:
+", @"
+    upbeat.yaml:7:18: `services.a` uses the template `worke`, which is not declared (did you mean `worker`?)
+      ^ `worke`
+    upbeat.yaml:8:18: `services.b` gives the template `worker` no `queue` (write `template: { use: worker, with: { queue: … } }`)
+      ^ `worker`
+    upbeat.yaml:9:59: `services.c.template.with.jobs` must be a whole number, not `many`
+      ^ `many`
+    upbeat.yaml:10:53: The template `worker` has no parameter `que` (did you mean `queue`?)
+      ^ `que`
+    upbeat.yaml:10:68: `services.d.template.with.level` may not be `loud` (write one of `info`, `debug`)
+      ^ `loud`
+    upbeat.yaml:13:18: `services.g.template` names none (say which one it uses)
+      ^ `{ with: { queue: INT } }`
+    upbeat.yaml:14:3: `services.nobody@x` uses the template `nobody`, which is not declared (declare it under `templates`)
+      ^ `nobody@x`
+    upbeat.yaml:15:3: `worker@` is not a valid service name: it is empty
+      ^ `worker@`
+    upbeat.yaml:16:3: `services.h` has no value (give it a mapping, or take it out)
+      ^ `h`
+    upbeat.yaml:5:81: `services.e.stop_signal` is not a signal: `nothing` (write its name or its number, such as `SIGINT` or `2`); used at upbeat.yaml:11:25
+      ^ `'{{ queue }}'`
+    upbeat.yaml:5:54: `services.f.scale` must be from 0 to 1000, not 5000; used at upbeat.yaml:12:25
+      ^ `'{{ jobs }}'`
+    upbeat.yaml:5:81: `services.worker@.stop_signal` is not a signal: `` (write its name or its number, such as `SIGINT` or `2`); used at upbeat.yaml:15:3
+      ^ `'{{ queue }}'`
+    ");
+}
+
+#[test]
+fn what_is_one_for_all_copies_cannot_differ() {
+    check_error!("
+templates:
+  w:
+    service:
+      command: ./w
+      scale: '{{ index }}'
+      stop_grace_period: '{{ index }}s'
+      healthcheck: { test: x, retries: '{{ index }}' }
+      environment: ['A{{ index }}=x']
+services:
+  a: { template: w }
+", @"
+upbeat.yaml:6:14: `services.a.scale` uses `index`, and is one for all copies; used at upbeat.yaml:11:18
+  ^ `'{{ index }}'`
+upbeat.yaml:7:26: `services.a.stop_grace_period` uses `index`, and is one for all copies; used at upbeat.yaml:11:18
+  ^ `'{{ index }}s'`
+upbeat.yaml:9:21: `services.a.environment[1]` uses `index`, and is one for all copies; used at upbeat.yaml:11:18
+  ^ `'A{{ index }}=x'`
+");
+}
+
+#[test]
+fn a_value_that_is_not_there_is_an_error_and_never_an_empty_text() {
+    check_error!("
+templates:
+  w:
+    parameters: { hosts: { type: list, default: [a] } }
+    service: { command: [./w, '{{ hosts[3] }}', '{{ hosts.first }}', '{{ 1 / 0 }}', '{% for i in range(9999) %}{% for j in range(9999) %}{% endfor %}{% endfor %}'] }
+services:
+  a: { template: w }
+", @"
+    upbeat.yaml:5:85: `templates.w.service.command[5]` has `for`, which is not supported: only `if`, and `set` with a plain value
+      ^ `'{% for i in range(9999) %}{% for j in range(9999) %}{% endfor %}{% endfor %}'`
+    ");
+}
+
+#[test]
+fn a_copy_that_makes_no_sense_is_found_before_it_is_wished_for() {
+    check_error!("
+templates:
+  w: { service: { command: ./w, healthcheck: { tcp: '127.0.0.1:{{ 65533 + index }}' } } }
+services:
+  a: { template: w, scale: 3 }
+", @"
+upbeat.yaml:5:3: Copy 3 of `a` cannot be made: `healthcheck.tcp` must have a port from 1 to 65535, not `65536`
+  ^ `a`
+");
+}
+
+#[test]
+fn templates_of_a_file_of_compose_stand_under_our_key() {
+    let machine = Machine::with(&[
+        (
+            "/srv/shop/compose.yaml",
+            "
+x-upbeat:
+  templates:
+    w: { parameters: { q: }, service: { command: [./w, '{{ q }}'], stop_command: x } }
+services:
+  a: { x-upbeat: { template: { use: w, with: { q: one } } } }
+  w@two: {}
+",
+        ),
+        ("/srv/shop/more.yaml", "services: { a: { environment: { A: b } }, w@three: }"),
+    ]);
+    assert_snapshot!(machine.tell(&["compose.yaml", "more.yaml"]), @r#"
+    {
+      "name": "shop",
+      "services": {
+        "a": {
+          "command": [
+            "./w",
+            "one"
+          ],
+          "environment": {
+            "A": "b"
+          },
+          "stop_command": "x",
+          "working_dir": "/srv/shop"
+        },
+        "w@three": {
+          "command": [
+            "./w",
+            "three"
+          ],
+          "stop_command": "x",
+          "working_dir": "/srv/shop"
+        },
+        "w@two": {
+          "command": [
+            "./w",
+            "two"
+          ],
+          "stop_command": "x",
+          "working_dir": "/srv/shop"
+        }
+      }
+    }
+    "#);
+}
+
+#[test]
+fn a_template_may_extend_and_be_extended() {
+    let text = "
+templates:
+  w: { parameters: { q: }, service: { extends: base, command: [./w, '{{ q }}'] } }
+services:
+  base: { command: x, labels: { team: shop } }
+  a: { template: { use: w, with: { q: one } } }
+  b: { extends: a, labels: { b: b } }
+";
+    let project = read(text).unwrap_or_else(|errors| panic!("{errors}")).project;
+    assert_eq!(project.services["b"].command, ["./w", "one"]);
+    assert_eq!(project.services["b"].labels.len(), 2);
+}
+
+#[test]
+fn a_service_that_is_nothing_is_nothing() {
+    assert_snapshot!(errors_in("services:\n  web:\n"), @"
+upbeat.yaml:2:3: `services.web` has no value (give it a mapping, or take it out)
+  ^ `web`
+");
+}

@@ -1,0 +1,95 @@
+//! Who a process runs as: names and numbers, by `/etc/passwd` and `/etc/group`.
+
+use crate::child::Failure;
+use crate::wire::Stage;
+
+/// What a process becomes, before it is executed.
+pub(crate) struct Identity {
+    /// Its user and first group; none: as the daemon.
+    pub(crate) user: Option<User>,
+    /// All groups it shall be in; none: as the daemon.
+    pub(crate) groups: Option<Vec<libc::gid_t>>,
+    /// Those of them that were asked for one by one, in that order.
+    pub(crate) added: Vec<libc::gid_t>,
+}
+
+/// A user and its own group.
+#[derive(Clone, Copy)]
+pub(crate) struct User {
+    pub(crate) uid: libc::uid_t,
+    pub(crate) gid: libc::gid_t,
+}
+
+impl Identity {
+    /// `user`: `name`, `uid`, `name:group`, `uid:gid`; empty: as the daemon. `groups`: names or
+    /// numbers. Errors: there is none of that name.
+    pub(crate) fn find(user: &[u8], groups: &[Vec<u8>]) -> Result<Self, Failure> {
+        if user.is_empty() && groups.is_empty() {
+            return Ok(Self { user: None, groups: None, added: Vec::new() });
+        }
+        let file = std::fs::read_to_string("/etc/group").unwrap_or_default();
+        let known: Vec<Vec<&str>> = file.lines().map(|line| line.split(':').collect()).collect();
+        let unknown = |place: usize| (Stage::Group(u8::try_from(place).unwrap_or(u8::MAX)), libc::ENOENT);
+        let find = |(place, name): (usize, &Vec<u8>)| {
+            let name = std::str::from_utf8(name).map_err(|_| unknown(place))?;
+            find_group(&known, name).ok_or_else(|| unknown(place))
+        };
+        let added = groups.iter().enumerate().map(find).collect::<Result<Vec<_>, _>>()?;
+        let (user, mut all) = match user.is_empty() {
+            true => (None, own_groups()),
+            false => find_user(user, &known).map(|(user, groups)| (Some(user), groups))?,
+        };
+        for gid in &added {
+            if !all.contains(gid) {
+                all.push(*gid);
+            }
+        }
+        Ok(Self { user, groups: Some(all), added })
+    }
+}
+
+/// Those this process is in.
+pub(crate) fn own_groups() -> Vec<libc::gid_t> {
+    let groups = rustix::process::getgroups().unwrap_or_default();
+    groups.into_iter().map(rustix::process::Gid::as_raw).collect()
+}
+
+/// By name, else by number.
+fn find_group(known: &[Vec<&str>], name: &str) -> Option<libc::gid_t> {
+    match known.iter().find(|fields| fields.len() > 2 && fields[0] == name) {
+        Some(fields) => fields[2].parse().ok(),
+        None => name.parse().ok(),
+    }
+}
+
+/// A user, and the groups it is in.
+fn find_user(text: &[u8], known: &[Vec<&str>]) -> Result<(User, Vec<libc::gid_t>), Failure> {
+    let unknown = || (Stage::User, libc::ENOENT);
+    let text = std::str::from_utf8(text).map_err(|_| unknown())?;
+    let (name, group) = text.split_once(':').map_or((text, None), |(name, group)| (name, Some(group)));
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let entry = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| {
+        fields.len() > 3 && (fields[0] == name || (name.parse::<u32>().is_ok() && fields[2] == name))
+    });
+    let (uid, own_gid, login) = match (&entry, name.parse()) {
+        (Some(fields), _) => {
+            let number = |text: &str| text.parse::<u32>().map_err(|_| unknown());
+            (number(fields[2])?, number(fields[3])?, Some(fields[0]))
+        }
+        (None, Ok(uid)) => (uid, uid, None),
+        (None, Err(_)) => return Err(unknown()),
+    };
+    let gid = match group {
+        None => own_gid,
+        Some(group) => find_group(known, group).ok_or_else(unknown)?,
+    };
+    let member = |fields: &&Vec<&str>| {
+        fields.len() > 3 && login.is_some_and(|login| fields[3].split(',').any(|member| member == login))
+    };
+    let mut groups: Vec<u32> =
+        known.iter().filter(member).filter_map(|fields| fields[2].parse().ok()).collect();
+    if !groups.contains(&gid) {
+        groups.push(gid);
+    }
+    Ok((User { uid, gid }, groups))
+}

@@ -204,6 +204,7 @@ impl<'r, 'a> Canon<'r, 'a> {
             Shape::Optional(Shape::Argv) if !self.shell && is_blank(node) => Some(node),
             Shape::Optional(shape) => self.value(node, shape, at),
             Shape::Free => Some(node),
+            Shape::Later => mapping(node, at, self.report).map(|_| node),
         }
     }
 
@@ -302,6 +303,9 @@ impl<'r, 'a> Canon<'r, 'a> {
             }
             let canonical = match value.tag {
                 Directive::Reset => Some(value),
+                _ if value.is_null() && named.alone.is_some_and(|sign| key.text.contains(sign)) => {
+                    Some(value)
+                }
                 _ => self.value(value, &named.each, &at.key(&key)),
             };
             found.push(Entry { key, value: canonical.unwrap_or_else(|| self.bad(value)) });

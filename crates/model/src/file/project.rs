@@ -88,7 +88,11 @@ pub(super) fn read<'a>(
     let name = name.unwrap_or_else(|| name_from_directory(context.default_name));
     note_unused(root, &drafts, report);
     graph::judge(&drafts, root.get("services"), report);
-    Some(Reading { name, drafts, tree: root })
+    let mut reading = Reading { name, drafts, tree: root };
+    if context.interpolate {
+        reading.keep_templates(report);
+    }
+    Some(reading)
 }
 
 /// What only containers use, where there is none.
@@ -119,7 +123,6 @@ impl Reading<'_> {
                 });
             }
         }
-        self.keep_templates(report);
         let services = graph::join(self.drafts);
         Some(Project { name: self.name, services, base_environment: Default::default() })
     }

@@ -61,7 +61,15 @@ fn shape(of: &'static Shape, defined: &mut Defined) -> Json {
     match of {
         Shape::Leaf(leaf) => self::leaf(leaf, defined),
         Shape::Map(keys) => named_keys(keys, defined),
-        Shape::Named(named) => mapping(shape(&named.each, defined)),
+        Shape::Named(named) => {
+            let each = shape(&named.each, defined);
+            let mut schema = mapping(each.clone());
+            if let Some(sign) = named.alone {
+                schema["patternProperties"][sign.to_string()] =
+                    json!({ "anyOf": [each, { "type": "null" }] });
+            }
+            schema
+        }
         Shape::Names(named) => {
             let each = mapping(shape(&named.each, defined));
             json!({ "anyOf": [each, { "type": "array", "items": text() }] })
@@ -85,6 +93,7 @@ fn shape(of: &'static Shape, defined: &mut Defined) -> Json {
         Shape::Short(short) => json!({ "anyOf": [text(), named_keys(short.long, defined)] }),
         Shape::Optional(inner) => json!({ "anyOf": [shape(inner, defined), { "type": "null" }] }),
         Shape::Free => json!(true),
+        Shape::Later => json!({ "type": "object" }),
     }
 }
 

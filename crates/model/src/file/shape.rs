@@ -32,6 +32,8 @@ pub(super) enum Shape {
     Optional(&'static Shape),
     /// Whatever a driver or an extension makes of it.
     Free,
+    /// A mapping that is looked at later.
+    Later,
 }
 
 /// How a leaf is written where it is written anew.
@@ -74,6 +76,8 @@ pub(super) struct Named {
     pub(super) wanted: &'static str,
     pub(super) each: Shape,
     pub(super) name: fn(&str) -> Result<(), Broken>,
+    /// A name with this sign in it needs nothing behind it.
+    pub(super) alone: Option<char>,
 }
 
 /// A list.

@@ -145,13 +145,7 @@ impl<'a> Composer<'_, 'a> {
                 return node;
             }
             (_, Some((name, _))) => (name, key.span),
-            (None, None) => {
-                if node.is_null() {
-                    super::read::wrong_type(node, at, "a mapping", self.report);
-                    return self.arena().with(node, Value::Bad);
-                }
-                return node;
-            }
+            (None, None) => return node,
         };
         let bad = self.arena().with(node, Value::Bad);
         let Some(template) = self.find(name, place, at) else { return bad };

@@ -164,6 +164,21 @@ const UNSEEN: &[(&str, &[&str])] = &[
             "is declared twice, and not alike",
         ],
     ),
+    (
+        "what templates and those that use them say of each other",
+        &[
+            "cannot use another one",
+            "may not be `",
+            "names none",
+            "uses `",
+            "gives the template",
+            "has no parameter",
+            "has no `service`",
+            " of the parameter `",
+            ".template.with.",
+            "is no template: ",
+        ],
+    ),
     ("what YAML has and JSON has not", &["cannot be reset or overridden", "The tag `"]),
 ];
 

@@ -186,6 +186,9 @@ fn settle(document: &mut Value, harvest: &Harvest, choices: &mut Choices<'_>) {
     let Some(file) = document.as_object_mut() else { return };
     // What other files say is for other tests.
     file.remove("include");
+    if file.contains_key("templates") {
+        file.insert("templates".to_owned(), templates());
+    }
     let Some(services) = document["services"].as_object_mut() else { return };
     if services.is_empty() {
         services.insert("web".to_owned(), json!({}));
@@ -195,9 +198,25 @@ fn settle(document: &mut Value, harvest: &Harvest, choices: &mut Choices<'_>) {
         let (key, text) = if is_container { ("image", "web") } else { ("command", "./web") };
         service.entry(key).or_insert_with(|| text.into());
         let others = if is_container { &harvest.of_processes } else { &harvest.of_containers };
-        service.retain(|key, _| key != "extends" && !others.contains(key));
+        service.retain(|key, _| key != "extends" && key != "template" && !others.contains(key));
     }
     declare(document);
+}
+
+/// Of those that nobody wrote hardly one means anything: the texts of one ask for the names of another.
+fn templates() -> Value {
+    json!({
+        "plain": { "service": {} },
+        "worker": {
+            "description": "Takes jobs",
+            "parameters": {
+                "hosts": { "type": "list", "default": ["a"] },
+                "jobs": { "type": "integer", "default": 4, "enum": [4, 8], "description": "At once" },
+                "queue": null,
+            },
+            "service": { "command": "./work {{ queue }} {{ index }}" },
+        },
+    })
 }
 
 /// Declares what services use, as far as that can be told from their short forms.

@@ -63,7 +63,8 @@ impl Machine {
 
     /// Those of its files that lie in `/srv/shop` and are called so.
     pub(super) fn sources<'s>(&'s self, names: &[&'s str]) -> Vec<Source<'s>> {
-        let source = |name: &&'s str| Source { name, text: &self.files[format!("/srv/shop/{name}").as_str()] };
+        let source =
+            |name: &&'s str| Source { name, text: &self.files[format!("/srv/shop/{name}").as_str()] };
         names.iter().map(source).collect()
     }
 

@@ -244,6 +244,12 @@ services:
   worker@: { }
   h:
 ", @"
+    upbeat.yaml:5:54: `services.f.scale` must be from 0 to 1000, not 5000; used at upbeat.yaml:12:25
+      ^ `'{{ jobs }}'`
+    upbeat.yaml:5:81: `services.e.stop_signal` is not a signal: `nothing` (write its name or its number, such as `SIGINT` or `2`); used at upbeat.yaml:11:25
+      ^ `'{{ queue }}'`
+    upbeat.yaml:5:81: `services.worker@.stop_signal` is not a signal: `` (write its name or its number, such as `SIGINT` or `2`); used at upbeat.yaml:15:3
+      ^ `'{{ queue }}'`
     upbeat.yaml:7:18: `services.a` uses the template `worke`, which is not declared (did you mean `worker`?)
       ^ `worke`
     upbeat.yaml:8:18: `services.b` gives the template `worker` no `queue` (write `template: { use: worker, with: { queue: … } }`)
@@ -262,12 +268,6 @@ services:
       ^ `worker@`
     upbeat.yaml:16:3: `services.h` has no value (give it a mapping, or take it out)
       ^ `h`
-    upbeat.yaml:5:81: `services.e.stop_signal` is not a signal: `nothing` (write its name or its number, such as `SIGINT` or `2`); used at upbeat.yaml:11:25
-      ^ `'{{ queue }}'`
-    upbeat.yaml:5:54: `services.f.scale` must be from 0 to 1000, not 5000; used at upbeat.yaml:12:25
-      ^ `'{{ jobs }}'`
-    upbeat.yaml:5:81: `services.worker@.stop_signal` is not a signal: `` (write its name or its number, such as `SIGINT` or `2`); used at upbeat.yaml:15:3
-      ^ `'{{ queue }}'`
     ");
 }
 

@@ -86,9 +86,13 @@ impl<'s> Place<'s> {
         if let Some(known) = self.at(&["properties", name]) {
             return Some(known);
         }
-        match self.word("patternProperties").is_some() && name.starts_with("x-") {
-            true => None,
-            false => self.at(&["additionalProperties"]),
+        match self.word("patternProperties") {
+            Some(patterns) if name.starts_with("x-") && patterns.get("^x-").is_some() => None,
+            // The only other pattern there is.
+            Some(patterns) if name.contains('@') && patterns.get("@").is_some() => {
+                self.at(&["patternProperties", "@"])
+            }
+            _ => self.at(&["additionalProperties"]),
         }
     }
 

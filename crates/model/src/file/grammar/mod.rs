@@ -13,7 +13,7 @@ pub(super) use service::SERVICE;
 
 use super::shape::{Alone, any_name};
 use super::shape::{Items, Key, Keys, Merge, Named, Pairs, Same, Shape, Support, Verdict, leaf};
-use super::{rules, words};
+use super::{rules, templates, words};
 
 /// A key of Compose.
 const fn key(name: &'static str, shape: Shape, verdict: Verdict) -> Key {
@@ -61,7 +61,7 @@ static PATH_ITEMS: Items = Items { wanted: "a list of paths", each: PATH, same: 
 static TEXT_PAIRS: Pairs = Pairs { rule: rules::label, signs: &['='], alone: Alone::Empty };
 static LABEL_PAIRS: Pairs = Pairs { rule: rules::label, signs: &['='], alone: Alone::Empty };
 static VARIABLE_PAIRS: Pairs = Pairs { rule: rules::variable, signs: &['='], alone: Alone::Asked };
-static OPTIONS_MAP: Named = Named { wanted: "a mapping of texts", each: TEXT, name: any_name };
+static OPTIONS_MAP: Named = Named { wanted: "a mapping of texts", each: TEXT, name: any_name, alone: None };
 
 /// A list of texts.
 const TEXTS: Shape = Shape::List(&TEXT_ITEMS);
@@ -73,34 +73,41 @@ const VARIABLES: Shape = Shape::Pairs(&VARIABLE_PAIRS);
 /// Options of a driver.
 const OPTIONS: Shape = Shape::Named(&OPTIONS_MAP);
 
-static SERVICES: Named =
-    Named { wanted: "a mapping of services", each: SERVICE_OR_NOTHING, name: rules::service_name };
-/// A service that is named after a template needs nothing else.
-const SERVICE_OR_NOTHING: Shape = Shape::Optional(&Shape::Map(&SERVICE));
+static SERVICES: Named = Named {
+    wanted: "a mapping of services",
+    each: Shape::Map(&SERVICE),
+    name: rules::service_name,
+    alone: Some(templates::AT),
+};
 static TEMPLATES: Named = Named {
     wanted: "a mapping of templates",
     each: Shape::Map(&template::TEMPLATE),
     name: rules::template_name,
+    alone: None,
 };
 static NETWORKS: Named = Named {
     wanted: "a mapping of networks",
     each: Shape::Optional(&Shape::Map(&resources::NETWORK)),
     name: rules::resource_name,
+    alone: None,
 };
 static VOLUMES: Named = Named {
     wanted: "a mapping of volumes",
     each: Shape::Optional(&Shape::Map(&resources::VOLUME)),
     name: rules::resource_name,
+    alone: None,
 };
 static CONFIGS: Named = Named {
     wanted: "a mapping of configs",
     each: Shape::Map(&resources::CONFIG),
     name: rules::resource_name,
+    alone: None,
 };
 static SECRETS: Named = Named {
     wanted: "a mapping of secrets",
     each: Shape::Map(&resources::SECRET),
     name: rules::resource_name,
+    alone: None,
 };
 static INCLUDES: Items =
     Items { wanted: "a list of files", each: Shape::Short(&resources::INCLUDE_SHORT), same: Same::Never };

@@ -69,13 +69,19 @@ pub(super) static ULIMITS: Named = Named {
     wanted: "a mapping of limits",
     each: Shape::Short(&Short { wanted: "a whole number or a mapping", read: short::ulimit, long: &ULIMIT }),
     name: rules::ulimit_name,
+    alone: None,
 };
-static DEPENDENCIES: Named =
-    Named { wanted: "a list of services, or a mapping", each: Shape::Map(&DEPENDENCY), name: any_name };
+static DEPENDENCIES: Named = Named {
+    wanted: "a list of services, or a mapping",
+    each: Shape::Map(&DEPENDENCY),
+    name: any_name,
+    alone: None,
+};
 static SERVICE_NETWORKS: Named = Named {
     wanted: "a list of networks, or a mapping",
     each: Shape::Optional(&Shape::Map(&SERVICE_NETWORK)),
     name: rules::resource_name,
+    alone: None,
 };
 pub(super) static HOSTS: Pairs = Pairs { rule: rules::extra_host, signs: &['=', ':'], alone: Alone::Empty };
 pub(super) const EXTRA_HOSTS: Shape = Shape::Pairs(&HOSTS);

@@ -19,6 +19,7 @@ static PARAMETERS: Named = Named {
     wanted: "a mapping of parameters",
     each: Shape::Optional(&Shape::Map(&PARAMETER)),
     name: rules::parameter_name,
+    alone: None,
 };
 
 pub(super) static TEMPLATE: Keys = Keys {
@@ -26,7 +27,7 @@ pub(super) static TEMPLATE: Keys = Keys {
     keys: &[
         sub("description", TEXT).ours(),
         sub("parameters", Shape::Named(&PARAMETERS)).ours(),
-        sub("service", Shape::Free).ours(),
+        sub("service", Shape::Later).ours(),
     ],
 };
 
@@ -34,6 +35,7 @@ static USE: Keys = Keys {
     owner: "the use of a template",
     keys: &[sub("use", TEXT).ours(), sub("with", Shape::Named(&WITH)).ours()],
 };
-static WITH: Named = Named { wanted: "a mapping of values", each: Shape::Free, name: rules::parameter_name };
+static WITH: Named =
+    Named { wanted: "a mapping of values", each: Shape::Free, name: rules::parameter_name, alone: None };
 pub(super) static USE_SHORT: Short =
     Short { wanted: "the name of a template, or a mapping", read: short::template, long: &USE };

@@ -108,7 +108,7 @@ impl<'a> Composer<'_, 'a> {
         via: Via,
     ) -> Rc<Variables<'a>> {
         let mut found = BTreeMap::new();
-        if env_files.is_empty() {
+        if env_files.is_empty() && self.report.sources.refusal().is_none() {
             let path = project::joined(dir, ".env");
             match self.resolver.read(&path) {
                 Ok(text) => {

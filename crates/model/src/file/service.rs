@@ -415,6 +415,9 @@ impl<'a> Reader<'_, '_, 'a> {
             return;
         };
         let file: EnvFile<'a> = (path.to_owned(), format, Rc::as_ptr(&variables));
+        if self.report.sources.refusal().is_some() {
+            return;
+        }
         if !self.files.contains_key(&file) {
             let read = match self.context.resolver.read(path) {
                 Ok(text) => self.variables_of(path, text, span, format).map(Rc::new),
@@ -456,9 +459,8 @@ impl<'a> Reader<'_, '_, 'a> {
         let text = self.report.arena().text(text);
         let file = File { name, text, dir: project::parent(path), variables: variables.clone(), via };
         let Some(file) = self.report.sources.add(file) else {
-            self.report.error(span, || {
-                Problem::new(format!("The project has more than {} files", super::FILES_MAX))
-            });
+            let refusal = self.report.sources.refusal().unwrap_or_default().to_owned();
+            self.report.error(span, || Problem::new(refusal));
             return Some(BTreeMap::new());
         };
         let found = compose::variables_in(file, format, &variables, self.report).unwrap_or_default();

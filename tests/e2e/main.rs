@@ -9,6 +9,7 @@ mod absence;
 mod clients;
 mod crash;
 mod extremes;
+mod files;
 mod graph;
 mod home;
 mod itself;
@@ -89,6 +90,7 @@ fn main() -> ExitCode {
         absence::journeys(),
         crash::journeys(),
         extremes::journeys(),
+        files::journeys(),
         itself::journeys(),
     ];
     let trials = journeys.into_iter().flatten().map(|journey| trial(journey, &required)).collect();

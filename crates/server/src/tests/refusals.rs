@@ -60,7 +60,7 @@ async fn a_body_is_read_strictly() {
     assert_snapshot!(house.ask(put, &[JSON], "{}").await, @r#"400 {"kind":"bad_request","message":"in the body: missing field `project` at line 1 column 2"}"#);
     let unknown =
         r#"{"project":{"name":"shop","services":{"web":{"command":["a"],"working_dir":"/","colour":1}}}}"#;
-    assert_snapshot!(house.ask(put, &[JSON], unknown).await, @r#"400 {"kind":"bad_request","message":"in the body at `project.services.web.colour`: unknown field `colour`, expected one of `command`, `environment`, `working_dir`, `user`, `depends_on`, `healthcheck`, `restart`, `stop_signal`, `stop_grace_period`, `stop_command`, `scale`, `log`, `labels` at line 1 column 87"}"#);
+    assert_snapshot!(house.ask(put, &[JSON], unknown).await, @r#"400 {"kind":"bad_request","message":"in the body at `project.services.web.colour`: unknown field `colour`, expected one of `command`, `environment`, `working_dir`, `user`, `group_add`, `ulimits`, `resources`, `oom_score_adj`, `tty`, `stdin_open`, `files`, `depends_on`, `healthcheck`, `restart`, `restart_rhythm`, `success_exit_codes`, `post_start`, `pre_stop`, `stop_signal`, `stop_grace_period`, `stop_command`, `scale`, `log`, `per_copy`, `attach`, `labels` at line 1 column 87"}"#);
     let other = r#"{"project":{"name":"shed","services":{}}}"#;
     assert_snapshot!(house.ask(put, &[JSON], other).await, @r#"400 {"kind":"bad_request","message":"the path says app `shop`, but the project is called `shed`","hint":"use one name in both"}"#);
     let twice = format!("{other}{other}");

@@ -386,6 +386,9 @@ impl<'a> Reader<'_, '_, 'a> {
 
     fn env_file(&mut self, node: &Node<'a>, at: &At<'_>, found: &mut BTreeMap<String, String>) {
         let Some((path, span)) = node.get("path").and_then(|n| Some((n.as_text()?, n.span))) else {
+            if node.was_refused("path") {
+                return;
+            }
             self.report.error(node.span, || {
                 Problem::new(format!("`{at}` has a file of variables without a `path`"))
             });

@@ -137,3 +137,11 @@ impl<'a> Canon<'_, 'a> {
         }
     }
 }
+
+/// A list without words, or a text without any.
+pub(super) fn is_blank(node: &Node<'_>) -> bool {
+    match &node.value {
+        Value::List(words) => words.is_empty(),
+        _ => node.as_text().is_some_and(|text| text.trim().is_empty()),
+    }
+}

@@ -20,7 +20,7 @@ use super::shape::{
     Alone, Check, Fields, Items, Key, Keys, Kind, Leaf, Named, Pairs, Same, Shape, Short, Verdict,
 };
 use super::tree::{Directive, Entry, Node, Scalar, Style, Value};
-use super::{OURS, grammar, project, tree};
+use super::{OURS, argv, grammar, project, tree};
 
 /// Checks values, and writes them in their long forms.
 pub(super) struct Canon<'r, 'a> {
@@ -67,7 +67,8 @@ impl<'r, 'a> Canon<'r, 'a> {
         let entries = mapping(node, at, self.report)?;
         let mut found: Vec<Entry<'a>> = Vec::with_capacity(entries.len());
         if keys.find("shell").is_some() {
-            self.shell = node.get("shell").or_else(|| node.get(OURS)?.get("shell")).is_some();
+            let shell = node.get("shell").or_else(|| node.get(OURS)?.get("shell"));
+            self.shell = shell.is_some_and(|shell| shell.as_text() != Some("false"));
         }
         for entry in entries {
             if entry.key.text == OURS {
@@ -138,10 +139,14 @@ impl<'r, 'a> Canon<'r, 'a> {
         if !self.allows(key, entry, at, ours) {
             return None;
         }
+        // A shell reads the command alone, and not what stands beside it.
+        let shell = self.shell;
+        self.shell &= key.name == "command";
         let value = match entry.value.tag {
             Directive::Reset => Some(entry.value),
             Directive::Merge | Directive::Override => self.value(entry.value, &key.shape, &at.key(name)),
         };
+        self.shell = shell;
         Some(Entry { key: *name, value: value.unwrap_or_else(|| self.bad(entry.value)) })
     }
 
@@ -201,7 +206,7 @@ impl<'r, 'a> Canon<'r, 'a> {
             Shape::Short(short) => self.short(node, short, at).and_then(|mut nodes| nodes.pop()),
             Shape::Optional(_) if node.is_null() => Some(node),
             // Not the image's command but none; what a process makes of it is said by `service`.
-            Shape::Optional(Shape::Argv) if !self.shell && is_blank(node) => Some(node),
+            Shape::Optional(Shape::Argv) if !self.shell && argv::is_blank(node) => Some(node),
             Shape::Optional(shape) => self.value(node, shape, at),
             Shape::Free => Some(node),
             Shape::Later => mapping(node, at, self.report).map(|_| node),
@@ -517,14 +522,6 @@ impl<'a> Found<'a> {
 
 pub(super) fn quoted(text: &str) -> Value<'_> {
     Value::Scalar(Scalar { text, style: Style::Quoted })
-}
-
-/// A list without words, or a text without any.
-fn is_blank(node: &Node<'_>) -> bool {
-    match &node.value {
-        Value::List(words) => words.is_empty(),
-        _ => node.as_text().is_some_and(|text| text.trim().is_empty()),
-    }
 }
 
 /// Nothing.

@@ -121,6 +121,11 @@ impl<'a> Reader<'_, '_, 'a> {
                 let rule = Broken::new("is empty").hint("give a program and its arguments");
                 broken(&last.value, &at.key(&last.key), rule, self.report);
             }
+            // It was a line for a shell, and a file that goes over it says that there is none.
+            Some(last) if last.value.as_text().is_some_and(|line| shell_words::split(line).is_err()) => {
+                let rule = Broken::new("has a quote that is not closed");
+                broken(last.value, &at.key(&last.key), rule, self.report);
+            }
             // Said already.
             Some(_) => {}
         }

@@ -65,7 +65,8 @@ impl<'r, 'a> Canon<'r, 'a> {
         let entries = mapping(node, at, self.report)?;
         let mut found: Vec<Entry<'a>> = Vec::with_capacity(entries.len());
         if keys.find("shell").is_some() {
-            self.shell = node.get("shell").or_else(|| node.get(OURS)?.get("shell")).is_some();
+            let shell = node.get("shell").or_else(|| node.get(OURS)?.get("shell"));
+            self.shell = shell.is_some_and(|shell| shell.as_text() != Some("false"));
         }
         for entry in entries {
             if entry.key.text == OURS {
@@ -155,10 +156,14 @@ impl<'r, 'a> Canon<'r, 'a> {
         if !self.allows(key, entry, at, ours) {
             return None;
         }
+        // A shell reads the command alone, and not what stands beside it.
+        let shell = self.shell;
+        self.shell &= key.name == "command";
         let value = match entry.value.tag {
             Directive::Reset => Some(entry.value),
             Directive::Merge | Directive::Override => self.value(entry.value, &key.shape, &at.key(name)),
         };
+        self.shell = shell;
         Some(Entry { key: *name, value: value.unwrap_or_else(|| self.bad(entry.value)) })
     }
 

@@ -109,6 +109,13 @@ pub const LENGTH_MAX: crate::time::Millis = crate::time::Millis::seconds(365 * 2
 /// How many files a project may be made of.
 pub const FILES_MAX: usize = 500;
 
+/// How much text the files of a project may have together, in bytes.
+pub const TEXTS_MAX: usize = 4 * TEXT_MAX;
+
+/// How many values the files of a project may hold together, after their aliases are followed: each
+/// may hold as many as one may, but not each of hundreds.
+pub const PROJECT_VALUES_MAX: usize = 2 * VALUES_MAX;
+
 /// How many services may extend each other in a row.
 pub const EXTENDS_MAX: usize = 50;
 

@@ -270,6 +270,18 @@ impl<'a> Reader<'_, '_, 'a> {
             Value::Scalar(scalar) => scalar.text.is_empty(),
             Value::Map(_) | Value::Bad => false,
         };
+        if let Some(line) = written.value.as_text()
+            && draft.spec.command.is_empty()
+            && shell_words::split(line).is_err()
+        {
+            // It was a line for a shell, and a file that goes over it says that there is none.
+            broken(
+                written.value,
+                &at.key(&written.key),
+                Broken::new("has a quote that is not closed"),
+                self.report,
+            );
+        }
         let has_shell = service.get("shell").is_some_and(|node| node.as_text() != Some("false"));
         if is_empty && (draft.spec.command.is_empty() || has_shell) {
             broken(written.value, &at.key(&written.key), rules::no_program(), self.report);
@@ -384,6 +396,9 @@ impl<'a> Reader<'_, '_, 'a> {
 
     fn env_file(&mut self, node: &Node<'a>, at: &At<'_>, found: &mut BTreeMap<String, String>) {
         let Some((path, span)) = node.get("path").and_then(|n| Some((n.as_text()?, n.span))) else {
+            if node.was_refused("path") {
+                return;
+            }
             self.report.error(node.span, || {
                 Problem::new(format!("`{at}` has a file of variables without a `path`"))
             });
@@ -413,6 +428,9 @@ impl<'a> Reader<'_, '_, 'a> {
             return;
         };
         let file: EnvFile<'a> = (path.to_owned(), format, Rc::as_ptr(&variables));
+        if self.report.sources.refusal().is_some() {
+            return;
+        }
         if !self.files.contains_key(&file) {
             let read = match self.context.resolver.read(path) {
                 Ok(text) => self.variables_of(path, text, span, format).map(Rc::new),
@@ -454,9 +472,8 @@ impl<'a> Reader<'_, '_, 'a> {
         let text = self.report.arena().text(text);
         let file = File { name, text, dir: project::parent(path), variables: variables.clone(), via };
         let Some(file) = self.report.sources.add(file) else {
-            self.report.error(span, || {
-                Problem::new(format!("The project has more than {} files", super::FILES_MAX))
-            });
+            let refusal = self.report.sources.refusal().unwrap_or_default().to_owned();
+            self.report.error(span, || Problem::new(refusal));
             return Some(BTreeMap::new());
         };
         let found = compose::variables_in(file, format, &variables, self.report).unwrap_or_default();

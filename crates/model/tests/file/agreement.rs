@@ -54,6 +54,7 @@ const UNSEEN: &[(&str, &[&str])] = &[
             "Services extend each other",
             "There is no service",
             "which is not declared",
+            "which only runs in profile",
             "has `networks`, and `network_mode",
             "has no content",
             "has more than one content",

@@ -43,15 +43,27 @@ pub struct Trace {
 impl std::fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if !self.file.is_empty() {
-            write!(f, "{}:{}:{}: ", self.file, self.line, self.column)?;
+            write!(f, "{}:{}:{}: ", printable(&self.file), self.line, self.column)?;
         }
         f.write_str(&self.message)?;
         if let Some(hint) = &self.hint {
             write!(f, " ({hint})")?;
         }
         for step in &self.trace {
-            write!(f, "; {} at {}:{}:{}", step.what, step.file, step.line, step.column)?;
+            write!(f, "; {} at {}:{}:{}", step.what, printable(&step.file), step.line, step.column)?;
         }
         Ok(())
     }
+}
+
+/// Text that does nothing to a terminal: control and direction characters are escaped.
+pub(crate) fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '"' | '\'' | '\\' => out.push(c),
+            _ => out.extend(c.escape_debug()),
+        }
+    }
+    out
 }

@@ -14,6 +14,10 @@ pub const BASE: Millis = Millis::seconds(1);
 /// No wait is longer: a person who mends the cause should see the effect within a minute.
 pub const CEILING: Millis = Millis::seconds(60);
 
+/// From the second quick end in a row, no wait is shorter, whatever the file says: what ends at once
+/// would be started hundreds of times a second, each time with a commit. As systemd's `RestartSec`.
+pub const FLOOR: Millis = Millis(100);
+
 /// So many quick ends in a row are no accident: the slot says `crash-looping` so that a person
 /// looks. It goes on trying.
 pub const CRASH_LOOP: u32 = 5;
@@ -22,11 +26,11 @@ pub const CRASH_LOOP: u32 = 5;
 /// by slot and attempt, so that a hundred copies that died together do not come back together.
 /// `fixed`: what the file says instead.
 pub fn delay(slot: &SlotId, attempt: Attempt, failures: u32, fixed: Option<Millis>) -> Millis {
-    if let Some(fixed) = fixed {
-        return fixed;
-    }
-    if failures <= 1 {
-        return Millis(0);
+    match fixed {
+        Some(fixed) if failures <= 1 => return fixed,
+        Some(fixed) => return fixed.max(FLOOR),
+        None if failures <= 1 => return Millis(0),
+        None => {}
     }
     let doublings = (failures - 2).min(16);
     let base = BASE.0.saturating_mul(1 << doublings).min(CEILING.0);
@@ -116,6 +120,8 @@ mod tests {
     fn the_rhythm_of_the_file_comes_before_ours() {
         let slot: SlotId = "app/web/1".parse().unwrap();
         assert_eq!(delay(&slot, Attempt(1), 9, Some(Millis(700))), Millis(700));
+        assert_eq!(delay(&slot, Attempt(1), 1, Some(Millis(0))), Millis(0));
+        assert_eq!(delay(&slot, Attempt(1), 2, Some(Millis(0))), FLOOR, "it does not spin");
         let always = service(r#""restart":"always","restart_rhythm":{"max_attempts":2}"#);
         assert!(restarts(&always, &Exit::Code(0), 2));
         assert!(!restarts(&always, &Exit::Code(0), 3));

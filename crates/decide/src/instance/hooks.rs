@@ -60,16 +60,40 @@ impl HookCommand {
         }
     }
 
-    /// How much room it takes where it is kept, in bytes.
+    /// How much room it takes where it is kept, in bytes: no less than its JSON.
     pub(super) fn size(&self) -> usize {
         let of_map = |map: &BTreeMap<String, String>| -> usize {
-            map.iter().map(|(name, value)| name.len() + value.len()).sum()
+            map.iter().map(|(name, value)| written(name) + written(value)).sum()
         };
-        let arguments: usize = self.command.iter().map(String::len).sum();
-        let groups: usize = self.group_add.iter().map(String::len).sum();
-        arguments + groups + of_map(&self.environment) + of_map(&self.base_environment)
+        let of_list = |list: &[String]| -> usize { list.iter().map(|text| written(text)).sum() };
+        let limits: usize = self.ulimits.keys().map(|name| written(name) + LIMIT_ROOM).sum();
+        KEYS_ROOM
+            + of_list(&self.command)
+            + of_list(&self.group_add)
+            + of_map(&self.environment)
+            + of_map(&self.base_environment)
+            + limits
+            + written(&self.working_dir)
+            + self.user.as_deref().map_or(0, written)
     }
 }
+
+/// A text in JSON, with its quotes and what stands behind it: six characters for one that is written
+/// as `\u0001`.
+fn written(text: &str) -> usize {
+    let escaped = |byte: u8| match byte {
+        0..0x20 => 6,
+        b'"' | b'\\' => 2,
+        _ => 1,
+    };
+    text.bytes().map(escaped).sum::<usize>() + 3
+}
+
+/// The keys of a [`HookCommand`] and its brackets, with some room to spare.
+const KEYS_ROOM: usize = 200;
+
+/// `{"soft":…,"hard":…},` of two numbers of twenty characters.
+const LIMIT_ROOM: usize = 64;
 
 /// When hooks are run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

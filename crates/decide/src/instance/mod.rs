@@ -401,7 +401,9 @@ fn ended(id: &SlotId, slot: &mut Slot, exit: Exit, around: &Around<'_>) {
     let (mark, ran, was_stopped) = match before {
         Stage::Up(up) => {
             let failed = matches!(up.preparation, Preparation::Failed(_)) && runs_on;
-            (up.mark, around.now.since(up.started), up.stopping.is_some() && !failed)
+            // How long its hooks took to fail is no length of a run.
+            let ran = if failed { Millis(0) } else { around.now.since(up.started) };
+            (up.mark, ran, up.stopping.is_some() && !failed)
         }
         Stage::Starting { mark, .. } => (mark, Millis(0), !runs_on),
         // INVARIANT of the callers: something was up or starting.

@@ -123,6 +123,10 @@ fn hold(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Eff
                 // `start` or `up` found it running: from now on it runs under their wish.
                 up.mark.pass_to(around.wish, around.rules);
                 slot.durable.restarts = 0;
+                if !up.preparation.is_done() {
+                    // Its hooks may be others by now. Whoever runs the same ones goes on.
+                    slot.recheck = None;
+                }
             }
             match up.preparation.is_done() {
                 true => slot.health.probe(id, up, around, effects),

@@ -121,7 +121,10 @@ pub(super) fn begin_stop(
     let rules = StopRules::in_force(up, around);
     let kill = around.wish.kill;
     let grace = if kill { Millis(0) } else { rules.grace };
-    let commands = if kill { Vec::new() } else { rules.commands.clone() };
+    // Of a stop that a dead daemon had begun, they may have ended: that was kept, and then they are not
+    // run again.
+    let have_run = up.stopping.as_ref().is_some_and(|stopping| !stopping.command_runs);
+    let commands = if kill || have_run { Vec::new() } else { rules.commands.clone() };
     let stopping = Stopping {
         cause,
         how: match (kill, commands.is_empty()) {

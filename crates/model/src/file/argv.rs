@@ -7,6 +7,17 @@ use super::rules::{self, Broken};
 use super::tree::{Node, Value};
 
 impl<'a> Canon<'_, 'a> {
+    /// The same, or no word at all: then there is none, whatever an image says. Without a value, what
+    /// the image says stays.
+    pub(super) fn command(&mut self, node: &'a Node<'a>, at: &At<'_>) -> Canonical<'a> {
+        let is_none = match node.value {
+            Value::List(items) => items.is_empty(),
+            Value::Scalar(scalar) => node.is_null() || scalar.text.is_empty(),
+            _ => false,
+        };
+        if is_none { Some(node) } else { self.argv(node, at) }
+    }
+
     /// A program and its arguments: a list, or text that will be split into words as a shell would,
     /// without one; unless another key says that one reads it.
     pub(super) fn argv(&mut self, node: &'a Node<'a>, at: &At<'_>) -> Canonical<'a> {

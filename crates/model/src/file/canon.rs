@@ -9,16 +9,13 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 use super::arena::Arena;
-use super::index::Index;
 use super::pattern::Patterns;
 use super::place::Span;
 use super::read::{At, broken, each_item, mapping, wrong_type};
 use super::render::{INDEX, is_template};
 use super::report::{Problem, Report, shown};
 use super::rules::Broken;
-use super::shape::{
-    Alone, Check, Fields, Items, Key, Keys, Kind, Leaf, Named, Pairs, Same, Shape, Short, Verdict,
-};
+use super::shape::{Check, Default, Items, Key, Keys, Kind, Leaf, Named, Same, Shape, Verdict, leaf};
 use super::tree::{Directive, Entry, Node, Scalar, Style, Value};
 use super::{OURS, grammar, project, tree};
 
@@ -45,7 +42,7 @@ pub(super) struct Open {
 }
 
 impl Open {
-    fn is(self, text: &str) -> bool {
+    pub(super) fn is(self, text: &str) -> bool {
         (self.variables && text.contains('$')) || self.is_template(text)
     }
 
@@ -64,10 +61,12 @@ impl<'r, 'a> Canon<'r, 'a> {
 
     /// A mapping with known keys.
     pub(super) fn keys(&mut self, node: &'a Node<'a>, keys: &'static Keys, at: &At<'_>) -> Canonical<'a> {
+        let node = self.external(node, keys, at);
         let entries = mapping(node, at, self.report)?;
         let mut found: Vec<Entry<'a>> = Vec::with_capacity(entries.len());
         if keys.find("shell").is_some() {
-            self.shell = node.get("shell").or_else(|| node.get(OURS)?.get("shell")).is_some();
+            let shell = node.get("shell").or_else(|| node.get(OURS)?.get("shell"));
+            self.shell = shell.is_some_and(|shell| shell.as_text() != Some("false"));
         }
         for entry in entries {
             if entry.key.text == OURS {
@@ -85,7 +84,26 @@ impl<'r, 'a> Canon<'r, 'a> {
                 Entry { key, value: self.bad(value) }
             }));
         }
+        for key in keys.keys {
+            let Default::Text(text) = key.default else { continue };
+            if !found.iter().any(|entry| entry.key.text == key.name) {
+                found.extend(self.meant(node.span, key, text, at));
+            }
+        }
         Some(self.arena.with_entries(node, &found))
+    }
+
+    /// A key that is not written, and what is meant by that.
+    pub(super) fn meant(
+        &mut self,
+        span: Span,
+        key: &'static Key,
+        text: &'static str,
+        at: &At<'_>,
+    ) -> Option<Entry<'a>> {
+        let name = tree::Key { text: key.name, span };
+        let value = self.arena.at(span, quoted(text));
+        Some(Entry { key: name, value: self.value(value, &key.shape, &at.key(&name))? })
     }
 
     /// Takes the keys below `x-upbeat` as if they stood beside it.
@@ -138,10 +156,14 @@ impl<'r, 'a> Canon<'r, 'a> {
         if !self.allows(key, entry, at, ours) {
             return None;
         }
+        // A shell reads the command alone, and not what stands beside it.
+        let shell = self.shell;
+        self.shell &= key.name == "command";
         let value = match entry.value.tag {
             Directive::Reset => Some(entry.value),
             Directive::Merge | Directive::Override => self.value(entry.value, &key.shape, &at.key(name)),
         };
+        self.shell = shell;
         Some(Entry { key: *name, value: value.unwrap_or_else(|| self.bad(entry.value)) })
     }
 
@@ -196,13 +218,14 @@ impl<'r, 'a> Canon<'r, 'a> {
                 }
             },
             Shape::Pairs(pairs) => self.pairs(node, pairs, at),
+            Shape::Hosts(named) => self.hosts(node, named, at),
             Shape::Argv => self.argv(node, at),
+            Shape::Command => self.command(node, at),
             Shape::Test => self.test(node, at),
             Shape::Short(short) => self.short(node, short, at).and_then(|mut nodes| nodes.pop()),
             Shape::Optional(_) if node.is_null() => Some(node),
-            // Not the image's command but none; what a process makes of it is said by `service`.
-            Shape::Optional(Shape::Argv) if !self.shell && is_blank(node) => Some(node),
             Shape::Optional(shape) => self.value(node, shape, at),
+            Shape::External => self.leaf(node, &leaf::FLAG, at),
             Shape::Free => Some(node),
             Shape::Later => mapping(node, at, self.report).map(|_| node),
         }
@@ -246,25 +269,31 @@ impl<'r, 'a> Canon<'r, 'a> {
         match leaf.kind {
             Kind::Path => {
                 let path = self.absolute(node, text, at)?;
-                let is_own = path == text;
-                Some(if is_own { node } else { self.arena.with(node, quoted(self.arena.text(path))) })
+                Some(self.again(node, text, path))
             }
+            Kind::Target if text.starts_with('/') => Some(self.again(node, text, project::joined("/", text))),
+            Kind::Address => Some(self.again(node, text, text.trim_matches(['[', ']']).to_owned())),
             Kind::Bare if matches!(node.value, Value::Scalar(scalar) if scalar.style == Style::Bare) => {
                 Some(node)
             }
             Kind::Bare => Some(self.arena.with(node, Value::Scalar(Scalar { text, style: Style::Bare }))),
-            Kind::Text => Some(node),
+            Kind::Text | Kind::Target => Some(node),
         }
     }
 
     /// What is asked for before there is any copy cannot differ from one to the other.
-    fn one_for_all(&mut self, node: &Node<'a>, at: &At<'_>) -> Option<()> {
+    pub(super) fn one_for_all(&mut self, node: &Node<'a>, at: &At<'_>) -> Option<()> {
         if !matches!(node.value, Value::Scalar(Scalar { style: Style::Each(_), .. })) {
             return Some(());
         }
         self.report
             .error(node.span, || Problem::new(format!("`{at}` uses `{INDEX}`, and is one for all copies")));
         None
+    }
+
+    /// The same, written otherwise.
+    fn again(&self, node: &'a Node<'a>, text: &str, written: String) -> &'a Node<'a> {
+        if written == text { node } else { self.arena.with(node, quoted(self.arena.text(written))) }
     }
 
     /// By the directory of the file it stands in.
@@ -291,7 +320,7 @@ impl<'r, 'a> Canon<'r, 'a> {
         None
     }
 
-    fn named(&mut self, node: &'a Node<'a>, named: &'static Named, at: &At<'_>) -> Canonical<'a> {
+    pub(super) fn named(&mut self, node: &'a Node<'a>, named: &'static Named, at: &At<'_>) -> Canonical<'a> {
         let Value::Map(entries) = node.value else {
             wrong_type(node, at, named.wanted, self.report);
             return None;
@@ -313,7 +342,7 @@ impl<'r, 'a> Canon<'r, 'a> {
         Some(self.arena.with_entries(node, &found))
     }
 
-    fn name(&mut self, name: &str, span: Span, named: &'static Named, at: &At<'_>) -> bool {
+    pub(super) fn name(&mut self, name: &str, span: Span, named: &'static Named, at: &At<'_>) -> bool {
         match (named.name)(name) {
             Ok(()) => true,
             Err(rule) => {
@@ -323,31 +352,7 @@ impl<'r, 'a> Canon<'r, 'a> {
         }
     }
 
-    /// A list of names stands for a mapping with nothing behind them.
-    fn names(&mut self, node: &'a Node<'a>, named: &'static Named, at: &At<'_>) -> Canonical<'a> {
-        let Value::List(items) = node.value else { return self.named(node, named, at) };
-        let mut index = Index::default();
-        let mut found = Vec::with_capacity(items.len());
-        each_item(items, at, |item, at| {
-            let Some(name) = self.text(item, at, "text") else { return };
-            if !self.name(name, item.span, named, at) {
-                return;
-            }
-            if index.has(&found, name) {
-                self.duplicate(item.span, name, at);
-                return;
-            }
-            let value = match named.each {
-                Shape::Optional(_) => NULL,
-                _ => Value::Map(&[]),
-            };
-            let key = tree::Key { text: name, span: item.span };
-            found.push(Entry { key, value: self.arena.with(item, value) });
-        });
-        Some(self.arena.with(node, self.arena.map(&found)))
-    }
-
-    fn duplicate(&mut self, span: Span, name: &str, at: &At<'_>) {
+    pub(super) fn duplicate(&mut self, span: Span, name: &str, at: &At<'_>) {
         self.report.error(span, || {
             Problem::new(format!("Duplicate `{}` in `{}`", shown(name), at.above()))
                 .label("the second one")
@@ -383,157 +388,14 @@ impl<'r, 'a> Canon<'r, 'a> {
             each => Some(vec![self.value(node, each, at)?]),
         }
     }
-
-    fn short(&mut self, node: &'a Node<'a>, short: &'static Short, at: &At<'_>) -> Option<Vec<&'a Node<'a>>> {
-        if let Value::Map(_) = node.value {
-            return Some(vec![self.keys(node, short.long, at)?]);
-        }
-        let text = self.text(node, at, short.wanted)?;
-        self.one_for_all(node, at)?;
-        if self.open.is(text) {
-            return Some(vec![node]);
-        }
-        match (short.read)(text) {
-            Ok(all) => all.iter().map(|fields| self.keys(self.long(node, fields), short.long, at)).collect(),
-            Err(rule) => {
-                broken(node, at, rule, self.report);
-                None
-            }
-        }
-    }
-
-    /// The mapping a text stands for: `bind.selinux` is a field of a field.
-    fn long(&self, node: &Node<'a>, fields: &Fields) -> &'a Node<'a> {
-        let entry = |text: &'static str, value| {
-            let key = tree::Key { text, span: node.span };
-            Entry { key, value: self.arena.at(node.span, value) }
-        };
-        let mut entries: Vec<Entry<'a>> = Vec::with_capacity(fields.len());
-        for (name, text) in fields {
-            let text = quoted(self.arena.text(text.clone()));
-            let Some((outer, inner)) = name.split_once('.') else {
-                entries.push(entry(name, text));
-                continue;
-            };
-            let place = entries.iter().position(|entry| entry.key.text == outer);
-            let before = place.map_or(&[][..], |place| entries[place].value.entries());
-            let whole = entry(outer, self.arena.map(&[before, &[entry(inner, text)]].concat()));
-            match place {
-                Some(place) => entries[place] = whole,
-                None => entries.push(whole),
-            }
-        }
-        self.arena.with(node, self.arena.map(&entries))
-    }
-
-    fn pairs(&mut self, node: &'a Node<'a>, pairs: &'static Pairs, at: &At<'_>) -> Canonical<'a> {
-        let mut found = Found { pairs, entries: Vec::new(), index: Index::default() };
-        match node.value {
-            Value::Map(entries) => {
-                found.entries.reserve_exact(entries.len());
-                for entry in entries {
-                    self.given(&mut found, *entry, at);
-                }
-            }
-            Value::List(items) => each_item(items, at, |item, item_at| {
-                let Some(line) = self.text(item, item_at, "text") else { return };
-                let (name, value) = match split_once(line, pairs.signs) {
-                    Some((name, value)) => (name, Some(value)),
-                    None => (line, None),
-                };
-                let value = self.arena.with(item, found.value(value));
-                self.pair(&mut found, Entry { key: tree::Key { text: name, span: item.span }, value }, at);
-            }),
-            _ => {
-                wrong_type(node, at, "a mapping, or a list of `name=value`", self.report);
-                return None;
-            }
-        }
-        Some(self.arena.with_entries(node, &found.entries))
-    }
-
-    /// A pair of a mapping.
-    fn given(&mut self, found: &mut Found<'a>, entry: Entry<'a>, at: &At<'_>) {
-        let Entry { key, value } = entry;
-        let text = match (value.is_null(), value.tag) {
-            (_, Directive::Reset) => return self.pair(found, entry, at),
-            (true, _) => None,
-            (false, _) => match self.text(value, &at.key(&key), "text") {
-                Some(text) => Some(text),
-                None => return,
-            },
-        };
-        let is_told = text.is_some() || found.pairs.alone == Alone::Asked;
-        let is_canonical = is_told && value.tag == Directive::Merge && !value.span.is_empty();
-        let value = match is_canonical {
-            true => value,
-            false => {
-                let place = if value.span.is_empty() { key.span } else { value.span };
-                self.arena.at(place, found.value(text))
-            }
-        };
-        self.pair(found, Entry { key, value }, at);
-    }
-
-    /// Adds one; also a name that stays without a value, so that it is not given twice.
-    fn pair(&mut self, found: &mut Found<'a>, entry: Entry<'a>, at: &At<'_>) {
-        let tree::Key { text: name, span } = entry.key;
-        let rule = match entry.value.tag {
-            Directive::Reset => Ok(()),
-            _ if self.open.is(name) => Ok(()),
-            _ => (found.pairs.rule)(name, entry.value.as_text().unwrap_or_default()),
-        };
-        if let Err(rule) = rule {
-            self.report.error(span, || Problem::new(format!("`{at}` {}", rule.what)).hint(rule.hint));
-        } else if found.index.has(&found.entries, name) {
-            self.report.error(span, || {
-                Problem::new(format!("Duplicate name `{}` in `{at}`", shown(name)))
-                    .label("the second one")
-                    .hint("keep one of the two".to_owned())
-            });
-        } else {
-            found.entries.push(entry);
-        }
-    }
-}
-
-/// The pairs of one mapping as they are found.
-struct Found<'a> {
-    pairs: &'static Pairs,
-    entries: Vec<Entry<'a>>,
-    index: Index<'a>,
-}
-
-impl<'a> Found<'a> {
-    /// What a name has, or what it means that it has none.
-    fn value(&self, text: Option<&'a str>) -> Value<'a> {
-        match (text, self.pairs.alone) {
-            (Some(text), _) => quoted(text),
-            (None, Alone::Empty) => quoted(""),
-            (None, Alone::Asked) => NULL,
-        }
-    }
 }
 
 pub(super) fn quoted(text: &str) -> Value<'_> {
     Value::Scalar(Scalar { text, style: Style::Quoted })
 }
 
-/// A list without words, or a text without any.
-fn is_blank(node: &Node<'_>) -> bool {
-    match &node.value {
-        Value::List(words) => words.is_empty(),
-        _ => node.as_text().is_some_and(|text| text.trim().is_empty()),
-    }
-}
-
 /// Nothing.
-const NULL: Value<'static> = Value::Scalar(Scalar { text: "", style: Style::Plain });
-
-/// At the first sign, in the order of their worth, that is there.
-fn split_once<'a>(line: &'a str, signs: &[char]) -> Option<(&'a str, &'a str)> {
-    signs.iter().find_map(|sign| line.split_once(*sign))
-}
+pub(super) const NULL: Value<'static> = Value::Scalar(Scalar { text: "", style: Style::Plain });
 
 /// What makes an item of a list itself, for people; `None` when each stands for itself.
 pub(super) fn identity<'a>(node: &Node<'a>, same: Same) -> Option<Cow<'a, str>> {
@@ -542,6 +404,8 @@ pub(super) fn identity<'a>(node: &Node<'a>, same: Same) -> Option<Cow<'a, str>> 
         Same::Whole => node.as_text().map(Cow::Borrowed),
         // A short form whose variables were not filled in.
         Same::Fields(_) if node.as_text().is_some() => node.as_text().map(Cow::Borrowed),
+        // Which one it is meant to be cannot be told.
+        Same::Fields(_) if node.entries().iter().any(|entry| matches!(entry.value.value, Value::Bad)) => None,
         Same::Fields(fields) => {
             let field = |names: &&[&str]| names.iter().find_map(|name| node.get(name)?.as_text());
             let parts: Vec<&str> = fields.iter().filter_map(field).filter(|part| !part.is_empty()).collect();

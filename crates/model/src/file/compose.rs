@@ -115,9 +115,8 @@ impl<'a> Composer<'_, 'a> {
         let (dir, variables) = (place.dir.clone(), Rc::clone(&place.variables));
         let added = self.report.sources.add(File { name, text, dir, variables, via: place.via });
         if added.is_none() {
-            self.report.error(self.report.sources.asked_at(place.via), || {
-                Problem::new(format!("The project has more than {} files", super::FILES_MAX))
-            });
+            let refusal = self.report.sources.refusal().unwrap_or_default().to_owned();
+            self.report.error(self.report.sources.asked_at(place.via), || Problem::new(refusal));
         }
         added
     }
@@ -155,6 +154,9 @@ impl<'a> Composer<'_, 'a> {
 
     /// The text of another file.
     pub(super) fn read(&mut self, path: &str, place: Span) -> Option<&'a str> {
+        if self.report.sources.refusal().is_some() {
+            return None;
+        }
         match self.resolver.read(path) {
             Ok(text) => Some(self.arena().text(text)),
             Err(Unread::Missing) => {

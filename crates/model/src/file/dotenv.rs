@@ -16,6 +16,7 @@ use std::ops::Range;
 
 use super::interpolate::{self, Lone, Lookup, Unfillable, Why};
 use super::report::{Problem, shown};
+use super::rules;
 
 /// What is wrong in a file of variables, and where.
 #[derive(Debug, PartialEq, Eq)]
@@ -239,7 +240,7 @@ impl<'t> Lines<'t, '_> {
             if name.is_empty() {
                 return Err(self.mistake(line.len().max(1), What::NoName));
             }
-            if name.contains(char::is_whitespace) {
+            if name.contains(|c: char| c.is_whitespace() || rules::is_hidden(c)) {
                 return Err(self.mistake(name.len(), What::BadName));
             }
             self.found.insert(name.to_owned(), value);
@@ -357,6 +358,7 @@ mod tests {
         let found = read(text, Format::Raw, &session, 1000).unwrap();
         assert_eq!(found["A"].as_deref(), Some("'b' # $HOME "));
         assert_eq!(found["B"], None);
+        assert!(read("A\u{202e}=c", Format::Raw, &session, 1000).is_err());
         assert!(read("A B=c", Format::Raw, &session, 1000).is_err());
     }
 }

@@ -179,6 +179,9 @@ impl<'a> Composer<'_, 'a> {
         }
         let text = |key: &str| extends.get(key).and_then(|node| node.as_text());
         let Some(name) = text("service") else {
+            if extends.was_refused("service") {
+                return Err(Said);
+            }
             self.report.error(extends.span, || {
                 Problem::new("An extension names no `service`")
                     .hint("say which service is extended".to_owned())

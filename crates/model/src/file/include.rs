@@ -62,6 +62,9 @@ impl<'a> Composer<'_, 'a> {
     fn included(&mut self, item: &'a Node<'a>, place: &Place<'a>) -> Option<&'a Node<'a>> {
         let paths = paths_of(item.get("path"));
         let Some(&(first, first_span)) = paths.first() else {
+            if item.was_refused("path") {
+                return None;
+            }
             self.report.error(item.span, || Problem::new("An inclusion has no `path`"));
             return None;
         };
@@ -108,7 +111,7 @@ impl<'a> Composer<'_, 'a> {
         via: Via,
     ) -> Rc<Variables<'a>> {
         let mut found = BTreeMap::new();
-        if env_files.is_empty() {
+        if env_files.is_empty() && self.report.sources.refusal().is_none() {
             let path = project::joined(dir, ".env");
             match self.resolver.read(&path) {
                 Ok(text) => {

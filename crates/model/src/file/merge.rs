@@ -119,7 +119,7 @@ fn inner(shape: &'static Shape, name: &str) -> (Option<&'static Shape>, Merge) {
     match shape {
         Shape::Map(keys) => of(keys, name),
         Shape::Short(short) => of(short.long, name),
-        Shape::Named(named) | Shape::Names(named) => (Some(&named.each), Merge::Deep),
+        Shape::Named(named) | Shape::Names(named) | Shape::Hosts(named) => (Some(&named.each), Merge::Deep),
         _ => (None, Merge::Deep),
     }
 }

@@ -27,6 +27,7 @@ mod document;
 mod dotenv;
 mod extend;
 mod fill;
+mod forms;
 mod grammar;
 mod graph;
 mod healthcheck;
@@ -51,6 +52,7 @@ mod schema;
 mod service;
 mod shape;
 mod short;
+mod surroundings;
 mod templates;
 mod tree;
 mod validate;
@@ -106,6 +108,13 @@ pub const LENGTH_MAX: crate::time::Millis = crate::time::Millis::seconds(365 * 2
 
 /// How many files a project may be made of.
 pub const FILES_MAX: usize = 500;
+
+/// How much text the files of a project may have together, in bytes.
+pub const TEXTS_MAX: usize = 4 * TEXT_MAX;
+
+/// How many values the files of a project may hold together, after their aliases are followed: each
+/// may hold as many as one may, but not each of hundreds.
+pub const PROJECT_VALUES_MAX: usize = 2 * VALUES_MAX;
 
 /// How many services may extend each other in a row.
 pub const EXTENDS_MAX: usize = 50;

@@ -73,6 +73,6 @@ fn syntax(error: &regex_syntax::Error) -> BrokenAt {
         regex_syntax::Error::Translate(e) => (e.kind().to_string(), Some(*e.span())),
         other => (other.to_string(), None),
     };
-    let what = format!("is not a regular expression: {}", super::report::printable(&why));
+    let what = format!("is not a regular expression: {}", crate::diagnostic::printable(&why));
     (Broken::new(what), span.map(|s| s.start.offset..s.end.offset))
 }

@@ -88,16 +88,37 @@ pub(super) struct Sources<'a> {
     pub(super) arena: Arena<'a>,
     files: Vec<File<'a>>,
     steps: Vec<Step>,
+    /// How many bytes of text they have.
+    bytes: usize,
+    /// How many values they hold, as far as they were read.
+    pub(super) values: usize,
+    /// Why no more files are taken.
+    refusal: Option<String>,
 }
 
 impl<'a> Sources<'a> {
     pub(super) fn new(arena: Arena<'a>) -> Self {
-        Self { arena, files: Vec::new(), steps: Vec::new() }
+        Self { arena, files: Vec::new(), steps: Vec::new(), bytes: 0, values: 0, refusal: None }
     }
 
-    /// Adds a file. `None`: there are too many.
+    /// Why no more files are taken, and none should be read any more.
+    pub(super) fn refusal(&self) -> Option<&str> {
+        self.refusal.as_deref()
+    }
+
+    /// Adds a file. `None`: there are too many, or too much is in them.
     pub(super) fn add(&mut self, file: File<'a>) -> Option<FileId> {
-        let id = u16::try_from(self.files.len()).ok().filter(|id| usize::from(*id) < super::FILES_MAX)?;
+        self.bytes += file.text.len();
+        if self.files.len() >= super::FILES_MAX {
+            self.refusal = Some(format!("The project has more than {} files", super::FILES_MAX));
+        } else if self.bytes > super::TEXTS_MAX {
+            let most = super::TEXTS_MAX >> 20;
+            self.refusal = Some(format!("The files of the project have more than {most} MB of text"));
+        }
+        if self.refusal.is_some() {
+            return None;
+        }
+        let id = u16::try_from(self.files.len()).ok()?;
         self.files.push(file);
         Some(FileId(id))
     }

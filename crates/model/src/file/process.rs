@@ -171,6 +171,9 @@ pub(super) fn grants(
     for item in items {
         let text = |name: &str| item.get(name).and_then(|node| node.as_text());
         let Some(source) = text("source") else {
+            if item.was_refused("source") {
+                continue;
+            }
             report.error(item.span, || {
                 Problem::new(format!("`{at}` has one without a `source`"))
                     .hint(format!("name one of the project's `{kind}`"))

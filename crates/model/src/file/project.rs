@@ -199,9 +199,13 @@ fn services<'a>(
     let enabled: Vec<&Entry<'a>> =
         entries.iter().filter(|entry| is_enabled(&profiles_of(entry.value), context.profiles)).collect();
     if context.interpolate {
-        let names = entries.iter().map(|entry| entry.key.text).collect();
+        let missed = |entry: &Entry<'a>| {
+            let profiles = profiles_of(entry.value);
+            if is_enabled(&profiles, context.profiles) { Vec::new() } else { profiles }
+        };
+        let all = entries.iter().map(|entry| (entry.key.text, missed(entry))).collect();
         for entry in &enabled {
-            references::judge(entry.value, root, &names, &at.key(&entry.key), report);
+            references::judge(entry.value, root, &all, &at.key(&entry.key), report);
         }
     }
     let mut reader = Reader { context, report, root, files: Default::default(), sum: Default::default() };

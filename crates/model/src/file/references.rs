@@ -1,6 +1,6 @@
 //! Judges what a container says of things that are declared elsewhere in the project.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use super::process::undeclared;
 use super::read::At;
@@ -13,11 +13,12 @@ const DEFAULT: &str = "default";
 /// Keys of a container whose value may be `service:NAME`.
 const SHARED: [&str; 3] = ["ipc", "network_mode", "pid"];
 
-/// Everything a container uses has to be there. `services`: the names of all there are.
+/// Everything a container uses has to be there. `services`: all there
+/// are, each with the profiles that it would take to run it; none, where it runs.
 pub(super) fn judge(
     service: &Node<'_>,
     root: &Node<'_>,
-    services: &HashSet<&str>,
+    services: &HashMap<&str, Vec<String>>,
     at: &At<'_>,
     report: &mut Report<'_>,
 ) {
@@ -81,14 +82,28 @@ fn volumes(node: &Node<'_>, root: &Node<'_>, at: &At<'_>, report: &mut Report<'_
 }
 
 /// A service that is named.
-fn used(name: &str, node: &Node<'_>, services: &HashSet<&str>, at: &At<'_>, report: &mut Report<'_>) {
-    if services.contains(name) {
-        return;
-    }
+fn used(
+    name: &str,
+    node: &Node<'_>,
+    services: &HashMap<&str, Vec<String>>,
+    at: &At<'_>,
+    report: &mut Report<'_>,
+) {
+    let missed = match services.get(name) {
+        Some(profiles) if profiles.is_empty() => return,
+        Some(profiles) => Some(&profiles[0]),
+        None => None,
+    };
     report.error(node.span, || {
-        let hint = super::words::did_you_mean(name, services.iter().copied())
+        let name_shown = shown(name);
+        if let Some(profile) = missed.map(|profile| shown(profile)) {
+            let what =
+                format!("`{at}` uses the service `{name_shown}`, which only runs in profile `{profile}`");
+            return Problem::new(what).hint(format!("ask for it with `--profile {profile}`"));
+        }
+        let hint = super::words::did_you_mean(name, services.keys().copied())
             .unwrap_or_else(|| "declare it under `services`".to_owned());
-        Problem::new(format!("`{at}` uses the service `{}`, which is not declared", shown(name))).hint(hint)
+        Problem::new(format!("`{at}` uses the service `{name_shown}`, which is not declared")).hint(hint)
     });
 }
 

@@ -7,7 +7,7 @@ use super::arena::Arena;
 use super::place::{FileId, Sources, Span};
 use super::tree::Style;
 use super::{ERRORS_MAX, Errors};
-use crate::diagnostic::{Diagnostic, Trace};
+use crate::diagnostic::{Diagnostic, Trace, printable};
 
 /// So many steps of what led to a place are shown.
 const TRACE_MAX: usize = 8;
@@ -228,16 +228,4 @@ pub(super) fn shown(text: &str) -> String {
         Some((end, _)) => printable(&text[..end]) + "…",
         None => printable(text),
     }
-}
-
-/// Text that does nothing to a terminal: control and direction characters are escaped.
-pub(super) fn printable(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '"' | '\'' | '\\' => out.push(c),
-            _ => out.extend(c.escape_debug()),
-        }
-    }
-    out
 }

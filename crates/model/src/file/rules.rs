@@ -3,9 +3,12 @@
 //! Each rule is worded as a clause that follows the name of the field.
 
 use super::report::shown;
-use super::{LENGTH_MAX, SCALE_MAX, render, scalar, templates, words};
-use crate::ids::ServiceName;
-use crate::project::{PrivateFile, Resources, RestartPolicy, Signal, Ulimit};
+pub(super) use super::surroundings::{
+    cpus, cpus_text, group, oom_score, parameter_name, private_files, private_name, resources, template_name,
+    ulimit, ulimit_name,
+};
+use super::{LENGTH_MAX, SCALE_MAX, scalar, words};
+use crate::project::{RestartPolicy, Signal};
 use crate::time::Millis;
 
 /// The longest text Linux lets a program be started with, as an argument or as `NAME=value`:
@@ -14,6 +17,13 @@ const EXEC_TEXT_MAX: usize = 32 * 4096 - 1;
 
 /// The longest path Linux takes, less the NUL at the end.
 const PATH_TEXT_MAX: usize = 4095;
+
+/// Characters nobody sees that change what stands around them: no name has one.
+pub(super) fn is_hidden(c: char) -> bool {
+    let turns =
+        matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' | '\u{61c}');
+    c.is_control() || turns
+}
 
 /// A rule that is not kept.
 #[derive(Debug)]
@@ -50,7 +60,7 @@ impl std::fmt::Display for Broken {
     }
 }
 
-type Rule = Result<(), Broken>;
+pub(super) type Rule = Result<(), Broken>;
 
 fn no_nul(text: &str) -> Rule {
     if text.contains('\0') {
@@ -59,9 +69,13 @@ fn no_nul(text: &str) -> Rule {
     Ok(())
 }
 
+pub(super) fn no_program() -> Broken {
+    Broken::new("is empty").hint("give a program and its arguments")
+}
+
 pub(super) fn argv(words: &[String]) -> Rule {
     match words.first() {
-        None => return Err(Broken::new("is empty").hint("give a program and its arguments")),
+        None => return Err(no_program()),
         Some(program) if program.is_empty() => {
             return Err(Broken::new("names no program: its first word is empty"));
         }
@@ -82,7 +96,7 @@ pub(super) fn variable(name: &str, value: &str) -> Rule {
     if name.is_empty() {
         return Err(Broken::new("has a variable without a name").hint("write `NAME=value`"));
     }
-    if name.contains(|c: char| c == '=' || c.is_whitespace() || c.is_control()) {
+    if name.contains(|c: char| c == '=' || c.is_whitespace() || is_hidden(c)) {
         return Err(Broken::new(format!("has a variable with a bad name: `{}`", shown(name)))
             .hint("a name has no space and no `=`"));
     }
@@ -101,8 +115,12 @@ pub(super) fn label(name: &str, value: &str) -> Rule {
     if name.is_empty() {
         return Err(Broken::new("has a label without a name"));
     }
-    if name.contains(char::is_control) {
-        return Err(Broken::new("has a label with a control character in its name"));
+    seen_name(name)
+}
+
+pub(super) fn seen_name(name: &str) -> Rule {
+    if name.contains(is_hidden) {
+        return Err(Broken::new(format!("has a name with a character that nobody sees: `{}`", shown(name))));
     }
     Ok(())
 }
@@ -283,128 +301,6 @@ pub(super) fn service_name(_: &str) -> Rule {
     Ok(())
 }
 
-pub(super) fn template_name(name: &str) -> Rule {
-    match name.contains(templates::AT) {
-        true => Err(Broken::new(format!("has a name with an `@`: `{}`", shown(name)))
-            .hint("what makes one of a template stands behind the `@` of a service's name")),
-        false => ServiceName::new(name)
-            .map(drop)
-            .map_err(|error| Broken::new(format!("has a bad name: `{}`", shown(name))).hint(error.why())),
-    }
-}
-
-/// What can be written as a name in a template, and means nothing else there.
-pub(super) fn parameter_name(name: &str) -> Rule {
-    const TAKEN: [&str; 16] = [
-        "and", "else", "false", "False", "if", "in", "is", "loop", "none", "None", "not", "or", "range",
-        "self", "true", "True",
-    ];
-    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    if !name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') || !name.chars().all(is_part) {
-        return Err(Broken::new(format!("has a bad name: `{}`", shown(name)))
-            .hint("only letters, digits and `_` are allowed, and no digit at the start"));
-    }
-    if render::GIVEN.contains(&name) || TAKEN.contains(&name) {
-        return Err(Broken::new(format!("has a name that means something else: `{name}`"))
-            .hint("call it something else"));
-    }
-    Ok(())
-}
-
-pub(super) fn ulimit_name(name: &str) -> Rule {
-    if Ulimit::number(name).is_some() {
-        return Ok(());
-    }
-    let known = Ulimit::KNOWN.map(|(name, _)| name);
-    let hint =
-        words::did_you_mean(name, known).unwrap_or_else(|| format!("write one of {}", words::quoted(&known)));
-    Err(Broken::new(format!("has no such limit: `{}`", shown(name))).hint(hint))
-}
-
-pub(super) fn ulimit(limit: Ulimit) -> Rule {
-    let height = |limit: i64| u64::try_from(limit).unwrap_or(u64::MAX);
-    if limit.soft < -1 || limit.hard < -1 {
-        return Err(Broken::new("must be at least -1").hint("-1 is no limit"));
-    }
-    if height(limit.soft) > height(limit.hard) {
-        return Err(Broken::new("has a `soft` limit above its `hard` one").hint("raise `hard`"));
-    }
-    Ok(())
-}
-
-/// A part of a processor, in thousandths.
-pub(super) fn cpus(text: &str) -> Result<u64, Broken> {
-    let thousandths = scalar::number(text)? * 1000.0;
-    if thousandths > 0.0 && thousandths < 1.0 {
-        return Err(Broken::new("is less than a thousandth of a processor").hint("write at least `0.001`"));
-    }
-    // Exact up to 2^53, as `number` says.
-    Ok(thousandths.round() as u64)
-}
-
-pub(super) fn cpus_text(text: &str) -> Rule {
-    cpus(text).map(drop)
-}
-
-pub(super) fn resources(resources: &Resources) -> Rule {
-    let Resources { cpus, memory, memory_reservation, pids } = *resources;
-    match [cpus, memory, memory_reservation, pids].contains(&Some(0)) {
-        true => Err(Broken::new("has a limit of 0").hint("leave it out where nothing is limited")),
-        false => Ok(()),
-    }
-}
-
-pub(super) fn oom_score(score: i32) -> Rule {
-    match (-1000..=1000).contains(&score) {
-        true => Ok(()),
-        false => Err(Broken::new(format!("must be from -1000 to 1000, not {score}"))),
-    }
-}
-
-/// A name or number of a group.
-pub(super) fn group(text: &str) -> Rule {
-    match text.contains(':') {
-        true => Err(Broken::new(format!("is not a group: `{}`", shown(text)))),
-        false => user(text),
-    }
-}
-
-/// What a config or secret is called for a process, which finds it in a directory of its own.
-pub(super) fn private_name(name: &str) -> Rule {
-    const NAME_MAX: usize = 255;
-    let hint = "a process finds it in `$CREDENTIALS_DIRECTORY`, by a plain name";
-    if name.contains('/') {
-        return Err(Broken::new(format!("has a target that is a path: `{}`", shown(name))).hint(hint));
-    }
-    if name.is_empty()
-        || name == "."
-        || name == ".."
-        || name.len() > NAME_MAX
-        || name.contains(char::is_control)
-    {
-        return Err(
-            Broken::new(format!("has a target that is no name of a file: `{}`", shown(name))).hint(hint)
-        );
-    }
-    Ok(())
-}
-
-pub(super) fn private_files(files: &[PrivateFile]) -> Rule {
-    let size = |file: &PrivateFile| file.content.reveal().len();
-    if let Some(file) = files.iter().find(|file| size(file) > PrivateFile::SIZE_MAX) {
-        let (name, most) = (shown(&file.name), PrivateFile::SIZE_MAX >> 20);
-        return Err(Broken::new(format!("has a config or secret of more than {most} MiB: `{name}`")));
-    }
-    if files.iter().map(size).sum::<usize>() > PrivateFile::SUM_MAX {
-        let most = PrivateFile::SUM_MAX >> 20;
-        return Err(Broken::new(format!("has configs and secrets of more than {most} MiB together")));
-    }
-    match files.iter().find(|file| file.mode & !0o777 != 0) {
-        Some(file) => Err(Broken::new(format!("has a file with a bad mode: `{}`", shown(&file.name)))),
-        None => Ok(()),
-    }
-}
-
 /// `replicated` is what a service is; the others are for a cluster or not there yet.
 pub(super) fn deploy_mode(text: &str) -> Rule {
     const LATER: [&str; 3] = ["global", "global-job", "replicated-job"];
@@ -556,11 +452,19 @@ pub(super) fn exposed(text: &str) -> Rule {
     ports(range).map(drop)
 }
 
-pub(super) fn extra_host(name: &str, value: &str) -> Rule {
+/// Of a host that is to be known inside of a container.
+pub(super) fn host_name(name: &str) -> Rule {
     if name.is_empty() {
-        return Err(Broken::new("has a host without a name").hint("write `name=address`"));
+        return Err(Broken::new("has a host without a name").hint("write `host=address`"));
     }
-    if value == "host-gateway" { Ok(()) } else { address(value) }
+    if name.contains(|c: char| c.is_whitespace() || is_hidden(c) || ":=,".contains(c)) {
+        return Err(Broken::new(format!("has a bad name of a host: `{}`", shown(name))));
+    }
+    Ok(())
+}
+
+pub(super) fn host_address(text: &str) -> Rule {
+    if text == "host-gateway" { Ok(()) } else { address(text) }
 }
 
 /// One line of a log must fit, and none may fill a disk.

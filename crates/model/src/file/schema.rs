@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value as Json, json};
 
 use super::grammar;
-use super::shape::{Check, Keys, Kind, Leaf, Shape, Verdict};
+use super::shape::{Check, Keys, Kind, Leaf, Shape, Verdict, leaf};
 
 /// The schema (draft 2020-12).
 pub fn schema() -> Json {
@@ -32,7 +32,7 @@ fn keys(keys: &'static Keys, defined: &mut Defined) -> Json {
         let value = match key.verdict {
             Verdict::Refused(_) => json!(false),
             Verdict::Inert(_) => json!(true),
-            Verdict::Honoured { .. } | Verdict::AsAbove => shape(&key.shape, defined),
+            Verdict::Honoured { .. } | Verdict::AsAbove => or_null(shape(&key.shape, defined)),
         };
         properties.insert(key.name.to_owned(), value);
     }
@@ -70,7 +70,7 @@ fn shape(of: &'static Shape, defined: &mut Defined) -> Json {
             }
             schema
         }
-        Shape::Names(named) => {
+        Shape::Names(named) | Shape::Hosts(named) => {
             let each = mapping(shape(&named.each, defined));
             json!({ "anyOf": [each, { "type": "array", "items": text() }] })
         }
@@ -80,8 +80,10 @@ fn shape(of: &'static Shape, defined: &mut Defined) -> Json {
             json!({ "anyOf": [each, { "type": "array", "items": each }] })
         }
         Shape::Pairs(_) => {
-            let value = json!({ "type": ["string", "number", "boolean", "null"] });
-            json!({ "anyOf": [mapping(value), { "type": "array", "items": text() }] })
+            json!({ "anyOf": [mapping(text()), { "type": "array", "items": text() }] })
+        }
+        Shape::Command => {
+            json!({ "anyOf": [text(), { "type": "array", "items": text() }, { "type": "null" }] })
         }
         Shape::Argv | Shape::Test => {
             json!({ "anyOf": [text(), { "type": "array", "items": text(), "minItems": 1 }] })
@@ -92,6 +94,11 @@ fn shape(of: &'static Shape, defined: &mut Defined) -> Json {
         }
         Shape::Short(short) => json!({ "anyOf": [text(), named_keys(short.long, defined)] }),
         Shape::Optional(inner) => json!({ "anyOf": [shape(inner, defined), { "type": "null" }] }),
+        Shape::External => {
+            let old =
+                json!({ "type": "object", "properties": { "name": text() }, "additionalProperties": false });
+            json!({ "anyOf": [self::leaf(&leaf::FLAG, defined), old] })
+        }
         Shape::Free => json!(true),
         Shape::Later => json!({ "type": "object" }),
     }
@@ -99,7 +106,30 @@ fn shape(of: &'static Shape, defined: &mut Defined) -> Json {
 
 /// Free names, and so those that start with `x-`.
 fn mapping(each: Json) -> Json {
-    json!({ "type": "object", "additionalProperties": each })
+    json!({ "type": "object", "additionalProperties": or_null(each) })
+}
+
+/// The value of a key. Behind `!reset` any may be null, and a schema sees no tags.
+fn or_null(schema: Json) -> Json {
+    let Json::Object(mut fields) = schema else { return schema };
+    let nothing = json!({ "type": "null" });
+    match (fields.remove("type"), fields.remove("anyOf")) {
+        (Some(kinds), None) => {
+            let mut kinds = match kinds {
+                Json::Array(kinds) => kinds,
+                kind => vec![kind],
+            };
+            kinds.push(json!("null"));
+            fields.insert("type".to_owned(), kinds.into());
+            fields.into()
+        }
+        (None, Some(Json::Array(mut choices))) => {
+            choices.extend((!choices.contains(&nothing)).then_some(nothing));
+            fields.insert("anyOf".to_owned(), choices.into());
+            fields.into()
+        }
+        _ => json!({ "anyOf": [fields, nothing] }),
+    }
 }
 
 /// Every scalar that is there is text, however it is written.
@@ -130,7 +160,7 @@ fn leaf(of: &Leaf, defined: &mut Defined) -> Json {
             json!({ "$ref": "#/$defs/true_or_false" })
         }
         Check::Any | Check::Rule(_) | Check::Pattern => match of.kind {
-            Kind::Text | Kind::Path | Kind::Bare => text(),
+            Kind::Text | Kind::Path | Kind::Target | Kind::Address | Kind::Bare => text(),
         },
     }
 }

@@ -96,34 +96,9 @@ impl<'a> Reader<'_, '_, 'a> {
         if container.is_none() {
             self.command(node, at, &mut draft);
             draft.spec.resources = process::resources(node, at, self.report);
-        }
-        if container.is_none() && draft.spec.command.is_empty() {
-            self.idle(key, entries, at);
+            self.judge_command(node, key, at, &draft);
         }
         Some(draft)
-    }
-
-    /// A process has something to run.
-    fn idle(&mut self, key: &Key<'a>, entries: &[Entry<'a>], at: &At<'_>) {
-        let is_said = |entry: &&Entry<'a>| {
-            matches!(&*entry.key.text, "command" | "entrypoint") && !entry.value.is_null()
-        };
-        let said: Vec<&Entry<'a>> = entries.iter().filter(is_said).collect();
-        match said.last() {
-            None => self.report.error(key.span, || {
-                Problem::new(format!("Service `{}` has no `command`", shown(&key.text))).hint(
-                    "say what it runs, such as `command: [\"./bin/web\", \"--port\", \"8080\"]`".to_owned(),
-                )
-            }),
-            Some(last)
-                if said.iter().all(|entry| words(&entry.value).is_some_and(|words| words.is_empty())) =>
-            {
-                let rule = Broken::new("is empty").hint("give a program and its arguments");
-                broken(&last.value, &at.key(&last.key), rule, self.report);
-            }
-            // Said already.
-            Some(_) => {}
-        }
     }
 
     /// What is too much is not kept. At most one error: the sum belongs to nobody.
@@ -278,6 +253,41 @@ impl<'a> Reader<'_, '_, 'a> {
         }
     }
 
+    /// A process has no image that could say what it runs.
+    fn judge_command(&mut self, service: &Node<'a>, key: &Key<'a>, at: &At<'_>, draft: &Draft) {
+        let find = |name: &str| service.entries().iter().find(|entry| entry.key.text == name);
+        let runs = |name: &str| find(name).filter(|entry| !entry.value.is_null());
+        let Some(written) = runs("command").or_else(|| runs("entrypoint")) else {
+            self.report.error(key.span, || {
+                Problem::new(format!("Service `{}` has no `command`", shown(key.text))).hint(
+                    "say what it runs, such as `command: [\"./bin/web\", \"--port\", \"8080\"]`".to_owned(),
+                )
+            });
+            return;
+        };
+        let is_empty = match written.value.value {
+            Value::List(items) => items.is_empty(),
+            Value::Scalar(scalar) => scalar.text.is_empty(),
+            Value::Map(_) | Value::Bad => false,
+        };
+        if let Some(line) = written.value.as_text()
+            && draft.spec.command.is_empty()
+            && shell_words::split(line).is_err()
+        {
+            // It was a line for a shell, and a file that goes over it says that there is none.
+            broken(
+                written.value,
+                &at.key(&written.key),
+                Broken::new("has a quote that is not closed"),
+                self.report,
+            );
+        }
+        let has_shell = service.get("shell").is_some_and(|node| node.as_text() != Some("false"));
+        if is_empty && (draft.spec.command.is_empty() || has_shell) {
+            broken(written.value, &at.key(&written.key), rules::no_program(), self.report);
+        }
+    }
+
     fn deploy(&mut self, node: &Node<'a>, owner: &At<'_>, draft: &mut Draft) {
         if let Some(replicas) = node.get("replicas") {
             self.scale(replicas, owner, draft);
@@ -386,6 +396,9 @@ impl<'a> Reader<'_, '_, 'a> {
 
     fn env_file(&mut self, node: &Node<'a>, at: &At<'_>, found: &mut BTreeMap<String, String>) {
         let Some((path, span)) = node.get("path").and_then(|n| Some((n.as_text()?, n.span))) else {
+            if node.was_refused("path") {
+                return;
+            }
             self.report.error(node.span, || {
                 Problem::new(format!("`{at}` has a file of variables without a `path`"))
             });
@@ -415,6 +428,9 @@ impl<'a> Reader<'_, '_, 'a> {
             return;
         };
         let file: EnvFile<'a> = (path.to_owned(), format, Rc::as_ptr(&variables));
+        if self.report.sources.refusal().is_some() {
+            return;
+        }
         if !self.files.contains_key(&file) {
             let read = match self.context.resolver.read(path) {
                 Ok(text) => self.variables_of(path, text, span, format).map(Rc::new),
@@ -456,9 +472,8 @@ impl<'a> Reader<'_, '_, 'a> {
         let text = self.report.arena().text(text);
         let file = File { name, text, dir: project::parent(path), variables: variables.clone(), via };
         let Some(file) = self.report.sources.add(file) else {
-            self.report.error(span, || {
-                Problem::new(format!("The project has more than {} files", super::FILES_MAX))
-            });
+            let refusal = self.report.sources.refusal().unwrap_or_default().to_owned();
+            self.report.error(span, || Problem::new(refusal));
             return Some(BTreeMap::new());
         };
         let found = compose::variables_in(file, format, &variables, self.report).unwrap_or_default();

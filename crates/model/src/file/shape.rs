@@ -22,14 +22,20 @@ pub(super) enum Shape {
     Pairs(&'static Pairs),
     /// A program and its arguments: a list, or text that is split into words.
     Argv,
+    /// The same; no word at all: nothing, whatever an image says. No value: what an image says.
+    Command,
     /// What a health check of Compose asks.
     Test,
     /// A mapping for which a text may stand.
     Short(&'static Short),
     /// A mapping of names, or a list of names alone.
     Names(&'static Named),
+    /// Hosts and their addresses: a mapping, or a list of `host=address` or `host:address`.
+    Hosts(&'static Named),
     /// The same, or nothing at all.
     Optional(&'static Shape),
+    /// True or false; in an old form a mapping with a name.
+    External,
     /// Whatever a driver or an extension makes of it.
     Free,
     /// A mapping that is looked at later.
@@ -44,6 +50,10 @@ pub(super) enum Kind {
     Bare,
     /// A path, made absolute by the directory of the file it stands in.
     Path,
+    /// An absolute path of another machine, without what changes nothing: `/data/` is `/data`.
+    Target,
+    /// An address, without brackets.
+    Address,
 }
 
 /// One word or text.
@@ -103,8 +113,6 @@ pub(super) enum Same {
 /// Names and values.
 pub(super) struct Pairs {
     pub(super) rule: fn(&str, &str) -> Result<(), Broken>,
-    /// What may stand between a name and its value in a list; the first of these that is there.
-    pub(super) signs: &'static [char],
     /// What a name without a value means.
     pub(super) alone: Alone,
 }
@@ -144,6 +152,20 @@ pub(super) struct Key {
     pub(super) merge: Merge,
     /// No key of Compose.
     pub(super) ours: bool,
+    /// What is meant where nothing is said.
+    pub(super) default: Default,
+}
+
+/// What is meant by a key that is not given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Default {
+    /// Whatever its readers make of it.
+    None,
+    /// This; so it is written where it is missing.
+    Text(&'static str),
+    /// This where the mapping is but a name in a list. In a mapping nothing is said of it, and what a
+    /// file before says of it stays.
+    OfName(&'static str),
 }
 
 /// What two files make of one key.
@@ -210,6 +232,11 @@ impl Key {
         self
     }
 
+    pub(super) const fn default(mut self, default: Default) -> Self {
+        self.default = default;
+        self
+    }
+
     pub(super) const fn merged(mut self, merge: Merge) -> Self {
         self.merge = merge;
         self
@@ -217,7 +244,7 @@ impl Key {
 }
 
 impl Leaf {
-    const fn new(wanted: &'static str, kind: Kind, check: Check) -> Self {
+    pub(super) const fn new(wanted: &'static str, kind: Kind, check: Check) -> Self {
         Self { wanted, kind, check }
     }
 
@@ -304,9 +331,9 @@ pub(super) mod leaf {
     pub(in super::super) static USER: Leaf = Leaf::rule("text", rules::user);
 }
 
-/// No rule for names but that they are there.
+/// No rule for names but that they are there, to be seen.
 pub(super) fn any_name(name: &str) -> Result<(), Broken> {
-    if name.is_empty() { Err(Broken::new("has an empty name")) } else { Ok(()) }
+    if name.is_empty() { Err(Broken::new("has an empty name")) } else { rules::seen_name(name) }
 }
 
 #[cfg(test)]

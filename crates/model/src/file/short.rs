@@ -10,7 +10,10 @@ const PORTS_MAX: usize = 1000;
 /// `[[address:]published:]target[/protocol]`, each port perhaps a range.
 pub(super) fn port(text: &str) -> Result<Vec<Fields>, Broken> {
     let shape = |why: String| Broken::new(why).hint("write `[address:][published:]target[/protocol]`");
-    let (rest, protocol) = text.rsplit_once('/').unwrap_or((text, "tcp"));
+    let (rest, protocol) = match text.rsplit_once('/') {
+        Some((rest, protocol)) => (rest, Some(protocol)),
+        None => (text, None),
+    };
     let (rest, target) = match rest.rsplit_once(':') {
         Some((rest, target)) => (Some(rest), target),
         None => (None, rest),
@@ -43,7 +46,7 @@ pub(super) fn port(text: &str) -> Result<Vec<Fields>, Broken> {
     }
     Ok((0..count)
         .map(|i| {
-            let mut fields = vec![("mode", "ingress".to_owned())];
+            let mut fields = Vec::new();
             fields.extend(host.clone().map(|host| ("host_ip", host)));
             fields.push(("target", (usize::from(first) + i).to_string()));
             match &spread {
@@ -51,7 +54,7 @@ pub(super) fn port(text: &str) -> Result<Vec<Fields>, Broken> {
                 Spread::Choice(range) => fields.push(("published", range.clone())),
                 Spread::From(from) => fields.push(("published", (usize::from(*from) + i).to_string())),
             }
-            fields.push(("protocol", protocol.to_owned()));
+            fields.extend(protocol.map(|protocol| ("protocol", protocol.to_owned())));
             fields
         })
         .collect())

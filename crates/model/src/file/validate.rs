@@ -2,10 +2,10 @@
 //! have written anything.
 
 use super::pattern::Patterns;
-use super::report::printable;
 use super::rules::{self, Broken};
 use super::{ERRORS_MAX, SLOTS_MAX};
 use crate::dag::{Dag, DagError};
+use crate::diagnostic::printable;
 use crate::ids::ServiceName;
 use crate::project::{Healthcheck, Probe, Project, Service};
 

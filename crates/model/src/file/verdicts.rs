@@ -84,7 +84,7 @@ fn below(shape: &'static Shape) -> Option<&'static Keys> {
     match shape {
         Shape::Map(keys) => Some(keys),
         Shape::Short(short) => Some(short.long),
-        Shape::Named(named) | Shape::Names(named) => below(&named.each),
+        Shape::Named(named) | Shape::Names(named) | Shape::Hosts(named) => below(&named.each),
         Shape::List(items) | Shape::Items(items) => below(&items.each),
         Shape::Optional(inner) => below(inner),
         _ => None,

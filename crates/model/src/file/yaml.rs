@@ -12,9 +12,10 @@ use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
 use super::arena::Arena;
 use super::index::Index;
 use super::place::{FileId, Span};
-use super::report::{Problem, Report, printable, shown};
+use super::report::{Problem, Report, shown};
 use super::tree::{Directive, Entry, Key, Node, Scalar, Style, Value, Weight};
-use super::{DEPTH_MAX, EXPANDED_MAX, SIGNS_MAX, TEXT_MAX, VALUES_MAX};
+use super::{DEPTH_MAX, EXPANDED_MAX, PROJECT_VALUES_MAX, SIGNS_MAX, TEXT_MAX, VALUES_MAX};
+use crate::diagnostic::printable;
 
 /// The tree of the only document in a file; `Some(None)` when there is no document; `None` when
 /// an error made an end of it.
@@ -179,8 +180,11 @@ impl<'r, 'a> Loader<'r, 'a> {
     fn count(&mut self, weight: Weight, span: Span, total: &mut Weight) -> ControlFlow<()> {
         total.values = total.values.saturating_add(weight.values);
         total.bytes = total.bytes.saturating_add(weight.bytes);
+        self.report.sources.values = self.report.sources.values.saturating_add(weight.values);
         let what = if total.values > VALUES_MAX {
             format!("The file has more than {VALUES_MAX} values, aliases followed")
+        } else if self.report.sources.values > PROJECT_VALUES_MAX {
+            format!("The files of the project have more than {PROJECT_VALUES_MAX} values, aliases followed")
         } else if total.bytes > EXPANDED_MAX {
             format!("The file has more than {} MB of text, aliases followed", EXPANDED_MAX >> 20)
         } else if self.frames.len() + weight.height > DEPTH_MAX {

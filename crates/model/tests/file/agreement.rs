@@ -54,6 +54,7 @@ const UNSEEN: &[(&str, &[&str])] = &[
             "Services extend each other",
             "There is no service",
             "which is not declared",
+            "which only runs in profile",
             "has `networks`, and `network_mode",
             "has no content",
             "has more than one content",
@@ -73,6 +74,8 @@ const UNSEEN: &[(&str, &[&str])] = &[
             "asks twice",
             "asks nothing",
             "is given beside `x-upbeat`",
+            "is given two names",
+            "has no address: `",
             "x-upbeat",
             "is to have",
             "has two values for one limit",
@@ -179,7 +182,8 @@ const UNSEEN: &[(&str, &[&str])] = &[
             "is no template: ",
         ],
     ),
-    ("what YAML has and JSON has not", &["cannot be reset or overridden", "The tag `"]),
+    // Nothing may stand behind a tag.
+    ("what YAML has and JSON has not", &["has no value", "cannot be reset or overridden", "The tag `"]),
 ];
 
 /// Judges one error: nothing, where the schema has to see it too.

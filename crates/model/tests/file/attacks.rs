@@ -203,7 +203,64 @@ fn a_file_of_variables_that_thousands_name_does_not_become_gigabytes() {
 }
 
 #[test]
+fn a_file_whose_name_moves_the_cursor_is_named_without_doing_so() {
+    let files = vec![("/srv/shop/a\u{202e}\u{1b}[31m.yaml", "services: { a: { comand: x } }\n".to_owned())];
+    let text = "include: [\"a\\u202E\\e[31m.yaml\"]\nservices: { b: { command: [x] } }\n";
+    let error = told("upbeat.yaml", text, files).unwrap_err();
+    assert!(error.starts_with("/srv/shop/a\\u{202e}\\u{1b}[31m.yaml:1:18: Unknown key"), "{error}");
+}
+
+#[test]
 fn nothing_is_taken_away_from_where_there_was_nothing() {
     let text = "include: !reset null\nservices: { a: { command: [x], extends: !reset null } }\n";
     assert!(told("upbeat.yaml", text, Vec::new()).is_ok());
+}
+
+/// Each file may be as large as one may be; all of them together are a project.
+#[test]
+fn many_files_at_their_limits_do_not_become_gigabytes() {
+    let labels: Vec<String> = (0..150).map(|i| format!("l{i}: ''")).collect();
+    let names: Vec<String> = (1..2_300).map(|i| format!("sNAME_{i}: *s")).collect();
+    let file = format!(
+        "services: {{ sNAME_0: &s {{ command: [x], labels: {{ {} }} }}, {} }}\n",
+        labels.join(", "),
+        names.join(", ")
+    );
+    let files = (0..6).map(|i| -> (&'static str, String) {
+        let name = Box::leak(format!("/srv/shop/{i}.yaml").into_boxed_str());
+        (name, file.replace("NAME", &i.to_string()))
+    });
+    let includes: Vec<String> = (0..6).map(|i| format!("{i}.yaml")).collect();
+    let text = format!("include: [{}]\nservices: {{ a: {{ command: [x] }} }}\n", includes.join(", "));
+    let error = told("upbeat.yaml", &text, files.collect()).unwrap_err();
+    let first = error.lines().next().unwrap_or_default();
+    assert!(first.contains("The files of the project have more than 1600000 values"), "{first}");
+}
+
+/// What is not taken is not read either.
+#[test]
+fn no_file_is_read_that_would_not_be_taken() {
+    struct Endless(std::cell::Cell<usize>);
+    impl Resolver for Endless {
+        fn read(&self, path: &str) -> Result<String, Unread> {
+            match path.ends_with("/.env") {
+                true => Err(Unread::Missing),
+                false => {
+                    self.0.set(self.0.get() + 1);
+                    Ok(format!("#{}\nA=1\n", "x".repeat(1 << 20)))
+                }
+            }
+        }
+
+        fn variable(&self, _: &str) -> Option<String> {
+            None
+        }
+    }
+    let files: Vec<String> = (0..1_000).map(|i| format!("{i}.env")).collect();
+    let text = format!("services: {{ a: {{ command: [x], env_file: [{}] }} }}\n", files.join(", "));
+    let endless = Endless(Default::default());
+    let context = Context::new("/srv/shop", "shop", &endless);
+    let errors = resolve(&[Source { name: "upbeat.yaml", text: &text }], &context).unwrap_err().to_string();
+    assert!(errors.contains("The files of the project have more than 40 MB of text"), "{errors}");
+    assert!(endless.0.get() < 50, "{} files were read", endless.0.get());
 }

@@ -205,7 +205,10 @@ services:
         "web": {
           "command": "y",
           "depends_on": {
-            "other": {}
+            "other": {
+              "condition": "service_started",
+              "required": true
+            }
           },
           "dns": [
             "8.8.8.8"

@@ -25,7 +25,11 @@ fn every_key_form_and_word_is_accepted_in_a_fixture() {
     for fixture in fixtures::all().iter().filter(|fixture| fixture.outcome().is_ok()) {
         instances(fixture).iter().for_each(|instance| root.reached(instance, &mut reached));
     }
-    let missing: Vec<&String> = all.iter().filter(|at| !reached.contains(*at) && !refused(at)).collect();
+    // Nothing may stand behind every key, for `!reset`.
+    let is_nothing =
+        |pointer: &String| schema.pointer(pointer) == Some(&serde_json::json!({ "type": "null" }));
+    let is_missing = |at: &&String| !reached.contains(*at) && !refused(at) && !is_nothing(at);
+    let missing: Vec<&String> = all.iter().filter(is_missing).collect();
     assert!(missing.is_empty(), "no fixture has\n{missing:#?}");
 }
 

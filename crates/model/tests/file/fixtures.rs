@@ -239,3 +239,21 @@ fn what_is_kept_belongs_to_a_fixture() {
         }
     }
 }
+
+/// Only at the top of a file is it said how it is read.
+#[test]
+fn no_light_is_lost() {
+    for fixture in all() {
+        for text in fixture.texts() {
+            let said = text.lines().filter(|line| line.starts_with("#:")).count();
+            assert_eq!(said, lights(text).count(), "{}", fixture.name);
+        }
+    }
+}
+
+#[test]
+fn there_are_as_many_as_the_grammar_needs() {
+    let (accepted, refused): (Vec<_>, Vec<_>) = all().into_iter().partition(|f| f.outcome().is_ok());
+    assert!(accepted.len() + refused.len() >= 150, "{} and {}", accepted.len(), refused.len());
+    assert!(accepted.len() >= 100 && refused.len() >= 50, "{} and {}", accepted.len(), refused.len());
+}

@@ -1,8 +1,8 @@
 //! Whatever the bytes are, an answer comes and keeps to the laws of answers.
 //!
-//! Each test tries what is kept in `__fuzz__` of its name, and then a bounded number of new inputs;
-//! the same test is a target for `cargo bolero test -p upbeat-model fuzz::NAME`, which learns from
-//! what the inputs reach. Inputs are small: what a large one costs is said by `hostile`.
+//! Each test tries what is kept of its name in `__fuzz__`, and then a bounded number of new inputs;
+//! `scripts/fuzz NAME` makes the same test look for inputs for as long as it is let, and learn from
+//! what they reach. Inputs are small: what a large one costs is said by `hostile`.
 
 use upbeat_model::file::{Context, Source};
 

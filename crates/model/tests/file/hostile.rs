@@ -246,3 +246,84 @@ proptest! {
         has_an_answer(&changed(&changes));
     }
 }
+
+/// Every text that goes to the kernel has a length it takes no more of.
+#[test]
+fn a_text_that_is_too_long_is_refused_where_it_stands() {
+    let (path, word) = ("a/".repeat(2048), "w".repeat(131_072));
+    for (body, said) in [
+        (format!("command: [x, {word}]"), "`services.web.command` has an argument of more than 131071 bytes"),
+        (format!("command: x {word}"), "`services.web.command` has an argument of more than 131071 bytes"),
+        (format!("command: [x]\nentrypoint: [{word}]"), "`services.web.entrypoint` has an argument of more"),
+        (
+            format!("command: [x]\nstop_command: [{word}]"),
+            "`services.web.stop_command` has an argument of more",
+        ),
+        (
+            format!("command: [x]\nenvironment: {{ A: {word} }}"),
+            "has a variable of more than 131071 bytes: `A`",
+        ),
+        (format!("command: [x]\nenvironment: [A={word}]"), "has a variable of more than 131071 bytes: `A`"),
+        (
+            format!("command: [x]\nhealthcheck: {{ test: '{word}' }}"),
+            "has an argument of more than 131071 bytes",
+        ),
+        (format!("command: [x]\nhealthcheck: {{ log: '{word}' }}"), "is a pattern of more than 4096 bytes"),
+        (
+            format!("command: [x]\nworking_dir: {path}"),
+            "`services.web.working_dir` is a path of more than 4095",
+        ),
+        (
+            format!("command: [x]\nenv_file: {path}"),
+            "`services.web.env_file.path` is a path of more than 4095",
+        ),
+        (format!("command: [x]\nlabel_file: {path}"), "is a path of more than 4095 bytes"),
+    ] {
+        let errors = errors_in(&service(&body));
+        assert!(errors.contains(said), "{} …: {errors:.300}", &body[..40]);
+        assert_eq!(errors.matches("upbeat.yaml:").count(), 1, "{errors:.300}");
+    }
+    let file = format!("include: [{path}]\nservices: {{ web: {{ command: [x] }} }}\n");
+    assert!(errors_in(&file).contains("is a path of more than 4095 bytes"));
+}
+
+/// In every place where somebody may name something.
+#[test]
+fn a_name_cannot_hide_what_it_is() {
+    const NAME: &str = r#""a\u202E\0\e[2J""#;
+    for text in [
+        "name: NAME\nservices: { web: { command: [x] } }",
+        "services: { NAME: { command: [x] } }",
+        "services: { web: { NAME: x, command: [x] } }",
+        "services: { web: { command: [x], environment: { NAME: x } } }",
+        "services: { web: { command: [x], labels: { NAME: x } } }",
+        "services: { web: { command: [x], depends_on: [NAME] } }",
+        "services: { web: { command: [x], depends_on: { NAME: { required: false } } } }",
+        "services: { web: { command: [x], profiles: [NAME] } }",
+        "services: { web: { command: [x], extends: NAME } }",
+        "services: { web: { command: [x], extends: { file: NAME, service: x } } }",
+        "services: { web: { command: [x], env_file: NAME } }",
+        "services: { web: { command: [x], configs: [NAME] } }",
+        "services: { web: { command: [x], user: NAME } }",
+        "services: { web: { command: [x], ulimits: { NAME: 1 } } }",
+        "services: { web: { image: x, networks: [NAME] } }",
+        "services: { web: { image: x, volumes: [{ type: volume, source: NAME, target: /x }] } }",
+        "services: { web: { image: x, sysctls: { NAME: 1 } } }",
+        "services: { web: { image: x, extra_hosts: { NAME: 1.1.1.1 } } }",
+        "include: [NAME]\nservices: { web: { command: [x] } }",
+        "services: { web: { command: [x] } }\nnetworks: { NAME: }",
+        "services: { web: { command: [x] } }\nvolumes: { NAME: }",
+        "services: { web: { command: [x] } }\nconfigs: { NAME: { content: a } }",
+        "services: { web: { command: [x] } }\nsecrets: { NAME: { environment: A } }",
+        "services: { web: { command: &NAME [x] } }",
+        "services: { web: { command: *NAME } }",
+        "services: { web: { command: !NAME [x] } }",
+        "NAME: x\nservices: { web: { command: [x] } }",
+    ] {
+        let text = text.replace("NAME", NAME);
+        let errors = read(&text).expect_err(&text);
+        super::answer::errors_are_sound(&errors);
+        let shown = errors.to_string();
+        assert!(!shown.contains(['\u{202e}', '\u{1b}', '\0']), "{shown:?}");
+    }
+}

@@ -46,8 +46,14 @@ services:
             "./web-shop"
           ],
           "depends_on": {
-            "cache": {},
-            "db": {}
+            "cache": {
+              "condition": "service_started",
+              "required": true
+            },
+            "db": {
+              "condition": "service_started",
+              "required": true
+            }
           },
           "working_dir": "/srv/shop"
         }

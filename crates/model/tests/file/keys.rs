@@ -94,6 +94,21 @@ kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk
 }
 
 #[test]
+fn no_name_has_a_character_that_nobody_sees() {
+    check_error!(service("command: x
+labels: { \"a\\u202eb\": x }
+environment: { \"A\\u2066\": x }
+depends_on: [\"c\\u200e\"]"), @r#"
+    upbeat.yaml:4:15: `services.web.labels` has a name with a character that nobody sees: `a\u{202e}b`
+      ^ `"a\u202eb"`
+    upbeat.yaml:5:20: `services.web.environment` has a variable with a bad name: `A\u{2066}` (a name has no space and no `=`)
+      ^ `"A\u2066"`
+    upbeat.yaml:6:18: `services.web.depends_on[1]` has a name with a character that nobody sees: `c\u{200e}`
+      ^ `"c\u200e"`
+    "#);
+}
+
+#[test]
 fn names_keep_the_rules_of_names() {
     check_error!("name: My Shop
 services:

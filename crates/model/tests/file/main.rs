@@ -10,6 +10,7 @@ mod docs;
 mod extends;
 mod filling;
 mod fixtures;
+mod forms;
 mod fuzz;
 mod generated;
 mod graph;

@@ -60,7 +60,7 @@ const SERVICES: &[Row] = &[
         "hosts of both forms",
         "extra_hosts: [a=1.1.1.1]",
         "extra_hosts: { a: 2.2.2.2, b: '::1' }",
-        "extra_hosts: { a: 2.2.2.2, b: '::1' }",
+        "extra_hosts: { a: [1.1.1.1, 2.2.2.2], b: ['::1'] }",
     ),
     (
         "arguments of a build of both forms",
@@ -91,7 +91,7 @@ const SERVICES: &[Row] = &[
         "dependencies of both forms",
         "depends_on: [one]",
         "depends_on: { one: { restart: true }, two: { required: false } }",
-        "depends_on: { one: { restart: true }, two: { required: false } }",
+        "depends_on: { one: { condition: service_started, required: true, restart: true }, two: { required: false } }",
     ),
     (
         "limits of the kernel",

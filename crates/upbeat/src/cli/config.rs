@@ -6,6 +6,7 @@ use super::args::{ConfigArgs, ConfigCommand, ConfigFormat};
 use super::load::{self, Interpolate};
 use super::session::Session;
 use crate::exit::ExitCode;
+use crate::face::data;
 use crate::failure::{Failure, Outcome};
 
 pub(super) fn run(session: &Session, args: ConfigArgs) -> Outcome {
@@ -38,7 +39,7 @@ pub(super) fn run(session: &Session, args: ConfigArgs) -> Outcome {
     } else if is_json {
         session.print_json(&document)?;
     } else {
-        let text = serde_saphyr::to_string(&document).map_err(|error| {
+        let text = data::yaml(&document).map_err(|error| {
             Failure::new(ExitCode::Failed, "it cannot be written as YAML").because(&error)
         })?;
         session.print(&text)?;

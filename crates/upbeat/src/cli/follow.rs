@@ -8,6 +8,7 @@ use upbeat_model::{AppName, LogStream};
 
 use super::session::{Session, is_absent};
 use super::watch::Steady;
+use crate::face::data;
 use crate::face::logs::LogView;
 use crate::failure::Failure;
 
@@ -130,7 +131,7 @@ fn draw(session: &Session, view: &mut LogView, line: &LogLine) -> Result<String,
     }
     let json = serde_json::to_string(line)
         .map_err(|e| Failure::new(crate::exit::ExitCode::Failed, "a line cannot be written").because(&e))?;
-    Ok(json + "\n")
+    Ok(data::json(json) + "\n")
 }
 
 /// How far each slot's output was shown, so that what is told again is left out.

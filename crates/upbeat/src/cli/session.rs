@@ -15,7 +15,7 @@ use upbeat_model::Wall;
 use super::args::{Format, Global, When};
 use crate::daemon::{self, Dirs};
 use crate::exit::ExitCode;
-use crate::face::{Face, Paint, Tone};
+use crate::face::{Face, Paint, Tone, data};
 use crate::failure::Failure;
 
 /// Whatever is asked is asked so often before it is given up: daemons that die in a row are no
@@ -285,7 +285,8 @@ fn fresh_key() -> Result<IdempotencyKey, Failure> {
 }
 
 fn json(text: serde_json::Result<String>) -> Result<String, Failure> {
-    text.map_err(|e| Failure::new(ExitCode::Failed, "the answer cannot be written as JSON").because(&e))
+    text.map(data::json)
+        .map_err(|e| Failure::new(ExitCode::Failed, "the answer cannot be written as JSON").because(&e))
 }
 
 impl From<daemon::NoHome> for Failure {

@@ -6,6 +6,7 @@
 //! characters are shown, not obeyed.
 
 pub mod apps;
+pub mod data;
 pub mod diagnostics;
 pub mod error;
 pub mod events;
@@ -99,7 +100,7 @@ fn sgr(text: &str) -> Option<usize> {
 
 /// Characters that reorder what stands around them.
 fn is_bidi_control(c: char) -> bool {
-    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' | '\u{61c}')
 }
 
 #[cfg(test)]

@@ -72,6 +72,21 @@ fn hooks_that_fail_again_and_again_back_off() {
 }
 
 #[test]
+fn a_start_whose_hooks_took_long_to_fail_was_no_good_run() {
+    let mut story =
+        Story::up("  s: { command: [s], post_start: [{ command: [warm] }], restart: 'on-failure:2' }");
+    for failures in 1..=3 {
+        story.pass(Millis::seconds(2));
+        assert_eq!(story.phase("s"), "starting", "{failures}");
+        story.started("s");
+        story.pass(Millis::seconds(30));
+        story.hooks_end("s", Moment::PostStart, Err("`warm`: exit 3"));
+        story.exits("s", Exit::Signal(15));
+    }
+    assert_eq!(story.phase("s"), "failed");
+}
+
+#[test]
 fn a_daemon_that_dies_leaves_the_hooks_to_the_next() {
     let mut story = Story::up(HOOKED);
     story.started("s");
@@ -164,4 +179,38 @@ fn the_rhythm_of_restarts_is_that_of_the_file() {
     story.started("s");
     story.exits("s", Exit::Code(0));
     assert_eq!(story.phase("s"), "completed");
+}
+
+#[test]
+fn hooks_that_the_file_changes_while_they_run_are_ordered_anew_at_once() {
+    let mut story = Story::up(HOOKED);
+    story.started("s");
+    story.ordered();
+    story.declare("  s: { command: [s], post_start: [{ command: [mended] }] }");
+    assert_eq!(story.ordered(), ["after its start s mended"]);
+}
+
+#[test]
+fn what_has_run_before_the_stop_is_not_run_again_by_the_next_daemon() {
+    let mut story = Story::up("  s: { command: [s], pre_stop: [{ command: [drain] }] }");
+    story.started("s");
+    story.command(Goal::Stopped, Ask::Ensure, &["s"]);
+    story.hooks_end("s", Moment::PreStop, Ok(()));
+    let attempt = story.attempt("s");
+    story.daemon_dies();
+    story.ordered();
+    story
+        .seen("s", Observation::Running { attempt, pid: 7, started_at: upbeat_model::Wall(0), log_start: 1 });
+    assert_eq!(story.ordered(), ["stop s SIGTERM 10s"]);
+}
+
+#[test]
+fn many_small_hooks_are_not_kept_when_the_store_could_not_take_them() {
+    for hook in ["{ command: [h] }", r#"{ command: [h, "\x01\x01\x01\x01\x01\x01\x01\x01"] }"#] {
+        let hooks = vec![hook; 4_000].join(", ");
+        let mut story = Story::up(&format!("  s: {{ command: [s], pre_stop: [{hooks}] }}"));
+        story.started("s");
+        let kept = serde_json::to_string(&story.disk[&super::story::id("s")]).unwrap();
+        assert!(kept.len() < 300 * 1024, "{}", kept.len());
+    }
 }

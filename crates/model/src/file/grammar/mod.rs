@@ -12,12 +12,12 @@ mod template;
 pub(super) use service::SERVICE;
 
 use super::shape::{Alone, any_name};
-use super::shape::{Items, Key, Keys, Merge, Named, Pairs, Same, Shape, Support, Verdict, leaf};
+use super::shape::{Default, Items, Key, Keys, Merge, Named, Pairs, Same, Shape, Support, Verdict, leaf};
 use super::{rules, templates, words};
 
 /// A key of Compose.
 const fn key(name: &'static str, shape: Shape, verdict: Verdict) -> Key {
-    Key { name, shape, verdict, merge: Merge::Deep, ours: false }
+    Key { name, shape, verdict, merge: Merge::Deep, ours: false, default: Default::None }
 }
 
 /// A key within a mapping that is judged as a whole.
@@ -58,9 +58,9 @@ const BYTES: Shape = Shape::Leaf(&leaf::BYTES);
 
 static TEXT_ITEMS: Items = Items { wanted: "a list of texts", each: TEXT, same: Same::Whole };
 static PATH_ITEMS: Items = Items { wanted: "a list of paths", each: PATH, same: Same::Whole };
-static TEXT_PAIRS: Pairs = Pairs { rule: rules::label, signs: &['='], alone: Alone::Empty };
-static LABEL_PAIRS: Pairs = Pairs { rule: rules::label, signs: &['='], alone: Alone::Empty };
-static VARIABLE_PAIRS: Pairs = Pairs { rule: rules::variable, signs: &['='], alone: Alone::Asked };
+static TEXT_PAIRS: Pairs = Pairs { rule: rules::label, alone: Alone::Empty };
+static LABEL_PAIRS: Pairs = Pairs { rule: rules::label, alone: Alone::Empty };
+static VARIABLE_PAIRS: Pairs = Pairs { rule: rules::variable, alone: Alone::Asked };
 static OPTIONS_MAP: Named = Named { wanted: "a mapping of texts", each: TEXT, name: any_name, alone: None };
 
 /// A list of texts.

@@ -26,7 +26,7 @@ pub(super) static NETWORK: Keys = Keys {
         sub("driver_opts", OPTIONS),
         key("enable_ipv4", FLAG, engine("1.48", "")),
         sub("enable_ipv6", FLAG),
-        sub("external", FLAG),
+        sub("external", Shape::External),
         sub("internal", FLAG),
         sub(
             "ipam",
@@ -45,7 +45,7 @@ pub(super) static VOLUME: Keys = Keys {
     keys: &[
         sub("driver", TEXT),
         sub("driver_opts", OPTIONS),
-        sub("external", FLAG),
+        sub("external", Shape::External),
         sub("labels", LABELS),
         sub("name", TEXT),
     ],

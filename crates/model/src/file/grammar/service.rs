@@ -1,7 +1,7 @@
 //! A service.
 
 use super::super::shape::{
-    Alone, Items, Key, Keys, Leaf, Merge, Named, Pairs, Same, Shape, Short, Verdict, any_name, leaf,
+    Check, Default, Items, Key, Keys, Kind, Leaf, Merge, Named, Same, Shape, Short, Verdict, any_name, leaf,
 };
 use super::super::{rules, short};
 use super::{
@@ -57,9 +57,9 @@ static EXPOSED: Items = Items {
     same: Same::Whole,
 };
 static GPUS: Items = Items {
-    wanted: "`all`, or a list of requests for devices",
+    wanted: "a list of requests for devices",
     each: Shape::Short(&Short {
-        wanted: "`all`, or a list of requests for devices",
+        wanted: "`all` or a mapping",
         read: short::gpus,
         long: &deploy::DEVICE_REQUEST,
     }),
@@ -83,8 +83,18 @@ static SERVICE_NETWORKS: Named = Named {
     name: rules::resource_name,
     alone: None,
 };
-pub(super) static HOSTS: Pairs = Pairs { rule: rules::extra_host, signs: &['=', ':'], alone: Alone::Empty };
-pub(super) const EXTRA_HOSTS: Shape = Shape::Pairs(&HOSTS);
+static ADDRESSES: Items = Items {
+    wanted: "an address, or a list of them",
+    each: Shape::Leaf(&Leaf::new("an address", Kind::Address, Check::Rule(rules::host_address))),
+    same: Same::Whole,
+};
+static HOSTS: Named = Named {
+    wanted: "a mapping of hosts, or a list of `host=address`",
+    each: Shape::Items(&ADDRESSES),
+    name: rules::host_name,
+    alone: None,
+};
+pub(super) const EXTRA_HOSTS: Shape = Shape::Hosts(&HOSTS);
 
 pub(in super::super) static SERVICE: Keys = Keys { owner: "a service", keys: KEYS };
 
@@ -102,7 +112,7 @@ static KEYS: &[Key] = &[
     key("cap_drop", TEXTS, container(RIGHTS)),
     key("cgroup", Shape::Leaf(&Leaf::words("a cgroup namespace", &["host", "private"])), container(IS_PROCESS)),
     key("cgroup_parent", TEXT, container(IS_PROCESS)),
-    key("command", Shape::Optional(&Shape::Argv), BOTH).merged(Merge::Replace),
+    key("command", Shape::Command, BOTH).merged(Merge::Replace),
     key("configs", Shape::List(&GRANTS), BOTH),
     key("container_name", TEXT, container("a process is found by the name of its service; take it out")),
     key("cpu_count", WHOLE, WINDOWS),
@@ -124,7 +134,7 @@ static KEYS: &[Key] = &[
     key("dns_opt", TEXTS, container(SHARES_NETWORK)),
     key("dns_search", TEXT_OR_TEXTS, container(SHARES_NETWORK)),
     key("domainname", TEXT, container(SHARES_NETWORK)),
-    key("entrypoint", Shape::Optional(&Shape::Argv), BOTH).merged(Merge::Replace),
+    key("entrypoint", Shape::Command, BOTH).merged(Merge::Replace),
     key("env_file", Shape::Items(&ENV_FILES), BOTH),
     key("environment", VARIABLES, BOTH),
     key("expose", Shape::List(&EXPOSED), container(SHARES_NETWORK)),
@@ -221,8 +231,9 @@ pub(in super::super) static DEPENDENCY: Keys = Keys {
                 "a condition",
                 &["service_started", "service_healthy", "service_completed_successfully"],
             )),
-        ),
-        sub("required", FLAG),
+        )
+        .default(Default::OfName("service_started")),
+        sub("required", FLAG).default(Default::OfName("true")),
         sub("restart", FLAG),
     ],
 };
@@ -256,9 +267,11 @@ static PORT: Keys = Keys {
     keys: &[
         sub("app_protocol", TEXT),
         sub("host_ip", Shape::Leaf(&Leaf::rule("an address", rules::address))),
-        sub("mode", Shape::Leaf(&Leaf::words("a mode", &["host", "ingress"]))),
+        sub("mode", Shape::Leaf(&Leaf::words("a mode", &["host", "ingress"])))
+            .default(Default::Text("ingress")),
         sub("name", TEXT),
-        sub("protocol", Shape::Leaf(&Leaf::words("a protocol", &["tcp", "udp", "sctp"]))),
+        sub("protocol", Shape::Leaf(&Leaf::words("a protocol", &["tcp", "udp", "sctp"])))
+            .default(Default::Text("tcp")),
         sub("published", Shape::Leaf(&Leaf::rule("a port, or a range of them", rules::port_range))),
         sub("target", Shape::Leaf(&leaf::PORT)),
     ],
@@ -295,7 +308,7 @@ static MOUNT: Keys = Keys {
         sub("image", Shape::Map(&Keys { owner: "an image mount", keys: &[sub("subpath", TEXT)] })),
         sub("read_only", FLAG),
         sub("source", TEXT),
-        sub("target", TEXT),
+        sub("target", Shape::Leaf(&Leaf::new("a path", Kind::Target, Check::Rule(rules::not_empty)))),
         sub(
             "tmpfs",
             Shape::Map(&Keys {

@@ -182,3 +182,33 @@ async fn editors_are_told_the_grammar() {
     let schema: serde_json::Value = serde_json::from_str(schema).unwrap();
     assert_eq!(schema, upbeat_model::file::schema());
 }
+
+#[tokio::test]
+async fn what_is_shown_commands_no_terminal_and_reads_back_the_same() {
+    let room = Room::new();
+    room.write(
+        "upbeat.yaml",
+        "name: shop\nservices: { web: { command: [x, \"a\\u202eb\\e[2J\"], labels: { a: \"\\u2066\\nb\\x9b\" } } }",
+    );
+    let shown = room.run(&["config"]).await;
+    insta::assert_snapshot!(shown, @r#"
+    name: shop
+    services:
+      web:
+        command:
+        - x
+        - "a\u202eb\e[2J"
+        labels:
+          a: "\u2066\nb\x9B"
+        working_dir: /room
+    --- Ok
+    "#);
+    let text = shown.strip_suffix("--- Ok\n").unwrap();
+    room.write("upbeat.yaml", text);
+    assert_eq!(room.run(&["config"]).await, shown);
+    let json = room.run(&["config", "--format", "json"]).await;
+    assert!(
+        !json.contains(|c: char| c.is_control() && c != '\n' || "\u{202e}\u{2066}".contains(c)),
+        "{json}"
+    );
+}

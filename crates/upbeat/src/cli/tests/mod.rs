@@ -6,6 +6,7 @@ mod colours;
 mod config;
 mod ctrl_c;
 mod errors;
+mod hostile;
 mod json;
 mod mortal;
 mod questions;

@@ -15,7 +15,7 @@ use upbeat_shim::spec::{self, Hidden};
 use upbeat_shim::supervise::LOCK;
 use upbeat_shim::{cgroup, private};
 
-use super::{DriverError, ProcessDriver};
+use super::{DriverError, ProcessDriver, unlock};
 
 /// What a memory's file system says it is: `tmpfs`, and `ramfs`.
 const IN_MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58f6];
@@ -56,7 +56,7 @@ impl ProcessDriver {
             clear_group(&group).await.map_err(|source| DriverError::io("the slot's cgroup", source))?;
             let _ = fs::remove_file(link);
         }
-        drop(lock);
+        lock.iter().for_each(unlock);
         Ok(())
     }
 }

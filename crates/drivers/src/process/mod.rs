@@ -528,10 +528,20 @@ fn dir_of(slots_dir: &Path, slot: &SlotId) -> PathBuf {
 
 fn is_locked(slot_dir: &Path) -> std::io::Result<bool> {
     match fs::File::open(slot_dir.join(LOCK)) {
-        Ok(file) => Ok(flock(&file, FlockOperation::NonBlockingLockShared).is_err()),
+        Ok(file) => {
+            let locked = flock(&file, FlockOperation::NonBlockingLockShared).is_err();
+            unlock(&file);
+            Ok(locked)
+        }
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Lets go of a slot at once. To close the file may not be enough: a zygote that is being made at this
+/// moment has a copy of it until it is executed.
+fn unlock(lock: &fs::File) {
+    let _ = flock(lock, FlockOperation::Unlock);
 }
 
 fn private_dir(dir: &Path) -> std::io::Result<()> {

@@ -322,32 +322,43 @@ fn lost_terminal() {
     });
 }
 
-fn terminal_number(pid: i32) -> std::path::PathBuf {
-    std::fs::read_link(format!("/proc/{pid}/fd/1")).unwrap()
+fn terminal_number(pid: i32) -> i32 {
+    let target = std::fs::read_link(format!("/proc/{pid}/fd/1")).unwrap();
+    number(target.to_str().unwrap().strip_prefix("/dev/pts/").unwrap())
 }
 
 fn reused_terminal() {
     let place = Place::new();
     let with_terminal = |rig: &Rig<'_>| Launch { stdio: Stdio::Terminal, ..rig.script("exec sleep 600") };
-    let (pid, number) = place.daemon(async |rig| {
+    let (pid, wanted) = place.daemon(async |rig| {
         let started = rig.try_start(SLOT, 1, &with_terminal(&rig)).await.unwrap();
         (started.pid, terminal_number(started.pid))
     });
     kill(parent(pid));
     place.daemon(async |mut rig| {
         eventually("it died with its shim", || !is_alive(pid)).await;
-        let other = "app/other/1";
-        let mut pid = 0;
-        for attempt in 1.. {
-            pid = rig.try_start(other, attempt, &with_terminal(&rig)).await.unwrap().pid;
-            if terminal_number(pid) == number {
+        // The lowest that is free is given: those below are kept, and those above given back, as long as
+        // a test beside this one has it.
+        let mut kept = Vec::new();
+        for index in 1.. {
+            let slot = format!("app/other/{index}");
+            let other = rig.try_start(&slot, 1, &with_terminal(&rig)).await.unwrap().pid;
+            let found = terminal_number(other);
+            if found > wanted {
+                rig.stop(&slot, 1, 9, FOREVER).await;
+                rig.exit(&slot, 1).await;
+                continue;
+            }
+            kept.push((slot, other));
+            if found == wanted {
                 break;
             }
-            // The lowest that is free is given; a test beside this one has it for a while.
-            rig.stop(other, attempt, 9, FOREVER).await;
-            rig.exit(other, attempt).await;
         }
         assert!(matches!(rig.observe(SLOT).await, Observation::Lost { .. }));
-        assert!(is_alive(pid));
+        assert!(kept.iter().all(|(_, other)| is_alive(*other)));
+        for (slot, _) in kept {
+            rig.stop(&slot, 1, 9, FOREVER).await;
+            assert_eq!(rig.exit(&slot, 1).await, Exit::Signal(9));
+        }
     });
 }

@@ -157,7 +157,7 @@ mod tests {
         std::fs::create_dir_all(dir.join("more/shut")).unwrap();
         std::fs::write(dir.join("more/shut/file"), "x").unwrap();
         for shut in ["more/shut", "more"] {
-            std::fs::set_permissions(dir.join(shut), PermissionsExt::from_mode(0)).unwrap();
+            std::fs::set_permissions(dir.join(shut), PermissionsExt::from_mode(0o0)).unwrap();
         }
         std::fs::set_permissions(&dir, PermissionsExt::from_mode(0o500)).unwrap();
         drop(made);

@@ -446,7 +446,8 @@ fn what_was_acknowledged_survives_a_kill() {
             let records = wait(journal.read(0, 1000)).unwrap();
             let numbers: Vec<u64> = records.iter().map(|(number, _)| *number).collect();
             assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
-            assert!(journal.last() + 1 >= last);
+            // Each kill so far may have come between the two.
+            assert!(journal.last() + round + 1 >= last);
         }
     }
 }

@@ -1,6 +1,8 @@
 //! What surrounds a process: its limits, its groups, its terminal.
 
-use upbeat_drivers::process::{ExecOutcome, ExecRequest, Launch, ProcessEvent, Rights, StartError, Stdio};
+use upbeat_drivers::process::{
+    ExecOutcome, ExecRequest, Launch, Observation, ProcessEvent, Rights, StartError, Stdio,
+};
 use upbeat_model::project::Ulimit;
 use upbeat_model::{Attempt, Exit};
 
@@ -25,6 +27,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("a service that lets go of its terminal runs on", terminal_closed),
     Case::needing(Need::Root, "a terminal is its user's", terminal_of_user),
     Case::new("what a killed shim leaves in a terminal is killed, and no other terminal", lost_terminal),
+    Case::new("who has the number of a terminal that is gone is left alone", reused_terminal),
 ];
 
 const SLOT: &str = "app/web/1";
@@ -316,5 +319,35 @@ fn lost_terminal() {
         assert!(is_alive(bystander.pid));
         rig.stop("app/other/1", 1, 9, FOREVER).await;
         assert_eq!(rig.exit("app/other/1", 1).await, Exit::Signal(9));
+    });
+}
+
+fn terminal_number(pid: i32) -> std::path::PathBuf {
+    std::fs::read_link(format!("/proc/{pid}/fd/1")).unwrap()
+}
+
+fn reused_terminal() {
+    let place = Place::new();
+    let with_terminal = |rig: &Rig<'_>| Launch { stdio: Stdio::Terminal, ..rig.script("exec sleep 600") };
+    let (pid, number) = place.daemon(async |rig| {
+        let started = rig.try_start(SLOT, 1, &with_terminal(&rig)).await.unwrap();
+        (started.pid, terminal_number(started.pid))
+    });
+    kill(parent(pid));
+    place.daemon(async |mut rig| {
+        eventually("it died with its shim", || !is_alive(pid)).await;
+        let other = "app/other/1";
+        let mut pid = 0;
+        for attempt in 1.. {
+            pid = rig.try_start(other, attempt, &with_terminal(&rig)).await.unwrap().pid;
+            if terminal_number(pid) == number {
+                break;
+            }
+            // The lowest that is free is given; a test beside this one has it for a while.
+            rig.stop(other, attempt, 9, FOREVER).await;
+            rig.exit(other, attempt).await;
+        }
+        assert!(matches!(rig.observe(SLOT).await, Observation::Lost { .. }));
+        assert!(is_alive(pid));
     });
 }

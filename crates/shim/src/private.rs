@@ -157,11 +157,7 @@ mod tests {
         std::fs::create_dir_all(dir.join("more/shut")).unwrap();
         std::fs::write(dir.join("more/shut/file"), "x").unwrap();
         for shut in ["more/shut", "more"] {
-<<<<<<< HEAD
-            std::fs::set_permissions(dir.join(shut), PermissionsExt::from_mode(0o0)).unwrap();
-=======
             std::fs::set_permissions(dir.join(shut), PermissionsExt::from_mode(0o000)).unwrap();
->>>>>>> f75c450d5f5e7b4d39cd200c809717fde59d5158
         }
         std::fs::set_permissions(&dir, PermissionsExt::from_mode(0o500)).unwrap();
         drop(made);

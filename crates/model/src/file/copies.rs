@@ -18,6 +18,7 @@ use super::read::At;
 use super::render::{self, Renderer, Values};
 use super::report::Report;
 use super::service::Reader;
+use super::templates::AT;
 use super::tree::{Entry, Key, Node, Scalar, Style, Value};
 use super::variables::Variables;
 use super::{Context, Resolver, grammar, instance};
@@ -33,14 +34,19 @@ pub(super) fn recipe(document: Json) -> PerCopy {
 /// Services with texts that differ, as templates they use, so that a file can say it.
 pub(super) fn as_templates(services: Map<String, Json>) -> (Map<String, Json>, Map<String, Json>) {
     let names: BTreeSet<String> = services.keys().cloned().collect();
-    let mut templates = Map::new();
+    // A service `web@x` would be made of a template `web`, whatever it says itself.
+    let asked: BTreeSet<&str> = names.iter().filter_map(|name| Some(name.split_once(AT)?.0)).collect();
+    let is_free = |template: &str, name: &str| {
+        !asked.contains(template) && (template == name || !names.contains(template))
+    };
+    let mut templates: Map<String, Json> = Map::new();
     let told = services.into_iter().map(|(name, service)| {
         if !differs(&service) {
             return (name, service);
         }
         // The name of a template has no `@`, and is nobody else's.
-        let mut template = name.replace('@', "-");
-        while template != name && (names.contains(&template) || templates.contains_key(&template)) {
+        let mut template = name.replace(AT, "-");
+        while !is_free(&template, &name) || templates.contains_key(&template) {
             template.push('-');
         }
         templates.insert(template.clone(), json!({ "service": opened(service) }));

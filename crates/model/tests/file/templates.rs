@@ -166,6 +166,42 @@ services:
 }
 
 #[test]
+fn services_whose_names_are_alike_are_read_again_as_the_same() {
+    let text = "
+templates:
+  t: { service: { command: [./x, '{{ index }}'], restart: always, environment: { E: '1' } } }
+services:
+  x: { template: t }
+  x@y: { command: ./y }
+  x-: { command: ./z }
+  a-b: { template: t }
+  a@b: { template: t }
+  a-b@c: { template: t }
+";
+    let first = read(text).unwrap_or_else(|errors| panic!("{errors}")).project;
+    let nothing = |_: &str| None;
+    let context = Context::new("/srv/shop", "shop", &nothing);
+    let document = resolve(&[Source { name: "upbeat.yaml", text }], &context).expect("it is good").document;
+    let again = read(&document.to_string()).unwrap_or_else(|errors| panic!("{errors}")).project;
+    assert_eq!(first, again);
+}
+
+#[test]
+fn a_parameter_with_which_something_is_wrong_is_declared_all_the_same() {
+    check_error!("
+templates:
+  w:
+    parameters: { n: { type: number, default: many } }
+    service: { command: [./w, '{{ n }}'] }
+services:
+  a: { template: w }
+", @"
+upbeat.yaml:4:47: The `default` of the parameter `n` must be a number, not `many`
+  ^ `many`
+");
+}
+
+#[test]
 fn a_thousand_services_are_made_of_one_template() {
     let mut text = String::from(
         "templates:\n  w:\n    parameters: { q: }\n    service:\n      command: [./w, '{{ q }}-{{ index }}']\n      environment: { Q: '{{ q | upper }}' }\nservices:\n",

@@ -16,7 +16,7 @@ use super::pattern::Patterns;
 use super::place::{File, FileId, Span};
 use super::read::At;
 use super::render::{self, Renderer, Values};
-use super::report::Report;
+use super::report::{Report, shown};
 use super::service::Reader;
 use super::templates::AT;
 use super::tree::{Entry, Key, Node, Scalar, Style, Value};
@@ -27,8 +27,11 @@ use crate::project::{PerCopy, Service};
 /// What is kept of a service's document: what may differ, and what that is read with.
 pub(super) fn recipe(document: Json) -> PerCopy {
     let Json::Object(fields) = document else { return PerCopy(Json::Null) };
-    let is_kept = |key: &String| instance::EACH.contains(&key.as_str()) || key == "shell";
     PerCopy(Json::Object(fields.into_iter().filter(|(key, _)| is_kept(key)).collect()))
+}
+
+fn is_kept(key: &str) -> bool {
+    instance::EACH.contains(&key) || key == "shell"
 }
 
 /// Services with texts that differ, as templates they use, so that a file can say it.
@@ -122,6 +125,11 @@ impl Resolver for Nothing {
 }
 
 fn read<'a>(recipe: &'a Json, name: &str, index: u32, arena: Arena<'a>) -> Result<Service, Vec<String>> {
+    // Whoever sent it may have written anything: with an `image` it would be another kind of service.
+    let other = recipe.as_object().and_then(|fields| fields.keys().find(|key| !is_kept(key)));
+    if let Some(key) = other {
+        return Err(vec![format!("`{}` is one for all copies", shown(key))]);
+    }
     let mut report = Report::new(arena);
     let file = File {
         name: String::new(),

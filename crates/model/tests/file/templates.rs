@@ -2,6 +2,7 @@
 
 use insta::assert_snapshot;
 use upbeat_model::file::{Context, Source, parse, resolve, validate};
+use upbeat_model::project::PerCopy;
 
 use super::machine::Machine;
 use super::{check_error, errors_in, read};
@@ -199,6 +200,20 @@ services:
 upbeat.yaml:4:47: The `default` of the parameter `n` must be a number, not `many`
   ^ `many`
 ");
+}
+
+#[test]
+fn what_is_kept_for_copies_says_nothing_that_is_one_for_all() {
+    let mut project = read("services: { a: { command: x } }").expect("it is good").project;
+    for (key, value) in
+        [("image", "i"), ("extends", "b"), ("scale", "3"), ("a\u{1b}", "x"), ("x-upbeat", "x")]
+    {
+        let recipe = serde_json::json!({ "command": ["a"], key: value });
+        project.services.get_mut("a").expect("it is there").per_copy = Some(PerCopy(recipe));
+        let wrong = validate(&project).expect_err("it is refused").join("; ");
+        assert!(wrong.contains("is one for all copies"), "{wrong}");
+        project.services["a"].for_copy("a", 1).expect_err("it is refused");
+    }
 }
 
 #[test]

@@ -24,6 +24,9 @@ use super::variables::Variables;
 use super::{Context, Resolver, grammar, instance};
 use crate::project::{PerCopy, Service};
 
+/// Copies that are made of templates may take so much in all, in bytes: 16,384 of 8 KB.
+pub(super) const WORK_MAX: usize = 128 << 20;
+
 /// What is kept of a service's document: what may differ, and what that is read with.
 pub(super) fn recipe(document: Json) -> PerCopy {
     let Json::Object(fields) = document else { return PerCopy(Json::Null) };
@@ -86,6 +89,26 @@ fn opened(json: Json) -> Json {
         },
         other => other,
     }
+}
+
+/// What it takes to make all copies there are to be, in bytes and for each value some more.
+pub(super) fn work(service: &Service) -> usize {
+    fn weight(json: &Json) -> usize {
+        const EACH_VALUE: usize = 64;
+        let inside = match json {
+            Json::String(text) => text.len(),
+            Json::Array(items) => items.iter().map(weight).sum(),
+            Json::Object(fields) => fields.iter().map(|(key, value)| key.len() + weight(value)).sum(),
+            Json::Null | Json::Bool(_) | Json::Number(_) => 0,
+        };
+        EACH_VALUE + inside
+    }
+    let recipe = service.per_copy.as_ref().map_or(0, |PerCopy(recipe)| weight(recipe));
+    recipe.saturating_mul(service.scale.max(1) as usize)
+}
+
+pub(super) fn too_much_work() -> String {
+    format!("the copies that differ say more than {} MB in all", WORK_MAX >> 20)
 }
 
 impl Service {

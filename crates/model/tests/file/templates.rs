@@ -217,6 +217,19 @@ fn what_is_kept_for_copies_says_nothing_that_is_one_for_all() {
 }
 
 #[test]
+fn copies_that_would_take_minutes_to_make_are_refused() {
+    let mut text = String::from("templates:\n  w:\n    service:\n      command: x\n      environment:\n");
+    for n in 0..10_000 {
+        text.push_str(&format!("        A{n}: '{{{{ index + {n} }}}}'\n"));
+    }
+    text.push_str("services:\n  a: { template: w, scale: 1000 }\n");
+    assert_snapshot!(read(&text).expect_err("it is refused"), @"upbeat.yaml:10007:3: `a` is too much: the copies that differ say more than 128 MB in all (let fewer texts use `index`)");
+    let mut project = read(&text.replace("1000 }", "1 }")).expect("it is good").project;
+    project.services.get_mut("a").expect("it is there").scale = 1000;
+    assert_snapshot!(validate(&project).expect_err("it is refused").join("; "), @"the copies that differ say more than 128 MB in all");
+}
+
+#[test]
 fn a_thousand_services_are_made_of_one_template() {
     let mut text = String::from(
         "templates:\n  w:\n    parameters: { q: }\n    service:\n      command: [./w, '{{ q }}-{{ index }}']\n      environment: { Q: '{{ q | upper }}' }\nservices:\n",

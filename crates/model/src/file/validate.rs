@@ -27,7 +27,7 @@ pub fn validate(project: &Project) -> Result<(), Vec<String>> {
     }
     let work = project.services.values().map(copies::work).fold(0, usize::saturating_add);
     if work > copies::WORK_MAX {
-        errors.add(|| copies::too_much_work());
+        errors.add(copies::too_much_work);
         return Err(errors.lines);
     }
     for (name, service) in &project.services {

@@ -75,8 +75,7 @@ fn refused() {
     home.run(&["up", "-d"]).ok();
     let scale = home.run(&["scale", "a=9"]);
     assert_eq!(scale.code, 2, "{}", scale.stderr);
-    let said =
-        "opy 3 of `a` cannot be made: `healthcheck.tcp` must have a port from 1 to 65535, not `65536`";
+    let said = "opy 3 of `a` cannot be made: `healthcheck.tcp` must have a port from 1 to 65535, not `65536`";
     assert!(scale.stderr.contains(said), "{}", scale.stderr);
     assert_eq!(home.slots().len(), 2);
 }

@@ -199,7 +199,8 @@ fn what_has_run_before_the_stop_is_not_run_again_by_the_next_daemon() {
     let attempt = story.attempt("s");
     story.daemon_dies();
     story.ordered();
-    story.seen("s", Observation::Running { attempt, pid: 7, started_at: upbeat_model::Wall(0), log_start: 1 });
+    story
+        .seen("s", Observation::Running { attempt, pid: 7, started_at: upbeat_model::Wall(0), log_start: 1 });
     assert_eq!(story.ordered(), ["stop s SIGTERM 10s"]);
 }
 

@@ -348,9 +348,8 @@ fn hooks_again() {
 }
 
 fn mended_hooks() {
-    let file = |hooks: &str| {
-        format!("services:\n  web:\n    command: [sleep, '600']\n    post_start: [{hooks}]\n")
-    };
+    let file =
+        |hooks: &str| format!("services:\n  web:\n    command: [sleep, '600']\n    post_start: [{hooks}]\n");
     for mended in ["{ command: ['true'] }", ""] {
         let home = Home::with(&file("{ command: [sh, -c, 'echo $$$$ >> begun; sleep 600'] }"));
         home.run(&["up", "-d"]).ok();

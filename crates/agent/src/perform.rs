@@ -8,9 +8,7 @@ use std::time::Instant;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
 use upbeat_decide::Effect;
-use upbeat_decide::instance::{
-    Durable, HookCommand, Input, Moment, Observation, Preparation, Stage,
-};
+use upbeat_decide::instance::{Durable, HookCommand, Input, Moment, Observation, Preparation, Stage};
 use upbeat_drivers::process::{self, ExecRequest, Launch, ProcessDriver, Rights, StartError, Stdio};
 use upbeat_drivers::watch::Watches;
 use upbeat_drivers::{logs, probe};

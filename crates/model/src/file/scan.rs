@@ -388,10 +388,10 @@ impl<'t> Iterator for Tokens<'t> {
         let (token, length) = match first {
             b'"' | b'\'' => {
                 let mut is_escaped = false;
-                let end = rest.bytes().skip(1).position(|c| match (is_escaped, c) {
-                    (true, _) => std::mem::take(&mut is_escaped) && false,
-                    (false, b'\\') => std::mem::replace(&mut is_escaped, true),
-                    (false, c) => c == first,
+                let end = rest.bytes().skip(1).position(|c| {
+                    let was_escaped = is_escaped;
+                    is_escaped = !was_escaped && c == b'\\';
+                    !was_escaped && c == first
                 });
                 end.map_or((Token::Broken, rest.len()), |end| (Token::Text, end + 2))
             }

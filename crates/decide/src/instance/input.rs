@@ -49,7 +49,7 @@ pub enum Input {
         /// How.
         exit: Exit,
     },
-    /// The answer to [`Effect::Observe`].
+    /// The answer to [`Effect::Observe`](crate::Effect::Observe).
     Observed {
         /// The last attempt when it was asked: of what came since it knows nothing.
         asked: Attempt,

@@ -215,7 +215,7 @@ fn hooks(node: &Node<'_>, light: &Light<'_, '_>) -> Json {
 fn variables(node: &Node<'_>, light: &Light<'_, '_>) -> Json {
     let Value::Map(entries) = &node.value else { return Json::Null };
     let known = entries.iter().filter_map(|Entry { key, value }| {
-        let value = if value.is_null() { light.asked(key.span, &key.text)? } else { light.json(value) };
+        let value = if value.is_null() { light.asked(key.span, key.text)? } else { light.json(value) };
         Some((key.text.to_string(), value))
     });
     Json::Object(known.collect())

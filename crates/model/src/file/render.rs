@@ -9,6 +9,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Rest;
@@ -56,6 +58,8 @@ pub(super) struct Renderer<'a> {
     known: HashMap<&'a str, Result<Known, Fault>>,
     /// Bytes that may still be made.
     left: usize,
+    /// Bytes that filters may still make for the text that is made now.
+    growth: Arc<AtomicUsize>,
 }
 
 impl Default for Renderer<'_> {
@@ -66,13 +70,14 @@ impl Default for Renderer<'_> {
         environment
             .set_syntax(syntax.unwrap_or_else(|_| unreachable!("the delimiters are the default ones")));
         environment.set_fuel(Some(FUEL));
-        add_filters(&mut environment);
-        Self { environment, known: HashMap::new(), left: EXPANDED_MAX }
+        let growth = Arc::default();
+        add_filters(&mut environment, &growth);
+        Self { environment, known: HashMap::new(), left: EXPANDED_MAX, growth }
     }
 }
 
 /// Those of Jinja whose results are no longer than what they are given, and two that are bounded here.
-fn add_filters(environment: &mut Environment<'_>) {
+fn add_filters(environment: &mut Environment<'_>, growth: &Arc<AtomicUsize>) {
     environment.add_filter("abs", filters::abs);
     environment.add_filter("bool", filters::bool);
     environment.add_filter("capitalize", filters::capitalize);
@@ -80,18 +85,23 @@ fn add_filters(environment: &mut Environment<'_>) {
     environment.add_filter("first", filters::first);
     environment.add_filter("float", filters::float);
     environment.add_filter("int", filters::int);
-    environment.add_filter("join", join);
+    let left = Arc::clone(growth);
+    environment
+        .add_filter("join", move |items: Vec<String>, between: Rest<String>| join(&items, &between, &left));
     environment.add_filter("last", filters::last);
     environment.add_filter("length", filters::length);
     environment.add_filter("lower", filters::lower);
-    environment.add_filter("replace", replace);
+    let left = Arc::clone(growth);
+    environment.add_filter("replace", move |text: String, from: String, to: String| {
+        replace(&text, &from, &to, &left)
+    });
     environment.add_filter("round", filters::round);
     environment.add_filter("string", filters::string);
     environment.add_filter("title", filters::title);
     environment.add_filter("trim", filters::trim);
     environment.add_filter("upper", filters::upper);
     environment.add_test("defined", conditions::is_defined);
-    environment.add_test("divisibleby", conditions::is_divisibleby);
+    environment.add_test("divisibleby", is_divisible);
     environment.add_test("even", conditions::is_even);
     environment.add_test("odd", conditions::is_odd);
 }
@@ -100,16 +110,33 @@ fn too_long() -> Error {
     Error::new(ErrorKind::InvalidOperation, format!("it would be longer than {} MB", MADE_MAX >> 20))
 }
 
-fn join(items: Vec<String>, between: Rest<String>) -> Result<String, Error> {
-    let between = between.first().map_or("", String::as_str);
-    let length = items.iter().map(String::len).sum::<usize>() + between.len().saturating_mul(items.len());
-    if length > MADE_MAX { Err(too_long()) } else { Ok(items.join(between)) }
+/// Takes what a filter makes from what all of them may make for one text.
+fn take(length: usize, left: &AtomicUsize) -> Result<(), Error> {
+    let before = left.load(Ordering::Relaxed);
+    left.store(before.checked_sub(length).ok_or_else(too_long)?, Ordering::Relaxed);
+    Ok(())
 }
 
-fn replace(text: String, from: String, to: String) -> Result<String, Error> {
-    let places = text.matches(&from).count();
-    let length = text.len().saturating_add(places.saturating_mul(to.len()));
-    if length > MADE_MAX { Err(too_long()) } else { Ok(text.replace(&from, &to)) }
+fn join(items: &[String], between: &[String], left: &AtomicUsize) -> Result<String, Error> {
+    let between = between.first().map_or("", String::as_str);
+    take(items.iter().map(String::len).sum::<usize>() + between.len().saturating_mul(items.len()), left)?;
+    Ok(items.join(between))
+}
+
+fn replace(text: &str, from: &str, to: &str, left: &AtomicUsize) -> Result<String, Error> {
+    let places = text.matches(from).count();
+    take(text.len().saturating_add(places.saturating_mul(to.len())), left)?;
+    Ok(text.replace(from, to))
+}
+
+/// By no zero, which the one of Jinja falls over; nor over the least number, of which there is none
+/// without its sign.
+fn is_divisible(value: &Value, by: &Value) -> Result<bool, Error> {
+    match i128::try_from(by.clone()) {
+        Ok(0) => Err(Error::new(ErrorKind::InvalidOperation, "nothing is divisible by 0")),
+        Ok(-1) => Ok(conditions::is_divisibleby(value, &Value::from(1))),
+        _ => Ok(conditions::is_divisibleby(value, by)),
+    }
 }
 
 impl<'a> Renderer<'a> {
@@ -122,9 +149,14 @@ impl<'a> Renderer<'a> {
         let environment = &mut self.environment;
         let known = self.known.entry(text).or_insert_with(|| {
             let scan = scan::scan(text)?;
+            // What does not change is made when it is read.
+            bounded(&scan, &Values::new())?;
             // A text is its own name, so that each is read once.
             environment.add_template(text, text).map_err(|error| fault(&error))?;
             let template = environment.get_template(text).map_err(|error| fault(&error))?;
+            if scan.is_broken {
+                return Err(Fault { what: "is no template".to_owned(), range: None });
+            }
             Ok(Known { names: template.undeclared_variables(false), scan })
         });
         known.as_ref().map_err(Fault::clone)
@@ -132,22 +164,30 @@ impl<'a> Renderer<'a> {
 
     /// The text with these values in it.
     pub(super) fn render(&mut self, text: &'a str, values: &Context) -> Result<String, Fault> {
+        let growth = Arc::clone(&self.growth);
         let known = self.known(text)?;
         known.scan.judge(&values.values)?;
-        if known.scan.length(text, &values.values) > MADE_MAX {
-            return Err(Fault {
-                what: format!("makes a text of more than {} MB", MADE_MAX >> 20),
-                range: None,
-            });
-        }
+        bounded(&known.scan, &values.values)?;
+        growth.store(MADE_MAX / known.scan.weight(), Ordering::Relaxed);
         let template = self.environment.get_template(text).map_err(|error| fault(&error))?;
         let made = template.render(values.made.clone()).map_err(|error| fault(&error))?;
+        if made.len() > MADE_MAX {
+            return Err(too_much());
+        }
         self.left = self.left.checked_sub(made.len()).ok_or_else(|| Fault {
             what: format!("makes more than {} MB of text, with all others", EXPANDED_MAX >> 20),
             range: None,
         })?;
         Ok(made)
     }
+}
+
+fn bounded(scan: &Scan, values: &Values) -> Result<(), Fault> {
+    if scan.length(values) > MADE_MAX { Err(too_much()) } else { Ok(()) }
+}
+
+fn too_much() -> Fault {
+    Fault { what: format!("makes a text of more than {} MB", MADE_MAX >> 20), range: None }
 }
 
 /// Whether a text is a template at all.
@@ -237,6 +277,9 @@ mod tests {
             ("{% raw %}{{ x }}{% for %}{% endraw %}", "{{ x }}{% for %}"),
             ("{{ queue[0] }}{{ n // 3 }}{{ n % 3 }}{{ -n }}", "m11-4"),
             ("{{ 'yes' if n == 4 else 'no' }}", "yes"),
+            ("{% if(n == 4) %}{{ queue[1:-1] }}{{ {1: {2: '}}'}}[1][2] }}{% endif %}", "ai}}"),
+            ("{{ n * 2 if true and n is divisibleby -2 else 0 }}", "8"),
+            ("a {{- ' b ' -}} c {#- {{ -#} d {%- raw -%} {% {%- endraw +%} e", "a b cd{% e"),
         ] {
             assert_eq!(render(text).as_deref(), Ok(made), "{text}");
         }
@@ -263,10 +306,105 @@ mod tests {
             ("{% if n", "is no template: "),
             ("{{ index / 0 }}", "cannot be made: "),
             ("{{ 9 ** 9 ** 9 ** 9 }}", "cannot be made: "),
+            ("{{ (1,) * 100000000 }}", "multiplies, which only numbers are for"),
+            ("{{ {1: {2: 3}} and 'a' * 100000000 }}", "multiplies, which only numbers are for"),
+            ("{#} {{ \" #}{{ 'a' * 100000000 }}", "multiplies, which only numbers are for"),
+            (
+                "{% raw %}{%--endraw%}{#{% endraw %}{{ 'a' * 100000000 }}{% raw %}#}{% endraw %}",
+                "multiplies, which only numbers are for",
+            ),
+            ("{% raw %}{%\u{c}endraw%}{{ 'a' * 100000000 }}", "multiplies, which only numbers are for"),
+            ("{% set x = 'a' %}{{ x }}", "gives `x` a value that is no plain one"),
+            ("{% set x, y = [\"a\", 1] %}{{ x }}", "gives `x, y` a value that is no plain one"),
+            ("{% set x = \"a\" %}{{ x * 9000000 }}{% set x = 1 %}", "multiplies, which only numbers are for"),
+            (
+                "{% if n == 5 %}{% set long = 1 %}{% endif %}{{ long ~ long }}",
+                "makes a text of more than 1 MB",
+            ),
+            ("{{ n is divisibleby 0 }}", "cannot be made: nothing is divisible by 0"),
+            ("{{ ''[::-1] }}", "takes a part in steps, which is not supported"),
+            ("{{ queue[::n] }}", "takes a part in steps, which is not supported"),
+            ("{{ queue", "is no template: "),
+            ("{% raw %}{%}", "is no template: "),
         ] {
             let fault = render(text).unwrap_err();
             assert!(fault.contains(what), "{text}: {fault}");
         }
+    }
+
+    #[test]
+    fn what_would_make_much_of_little_in_many_steps_is_refused() {
+        let grown =
+            "{{ 'xxxxxxxxxx' | replace('x', 'xxxxxxxxxx') | replace('x', 'xxxxxxxxxx') }}".repeat(2000);
+        let nested = |n| format!("{{{{ {}queue{} }}}}", "[".repeat(n), " ~ '\"']".repeat(n));
+        let deep = |before: &str, after: &str| {
+            format!("{{{{ {}n{} }}}}", before.repeat(100_000), after.repeat(100_000))
+        };
+        let conditions = format!("{{% if n %}}{}{{% endif %}}", "{% elif n %}".repeat(100_000));
+        for (text, what) in [
+            (grown, "it would be longer than 1 MB"),
+            (nested(12), "makes a text of more than 1 MB"),
+            (nested(90), "has too much in one expression"),
+            (deep("not ", ""), "has too much in one expression"),
+            (deep("-", ""), "has too much in one expression"),
+            (deep("n if n else ", ""), "has too much in one expression"),
+            (deep("", " + n"), "has too much in one expression"),
+            (deep("", "|upper"), "has too much in one expression"),
+            (deep("", ".x"), "has too much in one expression"),
+            (deep("(", ")"), "has too much in one expression"),
+            (deep("[", "]"), "has too much in one expression"),
+            (conditions, "has too many conditions that hang on each other"),
+        ] {
+            let fault = render(&text).unwrap_err();
+            assert!(fault.contains(what), "{}: {fault}", &text[..50]);
+        }
+    }
+
+    /// Whoever reads a text recurses, and has the stack of a thread.
+    #[test]
+    fn an_expression_may_be_as_deep_as_it_may() {
+        let parts = [
+            "not ",
+            "-",
+            "n if n else ",
+            "n + ",
+            "n.x.",
+            "(",
+            "[",
+            "{1:",
+            "n(",
+            "n|upper is odd and ",
+            "n[",
+            "[n,(1,[{2:n(",
+        ];
+        for (part, end) in
+            parts.into_iter().flat_map(|part| [(part, ""), (part, ")"), (part, "]"), (part, "}")])
+        {
+            for count in (1..250).filter(|count| count % 7 == 0 || *count > 240) {
+                let (before, after) = (part.repeat(count), end.repeat(count));
+                drop(render(&format!("{{{{ {before}n{after} }}}}")));
+                drop(render(&format!("{{{{ n{} }}}}", format!(" {part}n{end}").repeat(count))));
+            }
+        }
+        for count in [1, 24, 49, 50, 51] {
+            let nested = format!(
+                "{}{}{}",
+                "{% if n %}{{ -n }}".repeat(count),
+                "(n)",
+                "{% else %}x{% endif %}".repeat(count)
+            );
+            drop(render(&nested));
+            drop(render(&format!("{{% if n %}}{}{{% endif %}}", "{% elif n %}".repeat(count))));
+        }
+    }
+
+    #[test]
+    fn a_long_text_is_looked_at_once() {
+        let start = std::time::Instant::now();
+        for text in ["{{1}}\n".repeat(170_000), "{% raw %}".to_owned() + &"{%\n".repeat(300_000) + "%}"] {
+            render(&text).unwrap_err();
+        }
+        assert!(start.elapsed().as_secs() < 30);
     }
 
     #[test]

@@ -292,7 +292,9 @@ impl<'a> Composer<'_, 'a> {
         let at = top.key(&templates);
         let at = at.key(&key);
         let inner = Key { text: "service", span: service.span };
-        let known: Vec<&str> = parameters.keys().copied().chain(GIVEN).collect();
+        // Also those with which something is wrong.
+        let declared = node.get("parameters").map(|node| node.entries()).unwrap_or_default();
+        let known: Vec<&str> = declared.iter().map(|entry| entry.key.text).chain(GIVEN).collect();
         self.check(service, &known, &at.key(&inner));
         let mut canon = Canon::new(self.report, self.patterns);
         canon.open = Open { templates: true, ..open };

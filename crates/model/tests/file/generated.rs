@@ -261,7 +261,7 @@ fn value(place: &Place<'_>, harvest: &Harvest, choices: &mut Choices<'_>) -> Val
     // Nothing may stand behind every key, for `!reset`; where it means something is in the fixtures.
     let is_nothing = |form: &Place<'_>| form.word("type").and_then(Value::as_str) == Some("null");
     let shuns_nothing = !choices.once_in(16);
-    let is_choice = |form: &Place<'_>| !form.is_variable() && !(shuns_nothing && is_nothing(form));
+    let is_choice = |form: &Place<'_>| !(form.is_variable() || shuns_nothing && is_nothing(form));
     let forms: Vec<Place<'_>> = place.forms().into_iter().filter(is_choice).collect();
     if !forms.is_empty() {
         return value(choices.one(&forms), harvest, choices);
@@ -309,7 +309,7 @@ fn kind<'s>(place: &Place<'s>, choices: &mut Choices<'_>) -> &'s str {
         Some(Value::Array(kinds)) => {
             let kinds: Vec<&str> =
                 kinds.iter().filter_map(Value::as_str).filter(|kind| *kind != "null").collect();
-            if choices.once_in(16) { "null" } else { *choices.one(&kinds) }
+            if choices.once_in(16) { "null" } else { choices.one::<&str>(&kinds) }
         }
         Some(kind) => kind.as_str().unwrap_or_default(),
         None => "string",

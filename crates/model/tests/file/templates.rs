@@ -2,6 +2,7 @@
 
 use insta::assert_snapshot;
 use upbeat_model::file::{Context, Source, parse, resolve, validate};
+use upbeat_model::project::PerCopy;
 
 use super::machine::Machine;
 use super::{check_error, errors_in, read};
@@ -163,6 +164,69 @@ services:
     assert_eq!(resolve(&source(&again), &elsewhere).expect("it is good").document, document);
     let copy = second.services["one"].for_copy("one", 2).expect("it can be made");
     assert_eq!(copy.command, ["./w", "it's \"{{ 1 }}\"", "2", "{{", "${HOME}"]);
+}
+
+#[test]
+fn services_whose_names_are_alike_are_read_again_as_the_same() {
+    let text = "
+templates:
+  t: { service: { command: [./x, '{{ index }}'], restart: always, environment: { E: '1' } } }
+services:
+  x: { template: t }
+  x@y: { command: ./y }
+  x-: { command: ./z }
+  a-b: { template: t }
+  a@b: { template: t }
+  a-b@c: { template: t }
+";
+    let first = read(text).unwrap_or_else(|errors| panic!("{errors}")).project;
+    let nothing = |_: &str| None;
+    let context = Context::new("/srv/shop", "shop", &nothing);
+    let document = resolve(&[Source { name: "upbeat.yaml", text }], &context).expect("it is good").document;
+    let again = read(&document.to_string()).unwrap_or_else(|errors| panic!("{errors}")).project;
+    assert_eq!(first, again);
+}
+
+#[test]
+fn a_parameter_with_which_something_is_wrong_is_declared_all_the_same() {
+    check_error!("
+templates:
+  w:
+    parameters: { n: { type: number, default: many } }
+    service: { command: [./w, '{{ n }}'] }
+services:
+  a: { template: w }
+", @"
+upbeat.yaml:4:47: The `default` of the parameter `n` must be a number, not `many`
+  ^ `many`
+");
+}
+
+#[test]
+fn what_is_kept_for_copies_says_nothing_that_is_one_for_all() {
+    let mut project = read("services: { a: { command: x } }").expect("it is good").project;
+    for (key, value) in
+        [("image", "i"), ("extends", "b"), ("scale", "3"), ("a\u{1b}", "x"), ("x-upbeat", "x")]
+    {
+        let recipe = serde_json::json!({ "command": ["a"], key: value });
+        project.services.get_mut("a").expect("it is there").per_copy = Some(PerCopy(recipe));
+        let wrong = validate(&project).expect_err("it is refused").join("; ");
+        assert!(wrong.contains("is one for all copies"), "{wrong}");
+        project.services["a"].for_copy("a", 1).expect_err("it is refused");
+    }
+}
+
+#[test]
+fn copies_that_would_take_minutes_to_make_are_refused() {
+    let mut text = String::from("templates:\n  w:\n    service:\n      command: x\n      environment:\n");
+    for n in 0..10_000 {
+        text.push_str(&format!("        A{n}: '{{{{ index + {n} }}}}'\n"));
+    }
+    text.push_str("services:\n  a: { template: w, scale: 1000 }\n");
+    assert_snapshot!(read(&text).expect_err("it is refused"), @"upbeat.yaml:10007:3: `a` is too much: the copies that differ say more than 128 MB in all (let fewer texts use `index`)");
+    let mut project = read(&text.replace("1000 }", "1 }")).expect("it is good").project;
+    project.services.get_mut("a").expect("it is there").scale = 1000;
+    assert_snapshot!(validate(&project).expect_err("it is refused").join("; "), @"the copies that differ say more than 128 MB in all");
 }
 
 #[test]

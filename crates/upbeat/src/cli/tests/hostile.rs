@@ -134,7 +134,7 @@ async fn links_that_go_in_circles_come_to_an_end() {
       = hint: take one of these inclusions out
       = note: included at /room/upbeat.yaml:1:11
 
-    error: `/room/upbeat.yaml` has 1 error; nothing was changed
+    error: `/room/link.yaml` has 1 error; nothing was changed
     ");
 }
 

@@ -79,3 +79,15 @@ fn refused() {
     assert!(scale.stderr.contains(said), "{}", scale.stderr);
     assert_eq!(home.slots().len(), 2);
 }
+
+fn lost_secret() {
+    let home = Home::with(
+        "secrets: { key: { file: key } }\nservices: { web: { command: [sleep, '600'], secrets: [key] } }\n",
+    );
+    home.write("key", "hush");
+    home.run(&["up", "-d", "--wait"]).ok();
+    std::fs::remove_file(home.project().join("key")).expect("it was there");
+    assert!(home.run(&["up", "-d"]).stderr.contains("needs the file `key`, which is not there"));
+    assert!(home.run(&["ps"]).ok().stdout.contains("running"));
+    home.run(&["down"]).ok();
+}

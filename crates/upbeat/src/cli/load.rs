@@ -61,12 +61,13 @@ fn note(session: &Session, notes: &[Diagnostic]) {
     }
 }
 
-/// The name of the app: `-p`, or that of the project.
+/// The name of the app: `-p`, or that of the project. What its configs and secrets hold is not asked
+/// for: whoever has lost them can still see what runs, and stop it.
 pub(super) fn app_name(session: &Session) -> Result<AppName, Failure> {
     match asked_name(&session.global)? {
         Some(name) => Ok(name),
-        None => match project(session) {
-            Ok(project) => Ok(project.name),
+        None => match document(session, Interpolate::Yes) {
+            Ok(document) => name_from(document["name"].as_str().unwrap_or_default()),
             // Whatever is wrong with the file, what runs can be named.
             Err(failure) if failure.hints.is_empty() => {
                 Err(failure.hint("`-p NAME` names an app without its file"))

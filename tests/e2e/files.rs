@@ -5,6 +5,7 @@ use crate::home::{Home, eventually, lines};
 
 pub(crate) fn journeys() -> Vec<Journey> {
     vec![
+        Journey { name: "who has lost a secret can still stop what has it", needs: &[], run: lost_secret },
         Journey { name: "a template makes services, and copies with numbers", needs: &[], run: templates },
         Journey { name: "what config shows runs as the same project", needs: &[], run: config },
         Journey {

@@ -108,8 +108,6 @@ pub(super) trait Surroundings<'a> {
     fn directory(&mut self, node: &Node<'a>, at: &At<'_>) -> Option<String>;
     /// Variables with their values, those of the session included.
     fn variables(&mut self, node: &Node<'a>, at: &At<'_>) -> BTreeMap<String, String>;
-    /// Where errors go.
-    fn report(&mut self) -> &mut Report<'a>;
 }
 
 /// Commands that are run beside the process.
@@ -117,14 +115,7 @@ pub(super) fn hooks<'a>(node: &Node<'a>, at: &At<'_>, around: &mut impl Surround
     let Value::List(items) = node.value else { return Vec::new() };
     let mut found = Vec::with_capacity(items.len());
     for item in items.iter().filter(|item| !matches!(item.value, Value::Bad)) {
-        let command = item.get("command").map(|node| words(node));
-        let Some(command) = command else {
-            around.report().error(item.span, || {
-                Problem::new(format!("`{at}` has a hook without a `command`"))
-                    .hint("say what it runs".to_owned())
-            });
-            continue;
-        };
+        let Some(command) = item.get("command").map(|node| words(node)) else { continue };
         let working_dir = item.get("working_dir");
         found.extend(command.map(|command| Hook {
             command,
@@ -170,16 +161,7 @@ pub(super) fn grants(
     let mut found = Vec::new();
     for item in items {
         let text = |name: &str| item.get(name).and_then(|node| node.as_text());
-        let Some(source) = text("source") else {
-            if item.was_refused("source") {
-                continue;
-            }
-            report.error(item.span, || {
-                Problem::new(format!("`{at}` has one without a `source`"))
-                    .hint(format!("name one of the project's `{kind}`"))
-            });
-            continue;
-        };
+        let Some(source) = text("source") else { continue };
         let Some(declaration) = declared.and_then(|declared| declared.get(source)) else {
             undeclared(kind, source, item.span, declared, at, report);
             continue;

@@ -31,6 +31,8 @@ pub(crate) fn journeys() -> Vec<Journey> {
         Journey { name: "hooks run after the start and before the stop", needs: &[], run: hooks },
         Journey { name: "a hook that fails is a start that failed", needs: &[], run: failing_hook },
         Journey { name: "hooks outlive the daemon: they are run again", needs: &[], run: hooks_again },
+        Journey { name: "hooks that hang are mended by the file", needs: &[], run: mended_hooks },
+        Journey { name: "who kills waits for no hook, and ends it", needs: &[], run: killed_hooks },
         Journey {
             name: "a listed status is a good end, and what is not attached is not shown",
             needs: &[],
@@ -343,6 +345,36 @@ fn hooks_again() {
     assert_eq!((home.phase("web-1"), home.pid("web-1")), ("running".to_owned(), pid));
     let second: i32 = lines(&begun)[1].parse().expect("a number");
     eventually("it has ended", || !is_alive(second));
+}
+
+fn mended_hooks() {
+    let file =
+        |hooks: &str| format!("services:\n  web:\n    command: [sleep, '600']\n    post_start: [{hooks}]\n");
+    for mended in ["{ command: ['true'] }", ""] {
+        let home = Home::with(&file("{ command: [sh, -c, 'echo $$$$ >> begun; sleep 600'] }"));
+        home.run(&["up", "-d"]).ok();
+        let begun = home.project().join("begun");
+        eventually("the hook runs", || lines(&begun).len() == 1);
+        let (pid, hook) = (home.pid("web-1"), lines(&begun)[0].parse().expect("a number"));
+        home.write("upbeat.yaml", &file(mended));
+        home.run(&["up", "-d", "--wait"]).ok();
+        assert_eq!(home.pid("web-1"), pid);
+        eventually("the one that hung is gone", || !is_alive(hook));
+    }
+}
+
+fn killed_hooks() {
+    let home = Home::with(
+        "services:\n  web:\n    command: [sleep, '600']\n    stop_grace_period: 10m\n    pre_stop: [{ command: [sh, -c, 'echo $$$$ >> begun; sleep 600'] }]\n",
+    );
+    home.run(&["up", "-d", "--wait"]).ok();
+    let stop = home.spawn(&["stop"]);
+    let begun = home.project().join("begun");
+    eventually("the hook runs", || lines(&begun).len() == 1);
+    home.run(&["stop", "--kill"]).ok();
+    let hook = lines(&begun)[0].parse().expect("a number");
+    eventually("it is gone", || !is_alive(hook));
+    stop.end();
 }
 
 fn good_ends() {

@@ -86,6 +86,8 @@ impl Keep {
 }
 
 fn forget_clock(durable: &mut Durable) {
+    // What was ordered before the boot does not come after it.
+    durable.late = None;
     match &mut durable.stage {
         Stage::Resting { until, .. } => *until = Mono(0),
         Stage::Up(up) => {
@@ -93,5 +95,23 @@ fn forget_clock(durable: &mut Durable) {
             up.stopping = None;
         }
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use upbeat_decide::instance::Late;
+
+    #[test]
+    fn after_a_reboot_no_start_comes_late() {
+        let late = serde_json::json!({
+            "until": 864_000_000,
+            "mark": { "generation": 1, "digest": "x", "release": 1 },
+        });
+        let late: Late = serde_json::from_value(late).unwrap();
+        let mut durable = Durable { late: Some(late), ..Durable::default() };
+        forget_clock(&mut durable);
+        assert_eq!(durable.late, None);
     }
 }

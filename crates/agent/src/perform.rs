@@ -8,7 +8,7 @@ use std::time::Instant;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
 use upbeat_decide::Effect;
-use upbeat_decide::instance::{Durable, HookCommand, Input, Moment, Observation};
+use upbeat_decide::instance::{Durable, HookCommand, Input, Moment, Observation, Preparation, Stage};
 use upbeat_drivers::process::{self, ExecRequest, Launch, ProcessDriver, Rights, StartError, Stdio};
 use upbeat_drivers::watch::Watches;
 use upbeat_drivers::{logs, probe};
@@ -42,8 +42,10 @@ struct Asked {
     /// What its health check asks now, be it a probe or a wait for a line. Another check takes the
     /// place of this one.
     question: Option<Question>,
-    /// Its `post_start` hooks.
-    preparation: Option<Task>,
+    /// Its `post_start` hooks, and what they are.
+    preparation: Option<(Vec<Arc<HookCommand>>, Task)>,
+    /// What is run before its stop. It may go on when the copy is gone: only who kills ends it.
+    farewell: Option<AbortHandle>,
     over: Arc<AtomicBool>,
 }
 
@@ -65,7 +67,7 @@ impl Question {
 
 impl Asked {
     fn of(attempt: Attempt) -> Self {
-        Self { attempt, question: None, preparation: None, over: Arc::default() }
+        Self { attempt, question: None, preparation: None, farewell: None, over: Arc::default() }
     }
 }
 
@@ -103,6 +105,13 @@ impl Performer {
             if self.asked.get(slot).is_some_and(|asked| running != Some(asked.attempt)) {
                 self.asked.remove(slot);
             }
+            if let Some(Durable { stage: Stage::Up(up), .. }) = durable
+                && up.preparation != Preparation::Due
+                && let Some(asked) = self.asked.get_mut(slot)
+            {
+                // The file may have none any more, and nobody waits for those that run.
+                asked.preparation = None;
+            }
         }
     }
 
@@ -126,7 +135,10 @@ impl Performer {
                 });
             }
             Effect::Stop { attempt, signal, grace, .. } => {
-                self.asked(&slot, attempt).preparation = None;
+                let asked = self.asked(&slot, attempt);
+                asked.preparation = None;
+                // They have ended, or their time is over, or it is killed.
+                asked.farewell.take().inspect(AbortHandle::abort);
                 tokio::spawn(async move {
                     if let Err(error) = driver.stop(&slot, attempt, signal, grace).await {
                         let why = process::chain(&error);
@@ -162,24 +174,29 @@ impl Performer {
         timeout: Millis,
     ) {
         let asked = self.asked(&slot, attempt);
-        if moment == Moment::PostStart && asked.preparation.as_ref().is_some_and(|task| !task.0.is_finished())
+        if moment == Moment::PostStart
+            && let Some((running, task)) = &asked.preparation
+            && (*running == commands && !task.0.is_finished())
         {
             // They run: asked for again in case they were lost.
             return;
         }
-        // A start that is called off has no use for them.
+        // A start that is called off has no use for them, and neither has one that has others now.
         asked.preparation = None;
         let over = asked.over.clone();
         let (driver, inputs, hooked) = (self.driver.clone(), self.inputs.clone(), slot.clone());
+        let run = commands.clone();
         let task = tokio::spawn(async move {
-            let outcome = hooks(&driver, &hooked, moment, &commands, timeout).await;
+            let outcome = hooks(&driver, &hooked, moment, &run, timeout).await;
             // They may go on after what they stopped has ended.
             if !over.load(Ordering::Relaxed) {
                 tell(&inputs, &hooked, Input::HooksEnded { attempt, moment, outcome }).await;
             }
         });
-        if moment == Moment::PostStart {
-            self.asked(&slot, attempt).preparation = Some(Task(task.abort_handle()));
+        let (asked, task) = (self.asked(&slot, attempt), task.abort_handle());
+        match moment {
+            Moment::PostStart => asked.preparation = Some((commands, Task(task))),
+            Moment::PreStop => asked.farewell = Some(task),
         }
     }
 
@@ -327,13 +344,17 @@ async fn hooks(
 ) -> Result<(), String> {
     let begun = Instant::now();
     for hook in commands {
-        let gone = Millis(u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX));
-        let outcome = driver.exec(hook_request(slot, hook, Millis(timeout.0.saturating_sub(gone.0)))).await;
-        if outcome.is_success() {
-            continue;
-        }
+        let gone = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let why = match timeout.0.saturating_sub(gone) {
+            // One that is begun to be killed at once would be half done at best.
+            0 => "no time was left for it".to_owned(),
+            left => match driver.exec(hook_request(slot, hook, Millis(left))).await {
+                outcome if outcome.is_success() => continue,
+                outcome => outcome.describe(),
+            },
+        };
         let program = hook.command.first().map_or("", String::as_str);
-        let why = format!("`{program}`: {}", outcome.describe());
+        let why = format!("`{program}`: {why}");
         match moment {
             Moment::PostStart => return Err(why),
             Moment::PreStop => tracing::warn!(%slot, "before its stop: {why}"),

@@ -16,7 +16,7 @@ use super::pattern::Patterns;
 use super::place::{File, FileId, Span};
 use super::read::At;
 use super::render::{self, Renderer, Values};
-use super::report::Report;
+use super::report::{Report, shown};
 use super::service::Reader;
 use super::templates::AT;
 use super::tree::{Entry, Key, Node, Scalar, Style, Value};
@@ -24,11 +24,17 @@ use super::variables::Variables;
 use super::{Context, Resolver, grammar, instance};
 use crate::project::{PerCopy, Service};
 
+/// Copies that are made of templates may take so much in all, in bytes: 16,384 of 8 KB.
+pub(super) const WORK_MAX: usize = 128 << 20;
+
 /// What is kept of a service's document: what may differ, and what that is read with.
 pub(super) fn recipe(document: Json) -> PerCopy {
     let Json::Object(fields) = document else { return PerCopy(Json::Null) };
-    let is_kept = |key: &String| instance::EACH.contains(&key.as_str()) || key == "shell";
     PerCopy(Json::Object(fields.into_iter().filter(|(key, _)| is_kept(key)).collect()))
+}
+
+fn is_kept(key: &str) -> bool {
+    instance::EACH.contains(&key) || key == "shell"
 }
 
 /// Services with texts that differ, as templates they use, so that a file can say it.
@@ -85,6 +91,26 @@ fn opened(json: Json) -> Json {
     }
 }
 
+/// What it takes to make all copies there are to be, in bytes and for each value some more.
+pub(super) fn work(service: &Service) -> usize {
+    fn weight(json: &Json) -> usize {
+        const EACH_VALUE: usize = 64;
+        let inside = match json {
+            Json::String(text) => text.len(),
+            Json::Array(items) => items.iter().map(weight).sum(),
+            Json::Object(fields) => fields.iter().map(|(key, value)| key.len() + weight(value)).sum(),
+            Json::Null | Json::Bool(_) | Json::Number(_) => 0,
+        };
+        EACH_VALUE + inside
+    }
+    let recipe = service.per_copy.as_ref().map_or(0, |PerCopy(recipe)| weight(recipe));
+    recipe.saturating_mul(service.scale.max(1) as usize)
+}
+
+pub(super) fn too_much_work() -> String {
+    format!("the copies that differ say more than {} MB in all", WORK_MAX >> 20)
+}
+
 impl Service {
     /// What copy `index` (from 1) of this service is, which is called `name`. Errors: what is wrong
     /// with that copy, one line each.
@@ -122,6 +148,11 @@ impl Resolver for Nothing {
 }
 
 fn read<'a>(recipe: &'a Json, name: &str, index: u32, arena: Arena<'a>) -> Result<Service, Vec<String>> {
+    // Whoever sent it may have written anything: with an `image` it would be another kind of service.
+    let other = recipe.as_object().and_then(|fields| fields.keys().find(|key| !is_kept(key)));
+    if let Some(key) = other {
+        return Err(vec![format!("`{}` is one for all copies", shown(key))]);
+    }
     let mut report = Report::new(arena);
     let file = File {
         name: String::new(),

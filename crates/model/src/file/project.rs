@@ -133,7 +133,7 @@ impl Reading<'_> {
             return;
         }
         let services = self.tree.get("services").map(|node| node.entries()).unwrap_or_default();
-        let mut index = Index::default();
+        let (mut index, mut work) = (Index::default(), 0_usize);
         for draft in &mut self.drafts {
             let Some(node) = index.find(services, &draft.name).map(|place| services[place].value) else {
                 continue;
@@ -143,6 +143,15 @@ impl Reading<'_> {
             }
             let light = document::Light { report, interpolated: true };
             draft.spec.per_copy = Some(copies::recipe(document::service(draft, node, &light)));
+            work = work.saturating_add(copies::work(&draft.spec));
+            if work > copies::WORK_MAX {
+                report.error(draft.name_span, || {
+                    let name = shown(&draft.name);
+                    Problem::new(format!("`{name}` is too much: {}", copies::too_much_work()))
+                        .hint("let fewer texts use `index`".to_owned())
+                });
+                return;
+            }
             for copy in 1..=draft.spec.scale {
                 if let Err(wrong) = draft.spec.for_copy(&draft.name, copy) {
                     report.error(draft.name_span, || {

@@ -389,9 +389,9 @@ impl<'t> Iterator for Tokens<'t> {
             b'"' | b'\'' => {
                 let mut is_escaped = false;
                 let end = rest.bytes().skip(1).position(|c| {
-                    let ends = !is_escaped && c == first;
-                    is_escaped = !is_escaped && c == b'\\';
-                    ends
+                    let was_escaped = is_escaped;
+                    is_escaped = !was_escaped && c == b'\\';
+                    !was_escaped && c == first
                 });
                 end.map_or((Token::Broken, rest.len()), |end| (Token::Text, end + 2))
             }

@@ -3,7 +3,7 @@
 
 use super::pattern::Patterns;
 use super::rules::{self, Broken};
-use super::{ERRORS_MAX, SLOTS_MAX};
+use super::{ERRORS_MAX, SLOTS_MAX, copies};
 use crate::dag::{Dag, DagError};
 use crate::diagnostic::printable;
 use crate::ids::ServiceName;
@@ -23,6 +23,11 @@ pub fn validate(project: &Project) -> Result<(), Vec<String>> {
     let slots: u64 = project.services.values().map(|s| u64::from(s.scale)).sum();
     if slots > SLOTS_MAX || project.services.len() as u64 > SLOTS_MAX {
         errors.add(|| format!("the project has {slots} copies of services, and {SLOTS_MAX} are the most"));
+        return Err(errors.lines);
+    }
+    let work = project.services.values().map(copies::work).fold(0, usize::saturating_add);
+    if work > copies::WORK_MAX {
+        errors.add(copies::too_much_work);
         return Err(errors.lines);
     }
     for (name, service) in &project.services {

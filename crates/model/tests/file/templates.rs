@@ -2,6 +2,7 @@
 
 use insta::assert_snapshot;
 use upbeat_model::file::{Context, Source, parse, resolve, validate};
+use upbeat_model::project::PerCopy;
 
 use super::machine::Machine;
 use super::{check_error, errors_in, read};
@@ -199,6 +200,33 @@ services:
 upbeat.yaml:4:47: The `default` of the parameter `n` must be a number, not `many`
   ^ `many`
 ");
+}
+
+#[test]
+fn what_is_kept_for_copies_says_nothing_that_is_one_for_all() {
+    let mut project = read("services: { a: { command: x } }").expect("it is good").project;
+    for (key, value) in
+        [("image", "i"), ("extends", "b"), ("scale", "3"), ("a\u{1b}", "x"), ("x-upbeat", "x")]
+    {
+        let recipe = serde_json::json!({ "command": ["a"], key: value });
+        project.services.get_mut("a").expect("it is there").per_copy = Some(PerCopy(recipe));
+        let wrong = validate(&project).expect_err("it is refused").join("; ");
+        assert!(wrong.contains("is one for all copies"), "{wrong}");
+        project.services["a"].for_copy("a", 1).expect_err("it is refused");
+    }
+}
+
+#[test]
+fn copies_that_would_take_minutes_to_make_are_refused() {
+    let mut text = String::from("templates:\n  w:\n    service:\n      command: x\n      environment:\n");
+    for n in 0..10_000 {
+        text.push_str(&format!("        A{n}: '{{{{ index + {n} }}}}'\n"));
+    }
+    text.push_str("services:\n  a: { template: w, scale: 1000 }\n");
+    assert_snapshot!(read(&text).expect_err("it is refused"), @"upbeat.yaml:10007:3: `a` is too much: the copies that differ say more than 128 MB in all (let fewer texts use `index`)");
+    let mut project = read(&text.replace("1000 }", "1 }")).expect("it is good").project;
+    project.services.get_mut("a").expect("it is there").scale = 1000;
+    assert_snapshot!(validate(&project).expect_err("it is refused").join("; "), @"the copies that differ say more than 128 MB in all");
 }
 
 #[test]

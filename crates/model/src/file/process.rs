@@ -1,6 +1,6 @@
 //! Reads what surrounds a process: its limits, its hooks, the files that only it can read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::place::Span;
 use super::read::{At, broken};
@@ -239,6 +239,10 @@ fn content(kind: &str, name: &str, declaration: &Node<'_>, report: &mut Report<'
     }
 }
 
+/// What the configs and secrets of all services may have together, in bytes: each service has its own
+/// copy of what many use.
+pub(super) const FILES_BYTES_MAX: usize = 64 << 20;
+
 /// The files of a process, with what is in them.
 pub(super) fn files(
     service: &str,
@@ -246,9 +250,14 @@ pub(super) fn files(
     context: &Context<'_>,
     report: &mut Report<'_>,
 ) -> Vec<PrivateFile> {
-    let mut found: Vec<PrivateFile> = Vec::with_capacity(grants.len());
+    let mut found: Vec<PrivateFile> = Vec::new();
+    let (mut names, mut sum) = (HashSet::new(), 0);
     for grant in grants {
-        if found.iter().any(|file| file.name == grant.name) {
+        // What would be too much is not read as well.
+        if sum > PrivateFile::SUM_MAX {
+            break;
+        }
+        if !names.insert(grant.name.as_str()) {
             report.error(grant.span, || {
                 let (service, name) = (shown(service), shown(&grant.name));
                 Problem::new(format!("Service `{service}` has two configs or secrets called `{name}`"))
@@ -280,7 +289,10 @@ pub(super) fn files(
             content: Secret::new(content),
         });
         match file {
-            Ok(file) => found.push(file),
+            Ok(file) => {
+                sum += file.content.reveal().len();
+                found.push(file);
+            }
             Err((span, why)) => {
                 report.error(span, || Problem::new(format!("Service `{}` {why}", shown(service))))
             }

@@ -84,10 +84,16 @@ impl<'r, 'a> Canon<'r, 'a> {
                 Entry { key, value: self.bad(value) }
             }));
         }
-        for key in keys.keys {
-            let Default::Text(text) = key.default else { continue };
-            if !found.iter().any(|entry| entry.key.text == key.name) {
-                found.extend(self.meant(node.span, key, text, at));
+        for key in keys.keys.iter().filter(|key| matches!(key.default, Default::Text(_) | Default::Needed)) {
+            if found.iter().any(|entry| entry.key.text == key.name) {
+                continue;
+            }
+            match key.default {
+                Default::Text(text) => found.extend(self.meant(node.span, key, text, at)),
+                _ => self.report.error(node.span, || {
+                    Problem::new(format!("`{at}` has no `{}`", key.name))
+                        .hint(format!("{} needs one", keys.owner))
+                }),
             }
         }
         Some(self.arena.with_entries(node, &found))

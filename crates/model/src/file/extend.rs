@@ -178,16 +178,7 @@ impl<'a> Composer<'_, 'a> {
             return Err(Said);
         }
         let text = |key: &str| extends.get(key).and_then(|node| node.as_text());
-        let Some(name) = text("service") else {
-            if extends.was_refused("service") {
-                return Err(Said);
-            }
-            self.report.error(extends.span, || {
-                Problem::new("An extension names no `service`")
-                    .hint("say which service is extended".to_owned())
-            });
-            return Err(Said);
-        };
+        let Some(name) = text("service") else { return Err(Said) };
         let (services, file) = match text("file") {
             None => (member.services, member.file),
             Some(path) => self.other(path, member)?,

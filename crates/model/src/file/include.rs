@@ -61,13 +61,7 @@ impl<'a> Composer<'_, 'a> {
     /// One inclusion: a project of its own, with its own directory and variables.
     fn included(&mut self, item: &'a Node<'a>, place: &Place<'a>) -> Option<&'a Node<'a>> {
         let paths = paths_of(item.get("path"));
-        let Some(&(first, first_span)) = paths.first() else {
-            if item.was_refused("path") {
-                return None;
-            }
-            self.report.error(item.span, || Problem::new("An inclusion has no `path`"));
-            return None;
-        };
+        let &(first, first_span) = paths.first()?;
         let name = self.resolver.shown(first);
         if self.inclusions.open.contains(&name) {
             self.report.error(first_span, || {

@@ -1,6 +1,6 @@
 //! Reads what surrounds a process: its limits, its hooks, the files that only it can read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::place::Span;
 use super::read::{At, broken};
@@ -108,8 +108,6 @@ pub(super) trait Surroundings<'a> {
     fn directory(&mut self, node: &Node<'a>, at: &At<'_>) -> Option<String>;
     /// Variables with their values, those of the session included.
     fn variables(&mut self, node: &Node<'a>, at: &At<'_>) -> BTreeMap<String, String>;
-    /// Where errors go.
-    fn report(&mut self) -> &mut Report<'a>;
 }
 
 /// Commands that are run beside the process.
@@ -117,14 +115,7 @@ pub(super) fn hooks<'a>(node: &Node<'a>, at: &At<'_>, around: &mut impl Surround
     let Value::List(items) = node.value else { return Vec::new() };
     let mut found = Vec::with_capacity(items.len());
     for item in items.iter().filter(|item| !matches!(item.value, Value::Bad)) {
-        let command = item.get("command").map(|node| words(node));
-        let Some(command) = command else {
-            around.report().error(item.span, || {
-                Problem::new(format!("`{at}` has a hook without a `command`"))
-                    .hint("say what it runs".to_owned())
-            });
-            continue;
-        };
+        let Some(command) = item.get("command").map(|node| words(node)) else { continue };
         let working_dir = item.get("working_dir");
         found.extend(command.map(|command| Hook {
             command,
@@ -170,16 +161,7 @@ pub(super) fn grants(
     let mut found = Vec::new();
     for item in items {
         let text = |name: &str| item.get(name).and_then(|node| node.as_text());
-        let Some(source) = text("source") else {
-            if item.was_refused("source") {
-                continue;
-            }
-            report.error(item.span, || {
-                Problem::new(format!("`{at}` has one without a `source`"))
-                    .hint(format!("name one of the project's `{kind}`"))
-            });
-            continue;
-        };
+        let Some(source) = text("source") else { continue };
         let Some(declaration) = declared.and_then(|declared| declared.get(source)) else {
             undeclared(kind, source, item.span, declared, at, report);
             continue;
@@ -257,6 +239,10 @@ fn content(kind: &str, name: &str, declaration: &Node<'_>, report: &mut Report<'
     }
 }
 
+/// What the configs and secrets of all services may have together, in bytes: each service has its own
+/// copy of what many use.
+pub(super) const FILES_BYTES_MAX: usize = 64 << 20;
+
 /// The files of a process, with what is in them.
 pub(super) fn files(
     service: &str,
@@ -264,9 +250,14 @@ pub(super) fn files(
     context: &Context<'_>,
     report: &mut Report<'_>,
 ) -> Vec<PrivateFile> {
-    let mut found: Vec<PrivateFile> = Vec::with_capacity(grants.len());
+    let mut found: Vec<PrivateFile> = Vec::new();
+    let (mut names, mut sum) = (HashSet::new(), 0);
     for grant in grants {
-        if found.iter().any(|file| file.name == grant.name) {
+        // What would be too much is not read as well.
+        if sum > PrivateFile::SUM_MAX {
+            break;
+        }
+        if !names.insert(grant.name.as_str()) {
             report.error(grant.span, || {
                 let (service, name) = (shown(service), shown(&grant.name));
                 Problem::new(format!("Service `{service}` has two configs or secrets called `{name}`"))
@@ -298,7 +289,10 @@ pub(super) fn files(
             content: Secret::new(content),
         });
         match file {
-            Ok(file) => found.push(file),
+            Ok(file) => {
+                sum += file.content.reveal().len();
+                found.push(file);
+            }
             Err((span, why)) => {
                 report.error(span, || Problem::new(format!("Service `{}` {why}", shown(service))))
             }

@@ -113,8 +113,21 @@ fn note_unused(root: &Node<'_>, drafts: &[Draft], report: &mut Report<'_>) {
 impl Reading<'_> {
     /// What can be run. Errors: what cannot be yet.
     pub(super) fn runnable(mut self, context: &Context<'_>, report: &mut Report<'_>) -> Option<Project> {
+        let mut left = process::FILES_BYTES_MAX;
         for draft in &mut self.drafts {
-            draft.spec.files = process::files(&draft.name, &draft.grants, context, report);
+            let files = process::files(&draft.name, &draft.grants, context, report);
+            let sum = files.iter().map(|file| file.content.reveal().len()).sum();
+            let Some(rest) = left.checked_sub(sum) else {
+                report.error(draft.name_span, || {
+                    let most = process::FILES_BYTES_MAX >> 20;
+                    Problem::new(format!(
+                        "All services together have more than {most} MiB of configs and secrets"
+                    ))
+                    .label("the limit is passed here")
+                });
+                return None;
+            };
+            (left, draft.spec.files) = (rest, files);
             if let Some(span) = draft.container {
                 report.error(span, || {
                     let name = shown(&draft.name);

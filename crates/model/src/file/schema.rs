@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value as Json, json};
 
 use super::grammar;
-use super::shape::{Check, Keys, Kind, Leaf, Shape, Verdict, leaf};
+use super::shape::{Check, Default, Keys, Kind, Leaf, Shape, Verdict, leaf};
 
 /// The schema (draft 2020-12).
 pub fn schema() -> Json {
@@ -37,12 +37,18 @@ fn keys(keys: &'static Keys, defined: &mut Defined) -> Json {
         properties.insert(key.name.to_owned(), value);
     }
     // Our keys may stand there too, and nothing is known of the rest.
-    json!({
+    let mut schema = json!({
         "type": "object",
         "properties": properties,
         "patternProperties": { "^x-": true },
         "additionalProperties": false,
-    })
+    });
+    let needed = keys.keys.iter().filter(|key| key.default == Default::Needed);
+    let needed: Vec<&str> = needed.map(|key| key.name).collect();
+    if !needed.is_empty() {
+        schema["required"] = json!(needed);
+    }
+    schema
 }
 
 /// The same by its name, so that it stands once in the schema.

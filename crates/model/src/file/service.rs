@@ -356,7 +356,7 @@ impl<'a> Reader<'_, '_, 'a> {
         let files = service.get("env_file").filter(|_| self.context.interpolate);
         if let Some(Value::List(files)) = files.map(|node| node.value) {
             for file in files {
-                self.env_file(file, at, &mut found);
+                self.env_file(file, &mut found);
             }
         }
         self.own_environment(service, at, &mut found);
@@ -394,16 +394,8 @@ impl<'a> Reader<'_, '_, 'a> {
         }
     }
 
-    fn env_file(&mut self, node: &Node<'a>, at: &At<'_>, found: &mut BTreeMap<String, String>) {
-        let Some((path, span)) = node.get("path").and_then(|n| Some((n.as_text()?, n.span))) else {
-            if node.was_refused("path") {
-                return;
-            }
-            self.report.error(node.span, || {
-                Problem::new(format!("`{at}` has a file of variables without a `path`"))
-            });
-            return;
-        };
+    fn env_file(&mut self, node: &Node<'a>, found: &mut BTreeMap<String, String>) {
+        let Some((path, span)) = node.get("path").and_then(|n| Some((n.as_text()?, n.span))) else { return };
         let is_required = node.get("required").is_none_or(|node| is_set(node));
         let format = match node.get("format") {
             Some(_) => Format::Raw,
@@ -526,10 +518,6 @@ impl<'a> process::Surroundings<'a> for Reader<'_, '_, 'a> {
         let mut found = BTreeMap::new();
         self.own_environment(node, at, &mut found);
         found
-    }
-
-    fn report(&mut self) -> &mut Report<'a> {
-        self.report
     }
 }
 

@@ -161,6 +161,8 @@ pub(super) struct Key {
 pub(super) enum Default {
     /// Whatever its readers make of it.
     None,
+    /// Nothing: it has to be given.
+    Needed,
     /// This; so it is written where it is missing.
     Text(&'static str),
     /// This where the mapping is but a name in a list. In a mapping nothing is said of it, and what a
@@ -230,6 +232,11 @@ impl Key {
     pub(super) const fn ours(mut self) -> Self {
         self.ours = true;
         self
+    }
+
+    /// One that has to be given.
+    pub(super) const fn needed(self) -> Self {
+        self.default(Default::Needed)
     }
 
     pub(super) const fn default(mut self, default: Default) -> Self {

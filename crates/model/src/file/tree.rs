@@ -83,12 +83,6 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// What should stand behind a key was refused, and that was said.
-    pub(super) fn was_refused(&self, key: &str) -> bool {
-        let is_bad = |node: &Node<'a>| matches!(node.value, Value::Bad);
-        is_bad(self) || self.get(key).is_some_and(is_bad)
-    }
-
     /// The text of a scalar that is there.
     pub(super) fn as_text(&self) -> Option<&'a str> {
         match self.value {

@@ -264,3 +264,33 @@ fn no_file_is_read_that_would_not_be_taken() {
     assert!(errors.contains("The files of the project have more than 40 MB of text"), "{errors}");
     assert!(endless.0.get() < 50, "{} files were read", endless.0.get());
 }
+
+/// A file that thousands use is in the project thousands of times.
+#[test]
+fn secrets_that_many_use_do_not_become_gigabytes() {
+    let parsed = |text: &str| {
+        let shelf = Shelf(vec![("/srv/shop/k", "x".repeat(1 << 20))]);
+        let context = Context::new("/srv/shop", "shop", &shelf);
+        parse(&[Source { name: "upbeat.yaml", text }], &context)
+            .map(drop)
+            .map_err(|errors| errors.to_string())
+    };
+    let mut text = "secrets: { k: { file: k } }\nservices:\n".to_owned();
+    for i in 0..5_000 {
+        writeln!(text, "  s{i}: {{ command: [x], secrets: [k] }}").unwrap();
+    }
+    let error = parsed(&text).unwrap_err();
+    assert!(
+        error.contains("All services together have more than 64 MiB") && !error.contains('\n'),
+        "{error}"
+    );
+    let grants: Vec<String> = (0..50_000).map(|i| format!("{{ source: k, target: k{i} }}")).collect();
+    let text = format!(
+        "secrets: {{ k: {{ file: k }} }}\nservices: {{ s: {{ command: [x], secrets: [{}] }} }}\n",
+        grants.join(", ")
+    );
+    let error = parsed(&text).unwrap_err();
+    assert!(error.contains("has configs and secrets of more than 4 MiB together"), "{error}");
+    let text = text.replace("file: k }", "environment: HOME }");
+    assert_eq!(parsed(&text), Ok(()));
+}

@@ -417,7 +417,7 @@ services:
     upbeat.yaml:5:17: Services extend each other in a circle: a → b → c → a (take one of these extensions out)
     upbeat.yaml:6:17: There is no service `wbe` to extend (did you mean `web`?)
     upbeat.yaml:7:25: There is no file `none.yaml` (it is looked for at `/srv/shop/none.yaml`)
-    upbeat.yaml:9:17: An extension names no `service` (say which service is extended)
+    upbeat.yaml:9:17: `services.g.extends` has no `service` (an extension needs one)
     base.yaml:1:33: Unknown key `services.base.scael` (did you mean `scale`?); extended at upbeat.yaml:8:25
     ");
 }

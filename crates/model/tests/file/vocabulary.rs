@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 /// Every word that this module knows.
-const WORDS: [&str; 16] = [
+const WORDS: [&str; 17] = [
     "$defs",
     "$ref",
     "$schema",
@@ -22,6 +22,7 @@ const WORDS: [&str; 16] = [
     "pattern",
     "patternProperties",
     "properties",
+    "required",
     "title",
     "type",
     "uniqueItems",
@@ -149,7 +150,12 @@ impl<'s> Place<'s> {
                     && self.items().is_none_or(|each| items.iter().all(|item| each.accepts(item)))
             }
             Value::Object(entries) => {
-                entries.iter().all(|(name, value)| self.key(name).is_none_or(|place| place.accepts(value)))
+                let needed = self.word("required").and_then(Value::as_array).into_iter().flatten();
+                let mut needed = needed.filter_map(Value::as_str);
+                needed.all(|name| entries.contains_key(name))
+                    && entries
+                        .iter()
+                        .all(|(name, value)| self.key(name).is_none_or(|place| place.accepts(value)))
             }
             _ => true,
         }

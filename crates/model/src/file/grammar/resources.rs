@@ -84,7 +84,7 @@ static INCLUDE: Keys = Keys {
     owner: "an inclusion",
     keys: &[
         sub("env_file", Shape::Items(&PATH_ITEMS)),
-        sub("path", Shape::Items(&PATH_ITEMS)),
+        sub("path", Shape::Items(&PATH_ITEMS)).needed(),
         sub("project_directory", PATH),
     ],
 };

@@ -238,7 +238,8 @@ pub(in super::super) static DEPENDENCY: Keys = Keys {
     ],
 };
 
-static EXTENDS: Keys = Keys { owner: "an extension", keys: &[sub("file", TEXT), sub("service", TEXT)] };
+static EXTENDS: Keys =
+    Keys { owner: "an extension", keys: &[sub("file", TEXT), sub("service", TEXT).needed()] };
 static EXTENDS_SHORT: Short =
     Short { wanted: "the name of a service, or a mapping", read: short::extends, long: &EXTENDS };
 
@@ -246,7 +247,7 @@ static ENV_FILE: Keys = Keys {
     owner: "a file of variables",
     keys: &[
         sub("format", Shape::Leaf(&Leaf::words("a format", &["raw"]))),
-        sub("path", Shape::Leaf(&leaf::PATH)),
+        sub("path", Shape::Leaf(&leaf::PATH)).needed(),
         sub("required", FLAG),
     ],
 };
@@ -254,7 +255,7 @@ static ENV_FILE: Keys = Keys {
 static HOOK: Keys = Keys {
     owner: "a hook",
     keys: &[
-        sub("command", Shape::Argv).merged(Merge::Replace),
+        sub("command", Shape::Argv).needed().merged(Merge::Replace),
         sub("environment", VARIABLES),
         key("privileged", FLAG, container(RIGHTS)),
         sub("user", Shape::Leaf(&leaf::USER)),
@@ -273,7 +274,7 @@ static PORT: Keys = Keys {
         sub("protocol", Shape::Leaf(&Leaf::words("a protocol", &["tcp", "udp", "sctp"])))
             .default(Default::Text("tcp")),
         sub("published", Shape::Leaf(&Leaf::rule("a port, or a range of them", rules::port_range))),
-        sub("target", Shape::Leaf(&leaf::PORT)),
+        sub("target", Shape::Leaf(&leaf::PORT)).needed(),
     ],
 };
 
@@ -308,7 +309,8 @@ static MOUNT: Keys = Keys {
         sub("image", Shape::Map(&Keys { owner: "an image mount", keys: &[sub("subpath", TEXT)] })),
         sub("read_only", FLAG),
         sub("source", TEXT),
-        sub("target", Shape::Leaf(&Leaf::new("a path", Kind::Target, Check::Rule(rules::not_empty)))),
+        sub("target", Shape::Leaf(&Leaf::new("a path", Kind::Target, Check::Rule(rules::not_empty))))
+            .needed(),
         sub(
             "tmpfs",
             Shape::Map(&Keys {
@@ -322,7 +324,8 @@ static MOUNT: Keys = Keys {
                 "a type of mount",
                 &["bind", "volume", "tmpfs", "cluster", "image", "npipe"],
             )),
-        ),
+        )
+        .needed(),
         sub(
             "volume",
             Shape::Map(&Keys {
@@ -333,15 +336,17 @@ static MOUNT: Keys = Keys {
     ],
 };
 
-static DEVICE: Keys =
-    Keys { owner: "a device", keys: &[sub("permissions", TEXT), sub("source", TEXT), sub("target", TEXT)] };
+static DEVICE: Keys = Keys {
+    owner: "a device",
+    keys: &[sub("permissions", TEXT), sub("source", TEXT).needed(), sub("target", TEXT)],
+};
 
 static GRANT: Keys = Keys {
     owner: "a config or a secret of a service",
     keys: &[
         sub("gid", TEXT),
         sub("mode", Shape::Leaf(&leaf::MODE)),
-        sub("source", TEXT),
+        sub("source", TEXT).needed(),
         sub("target", TEXT),
         sub("uid", TEXT),
     ],
@@ -382,14 +387,17 @@ static LOGGING: Keys = Keys { owner: "a log", keys: &[sub("driver", TEXT), sub("
 
 static BLKIO_LIMITS: Items = Items {
     wanted: "a list of limits",
-    each: Shape::Map(&Keys { owner: "a limit of a device", keys: &[sub("path", TEXT), sub("rate", BYTES)] }),
+    each: Shape::Map(&Keys {
+        owner: "a limit of a device",
+        keys: &[sub("path", TEXT).needed(), sub("rate", BYTES).needed()],
+    }),
     same: Same::Fields(&[&["path"]]),
 };
 static BLKIO_WEIGHTS: Items = Items {
     wanted: "a list of weights",
     each: Shape::Map(&Keys {
         owner: "a weight of a device",
-        keys: &[sub("path", TEXT), sub("weight", Shape::Leaf(&Leaf::whole(10, 1000)))],
+        keys: &[sub("path", TEXT).needed(), sub("weight", Shape::Leaf(&Leaf::whole(10, 1000))).needed()],
     }),
     same: Same::Fields(&[&["path"]]),
 };

@@ -364,12 +364,16 @@ fn a_value_that_is_not_there_is_an_error_and_never_an_empty_text() {
 templates:
   w:
     parameters: { hosts: { type: list, default: [a] } }
-    service: { command: [./w, '{{ hosts[3] }}', '{{ hosts.first }}', '{{ 1 / 0 }}', '{% for i in range(9999) %}{% for j in range(9999) %}{% endfor %}{% endfor %}'] }
+    service: { command: [./w, '{{ hosts[3] }}', '{{ hosts.first }}', '{{ 1 / 0 }}'] }
 services:
   a: { template: w }
 ", @"
-    upbeat.yaml:5:85: `templates.w.service.command[5]` has `for`, which is not supported: only `if`, and `set` with a plain value
-      ^ `'{% for i in range(9999) %}{% for j in range(9999) %}{% endfor %}{% endfor %}'`
+    upbeat.yaml:5:35: `services.a.command[2]` uses a value that is not there; used at upbeat.yaml:7:18
+      ^ `hosts[3]`
+    upbeat.yaml:5:53: `services.a.command[3]` uses a value that is not there; used at upbeat.yaml:7:18
+      ^ `hosts.first`
+    upbeat.yaml:5:74: `services.a.command[4]` cannot be made: unable to calculate 1 / 0; used at upbeat.yaml:7:18
+      ^ `1 / 0`
     ");
 }
 

@@ -217,6 +217,11 @@ impl<'a> Canon<'_, 'a> {
                 Problem::new(format!("`{at}` is given two names")).hint("keep `name`".to_owned())
             });
         }
+        if let Some(name) = name.filter(|name| name.as_text().is_none() && !name.is_null()) {
+            let outer = node.entries().iter().find(|entry| std::ptr::eq(entry.value, external));
+            let at = outer.map_or(*at, |entry| at.key(&entry.key));
+            wrong_type(name, &at.key(&Key { text: "name", span: name.span }), "text", self.report);
+        }
         for entry in external.entries().iter().filter(|entry| entry.key.text != "name") {
             self.report.error(entry.key.span, || {
                 Problem::new(format!("Unknown key `{at}.external.{}`", shown(entry.key.text)))
@@ -233,7 +238,8 @@ impl<'a> Canon<'_, 'a> {
             entry.value = yes;
         }
         let key = |value: &Node<'a>| Key { text: "name", span: value.span };
-        entries.extend(name.filter(|_| given.is_none()).map(|value| Entry { key: key(value), value }));
+        let name = name.filter(|name| given.is_none() && name.as_text().is_some());
+        entries.extend(name.map(|value| Entry { key: key(value), value }));
         self.arena.with_entries(node, &entries)
     }
 }

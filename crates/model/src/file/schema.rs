@@ -101,8 +101,7 @@ fn shape(of: &'static Shape, defined: &mut Defined) -> Json {
         Shape::Short(short) => json!({ "anyOf": [text(), named_keys(short.long, defined)] }),
         Shape::Optional(inner) => json!({ "anyOf": [shape(inner, defined), { "type": "null" }] }),
         Shape::External => {
-            let old =
-                json!({ "type": "object", "properties": { "name": text() }, "additionalProperties": false });
+            let old = json!({ "type": "object", "properties": { "name": or_null(text()) }, "additionalProperties": false });
             json!({ "anyOf": [self::leaf(&leaf::FLAG, defined), old] })
         }
         Shape::Free => json!(true),

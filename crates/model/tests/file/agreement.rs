@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 
 use boon::{Compiler, SchemaIndex, Schemas};
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 use serde_json::{Value, json};
 use upbeat_model::Diagnostic;
 use upbeat_model::file::{Source, resolve, schema};
@@ -140,6 +141,7 @@ const UNSEEN: &[(&str, &[&str])] = &[
             "` names no program",
             "` is empty",
             "` contains a NUL",
+            "` has a name with a character",
             "` has a variable",
             "` has a label",
             "` has a `soft` limit",
@@ -170,7 +172,10 @@ const UNSEEN: &[(&str, &[&str])] = &[
             "names none",
             "uses `",
             "gives the template",
+            // What one holds is a service only when it is made.
+            "`templates.",
             "has no parameter",
+            "has a name that means something else",
             "has no `service`",
             " of the parameter `",
             ".template.with.",
@@ -262,8 +267,15 @@ fn machine() -> Machine {
     Machine { others: Some("A=1\n".to_owned()), ..session }
 }
 
+/// The same documents each time: a row that the table still lacks is missed by whoever adds the error,
+/// and not by chance by somebody else. With more cases, and another seed, it looks further.
+fn cases() -> ProptestConfig {
+    let thousand = ProptestConfig::with_cases(1_000);
+    ProptestConfig { failure_persistence: None, rng_seed: RngSeed::Fixed(1), ..thousand }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
+    #![proptest_config(cases())]
 
     #[test]
     fn the_two_agree_about_what_nobody_wrote(bytes in prop::collection::vec(any::<u8>(), 0..400)) {

@@ -12,7 +12,7 @@ use upbeat_decide::instance::{Durable, HookCommand, Input, Moment, Observation, 
 use upbeat_drivers::process::{self, ExecRequest, Launch, ProcessDriver, Rights, StartError, Stdio};
 use upbeat_drivers::watch::Watches;
 use upbeat_drivers::{logs, probe};
-use upbeat_model::project::{Probe, Service};
+use upbeat_model::project::{Question as Ask, Service};
 use upbeat_model::{Attempt, Exit, Millis, SlotId};
 
 use crate::run::is_up;
@@ -384,20 +384,22 @@ fn hook_request(slot: &SlotId, hook: &HookCommand, timeout: Millis) -> ExecReque
 async fn ask(
     driver: &ProcessDriver,
     slot: &SlotId,
-    probe: Probe,
+    probe: Ask,
     spec: &Service,
     base: &BTreeMap<String, String>,
     timeout: Millis,
 ) -> (bool, String) {
     match probe {
-        Probe::Http(url) => verdict(probe::http(&url, timeout).await),
-        Probe::Tcp(address) => verdict(probe::tcp(&address, timeout).await),
-        Probe::Exec(command) => {
+        Ask::Http(http) => verdict(probe::http(&http.url, timeout).await),
+        Ask::Tcp(address) => verdict(probe::tcp(&address, timeout).await),
+        Ask::Exec(command) => {
             let outcome = driver.exec(exec_request(slot, command, spec, base, timeout)).await;
             (outcome.is_success(), outcome.describe())
         }
         // Waited for, not asked: see `Effect::WatchLog`.
-        Probe::Log(_) => (false, "no line matched yet".into()),
+        Ask::Log(_) => (false, "no line matched yet".into()),
+        // No file can ask these yet.
+        other => (false, format!("{other} is not supported yet")),
     }
 }
 
@@ -410,12 +412,13 @@ mod tests {
     use super::*;
     use tokio::net::TcpListener;
     use upbeat_drivers::process::{Places, ShimProgram};
+    use upbeat_model::project::Http;
 
     fn service() -> Arc<Service> {
         Arc::new(serde_json::from_str(r#"{"command":["x"],"working_dir":"/"}"#).unwrap())
     }
 
-    fn probe(slot: &str, probe: Probe) -> Effect {
+    fn probe(slot: &str, probe: Ask) -> Effect {
         Effect::Probe {
             slot: slot.parse().unwrap(),
             attempt: Attempt(1),
@@ -444,11 +447,11 @@ mod tests {
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", silent.local_addr().unwrap());
         for n in 1..=600 {
-            performer.perform(probe(&format!("hangs/s/{n}"), Probe::Http(url.clone())));
+            performer.perform(probe(&format!("hangs/s/{n}"), Ask::Http(Http::get(url.clone()))));
         }
         let there = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = there.local_addr().unwrap().to_string();
-        performer.perform(probe("web/s/1", Probe::Tcp(address)));
+        performer.perform(probe("web/s/1", Ask::Tcp(address)));
         let (slot, answer) = outcomes.recv().await.unwrap();
         assert_eq!(slot.app.to_string(), "web");
         assert!(matches!(answer, Input::Probed { healthy: true, check: 1, .. }), "{answer:?}");
@@ -460,11 +463,11 @@ mod tests {
         let slot: SlotId = "a/s/1".parse().unwrap();
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", silent.local_addr().unwrap());
-        performer.perform(probe("a/s/1", Probe::Http(url.clone())));
+        performer.perform(probe("a/s/1", Ask::Http(Http::get(url.clone()))));
         let first = performer.asked[&slot].question.as_ref().unwrap().task.0.clone();
-        performer.perform(probe("a/s/1", Probe::Http(url)));
+        performer.perform(probe("a/s/1", Ask::Http(Http::get(url))));
         assert!(!first.is_finished());
-        let mut other = probe("a/s/1", Probe::Log("x".into()));
+        let mut other = probe("a/s/1", Ask::Log("x".into()));
         if let Effect::Probe { check, .. } = &mut other {
             *check = 2;
         }

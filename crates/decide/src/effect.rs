@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use upbeat_model::project::{Probe, Service, Signal};
+use upbeat_model::project::{Question, Service, Signal};
 use upbeat_model::{Attempt, Millis, SlotId};
 
 use crate::instance::{HookCommand, Moment};
@@ -63,7 +63,7 @@ pub enum Effect {
         /// Which check of this attempt asks: goes back with the answer.
         check: u64,
         /// The question.
-        probe: Probe,
+        probe: Question,
         /// The service, for an `exec` probe's directory, user and variables.
         spec: Arc<Service>,
         /// Variables given before its own.

@@ -4,8 +4,10 @@
 //! every start for the whole life of a slot. Its mirror judges stops: what others rest on stops
 //! after them.
 
+use std::collections::BTreeSet;
+
 use upbeat_model::project::{Condition, Dependency};
-use upbeat_model::{Exit, Phase, Reason, ServiceName, SlotId};
+use upbeat_model::{Exit, Phase, ProbeName, Reason, ServiceName, SlotId};
 
 /// What the gate needs to know of one copy of a dependency.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +22,8 @@ pub struct View {
     pub leaving: bool,
     /// How it ended last.
     pub exit: Option<Exit>,
+    /// The probes of it that pass now.
+    pub passing: BTreeSet<ProbeName>,
 }
 
 /// What the gate says.
@@ -40,7 +44,7 @@ pub fn gate(service: &ServiceName, edge: &Dependency, copies: Option<&[View]>) -
         return if edge.required {
             Verdict::Failed(Reason::DependencyFailed {
                 service: service.clone(),
-                condition: edge.condition,
+                condition: edge.condition.clone(),
                 failed: None,
             })
         } else {
@@ -59,7 +63,7 @@ pub fn gate(service: &ServiceName, edge: &Dependency, copies: Option<&[View]>) -
             Judgement::Impossible => {
                 return Verdict::Failed(Reason::DependencyFailed {
                     service: service.clone(),
-                    condition: edge.condition,
+                    condition: edge.condition.clone(),
                     failed: Some((copy.slot.clone(), copy.phase, copy.exit.clone())),
                 });
             }
@@ -73,7 +77,7 @@ pub fn gate(service: &ServiceName, edge: &Dependency, copies: Option<&[View]>) -
 }
 
 fn wait(service: &ServiceName, edge: &Dependency, blocking: Option<(SlotId, Phase)>) -> Verdict {
-    Verdict::Wait(Reason::WaitsFor { service: service.clone(), condition: edge.condition, blocking })
+    Verdict::Wait(Reason::WaitsFor { service: service.clone(), condition: edge.condition.clone(), blocking })
 }
 
 enum Judgement {
@@ -88,14 +92,19 @@ fn judge(copy: &View, edge: &Dependency) -> Judgement {
     if copy.leaving {
         return Judgement::NotYet;
     }
-    match (copy.phase, edge.condition) {
+    match (copy.phase, &edge.condition) {
+        (Phase::Failed, Condition::Failed | Condition::Completed) => Judgement::Holds,
         (Phase::Failed | Phase::DependencyFailed, _) => Judgement::Impossible,
         (Phase::Stopped | Phase::Absent, _) => Judgement::Passed,
-        (Phase::Completed, Condition::Healthy) => Judgement::Impossible,
+        (Phase::Completed, Condition::Healthy | Condition::Failed | Condition::Probe(_)) => {
+            Judgement::Impossible
+        }
         (Phase::Completed, _) => Judgement::Holds,
-        (_, Condition::CompletedSuccessfully) => Judgement::NotYet,
+        (_, Condition::CompletedSuccessfully | Condition::Completed | Condition::Failed) => Judgement::NotYet,
         (Phase::Healthy | Phase::Running, Condition::Healthy) => Judgement::Holds,
         (_, Condition::Healthy) => Judgement::NotYet,
+        (_, Condition::Probe(name)) if copy.passing.contains(name) => Judgement::Holds,
+        (_, Condition::Probe(_)) => Judgement::NotYet,
         (_, Condition::Started) if copy.running => Judgement::Holds,
         (_, Condition::Started) => Judgement::NotYet,
     }
@@ -125,11 +134,12 @@ mod tests {
             running: phase.is_alive(),
             leaving: false,
             exit: None,
+            passing: BTreeSet::new(),
         }
     }
 
     fn judge_one(condition: Condition, required: bool, view: View) -> &'static str {
-        let edge = Dependency { condition, required, restart: false };
+        let edge = Dependency { condition, required, ..Dependency::default() };
         match gate(&ServiceName::new("db").unwrap(), &edge, Some(&[view])) {
             Verdict::Open => "open",
             Verdict::Wait(_) => "wait",

@@ -234,7 +234,7 @@ fn start_edges(changes: &BTreeMap<&SlotId, Change>, wanted: &Slots, edges: &mut 
         for (service, edge) in &wish.spec.depends_on {
             for dependency in starting.get(&(&slot.app, service)).into_iter().flatten() {
                 let after = edges.entry(slot.clone()).or_default();
-                after.insert((*dependency).clone(), Some(edge.condition));
+                after.insert((*dependency).clone(), Some(edge.condition.clone()));
             }
         }
     }

@@ -157,6 +157,14 @@ name!(
     NAME_MAX
 );
 name!(
+    /// The name of a probe, unique in its service. Made as an [`AppName`] is.
+    ProbeName,
+    "name of a probe",
+    check_name,
+    "^[A-Za-z0-9][A-Za-z0-9._-]*$",
+    NAME_MAX
+);
+name!(
     /// Under which a request for a change is known when it is sent again: the answer is then the
     /// operation the first one began. As HTTP has it: `Idempotency-Key`. Visible ASCII; at most 255
     /// bytes.

@@ -21,7 +21,7 @@ pub mod time;
 pub use app::{App, AppSummary, Why, WhyLink};
 pub use diagnostic::Diagnostic;
 pub use event::{Event, EventKind};
-pub use ids::{AppName, Attempt, IdempotencyKey, OperationId, ServiceName, SlotId};
+pub use ids::{AppName, Attempt, IdempotencyKey, OperationId, ProbeName, ServiceName, SlotId};
 pub use log::{LogLine, LogStream};
 pub use operation::{Action, Operation, Origin, Wish};
 pub use plan::Plan;

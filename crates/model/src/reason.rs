@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{OperationId, ServiceName, SlotId};
-use crate::project::{Condition, Probe};
+use crate::project::{Condition, Question};
 use crate::state::{Exit, Phase};
 use crate::time::{Millis, Wall};
 
@@ -64,14 +64,14 @@ pub enum Reason {
     /// It runs, and its health check has not passed yet.
     NotReadyYet {
         /// The question.
-        probe: Probe,
+        probe: Question,
         /// The last answer.
         last: Option<String>,
     },
     /// It runs, and its health check fails.
     ProbeFails {
         /// The question.
-        probe: Probe,
+        probe: Question,
         /// The last answer.
         last: String,
         /// How often in a row.
@@ -137,14 +137,14 @@ impl std::fmt::Display for Reason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::WaitsFor { service, condition, blocking } => {
-                write!(f, "waits for {service} to {}", wanted(*condition))?;
+                write!(f, "waits for {service} to {}", wanted(condition))?;
                 match blocking {
                     Some((slot, phase)) => write!(f, " ({} is {phase})", slot.short()),
                     None => write!(f, " ({service} has no copies)"),
                 }
             }
             Self::DependencyFailed { service, condition, failed } => {
-                write!(f, "needs {service} to {}, but ", wanted(*condition))?;
+                write!(f, "needs {service} to {}, but ", wanted(condition))?;
                 match failed {
                     Some((slot, phase, Some(exit))) => {
                         write!(f, "{} is {phase} ({exit})", slot.short())
@@ -200,12 +200,16 @@ impl std::fmt::Display for Reason {
     }
 }
 
-fn wanted(condition: Condition) -> &'static str {
-    match condition {
+fn wanted(condition: &Condition) -> String {
+    let plain = match condition {
         Condition::Started => "be started",
         Condition::Healthy => "be healthy",
         Condition::CompletedSuccessfully => "complete successfully",
-    }
+        Condition::Completed => "end",
+        Condition::Failed => "fail",
+        Condition::Probe(name) => return format!("pass its probe `{name}`"),
+    };
+    plain.to_owned()
 }
 
 /// `its 3rd exit`.

@@ -3,7 +3,7 @@
 
 use upbeat_decide::instance::Moment;
 use upbeat_decide::{Effect, Node};
-use upbeat_model::project::{Condition, Dependency, Probe, Signal};
+use upbeat_model::project::{Condition, Dependency, Question, Signal};
 use upbeat_model::target::{Ask, Goal};
 use upbeat_model::{Exit, Phase, SlotId, SlotStatus};
 
@@ -88,13 +88,17 @@ fn condition(slot: &SlotId, copy: &SlotId, edge: &Dependency, onlooker: &Onlooke
     let Onlooker { node, kernel, runs, .. } = onlooker;
     let Some(seen) = node.status(copy) else { return Ok(()) };
     let phase = seen.phase;
-    let holds = match edge.condition {
+    let holds = match &edge.condition {
         Condition::Started => {
             matches!(phase, Phase::Running | Phase::Healthy | Phase::Unhealthy | Phase::Completed)
                 || (phase == Phase::Starting && seen.pid.is_some())
         }
         Condition::Healthy => matches!(phase, Phase::Running | Phase::Healthy),
         Condition::CompletedSuccessfully => phase == Phase::Completed,
+        Condition::Completed => matches!(phase, Phase::Completed | Phase::Failed),
+        Condition::Failed => phase == Phase::Failed,
+        // No workload has one yet.
+        Condition::Probe(_) => false,
     };
     if edge.condition == Condition::Started
         && kernel
@@ -221,14 +225,17 @@ pub(crate) fn told(status: &SlotStatus, onlooker: &Onlooker<'_>) -> Verdict {
         return Err(format!("{slot}: healthy though it has not passed what its check asks"));
     }
     if status.phase == Phase::Unhealthy {
-        let check = workload.target.slots.get(slot).and_then(|wish| wish.spec.healthcheck.clone());
+        let check = workload.target.slots.get(slot).and_then(|wish| wish.spec.readiness().cloned());
         if let (Some(check), Some(process)) = (check, kernel.process(slot))
-            && !matches!(check.probe, Probe::Log(_))
+            && !matches!(check.ask, Question::Log(_))
             && process.attempt == status.attempt
-            && process.failed_in_a_row < check.retries
+            && process.failed_in_a_row < check.failure_threshold
         {
             let failed = process.failed_in_a_row;
-            return Err(format!("{slot}: unhealthy after {failed} failures, not {}", check.retries));
+            return Err(format!(
+                "{slot}: unhealthy after {failed} failures, not {}",
+                check.failure_threshold
+            ));
         }
     }
     Ok(())
@@ -315,7 +322,7 @@ pub(crate) fn at_the_end(node: &Node, kernel: &Kernel, workload: &Workload) -> V
                     let prepared = kernel
                         .process(slot)
                         .is_some_and(|process| process.hooks_succeeded || wish.spec.post_start.is_empty());
-                    wish.spec.healthcheck.is_some() && alive && prepared
+                    wish.spec.readiness().is_some() && alive && prepared
                 }
                 Phase::Waiting => waits_with_cause(slot, node, workload),
                 Phase::Stopped | Phase::Absent | Phase::Stopping => false,
@@ -344,13 +351,16 @@ fn waits_with_cause(slot: &SlotId, node: &Node, workload: &Workload) -> bool {
         copies.is_empty()
             || copies.iter().any(|copy| {
                 let phase = node.status(copy).map(|status| status.phase);
-                match edge.condition {
+                match &edge.condition {
                     Condition::Started => !matches!(
                         phase,
                         Some(Phase::Running | Phase::Healthy | Phase::Unhealthy | Phase::Completed)
                     ),
                     Condition::Healthy => !matches!(phase, Some(Phase::Running | Phase::Healthy)),
                     Condition::CompletedSuccessfully => phase != Some(Phase::Completed),
+                    Condition::Completed => !matches!(phase, Some(Phase::Completed | Phase::Failed)),
+                    Condition::Failed => phase != Some(Phase::Failed),
+                    Condition::Probe(_) => true,
                 }
             })
     })

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use upbeat_model::project::Healthcheck;
+use upbeat_model::project::Probe;
 use upbeat_model::target::Target;
 use upbeat_model::{Attempt, Service, ServiceName, SlotId};
 
@@ -27,7 +27,7 @@ pub(crate) struct Run {
 /// The health check of a slot.
 #[derive(Clone, Debug, Default)]
 struct Asked {
-    check: Option<Healthcheck>,
+    check: Option<Probe>,
     /// Another number whenever anything of it changes,
     rhythm: u64,
     /// and whenever what it asks does.
@@ -54,12 +54,12 @@ impl Runs {
         self.runs.retain(|slot, _| target.slots.contains_key(slot));
         self.checks.retain(|slot, _| target.slots.contains_key(slot));
         for (slot, wish) in &target.slots {
-            let check = &wish.spec.healthcheck;
+            let check = &wish.spec.readiness().cloned();
             let asked = self.checks.entry(slot.clone()).or_default();
             if asked.check != *check {
                 self.serial += 1;
                 asked.rhythm = self.serial;
-                let question = |check: &Option<Healthcheck>| check.as_ref().map(|check| check.probe.clone());
+                let question = |check: &Option<Probe>| check.as_ref().map(|check| check.ask.clone());
                 if question(&asked.check) != question(check) {
                     asked.question = self.serial;
                 }

@@ -5,9 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use upbeat_model::project::{Condition, Dependency, Healthcheck, Hook, Probe, RestartPolicy, Signal};
+use upbeat_model::project::{Condition, Dependency, Hook, Probe, Question, RestartPolicy, Signal};
 use upbeat_model::target::{Ask, Goal, Target, TargetSlot};
-use upbeat_model::{AppName, Millis, OperationId, Service, ServiceName, SlotId};
+use upbeat_model::{AppName, Millis, OperationId, ProbeName, Service, ServiceName, SlotId};
 
 use crate::random::Random;
 
@@ -202,7 +202,7 @@ fn service(random: &mut Random, index: u64) -> Service {
     let earlier: Vec<ServiceName> = (0..index).map(service_name).collect();
     Service {
         depends_on: edges(random, &earlier),
-        healthcheck: healthcheck(random),
+        probes: readiness(healthcheck(random)),
         restart: policy(random),
         stop_grace_period: Millis(random.between(100, 5_000)),
         stop_command: random.percent(15).then(|| vec!["stop".into()]),
@@ -227,12 +227,12 @@ fn change(random: &mut Random, service: &mut Service) -> &'static str {
             "environment"
         }
         3 => {
-            service.healthcheck = healthcheck(random);
+            service.probes = readiness(healthcheck(random));
             "healthcheck"
         }
         4 => {
-            if let (Some(check), Some(other)) = (&mut service.healthcheck, healthcheck(random)) {
-                *check = Healthcheck { probe: check.probe.clone(), ..other };
+            if let (Some(check), Some(other)) = (service.readiness(), healthcheck(random)) {
+                service.probes = readiness(Some(Probe { ask: check.ask.clone(), ..other }));
             }
             "the rhythm of the check"
         }
@@ -285,9 +285,9 @@ fn edges(random: &mut Random, earlier: &[ServiceName]) -> BTreeMap<ServiceName, 
         if random.percent(40) {
             let conditions = [Condition::Started, Condition::Healthy, Condition::CompletedSuccessfully];
             let edge = Dependency {
-                condition: *random.pick(&conditions),
+                condition: random.pick(&conditions).clone(),
                 required: random.percent(85),
-                restart: false,
+                ..Dependency::default()
             };
             edges.insert(name.clone(), edge);
         }
@@ -296,24 +296,28 @@ fn edges(random: &mut Random, earlier: &[ServiceName]) -> BTreeMap<ServiceName, 
 }
 
 /// A question that is never answered well.
-pub(crate) fn never_passes() -> Probe {
-    Probe::Tcp("127.0.0.1:3".into())
+pub(crate) fn never_passes() -> Question {
+    Question::Tcp("127.0.0.1:3".into())
 }
 
-fn healthcheck(random: &mut Random) -> Option<Healthcheck> {
-    let probe = match random.below(10) {
-        0..=2 => Probe::Log(if random.percent(70) { "up" } else { "ready" }.into()),
+fn readiness(probe: Option<Probe>) -> BTreeMap<ProbeName, Probe> {
+    ProbeName::new(ProbeName::READINESS).ok().zip(probe).into_iter().collect()
+}
+
+fn healthcheck(random: &mut Random) -> Option<Probe> {
+    let ask = match random.below(10) {
+        0..=2 => Question::Log(if random.percent(70) { "up" } else { "ready" }.into()),
         3 => never_passes(),
-        4 => Probe::Tcp("127.0.0.1:2".into()),
-        _ => Probe::Tcp("127.0.0.1:1".into()),
+        4 => Question::Tcp("127.0.0.1:2".into()),
+        _ => Question::Tcp("127.0.0.1:1".into()),
     };
-    random.percent(50).then(|| Healthcheck {
-        probe,
+    random.percent(50).then(|| Probe {
         interval: Millis(random.between(50, 5_000)),
         timeout: Millis(random.between(20, 2_000)),
-        retries: random.between(1, 4) as u32,
+        failure_threshold: random.between(1, 4) as u32,
         start_period: Millis(random.below(3_000)),
         start_interval: Millis(random.between(20, 500)),
+        ..Probe::new(ask)
     })
 }
 

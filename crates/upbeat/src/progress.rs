@@ -194,11 +194,13 @@ impl Progress {
             let reason = current.reasons.iter().find(|r| r.cause().is_some())?;
             let next = self.slots.get(reason.cause()?)?;
             let waits_for = match reason {
-                Reason::WaitsFor { condition, .. } => Some(*condition),
+                Reason::WaitsFor { condition, .. } => Some(condition),
                 _ => None,
             };
             match next.phase {
-                Phase::Unhealthy if waits_for == Some(Condition::Healthy) => return Some(Trouble::Unhealthy),
+                Phase::Unhealthy if waits_for == Some(&Condition::Healthy) => {
+                    return Some(Trouble::Unhealthy);
+                }
                 Phase::Failed | Phase::DependencyFailed | Phase::CrashLooping => {
                     return Some(Trouble::DependencyFailed);
                 }

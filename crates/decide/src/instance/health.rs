@@ -5,7 +5,7 @@
 //! Until the first success there are *eager* probes between them, whose failures never count: a
 //! service that is ready after 40 ms is seen ready after 40 ms, whatever its interval.
 
-use upbeat_model::project::{Healthcheck, Probe};
+use upbeat_model::project::{Probe, Question};
 use upbeat_model::target::TargetSlot;
 use upbeat_model::{Millis, Mono, SlotId};
 
@@ -39,7 +39,7 @@ pub struct Health {
     /// A probe is out; it is asked again if unanswered by then, and it counts or does not.
     asked: Option<Asked>,
     /// The check this is the rhythm of.
-    of: Option<Healthcheck>,
+    of: Option<Probe>,
     /// Which one of this copy that is: what another one was answered says nothing.
     number: u64,
     watch: Watch,
@@ -66,8 +66,8 @@ struct Asked {
 impl Health {
     /// When to look at this next.
     pub(super) fn due(&self, up: &Up, wish: &TargetSlot) -> Option<Mono> {
-        let check = wish.spec.healthcheck.as_ref()?;
-        if let Probe::Log(_) = check.probe {
+        let check = wish.spec.readiness()?;
+        if let Question::Log(_) = check.ask {
             let again = match self.watch {
                 Watch::Failed { again } => Some(again),
                 Watch::Wanted => Some(up.started),
@@ -88,7 +88,7 @@ impl Health {
 
     /// Asks if it is time to.
     pub(super) fn probe(&mut self, id: &SlotId, up: &mut Up, around: &Around<'_>, effects: &mut Vec<Effect>) {
-        let Some(check) = &around.wish.spec.healthcheck else { return };
+        let Some(check) = around.wish.spec.readiness() else { return };
         self.asked.take_if(|asked| asked.lost_at <= around.now);
         if self.asked.is_some() {
             return;
@@ -96,7 +96,7 @@ impl Health {
         if self.next_counted.is_none() {
             self.begin(up, check, around.now);
         }
-        if let Probe::Log(pattern) = &check.probe {
+        if let Question::Log(pattern) = &check.ask {
             return self.watch(id, up, check, pattern, around, effects);
         }
         let counts = self.next_counted.is_none_or(|at| at <= around.now);
@@ -109,7 +109,7 @@ impl Health {
             slot: id.clone(),
             attempt: up.attempt,
             check: self.number,
-            probe: check.probe.clone(),
+            probe: check.ask.clone(),
             spec: around.wish.spec.clone(),
             base_environment: around.wish.base_environment.clone(),
             timeout: check.timeout,
@@ -119,8 +119,8 @@ impl Health {
     /// The check may have changed under a running copy: what another question was answered says
     /// nothing, and what is still out of another rhythm is not waited for.
     pub(super) fn follow(&mut self, up: &mut Up, wish: &TargetSlot) {
-        let check = wish.spec.healthcheck.as_ref();
-        let question = check.map(|check| &check.probe);
+        let check = wish.spec.readiness();
+        let question = check.map(|check| &check.ask);
         if up.question.as_ref() != question {
             if up.question.is_some() {
                 up.was_ready = false;
@@ -135,11 +135,11 @@ impl Health {
 
     /// Whether this is the check that is asked by now.
     pub(super) fn asks(&self, check: u64, around: &Around<'_>) -> bool {
-        let is_this = self.number == check && self.of == around.wish.spec.healthcheck;
+        let is_this = self.number == check && self.of.as_ref() == around.wish.spec.readiness();
         is_this || around.rules.has(Bug::TakeAnyAnswer)
     }
 
-    fn begin(&mut self, up: &Up, check: &Healthcheck, now: Mono) {
+    fn begin(&mut self, up: &Up, check: &Probe, now: Mono) {
         self.next_counted = Some(now + interval(up, check, now));
         self.next_eager = (!up.was_ready).then_some(now);
         self.eager_gap = EAGER_FIRST;
@@ -154,7 +154,7 @@ impl Health {
         &mut self,
         id: &SlotId,
         up: &mut Up,
-        check: &Healthcheck,
+        check: &Probe,
         pattern: &str,
         around: &Around<'_>,
         effects: &mut Vec<Effect>,
@@ -186,8 +186,8 @@ impl Health {
 
     /// An answer came.
     pub(super) fn answered(&mut self, up: &mut Up, healthy: bool, message: String, around: &Around<'_>) {
-        let check = around.wish.spec.healthcheck.as_ref();
-        if !healthy && check.is_some_and(|check| matches!(check.probe, Probe::Log(_))) {
+        let check = around.wish.spec.readiness();
+        if !healthy && check.is_some_and(|check| matches!(check.ask, Question::Log(_))) {
             // Nothing is said about the service: it is we who cannot look.
             self.watch = Watch::Failed { again: around.now + WATCH_AGAIN };
             self.last = Some(message);
@@ -197,9 +197,9 @@ impl Health {
     }
 
     fn judge(&mut self, up: &mut Up, healthy: bool, message: String, around: &Around<'_>) {
-        let Some(check) = &around.wish.spec.healthcheck else { return };
+        let Some(check) = around.wish.spec.readiness() else { return };
         let now = around.now;
-        if self.asked.is_none() && !matches!(check.probe, Probe::Log(_)) {
+        if self.asked.is_none() && !matches!(check.ask, Question::Log(_)) {
             // It was given up, or another question is asked now.
             return;
         }
@@ -217,7 +217,7 @@ impl Health {
             if !forgiven {
                 self.failures = self.failures.saturating_add(1);
             }
-            let limit = if around.rules.has(Bug::IgnoreRetries) { 1 } else { check.retries };
+            let limit = if around.rules.has(Bug::IgnoreRetries) { 1 } else { check.failure_threshold };
             if self.failures >= limit {
                 up.healthy = Some(false);
             }
@@ -234,11 +234,11 @@ impl Health {
 
 /// The last verdict, where it answers what is asked by now.
 pub(super) fn answer(up: &Up, wish: &TargetSlot) -> Option<bool> {
-    let asked = wish.spec.healthcheck.as_ref().map(|check| &check.probe);
+    let asked = wish.spec.readiness().map(|check| &check.ask);
     up.healthy.filter(|_| up.question.is_none() || up.question.as_ref() == asked)
 }
 
-fn interval(up: &Up, check: &Healthcheck, now: Mono) -> Millis {
+fn interval(up: &Up, check: &Probe, now: Mono) -> Millis {
     let starting = !up.was_ready && now.since(up.started) < check.start_period;
     if starting { check.start_interval } else { check.interval }
 }

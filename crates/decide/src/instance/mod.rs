@@ -36,7 +36,7 @@ mod tests;
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
-use upbeat_model::project::Probe;
+use upbeat_model::project::Question;
 use upbeat_model::state::Exit;
 use upbeat_model::target::{Goal, TargetSlot};
 use upbeat_model::{Attempt, Millis, Mono, Phase, Reason, ServiceName, SlotId, Wall};
@@ -155,7 +155,7 @@ pub struct Up {
     /// What its health check asks: `was_ready` and `healthy` are answers to this. `None` with
     /// answers is of another version, which kept no question.
     #[serde(default)]
-    pub question: Option<Probe>,
+    pub question: Option<Question>,
     /// It was ready once.
     pub was_ready: bool,
     /// The last verdict of its health check.

@@ -41,7 +41,7 @@ fn up_phase(up: &Up, blocked: bool, wish: &TargetSlot) -> Phase {
     if !up.preparation.is_done() {
         return Phase::Starting;
     }
-    match (&wish.spec.healthcheck, health::answer(up, wish)) {
+    match (wish.spec.readiness(), health::answer(up, wish)) {
         (None, _) => Phase::Running,
         (Some(_), Some(true)) => Phase::Healthy,
         (Some(_), Some(false)) => Phase::Unhealthy,
@@ -63,6 +63,7 @@ pub fn view(id: &SlotId, slot: &Slot, wish: &TargetSlot) -> View {
         leaving: leaving
             || (slot.observing && matches!(slot.durable.stage, Stage::Up(_) | Stage::Starting { .. })),
         exit: slot.durable.exit.clone(),
+        passing: Default::default(),
     }
 }
 
@@ -150,7 +151,7 @@ fn up_reason(slot: &Slot, up: &Up, phase: Phase, wish: &TargetSlot) -> Option<Re
     if !up.preparation.is_done() {
         return Some(Reason::RunsHooks);
     }
-    let probe = wish.spec.healthcheck.as_ref()?.probe.clone();
+    let probe = wish.spec.readiness()?.ask.clone();
     let last = slot.health.last.clone();
     match phase {
         Phase::Starting => Some(Reason::NotReadyYet { probe, last }),

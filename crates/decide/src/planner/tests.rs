@@ -16,7 +16,7 @@ fn slot(text: &str) -> SlotId {
 
 fn service(command: &str, depends_on: &[(&str, Condition, bool)]) -> Service {
     let depends_on = depends_on.iter().map(|(name, condition, restart)| {
-        let edge = Dependency { condition: *condition, required: true, restart: *restart };
+        let edge = Dependency { condition: condition.clone(), restart: *restart, ..Dependency::default() };
         (ServiceName::new(name).unwrap(), edge)
     });
     Service { depends_on: depends_on.collect(), ..Service::new(vec![command.to_owned()], "/") }
@@ -74,7 +74,7 @@ fn show_step(step: &Step) -> String {
     let action = format!("{:?}", step.action).to_lowercase();
     let mut line = format!("{} L{} {action} {} ({reason})", step.number, step.level, step.slot.short());
     for after in &step.after {
-        let condition = after.condition.map_or("stopped".to_owned(), |c| c.to_string());
+        let condition = after.condition.as_ref().map_or("stopped".to_owned(), |c| c.to_string());
         line.push_str(&format!(" < {} {condition}", after.step));
     }
     line
@@ -266,7 +266,7 @@ fn slots(drafts: &[Draft], rank: &[usize], generation: u64) -> Slots {
         let names: Vec<String> = (0..SERVICES).map(|m| format!("s{m}")).collect();
         let needs: Vec<_> = (edges.iter().enumerate())
             .filter(|(m, (there, ..))| *there && rank[*m] < rank[n] && drafts[*m].0 > 0)
-            .map(|(m, (_, condition, restart))| (names[m].as_str(), *condition, *restart))
+            .map(|(m, (_, condition, restart))| (names[m].as_str(), condition.clone(), *restart))
             .collect();
         for index in 1..=*copies {
             let spec = service(if *command { "a" } else { "b" }, &needs);

@@ -123,7 +123,7 @@ impl Service {
             environment: made.environment,
             working_dir: made.working_dir,
             user: made.user,
-            healthcheck: made.healthcheck,
+            probes: made.probes,
             stop_command: made.stop_command,
             post_start: made.post_start,
             pre_stop: made.pre_stop,

@@ -78,7 +78,7 @@ fn check(
         }
         return;
     };
-    let may_have_check = other.container.is_some() || other.spec.healthcheck.is_some();
+    let may_have_check = other.container.is_some() || other.spec.readiness().is_some();
     if edge.dependency.condition == Condition::Healthy && !may_have_check {
         report.error(edge.condition_span, || {
             Problem::new(format!(

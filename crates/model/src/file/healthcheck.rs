@@ -5,15 +5,14 @@ use super::report::{Problem, Report};
 use super::rules::Broken;
 use super::tree::{Entry, Node, Value};
 use super::{scalar, words};
-use crate::project::{Healthcheck, Probe};
-use crate::time::Millis;
+use crate::project::{Http, Probe, Question};
 
 /// The keys that ask a question, of which there is one.
 const PROBES: [&str; 5] = ["http", "tcp", "exec", "log", "test"];
 
 /// What a key says about the question asked.
 enum Asked {
-    Probe(Probe),
+    Question(Question),
     /// `test: ["NONE"]`.
     Nothing,
     /// It was refused, and that was said.
@@ -26,19 +25,12 @@ pub(super) fn read(
     at: &At<'_>,
     is_container: bool,
     report: &mut Report<'_>,
-) -> Option<Healthcheck> {
+) -> Option<Probe> {
     let Value::Map(entries) = node.value else { return None };
     let mut asked: Option<(&str, Asked)> = None;
     let mut disabled = false;
-    let mut found = Healthcheck {
-        // Stands in until the question is known; without one nothing is returned.
-        probe: Probe::Exec(Vec::new()),
-        interval: Healthcheck::default_interval(),
-        timeout: Healthcheck::default_timeout(),
-        retries: Healthcheck::default_retries(),
-        start_period: Millis(0),
-        start_interval: Healthcheck::default_start_interval(),
-    };
+    // Stands in until the question is known; without one nothing is returned.
+    let mut found = Probe::new(Question::Exec(Vec::new()));
     for &Entry { key, value } in entries {
         let length = || value.as_text().and_then(|text| scalar::length(text).ok());
         match key.text {
@@ -53,7 +45,7 @@ pub(super) fn read(
             "disable" => disabled = value.as_text().is_some_and(|text| scalar::flag(text).unwrap_or(false)),
             "retries" => {
                 let count = value.as_text().and_then(|text| text.parse().ok());
-                found.retries = count.unwrap_or(found.retries);
+                found.failure_threshold = count.unwrap_or(found.failure_threshold);
             }
             "start_period" => found.start_period = length().unwrap_or_default(),
             "interval" => found.interval = length().unwrap_or(found.interval),
@@ -64,7 +56,7 @@ pub(super) fn read(
     }
     match asked {
         _ if disabled => None,
-        Some((_, Asked::Probe(probe))) => Some(Healthcheck { probe, ..found }),
+        Some((_, Asked::Question(ask))) => Some(Probe { ask, ..found }),
         // Refused: as if it were there, so that nobody who waits for it is refused too.
         Some((_, Asked::Bad)) => Some(found),
         Some((_, Asked::Nothing)) => None,
@@ -81,13 +73,13 @@ fn question(word: &str, node: &Node<'_>) -> Asked {
     let text = || node.as_text().map(str::to_owned);
     let words = || super::service::words(node);
     let probe = match word {
-        "exec" => words().map(Probe::Exec),
-        "http" => text().map(Probe::Http),
-        "tcp" => text().map(Probe::Tcp),
-        "log" => text().map(Probe::Log),
+        "exec" => words().map(Question::Exec),
+        "http" => text().map(|url| Question::Http(Http::get(url))),
+        "tcp" => text().map(Question::Tcp),
+        "log" => text().map(Question::Log),
         _ => return words().map_or(Asked::Bad, test),
     };
-    probe.map_or(Asked::Bad, Asked::Probe)
+    probe.map_or(Asked::Bad, Asked::Question)
 }
 
 /// Compose's form: the first word says what the rest is.
@@ -97,11 +89,11 @@ fn test(mut words: Vec<String>) -> Asked {
         ("NONE", _) => Asked::Nothing,
         // The person wrote a shell form, so a shell it is.
         ("CMD-SHELL", Some(line)) => {
-            Asked::Probe(Probe::Exec(vec!["/bin/sh".to_owned(), "-c".to_owned(), line]))
+            Asked::Question(Question::Exec(vec!["/bin/sh".to_owned(), "-c".to_owned(), line]))
         }
         (_, Some(last)) => {
             words.push(last);
-            Asked::Probe(Probe::Exec(words))
+            Asked::Question(Question::Exec(words))
         }
         (_, None) => Asked::Bad,
     }

@@ -15,6 +15,7 @@ use super::shape::{Keys, Shape, Support, Verdict};
 use super::tree::{Entry, Key, Node, Value};
 use super::variables::Variables;
 use super::{Context, Unread, compose, grammar, healthcheck, project, scalar};
+use crate::ids::ProbeName;
 use crate::project::{Condition, Dependency, LogRotation, Service, Signal};
 
 /// A service as far as it can be read alone.
@@ -184,7 +185,9 @@ impl<'a> Reader<'_, '_, 'a> {
             "depends_on" => draft.edges = dependencies(value),
             "deploy" => self.deploy(value, owner, draft),
             "healthcheck" => {
-                spec.healthcheck = healthcheck::read(value, at, draft.container.is_some(), self.report);
+                let found = healthcheck::read(value, at, draft.container.is_some(), self.report);
+                let name = ProbeName::new(ProbeName::READINESS).ok();
+                spec.probes.extend(name.zip(found));
             }
             "attach" => spec.attach = is_set(value),
             "group_add" => spec.group_add = words(value).unwrap_or_default(),
@@ -569,6 +572,7 @@ fn dependency(entry: &Entry<'_>) -> Edge {
         condition: ALL.into_iter().find(|c| Some(&*c.to_string()) == word).unwrap_or_default(),
         required: flag("required", true),
         restart: flag("restart", false),
+        ..Dependency::default()
     };
     let condition_span = condition.map_or(key.span, |node| node.span);
     Edge { target: key.text.to_owned(), span: key.span, condition_span, dependency }

@@ -6,8 +6,9 @@ use super::rules::{self, Broken};
 use super::{ERRORS_MAX, SLOTS_MAX, copies};
 use crate::dag::{Dag, DagError};
 use crate::diagnostic::printable;
+use crate::ids::ProbeName;
 use crate::ids::ServiceName;
-use crate::project::{Healthcheck, Probe, Project, Service};
+use crate::project::{Probe, Project, Question, Service};
 
 /// Checks all that the types of a [`Project`] do not keep already: what [`super::parse`] promises
 /// of its result. Errors: every broken rule, one line each, at most [`ERRORS_MAX`] and one.
@@ -93,8 +94,8 @@ fn check_service(name: &ServiceName, service: &Service, patterns: &mut Patterns,
     for (label, value) in &service.labels {
         rule("labels", rules::label(label, value));
     }
-    if let Some(check) = &service.healthcheck {
-        check_probe(check, patterns, &mut rule);
+    for (name, probe) in &service.probes {
+        check_probe(name, probe, patterns, &mut rule);
     }
 }
 
@@ -152,20 +153,27 @@ fn check_surroundings(service: &Service, rule: &mut dyn FnMut(&str, Result<(), B
     }
 }
 
-fn check_probe(check: &Healthcheck, patterns: &mut Patterns, rule: &mut dyn FnMut(&str, Result<(), Broken>)) {
-    match &check.probe {
-        Probe::Http(url) => rule("healthcheck.http", rules::http(url)),
-        Probe::Tcp(address) => rule("healthcheck.tcp", rules::tcp(address)),
-        Probe::Exec(command) => rule("healthcheck.exec", rules::argv(command)),
-        Probe::Log(pattern) => {
-            rule("healthcheck.log", patterns.check(pattern).map_err(|(broken, _)| broken));
+fn check_probe(
+    name: &ProbeName,
+    probe: &Probe,
+    patterns: &mut Patterns,
+    rule: &mut dyn FnMut(&str, Result<(), Broken>),
+) {
+    let mut rule = |key: &str, result| rule(&format!("probes.{name}.{key}"), result);
+    match &probe.ask {
+        Question::Http(http) => rule("http", rules::http(&http.url)),
+        Question::Tcp(address) => rule("tcp", rules::tcp(address)),
+        Question::Exec(command) => rule("exec", rules::argv(command)),
+        Question::Log(pattern) => {
+            rule("log", patterns.check(pattern).map_err(|(broken, _)| broken));
         }
+        _ => {}
     }
-    rule("healthcheck.interval", rules::positive_length(check.interval));
-    rule("healthcheck.timeout", rules::positive_length(check.timeout));
-    rule("healthcheck.start_interval", rules::positive_length(check.start_interval));
-    rule("healthcheck.start_period", rules::length(check.start_period));
-    rule("healthcheck.retries", rules::retries(u64::from(check.retries)).map(drop));
+    rule("interval", rules::positive_length(probe.interval));
+    rule("timeout", rules::positive_length(probe.timeout));
+    rule("start_interval", rules::positive_length(probe.start_interval));
+    rule("start_period", rules::length(probe.start_period));
+    rule("failure_threshold", rules::retries(u64::from(probe.failure_threshold)).map(drop));
 }
 
 fn check_graph(project: &Project, errors: &mut Complaints) {

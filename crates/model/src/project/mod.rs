@@ -1,5 +1,7 @@
 //! What a person declared, resolved: every default filled in, every path absolute.
 
+mod dependency;
+mod probe;
 mod process;
 mod signal;
 
@@ -7,11 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{AppName, ServiceName};
+use crate::ids::{AppName, ProbeName, ServiceName};
 use crate::state::Exit;
 use crate::time::Millis;
 
-pub use process::{Hook, PrivateFile, Resources, RestartRhythm, Secret, Ulimit};
+pub use dependency::{Condition, Dependency, OnFailure, OnRestart};
+pub use probe::{FileCheck, Grpc, Http, Probe, Question, Reaction, Remedy, Role, Tls, Udp};
+pub use process::{Hook, PrivateFile, Reload, Resources, RestartRhythm, Secret, Ulimit};
 pub use signal::Signal;
 
 /// A declared set of services under one name.
@@ -82,9 +86,12 @@ pub struct Service {
     /// What must hold before it starts, each time it starts.
     #[serde(default)]
     pub depends_on: BTreeMap<ServiceName, Dependency>,
-    /// How to tell that it is ready.
-    #[serde(default)]
-    pub healthcheck: Option<Healthcheck>,
+    /// What is asked of it while it runs. Compose's `healthcheck` is the one called `readiness`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub probes: BTreeMap<ProbeName, Probe>,
+    /// Its command starts it elsewhere and ends; whether it is there is for its probes to say.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub external: bool,
     /// What to do when it ends by itself.
     #[serde(default)]
     pub restart: RestartPolicy,
@@ -94,12 +101,24 @@ pub struct Service {
     /// Statuses (0 to 255) of a good end besides 0.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub success_exit_codes: BTreeSet<u8>,
+    /// Run one after the other before each start; it is started when all have succeeded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pre_start: Vec<Hook>,
     /// Run one after the other when it was started; it counts as started when all have succeeded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub post_start: Vec<Hook>,
     /// Run one after the other, and before `stop_command`, when it is to stop.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pre_stop: Vec<Hook>,
+    /// Run one after the other when it has ended, however it did.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub post_stop: Vec<Hook>,
+    /// How it is asked to read its configuration anew; without it, it cannot be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reload: Option<Reload>,
+    /// When it has ended and is left so, the whole app is stopped.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub exit_on_end: bool,
     /// What asks it to stop.
     #[serde(default)]
     pub stop_signal: Signal,
@@ -185,12 +204,17 @@ impl Service {
             stdin_open: false,
             files: Vec::new(),
             depends_on: BTreeMap::new(),
-            healthcheck: None,
+            probes: BTreeMap::new(),
+            external: false,
             restart: RestartPolicy::default(),
             restart_rhythm: RestartRhythm::default(),
             success_exit_codes: BTreeSet::new(),
+            pre_start: Vec::new(),
             post_start: Vec::new(),
             pre_stop: Vec::new(),
+            post_stop: Vec::new(),
+            reload: None,
+            exit_on_end: false,
             stop_signal: Signal::default(),
             stop_grace_period: Self::default_grace(),
             stop_command: None,
@@ -207,6 +231,25 @@ impl Service {
         let listed =
             |code: &i32| u8::try_from(*code).is_ok_and(|code| self.success_exit_codes.contains(&code));
         exit.is_success() || matches!(exit, Exit::Code(code) if listed(code))
+    }
+
+    /// The probe that says whether it may be used.
+    pub fn readiness(&self) -> Option<&Probe> {
+        self.probes.get(ProbeName::READINESS)
+    }
+
+    /// Whether it is given a socket to say how it is doing.
+    pub fn notifies(&self) -> bool {
+        self.probes.values().any(|probe| matches!(probe.ask, Question::Notify | Question::Watchdog(_)))
+    }
+
+    /// How often it has to say that it is alive. The shortest, where it is asked more than once.
+    pub fn watchdog(&self) -> Option<Millis> {
+        let every = |probe: &Probe| match probe.ask {
+            Question::Watchdog(every) => Some(every),
+            _ => None,
+        };
+        self.probes.values().filter_map(every).min()
     }
 
     /// The identity of everything that makes a *running copy* what it is: two specs with one
@@ -233,6 +276,10 @@ impl Service {
         say("tty", self.tty, serde_json::json!(true));
         say("stdin_open", self.stdin_open, serde_json::json!(true));
         say("per_copy", self.per_copy.is_some(), serde_json::json!(self.per_copy));
+        // What it is given to speak by; whoever runs without it cannot be asked.
+        say("notifies", self.notifies(), serde_json::json!(true));
+        say("watchdog", self.watchdog().is_some(), serde_json::json!(self.watchdog()));
+        say("external", self.external, serde_json::json!(true));
         // By their hashes: a digest is asked for at every change, and they may be megabytes.
         let of_file = |file: &PrivateFile| {
             let content = blake3::hash(file.content.reveal());
@@ -244,125 +291,8 @@ impl Service {
     }
 }
 
-/// One edge of the graph.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct Dependency {
-    /// What must hold.
-    #[serde(default)]
-    pub condition: Condition,
-    /// When false, a dependency that failed or is not declared is passed over.
-    #[serde(default = "yes")]
-    pub required: bool,
-    /// When true, an explicit restart or replacement of the dependency restarts this one too.
-    #[serde(default)]
-    pub restart: bool,
-}
-
 const fn yes() -> bool {
     true
-}
-
-impl Default for Dependency {
-    fn default() -> Self {
-        Self { condition: Condition::default(), required: true, restart: false }
-    }
-}
-
-/// What must hold of a dependency.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub enum Condition {
-    /// Its process was started and is there.
-    #[default]
-    #[serde(rename = "service_started")]
-    Started,
-    /// Its health check passes; without one, as `service_started`.
-    #[serde(rename = "service_healthy")]
-    Healthy,
-    /// It ended with status 0.
-    #[serde(rename = "service_completed_successfully")]
-    CompletedSuccessfully,
-}
-
-impl std::fmt::Display for Condition {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Started => "service_started",
-            Self::Healthy => "service_healthy",
-            Self::CompletedSuccessfully => "service_completed_successfully",
-        })
-    }
-}
-
-/// A readiness probe and its rhythm (Compose Specification, `healthcheck`).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct Healthcheck {
-    /// What is asked.
-    pub probe: Probe,
-    /// Between the end of one probe and the start of the next.
-    #[serde(default = "Healthcheck::default_interval")]
-    pub interval: Millis,
-    /// After which a probe counts as failed.
-    #[serde(default = "Healthcheck::default_timeout")]
-    pub timeout: Millis,
-    /// Consecutive failures that make it unhealthy; at least 1.
-    #[serde(default = "Healthcheck::default_retries")]
-    pub retries: u32,
-    /// After the start, failures do not count for so long.
-    #[serde(default)]
-    pub start_period: Millis,
-    /// The interval until the first success within `start_period`.
-    #[serde(default = "Healthcheck::default_start_interval")]
-    pub start_interval: Millis,
-}
-
-impl Healthcheck {
-    /// 30 s, as the Compose Specification says.
-    pub const fn default_interval() -> Millis {
-        Millis::seconds(30)
-    }
-    /// 30 s, as the Compose Specification says.
-    pub const fn default_timeout() -> Millis {
-        Millis::seconds(30)
-    }
-    /// 3, as the Compose Specification says.
-    pub const fn default_retries() -> u32 {
-        3
-    }
-    /// 5 s, as the Compose Specification says.
-    pub const fn default_start_interval() -> Millis {
-        Millis::seconds(5)
-    }
-}
-
-/// A question with a yes or a no.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Probe {
-    /// `GET url` answers with a status from 200 to 399.
-    Http(String),
-    /// `host:port` accepts a connection.
-    Tcp(String),
-    /// The command, run like the service itself, ends with status 0.
-    Exec(Vec<String>),
-    /// A line of this attempt's output matches the regular expression; once seen, it stays true.
-    Log(String),
-}
-
-impl std::fmt::Display for Probe {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Http(url) => write!(f, "http {url}"),
-            Self::Tcp(address) => write!(f, "tcp {address}"),
-            Self::Exec(command) => write!(f, "exec {}", command.join(" ")),
-            Self::Log(pattern) => write!(f, "log line /{pattern}/"),
-        }
-    }
 }
 
 /// What to do when a process ends by itself.

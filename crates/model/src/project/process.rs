@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::Signal;
 use crate::time::Millis;
 
 /// A limit of the kernel for one process; -1 is none.
@@ -130,6 +131,17 @@ pub struct Hook {
     /// The service's own where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+}
+
+/// How a process is asked to read its configuration anew.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Reload {
+    /// Its main process is sent this.
+    Signal(Signal),
+    /// This is run beside it: program and arguments.
+    Exec(Vec<String>),
 }
 
 /// A config or a secret, as a file that only the process can read.

@@ -122,7 +122,7 @@ services:
         assert_eq!(copy.environment["PORT"], port.to_string());
         assert_eq!(copy.environment["STAGE"], "live");
         assert_eq!(copy.working_dir, format!("/srv/shop/data/{index}"));
-        let probe = copy.healthcheck.as_ref().expect("it has one").probe.to_string();
+        let probe = copy.readiness().expect("it has one").ask.to_string();
         assert_eq!(probe, format!("http http://127.0.0.1:{port}/"));
         assert_eq!(copy.post_start[0].environment["N"], format!("web@a-{index}"));
         assert_eq!(copy.stop_command.as_ref().expect("it has one")[1], index.to_string());

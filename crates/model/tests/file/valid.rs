@@ -2,7 +2,7 @@
 
 use insta::assert_snapshot;
 use upbeat_model::file::validate;
-use upbeat_model::project::{Probe, Project};
+use upbeat_model::project::{Http, Project, Question};
 
 use super::{read, service};
 
@@ -23,13 +23,13 @@ fn notes(text: &str) -> String {
 }
 
 /// The probe of a service with this health check.
-fn probe(check: &str) -> Option<Probe> {
+fn probe(check: &str) -> Option<Question> {
     let web = project(&service(&format!("command: x\nhealthcheck: {check}"))).services.remove("web");
-    web.expect("it was declared").healthcheck.map(|check| check.probe)
+    web.expect("it was declared").readiness().map(|probe| probe.ask.clone())
 }
 
-fn exec(words: &[&str]) -> Option<Probe> {
-    Some(Probe::Exec(words.iter().map(|&w| w.to_owned()).collect()))
+fn exec(words: &[&str]) -> Option<Question> {
+    Some(Question::Exec(words.iter().map(|&w| w.to_owned()).collect()))
 }
 
 #[test]
@@ -67,7 +67,6 @@ services:
               "restart": false
             }
           },
-          "healthcheck": null,
           "restart": "no",
           "stop_signal": 15,
           "stop_grace_period": 10000,
@@ -85,15 +84,17 @@ services:
           "working_dir": "/srv/shop",
           "user": null,
           "depends_on": {},
-          "healthcheck": {
-            "probe": {
-              "tcp": "127.0.0.1:5432"
-            },
-            "interval": 500,
-            "timeout": 30000,
-            "retries": 3,
-            "start_period": 0,
-            "start_interval": 5000
+          "probes": {
+            "readiness": {
+              "ask": {
+                "tcp": "127.0.0.1:5432"
+              },
+              "interval": 500,
+              "timeout": 30000,
+              "failure_threshold": 3,
+              "success_threshold": 1,
+              "start_interval": 5000
+            }
           },
           "restart": "no",
           "stop_signal": 15,
@@ -123,15 +124,19 @@ services:
               "restart": false
             }
           },
-          "healthcheck": {
-            "probe": {
-              "http": "http://127.0.0.1:8080/health"
-            },
-            "interval": 30000,
-            "timeout": 30000,
-            "retries": 3,
-            "start_period": 0,
-            "start_interval": 5000
+          "probes": {
+            "readiness": {
+              "ask": {
+                "http": {
+                  "url": "http://127.0.0.1:8080/health"
+                }
+              },
+              "interval": 30000,
+              "timeout": 30000,
+              "failure_threshold": 3,
+              "success_threshold": 1,
+              "start_interval": 5000
+            }
           },
           "restart": {
             "on-failure": {
@@ -209,7 +214,6 @@ services:
           "working_dir": "/srv/shop",
           "user": null,
           "depends_on": {},
-          "healthcheck": null,
           "restart": "no",
           "stop_signal": 10,
           "stop_grace_period": 10000,
@@ -247,15 +251,17 @@ services:
               "restart": false
             }
           },
-          "healthcheck": {
-            "probe": {
-              "log": "ready on port [0-9]+$"
-            },
-            "interval": 90000,
-            "timeout": 1500,
-            "retries": 7,
-            "start_period": 0,
-            "start_interval": 20
+          "probes": {
+            "readiness": {
+              "ask": {
+                "log": "ready on port [0-9]+$"
+              },
+              "interval": 90000,
+              "timeout": 1500,
+              "failure_threshold": 7,
+              "success_threshold": 1,
+              "start_interval": 20
+            }
           },
           "restart": "unless-stopped",
           "stop_signal": 2,
@@ -292,10 +298,13 @@ services:
 
 #[test]
 fn each_health_check_asks_its_question() {
-    assert_eq!(probe("{ http: 'http://[::1]:80/a?b' }"), Some(Probe::Http("http://[::1]:80/a?b".into())));
-    assert_eq!(probe("{ tcp: 'db.local:5432' }"), Some(Probe::Tcp("db.local:5432".into())));
+    assert_eq!(
+        probe("{ http: 'http://[::1]:80/a?b' }"),
+        Some(Question::Http(Http::get("http://[::1]:80/a?b")))
+    );
+    assert_eq!(probe("{ tcp: 'db.local:5432' }"), Some(Question::Tcp("db.local:5432".into())));
     assert_eq!(probe("{ exec: ./check --fast }"), exec(&["./check", "--fast"]));
-    assert_eq!(probe(r"{ log: '^\w+ ready' }"), Some(Probe::Log(r"^\w+ ready".into())));
+    assert_eq!(probe(r"{ log: '^\w+ ready' }"), Some(Question::Log(r"^\w+ ready".into())));
     assert_eq!(probe("{ test: [CMD, curl, -f, 'http://a'] }"), exec(&["curl", "-f", "http://a"]));
     let shell = exec(&["/bin/sh", "-c", "curl -f http://a || exit 1"]);
     assert_eq!(probe("{ test: [CMD-SHELL, 'curl -f http://a || exit 1'] }"), shell);
@@ -303,7 +312,7 @@ fn each_health_check_asks_its_question() {
     assert_eq!(probe("{ test: [NONE] }"), None);
     assert_eq!(probe("{ disable: true }"), None);
     assert_eq!(probe("{ disable: true, tcp: 'a:1', interval: 1s }"), None);
-    assert_eq!(probe("{ disable: false, tcp: 'a:1' }"), Some(Probe::Tcp("a:1".into())));
+    assert_eq!(probe("{ disable: false, tcp: 'a:1' }"), Some(Question::Tcp("a:1".into())));
 }
 
 #[test]

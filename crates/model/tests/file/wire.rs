@@ -21,11 +21,11 @@ fn a_hostile_project_is_refused_rule_by_rule() {
                 "working_dir": "bin",
                 "user": "root:",
                 "depends_on": { "nobody": {}, "maybe": { "required": false }, "db": {} },
-                "healthcheck": {
-                    "probe": { "http": "ftp://a" },
-                    "interval": 0, "timeout": 0, "retries": 0,
+                "probes": { "readiness": {
+                    "ask": { "http": { "url": "ftp://a" } },
+                    "interval": 0, "timeout": 0, "failure_threshold": 0,
                     "start_period": u64::MAX, "start_interval": 0,
-                },
+                } },
                 "stop_signal": 0,
                 "stop_grace_period": u64::MAX,
                 "stop_command": [""],
@@ -36,14 +36,14 @@ fn a_hostile_project_is_refused_rule_by_rule() {
                 "command": ["x\0"],
                 "working_dir": "/",
                 "depends_on": { "web": {} },
-                "healthcheck": { "probe": { "log": "(" } },
+                "probes": { "readiness": { "ask": { "log": "(" } } },
             },
         },
     });
     assert_snapshot!(complaints(project), @"
     `base_environment` has a variable with a bad name: `A=B` (a name has no space and no `=`)
     `services.db.command` contains a NUL character (take it out; no program can be given one)
-    `services.db.healthcheck.log` is not a regular expression: unclosed group
+    `services.db.probes.readiness.log` is not a regular expression: unclosed group
     `services.web.command` is empty (give a program and its arguments)
     `services.web.environment` has a variable without a name (write `NAME=value`)
     `services.web.environment` contains a NUL character (take it out; no program can be given one)
@@ -54,12 +54,12 @@ fn a_hostile_project_is_refused_rule_by_rule() {
     `services.web.stop_grace_period` is longer than a year
     `services.web.scale` must be from 0 to 1000, not 1001
     `services.web.labels` has a label without a name
-    `services.web.healthcheck.http` must be a URL that starts with `http://` (such as `http://127.0.0.1:8080/health`)
-    `services.web.healthcheck.interval` must be longer than zero
-    `services.web.healthcheck.timeout` must be longer than zero
-    `services.web.healthcheck.start_interval` must be longer than zero
-    `services.web.healthcheck.start_period` is longer than a year
-    `services.web.healthcheck.retries` must be at least 1 (without the key it is 3)
+    `services.web.probes.readiness.http` must be a URL that starts with `http://` (such as `http://127.0.0.1:8080/health`)
+    `services.web.probes.readiness.interval` must be longer than zero
+    `services.web.probes.readiness.timeout` must be longer than zero
+    `services.web.probes.readiness.start_interval` must be longer than zero
+    `services.web.probes.readiness.start_period` is longer than a year
+    `services.web.probes.readiness.failure_threshold` must be at least 1 (without the key it is 3)
     Service `web` depends on `nobody`, which is not declared
     Circular dependency detected: db → web → db (take one of these dependencies out)
     ");

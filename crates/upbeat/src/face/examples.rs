@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use upbeat_model::{
     AppName, Attempt, Exit, Goal, Millis, OperationId, Phase, Project, Reason, Service, ServiceName, SlotId,
     SlotStatus, Wall,
-    project::{Condition, Dependency, Probe},
+    project::{Condition, Dependency, Http, Question},
 };
 
 use super::{Face, Paint};
@@ -79,7 +79,7 @@ pub(crate) fn not_restarted() -> Reason {
 
 pub(crate) fn probe_fails() -> Reason {
     Reason::ProbeFails {
-        probe: Probe::Http("http://127.0.0.1:8080/health".into()),
+        probe: Question::Http(Http::get("http://127.0.0.1:8080/health")),
         last: "status 503".into(),
         failures: 3,
     }

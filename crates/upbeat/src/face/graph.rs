@@ -73,7 +73,7 @@ impl<'a> Graph<'a> {
             present.map(move |(from, edge)| EdgeJson {
                 from,
                 to,
-                condition: edge.condition,
+                condition: edge.condition.clone(),
                 required: edge.required,
             })
         })
@@ -123,7 +123,7 @@ impl<'a> Graph<'a> {
                 "  \"{}\" -> \"{}\" [label=\"{}\"{style}];",
                 edge.from,
                 edge.to,
-                word(edge.condition)
+                edge.condition.word()
             );
         }
         text.push_str("}\n");
@@ -144,7 +144,8 @@ impl<'a> Graph<'a> {
         }
         for edge in self.edges() {
             let arrow = if edge.required { "-->" } else { "-.->" };
-            let _ = writeln!(text, "  {} {arrow}|{}| {}", ids[edge.from], word(edge.condition), ids[edge.to]);
+            let _ =
+                writeln!(text, "  {} {arrow}|{}| {}", ids[edge.from], edge.condition.word(), ids[edge.to]);
         }
         text
     }
@@ -158,14 +159,6 @@ impl<'a> Graph<'a> {
             phases: self.phases(service),
         });
         serde_json::to_value(GraphJson { nodes: nodes.collect(), edges: self.edges().collect() })
-    }
-}
-
-fn word(condition: Condition) -> &'static str {
-    match condition {
-        Condition::Started => "started",
-        Condition::Healthy => "healthy",
-        Condition::CompletedSuccessfully => "completed",
     }
 }
 

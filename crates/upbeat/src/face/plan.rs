@@ -78,12 +78,7 @@ fn reason(reason: &StepReason) -> String {
 fn after(step: &Step, plan: &Plan) -> String {
     let one = |after: &After| {
         let slot = plan.steps.iter().find(|s| s.number == after.step).map(|s| s.slot.short());
-        let condition = match after.condition {
-            None => "stopped",
-            Some(Condition::Started) => "started",
-            Some(Condition::Healthy) => "healthy",
-            Some(Condition::CompletedSuccessfully) => "completed",
-        };
+        let condition = after.condition.as_ref().map_or("stopped".into(), Condition::word);
         format!("{} ({} {condition})", after.step, slot.unwrap_or_default())
     };
     let all: Vec<String> = step.after.iter().map(one).collect();

@@ -1,0 +1,390 @@
+//! Probes: what is asked of a running copy, how often, and what is done when the answer is no.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::Signal;
+use crate::ids::ProbeName;
+use crate::time::Millis;
+
+/// What a probe is for. Its name says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Until it has passed no other probe is asked; from then on it is not asked again.
+    Startup,
+    /// Says whether the service may be used.
+    Readiness,
+    /// Says whether the copy is of any use at all.
+    Liveness,
+    /// Says what its author wants to know: conditions may wait for it.
+    Named,
+}
+
+impl ProbeName {
+    /// The probe called `startup`.
+    pub const STARTUP: &'static str = "startup";
+    /// The probe called `readiness`; Compose calls it `healthcheck`.
+    pub const READINESS: &'static str = "readiness";
+    /// The probe called `liveness`.
+    pub const LIVENESS: &'static str = "liveness";
+
+    /// What a probe of this name is for.
+    pub fn role(&self) -> Role {
+        match self.as_str() {
+            Self::STARTUP => Role::Startup,
+            Self::READINESS => Role::Readiness,
+            Self::LIVENESS => Role::Liveness,
+            _ => Role::Named,
+        }
+    }
+}
+
+/// A question, its rhythm, and what follows from a no.
+///
+/// After `initial_delay` the first is asked. Then one every `interval`; every `start_interval` until
+/// the first yes within `start_period`, where failures do not count. `success_threshold` yeses in a
+/// row are a yes, `failure_threshold` noes in a row a no.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Probe {
+    /// What is asked.
+    pub ask: Question,
+    /// Nothing is asked for so long after the start.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub initial_delay: Millis,
+    /// Between the end of one probe and the start of the next.
+    #[serde(default = "Probe::default_interval")]
+    pub interval: Millis,
+    /// After which an answer that did not come is a no.
+    #[serde(default = "Probe::default_timeout")]
+    pub timeout: Millis,
+    /// So many noes in a row are a no; at least 1.
+    #[serde(default = "Probe::default_failure_threshold")]
+    pub failure_threshold: u32,
+    /// So many yeses in a row are a yes; at least 1.
+    #[serde(default = "Probe::default_success_threshold")]
+    pub success_threshold: u32,
+    /// After the start, noes do not count for so long.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub start_period: Millis,
+    /// The interval until the first yes within `start_period`.
+    #[serde(default = "Probe::default_start_interval")]
+    pub start_interval: Millis,
+    /// What is done about a no; without it what its role says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_failure: Option<Remedy>,
+}
+
+fn is_zero(length: &Millis) -> bool {
+    length.0 == 0
+}
+
+impl Probe {
+    /// 30 s, as the Compose Specification says.
+    pub const fn default_interval() -> Millis {
+        Millis::seconds(30)
+    }
+    /// 30 s, as the Compose Specification says.
+    pub const fn default_timeout() -> Millis {
+        Millis::seconds(30)
+    }
+    /// 3, as the Compose Specification says of `retries`.
+    pub const fn default_failure_threshold() -> u32 {
+        3
+    }
+    /// 1.
+    pub const fn default_success_threshold() -> u32 {
+        1
+    }
+    /// 5 s, as the Compose Specification says.
+    pub const fn default_start_interval() -> Millis {
+        Millis::seconds(5)
+    }
+
+    /// With this question, and else as where a health check says nothing.
+    pub fn new(ask: Question) -> Self {
+        Self {
+            ask,
+            initial_delay: Millis(0),
+            interval: Self::default_interval(),
+            timeout: Self::default_timeout(),
+            failure_threshold: Self::default_failure_threshold(),
+            success_threshold: Self::default_success_threshold(),
+            start_period: Millis(0),
+            start_interval: Self::default_start_interval(),
+            on_failure: None,
+        }
+    }
+
+    /// What is done about a no. Where nothing is said: a copy that does not come up, or is of no use,
+    /// is restarted; that one cannot be used for now is only said.
+    pub fn remedy(&self, role: Role) -> Remedy {
+        self.on_failure.clone().unwrap_or_else(|| {
+            Remedy::of(match role {
+                Role::Startup | Role::Liveness => Reaction::Restart,
+                Role::Readiness | Role::Named => Reaction::Ignore,
+            })
+        })
+    }
+}
+
+/// What is done about a no, and how often before a person has to look.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Remedy {
+    /// What is done.
+    pub action: Reaction,
+    /// At most so many times within `window`; then a person has to look. At least 1.
+    #[serde(default = "Remedy::default_max_attempts")]
+    pub max_attempts: u32,
+    /// In which they are counted.
+    #[serde(default = "Remedy::default_window")]
+    pub window: Millis,
+}
+
+impl Remedy {
+    /// The highest `max_attempts`: each is remembered with its time.
+    pub const ATTEMPTS_MAX: u32 = 100;
+
+    /// 5: what five restarts did not mend, a sixth will not.
+    pub const fn default_max_attempts() -> u32 {
+        5
+    }
+
+    /// Ten minutes.
+    pub const fn default_window() -> Millis {
+        Millis::seconds(600)
+    }
+
+    /// This, as often as where nothing is said.
+    pub fn of(action: Reaction) -> Self {
+        Self { action, max_attempts: Self::default_max_attempts(), window: Self::default_window() }
+    }
+}
+
+/// What is done when a probe says no.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Reaction {
+    /// Nothing: it is said, and conditions see it.
+    Ignore,
+    /// The copy is stopped and started again, whatever its restart policy says.
+    Restart,
+    /// The copy is stopped and stays so until somebody starts it.
+    Stop,
+    /// Its main process is sent this signal.
+    Signal(Signal),
+    /// This is run beside it: program and arguments.
+    Exec(Vec<String>),
+}
+
+impl std::fmt::Display for Reaction {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Ignore => f.write_str("ignore"),
+            Self::Restart => f.write_str("restart"),
+            Self::Stop => f.write_str("stop"),
+            Self::Signal(signal) => write!(f, "{signal}"),
+            Self::Exec(command) => {
+                write!(f, "`{}`", command.first().map_or("", String::as_str))
+            }
+        }
+    }
+}
+
+/// A question with a yes or a no.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Question {
+    /// A request is answered as it should be.
+    Http(Http),
+    /// `host:port` accepts a connection.
+    Tcp(String),
+    /// A datagram is answered; one that nobody takes is a no.
+    Udp(Udp),
+    /// The health service of gRPC (`grpc.health.v1.Health/Check`) answers `SERVING`.
+    Grpc(Grpc),
+    /// The socket at this absolute path accepts a connection.
+    Unix(String),
+    /// The command, run like the service itself, ends with status 0.
+    Exec(Vec<String>),
+    /// There is something at this absolute path.
+    File(FileCheck),
+    /// A line of this attempt's output matches the regular expression; once seen, it stays true.
+    Log(String),
+    /// It has said that it is ready (`READY=1`, the protocol of systemd).
+    Notify,
+    /// It says that it is alive (`WATCHDOG=1`) at least once in so long. The protocol asks a service
+    /// to do so twice as often.
+    Watchdog(Millis),
+    /// It has printed something within so long.
+    Prints(Millis),
+    /// All its processes together have at most so many bytes in memory.
+    Memory(u64),
+    /// Each of its processes has at most so many open files.
+    Descriptors(u64),
+    /// All its processes together have used at most so much of one CPU since it was asked before, in
+    /// hundredths.
+    Cpu(u32),
+}
+
+impl Question {
+    /// It is not asked but told: by the service itself, or by a line of its log.
+    pub fn is_told(&self) -> bool {
+        matches!(self, Self::Log(_) | Self::Notify | Self::Watchdog(_))
+    }
+}
+
+/// A request, and what its answer must be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Http {
+    /// `http://…` or `https://…`.
+    pub url: String,
+    /// `GET`, where nothing is said.
+    #[serde(default = "Http::default_method", skip_serializing_if = "Http::is_get")]
+    pub method: String,
+    /// Sent with it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+    /// Statuses that are a yes: single ones, and ranges with both ends. From 200 to 399 where none is
+    /// given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub status: Vec<(u16, u16)>,
+    /// A regular expression that must be found in the first [`Http::BODY_MAX`] bytes of the body.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+    /// How whoever answers `https://` is known.
+    #[serde(default, skip_serializing_if = "Tls::is_default")]
+    pub tls: Tls,
+}
+
+impl Http {
+    /// So much of a body is looked at.
+    pub const BODY_MAX: usize = 64 * 1024;
+
+    /// `GET` of this.
+    pub fn get(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            method: Self::default_method(),
+            headers: BTreeMap::new(),
+            status: Vec::new(),
+            body: None,
+            tls: Tls::default(),
+        }
+    }
+
+    /// `GET`.
+    pub fn default_method() -> String {
+        "GET".to_owned()
+    }
+
+    fn is_get(method: &str) -> bool {
+        method == "GET"
+    }
+
+    /// Whether a status is a yes.
+    pub fn accepts(&self, status: u16) -> bool {
+        match self.status.is_empty() {
+            true => (200..400).contains(&status),
+            false => self.status.iter().any(|(from, to)| (*from..=*to).contains(&status)),
+        }
+    }
+}
+
+/// How the other end of a TLS connection is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// Certificates (PEM) that are believed instead of those this machine believes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
+    /// The name its certificate must have; without it the host that is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
+    /// Whoever answers is believed.
+    #[serde(default, skip_serializing_if = "super::is_false")]
+    pub insecure: bool,
+}
+
+impl Tls {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A datagram, and what is to come back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Udp {
+    /// `host:port`.
+    pub address: String,
+    /// What is sent.
+    #[serde(default)]
+    pub send: String,
+    /// A regular expression that must be found in the answer; without it any answer will do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expect: Option<String>,
+}
+
+/// A question to the health service of gRPC.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Grpc {
+    /// `host:port`.
+    pub address: String,
+    /// Of which service it is asked; empty: of the server as a whole.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub service: String,
+    /// Over TLS, and how whoever answers is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+}
+
+/// Something at a path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct FileCheck {
+    /// Absolute.
+    pub path: String,
+    /// It was changed within so long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<Millis>,
+}
+
+impl std::fmt::Display for Question {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Http(http) if http.method == "GET" => write!(f, "http {}", http.url),
+            Self::Http(http) => write!(f, "http {} {}", http.method, http.url),
+            Self::Tcp(address) => write!(f, "tcp {address}"),
+            Self::Udp(udp) => write!(f, "udp {}", udp.address),
+            Self::Grpc(grpc) if grpc.service.is_empty() => write!(f, "grpc {}", grpc.address),
+            Self::Grpc(grpc) => write!(f, "grpc {} {}", grpc.address, grpc.service),
+            Self::Unix(path) => write!(f, "unix {path}"),
+            Self::Exec(command) => write!(f, "exec {}", command.join(" ")),
+            Self::File(file) => match file.max_age {
+                Some(age) => write!(f, "file {} of the last {age}", file.path),
+                None => write!(f, "file {}", file.path),
+            },
+            Self::Log(pattern) => write!(f, "log line /{pattern}/"),
+            Self::Notify => f.write_str("READY=1"),
+            Self::Watchdog(every) => write!(f, "WATCHDOG=1 every {every}"),
+            Self::Prints(within) => write!(f, "output within {within}"),
+            Self::Memory(bytes) => write!(f, "memory at most {bytes} bytes"),
+            Self::Descriptors(count) => write!(f, "at most {count} open files"),
+            Self::Cpu(percent) => write!(f, "at most {percent} % of a CPU"),
+        }
+    }
+}

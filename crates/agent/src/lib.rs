@@ -7,6 +7,8 @@
 //! The agent does not know control. It is given a source of targets and a sink for reports: in one
 //! process these are bounded channels.
 
+mod asked;
+mod command;
 mod keep;
 mod outbox;
 mod perform;

@@ -12,22 +12,29 @@ use crate::run::Report;
 /// Nobody listens any more.
 pub(crate) struct Gone;
 
+/// News that wait to be told: more than there may be slots to be found again.
+const NEWS_MAX: usize = 32 * 1024;
+
 /// Reports on their way. Of a slot that changes again before it is told, the last state is told: so
 /// there is never more to tell than there are slots.
 pub(crate) struct Outbox {
     reports: mpsc::Sender<Report>,
-    adopted: VecDeque<Report>,
+    news: VecDeque<Report>,
     changed: BTreeMap<SlotId, Change>,
 }
 
 impl Outbox {
     pub(crate) fn new(reports: mpsc::Sender<Report>) -> Self {
-        Self { reports, adopted: VecDeque::new(), changed: BTreeMap::new() }
+        Self { reports, news: VecDeque::new(), changed: BTreeMap::new() }
     }
 
-    /// A process was found again; once for each slot there was.
-    pub(crate) fn adopted(&mut self, report: Report) -> Result<(), Gone> {
-        self.adopted.push_back(report);
+    /// Something has happened, for those who keep a history. When nobody has time for it, the oldest
+    /// news is what is lost.
+    pub(crate) fn news(&mut self, report: Report) -> Result<(), Gone> {
+        if self.news.len() >= NEWS_MAX {
+            self.news.pop_front();
+        }
+        self.news.push_back(report);
         self.flush()
     }
 
@@ -42,7 +49,7 @@ impl Outbox {
 
     /// Something is not told yet, because nobody had time for it.
     pub(crate) fn is_waiting(&self) -> bool {
-        !self.adopted.is_empty() || !self.changed.is_empty()
+        !self.news.is_empty() || !self.changed.is_empty()
     }
 
     /// Waits until somebody has time, and tells it. May be cancelled.
@@ -52,11 +59,11 @@ impl Outbox {
     }
 
     fn flush(&mut self) -> Result<(), Gone> {
-        while let Some(report) = self.adopted.pop_front() {
+        while let Some(report) = self.news.pop_front() {
             match self.reports.try_send(report) {
                 Ok(()) => {}
                 Err(TrySendError::Full(report)) => {
-                    self.adopted.push_front(report);
+                    self.news.push_front(report);
                     return Ok(());
                 }
                 Err(TrySendError::Closed(_)) => return Err(Gone),
@@ -95,6 +102,8 @@ mod tests {
             since: Wall(0),
             started_at: None,
             health: None,
+            probes: BTreeMap::new(),
+            says: None,
             reasons: Vec::new(),
             operation: OperationId(1),
             release: 1,

@@ -3,24 +3,28 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
 use upbeat_decide::Effect;
 use upbeat_decide::instance::{Durable, HookCommand, Input, Moment, Observation, Preparation, Stage};
-use upbeat_drivers::process::{self, ExecRequest, Launch, ProcessDriver, Rights, StartError, Stdio};
+use upbeat_drivers::process::{self, Launch, ProcessDriver, StartError};
 use upbeat_drivers::watch::Watches;
 use upbeat_drivers::{logs, probe};
 use upbeat_model::project::{Question as Ask, Service};
 use upbeat_model::{Attempt, Exit, Millis, SlotId};
 
+use crate::asked::{Asked, Question, Task};
+use crate::command::{Hooks, exec_request, launch};
 use crate::run::is_up;
 use crate::turns::Turns;
 
 /// Starts under way at once. Each is a few milliseconds of work for the kernel; more at once only
 /// make each of them later.
 const STARTS: usize = 64;
+
+/// How long the command of an external service may take to start it. As systemd gives a start.
+const EXTERNAL_START: Millis = Millis::seconds(90);
 
 type Inputs = mpsc::Sender<(SlotId, Input)>;
 
@@ -34,56 +38,8 @@ pub(crate) struct Performer {
     /// What is asked of the attempt that runs, by slot. When it is over, nobody wants the answers any
     /// more, and they must not be taken for those of a copy to come.
     asked: HashMap<SlotId, Asked>,
-}
-
-/// What is asked of one attempt. Dropped: nobody wants to know any more.
-struct Asked {
-    attempt: Attempt,
-    /// What its health check asks now, be it a probe or a wait for a line. Another check takes the
-    /// place of this one.
-    question: Option<Question>,
-    /// Its `post_start` hooks, and what they are.
-    preparation: Option<(Vec<Arc<HookCommand>>, Task)>,
-    /// What is run before its stop. It may go on when the copy is gone: only who kills ends it.
-    farewell: Option<AbortHandle>,
-    over: Arc<AtomicBool>,
-}
-
-/// One question of one check.
-struct Question {
-    check: u64,
-    /// The answer is on its way to the loop: the next one may be asked.
-    answered: Arc<AtomicBool>,
-    task: Task,
-}
-
-impl Question {
-    /// It waits for its turn or its answer.
-    fn is_out(&self, check: u64) -> bool {
-        let over = self.answered.load(Ordering::Relaxed) || self.task.0.is_finished();
-        self.check == check && !over
-    }
-}
-
-impl Asked {
-    fn of(attempt: Attempt) -> Self {
-        Self { attempt, question: None, preparation: None, farewell: None, over: Arc::default() }
-    }
-}
-
-impl Drop for Asked {
-    fn drop(&mut self) {
-        self.over.store(true, Ordering::Relaxed);
-    }
-}
-
-/// Ends when dropped.
-struct Task(AbortHandle);
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+    /// What is run after the end of an attempt. Whoever kills ends it.
+    partings: HashMap<SlotId, (Attempt, Task)>,
 }
 
 impl Performer {
@@ -95,6 +51,7 @@ impl Performer {
             starts: Arc::new(Semaphore::new(STARTS)),
             probes: Turns::new(),
             asked: HashMap::new(),
+            partings: HashMap::new(),
         }
     }
 
@@ -105,11 +62,15 @@ impl Performer {
             if self.asked.get(slot).is_some_and(|asked| running != Some(asked.attempt)) {
                 self.asked.remove(slot);
             }
-            if let Some(Durable { stage: Stage::Up(up), .. }) = durable
-                && up.preparation != Preparation::Due
-                && let Some(asked) = self.asked.get_mut(slot)
-            {
-                // The file may have none any more, and nobody waits for those that run.
+            if durable.as_ref().is_none_or(|durable| durable.farewell.is_none()) {
+                self.partings.remove(slot);
+            }
+            let Some(asked) = self.asked.get_mut(slot) else { continue };
+            let Some(Durable { stage: Stage::Up(up), .. }) = durable else { continue };
+            // The file may not ask it any more.
+            asked.questions.retain(|name, _| up.answers.contains_key(name));
+            if up.preparation != Preparation::Due || up.condemned.is_some() {
+                // It may have no hooks any more, and nobody waits for those that run.
                 asked.preparation = None;
             }
         }
@@ -126,14 +87,7 @@ impl Performer {
                     async move { tell(&inputs, &slot, observe(&driver, &slot, attempt).await).await },
                 );
             }
-            Effect::Start { attempt, spec, base_environment, .. } => {
-                let starts = self.starts.clone();
-                tokio::spawn(async move {
-                    let _turn = starts.acquire().await;
-                    let launch = launch(&spec, &base_environment);
-                    tell(&inputs, &slot, start(&driver, &slot, attempt, &launch).await).await;
-                });
-            }
+            effect @ Effect::Start { .. } => self.start(slot, effect),
             Effect::Stop { attempt, signal, grace, .. } => {
                 let asked = self.asked(&slot, attempt);
                 asked.preparation = None;
@@ -146,13 +100,17 @@ impl Performer {
                     }
                 });
             }
-            Effect::RunHooks { attempt, moment, commands, timeout, .. } => {
-                self.run_hooks(slot, attempt, moment, commands, timeout);
+            Effect::Signal { attempt, signal, .. } => {
+                if let Err(error) = driver.signal(&slot, attempt, signal) {
+                    tracing::warn!(%slot, %signal, "not sent: {}", process::chain(&error));
+                }
+            }
+            effect @ Effect::Reload { .. } => self.reload(slot, effect),
+            Effect::RunHooks { attempt, moment, serial, commands, timeout, exit, .. } => {
+                self.run_hooks(Hooks::of(slot, attempt, moment, serial, commands, timeout, exit), moment);
             }
             effect @ Effect::Probe { .. } => self.probe(effect),
-            Effect::WatchLog { attempt, check, pattern, from, .. } => {
-                self.watch_log(slot, attempt, check, pattern, from);
-            }
+            effect @ Effect::WatchLog { .. } => self.watch_log(effect),
             Effect::Remove { .. } => {
                 tokio::spawn(async move {
                     let input = match driver.remove(&slot).await {
@@ -165,46 +123,119 @@ impl Performer {
         }
     }
 
-    fn run_hooks(
-        &mut self,
-        slot: SlotId,
-        attempt: Attempt,
-        moment: Moment,
-        commands: Vec<Arc<HookCommand>>,
-        timeout: Millis,
-    ) {
-        let asked = self.asked(&slot, attempt);
-        if moment == Moment::PostStart
-            && let Some((running, task)) = &asked.preparation
-            && (*running == commands && !task.0.is_finished())
-        {
+    fn start(&mut self, slot: SlotId, effect: Effect) {
+        let Effect::Start { attempt, spec, base_environment, .. } = effect else { return };
+        let (driver, inputs, starts) = (self.driver.clone(), self.inputs.clone(), self.starts.clone());
+        if !spec.external {
+            tokio::spawn(async move {
+                let _turn = starts.acquire().await;
+                let launch = launch(&spec, &base_environment);
+                tell(&inputs, &slot, start(&driver, &slot, attempt, &launch).await).await;
+            });
+            return;
+        }
+        if self.asked(&slot, attempt).start.as_ref().is_some_and(|task| !task.0.is_finished()) {
+            // It is on its way: ordered again in case it was lost.
+            return;
+        }
+        let started = slot.clone();
+        let task = tokio::spawn(async move {
+            let _turn = starts.acquire().await;
+            let request =
+                exec_request(&started, spec.command.clone(), &spec, &base_environment, EXTERNAL_START);
+            let input = match driver.exec(request).await {
+                outcome if outcome.is_success() => {
+                    let at = upbeat_drivers::clock::wall();
+                    Input::Started { attempt, pid: 0, at, log_start: 0 }
+                }
+                outcome => Input::StartFailed { attempt, why: outcome.describe() },
+            };
+            tell(&inputs, &started, input).await;
+        });
+        self.asked(&slot, attempt).start = Some(Task(task.abort_handle()));
+    }
+
+    fn reload(&mut self, slot: SlotId, effect: Effect) {
+        let Effect::Reload { attempt, serial, signal, commands, timeout, .. } = effect else { return };
+        let (driver, inputs) = (self.driver.clone(), self.inputs.clone());
+        if self.asked(&slot, attempt).reload.as_ref().is_some_and(|task| !task.0.is_finished()) {
+            return;
+        }
+        let (kind, goes_on, exit) = ("reload", false, None);
+        let hooks = Hooks { slot: slot.clone(), attempt, kind, serial, commands, timeout, exit, goes_on };
+        let task = tokio::spawn(async move {
+            let sent = signal.map(|signal| driver.signal(&hooks.slot, attempt, signal));
+            let outcome = match sent {
+                Some(Err(error)) => Err(process::chain(&error)),
+                _ => hooks.run(&driver).await,
+            };
+            tell(&inputs, &hooks.slot, Input::Reloaded { attempt, serial, outcome }).await;
+        });
+        self.asked(&slot, attempt).reload = Some(Task(task.abort_handle()));
+    }
+
+    fn run_hooks(&mut self, hooks: Hooks, moment: Moment) {
+        let (slot, attempt) = (hooks.slot.clone(), hooks.attempt);
+        if self.is_running(&slot, attempt, moment, &hooks.commands) {
             // They run: asked for again in case they were lost.
             return;
         }
-        // A start that is called off has no use for them, and neither has one that has others now.
-        asked.preparation = None;
-        let over = asked.over.clone();
-        let (driver, inputs, hooked) = (self.driver.clone(), self.inputs.clone(), slot.clone());
-        let run = commands.clone();
+        let commands = hooks.commands.clone();
+        let over = match moment {
+            Moment::PostStop => Arc::default(),
+            _ => {
+                let asked = self.asked(&slot, attempt);
+                // A start that is called off has no use for them, and neither has one that has others.
+                asked.preparation = None;
+                asked.over.clone()
+            }
+        };
+        let (driver, inputs) = (self.driver.clone(), self.inputs.clone());
         let task = tokio::spawn(async move {
-            let outcome = hooks(&driver, &hooked, moment, &run, timeout).await;
+            let outcome = hooks.run(&driver).await;
             // They may go on after what they stopped has ended.
             if !over.load(Ordering::Relaxed) {
-                tell(&inputs, &hooked, Input::HooksEnded { attempt, moment, outcome }).await;
+                tell(&inputs, &hooks.slot, Input::HooksEnded { attempt, moment, outcome }).await;
             }
         });
-        let (asked, task) = (self.asked(&slot, attempt), task.abort_handle());
+        let task = task.abort_handle();
         match moment {
-            Moment::PostStart => asked.preparation = Some((commands, Task(task))),
-            Moment::PreStop => asked.farewell = Some(task),
+            Moment::PreStart | Moment::PostStart => {
+                self.asked(&slot, attempt).preparation = Some((commands, Task(task)));
+            }
+            Moment::PreStop => self.asked(&slot, attempt).farewell = Some(task),
+            Moment::PostStop => drop(self.partings.insert(slot, (attempt, Task(task)))),
+            Moment::Remedy => self.asked(&slot, attempt).remedy = Some(Task(task)),
+        }
+    }
+
+    fn is_running(
+        &mut self,
+        slot: &SlotId,
+        attempt: Attempt,
+        moment: Moment,
+        commands: &[Arc<HookCommand>],
+    ) -> bool {
+        let runs = |task: &Task| !task.0.is_finished();
+        match moment {
+            Moment::PreStart | Moment::PostStart => {
+                let preparation = &self.asked(slot, attempt).preparation;
+                preparation.as_ref().is_some_and(|(running, task)| running == commands && runs(task))
+            }
+            Moment::PostStop => {
+                self.partings.get(slot).is_some_and(|(of, task)| *of == attempt && runs(task))
+            }
+            // One that still runs is not run beside itself.
+            Moment::Remedy => self.asked(slot, attempt).remedy.as_ref().is_some_and(runs),
+            Moment::PreStop => false,
         }
     }
 
     fn probe(&mut self, effect: Effect) {
-        let Effect::Probe { slot, attempt, check, probe, spec, base_environment, timeout } = effect else {
+        let Effect::Probe { slot, attempt, name, check, ask, spec, base_environment, timeout } = effect else {
             return;
         };
-        if self.asked(&slot, attempt).question.as_ref().is_some_and(|question| question.is_out(check)) {
+        if self.asked(&slot, attempt).is_out(&name, check) {
             // Its answer still comes, and asked anew it would go to the end of the queue.
             return;
         }
@@ -214,15 +245,16 @@ impl Performer {
         let (driver, inputs, asked) = (self.driver.clone(), self.inputs.clone(), slot.clone());
         let task = tokio::spawn(async move {
             let _turn = queue.turn().await;
-            let (healthy, message) = ask(&driver, &asked, probe, &spec, &base_environment, timeout).await;
+            let (healthy, message) = answer(&driver, &asked, ask, &spec, &base_environment, timeout).await;
             answers.store(true, Ordering::Relaxed);
             tell(&inputs, &asked, Input::Probed { attempt, check, healthy, message }).await;
         });
         let question = Question { check, answered, task: Task(task.abort_handle()) };
-        self.asked(&slot, attempt).question = Some(question);
+        self.asked(&slot, attempt).questions.insert(name, question);
     }
 
-    fn watch_log(&mut self, slot: SlotId, attempt: Attempt, check: u64, pattern: String, from: u64) {
+    fn watch_log(&mut self, effect: Effect) {
+        let Effect::WatchLog { slot, attempt, name, check, pattern, from } = effect else { return };
         let dir = self.driver.log_dir(&slot);
         let inputs = self.inputs.clone();
         let (watched, watches) = (slot.clone(), self.watches.clone());
@@ -233,8 +265,8 @@ impl Performer {
             };
             tell(&inputs, &watched, Input::Probed { attempt, check, healthy, message }).await;
         });
-        let task = Task(task.abort_handle());
-        self.asked(&slot, attempt).question = Some(Question { check, answered: Arc::default(), task });
+        let question = Question { check, answered: Arc::default(), task: Task(task.abort_handle()) };
+        self.asked(&slot, attempt).questions.insert(name, question);
     }
 
     fn asked(&mut self, slot: &SlotId, attempt: Attempt) -> &mut Asked {
@@ -283,105 +315,7 @@ async fn start(driver: &ProcessDriver, slot: &SlotId, attempt: Attempt, launch: 
     }
 }
 
-fn environment(spec: &Service, base: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let mut all = base.clone();
-    all.extend(spec.environment.iter().map(|(name, value)| (name.clone(), value.clone())));
-    all
-}
-
-fn rights(spec: &Service) -> Rights {
-    Rights {
-        groups: spec.group_add.clone(),
-        ulimits: spec.ulimits.clone(),
-        oom_score_adj: spec.oom_score_adj,
-    }
-}
-
-fn launch(spec: &Service, base: &BTreeMap<String, String>) -> Launch {
-    Launch {
-        command: spec.command.clone(),
-        environment: environment(spec, base),
-        working_dir: spec.working_dir.clone(),
-        user: spec.user.clone(),
-        rights: rights(spec),
-        stdio: match (spec.tty, spec.stdin_open) {
-            (true, _) => Stdio::Terminal,
-            (false, true) => Stdio::OpenInput,
-            (false, false) => Stdio::Plain,
-        },
-        files: spec.files.clone(),
-        resources: spec.resources,
-        log_max_size: spec.log.unwrap_or_default().max_size,
-        log_max_files: spec.log.unwrap_or_default().max_files,
-    }
-}
-
-fn exec_request(
-    slot: &SlotId,
-    command: Vec<String>,
-    spec: &Service,
-    base: &BTreeMap<String, String>,
-    timeout: Millis,
-) -> ExecRequest {
-    ExecRequest {
-        command,
-        environment: environment(spec, base),
-        working_dir: spec.working_dir.clone(),
-        user: spec.user.clone(),
-        rights: rights(spec),
-        beside: Some(slot.clone()),
-        timeout,
-    }
-}
-
-/// Runs commands one after the other, within one time for all.
-async fn hooks(
-    driver: &ProcessDriver,
-    slot: &SlotId,
-    moment: Moment,
-    commands: &[Arc<HookCommand>],
-    timeout: Millis,
-) -> Result<(), String> {
-    let begun = Instant::now();
-    for hook in commands {
-        let gone = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let why = match timeout.0.saturating_sub(gone) {
-            // One that is begun to be killed at once would be half done at best.
-            0 => "no time was left for it".to_owned(),
-            left => match driver.exec(hook_request(slot, hook, Millis(left))).await {
-                outcome if outcome.is_success() => continue,
-                outcome => outcome.describe(),
-            },
-        };
-        let program = hook.command.first().map_or("", String::as_str);
-        let why = format!("`{program}`: {why}");
-        match moment {
-            Moment::PostStart => return Err(why),
-            Moment::PreStop => tracing::warn!(%slot, "before its stop: {why}"),
-        }
-    }
-    Ok(())
-}
-
-fn hook_request(slot: &SlotId, hook: &HookCommand, timeout: Millis) -> ExecRequest {
-    let mut environment = (*hook.base_environment).clone();
-    environment.extend(hook.environment.clone());
-    ExecRequest {
-        command: hook.command.clone(),
-        environment,
-        working_dir: hook.working_dir.clone(),
-        user: hook.user.clone(),
-        rights: Rights {
-            groups: hook.group_add.clone(),
-            ulimits: hook.ulimits.clone(),
-            oom_score_adj: hook.oom_score_adj,
-        },
-        beside: Some(slot.clone()),
-        timeout,
-    }
-}
-
-async fn ask(
+async fn answer(
     driver: &ProcessDriver,
     slot: &SlotId,
     probe: Ask,
@@ -412,6 +346,7 @@ mod tests {
     use super::*;
     use tokio::net::TcpListener;
     use upbeat_drivers::process::{Places, ShimProgram};
+    use upbeat_model::ProbeName;
     use upbeat_model::project::Http;
 
     fn service() -> Arc<Service> {
@@ -423,7 +358,8 @@ mod tests {
             slot: slot.parse().unwrap(),
             attempt: Attempt(1),
             check: 1,
-            probe,
+            name: ProbeName::new("readiness").unwrap(),
+            ask: probe,
             spec: service(),
             base_environment: Arc::default(),
             timeout: Millis::seconds(3_600),
@@ -464,7 +400,7 @@ mod tests {
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", silent.local_addr().unwrap());
         performer.perform(probe("a/s/1", Ask::Http(Http::get(url.clone()))));
-        let first = performer.asked[&slot].question.as_ref().unwrap().task.0.clone();
+        let first = performer.asked[&slot].questions["readiness"].task.0.clone();
         performer.perform(probe("a/s/1", Ask::Http(Http::get(url))));
         assert!(!first.is_finished());
         let mut other = probe("a/s/1", Ask::Log("x".into()));

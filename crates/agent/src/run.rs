@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use upbeat_decide::instance::{Durable, Input, Observation, Stage};
 use upbeat_decide::rules::Rules;
+use upbeat_decide::node::Reacted;
 use upbeat_decide::{Bundle, Change, Effect, Node};
 use upbeat_drivers::clock;
 use upbeat_drivers::process::{ProcessDriver, ProcessEvent};
@@ -27,6 +28,8 @@ pub type TargetSource = watch::Receiver<Arc<Target>>;
 pub enum Report {
     /// Slots look different than before.
     Changed(Vec<Change>),
+    /// Something was done about a failing probe.
+    Reacted(Reacted),
     /// A process that ran before this agent did was found again.
     Adopted {
         /// Which slot.
@@ -164,7 +167,7 @@ impl Agent {
                 && let Observation::Running { attempt, pid, .. } = seen
             {
                 let (slot, attempt, pid) = (slot.clone(), *attempt, *pid);
-                self.outbox.adopted(Report::Adopted { slot, attempt, pid })?;
+                self.outbox.news(Report::Adopted { slot, attempt, pid })?;
             }
         }
         let bundle = self.take(batch, events);
@@ -179,7 +182,7 @@ impl Agent {
 
     /// Commit, perform, tell: in this order. Errors: nobody listens any more.
     async fn carry_out(&mut self, bundle: Bundle) -> Result<(), Gone> {
-        let Bundle { persist, effects, statuses } = bundle;
+        let Bundle { persist, effects, statuses, reacted } = bundle;
         self.performer.follow(&persist);
         self.unsaved.states.extend(persist);
         let (starts, others): (Vec<Effect>, Vec<Effect>) =
@@ -192,6 +195,9 @@ impl Agent {
         }
         if any {
             (self.failpoint)("performed");
+        }
+        for reacted in reacted {
+            self.outbox.news(Report::Reacted(reacted))?;
         }
         self.outbox.changed(statuses)
     }
@@ -256,10 +262,12 @@ fn perceive(event: ProcessEvent) -> (SlotId, Input) {
     }
 }
 
-/// Whether a process may be there.
+/// Whether a process may be there, or something is run for one: of which attempt.
 pub(crate) fn is_up(durable: &Durable) -> Option<Attempt> {
     match &durable.stage {
         Stage::Up(up) => Some(up.attempt),
+        // Its hooks run, or the command that starts it elsewhere.
+        Stage::Starting { .. } => Some(durable.attempt),
         _ => None,
     }
 }

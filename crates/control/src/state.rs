@@ -404,6 +404,8 @@ fn unseen(id: &SlotId, slot: &SlotRecord) -> SlotStatus {
         since: Wall(0),
         started_at: None,
         health: None,
+        probes: BTreeMap::new(),
+        says: None,
         reasons: Vec::new(),
         operation: slot.operation,
         release: slot.release,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use upbeat_model::project::{Question, Service, Signal};
-use upbeat_model::{Attempt, Millis, SlotId};
+use upbeat_model::{Attempt, Exit, Millis, ProbeName, SlotId};
 
 use crate::instance::{HookCommand, Moment};
 
@@ -18,7 +18,7 @@ pub enum Effect {
         /// The highest that was ever decided here.
         attempt: Attempt,
     },
-    /// Start a copy.
+    /// Start a copy. Of an external service: run its command to its end.
     Start {
         /// Which slot.
         slot: SlotId,
@@ -40,19 +40,47 @@ pub enum Effect {
         /// How long it may take.
         grace: Millis,
     },
-    /// Run commands beside it, one after the other. Those after the start end with the first that
-    /// fails; those before the end go on.
+    /// Send its main process a signal.
+    Signal {
+        /// Which slot.
+        slot: SlotId,
+        /// The fence.
+        attempt: Attempt,
+        /// Which.
+        signal: Signal,
+    },
+    /// Have it read its configuration anew: by a signal, or by commands.
+    Reload {
+        /// Which slot.
+        slot: SlotId,
+        /// The fence.
+        attempt: Attempt,
+        /// Which time this is: goes back with the answer.
+        serial: u64,
+        /// Sent to its main process.
+        signal: Option<Signal>,
+        /// Run beside it.
+        commands: Vec<Arc<HookCommand>>,
+        /// After which they are killed.
+        timeout: Millis,
+    },
+    /// Run commands beside it, one after the other. Those around the start end with the first that
+    /// fails; those around the end go on, and the last failure is told.
     RunHooks {
         /// Which slot.
         slot: SlotId,
         /// The fence.
         attempt: Attempt,
-        /// After its start, or before its end.
+        /// When in its life.
         moment: Moment,
+        /// Which time in this attempt; part of their idempotency key.
+        serial: u64,
         /// What to run, and as what.
         commands: Vec<Arc<HookCommand>>,
         /// After which all of them are killed.
         timeout: Millis,
+        /// How the attempt ended, where it has.
+        exit: Option<Exit>,
     },
     /// Ask once whether it is ready.
     Probe {
@@ -60,10 +88,12 @@ pub enum Effect {
         slot: SlotId,
         /// The fence.
         attempt: Attempt,
+        /// What the probe is called.
+        name: ProbeName,
         /// Which check of this attempt asks: goes back with the answer.
         check: u64,
         /// The question.
-        probe: Question,
+        ask: Question,
         /// The service, for an `exec` probe's directory, user and variables.
         spec: Arc<Service>,
         /// Variables given before its own.
@@ -77,6 +107,8 @@ pub enum Effect {
         slot: SlotId,
         /// The fence.
         attempt: Attempt,
+        /// What the probe is called.
+        name: ProbeName,
         /// Which check of this attempt asks: goes back with the answer.
         check: u64,
         /// The regular expression.
@@ -98,6 +130,8 @@ impl Effect {
             Self::Observe { slot, .. }
             | Self::Start { slot, .. }
             | Self::Stop { slot, .. }
+            | Self::Signal { slot, .. }
+            | Self::Reload { slot, .. }
             | Self::RunHooks { slot, .. }
             | Self::Probe { slot, .. }
             | Self::WatchLog { slot, .. }

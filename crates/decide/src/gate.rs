@@ -6,8 +6,8 @@
 
 use std::collections::BTreeSet;
 
-use upbeat_model::project::{Condition, Dependency};
-use upbeat_model::{Exit, Phase, ProbeName, Reason, ServiceName, SlotId};
+use upbeat_model::project::{Condition, Dependency, OnFailure};
+use upbeat_model::{Attempt, Exit, Mono, Phase, ProbeName, Reason, ServiceName, SlotId};
 
 /// What the gate needs to know of one copy of a dependency.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +24,10 @@ pub struct View {
     pub exit: Option<Exit>,
     /// The probes of it that pass now.
     pub passing: BTreeSet<ProbeName>,
+    /// How many times it was started.
+    pub attempt: Attempt,
+    /// It was looked at since this daemon runs.
+    pub is_known: bool,
 }
 
 /// What the gate says.
@@ -35,6 +39,44 @@ pub enum Verdict {
     Wait(Reason),
     /// Not without somebody's help.
     Failed(Reason),
+}
+
+/// What all edges of a service say together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// Whether it may start.
+    pub verdict: Verdict,
+    /// When to ask again, though nothing around it has changed.
+    pub due: Option<Mono>,
+}
+
+/// Judges all edges of a service that waits `since` then, by what each of them says for itself.
+pub fn opening<'a>(
+    edges: impl Iterator<Item = (&'a ServiceName, &'a Dependency, Verdict)>,
+    since: Mono,
+    now: Mono,
+) -> Opening {
+    let (mut waiting, mut due) = (None, None::<Mono>);
+    for (service, edge, verdict) in edges {
+        let until = edge.timeout.map(|timeout| since + timeout);
+        let verdict = match (verdict, edge.timeout) {
+            (Verdict::Wait(_), Some(timeout)) if until.is_some_and(|until| until <= now) => {
+                let (service, condition) = (service.clone(), edge.condition.clone());
+                Verdict::Failed(Reason::WaitedTooLong { service, condition, timeout })
+            }
+            (verdict, _) => verdict,
+        };
+        match (verdict, edge.on_failure) {
+            (Verdict::Open, _) | (Verdict::Failed(_), OnFailure::Continue) => {}
+            (failed @ Verdict::Failed(_), OnFailure::Fail) => return Opening { verdict: failed, due: None },
+            (Verdict::Failed(reason), OnFailure::Wait) => waiting = waiting.or(Some(reason)),
+            (Verdict::Wait(reason), _) => {
+                waiting = waiting.or(Some(reason));
+                due = due.into_iter().chain(until).min();
+            }
+        }
+    }
+    Opening { verdict: waiting.map_or(Verdict::Open, Verdict::Wait), due }
 }
 
 /// Judges one edge. `copies` are the dependency's slots that shall exist; `None` when the
@@ -135,6 +177,8 @@ mod tests {
             leaving: false,
             exit: None,
             passing: BTreeSet::new(),
+            attempt: Attempt(1),
+            is_known: true,
         }
     }
 

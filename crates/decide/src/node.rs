@@ -8,13 +8,13 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use upbeat_model::ids::{AppName, ServiceName};
-use upbeat_model::project::Dependency;
+use upbeat_model::project::{Dependency, Reaction};
 use upbeat_model::target::{Goal, Target, TargetSlot};
-use upbeat_model::{Mono, Phase, Reason, SlotId, SlotStatus, Wall};
+use upbeat_model::{Attempt, Mono, Phase, ProbeName, Reason, SlotId, SlotStatus, Wall};
 
 use crate::effect::Effect;
-use crate::gate::{Verdict, View, gate, stop_gate};
-use crate::instance::{self, Around, Durable, Input, Mark, Slot, Stage, Up};
+use crate::gate::{Opening, Verdict, View, gate, opening, stop_gate};
+use crate::instance::{self, Around, Durable, Input, Mark, Slot, Stage};
 use crate::order::{Edge, loose};
 use crate::rules::{Bug, Rules};
 
@@ -27,6 +27,25 @@ pub struct Bundle {
     pub effects: Vec<Effect>,
     /// Then: tell whoever wants to know. Only slots that look different than before.
     pub statuses: BTreeMap<SlotId, Change>,
+    /// And what was done about failing probes.
+    pub reacted: Vec<Reacted>,
+}
+
+/// Something was done about a failing probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reacted {
+    /// Of which slot.
+    pub slot: SlotId,
+    /// Of which attempt.
+    pub attempt: Attempt,
+    /// Which probe.
+    pub probe: ProbeName,
+    /// What was done.
+    pub action: Reaction,
+    /// What the probe was answered.
+    pub last: String,
+    /// How often within its window, this time included.
+    pub times: u32,
 }
 
 /// A slot that looks different than before.
@@ -142,11 +161,12 @@ impl Node {
     pub fn recover(remembered: impl IntoIterator<Item = (SlotId, Durable)>, rules: Rules) -> Self {
         let mut node = Self { rules, ..Self::default() };
         for (id, mut durable) in remembered {
-            if let Stage::Up(Up { stopping: Some(stopping), .. }) = &mut durable.stage {
+            if let Stage::Up(up) = &mut durable.stage
+                && let Some(stopping) = &mut up.stopping
+            {
                 stopping.unsaid = !rules.has(Bug::KeepDeadlines);
             }
-            let may_run = matches!(durable.stage, Stage::Starting { .. } | Stage::Up(_));
-            let observing = (may_run || durable.late.is_some()) && !rules.has(Bug::SkipObservation);
+            let observing = durable.may_run() && !rules.has(Bug::SkipObservation);
             let remembered = durable.entered.map(|(phase, _)| phase);
             let slot = Slot { durable, observing, ..Slot::default() };
             node.entries.insert(id, Entry::of(slot, remembered));
@@ -340,11 +360,14 @@ impl Node {
             now,
             wall,
             wish: &wish,
-            start_gate: &|| self.start_gate(id, &wish),
+            start_gate: &|since| self.start_gate(id, &wish, since, now),
+            copies: &|service| self.views(&id.app, service).unwrap_or_default(),
+            edge: &|service| self.edge_of(id, &wish, service),
             stop_gate: &|| self.stop_gate(id),
             rules: self.rules,
         };
         bundle.effects.extend(instance::step(id, &mut entry.slot, input, &around));
+        bundle.reacted.append(&mut entry.slot.reacted);
         let after = instance::view(id, &entry.slot, &wish);
         if before.1 != entry.slot.durable {
             bundle.persist.insert(id.clone(), Some(entry.slot.durable.clone()));
@@ -450,16 +473,15 @@ impl Node {
         })
     }
 
-    fn start_gate(&self, id: &SlotId, wish: &TargetSlot) -> Verdict {
-        let mut waiting = None;
-        for (service, edge) in &wish.spec.depends_on {
-            match self.edge(&id.app, service, edge) {
-                Verdict::Open => {}
-                failed @ Verdict::Failed(_) => return failed,
-                wait @ Verdict::Wait(_) => waiting = waiting.or(Some(wait)),
-            }
-        }
-        waiting.unwrap_or(Verdict::Open)
+    /// What one of the wish's edges says; one that it has not is open.
+    fn edge_of(&self, id: &SlotId, wish: &TargetSlot, service: &ServiceName) -> Verdict {
+        let edge = wish.spec.depends_on.get(service);
+        edge.map_or(Verdict::Open, |edge| self.edge(&id.app, service, edge))
+    }
+
+    fn start_gate(&self, id: &SlotId, wish: &TargetSlot, since: Mono, now: Mono) -> Opening {
+        let edges = wish.spec.depends_on.iter();
+        opening(edges.map(|(service, edge)| (service, edge, self.edge(&id.app, service, edge))), since, now)
     }
 
     fn stop_gate(&self, id: &SlotId) -> Option<Reason> {

@@ -39,6 +39,10 @@ pub enum Bug {
     ForgetNeeds,
     /// A copy counts as started before its hooks have run.
     SkipHooks,
+    /// Do something about a failing probe, however often that was done.
+    ForgetBudget,
+    /// A copy does not notice that what it rests on has ended.
+    ForgetEdges,
 }
 
 impl Bug {
@@ -62,6 +66,8 @@ impl Bug {
         Self::TakeAnyAnswer,
         Self::ForgetNeeds,
         Self::SkipHooks,
+        Self::ForgetBudget,
+        Self::ForgetEdges,
     ];
 }
 

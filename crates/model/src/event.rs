@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{AppName, Attempt, OperationId, SlotId};
+use crate::ids::{AppName, Attempt, OperationId, ProbeName, SlotId};
+use crate::project::Reaction;
 use crate::reason::Reason;
 use crate::state::{Exit, Phase};
 use crate::time::Wall;
@@ -43,6 +44,21 @@ pub enum EventKind {
         exit: Option<Exit>,
         /// Why.
         reasons: Vec<Reason>,
+    },
+    /// Something was done about a failing probe.
+    Reacted {
+        /// Which slot.
+        slot: SlotId,
+        /// Of which attempt.
+        attempt: Attempt,
+        /// Which probe.
+        probe: ProbeName,
+        /// What was done.
+        action: Reaction,
+        /// What the probe was answered.
+        last: String,
+        /// How often within its window, this time included.
+        times: u32,
     },
     /// A running slot was found again after a restart of the daemon.
     Adopted {

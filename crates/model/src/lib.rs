@@ -27,6 +27,6 @@ pub use operation::{Action, Operation, Origin, Wish};
 pub use plan::Plan;
 pub use project::{Project, Service};
 pub use reason::Reason;
-pub use state::{Exit, Phase, SlotStatus};
+pub use state::{Exit, Phase, ProbeStatus, SlotStatus};
 pub use target::{Ask, Goal, Target, TargetSlot};
 pub use time::{Millis, Mono, Wall};

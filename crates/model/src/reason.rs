@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{OperationId, ServiceName, SlotId};
-use crate::project::{Condition, Question};
+use crate::ids::{OperationId, ProbeName, ServiceName, SlotId};
+use crate::project::{Condition, Question, Reaction, Role};
 use crate::state::{Exit, Phase};
 use crate::time::{Millis, Wall};
 
@@ -29,6 +29,15 @@ pub enum Reason {
         condition: Condition,
         /// The copy that failed, its phase and its exit.
         failed: Option<(SlotId, Phase, Option<Exit>)>,
+    },
+    /// A dependency's condition has not come to hold in time.
+    WaitedTooLong {
+        /// The dependency.
+        service: ServiceName,
+        /// What must hold of it.
+        condition: Condition,
+        /// How long it was waited for.
+        timeout: Millis,
     },
     /// Others that depend on it must stop first.
     WaitsForDependents {
@@ -57,25 +66,55 @@ pub enum Reason {
         /// How often it was restarted before.
         restarts: u32,
     },
+    /// It was stopped because it was no good any more, and nobody has started it since.
+    StaysDown {
+        /// Why it was stopped.
+        exit: Exit,
+    },
     /// Its process is being started.
     BeingStarted,
-    /// Its process was started, and its `post_start` hooks have not ended.
-    RunsHooks,
-    /// It runs, and its health check has not passed yet.
+    /// Commands of these hooks have not ended: `pre_start`, `post_start` or `post_stop`.
+    RunsHooks {
+        /// Which.
+        hooks: String,
+    },
+    /// It is being asked to read its configuration anew.
+    Reloads,
+    /// It was asked to read its configuration anew, and that failed.
+    ReloadFailed {
+        /// How.
+        detail: String,
+    },
+    /// It runs, and a probe has not passed yet.
     NotReadyYet {
+        /// Which probe.
+        name: ProbeName,
         /// The question.
         probe: Question,
         /// The last answer.
         last: Option<String>,
     },
-    /// It runs, and its health check fails.
+    /// It runs, and a probe fails.
     ProbeFails {
+        /// Which probe.
+        name: ProbeName,
         /// The question.
         probe: Question,
         /// The last answer.
         last: String,
         /// How often in a row.
         failures: u32,
+    },
+    /// What is to be done about a failing probe was done as often as it may be.
+    NeedsAttention {
+        /// Which probe.
+        name: ProbeName,
+        /// What was done each time.
+        action: Reaction,
+        /// How often.
+        times: u32,
+        /// Within how long.
+        window: Millis,
     },
     /// It is asked to stop.
     BeingStopped {
@@ -118,6 +157,10 @@ pub enum StopCause {
     Changed,
     /// A `post_start` hook of it has failed.
     HookFailed,
+    /// A probe of it has failed, and that is what is to be done about it.
+    ProbeFailed,
+    /// What it rests on has ended or was replaced.
+    DependencyEnded,
 }
 
 impl Reason {
@@ -153,6 +196,9 @@ impl std::fmt::Display for Reason {
                     None => write!(f, "{service} is not there"),
                 }
             }
+            Self::WaitedTooLong { service, condition, timeout } => {
+                write!(f, "waited {timeout} for {service} to {}, in vain", wanted(condition))
+            }
             Self::WaitsForDependents { dependents, more } => {
                 let names: Vec<String> = dependents.iter().map(SlotId::short).collect();
                 write!(f, "stops after {}", names.join(", "))?;
@@ -172,22 +218,33 @@ impl std::fmt::Display for Reason {
                 "ended ({exit}) after {restarts} {} and `restart: {policy}` leaves it so",
                 if *restarts == 1 { "restart" } else { "restarts" }
             ),
-            Self::RunsHooks => f.write_str("its `post_start` hooks have not ended yet"),
+            Self::StaysDown { exit } => write!(f, "was {exit}; it stays so until somebody starts it"),
+            Self::RunsHooks { hooks } => write!(f, "its `{hooks}` hooks have not ended yet"),
+            Self::Reloads => f.write_str("is being asked to read its configuration anew"),
+            Self::ReloadFailed { detail } => {
+                write!(f, "could not be asked to read its configuration anew: {detail}")
+            }
             Self::BeingStarted => f.write_str("its process is being started"),
-            Self::NotReadyYet { probe, last: None } => {
-                write!(f, "its health check ({probe}) has not answered yet")
+            Self::NotReadyYet { name, probe, last: None } => {
+                write!(f, "{} ({probe}) has not answered yet", called(name))
             }
-            Self::NotReadyYet { probe, last: Some(last) } => {
-                write!(f, "its health check ({probe}) has not passed yet: {last}")
+            Self::NotReadyYet { name, probe, last: Some(last) } => {
+                write!(f, "{} ({probe}) has not passed yet: {last}", called(name))
             }
-            Self::ProbeFails { probe, last, failures } => {
-                write!(f, "its health check ({probe}) failed {failures} times in a row: {last}")
+            Self::ProbeFails { name, probe, last, failures } => {
+                write!(f, "{} ({probe}) failed {failures} times in a row: {last}", called(name))
+            }
+            Self::NeedsAttention { name, action, times, window } => {
+                write!(f, "{} still fails after {action} {times} times within {window}: ", called(name))?;
+                f.write_str("a person has to look; `upbeat restart` begins anew")
             }
             Self::BeingStopped { how, why, .. } => {
                 let why = match why {
                     StopCause::Goal => "as asked",
                     StopCause::Restart => "to be restarted",
                     StopCause::Changed => "because what it should run has changed",
+                    StopCause::ProbeFailed => "because a probe of it has failed",
+                    StopCause::DependencyEnded => "because what it rests on has ended",
                     StopCause::HookFailed => "because a `post_start` hook of it has failed",
                 };
                 write!(f, "is being stopped {why} ({how})")
@@ -197,6 +254,14 @@ impl std::fmt::Display for Reason {
             Self::Trouble { detail } => write!(f, "cannot be handled for now: {detail}"),
             Self::ShimLost { detail } => write!(f, "its shim was killed: {detail}"),
         }
+    }
+}
+
+/// What people call a probe of this name.
+fn called(name: &ProbeName) -> String {
+    match name.role() {
+        Role::Readiness => "its health check".to_owned(),
+        _ => format!("its probe `{name}`"),
     }
 }
 

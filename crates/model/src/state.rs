@@ -1,8 +1,10 @@
 //! What was seen of a slot: its phase, how its process ended, and the status people read.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Attempt, OperationId, SlotId};
+use crate::ids::{Attempt, OperationId, ProbeName, SlotId};
 use crate::reason::Reason;
 use crate::target::Goal;
 use crate::time::Wall;
@@ -18,6 +20,8 @@ pub enum Exit {
     Signal(i32),
     /// It never ran: the program could not be executed. The text says why.
     NotStarted(String),
+    /// Upbeat stopped it because it was no good any more, however it ended then. The text says why.
+    Stopped(String),
     /// Nobody saw it: the shim that watched it was killed. The text says what is known.
     Unknown(String),
 }
@@ -35,6 +39,7 @@ impl std::fmt::Display for Exit {
             Self::Code(code) => write!(f, "exit {code}"),
             Self::Signal(n) => write!(f, "killed by {}", crate::project::Signal(*n)),
             Self::NotStarted(why) => write!(f, "could not start: {why}"),
+            Self::Stopped(why) => write!(f, "stopped: {why}"),
             Self::Unknown(why) => write!(f, "exit unknown: {why}"),
         }
     }
@@ -61,6 +66,9 @@ pub enum Phase {
     Healthy,
     /// It runs and its health check fails. Next: it passes, or ends.
     Unhealthy,
+    /// It runs, a probe fails, and what was to be done about it was done as often as it may be. Next:
+    /// a person looks, or the probe passes.
+    NeedsAttention,
     /// It ended and is started again after a while. Next: the time has come.
     BackingOff,
     /// As `BackingOff`, but it has ended so soon and so often that a person should look.
@@ -76,7 +84,15 @@ pub enum Phase {
 impl Phase {
     /// A process of it may exist.
     pub fn is_alive(self) -> bool {
-        matches!(self, Self::Starting | Self::Running | Self::Healthy | Self::Unhealthy | Self::Stopping)
+        matches!(
+            self,
+            Self::Starting
+                | Self::Running
+                | Self::Healthy
+                | Self::Unhealthy
+                | Self::NeedsAttention
+                | Self::Stopping
+        )
     }
 
     /// It runs and may be used.
@@ -95,6 +111,7 @@ impl Phase {
             Self::Running => "running",
             Self::Healthy => "healthy",
             Self::Unhealthy => "unhealthy",
+            Self::NeedsAttention => "needs attention",
             Self::BackingOff => "backing off",
             Self::CrashLooping => "crash-looping",
             Self::Stopping => "stopping",
@@ -108,6 +125,18 @@ impl std::fmt::Display for Phase {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(self.word())
     }
+}
+
+/// How a probe stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ProbeStatus {
+    /// Its verdict; none before the first.
+    pub passing: Option<bool>,
+    /// Counted noes in a row.
+    pub failures: u32,
+    /// What it was answered last.
+    pub last: Option<String>,
 }
 
 /// Everything a person or a tool may know about one slot, at one moment.
@@ -132,8 +161,14 @@ pub struct SlotStatus {
     pub since: Wall,
     /// When the current process was started.
     pub started_at: Option<Wall>,
-    /// What the last probe said.
+    /// What its readiness probe said last.
     pub health: Option<String>,
+    /// How each of its probes stands, while it runs.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub probes: BTreeMap<ProbeName, ProbeStatus>,
+    /// What the process says of itself (`STATUS=`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub says: Option<String>,
     /// Why it is in this phase and not where it should be; empty when all is as wished.
     pub reasons: Vec<Reason>,
     /// The operation that set the goal.

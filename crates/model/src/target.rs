@@ -30,6 +30,8 @@ pub enum Ask {
     Ensure,
     /// `start`: a running copy stays, one that ended is run again.
     Start,
+    /// `reload`: a running copy is asked to read its configuration anew; else as `up`.
+    Reload,
     /// `restart`: a running copy is replaced, one that ended is run again.
     Restart,
 }

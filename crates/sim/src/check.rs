@@ -316,7 +316,8 @@ pub(crate) fn at_the_end(node: &Node, kernel: &Kernel, workload: &Workload) -> V
         }
         let settled = match wish.goal {
             Goal::Running => match phase {
-                Phase::Running | Phase::Healthy | Phase::Unhealthy | Phase::Completed => true,
+                Phase::Running | Phase::Healthy | Phase::Unhealthy => true,
+                Phase::NeedsAttention | Phase::Completed => true,
                 Phase::Failed | Phase::DependencyFailed | Phase::BackingOff | Phase::CrashLooping => true,
                 Phase::Starting => {
                     let prepared = kernel

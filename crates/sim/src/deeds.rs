@@ -28,7 +28,10 @@ impl World {
             Effect::Stop { attempt, signal, grace, .. } => self.stop(slot, *attempt, *signal, grace.0),
             Effect::RunHooks { moment: Moment::PostStart, .. } if lost => {}
             Effect::RunHooks { attempt, moment: Moment::PostStart, .. } => self.prepare(slot, *attempt),
-            Effect::RunHooks { attempt, timeout, .. } => {
+            // No workload has any of these yet.
+            Effect::RunHooks { moment: Moment::PreStart | Moment::PostStop | Moment::Remedy, .. } => {}
+            Effect::Signal { .. } | Effect::Reload { .. } => {}
+            Effect::RunHooks { attempt, moment: Moment::PreStop, timeout, .. } => {
                 self.ask_to_stop(&slot);
                 let works = self.random.percent(50);
                 if works && let Some(pid) = self.kernel.process(&slot).map(|process| process.pid) {
@@ -107,7 +110,7 @@ impl World {
                 Effect::WatchLog { attempt, check, .. } => {
                     (*attempt, *check, process.healthy_from.saturating_sub(self.now) + 1, true)
                 }
-                Effect::Probe { attempt, check, probe, timeout, .. } => {
+                Effect::Probe { attempt, check, ask, timeout, .. } => {
                     if self.asking.get(slot).is_some_and(|(of, which, until)| {
                         (of, which) == (attempt, check) && *until > self.now
                     }) {
@@ -122,7 +125,7 @@ impl World {
                     let takes = late + self.random.below(timeout.0.min(200) + 1);
                     self.asking.insert(slot.clone(), (*attempt, *check, self.now + takes));
                     let flaps = process.flaps && self.random.percent(30);
-                    let never = *probe == never_passes();
+                    let never = *ask == never_passes();
                     (*attempt, *check, takes, self.now >= process.healthy_from && !flaps && !never)
                 }
                 _ => return,

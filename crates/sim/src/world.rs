@@ -504,6 +504,8 @@ fn shown(effect: &Effect) -> String {
     match effect {
         Effect::Start { slot, attempt, .. } => format!("start {slot} attempt {attempt}"),
         Effect::Stop { slot, signal, grace, .. } => format!("stop {slot} by {signal} within {grace}"),
+        Effect::Signal { slot, signal, .. } => format!("send {slot} {signal}"),
+        Effect::Reload { slot, .. } => format!("reload {slot}"),
         Effect::Observe { slot, .. } => format!("observe {slot}"),
         Effect::Remove { slot } => format!("remove {slot}"),
         Effect::RunHooks { slot, moment, .. } => format!("run the hooks of {slot}: {moment:?}"),

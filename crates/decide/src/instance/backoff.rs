@@ -39,7 +39,7 @@ pub fn delay(slot: &SlotId, attempt: Attempt, failures: u32, fixed: Option<Milli
 
 /// FNV-1a over the slot and the attempt: any even spread will do, but it must be the same in a
 /// replay.
-fn spread(slot: &SlotId, attempt: Attempt) -> u64 {
+pub(super) fn spread(slot: &SlotId, attempt: Attempt) -> u64 {
     let text = slot.to_string();
     text.bytes()
         .chain(attempt.0.to_le_bytes())

@@ -1,244 +1,267 @@
-//! The rhythm of a health check: when to ask, and what an answer means.
+//! The probes of one process: which are asked now, what they have come to, what is done about a no.
 //!
-//! The counted probes follow the Compose Specification: one every `interval` (every
-//! `start_interval` until the first success within `start_period`, where failures do not count).
-//! Until the first success there are *eager* probes between them, whose failures never count: a
-//! service that is ready after 40 ms is seen ready after 40 ms, whatever its interval.
+//! ```text
+//! started ─▶ startup ─▶ readiness: yes ⇄ no      the slot is healthy, or unhealthy
+//!            │ no       liveness:  no ─▶ remedy   restart | stop | signal | exec, while its budget lasts
+//!            ▼          NAME:      yes ⇄ no       conditions of others wait for it
+//!          remedy                    └─▶ remedy   budget spent: the slot needs attention
+//! ```
 
-use upbeat_model::project::{Probe, Question};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use upbeat_model::project::{Probe, Question, Reaction, Role, Service};
 use upbeat_model::target::TargetSlot;
-use upbeat_model::{Millis, Mono, SlotId};
+use upbeat_model::{Mono, ProbeName, ProbeStatus, SlotId};
 
-use super::{Around, Up};
+use super::rhythm::{Answer, Beat, Rhythm, Turn, Verdict};
+use super::said::Said;
+use super::{Around, Up, backoff};
 use crate::effect::Effect;
 use crate::rules::Bug;
 
-/// The first eager probe comes so soon after the start; the gap doubles with each.
-const EAGER_FIRST: Millis = Millis(10);
-
-/// Eager probes are never further apart, so that readiness is seen within a second.
-const EAGER_CEILING: Millis = Millis::seconds(1);
-
-/// A log that could not be watched is tried again.
-const WATCH_AGAIN: Millis = Millis::seconds(1);
-
-/// A probe that is not answered so long after its timeout waits for its turn behind many others, or
-/// its answer was lost. Either says nothing about the service: it is asked again, and not counted.
-const LOST_AFTER: Millis = Millis::seconds(2);
-
-/// The probes of one process. Not kept across a restart of the daemon: they begin anew.
+/// The rhythms of the probes of one process. Not kept across a restart of the daemon: they begin anew.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
-    /// Counted failures in a row.
-    pub failures: u32,
-    /// What the last probe said.
-    pub last: Option<String>,
-    next_counted: Option<Mono>,
-    next_eager: Option<Mono>,
-    eager_gap: Millis,
-    /// A probe is out; it is asked again if unanswered by then, and it counts or does not.
-    asked: Option<Asked>,
-    /// The check this is the rhythm of.
-    of: Option<Probe>,
-    /// Which one of this copy that is: what another one was answered says nothing.
-    number: u64,
-    watch: Watch,
+    rhythms: BTreeMap<ProbeName, Rhythm>,
+    /// The file whose probes these are.
+    of: Option<Arc<Service>>,
+    /// How many rhythms this process has had.
+    numbers: u64,
 }
 
-/// Whether somebody waits for a line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Watch {
-    #[default]
-    Wanted,
-    Set,
-    /// It could not be; it is tried again.
-    Failed {
-        again: Mono,
-    },
+/// A probe that has come to a no.
+pub(super) struct Failed {
+    pub(super) name: ProbeName,
+    /// What it was answered.
+    pub(super) last: String,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Asked {
-    lost_at: Mono,
-    counts: bool,
+/// Whether a probe is asked at this time of the life of its process.
+fn is_asked(name: &ProbeName, up: &Up, spec: &Service) -> bool {
+    match name.role() {
+        Role::Startup => !was_yes(up, name.as_str()),
+        _ => has_started(up, spec),
+    }
+}
+
+fn was_yes(up: &Up, name: &str) -> bool {
+    up.answers.get(name).is_some_and(|answer| answer.was_yes)
+}
+
+/// Its startup probe has passed, or it has none.
+pub(super) fn has_started(up: &Up, spec: &Service) -> bool {
+    !spec.probes.contains_key(ProbeName::STARTUP) || was_yes(up, ProbeName::STARTUP)
+}
+
+fn beat<'a>(name: &ProbeName, probe: &'a Probe, up: &Up, said: &'a Said, now: Mono, once: bool) -> Beat<'a> {
+    let threshold = if once { 1 } else { probe.failure_threshold };
+    let is_awaited = name.role() != Role::Liveness;
+    Beat { probe, now, started: up.started, is_awaited, said, threshold }
 }
 
 impl Health {
     /// When to look at this next.
-    pub(super) fn due(&self, up: &Up, wish: &TargetSlot) -> Option<Mono> {
-        let check = wish.spec.readiness()?;
-        if let Question::Log(_) = check.ask {
-            let again = match self.watch {
-                Watch::Failed { again } => Some(again),
-                Watch::Wanted => Some(up.started),
-                Watch::Set => None,
-            };
-            let counted = self.next_counted.unwrap_or(up.started);
-            return (!up.was_ready).then(|| again.map_or(counted, |again| again.min(counted)));
-        }
-        if let Some(asked) = self.asked {
-            return Some(asked.lost_at);
-        }
-        match (self.next_counted, self.next_eager) {
-            (None, _) => Some(up.started),
-            (Some(counted), Some(eager)) => Some(counted.min(eager)),
-            (counted, None) => counted,
-        }
-    }
-
-    /// Asks if it is time to.
-    pub(super) fn probe(&mut self, id: &SlotId, up: &mut Up, around: &Around<'_>, effects: &mut Vec<Effect>) {
-        let Some(check) = around.wish.spec.readiness() else { return };
-        self.asked.take_if(|asked| asked.lost_at <= around.now);
-        if self.asked.is_some() {
-            return;
-        }
-        if self.next_counted.is_none() {
-            self.begin(up, check, around.now);
-        }
-        if let Question::Log(pattern) = &check.ask {
-            return self.watch(id, up, check, pattern, around, effects);
-        }
-        let counts = self.next_counted.is_none_or(|at| at <= around.now);
-        let eager = !up.was_ready && self.next_eager.is_some_and(|at| at <= around.now);
-        if !counts && !eager {
-            return;
-        }
-        self.asked = Some(Asked { lost_at: around.now + check.timeout + LOST_AFTER, counts });
-        effects.push(Effect::Probe {
-            slot: id.clone(),
-            attempt: up.attempt,
-            check: self.number,
-            probe: check.ask.clone(),
-            spec: around.wish.spec.clone(),
-            base_environment: around.wish.base_environment.clone(),
-            timeout: check.timeout,
+    pub(super) fn due(&self, up: &Up, said: &Said, wish: &TargetSlot) -> Option<Mono> {
+        let spec = &wish.spec;
+        let asked = spec.probes.iter().filter(|(name, _)| is_asked(name, up, spec));
+        let nothing = Answer::default();
+        let due = asked.filter_map(|(name, probe)| {
+            let Some(rhythm) = self.rhythms.get(name) else { return Some(up.started) };
+            let answer = up.answers.get(name).unwrap_or(&nothing);
+            rhythm.due(&beat(name, probe, up, said, Mono(0), false), answer)
         });
+        due.min()
     }
 
-    /// The check may have changed under a running copy: what another question was answered says
+    /// The probes may have changed under a running copy: what another question was answered says
     /// nothing, and what is still out of another rhythm is not waited for.
-    pub(super) fn follow(&mut self, up: &mut Up, wish: &TargetSlot) {
-        let check = wish.spec.readiness();
-        let question = check.map(|check| &check.ask);
-        if up.question.as_ref() != question {
-            if up.question.is_some() {
-                up.was_ready = false;
-                up.healthy = None;
+    pub(super) fn follow(&mut self, id: &SlotId, up: &mut Up, wish: &TargetSlot) {
+        let spec = &wish.spec;
+        if self.of.as_ref().is_some_and(|of| Arc::ptr_eq(of, spec)) {
+            return;
+        }
+        let before = self.of.replace(spec.clone());
+        self.rhythms.retain(|name, _| spec.probes.contains_key(name));
+        up.answers.retain(|name, _| spec.probes.contains_key(name));
+        for (name, probe) in &spec.probes {
+            let answer = up.answers.entry(name.clone()).or_default();
+            if answer.to.as_ref() != Some(&probe.ask) {
+                *answer = Answer { to: Some(probe.ask.clone()), ..Answer::default() };
             }
-            up.question = question.cloned();
-        }
-        if self.of.as_ref() != check {
-            *self = Self { of: check.cloned(), number: self.number + 1, ..Self::default() };
-        }
-    }
-
-    /// Whether this is the check that is asked by now.
-    pub(super) fn asks(&self, check: u64, around: &Around<'_>) -> bool {
-        let is_this = self.number == check && self.of.as_ref() == around.wish.spec.readiness();
-        is_this || around.rules.has(Bug::TakeAnyAnswer)
-    }
-
-    fn begin(&mut self, up: &Up, check: &Probe, now: Mono) {
-        self.next_counted = Some(now + interval(up, check, now));
-        self.next_eager = (!up.was_ready).then_some(now);
-        self.eager_gap = EAGER_FIRST;
-        if up.was_ready {
-            // Found again after a restart of the daemon: ask at once, it may have changed.
-            self.next_counted = Some(now);
+            let same = before.as_ref().is_some_and(|before| before.probes.get(name) == Some(probe));
+            if !same || !self.rhythms.contains_key(name) {
+                self.numbers += 1;
+                let seed = backoff::spread(id, up.attempt) ^ self.numbers.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                self.rhythms.insert(name.clone(), Rhythm::new(self.numbers, seed));
+            }
         }
     }
 
-    /// A log line is not asked for but waited for; not having come by now counts as a failure.
-    fn watch(
+    /// Asks what it is time to ask. Returns the probes that have come to a no without an answer.
+    pub(super) fn probe(
         &mut self,
         id: &SlotId,
         up: &mut Up,
-        check: &Probe,
-        pattern: &str,
+        said: &Said,
         around: &Around<'_>,
         effects: &mut Vec<Effect>,
-    ) {
-        if up.was_ready {
-            return;
+    ) -> Vec<Failed> {
+        let spec = &around.wish.spec;
+        let mut failed = Vec::new();
+        for (name, probe) in &spec.probes {
+            if !is_asked(name, up, spec) {
+                continue;
+            }
+            let once = around.rules.has(Bug::IgnoreRetries);
+            let beat = beat(name, probe, up, said, around.now, once);
+            let Some(rhythm) = self.rhythms.get_mut(name) else { continue };
+            let answer = up.answers.entry(name.clone()).or_default();
+            let said = match rhythm.turn(&beat, answer) {
+                Turn::Rest => continue,
+                Turn::Ask => {
+                    effects.push(ask(id, up, name, rhythm.number, probe, around));
+                    continue;
+                }
+                Turn::Watch => {
+                    effects.push(watch(id, up, name, rhythm.number, probe));
+                    continue;
+                }
+                Turn::Yes => (true, told(&probe.ask, true, beat.said)),
+                Turn::No => (false, told(&probe.ask, false, beat.said)),
+            };
+            if rhythm.judge(said.0, said.1.clone(), &beat, answer) == Verdict::Failed {
+                failed.push(Failed { name: name.clone(), last: said.1 });
+            }
         }
-        let due = match self.watch {
-            Watch::Wanted => true,
-            Watch::Failed { again } => again <= around.now,
-            Watch::Set => false,
-        };
-        if due {
-            self.watch = Watch::Set;
-            effects.push(Effect::WatchLog {
-                slot: id.clone(),
-                attempt: up.attempt,
-                check: self.number,
-                pattern: pattern.to_owned(),
-                from: up.log_start,
-            });
-        }
-        if self.next_counted.is_some_and(|at| at <= around.now) {
-            self.asked = Some(Asked { lost_at: around.now, counts: true });
-            self.judge(up, false, "no line matched yet".into(), around);
-            self.next_counted = Some(around.now + interval(up, check, around.now));
-        }
+        failed
     }
 
-    /// An answer came.
-    pub(super) fn answered(&mut self, up: &mut Up, healthy: bool, message: String, around: &Around<'_>) {
-        let check = around.wish.spec.readiness();
-        if !healthy && check.is_some_and(|check| matches!(check.ask, Question::Log(_))) {
+    /// An answer came. Returns the probe, if that has come to a no.
+    pub(super) fn answered(
+        &mut self,
+        up: &mut Up,
+        said: &Said,
+        (check, yes, message): (u64, bool, String),
+        around: &Around<'_>,
+    ) -> Option<Failed> {
+        let spec = &around.wish.spec;
+        let wrong = around.rules.has(Bug::TakeAnyAnswer);
+        let (name, rhythm) =
+            self.rhythms.iter_mut().find(|(_, rhythm)| rhythm.number == check || wrong)?;
+        let probe = spec.probes.get(name)?;
+        let beat = beat(name, probe, up, said, around.now, around.rules.has(Bug::IgnoreRetries));
+        let answer = up.answers.entry(name.clone()).or_default();
+        if !yes && matches!(probe.ask, Question::Log(_)) {
             // Nothing is said about the service: it is we who cannot look.
-            self.watch = Watch::Failed { again: around.now + WATCH_AGAIN };
-            self.last = Some(message);
-            return;
+            rhythm.cannot_watch(message, &beat);
+            return None;
         }
-        self.judge(up, healthy, message, around);
+        let verdict = rhythm.judge(yes, message.clone(), &beat, answer);
+        (verdict == Verdict::Failed).then(|| Failed { name: name.clone(), last: message })
     }
 
-    fn judge(&mut self, up: &mut Up, healthy: bool, message: String, around: &Around<'_>) {
-        let Some(check) = around.wish.spec.readiness() else { return };
-        let now = around.now;
-        if self.asked.is_none() && !matches!(check.ask, Question::Log(_)) {
-            // It was given up, or another question is asked now.
-            return;
-        }
-        let counts = self.asked.take().is_some_and(|asked| asked.counts);
-        if !matches!(self.watch, Watch::Failed { .. }) {
-            self.last = Some(message);
-        }
-        if healthy {
-            up.was_ready = true;
-            up.healthy = Some(true);
-            self.failures = 0;
-            self.next_eager = None;
-        } else if counts {
-            let forgiven = !up.was_ready && now.since(up.started) < check.start_period;
-            if !forgiven {
-                self.failures = self.failures.saturating_add(1);
-            }
-            let limit = if around.rules.has(Bug::IgnoreRetries) { 1 } else { check.failure_threshold };
-            if self.failures >= limit {
-                up.healthy = Some(false);
-            }
-        }
-        if counts || healthy || self.next_counted.is_none() {
-            self.next_counted = Some(now + interval(up, check, now));
-        }
-        if !up.was_ready {
-            self.next_eager = Some(now + self.eager_gap);
-            self.eager_gap = Millis((self.eager_gap.0 * 2).clamp(EAGER_FIRST.0, EAGER_CEILING.0));
-        }
+    /// How each probe stands.
+    pub(super) fn shown(&self, up: &Up) -> BTreeMap<ProbeName, ProbeStatus> {
+        let shown = up.answers.iter().map(|(name, answer)| {
+            let rhythm = self.rhythms.get(name);
+            let status = ProbeStatus {
+                passing: answer.passing,
+                failures: rhythm.map_or(0, |rhythm| rhythm.failures),
+                last: rhythm.and_then(|rhythm| rhythm.last.clone()),
+            };
+            (name.clone(), status)
+        });
+        shown.collect()
+    }
+
+    /// What a probe said last, and how often in a row it was a no.
+    pub(super) fn last(&self, name: &str) -> (Option<String>, u32) {
+        let rhythm = self.rhythms.get(name);
+        (rhythm.and_then(|rhythm| rhythm.last.clone()), rhythm.map_or(0, |rhythm| rhythm.failures))
     }
 }
 
-/// The last verdict, where it answers what is asked by now.
-pub(super) fn answer(up: &Up, wish: &TargetSlot) -> Option<bool> {
-    let asked = wish.spec.readiness().map(|check| &check.ask);
-    up.healthy.filter(|_| up.question.is_none() || up.question.as_ref() == asked)
+fn ask(id: &SlotId, up: &Up, name: &ProbeName, check: u64, probe: &Probe, around: &Around<'_>) -> Effect {
+    Effect::Probe {
+        slot: id.clone(),
+        attempt: up.attempt,
+        name: name.clone(),
+        check,
+        ask: probe.ask.clone(),
+        spec: around.wish.spec.clone(),
+        base_environment: around.wish.base_environment.clone(),
+        timeout: probe.timeout,
+    }
 }
 
-fn interval(up: &Up, check: &Probe, now: Mono) -> Millis {
-    let starting = !up.was_ready && now.since(up.started) < check.start_period;
-    if starting { check.start_interval } else { check.interval }
+fn watch(id: &SlotId, up: &Up, name: &ProbeName, check: u64, probe: &Probe) -> Effect {
+    let pattern = match &probe.ask {
+        Question::Log(pattern) => pattern.clone(),
+        _ => String::new(),
+    };
+    let (slot, attempt, name, from) = (id.clone(), up.attempt, name.clone(), up.log_start);
+    Effect::WatchLog { slot, attempt, name, check, pattern, from }
+}
+
+/// What is said of a probe that is not asked.
+fn told(question: &Question, yes: bool, said: &Said) -> String {
+    match (question, yes) {
+        (Question::Log(_), _) => "no line matched yet".to_owned(),
+        (Question::Notify, true) => "it said READY=1".to_owned(),
+        (Question::Notify, false) => "it has not said READY=1 yet".to_owned(),
+        (_, true) => "it says WATCHDOG=1".to_owned(),
+        (Question::Watchdog(every), false) if said.watchdog == super::Watchdog::Expired => {
+            format!("it has not said WATCHDOG=1 for {every}")
+        }
+        (_, false) => "it said WATCHDOG=trigger".to_owned(),
+    }
+}
+
+/// The probe that says most about how the slot stands, with its question: one that is spent, then one
+/// that fails, then one that is waited for.
+pub(super) fn worst<'a>(up: &'a Up, wish: &'a TargetSlot) -> Option<(&'a ProbeName, &'a Probe, Standing)> {
+    let spec = &wish.spec;
+    let standing = |name: &ProbeName| {
+        let answer = answer(up, wish, name);
+        let passing = answer.and_then(|answer| answer.passing);
+        match (passing, name.role()) {
+            (Some(false), _) if answer.is_some_and(|answer| answer.spent) => Some(Standing::Spent),
+            (Some(false), Role::Startup | Role::Readiness | Role::Liveness) => Some(Standing::Fails),
+            (None, Role::Startup | Role::Readiness) => Some(Standing::Awaited),
+            _ => None,
+        }
+    };
+    // Of those alike, the startup probe comes first: what follows it is not asked before it passes.
+    let order = |name: &ProbeName| (name.role() != Role::Startup, name.role() != Role::Readiness);
+    let standings = spec.probes.iter().filter_map(|(name, probe)| Some((name, probe, standing(name)?)));
+    standings.min_by_key(|(name, _, standing)| (*standing, order(name)))
+}
+
+/// How a probe stands that does not pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Standing {
+    /// It fails, and what was to be done about it was done as often as it may be.
+    Spent,
+    /// It fails.
+    Fails,
+    /// It has not passed yet.
+    Awaited,
+}
+
+/// Whether anything is to be done about a no.
+pub(super) fn acts(action: &Reaction) -> bool {
+    *action != Reaction::Ignore
+}
+
+/// What a probe was answered, where that is an answer to what it asks by now.
+fn answer<'a>(up: &'a Up, wish: &TargetSlot, name: &ProbeName) -> Option<&'a Answer> {
+    let asks = wish.spec.probes.get(name).map(|probe| &probe.ask);
+    up.answers.get(name).filter(|answer| answer.to.as_ref() == asks)
+}
+
+/// The probes that pass now.
+pub(super) fn passing(up: &Up, wish: &TargetSlot) -> BTreeSet<ProbeName> {
+    let passes = |name: &&ProbeName| answer(up, wish, name).is_some_and(|answer| answer.passing == Some(true));
+    wish.spec.probes.keys().filter(passes).cloned().collect()
 }

@@ -1,10 +1,11 @@
-//! Commands run beside a copy: after its start, and before its end.
+//! Commands run beside a copy: before its start, after it, before its end and after that.
 //!
-//! `post_start`: a copy counts as started when all of them have succeeded, one after the other. One
-//! that fails is the failure of the start: the copy is stopped, and its restart policy says what
-//! follows. They are run at least once: a daemon that dies while they run leaves them to the next.
-//! Source: the Compose Specification, "post_start", "pre_stop"; what a failure means is ours, since
-//! it says nothing of it.
+//! `pre_start`: it is started when all of them have succeeded, one after the other. `post_start`: it
+//! counts as started when all have succeeded. One that fails is the failure of the start, and the
+//! restart policy says what follows. `post_stop`: nothing else is begun before they have ended,
+//! however they did. All are run at least once: a daemon that dies while they run leaves them to the
+//! next, under the same idempotency key. Source: the Compose Specification, "post_start", "pre_stop";
+//! what a failure means is ours, since it says nothing of it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,9 +13,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use upbeat_model::project::{Hook, Ulimit};
 use upbeat_model::target::TargetSlot;
-use upbeat_model::{Millis, SlotId};
+use upbeat_model::reason::StopCause;
+use upbeat_model::{Exit, Millis, SlotId};
 
-use super::{Around, RECHECK_AFTER, Slot, Stage};
+use super::stop::{KEPT_MAX, StopRules};
+use super::{Around, Condemned, Farewell, Follows, RECHECK_AFTER, Slot, Stage};
 use crate::effect::Effect;
 use crate::rules::Bug;
 
@@ -60,6 +63,17 @@ impl HookCommand {
         }
     }
 
+    /// A command with all that the service has.
+    pub(super) fn plain(command: Vec<String>, wish: &TargetSlot) -> Arc<Self> {
+        let hook = Hook { command, environment: BTreeMap::new(), working_dir: None, user: None };
+        Arc::new(Self::of(&hook, wish))
+    }
+
+    /// All of these hooks.
+    pub(super) fn all(hooks: &[Hook], wish: &TargetSlot) -> Vec<Arc<Self>> {
+        hooks.iter().map(|hook| Arc::new(Self::of(hook, wish))).collect()
+    }
+
     /// How much room it takes where it is kept, in bytes: no less than its JSON.
     pub(super) fn size(&self) -> usize {
         let of_map = |map: &BTreeMap<String, String>| -> usize {
@@ -96,16 +110,35 @@ const KEYS_ROOM: usize = 200;
 const LIMIT_ROOM: usize = 64;
 
 /// When hooks are run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Moment {
+    /// The copy is to be started.
+    PreStart,
     /// The copy was started.
     PostStart,
     /// It is to stop.
     PreStop,
+    /// It has ended.
+    PostStop,
+    /// A probe of it has failed.
+    Remedy,
 }
 
-/// How far the `post_start` hooks of a copy have come.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+impl Moment {
+    /// The key of a file by which they are given.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::PreStart => "pre_start",
+            Self::PostStart => "post_start",
+            Self::PreStop => "pre_stop",
+            Self::PostStop => "post_stop",
+            Self::Remedy => "on_failure",
+        }
+    }
+}
+
+/// How far the hooks around the start of a copy have come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Preparation {
     /// They have succeeded, or there are none.
@@ -113,8 +146,6 @@ pub enum Preparation {
     Done,
     /// They have not ended.
     Due,
-    /// One has failed: how.
-    Failed(String),
 }
 
 impl Preparation {
@@ -122,16 +153,41 @@ impl Preparation {
         *self == Self::Done
     }
 
+    fn unless(is_done: bool, around: &Around<'_>) -> Self {
+        if is_done || around.rules.has(Bug::SkipHooks) { Self::Done } else { Self::Due }
+    }
+
+    /// Of a copy that is to be started.
+    pub(super) fn before(around: &Around<'_>) -> Self {
+        Self::unless(around.wish.spec.pre_start.is_empty(), around)
+    }
+
     /// Of a copy that was just started.
     pub(super) fn of(around: &Around<'_>) -> Self {
-        match around.wish.spec.post_start.is_empty() || around.rules.has(Bug::SkipHooks) {
-            true => Self::Done,
-            false => Self::Due,
-        }
+        Self::unless(around.wish.spec.post_start.is_empty(), around)
     }
 }
 
-/// Has the hooks run that are due. Asked again now and then: whoever runs them takes it once.
+/// Has the `pre_start` hooks run.
+pub(super) fn precede(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effect>) {
+    let Stage::Starting { begun, .. } = &slot.durable.stage else { return };
+    let serial = begun.serial;
+    if slot.recheck.is_none_or(|at| at <= around.now) {
+        slot.recheck = Some(around.now + ASK_AGAIN);
+        effects.push(Effect::RunHooks {
+            slot: id.clone(),
+            attempt: slot.durable.attempt,
+            moment: Moment::PreStart,
+            serial,
+            commands: HookCommand::all(&around.wish.spec.pre_start, around.wish),
+            timeout: PATIENCE,
+            exit: None,
+        });
+    }
+}
+
+/// Has the `post_start` hooks run that are due. Asked again now and then: whoever runs them takes it
+/// once.
 pub(super) fn prepare(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effect>) {
     let Stage::Up(up) = &mut slot.durable.stage else { return };
     let hooks = &around.wish.spec.post_start;
@@ -146,29 +202,96 @@ pub(super) fn prepare(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects
             slot: id.clone(),
             attempt: up.attempt,
             moment: Moment::PostStart,
-            commands: hooks.iter().map(|hook| Arc::new(HookCommand::of(hook, around.wish))).collect(),
+            serial: up.serial,
+            commands: HookCommand::all(hooks, around.wish),
             timeout: PATIENCE,
+            exit: None,
         });
     }
 }
 
-/// They have ended, one way or another.
+/// The `post_start` hooks have ended, one way or another.
 pub(super) fn prepared(slot: &mut Slot, outcome: Result<(), String>) {
     if let Stage::Up(up) = &mut slot.durable.stage
         && up.preparation == Preparation::Due
         && up.stopping.is_none()
+        && up.condemned.is_none()
     {
-        up.preparation = match outcome {
-            Ok(()) => Preparation::Done,
-            Err(why) => Preparation::Failed(why),
-        };
+        match outcome {
+            Ok(()) => up.preparation = Preparation::Done,
+            Err(why) => {
+                let exit = Some(Exit::NotStarted(format!("post_start: {why}")));
+                up.condemned =
+                    Some(Condemned { cause: StopCause::HookFailed, exit, follows: Follows::Policy });
+            }
+        }
         slot.recheck = None;
     }
+}
+
+/// What is to be run now that it has ended.
+pub(super) fn farewell(
+    slot: &Slot,
+    (rules, serial): &(StopRules, u64),
+    exit: &Exit,
+    around: &Around<'_>,
+) -> Option<Farewell> {
+    if rules.after.is_empty() || around.wish.kill || around.rules.has(Bug::SkipHooks) {
+        return None;
+    }
+    Some(Farewell {
+        attempt: slot.durable.attempt,
+        serial: *serial,
+        exit: exit.clone(),
+        commands: rules.after.clone(),
+        timeout: rules.grace.max(FAREWELL_MIN),
+    })
+}
+
+/// Has the `post_stop` hooks run. Whoever kills does not wait for them.
+pub(super) fn part(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effect>) {
+    let Some(farewell) = &slot.durable.farewell else { return };
+    if around.wish.kill {
+        slot.durable.farewell = None;
+        slot.recheck = None;
+        return;
+    }
+    if slot.recheck.is_none_or(|at| at <= around.now) {
+        slot.recheck = Some(around.now + farewell.timeout + ASK_AGAIN);
+        effects.push(Effect::RunHooks {
+            slot: id.clone(),
+            attempt: farewell.attempt,
+            moment: Moment::PostStop,
+            serial: farewell.serial,
+            commands: match farewell.commands.is_empty() {
+                // They were too large to be kept: as the newest file has them.
+                true => HookCommand::all(&around.wish.spec.post_stop, around.wish),
+                false => farewell.commands.clone(),
+            },
+            timeout: farewell.timeout,
+            exit: Some(farewell.exit.clone()),
+        });
+    }
+}
+
+/// They have ended.
+pub(super) fn parted(slot: &mut Slot) {
+    slot.durable.farewell = None;
+    slot.recheck = None;
+}
+
+/// Whether these are too large to be kept.
+pub(super) fn are_too_large(commands: &[Arc<HookCommand>]) -> bool {
+    commands.iter().map(|command| command.size()).sum::<usize>() > KEPT_MAX
 }
 
 /// An order to run hooks that got lost is given again so soon.
 const ASK_AGAIN: Millis = Millis(12 * RECHECK_AFTER.0);
 
-/// How long all `post_start` hooks of a start may take: no bound that anybody meets. Whoever does not
+/// How long all hooks before or after a start may take: no bound that anybody meets. Whoever does not
 /// want to wait stops the service, which ends them.
 const PATIENCE: Millis = Millis::seconds(24 * 3600);
+
+/// Hooks after the end have the grace period, and never less than this: a service that may be killed at
+/// once is cleaned up all the same.
+const FAREWELL_MIN: Millis = Millis::seconds(10);

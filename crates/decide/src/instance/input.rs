@@ -3,7 +3,7 @@
 use upbeat_model::state::Exit;
 use upbeat_model::{Attempt, Wall};
 
-use super::Moment;
+use super::{Moment, Said};
 
 /// What a slot can be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +71,22 @@ pub enum Input {
         healthy: bool,
         /// What it said.
         message: String,
+    },
+    /// Its process says how it is doing.
+    Notified {
+        /// Which attempt.
+        attempt: Attempt,
+        /// All it has said so far.
+        said: Said,
+    },
+    /// It was asked to read its configuration anew.
+    Reloaded {
+        /// Which attempt.
+        attempt: Attempt,
+        /// Which time.
+        serial: u64,
+        /// Or could not be: why.
+        outcome: Result<(), String>,
     },
     /// Its hooks ended, one way or another.
     HooksEnded {

@@ -3,11 +3,13 @@
 //! ```text
 //!            wish: running, gate open            started
 //!   ┌──────┐ ───────────────────────▶ ┌──────────┐ ───▶ ┌────────────────────────────┐
-//!   │ Idle │                          │ Starting │      │ Up   starting → ready      │
-//!   └──────┘ ◀──────────┐             └──────────┘      │       ready ⇄ unhealthy    │
-//!      │ ▲  ▲           │ due, gate open ▲ │ failed     │ stopping: command → signal │
-//!      │ │  │ stopped   └────────────────┼─┤            └────────────────────────────┘
-//!      │ │  └────────────────────────────┼─│──────── exit, stopping ────┘ │ exit by itself
+//!   │ Idle │              pre_start ▶ │ Starting │      │ Up   post_start → starting │
+//!   └──────┘ ◀──────────┐             └──────────┘      │       starting → ready     │
+//!      │ ▲  ▲           │ due, gate open ▲ │ failed     │       ready ⇄ unhealthy    │
+//!      │ │  │           │                │ │            │ condemned: by probe, edge  │
+//!      │ │  │ stopped   └────────────────┼─┤            │ stopping: command → signal │
+//!      │ │  │                            │ │            └────────────────────────────┘
+//!      │ │  └────────────────────────────┼─│──────── exit, stopping ────┘ │ exit by itself, condemned
 //!      │ │                          ┌─────────┐◀── policy: again ─────────┤
 //!      │ │                          │ Resting │                           │
 //!      │ │ wish: run again          └─────────┘     ┌───────┐◀─────────────┘
@@ -18,183 +20,54 @@
 //!   └──────────┘         └──────┘
 //! ```
 //!
+//! Between an end and whatever follows it the `post_stop` hooks run.
+//!
 //! Laws: pure, so time is an argument; level-triggered, so a lost input costs time and nothing
 //! else; the attempt in every input fences it, so a late one is ignored; the intent to start is in
 //! the state before the effect is performed, so after a crash it is observed before it is redone.
 //! This machine is the only caller of the process driver.
 
 pub mod backoff;
+mod edges;
+mod end;
 mod health;
 mod hooks;
 mod input;
+mod observe;
+mod react;
+mod reload;
+mod rhythm;
+mod said;
 mod settle;
+mod stage;
 mod status;
 mod stop;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
 use upbeat_model::project::Question;
 use upbeat_model::state::Exit;
-use upbeat_model::target::{Goal, TargetSlot};
-use upbeat_model::{Attempt, Millis, Mono, Phase, Reason, ServiceName, SlotId, Wall};
+use upbeat_model::target::TargetSlot;
+use upbeat_model::{Attempt, Millis, Mono, ProbeName, Reason, ServiceName, SlotId, Wall};
 
 pub use health::Health;
 pub use hooks::{HookCommand, Moment, Preparation};
 pub use input::{Input, Observation};
+pub use react::Done;
+pub use rhythm::Answer;
+pub use said::{Said, Watchdog};
+pub use stage::{Begun, Condemned, Durable, Farewell, Follows, Late, Mark, Reloading, RestsOn, Stage, Up};
 pub use status::{status, view};
 pub use stop::{StopRules, Stopping};
 
 use crate::effect::Effect;
-use crate::gate::Verdict;
+use crate::gate::{Opening, Verdict, View};
+use crate::node::Reacted;
 use crate::rules::{Bug, Rules};
-
-/// Under which wish a copy was started: what tells whether it is still the wanted one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mark {
-    /// [`TargetSlot::generation`].
-    pub generation: u64,
-    /// [`TargetSlot::digest`].
-    pub digest: String,
-    /// [`TargetSlot::release`].
-    pub release: u64,
-    /// The services it was told to rest on when it was started, and since: it stops before they do,
-    /// whatever is wished by then.
-    #[serde(default)]
-    pub needs: BTreeSet<ServiceName>,
-}
-
-impl Mark {
-    fn of(wish: &TargetSlot) -> Self {
-        Self {
-            generation: wish.generation,
-            digest: wish.digest.clone(),
-            release: wish.release,
-            needs: wish.spec.depends_on.keys().cloned().collect(),
-        }
-    }
-
-    /// It goes on under a newer wish. What it was started with it may still use.
-    fn pass_to(&mut self, wish: &TargetSlot, rules: Rules) {
-        let needs = std::mem::take(&mut self.needs);
-        *self = Self::of(wish);
-        if !rules.has(Bug::ForgetNeeds) {
-            self.needs.extend(needs);
-        }
-    }
-
-    /// Of a copy we have no memory of: no wish's.
-    fn unknown() -> Self {
-        Self { generation: 0, digest: String::new(), release: 0, needs: BTreeSet::new() }
-    }
-}
-
-/// What stands in a slot. What happens next is drawn above.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "stage", rename_all = "snake_case")]
-pub enum Stage {
-    /// Nothing, and nothing is known to have ended here that still matters.
-    #[default]
-    Idle,
-    /// A start was decided; whether it happened is not known yet.
-    Starting {
-        /// Under which wish.
-        mark: Mark,
-        /// How it is stopped.
-        #[serde(default, skip_serializing_if = "StopRules::is_not_kept")]
-        stop: Option<StopRules>,
-    },
-    /// A process.
-    Up(Up),
-    /// Nothing, until the back-off is over.
-    Resting {
-        /// The wish its last copy ran under.
-        mark: Mark,
-        /// Until when.
-        until: Mono,
-        /// The same for people.
-        until_wall: Wall,
-        /// How long in all.
-        delay: Millis,
-    },
-    /// Nothing, and the restart policy leaves it so.
-    Ended {
-        /// The wish its last copy ran under.
-        mark: Mark,
-    },
-    /// Its files are being deleted.
-    Removing,
-    /// Its files are deleted.
-    Gone,
-}
-
-/// A process and what is known of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Up {
-    /// Under which wish it was started.
-    pub mark: Mark,
-    /// Of which attempt.
-    pub attempt: Attempt,
-    /// The main process.
-    pub pid: i32,
-    /// When it was started (or adopted, when nothing better is known).
-    pub started: Mono,
-    /// The same for people.
-    pub started_at: Wall,
-    /// Where its output begins in the slot's log.
-    pub log_start: u64,
-    /// How it is stopped. `None` of a copy that another version started, or that nobody remembers:
-    /// then as the newest file says.
-    #[serde(default, skip_serializing_if = "StopRules::is_not_kept")]
-    pub stop: Option<StopRules>,
-    /// How far its `post_start` hooks have come.
-    #[serde(default, skip_serializing_if = "Preparation::is_done")]
-    pub preparation: Preparation,
-    /// What its health check asks: `was_ready` and `healthy` are answers to this. `None` with
-    /// answers is of another version, which kept no question.
-    #[serde(default)]
-    pub question: Option<Question>,
-    /// It was ready once.
-    pub was_ready: bool,
-    /// The last verdict of its health check.
-    pub healthy: Option<bool>,
-    /// It was asked to stop.
-    pub stopping: Option<Stopping>,
-}
-
-/// A start whose answer was lost, and of which nothing was seen.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Late {
-    /// Then it is looked for once more.
-    pub until: Mono,
-    /// Under which wish it was ordered.
-    pub mark: Mark,
-    /// How it is stopped.
-    #[serde(default, skip_serializing_if = "StopRules::is_not_kept")]
-    pub stop: Option<StopRules>,
-}
-
-/// What is kept across a restart of the daemon.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Durable {
-    /// The highest attempt ever decided here.
-    pub attempt: Attempt,
-    /// What stands in the slot.
-    pub stage: Stage,
-    /// How the last attempt that ended did so.
-    pub exit: Option<Exit>,
-    /// Quick ends in a row.
-    pub failures: u32,
-    /// Restarts since somebody last asked for a start.
-    pub restarts: u32,
-    /// A start that was ordered was not there when it was looked for, and may still come.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub late: Option<Late>,
-    /// The phase and when it was entered.
-    pub entered: Option<(Phase, Wall)>,
-}
+use end::ended;
+use observe::take_observation;
 
 /// A slot: what is kept, and what is found out anew.
 #[derive(Clone, Debug, Default)]
@@ -211,6 +84,16 @@ pub struct Slot {
     pub recheck: Option<Mono>,
     /// What went wrong with the machinery itself, for people.
     pub trouble: Option<String>,
+    /// What the process of this attempt has said of itself. Its shim says it again to every daemon.
+    pub said: Option<(Attempt, Said)>,
+    /// Since when it waits for what it needs. Begins anew with the daemon.
+    pub waiting_since: Option<Mono>,
+    /// When to look at the gate again, if nothing around it changes.
+    pub gate_due: Option<Mono>,
+    /// When to order a reload again that was not answered.
+    pub reload_again: Option<Mono>,
+    /// What was done about failing probes just now: taken by whoever tells it.
+    pub reacted: Vec<Reacted>,
 }
 
 impl Slot {
@@ -218,6 +101,11 @@ impl Slot {
     fn in_trouble(&mut self, why: String, around: &Around<'_>) {
         self.trouble = Some(why);
         self.recheck = Some(around.now + RETRY_AFTER);
+    }
+
+    /// What this attempt has said of itself.
+    fn said_by(said: &Option<(Attempt, Said)>, attempt: Attempt) -> Said {
+        said.as_ref().filter(|(of, _)| *of == attempt).map(|(_, said)| said.clone()).unwrap_or_default()
     }
 
     fn starts(&self, attempt: Attempt) -> bool {
@@ -237,8 +125,12 @@ pub struct Around<'a> {
     pub wall: Wall,
     /// What is wished for this slot.
     pub wish: &'a TargetSlot,
-    /// What its dependencies allow.
-    pub start_gate: &'a dyn Fn() -> Verdict,
+    /// What its dependencies allow it, when it waits since then.
+    pub start_gate: &'a dyn Fn(Mono) -> Opening,
+    /// The copies of a dependency that shall exist.
+    pub copies: &'a dyn Fn(&ServiceName) -> Vec<View>,
+    /// What one of its dependencies allows.
+    pub edge: &'a dyn Fn(&ServiceName) -> Verdict,
     /// What its dependents allow.
     pub stop_gate: &'a dyn Fn() -> Option<Reason>,
     /// Which deliberate bug a test has planted.
@@ -269,10 +161,10 @@ fn take(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, effects
     match input {
         Input::Look => {}
         Input::Started { attempt, pid, at, log_start } => {
-            if let Stage::Starting { mark, stop } = &slot.durable.stage
+            if let Stage::Starting { begun, .. } = &slot.durable.stage
                 && (slot.durable.attempt == attempt)
             {
-                let begun = (mark.clone(), stop.clone());
+                let begun = begun.clone();
                 come_up(slot, begun, attempt, pid, at, log_start, around);
             }
         }
@@ -300,21 +192,13 @@ fn take(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, effects
         }
         Input::ObserveFailed { why } => slot.in_trouble(why, around),
         Input::Probed { attempt, check, healthy, message } => {
-            if let Stage::Up(up) = &mut slot.durable.stage
-                && (up.attempt == attempt)
-                && slot.health.asks(check, around)
-            {
-                slot.health.answered(up, healthy, message, around);
-            }
+            probed(id, slot, attempt, (check, healthy, message), around, effects);
         }
+        Input::Notified { attempt, said } => heard(slot, attempt, said),
         Input::HooksEnded { attempt, moment, outcome } => {
-            if matches!(&slot.durable.stage, Stage::Up(up) if up.attempt == attempt) {
-                match moment {
-                    Moment::PostStart => hooks::prepared(slot, outcome),
-                    Moment::PreStop => stop::hooks_ended(id, slot, around, effects),
-                }
-            }
+            hooks_ended(id, slot, attempt, (moment, outcome), around, effects);
         }
+        Input::Reloaded { attempt, serial, outcome } => reload::ended(slot, attempt, serial, outcome),
         Input::StopFailed { attempt, why } => {
             if matches!(&slot.durable.stage, Stage::Up(up) if up.attempt == attempt) {
                 slot.in_trouble(why, around);
@@ -336,9 +220,69 @@ fn take(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, effects
     }
 }
 
+fn probed(
+    id: &SlotId,
+    slot: &mut Slot,
+    attempt: Attempt,
+    answer: (u64, bool, String),
+    around: &Around<'_>,
+    effects: &mut Vec<Effect>,
+) {
+    let Stage::Up(up) = &mut slot.durable.stage else { return };
+    if up.attempt != attempt {
+        return;
+    }
+    // The file may be a newer one than the one that asked.
+    slot.health.follow(id, up, around.wish);
+    let said = Slot::said_by(&slot.said, attempt);
+    if let Some(failed) = slot.health.answered(up, &said, answer, around) {
+        let reacted = react::react(id, slot, failed, around, effects);
+        slot.reacted.extend(reacted);
+    }
+}
+
+/// It says how it is doing. May overtake the answer to its start.
+fn heard(slot: &mut Slot, attempt: Attempt, said: Said) {
+    if attempt < slot.durable.attempt {
+        return;
+    }
+    if let Stage::Up(up) = &mut slot.durable.stage
+        && up.attempt == attempt
+    {
+        if let Some(pid) = said.main_pid {
+            up.pid = pid;
+        }
+        if let Some(until) = said.extended {
+            stop::extend(up, until);
+        }
+    }
+    slot.said = Some((attempt, said));
+}
+
+fn hooks_ended(
+    id: &SlotId,
+    slot: &mut Slot,
+    attempt: Attempt,
+    (moment, outcome): (Moment, Result<(), String>),
+    around: &Around<'_>,
+    effects: &mut Vec<Effect>,
+) {
+    let is_up = matches!(&slot.durable.stage, Stage::Up(up) if up.attempt == attempt);
+    match moment {
+        Moment::PreStart if slot.starts(attempt) => settle::preceded(id, slot, outcome, around, effects),
+        Moment::PostStart if is_up => hooks::prepared(slot, outcome),
+        Moment::PreStop if is_up => stop::hooks_ended(id, slot, outcome, around, effects),
+        Moment::PostStop if slot.durable.farewell.as_ref().is_some_and(|of| of.attempt == attempt) => {
+            hooks::parted(slot);
+        }
+        // Of an attempt that is over; or its probe will tell what it was good for.
+        _ => {}
+    }
+}
+
 fn come_up(
     slot: &mut Slot,
-    (mark, stop): (Mark, Option<StopRules>),
+    begun: Begun,
     attempt: Attempt,
     pid: i32,
     at: Wall,
@@ -348,20 +292,32 @@ fn come_up(
     slot.health = Health::default();
     slot.recheck = None;
     slot.trouble = None;
-    slot.durable.stage = Stage::Up(Up {
+    let Begun { mark, serial, stop, rests_on } = begun;
+    let said = Slot::said_by(&slot.said, attempt);
+    slot.durable.stage = Stage::Up(Box::new(Up {
         mark,
         attempt,
-        pid,
+        serial,
+        pid: said.main_pid.unwrap_or(pid),
         started: around.now,
         started_at: at,
         log_start,
         stop,
         preparation: Preparation::of(around),
-        question: None,
-        was_ready: around.rules.has(Bug::ReadyWhenStarted),
-        healthy: around.rules.has(Bug::ReadyWhenStarted).then_some(true),
+        answers: answers(around),
+        condemned: None,
+        rests_on,
+        reload: None,
         stopping: None,
-    });
+    }));
+}
+
+/// Of a copy that was just started there are none.
+fn answers(around: &Around<'_>) -> BTreeMap<ProbeName, Answer> {
+    let probes = around.wish.spec.probes.iter().filter(|_| around.rules.has(Bug::ReadyWhenStarted));
+    let yes =
+        |ask: &Question| Answer { to: Some(ask.clone()), was_yes: true, passing: Some(true), spent: false };
+    probes.map(|(name, probe)| (name.clone(), yes(&probe.ask))).collect()
 }
 
 fn take_exit(id: &SlotId, slot: &mut Slot, attempt: Attempt, exit: Exit, around: &Around<'_>) {
@@ -383,129 +339,11 @@ fn take_exit(id: &SlotId, slot: &mut Slot, attempt: Attempt, exit: Exit, around:
     }
 }
 
-/// A copy ended, or could not be started. Says what the slot is from now on.
-fn ended(id: &SlotId, slot: &mut Slot, exit: Exit, around: &Around<'_>) {
-    slot.observing = false;
-    slot.recheck = None;
-    slot.trouble = None;
-    let before = std::mem::take(&mut slot.durable.stage);
-    let runs_on = around.wish.goal == Goal::Running;
-    let exit = match &before {
-        // It was stopped because its start has failed: that is how it ended, whatever it said then.
-        Stage::Up(Up { preparation: Preparation::Failed(why), .. }) if runs_on => {
-            Exit::NotStarted(format!("post_start: {why}"))
-        }
-        _ => exit,
-    };
-    slot.durable.exit = Some(exit.clone());
-    let (mark, ran, was_stopped) = match before {
-        Stage::Up(up) => {
-            let failed = matches!(up.preparation, Preparation::Failed(_)) && runs_on;
-            // How long its hooks took to fail is no length of a run.
-            let ran = if failed { Millis(0) } else { around.now.since(up.started) };
-            (up.mark, ran, up.stopping.is_some() && !failed)
-        }
-        Stage::Starting { mark, .. } => (mark, Millis(0), !runs_on),
-        // INVARIANT of the callers: something was up or starting.
-        other => {
-            slot.durable.stage = other;
-            return;
-        }
-    };
-    if was_stopped {
-        slot.durable.failures = 0;
-        return;
-    }
-    let spec = &around.wish.spec;
-    if ran >= spec.restart_rhythm.window.unwrap_or(backoff::RESET_WINDOW)
-        && !around.rules.has(Bug::NeverResetFailures)
-    {
-        slot.durable.failures = 0;
-    }
-    slot.durable.failures = slot.durable.failures.saturating_add(1);
-    if backoff::restarts(spec, &exit, slot.durable.failures) {
-        let delay =
-            backoff::delay(id, slot.durable.attempt, slot.durable.failures, spec.restart_rhythm.delay);
-        slot.durable.stage = Stage::Resting {
-            mark,
-            until: around.now + delay,
-            until_wall: Wall(around.wall.0.saturating_add_unsigned(delay.0)),
-            delay,
-        };
-    } else {
-        slot.durable.stage = Stage::Ended { mark };
-    }
-}
-
-/// The machine was looked at: what is there overrules what was believed.
-fn take_observation(id: &SlotId, slot: &mut Slot, seen: Observation, around: &Around<'_>) {
-    let was_asked = std::mem::take(&mut slot.observing);
-    slot.recheck = None;
-    let late = slot.durable.late.clone();
-    slot.durable.late.take_if(|late| late.until <= around.now);
-    let is_news = match (&slot.durable.stage, &seen) {
-        // That it is still there is no news of a stop that does not get through,
-        (Stage::Up(up), Observation::Running { .. }) => up.stopping.is_none(),
-        // and that nothing is there is none of a removal that fails.
-        (Stage::Removing | Stage::Starting { .. }, seen) => matches!(seen, Observation::Running { .. }),
-        _ => true,
-    };
-    if is_news {
-        slot.trouble = None;
-    }
-    let attempt = slot.durable.attempt;
-    match seen {
-        Observation::Never => match &slot.durable.stage {
-            Stage::Starting { mark, stop } => {
-                // Should it come late after all, a second look finds it, though nothing else is begun.
-                let until = around.now + settle::START_OVERDUE;
-                slot.durable.late = Some(Late { until, mark: mark.clone(), stop: stop.clone() });
-                slot.durable.stage = Stage::Idle;
-            }
-            Stage::Up(_) => ended(id, slot, Exit::Unknown("its records are gone".into()), around),
-            _ => {}
-        },
-        Observation::Running { attempt: running, pid, started_at, log_start } => {
-            slot.durable.attempt = attempt.max(running);
-            match &slot.durable.stage {
-                Stage::Up(up) if up.attempt == running => {}
-                Stage::Starting { mark, stop } if attempt == running => {
-                    let begun = (mark.clone(), stop.clone());
-                    come_up(slot, begun, running, pid, started_at, log_start, around);
-                }
-                // It came late. One that was ordered before the last is nobody's any more.
-                Stage::Idle if was_asked && running <= attempt && late.is_some() => {
-                    slot.durable.late = None;
-                    let ordered = late.filter(|_| running == attempt).map(|late| (late.mark, late.stop));
-                    let begun = ordered.unwrap_or((Mark::unknown(), None));
-                    come_up(slot, begun, running, pid, started_at, log_start, around);
-                }
-                // Its end was told before this look at it was: the look is the older news.
-                Stage::Idle | Stage::Resting { .. } | Stage::Ended { .. } if running <= attempt => {}
-                Stage::Removing | Stage::Gone if !was_asked => {}
-                // A copy we have no memory of: it is adopted under no wish, hence replaced.
-                _ => {
-                    come_up(slot, (Mark::unknown(), None), running, pid, started_at, log_start, around);
-                }
-            }
-        }
-        Observation::Ended { attempt: last, exit } => {
-            slot.durable.attempt = attempt.max(last);
-            match &slot.durable.stage {
-                Stage::Up(up) if up.attempt == last => ended(id, slot, exit, around),
-                Stage::Starting { .. } if attempt == last => ended(id, slot, exit, around),
-                Stage::Starting { .. } => slot.durable.stage = Stage::Idle,
-                Stage::Up(_) => ended(id, slot, Exit::Unknown("its record is gone".into()), around),
-                _ => {}
-            }
-        }
-    }
-}
-
 /// Under which wish the copy in the slot runs, or ended.
 pub fn mark(durable: &Durable) -> Option<&Mark> {
     match &durable.stage {
-        Stage::Starting { mark, .. } | Stage::Resting { mark, .. } | Stage::Ended { mark } => Some(mark),
+        Stage::Starting { begun, .. } => Some(&begun.mark),
+        Stage::Resting { mark, .. } | Stage::Ended { mark } => Some(mark),
         Stage::Up(up) => Some(&up.mark),
         Stage::Idle | Stage::Removing | Stage::Gone => None,
     }
@@ -517,12 +355,21 @@ pub fn deadline(slot: &Slot, wish: &TargetSlot) -> Option<Mono> {
         // Nothing is decided before the observation comes, so no other deadline matters.
         return slot.recheck;
     }
+    if slot.durable.farewell.is_some() {
+        return slot.recheck;
+    }
+    let blocked = || slot.gate_due.filter(|_| slot.blocked.is_some());
     let stage = match &slot.durable.stage {
-        Stage::Idle => slot.durable.late.as_ref().map(|late| late.until),
+        Stage::Idle => slot.durable.late.as_ref().map(|late| late.until).into_iter().chain(blocked()).min(),
         Stage::Resting { until, .. } if slot.blocked.is_none() => Some(*until),
+        Stage::Resting { .. } | Stage::Ended { .. } => blocked(),
         Stage::Up(up) => match &up.stopping {
             Some(stopping) => Some(stopping.deadline + RECHECK_AFTER),
-            None if up.preparation.is_done() => slot.health.due(up, wish),
+            None if up.preparation.is_done() => {
+                let said = Slot::said_by(&slot.said, up.attempt);
+                let probes = slot.health.due(up, &said, wish);
+                probes.into_iter().chain(slot.reload_again).min()
+            }
             None => None,
         },
         _ => None,

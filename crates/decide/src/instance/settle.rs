@@ -2,13 +2,14 @@
 
 use upbeat_model::reason::StopCause;
 use upbeat_model::target::{Ask, Goal, TargetSlot};
-use upbeat_model::{Millis, SlotId};
+use upbeat_model::{Exit, Millis, SlotId};
 
-use super::hooks::prepare;
+use super::end::ended;
+use super::react::react;
 use super::stop::{StopRules, begin_stop, press};
-use super::{Around, Mark, Preparation, RECHECK_AFTER, Slot, Stage, Up};
+use super::{Around, Begun, Mark, Preparation, RECHECK_AFTER, Reloading, Slot, Stage, come_up, edges, hooks, reload};
 use crate::effect::Effect;
-use crate::gate::Verdict;
+use crate::gate::{Opening, Verdict};
 use crate::rules::Bug;
 
 /// What the wish means for what is there.
@@ -37,22 +38,19 @@ pub(crate) fn intent(slot: &Slot, wish: &TargetSlot) -> Intent {
         },
         Goal::Running => match &slot.durable.stage {
             Stage::Idle | Stage::Gone | Stage::Removing | Stage::Resting { .. } => Intent::Run,
-            Stage::Starting { mark, .. } | Stage::Up(Up { mark, .. }) => match replaced(mark, wish) {
-                Some(cause) => Intent::Down(cause),
-                None if has_failed(slot) => Intent::Down(StopCause::HookFailed),
-                None => Intent::Hold,
-            },
+            Stage::Starting { begun, .. } => {
+                replaced(&begun.mark, wish).map_or(Intent::Hold, Intent::Down)
+            }
+            Stage::Up(up) => {
+                let condemned = || up.condemned.as_ref().map(|condemned| condemned.cause);
+                replaced(&up.mark, wish).or_else(condemned).map_or(Intent::Hold, Intent::Down)
+            }
             Stage::Ended { mark } => match runs_again(slot, mark, wish) {
                 true => Intent::Run,
                 false => Intent::Hold,
             },
         },
     }
-}
-
-/// A copy whose `post_start` hooks have failed is no good one.
-fn has_failed(slot: &Slot) -> bool {
-    matches!(&slot.durable.stage, Stage::Up(Up { preparation: Preparation::Failed(_), .. }))
 }
 
 fn replaced(mark: &Mark, wish: &TargetSlot) -> Option<StopCause> {
@@ -71,7 +69,7 @@ fn runs_again(slot: &Slot, mark: &Mark, wish: &TargetSlot) -> bool {
 /// Decides until nothing more is to be decided now.
 pub(super) fn settle(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effect>) {
     slot.blocked = None;
-    follow(slot, around.wish);
+    follow(id, slot, around.wish);
     if slot.durable.stage == Stage::Idle
         && slot.durable.late.as_ref().is_some_and(|late| late.until <= around.now)
     {
@@ -79,6 +77,12 @@ pub(super) fn settle(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects:
     }
     if slot.observing {
         return recheck(id, slot, around, effects);
+    }
+    if slot.durable.farewell.is_some() {
+        hooks::part(id, slot, around, effects);
+        if slot.durable.farewell.is_some() {
+            return;
+        }
     }
     match intent(slot, around.wish) {
         Intent::Hold => hold(id, slot, around, effects),
@@ -94,12 +98,12 @@ pub(super) fn settle(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects:
 
 /// What the newest file changes about the copy that is there, whatever is decided about it. In the
 /// state at once, so that a daemon that dies forgets none of it.
-fn follow(slot: &mut Slot, wish: &TargetSlot) {
+fn follow(id: &SlotId, slot: &mut Slot, wish: &TargetSlot) {
     match &mut slot.durable.stage {
-        Stage::Starting { mark, stop } => StopRules::follow(stop, mark, wish),
+        Stage::Starting { begun, .. } => StopRules::follow(&mut begun.stop, &begun.mark, wish),
         Stage::Up(up) => {
             StopRules::follow(&mut up.stop, &up.mark, wish);
-            slot.health.follow(up, wish);
+            slot.health.follow(id, up, wish);
         }
         _ => {}
     }
@@ -116,30 +120,65 @@ fn recheck(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<
 
 fn hold(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effect>) {
     match &mut slot.durable.stage {
+        Stage::Starting { before: Preparation::Due, .. } => hooks::precede(id, slot, around, effects),
         Stage::Starting { .. } => recheck_start(id, slot, around, effects),
         Stage::Up(up) if up.stopping.is_some() => press(id, slot, around, effects),
-        Stage::Up(up) => {
-            if up.mark.generation < around.wish.generation {
-                // `start` or `up` found it running: from now on it runs under their wish.
-                up.mark.pass_to(around.wish, around.rules);
-                slot.durable.restarts = 0;
-                if !up.preparation.is_done() {
-                    // Its hooks may be others by now. Whoever runs the same ones goes on.
-                    slot.recheck = None;
-                }
-            }
-            match up.preparation.is_done() {
-                true => slot.health.probe(id, up, around, effects),
-                false => prepare(id, slot, around, effects),
-            }
-        }
+        Stage::Up(_) => live(id, slot, around, effects),
         Stage::Ended { mark } => mark.generation = around.wish.generation,
         _ => {}
     }
 }
 
+/// A copy that is as wished.
+fn live(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effect>) {
+    let Stage::Up(up) = &mut slot.durable.stage else { return };
+    if up.mark.generation < around.wish.generation {
+        // `start`, `up` or `reload` found it running: from now on it runs under their wish.
+        up.reload = reload::is_asked(up, around.wish)
+            .then_some(Reloading::Due { serial: around.wish.generation });
+        up.mark.pass_to(around.wish, around.rules);
+        // Somebody looks after it: what is to be done about its probes may be done again.
+        slot.durable.done.clear();
+        up.answers.values_mut().for_each(|answer| answer.spent = false);
+        slot.durable.restarts = 0;
+        slot.reload_again = None;
+        if !up.preparation.is_done() {
+            // Its hooks may be others by now. Whoever runs the same ones goes on.
+            slot.recheck = None;
+        }
+    }
+    if !up.preparation.is_done() {
+        return hooks::prepare(id, slot, around, effects);
+    }
+    edges::look(up, around);
+    ask(id, slot, around, effects);
+    reload::press(id, slot, around, effects);
+    let Stage::Up(up) = &mut slot.durable.stage else { return };
+    if let Some(condemned) = &up.condemned {
+        let cause = condemned.cause;
+        down(id, slot, cause, around, effects);
+    }
+}
+
+/// Asks its probes, and does what is to be done about those that say no.
+fn ask(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effect>) {
+    let Stage::Up(up) = &mut slot.durable.stage else { return };
+    let said = Slot::said_by(&slot.said, up.attempt);
+    for failed in slot.health.probe(id, up, &said, around, effects) {
+        let reacted = react(id, slot, failed, around, effects);
+        slot.reacted.extend(reacted);
+    }
+}
+
 /// The answer to a start is overdue when the driver was lost: then look.
 fn recheck_start(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effect>) {
+    if matches!(&slot.durable.stage, Stage::Starting { begun, .. } if begun.mark.external) {
+        // There is nothing to look at. Whoever runs its command takes it once.
+        if slot.recheck.is_none_or(|at| at <= around.now) {
+            start(id, slot, around, effects);
+        }
+        return;
+    }
     match slot.recheck {
         None => slot.recheck = Some(around.now + START_OVERDUE),
         Some(at) if at <= around.now => {
@@ -189,15 +228,13 @@ fn run(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effe
         Stage::Resting { mark, .. } | Stage::Ended { mark } if asked_anew(mark) => {
             slot.durable.failures = 0;
             slot.durable.restarts = 0;
+            slot.durable.done.clear();
         }
         Stage::Resting { until, .. } if *until > around.now => return,
         Stage::Resting { .. } => {}
         _ => slot.durable.restarts = 0,
     }
-    let verdict = match around.rules.has(Bug::IgnoreGate) {
-        true => Verdict::Open,
-        false => (around.start_gate)(),
-    };
+    let verdict = gate(slot, around);
     if verdict != Verdict::Open {
         slot.blocked = Some(verdict);
         if let Stage::Ended { mark } | Stage::Resting { mark, .. } = &slot.durable.stage
@@ -210,33 +247,88 @@ fn run(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effe
     if matches!(slot.durable.stage, Stage::Resting { .. }) && slot.durable.failures > 0 {
         slot.durable.restarts += 1;
     }
-    let attempt = slot.durable.attempt.next();
     if !around.rules.has(Bug::ReuseAttempts) {
-        slot.durable.attempt = attempt;
+        slot.durable.attempt = slot.durable.attempt.next();
     }
-    slot.durable.stage =
-        Stage::Starting { mark: Mark::of(around.wish), stop: Some(StopRules::of(around.wish)) };
-    slot.recheck = Some(around.now + START_OVERDUE);
+    let begun = Begun {
+        mark: Mark::of(around.wish),
+        serial: u64::try_from(around.wall.0).unwrap_or(0),
+        stop: Some(StopRules::of(around.wish)),
+        rests_on: edges::now(around.wish, around),
+    };
+    let before = Preparation::before(around);
+    slot.durable.stage = Stage::Starting { begun, before };
+    slot.recheck = None;
     slot.durable.late = None;
     slot.trouble = None;
-    effects.push(Effect::Start {
+    match before {
+        Preparation::Due => hooks::precede(id, slot, around, effects),
+        Preparation::Done => start(id, slot, around, effects),
+    }
+}
+
+/// What it needs, and since when it waits for that.
+fn gate(slot: &mut Slot, around: &Around<'_>) -> Verdict {
+    if around.rules.has(Bug::IgnoreGate) {
+        return Verdict::Open;
+    }
+    let since = *slot.waiting_since.get_or_insert(around.now);
+    let Opening { verdict, due } = (around.start_gate)(since);
+    slot.gate_due = due;
+    if verdict == Verdict::Open {
+        slot.waiting_since = None;
+    }
+    verdict
+}
+
+/// Orders the start of what is begun.
+fn start(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effect>) {
+    slot.recheck = Some(around.now + START_OVERDUE);
+    let order = |attempt| Effect::Start {
         slot: id.clone(),
-        attempt: slot.durable.attempt,
+        attempt,
         spec: around.wish.spec.clone(),
         base_environment: around.wish.base_environment.clone(),
-    });
+    };
+    effects.push(order(slot.durable.attempt));
     if around.rules.has(Bug::StartTwice) {
-        effects.push(Effect::Start {
-            slot: id.clone(),
-            attempt: attempt.next(),
-            spec: around.wish.spec.clone(),
-            base_environment: around.wish.base_environment.clone(),
-        });
+        effects.push(order(slot.durable.attempt.next()));
+    }
+}
+
+/// The `pre_start` hooks have ended. What it needs must still be there.
+pub(super) fn preceded(
+    id: &SlotId,
+    slot: &mut Slot,
+    outcome: Result<(), String>,
+    around: &Around<'_>,
+    effects: &mut Vec<Effect>,
+) {
+    let Stage::Starting { before: before @ Preparation::Due, .. } = &mut slot.durable.stage else { return };
+    slot.recheck = None;
+    if let Err(why) = outcome {
+        return ended(id, slot, Exit::NotStarted(format!("pre_start: {why}")), around);
+    }
+    *before = Preparation::Done;
+    match gate(slot, around) {
+        Verdict::Open => start(id, slot, around, effects),
+        _ => slot.durable.stage = Stage::Idle,
     }
 }
 
 fn down(id: &SlotId, slot: &mut Slot, cause: StopCause, around: &Around<'_>, effects: &mut Vec<Effect>) {
     match &mut slot.durable.stage {
+        // Nothing was started yet.
+        Stage::Starting { before: Preparation::Due, .. } => {
+            slot.durable.stage = Stage::Idle;
+            slot.recheck = None;
+        }
+        // Ordered by a daemon that is gone, and there is nothing to look at: it may be there.
+        Stage::Starting { begun, .. } if begun.mark.external && slot.recheck.is_none() => {
+            let (begun, attempt) = (begun.clone(), slot.durable.attempt);
+            come_up(slot, begun, attempt, 0, around.wall, 0, around);
+            down(id, slot, cause, around, effects);
+        }
         Stage::Starting { .. } => recheck_start(id, slot, around, effects),
         Stage::Up(up) if up.stopping.is_some() => press(id, slot, around, effects),
         Stage::Up(up) => {
@@ -244,7 +336,7 @@ fn down(id: &SlotId, slot: &mut Slot, cause: StopCause, around: &Around<'_>, eff
             if let Some(reason) = (!skip).then(|| (around.stop_gate)()).flatten() {
                 slot.blocked = Some(Verdict::Wait(reason));
                 if up.preparation.is_done() {
-                    slot.health.probe(id, up, around, effects);
+                    ask(id, slot, around, effects);
                 }
                 return;
             }

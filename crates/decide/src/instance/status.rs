@@ -2,10 +2,11 @@
 
 use upbeat_model::state::{Exit, SlotStatus};
 use upbeat_model::target::{Goal, TargetSlot};
-use upbeat_model::{Phase, Reason, SlotId, Wall};
+use upbeat_model::{Phase, ProbeName, Reason, SlotId, Wall};
 
+use super::health::Standing;
 use super::settle::{Intent, intent};
-use super::{Slot, Stage, Up, backoff, health};
+use super::{Moment, Preparation, Reloading, Slot, Stage, Up, backoff, health};
 use crate::gate::{Verdict, View};
 
 /// The phase, from the stage, the wish and what the gate said.
@@ -13,6 +14,9 @@ pub(super) fn phase(slot: &Slot, wish: &TargetSlot) -> Phase {
     let shall_go = wish.goal != Goal::Running || matches!(intent(slot, wish), Intent::Down(_));
     if slot.observing && shall_go && slot.durable.stage != Stage::Removing {
         // Whatever is there shall go, and it is not known yet what that is.
+        return Phase::Stopping;
+    }
+    if slot.durable.farewell.is_some() && shall_go {
         return Phase::Stopping;
     }
     match (&slot.durable.stage, &slot.blocked) {
@@ -41,11 +45,12 @@ fn up_phase(up: &Up, blocked: bool, wish: &TargetSlot) -> Phase {
     if !up.preparation.is_done() {
         return Phase::Starting;
     }
-    match (wish.spec.readiness(), health::answer(up, wish)) {
-        (None, _) => Phase::Running,
-        (Some(_), Some(true)) => Phase::Healthy,
-        (Some(_), Some(false)) => Phase::Unhealthy,
-        (Some(_), None) => Phase::Starting,
+    match health::worst(up, wish) {
+        Some((_, _, Standing::Spent)) => Phase::NeedsAttention,
+        Some((_, _, Standing::Fails)) => Phase::Unhealthy,
+        Some((_, _, Standing::Awaited)) => Phase::Starting,
+        None if wish.spec.readiness().is_some() => Phase::Healthy,
+        None => Phase::Running,
     }
 }
 
@@ -56,14 +61,22 @@ pub fn view(id: &SlotId, slot: &Slot, wish: &TargetSlot) -> View {
         Intent::Run => matches!(slot.durable.stage, Stage::Ended { .. }),
         Intent::Hold => matches!(&slot.durable.stage, Stage::Up(up) if up.stopping.is_some()),
     };
+    let parting = slot.durable.farewell.is_some() && wish.goal != Goal::Running;
+    let up = match &slot.durable.stage {
+        Stage::Up(up) if up.preparation.is_done() => Some(up),
+        _ => None,
+    };
     View {
         slot: id.clone(),
         phase: phase(slot, wish),
-        running: matches!(&slot.durable.stage, Stage::Up(up) if up.preparation.is_done()),
+        running: up.is_some(),
         leaving: leaving
+            || parting
             || (slot.observing && matches!(slot.durable.stage, Stage::Up(_) | Stage::Starting { .. })),
         exit: slot.durable.exit.clone(),
-        passing: Default::default(),
+        passing: up.map(|up| health::passing(up, wish)).unwrap_or_default(),
+        attempt: slot.durable.attempt,
+        is_known: !slot.observing,
     }
 }
 
@@ -72,11 +85,16 @@ pub fn status(id: &SlotId, slot: &Slot, wish: &TargetSlot) -> SlotStatus {
     let phase = phase(slot, wish);
     let durable = &slot.durable;
     let (pid, started_at, release) = match &durable.stage {
-        Stage::Up(up) => (Some(up.pid), Some(up.started_at), up.mark.release),
-        Stage::Starting { mark, .. } | Stage::Ended { mark } | Stage::Resting { mark, .. } => {
-            (None, None, mark.release)
+        Stage::Up(up) => {
+            (Some(up.pid).filter(|_| !up.mark.external), Some(up.started_at), up.mark.release)
         }
+        Stage::Starting { begun, .. } => (None, None, begun.mark.release),
+        Stage::Ended { mark } | Stage::Resting { mark, .. } => (None, None, mark.release),
         _ => (None, None, wish.release),
+    };
+    let up = match &durable.stage {
+        Stage::Up(up) => Some(up),
+        _ => None,
     };
     SlotStatus {
         slot: id.clone(),
@@ -88,7 +106,9 @@ pub fn status(id: &SlotId, slot: &Slot, wish: &TargetSlot) -> SlotStatus {
         restarts: durable.restarts,
         since: durable.entered.map_or(Wall(0), |(_, at)| at),
         started_at,
-        health: slot.health.last.clone().filter(|_| pid.is_some()),
+        health: up.and_then(|_| slot.health.last(ProbeName::READINESS).0),
+        probes: up.map(|up| slot.health.shown(up)).unwrap_or_default(),
+        says: up.and_then(|up| Slot::said_by(&slot.said, up.attempt).status),
         reasons: reasons(slot, phase, wish),
         operation: wish.operation,
         release,
@@ -102,9 +122,10 @@ fn reasons(slot: &Slot, phase: Phase, wish: &TargetSlot) -> Vec<Reason> {
         reasons.push(reason.clone());
     }
     match &durable.stage {
+        Stage::Starting { before: Preparation::Due, .. } => reasons.push(hooks(Moment::PreStart)),
         Stage::Starting { .. } => reasons.push(Reason::BeingStarted),
         Stage::Removing => reasons.push(Reason::BeingRemoved),
-        Stage::Up(up) => reasons.extend(up_reason(slot, up, phase, wish)),
+        Stage::Up(up) => reasons.extend(up_reasons(slot, up, phase, wish)),
         Stage::Resting { until_wall, delay, .. } if slot.blocked.is_none() => {
             if let Some(exit) = &durable.exit {
                 reasons.push(Reason::BacksOff {
@@ -117,10 +138,13 @@ fn reasons(slot: &Slot, phase: Phase, wish: &TargetSlot) -> Vec<Reason> {
         }
         Stage::Ended { .. } if phase == Phase::Failed => {
             if let Some(exit) = &durable.exit {
-                reasons.push(Reason::NotRestarted {
-                    exit: exit.clone(),
-                    policy: backoff::policy_text(&wish.spec),
-                    restarts: durable.restarts,
+                reasons.push(match exit {
+                    Exit::Stopped(_) => Reason::StaysDown { exit: exit.clone() },
+                    exit => Reason::NotRestarted {
+                        exit: exit.clone(),
+                        policy: backoff::policy_text(&wish.spec),
+                        restarts: durable.restarts,
+                    },
                 });
             }
         }
@@ -128,6 +152,9 @@ fn reasons(slot: &Slot, phase: Phase, wish: &TargetSlot) -> Vec<Reason> {
             reasons.push(Reason::StoppedBy { operation: wish.operation });
         }
         _ => {}
+    }
+    if durable.farewell.is_some() {
+        reasons.push(hooks(Moment::PostStop));
     }
     if let (Some(Exit::Unknown(detail)), Stage::Resting { .. } | Stage::Ended { .. }) =
         (&durable.exit, &durable.stage)
@@ -140,26 +167,43 @@ fn reasons(slot: &Slot, phase: Phase, wish: &TargetSlot) -> Vec<Reason> {
     reasons
 }
 
-fn up_reason(slot: &Slot, up: &Up, phase: Phase, wish: &TargetSlot) -> Option<Reason> {
+fn hooks(moment: Moment) -> Reason {
+    Reason::RunsHooks { hooks: moment.key().to_owned() }
+}
+
+fn up_reasons(slot: &Slot, up: &Up, phase: Phase, wish: &TargetSlot) -> Vec<Reason> {
     if let Some(stopping) = &up.stopping {
-        return Some(Reason::BeingStopped {
+        return vec![Reason::BeingStopped {
             how: stopping.how.clone(),
             kill_at: stopping.deadline_wall,
             why: stopping.cause,
-        });
+        }];
     }
     if !up.preparation.is_done() {
-        return Some(Reason::RunsHooks);
+        return vec![hooks(Moment::PostStart)];
     }
-    let probe = wish.spec.readiness()?.ask.clone();
-    let last = slot.health.last.clone();
-    match phase {
-        Phase::Starting => Some(Reason::NotReadyYet { probe, last }),
-        Phase::Unhealthy => Some(Reason::ProbeFails {
-            probe,
-            last: last.unwrap_or_else(|| "it has not answered since Upbeat was restarted".into()),
-            failures: slot.health.failures,
-        }),
-        _ => None,
+    let reload = up.reload.as_ref().map(|reload| match reload {
+        Reloading::Due { .. } => Reason::Reloads,
+        Reloading::Failed(why) => Reason::ReloadFailed { detail: why.clone() },
+    });
+    let mut reasons: Vec<Reason> = reload.into_iter().collect();
+    let Some((name, probe, standing)) = health::worst(up, wish) else { return reasons };
+    if phase == Phase::Stopping {
+        return reasons;
     }
+    let (last, failures) = slot.health.last(name.as_str());
+    let (name, question) = (name.clone(), probe.ask.clone());
+    let unheard = || "it has not answered since Upbeat was restarted".to_owned();
+    if standing == Standing::Spent {
+        let remedy = probe.remedy(name.role());
+        let (action, times, window) = (remedy.action, remedy.max_attempts, remedy.window);
+        reasons.push(Reason::NeedsAttention { name: name.clone(), action, times, window });
+    }
+    reasons.push(match standing {
+        Standing::Awaited => Reason::NotReadyYet { name, probe: question, last },
+        Standing::Spent | Standing::Fails => {
+            Reason::ProbeFails { name, probe: question, last: last.unwrap_or_else(unheard), failures }
+        }
+    });
+    reasons
 }

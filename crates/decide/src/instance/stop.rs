@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use upbeat_model::project::{Hook, Service, Signal};
 use upbeat_model::reason::StopCause;
 use upbeat_model::target::TargetSlot;
-use upbeat_model::{Attempt, Millis, Mono, SlotId, Wall};
+use upbeat_model::{Attempt, Exit, Millis, Mono, SlotId, Wall};
 
+use super::end::ended;
 use super::{Around, HookCommand, Mark, Moment, RECHECK_AFTER, Slot, Stage, Up};
 use crate::effect::Effect;
 use crate::rules::Bug;
@@ -20,7 +21,7 @@ use crate::rules::Bug;
 /// Rules that are larger than this are not kept across the death of a daemon. Far below what a store
 /// takes as one value (1.5 MiB), as one slot that cannot be committed would hold up all others; far
 /// above what people write.
-const KEPT_MAX: usize = 256 * 1024;
+pub(super) const KEPT_MAX: usize = 256 * 1024;
 
 /// How a copy is stopped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +34,9 @@ pub struct StopRules {
     /// else is kept: a state is written for each slot.
     #[serde(default)]
     pub commands: Vec<Arc<HookCommand>>,
+    /// What is run when it has ended: its `post_stop` hooks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<Arc<HookCommand>>,
 }
 
 impl StopRules {
@@ -40,18 +44,18 @@ impl StopRules {
     pub(super) fn of(wish: &TargetSlot) -> Self {
         let spec = &wish.spec;
         let commands = hooks(spec).map(|hook| Arc::new(HookCommand::of(&hook, wish))).collect();
-        Self { signal: spec.stop_signal, grace: spec.stop_grace_period, commands }
+        let after = HookCommand::all(&spec.post_stop, wish);
+        Self { signal: spec.stop_signal, grace: spec.stop_grace_period, commands, after }
     }
 
     /// Whether this is what the file says by now. Asked for each slot at each change.
     fn is_of(&self, wish: &TargetSlot) -> bool {
         let spec = &wish.spec;
-        let same_commands = match (self.commands.is_empty(), hooks(spec).next().is_none()) {
-            (true, true) => true,
-            (false, false) => self.commands == Self::of(wish).commands,
-            _ => false,
-        };
-        self.signal == spec.stop_signal && self.grace == spec.stop_grace_period && same_commands
+        let (mine, theirs) = (self.commands.len() + self.after.len(), hooks(spec).count() + spec.post_stop.len());
+        if self.signal != spec.stop_signal || self.grace != spec.stop_grace_period || mine != theirs {
+            return false;
+        }
+        mine == 0 || *self == Self::of(wish)
     }
 
     /// The file may say something else by now of a copy of the same program.
@@ -75,7 +79,7 @@ impl StopRules {
     }
 
     fn size(&self) -> usize {
-        self.commands.iter().map(|command| command.size()).sum()
+        self.commands.iter().chain(&self.after).map(|command| command.size()).sum()
     }
 }
 
@@ -124,29 +128,33 @@ pub(super) fn begin_stop(
     // Of a stop that a dead daemon had begun, they may have ended: that was kept, and then they are not
     // run again.
     let have_run = up.stopping.as_ref().is_some_and(|stopping| !stopping.command_runs);
-    let commands = if kill || have_run { Vec::new() } else { rules.commands.clone() };
+    // What runs elsewhere can be stopped by nothing else.
+    let commands = if (kill && !up.mark.external) || have_run { Vec::new() } else { rules.commands.clone() };
+    let grace = if up.mark.external { rules.grace.max(COMMAND_MIN) } else { grace };
     let stopping = Stopping {
         cause,
-        how: match (kill, commands.is_empty()) {
+        how: match (kill && !up.mark.external, commands.is_empty()) {
             (true, _) => Signal::KILL.to_string(),
             (false, false) => "stop command".to_owned(),
             (false, true) => rules.signal.to_string(),
         },
         deadline: around.now + grace,
         deadline_wall: Wall(around.wall.0.saturating_add_unsigned(grace.0)),
-        command_runs: !commands.is_empty(),
+        command_runs: !commands.is_empty() || up.mark.external,
         killed: kill,
         unsaid: false,
     };
-    effects.push(match commands.is_empty() {
-        false => Effect::RunHooks {
+    effects.push(match stopping.command_runs {
+        true => Effect::RunHooks {
             slot: id.clone(),
             attempt: up.attempt,
             moment: Moment::PreStop,
+            serial: up.serial,
             commands,
             timeout: grace,
+            exit: None,
         },
-        true => signal(id, up.attempt, &rules, &stopping, around),
+        false => signal(id, up.attempt, &rules, &stopping, around),
     });
     up.stopping = Some(stopping);
 }
@@ -157,8 +165,11 @@ pub(super) fn press(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: 
     if let Some(Stopping { cause, unsaid: true, .. }) = up.stopping {
         return begin_stop(id, up, cause, around, effects);
     }
+    if up.mark.external {
+        return press_external(id, slot, around, effects);
+    }
     let rules = StopRules::in_force(up, around);
-    let Up { attempt, stopping: Some(stopping), .. } = up else { return };
+    let Up { attempt, stopping: Some(stopping), .. } = &mut **up else { return };
     if around.wish.kill && !stopping.killed {
         stopping.killed = true;
         stopping.command_runs = false;
@@ -183,15 +194,54 @@ pub(super) fn press(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: 
     }
 }
 
-/// The signal follows what is run first.
-pub(super) fn hooks_ended(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effect>) {
+/// A stop command that has not said how it ended is run again, with all its time.
+fn press_external(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effect>) {
     let Stage::Up(up) = &mut slot.durable.stage else { return };
-    let rules = StopRules::in_force(up, around);
-    if let Some(stopping) = up.stopping.as_mut().filter(|stopping| stopping.command_runs) {
-        stopping.command_runs = false;
-        effects.push(signal(id, up.attempt, &rules, stopping, around));
+    let Some(stopping) = &up.stopping else { return };
+    let again = slot.recheck.unwrap_or(stopping.deadline + RECHECK_AFTER);
+    if again <= around.now {
+        slot.recheck = None;
+        let cause = stopping.cause;
+        begin_stop(id, up, cause, around, effects);
     }
 }
+
+/// What is run first has ended: the signal follows. What runs elsewhere has ended with it.
+pub(super) fn hooks_ended(
+    id: &SlotId,
+    slot: &mut Slot,
+    outcome: Result<(), String>,
+    around: &Around<'_>,
+    effects: &mut Vec<Effect>,
+) {
+    let Stage::Up(up) = &mut slot.durable.stage else { return };
+    let rules = StopRules::in_force(up, around);
+    let Some(stopping) = up.stopping.as_mut().filter(|stopping| stopping.command_runs) else { return };
+    if !up.mark.external {
+        stopping.command_runs = false;
+        effects.push(signal(id, up.attempt, &rules, stopping, around));
+        return;
+    }
+    match outcome {
+        Err(why) if !around.wish.kill => slot.in_trouble(format!("its stop command: {why}"), around),
+        _ => ended(id, slot, Exit::Code(0), around),
+    }
+}
+
+/// The process asks for more time.
+pub(super) fn extend(up: &mut Up, until: Mono) {
+    if let Some(stopping) = &mut up.stopping
+        && !stopping.killed
+        && until > stopping.deadline
+    {
+        let more = until.since(stopping.deadline);
+        stopping.deadline = until;
+        stopping.deadline_wall = Wall(stopping.deadline_wall.0.saturating_add_unsigned(more.0));
+    }
+}
+
+/// A stop command of what runs elsewhere has at least this long: it may have to wait for an end.
+const COMMAND_MIN: Millis = Millis::seconds(10);
 
 /// The order to stop, with what is left of the grace period.
 fn signal(

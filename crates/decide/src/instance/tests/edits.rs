@@ -79,7 +79,6 @@ fn without_rules(durable: &Durable) -> Durable {
     let mut value = serde_json::to_value(durable).unwrap();
     let stage = value["stage"].as_object_mut().unwrap();
     stage.remove("stop");
-    stage.remove("question");
     serde_json::from_value(value).unwrap()
 }
 
@@ -90,7 +89,7 @@ fn a_state_without_rules_is_read_and_given_those_of_the_file_while_it_is_the_sam
     story.started("s");
     story.probed("s", true);
     let old = without_rules(&story.disk[&id("s")]);
-    assert!(matches!(&old.stage, Stage::Up(up) if up.stop.is_none() && up.question.is_none()));
+    assert!(matches!(&old.stage, Stage::Up(up) if up.stop.is_none()));
     story.disk.insert(id("s"), old);
     story.daemon_dies();
     let attempt = story.attempt("s");

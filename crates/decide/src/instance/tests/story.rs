@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use upbeat_model::file::{Context, Source, parse};
-use upbeat_model::project::Service;
+use upbeat_model::project::{Role, Service};
 use upbeat_model::target::{Ask, Goal, Target, TargetSlot};
 use upbeat_model::{Attempt, Exit, Millis, Mono, OperationId, ServiceName, SlotId, Wall};
 
@@ -219,13 +219,18 @@ pub(super) fn told(effect: &Effect) -> String {
         Effect::Observe { .. } => format!("observe {slot}"),
         Effect::Start { attempt, .. } => format!("start {slot} #{attempt}"),
         Effect::Stop { signal, grace, .. } => format!("stop {slot} {signal} {grace}"),
-        Effect::RunHooks { moment: Moment::PostStart, commands, .. } => {
-            format!("after its start {slot} {}", words(commands))
-        }
-        Effect::RunHooks { commands, timeout, .. } => {
-            format!("before its stop {slot} {} {timeout}", words(commands))
-        }
-        Effect::Probe { .. } => format!("probe {slot}"),
+        Effect::Signal { signal, .. } => format!("signal {slot} {signal}"),
+        Effect::Reload { signal: Some(signal), serial, .. } => format!("reload {slot} {signal} ({serial})"),
+        Effect::Reload { commands, serial, .. } => format!("reload {slot} {} ({serial})", words(commands)),
+        Effect::RunHooks { moment, commands, timeout, .. } => match moment {
+            Moment::PreStart => format!("before its start {slot} {}", words(commands)),
+            Moment::PostStart => format!("after its start {slot} {}", words(commands)),
+            Moment::PreStop => format!("before its stop {slot} {} {timeout}", words(commands)),
+            Moment::PostStop => format!("after its stop {slot} {} {timeout}", words(commands)),
+            Moment::Remedy => format!("remedy {slot} {}", words(commands)),
+        },
+        Effect::Probe { name, .. } if name.role() == Role::Readiness => format!("probe {slot}"),
+        Effect::Probe { name, .. } => format!("probe {slot} {name}"),
         Effect::WatchLog { pattern, .. } => format!("watch {slot} for {pattern}"),
         Effect::Remove { .. } => format!("remove {slot}"),
     }

@@ -1,0 +1,97 @@
+//! What a slot is when its copy has ended.
+
+use upbeat_model::state::Exit;
+use upbeat_model::target::Goal;
+use upbeat_model::{Millis, SlotId, Wall};
+
+use super::hooks::{self, Preparation};
+use super::{Around, Condemned, Follows, Mark, Slot, Stage, StopRules, backoff};
+use crate::rules::Bug;
+
+/// How the copy that has ended came to its end.
+struct Ending {
+    mark: Mark,
+    /// How long it ran.
+    ran: Millis,
+    /// Somebody wanted it stopped, or another one in its place.
+    was_stopped: bool,
+    /// What follows, where it was no good any more.
+    follows: Option<Follows>,
+    /// How it was to be stopped, where its process was there; and which one it was.
+    rules: Option<(StopRules, u64)>,
+}
+
+/// A copy ended, or could not be started. Says what the slot is from now on.
+pub(super) fn ended(id: &SlotId, slot: &mut Slot, exit: Exit, around: &Around<'_>) {
+    slot.observing = false;
+    slot.recheck = None;
+    slot.trouble = None;
+    let before = std::mem::take(&mut slot.durable.stage);
+    let runs_on = around.wish.goal == Goal::Running;
+    let (ending, exit) = match before {
+        Stage::Up(up) => {
+            let rules = Some((StopRules::in_force(&up, around), up.serial));
+            // Nobody asks why it was no good when it is to go anyway.
+            let condemned = up.condemned.filter(|_| runs_on);
+            let (follows, on_record) = match condemned {
+                Some(Condemned { follows, exit, .. }) => (Some(follows), exit),
+                None => (None, None),
+            };
+            // How long its hooks took to fail is no length of a run.
+            let ran = match follows {
+                Some(Follows::Policy) => Millis(0),
+                _ => around.now.since(up.started),
+            };
+            let was_stopped = up.stopping.is_some() && follows.is_none();
+            (Ending { mark: up.mark, ran, was_stopped, follows, rules }, on_record.unwrap_or(exit))
+        }
+        Stage::Starting { begun, before } => {
+            let serial = begun.serial;
+            let rules = begun.stop.filter(|_| before == Preparation::Done).map(|rules| (rules, serial));
+            let was_stopped = !runs_on;
+            (Ending { mark: begun.mark, ran: Millis(0), was_stopped, follows: None, rules }, exit)
+        }
+        // INVARIANT of the callers: something was up or starting.
+        other => {
+            slot.durable.stage = other;
+            return;
+        }
+    };
+    slot.durable.exit = Some(exit.clone());
+    slot.durable.farewell = ending.rules.as_ref().and_then(|rules| hooks::farewell(slot, rules, &exit, around));
+    if ending.was_stopped || ending.follows == Some(Follows::Start) {
+        slot.durable.failures = 0;
+        return;
+    }
+    count(slot, ending.ran, around);
+    let again = match ending.follows {
+        Some(Follows::Restart) => true,
+        Some(Follows::Nothing) => false,
+        _ => backoff::restarts(&around.wish.spec, &exit, slot.durable.failures),
+    };
+    slot.durable.stage = match again {
+        true => rest(id, slot, ending.mark, around),
+        false => Stage::Ended { mark: ending.mark },
+    };
+}
+
+/// Counts quick ends in a row.
+fn count(slot: &mut Slot, ran: Millis, around: &Around<'_>) {
+    let window = around.wish.spec.restart_rhythm.window.unwrap_or(backoff::RESET_WINDOW);
+    if ran >= window && !around.rules.has(Bug::NeverResetFailures) {
+        slot.durable.failures = 0;
+    }
+    slot.durable.failures = slot.durable.failures.saturating_add(1);
+}
+
+fn rest(id: &SlotId, slot: &Slot, mark: Mark, around: &Around<'_>) -> Stage {
+    let durable = &slot.durable;
+    let fixed = around.wish.spec.restart_rhythm.delay;
+    let delay = backoff::delay(id, durable.attempt, durable.failures, fixed);
+    Stage::Resting {
+        mark,
+        until: around.now + delay,
+        until_wall: Wall(around.wall.0.saturating_add_unsigned(delay.0)),
+        delay,
+    }
+}

@@ -1,0 +1,73 @@
+//! The machine was looked at.
+
+use upbeat_model::SlotId;
+use upbeat_model::state::Exit;
+
+use super::end::ended;
+use super::settle::START_OVERDUE;
+use super::{Around, Begun, Late, Observation, Slot, Stage, come_up};
+
+/// What is there overrules what was believed.
+pub(super) fn take_observation(id: &SlotId, slot: &mut Slot, seen: Observation, around: &Around<'_>) {
+    let was_asked = std::mem::take(&mut slot.observing);
+    slot.recheck = None;
+    let late = slot.durable.late.clone();
+    slot.durable.late.take_if(|late| late.until <= around.now);
+    let is_news = match (&slot.durable.stage, &seen) {
+        // That it is still there is no news of a stop that does not get through,
+        (Stage::Up(up), Observation::Running { .. }) => up.stopping.is_none(),
+        // and that nothing is there is none of a removal that fails.
+        (Stage::Removing | Stage::Starting { .. }, seen) => matches!(seen, Observation::Running { .. }),
+        _ => true,
+    };
+    if is_news {
+        slot.trouble = None;
+    }
+    let attempt = slot.durable.attempt;
+    match seen {
+        Observation::Never => match &slot.durable.stage {
+            Stage::Starting { begun, .. } => {
+                // Should it come late after all, a second look finds it, though nothing else is begun.
+                let until = around.now + START_OVERDUE;
+                slot.durable.late = Some(Late { until, begun: begun.clone() });
+                slot.durable.stage = Stage::Idle;
+            }
+            Stage::Up(_) => ended(id, slot, Exit::Unknown("its records are gone".into()), around),
+            _ => {}
+        },
+        Observation::Running { attempt: running, pid, started_at, log_start } => {
+            slot.durable.attempt = attempt.max(running);
+            match &slot.durable.stage {
+                Stage::Up(up) if up.attempt == running => {}
+                Stage::Starting { begun, .. } if attempt == running => {
+                    let begun = begun.clone();
+                    come_up(slot, begun, running, pid, started_at, log_start, around);
+                }
+                // It came late. One that was ordered before the last is nobody's any more.
+                Stage::Idle if was_asked && running <= attempt && late.is_some() => {
+                    slot.durable.late = None;
+                    let ordered = late.filter(|_| running == attempt).map(|late| late.begun);
+                    let begun = ordered.unwrap_or_else(Begun::unknown);
+                    come_up(slot, begun, running, pid, started_at, log_start, around);
+                }
+                // Its end was told before this look at it was: the look is the older news.
+                Stage::Idle | Stage::Resting { .. } | Stage::Ended { .. } if running <= attempt => {}
+                Stage::Removing | Stage::Gone if !was_asked => {}
+                // A copy we have no memory of: it is adopted under no wish, hence replaced.
+                _ => {
+                    come_up(slot, Begun::unknown(), running, pid, started_at, log_start, around);
+                }
+            }
+        }
+        Observation::Ended { attempt: last, exit } => {
+            slot.durable.attempt = attempt.max(last);
+            match &slot.durable.stage {
+                Stage::Up(up) if up.attempt == last => ended(id, slot, exit, around),
+                Stage::Starting { .. } if attempt == last => ended(id, slot, exit, around),
+                Stage::Starting { .. } => slot.durable.stage = Stage::Idle,
+                Stage::Up(_) => ended(id, slot, Exit::Unknown("its record is gone".into()), around),
+                _ => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! The rhythm of one probe: when to ask, and what an answer means.
+//!
+//! Counted probes come every `interval` (every `start_interval` until the first yes within
+//! `start_period`, where a no does not count), the first of them one interval after `initial_delay`.
+//! Until the first yes there are *eager* ones between them, whose noes never count: a service that is
+//! ready after 40 ms is seen ready after 40 ms, whatever its interval. Sources: the Compose
+//! Specification, "healthcheck"; the probes of Kubernetes, whose thresholds and delays these are.
+
+use upbeat_model::project::{Probe, Question};
+use upbeat_model::{Millis, Mono};
+
+use super::said::{Said, Watchdog};
+
+/// The first eager probe comes so soon after the start; the gap doubles with each.
+const EAGER_FIRST: Millis = Millis(10);
+
+/// Eager probes are never further apart, so that readiness is seen within a second.
+const EAGER_CEILING: Millis = Millis::seconds(1);
+
+/// A log that could not be watched is tried again.
+const WATCH_AGAIN: Millis = Millis::seconds(1);
+
+/// A probe that is not answered so long after its timeout waits for its turn behind many others, or
+/// its answer was lost. Either says nothing about the service: it is asked again, and not counted.
+const LOST_AFTER: Millis = Millis::seconds(2);
+
+/// From this interval on, probes that were first passed together are asked at different times from
+/// then on.
+const SPREAD_FROM: Millis = Millis::seconds(1);
+
+/// What is known of a probe's answers so far. Kept across a restart of the daemon.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Answer {
+    /// What was asked. An answer to something else says nothing.
+    pub to: Option<Question>,
+    /// There was a yes.
+    pub was_yes: bool,
+    /// The last verdict.
+    pub passing: Option<bool>,
+    /// What is to be done about its no was done as often as it may be.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub spent: bool,
+}
+
+/// What to do now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Nothing.
+    Rest,
+    /// Ask.
+    Ask,
+    /// Have the log watched for the line.
+    Watch,
+    /// It has said so itself.
+    Yes,
+    /// Its time is over without a word, or it has said so itself.
+    No,
+}
+
+/// What an answer has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Nothing new.
+    Same,
+    /// A threshold of noes is full, once more.
+    Failed,
+}
+
+/// The rhythm of one probe of one process. Not kept across a restart of the daemon: it begins anew.
+#[derive(Clone, Debug)]
+pub(super) struct Rhythm {
+    /// Which one of this copy it is: what another was answered says nothing to it.
+    pub(super) number: u64,
+    /// Counted noes in a row.
+    pub(super) failures: u32,
+    /// Yeses in a row.
+    successes: u32,
+    /// What the last probe said.
+    pub(super) last: Option<String>,
+    /// The next counted one.
+    next: Option<Mono>,
+    /// The next eager one.
+    eager: Option<Mono>,
+    gap: Millis,
+    asked: Option<Asked>,
+    watch: Watch,
+    /// That its watchdog expired was taken for a no.
+    has_expired: bool,
+    /// Of a thousandth of an interval, by slot and probe: the first interval after the first yes is so
+    /// much shorter.
+    spread: u64,
+}
+
+/// Whether somebody waits for a line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Watch {
+    #[default]
+    Wanted,
+    Set,
+    /// It could not be; it is tried again.
+    Failed {
+        again: Mono,
+    },
+}
+
+/// A probe is out; it is asked again if unanswered by then, and it counts or does not.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    lost_at: Mono,
+    counts: bool,
+}
+
+/// What a rhythm may look at.
+pub(super) struct Beat<'a> {
+    pub(super) probe: &'a Probe,
+    pub(super) now: Mono,
+    /// When its process was started.
+    pub(super) started: Mono,
+    /// It is worth being asked more often until the first yes: somebody may wait for that.
+    pub(super) is_awaited: bool,
+    /// What the service says of itself.
+    pub(super) said: &'a Said,
+    /// How many noes in a row are a no.
+    pub(super) threshold: u32,
+}
+
+impl Beat<'_> {
+    fn interval(&self, answer: &Answer) -> Millis {
+        let starting = !answer.was_yes && self.now.since(self.started) < self.probe.start_period;
+        if starting { self.probe.start_interval } else { self.probe.interval }
+    }
+
+    /// A no is forgiven: it may still be starting.
+    fn forgives(&self, answer: &Answer) -> bool {
+        let starting = self.now.since(self.started) < self.probe.start_period
+            || self.said.extended.is_some_and(|until| until > self.now);
+        !answer.was_yes && starting
+    }
+}
+
+impl Rhythm {
+    /// `seed`: spreads those that begin together.
+    pub(super) fn new(number: u64, seed: u64) -> Self {
+        Self {
+            number,
+            failures: 0,
+            successes: 0,
+            last: None,
+            next: None,
+            eager: None,
+            gap: EAGER_FIRST,
+            asked: None,
+            watch: Watch::default(),
+            has_expired: false,
+            spread: seed % 500,
+        }
+    }
+
+    /// When to look at this next.
+    pub(super) fn due(&self, beat: &Beat<'_>, answer: &Answer) -> Option<Mono> {
+        let counted = self.next.unwrap_or(beat.started);
+        match beat.probe.ask {
+            Question::Log(_) => {
+                let again = match self.watch {
+                    Watch::Failed { again } => Some(again),
+                    Watch::Wanted => Some(beat.started),
+                    Watch::Set => None,
+                };
+                (!answer.was_yes).then(|| again.map_or(counted, |again| again.min(counted)))
+            }
+            Question::Notify => (!answer.was_yes).then_some(counted),
+            // Told when it expires; from then on each further interval is one more no.
+            Question::Watchdog(_) => match beat.said.watchdog {
+                Watchdog::Expired | Watchdog::Triggered => Some(counted),
+                Watchdog::Off | Watchdog::Alive => self.next.is_none().then_some(beat.started),
+            },
+            _ => match (self.asked, self.next, self.eager) {
+                (Some(asked), ..) => Some(asked.lost_at),
+                (None, None, _) => Some(beat.started),
+                (None, Some(counted), Some(eager)) => Some(counted.min(eager)),
+                (None, counted, None) => counted,
+            },
+        }
+    }
+
+    /// What to do now. Whoever is told to ask has asked.
+    pub(super) fn turn(&mut self, beat: &Beat<'_>, answer: &Answer) -> Turn {
+        self.asked.take_if(|asked| asked.lost_at <= beat.now);
+        if self.asked.is_some() {
+            return Turn::Rest;
+        }
+        if self.next.is_none() {
+            self.begin(beat, answer);
+        }
+        let counts = self.next.is_none_or(|at| at <= beat.now);
+        match &beat.probe.ask {
+            Question::Log(_) => self.await_line(counts, beat, answer),
+            Question::Notify if answer.was_yes => Turn::Rest,
+            Question::Notify if beat.said.ready => Turn::Yes,
+            Question::Notify if counts => self.no(beat),
+            Question::Notify => Turn::Rest,
+            Question::Watchdog(_) => self.await_sign(counts, beat, answer),
+            _ => {
+                let eager = !answer.was_yes && self.eager.is_some_and(|at| at <= beat.now);
+                if !counts && !eager {
+                    return Turn::Rest;
+                }
+                self.asked = Some(Asked { lost_at: beat.now + beat.probe.timeout + LOST_AFTER, counts });
+                Turn::Ask
+            }
+        }
+    }
+
+    fn await_line(&mut self, counts: bool, beat: &Beat<'_>, answer: &Answer) -> Turn {
+        let due = match self.watch {
+            Watch::Wanted => true,
+            Watch::Failed { again } => again <= beat.now,
+            Watch::Set => false,
+        };
+        match (answer.was_yes, due, counts) {
+            (true, ..) => Turn::Rest,
+            (false, true, _) => {
+                self.watch = Watch::Set;
+                Turn::Watch
+            }
+            (false, false, true) => self.no(beat),
+            (false, false, false) => Turn::Rest,
+        }
+    }
+
+    fn await_sign(&mut self, counts: bool, beat: &Beat<'_>, answer: &Answer) -> Turn {
+        match beat.said.watchdog {
+            Watchdog::Off => Turn::Rest,
+            Watchdog::Alive => {
+                let was_expired = std::mem::take(&mut self.has_expired);
+                if was_expired || answer.passing.is_none() { Turn::Yes } else { Turn::Rest }
+            }
+            Watchdog::Expired | Watchdog::Triggered if counts || !self.has_expired => {
+                self.has_expired = true;
+                self.no(beat)
+            }
+            Watchdog::Expired | Watchdog::Triggered => Turn::Rest,
+        }
+    }
+
+    fn begin(&mut self, beat: &Beat<'_>, answer: &Answer) {
+        let first = beat.started + beat.probe.initial_delay;
+        if answer.was_yes {
+            // Found again after a restart of the daemon: ask at once, it may have changed.
+            self.next = Some(beat.now);
+            return;
+        }
+        let first = first.max(beat.now);
+        self.next = Some(first + beat.interval(answer));
+        self.eager = Some(first);
+    }
+
+    fn no(&mut self, beat: &Beat<'_>) -> Turn {
+        self.asked = Some(Asked { lost_at: beat.now, counts: true });
+        Turn::No
+    }
+
+    /// It could not be asked at all, which says nothing about the service.
+    pub(super) fn cannot_watch(&mut self, why: String, beat: &Beat<'_>) {
+        self.watch = Watch::Failed { again: beat.now + WATCH_AGAIN };
+        self.last = Some(why);
+    }
+
+    /// An answer came.
+    pub(super) fn judge(
+        &mut self,
+        yes: bool,
+        message: String,
+        beat: &Beat<'_>,
+        answer: &mut Answer,
+    ) -> Verdict {
+        if self.asked.is_none() && !beat.probe.ask.is_told() {
+            // It was given up, or another question is asked now.
+            return Verdict::Same;
+        }
+        let counts = self.asked.take().is_some_and(|asked| asked.counts);
+        if !matches!(self.watch, Watch::Failed { .. }) {
+            self.last = Some(message);
+        }
+        let is_first = yes && !answer.was_yes;
+        let verdict = match yes {
+            true => self.passed(beat, answer),
+            false => self.refused(counts, beat, answer),
+        };
+        if counts || yes || self.next.is_none() {
+            let interval = beat.interval(answer);
+            let early = if is_first && interval >= SPREAD_FROM { interval.0 * self.spread / 1000 } else { 0 };
+            self.next = Some(beat.now + Millis(interval.0 - early));
+        }
+        self.eager = match (answer.was_yes, beat.is_awaited && beat.probe.success_threshold <= 1) {
+            (false, true) => Some(beat.now + self.gap),
+            _ => None,
+        };
+        self.gap = Millis((self.gap.0 * 2).clamp(EAGER_FIRST.0, EAGER_CEILING.0));
+        verdict
+    }
+
+    fn passed(&mut self, beat: &Beat<'_>, answer: &mut Answer) -> Verdict {
+        self.failures = 0;
+        self.successes = self.successes.saturating_add(1);
+        if self.successes >= beat.probe.success_threshold || answer.passing == Some(true) {
+            *answer = Answer { was_yes: true, passing: Some(true), spent: false, to: answer.to.take() };
+        }
+        Verdict::Same
+    }
+
+    fn refused(&mut self, counts: bool, beat: &Beat<'_>, answer: &mut Answer) -> Verdict {
+        self.successes = 0;
+        if !counts || beat.forgives(answer) {
+            return Verdict::Same;
+        }
+        self.failures = self.failures.saturating_add(1);
+        if self.failures < beat.threshold {
+            return Verdict::Same;
+        }
+        answer.passing = Some(false);
+        // What was done about it may need as long as it took to be seen: then once more.
+        match self.failures.is_multiple_of(beat.threshold.max(1)) {
+            true => Verdict::Failed,
+            false => Verdict::Same,
+        }
+    }
+}

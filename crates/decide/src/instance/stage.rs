@@ -1,0 +1,273 @@
+//! What stands in a slot, and what is kept of it across a restart of the daemon.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use upbeat_model::reason::StopCause;
+use upbeat_model::state::Exit;
+use upbeat_model::target::TargetSlot;
+use upbeat_model::{Attempt, Millis, Mono, Phase, ProbeName, ServiceName, Wall};
+
+use super::hooks::are_too_large;
+use super::react::Done;
+use super::{Answer, HookCommand, Preparation, StopRules, Stopping};
+use crate::rules::{Bug, Rules};
+
+/// Under which wish a copy was started: what tells whether it is still the wanted one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// [`TargetSlot::generation`].
+    pub generation: u64,
+    /// [`TargetSlot::digest`].
+    pub digest: String,
+    /// [`TargetSlot::release`].
+    pub release: u64,
+    /// The services it was told to rest on when it was started, and since: it stops before they do,
+    /// whatever is wished by then.
+    #[serde(default)]
+    pub needs: BTreeSet<ServiceName>,
+    /// Its process is not ours: it was started elsewhere by a command that has ended.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub external: bool,
+}
+
+impl Mark {
+    pub(super) fn of(wish: &TargetSlot) -> Self {
+        Self {
+            generation: wish.generation,
+            digest: wish.digest.clone(),
+            release: wish.release,
+            needs: wish.spec.depends_on.keys().cloned().collect(),
+            external: wish.spec.external,
+        }
+    }
+
+    /// It goes on under a newer wish. What it was started with it may still use.
+    pub(super) fn pass_to(&mut self, wish: &TargetSlot, rules: Rules) {
+        let needs = std::mem::take(&mut self.needs);
+        *self = Self::of(wish);
+        if !rules.has(Bug::ForgetNeeds) {
+            self.needs.extend(needs);
+        }
+    }
+
+    /// Of a copy we have no memory of: no wish's.
+    fn unknown() -> Self {
+        let (digest, needs) = (String::new(), BTreeSet::new());
+        Self { generation: 0, digest, release: 0, needs, external: false }
+    }
+}
+
+/// Of each dependency that it is to be told the end of: which attempts of which copies it rests on.
+pub type RestsOn = BTreeMap<ServiceName, BTreeMap<u32, Attempt>>;
+
+/// What a copy is begun with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Begun {
+    /// Under which wish.
+    pub mark: Mark,
+    /// When it was decided, in milliseconds since the epoch. With its attempt this is one of its kind,
+    /// also when a slot of the same name was there before: the keys of its hooks are made of it.
+    #[serde(default)]
+    pub serial: u64,
+    /// How it is stopped.
+    #[serde(default, skip_serializing_if = "StopRules::is_not_kept")]
+    pub stop: Option<StopRules>,
+    /// What it rests on.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rests_on: RestsOn,
+}
+
+impl Begun {
+    /// Of a copy we have no memory of.
+    pub(super) fn unknown() -> Self {
+        Self { mark: Mark::unknown(), serial: 0, stop: None, rests_on: RestsOn::new() }
+    }
+}
+
+/// What stands in a slot. What happens next is drawn above.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "stage", rename_all = "snake_case")]
+pub enum Stage {
+    /// Nothing, and nothing is known to have ended here that still matters.
+    #[default]
+    Idle,
+    /// A start was decided; whether it happened is not known yet.
+    Starting {
+        /// What is begun.
+        #[serde(flatten)]
+        begun: Begun,
+        /// How far its `pre_start` hooks have come: nothing is started before.
+        #[serde(default, skip_serializing_if = "Preparation::is_done")]
+        before: Preparation,
+    },
+    /// A process.
+    Up(Box<Up>),
+    /// Nothing, until the back-off is over.
+    Resting {
+        /// The wish its last copy ran under.
+        mark: Mark,
+        /// Until when.
+        until: Mono,
+        /// The same for people.
+        until_wall: Wall,
+        /// How long in all.
+        delay: Millis,
+    },
+    /// Nothing, and the restart policy leaves it so.
+    Ended {
+        /// The wish its last copy ran under.
+        mark: Mark,
+    },
+    /// Its files are being deleted.
+    Removing,
+    /// Its files are deleted.
+    Gone,
+}
+
+/// A process and what is known of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Up {
+    /// Under which wish it was started.
+    pub mark: Mark,
+    /// Of which attempt.
+    pub attempt: Attempt,
+    /// [`Begun::serial`].
+    #[serde(default)]
+    pub serial: u64,
+    /// The main process.
+    pub pid: i32,
+    /// When it was started (or adopted, when nothing better is known).
+    pub started: Mono,
+    /// The same for people.
+    pub started_at: Wall,
+    /// Where its output begins in the slot's log.
+    pub log_start: u64,
+    /// How it is stopped. `None` of a copy that another version started, or that nobody remembers:
+    /// then as the newest file says.
+    #[serde(default, skip_serializing_if = "StopRules::is_not_kept")]
+    pub stop: Option<StopRules>,
+    /// How far its `post_start` hooks have come.
+    #[serde(default, skip_serializing_if = "Preparation::is_done")]
+    pub preparation: Preparation,
+    /// What its probes were answered.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub answers: BTreeMap<ProbeName, Answer>,
+    /// It is no good any more, and is to be stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub condemned: Option<Condemned>,
+    /// What it rests on.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rests_on: RestsOn,
+    /// It is to read its configuration anew, or could not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reload: Option<Reloading>,
+    /// It was asked to stop.
+    pub stopping: Option<Stopping>,
+}
+
+/// Why a copy is no good any more, and what follows when it has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Condemned {
+    /// Why it is stopped.
+    pub cause: StopCause,
+    /// What is on record for its end; without it, how it ended.
+    pub exit: Option<Exit>,
+    /// What follows.
+    pub follows: Follows,
+}
+
+/// What follows when a copy that was no good any more has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Follows {
+    /// Its start has failed: as its restart policy says.
+    Policy,
+    /// It is started again, whatever the policy says, after a back-off.
+    Restart,
+    /// Nothing, until somebody starts it.
+    Nothing,
+    /// It is started again as soon as its conditions hold.
+    Start,
+}
+
+/// A copy that is asked to read its configuration anew.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reloading {
+    /// It has not been asked, or has not answered.
+    Due {
+        /// Which time this is.
+        serial: u64,
+    },
+    /// It could not be: how.
+    Failed(String),
+}
+
+/// `post_stop` hooks that have not ended: nothing else is begun before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Farewell {
+    /// Of which attempt.
+    pub attempt: Attempt,
+    /// [`Begun::serial`].
+    #[serde(default)]
+    pub serial: u64,
+    /// How that ended.
+    pub exit: Exit,
+    /// What is run.
+    #[serde(default, skip_serializing_if = "are_too_large")]
+    pub commands: Vec<Arc<HookCommand>>,
+    /// After which they are killed.
+    pub timeout: Millis,
+}
+
+/// A start whose answer was lost, and of which nothing was seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Late {
+    /// Then it is looked for once more.
+    pub until: Mono,
+    /// What was ordered.
+    #[serde(flatten)]
+    pub begun: Begun,
+}
+
+/// What is kept across a restart of the daemon.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Durable {
+    /// The highest attempt ever decided here.
+    pub attempt: Attempt,
+    /// What stands in the slot.
+    pub stage: Stage,
+    /// How the last attempt that ended did so.
+    pub exit: Option<Exit>,
+    /// Quick ends in a row.
+    pub failures: u32,
+    /// Restarts since somebody last asked for a start.
+    pub restarts: u32,
+    /// A start that was ordered was not there when it was looked for, and may still come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late: Option<Late>,
+    /// What is to be run after the end of the last copy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub farewell: Option<Farewell>,
+    /// What was done about failing probes lately.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub done: Vec<Done>,
+    /// The phase and when it was entered.
+    pub entered: Option<(Phase, Wall)>,
+}
+
+
+impl Durable {
+    /// Something of it may run that has to be looked at: what is elsewhere cannot be, and before its
+    /// `pre_start` hooks have ended nothing was started.
+    pub(crate) fn may_run(&self) -> bool {
+        let may_run = match &self.stage {
+            Stage::Starting { begun, before } => !begun.mark.external && before.is_done(),
+            Stage::Up(up) => !up.mark.external,
+            _ => false,
+        };
+        may_run || self.late.is_some()
+    }
+}

@@ -1,10 +1,11 @@
 //! Stories of hooks: what runs beside a copy after its start and before its end.
 
+use upbeat_model::project::{Hook, Service};
 use upbeat_model::target::{Ask, Goal};
 use upbeat_model::{Exit, Millis};
 
 use super::NONE;
-use super::story::Story;
+use super::story::{Story, id};
 use crate::instance::{Moment, Observation};
 
 const HOOKED: &str = "  s: { command: [s], post_start: [{ command: [warm] }, { command: [tell] }] }\n";
@@ -213,4 +214,94 @@ fn many_small_hooks_are_not_kept_when_the_store_could_not_take_them() {
         let kept = serde_json::to_string(&story.disk[&super::story::id("s")]).unwrap();
         assert!(kept.len() < 300 * 1024, "{}", kept.len());
     }
+}
+
+fn around() -> Story {
+    let hook = |command: &str| Hook {
+        command: vec![command.to_owned()],
+        environment: Default::default(),
+        working_dir: None,
+        user: None,
+    };
+    Story::of(Service {
+        pre_start: vec![hook("migrate")],
+        post_stop: vec![hook("clean")],
+        ..Service::new(vec!["s".into()], "/")
+    })
+}
+
+#[test]
+fn nothing_is_started_before_its_hooks_have_succeeded() {
+    let mut story = around();
+    assert_eq!(story.ordered(), ["before its start s migrate"]);
+    assert_eq!(story.why("s"), "its `pre_start` hooks have not ended yet");
+    // Nothing was started, so there is nothing to look for: they are run again.
+    story.daemon_dies();
+    assert_eq!(story.ordered(), ["before its start s migrate"]);
+    story.hooks_end("s", Moment::PreStart, Err("no"));
+    assert_eq!(story.phase("s"), "failed");
+    assert_eq!(
+        story.why("s"),
+        "ended (could not start: pre_start: no) and `restart: no` leaves it so"
+    );
+    assert_eq!(story.ordered(), NONE, "what was not there is not cleaned up after");
+    story.command(Goal::Running, Ask::Start, &["s"]);
+    assert_eq!(story.ordered(), ["before its start s migrate"]);
+    story.command(Goal::Stopped, Ask::Ensure, &["s"]);
+    assert_eq!(story.phase("s"), "stopped", "nobody waits for hooks of a start that is called off");
+    story.command(Goal::Running, Ask::Start, &["s"]);
+    story.hooks_end("s", Moment::PreStart, Ok(()));
+    assert_eq!(story.ordered().last().unwrap(), "start s #3");
+}
+
+#[test]
+fn what_is_run_after_the_end_comes_before_all_else() {
+    let mut story = around();
+    story.hooks_end("s", Moment::PreStart, Ok(()));
+    story.started("s");
+    story.ordered();
+    story.command(Goal::Running, Ask::Restart, &["s"]);
+    assert_eq!(story.ordered(), ["stop s SIGTERM 10s"]);
+    story.exits("s", Exit::Signal(15));
+    assert_eq!(story.ordered(), ["after its stop s clean 10s"]);
+    assert_eq!(story.why("s"), "its `post_stop` hooks have not ended yet");
+    story.daemon_dies();
+    assert_eq!(story.ordered(), ["after its stop s clean 10s"], "the next daemon runs them again");
+    story.hooks_end("s", Moment::PostStop, Err("no"));
+    assert_eq!(story.ordered(), ["before its start s migrate"], "whether they succeed or not");
+    story.hooks_end("s", Moment::PreStart, Ok(()));
+    story.started("s");
+    story.command(Goal::Absent, Ask::Ensure, &["s"]);
+    story.exits("s", Exit::Code(0));
+    story.ordered();
+    assert_eq!(story.phase("s"), "stopping");
+    story.hooks_end("s", Moment::PostStop, Ok(()));
+    assert_eq!(story.ordered(), ["remove s"]);
+}
+
+#[test]
+fn what_runs_elsewhere_is_started_and_stopped_by_commands_and_never_looked_for() {
+    let mut story = Story::of(Service {
+        external: true,
+        stop_command: Some(vec!["systemctl".into(), "stop".into()]),
+        ..Service::new(vec!["systemctl".into(), "start".into()], "/")
+    });
+    assert_eq!(story.ordered(), ["start s #1"]);
+    story.daemon_dies();
+    assert_eq!(story.ordered(), ["start s #1"], "nobody knows whether it was: it is started again");
+    story.started("s");
+    assert_eq!(story.phase("s"), "running");
+    assert_eq!(story.node.status(&id("s")).unwrap().pid, None);
+    story.daemon_dies();
+    assert_eq!(story.ordered(), NONE, "there is nothing to look at");
+    assert_eq!(story.phase("s"), "running");
+    story.command(Goal::Stopped, Ask::Ensure, &["s"]);
+    assert_eq!(story.ordered(), ["before its stop s systemctl stop 10s"]);
+    story.hooks_end("s", Moment::PreStop, Err("busy"));
+    assert_eq!(story.phase("s"), "stopping");
+    assert!(story.why("s").contains("its stop command: busy"), "{}", story.why("s"));
+    story.pass(Millis::seconds(2));
+    assert_eq!(story.ordered(), ["before its stop s systemctl stop 10s"], "it is tried again");
+    story.hooks_end("s", Moment::PreStop, Ok(()));
+    assert_eq!(story.phase("s"), "stopped");
 }

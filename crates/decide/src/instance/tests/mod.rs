@@ -2,7 +2,9 @@
 //! happens, what is done about it.
 
 mod edits;
+mod edges;
 mod hooks;
+mod probes;
 mod story;
 
 use upbeat_model::target::{Ask, Goal};

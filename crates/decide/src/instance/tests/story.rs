@@ -6,10 +6,10 @@ use std::sync::Arc;
 use upbeat_model::file::{Context, Source, parse};
 use upbeat_model::project::{Role, Service};
 use upbeat_model::target::{Ask, Goal, Target, TargetSlot};
-use upbeat_model::{Attempt, Exit, Millis, Mono, OperationId, ServiceName, SlotId, Wall};
+use upbeat_model::{Attempt, Exit, Millis, Mono, OperationId, ProbeName, ServiceName, SlotId, Wall};
 
 use crate::effect::Effect;
-use crate::instance::{Durable, HookCommand, Input, Moment, Observation};
+use crate::instance::{Durable, HookCommand, Input, Moment, Observation, Said};
 use crate::node::{Bundle, Node};
 use crate::rules::Rules;
 
@@ -23,6 +23,10 @@ pub(super) struct Story {
     pub(super) disk: BTreeMap<SlotId, Durable>,
     /// Which check of a slot asked last.
     checks: BTreeMap<SlotId, u64>,
+    /// Which check of a probe of a slot asked last.
+    named: BTreeMap<(SlotId, ProbeName), u64>,
+    /// What was done about failing probes.
+    pub(super) reacted: Vec<String>,
     /// What was last run to stop a slot.
     stop_commands: BTreeMap<SlotId, Arc<HookCommand>>,
 }
@@ -50,6 +54,8 @@ impl Story {
             orders: Vec::new(),
             disk: BTreeMap::new(),
             checks: BTreeMap::new(),
+            named: BTreeMap::new(),
+            reacted: Vec::new(),
             stop_commands: BTreeMap::new(),
         }
     }
@@ -63,7 +69,18 @@ impl Story {
 
     /// `upbeat up` of this file, now.
     pub(super) fn declare(&mut self, text: &str) {
-        for (name, spec) in services(text) {
+        self.declare_all(services(text));
+    }
+
+    /// `upbeat up` of this service, called `s`.
+    pub(super) fn of(spec: Service) -> Self {
+        let mut story = Self::new();
+        story.declare_all([(ServiceName::new("s").unwrap(), spec)].into());
+        story
+    }
+
+    pub(super) fn declare_all(&mut self, services: BTreeMap<ServiceName, Service>) {
+        for (name, spec) in services {
             let spec = Arc::new(spec);
             for index in 1..=spec.scale {
                 let slot = id(&format!("{name}-{index}"));
@@ -107,10 +124,13 @@ impl Story {
             };
         }
         self.orders.extend(bundle.effects.iter().map(told));
+        let reacted = bundle.reacted.iter();
+        self.reacted.extend(reacted.map(|did| format!("{} {} {}: {}", did.probe, did.action, did.times, did.last)));
         for effect in &bundle.effects {
             match effect {
-                Effect::Probe { slot, check, .. } | Effect::WatchLog { slot, check, .. } => {
+                Effect::Probe { slot, name, check, .. } | Effect::WatchLog { slot, name, check, .. } => {
                     self.checks.insert(slot.clone(), *check);
+                    self.named.insert((slot.clone(), name.clone()), *check);
                 }
                 Effect::RunHooks { slot, moment: Moment::PreStop, commands, .. } => {
                     self.stop_commands.insert(slot.clone(), commands[commands.len() - 1].clone());
@@ -148,6 +168,18 @@ impl Story {
     /// The check that asked last is answered.
     pub(super) fn probed(&mut self, slot: &str, healthy: bool) {
         self.answered(slot, self.check(slot), healthy);
+    }
+
+    /// The check of this probe that asked last is answered.
+    pub(super) fn said(&mut self, slot: &str, probe: &str, healthy: bool) {
+        let check = self.named[&(id(slot), ProbeName::new(probe).unwrap())];
+        self.answered(slot, check, healthy);
+    }
+
+    /// Its process says this of itself.
+    pub(super) fn notified(&mut self, slot: &str, said: Said) {
+        let attempt = self.attempt(slot);
+        self.take(slot, Input::Notified { attempt, said });
     }
 
     /// A check is answered.

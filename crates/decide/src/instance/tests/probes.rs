@@ -1,0 +1,350 @@
+//! Probes: every kind of question, every role, thresholds, delays, and what follows from a no.
+
+use upbeat_model::project::{
+    FileCheck, Grpc, Http, Probe, Question, Reaction, Remedy, RestartPolicy, Service, Signal, Udp,
+};
+use upbeat_model::target::{Ask, Goal};
+use upbeat_model::{Exit, Millis, Mono, ProbeName};
+
+use super::NONE;
+use super::story::{Story, id};
+use crate::instance::{Said, Watchdog};
+
+fn service(probes: &[(&str, Probe)]) -> Service {
+    let named = |(name, probe): &(&str, Probe)| (ProbeName::new(name).unwrap(), probe.clone());
+    let probes = probes.iter().map(named).collect();
+    Service { probes, ..Service::new(vec!["s".into()], "/") }
+}
+
+/// Asked each second, and a no each time.
+fn probe(ask: Question) -> Probe {
+    Probe {
+        interval: Millis::seconds(1),
+        timeout: Millis(500),
+        failure_threshold: 1,
+        ..Probe::new(ask)
+    }
+}
+
+fn tcp() -> Probe {
+    probe(Question::Tcp("127.0.0.1:1".into()))
+}
+
+fn with(probe: Probe, action: Reaction) -> Probe {
+    Probe { on_failure: Some(Remedy::of(action)), ..probe }
+}
+
+/// All that are asked.
+fn asked() -> Vec<Question> {
+    vec![
+        Question::Http(Http::get("http://127.0.0.1:1/")),
+        Question::Tcp("127.0.0.1:1".into()),
+        Question::Udp(Udp { address: "127.0.0.1:1".into(), send: "x".into(), expect: None }),
+        Question::Grpc(Grpc { address: "127.0.0.1:1".into(), service: String::new(), tls: None }),
+        Question::Unix("/run/s".into()),
+        Question::Exec(vec!["x".into()]),
+        Question::File(FileCheck { path: "/run/s".into(), max_age: None }),
+        Question::Prints(Millis::seconds(5)),
+        Question::Memory(1 << 20),
+        Question::Descriptors(10),
+        Question::Cpu(90),
+    ]
+}
+
+/// Answers each question as soon as it is asked, with the next of these answers, until they are used
+/// up. Says when each was asked, counted from now.
+fn answer(story: &mut Story, probe: &str, answers: &str) -> Vec<u64> {
+    let (begun, mut at) = (story.now, Vec::new());
+    let question = match probe {
+        "readiness" => "probe s".to_owned(),
+        name => format!("probe s {name}"),
+    };
+    for yes in answers.chars() {
+        while !story.ordered().contains(&question) {
+            story.pass(Millis(10));
+            assert!(story.now < begun + 10_000_000, "it is not asked any more");
+        }
+        at.push(story.now - begun);
+        story.said("s", probe, yes == '+');
+    }
+    at
+}
+
+#[test]
+fn every_kind_that_is_asked_passes_fails_flaps_and_hangs_by_its_thresholds() {
+    for ask in asked() {
+        for threshold in [1_u32, 3] {
+            let probe = Probe {
+                failure_threshold: threshold,
+                success_threshold: threshold,
+                ..probe(ask.clone())
+            };
+            let mut story = Story::of(service(&[("readiness", probe)]));
+            story.started("s");
+            let threshold = threshold as usize;
+            // The first that is asked may be an eager one, whose no does not count.
+            answer(&mut story, "readiness", "-");
+            answer(&mut story, "readiness", &"+".repeat(threshold - 1));
+            assert_eq!(story.phase("s"), "starting", "{ask}");
+            answer(&mut story, "readiness", "+");
+            assert_eq!(story.phase("s"), "healthy", "{ask}");
+            // It flaps: never so many in a row.
+            answer(&mut story, "readiness", &("-".repeat(threshold - 1) + "+").repeat(5));
+            assert_eq!(story.phase("s"), "healthy", "{ask} flaps");
+            answer(&mut story, "readiness", &"-".repeat(threshold));
+            assert_eq!(story.phase("s"), "unhealthy", "{ask}");
+            answer(&mut story, "readiness", &("+".repeat(threshold - 1) + "-").repeat(5));
+            assert_eq!(story.phase("s"), "unhealthy", "{ask} flaps");
+            answer(&mut story, "readiness", &"+".repeat(threshold));
+            assert_eq!(story.phase("s"), "healthy", "{ask}");
+            // It hangs: the driver says no after its time; an answer that never comes says nothing.
+            story.pass(Millis(60_000));
+            assert_eq!(story.phase("s"), "healthy", "{ask} hangs");
+            assert!(story.reacted.is_empty(), "readiness is only said");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_asked_before_the_initial_delay_and_then_by_the_interval() {
+    let probe = Probe {
+        initial_delay: Millis::seconds(5),
+        interval: Millis(300),
+        failure_threshold: 9,
+        ..tcp()
+    };
+    for (role, eager) in [("readiness", true), ("liveness", false), ("own", true)] {
+        let mut story = Story::of(service(&[(role, probe.clone())]));
+        story.started("s");
+        let at = answer(&mut story, role, "-----+---");
+        assert_eq!(at[0], 5_000, "{role}");
+        match eager {
+            true => assert!(at[1] < 5_300, "{role}: somebody may wait for the first yes: {at:?}"),
+            false => assert_eq!(at[1], 5_300, "{role}"),
+        }
+        let gaps: Vec<u64> = at[5..].windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert_eq!(gaps, [300, 300, 300], "{role}: {at:?}");
+    }
+}
+
+#[test]
+fn a_startup_probe_holds_the_others_back_and_is_not_asked_again() {
+    let patient = Probe { failure_threshold: 30, ..tcp() };
+    let mut story =
+        Story::of(service(&[("startup", patient), ("readiness", tcp()), ("liveness", tcp()), ("own", tcp())]));
+    story.started("s");
+    answer(&mut story, "startup", &"-".repeat(29));
+    assert!(story.ordered().iter().all(|order| order == "probe s startup"));
+    assert_eq!(story.phase("s"), "starting");
+    assert_eq!(story.why("s"), "its probe `startup` (tcp 127.0.0.1:1) has not passed yet: said false");
+    answer(&mut story, "startup", "+");
+    let orders = story.ordered();
+    for other in ["probe s", "probe s liveness", "probe s own"] {
+        assert!(orders.iter().any(|order| order == other), "{orders:?}");
+    }
+    story.said("s", "readiness", true);
+    assert_eq!(story.phase("s"), "healthy");
+    story.pass(Millis(60_000));
+    assert!(!story.ordered().iter().any(|order| order == "probe s startup"));
+}
+
+#[test]
+fn a_start_that_never_succeeds_is_begun_anew_whatever_the_restart_policy_says() {
+    let mut story = Story::of(service(&[("startup", Probe { failure_threshold: 2, ..tcp() })]));
+    story.started("s");
+    answer(&mut story, "startup", "-");
+    // Eager ones may come between; two that count are one interval apart.
+    while story.reacted.is_empty() {
+        answer(&mut story, "startup", "-");
+    }
+    assert_eq!(story.reacted, ["startup restart 1: said false"]);
+    assert_eq!(story.ordered(), ["stop s SIGTERM 10s"]);
+    assert_eq!(story.why("s"), "is being stopped because a probe of it has failed (SIGTERM)");
+    story.exits("s", Exit::Code(0));
+    assert_eq!(story.ordered(), ["start s #2"], "the first time at once");
+}
+
+#[test]
+fn a_failing_liveness_probe_restarts_until_its_budget_is_spent_and_then_asks_for_a_person() {
+    let remedy = Remedy { max_attempts: 2, window: Millis::seconds(600), action: Reaction::Restart };
+    let mut story = Story::of(service(&[("liveness", Probe { on_failure: Some(remedy), ..tcp() })]));
+    for attempt in 1..=2 {
+        story.started("s");
+        answer(&mut story, "liveness", "+");
+        assert_eq!(story.phase("s"), "running");
+        answer(&mut story, "liveness", "-");
+        assert_eq!(story.phase("s"), "stopping");
+        // A daemon that dies here forgets neither the verdict nor what was done.
+        story.daemon_dies();
+        let attempt_now = story.attempt("s");
+        assert_eq!(attempt_now.0, attempt);
+        story.seen("s", crate::instance::Observation::Ended { attempt: attempt_now, exit: Exit::Signal(15) });
+        story.pass(Millis::seconds(10));
+        assert_eq!(story.ordered().last().unwrap(), &format!("start s #{}", attempt + 1));
+    }
+    story.started("s");
+    answer(&mut story, "liveness", "+-");
+    assert_eq!(story.phase("s"), "needs attention");
+    assert_eq!(
+        story.why("s"),
+        "its probe `liveness` still fails after restart 2 times within 10m: a person has to look; `upbeat \
+         restart` begins anew; its probe `liveness` (tcp 127.0.0.1:1) failed 1 times in a row: said false"
+    );
+    answer(&mut story, "liveness", "---");
+    assert_eq!(story.phase("s"), "needs attention", "it is left as it is");
+    answer(&mut story, "liveness", "+");
+    assert_eq!(story.phase("s"), "running", "it came back by itself");
+    answer(&mut story, "liveness", "-");
+    assert_eq!(story.phase("s"), "needs attention", "and is no better than it was");
+    // Somebody looked, and says so.
+    story.command(Goal::Running, Ask::Ensure, &["s"]);
+    assert_eq!(story.phase("s"), "unhealthy");
+    answer(&mut story, "liveness", "-");
+    assert_eq!(story.phase("s"), "stopping");
+}
+
+#[test]
+fn a_budget_is_a_window_that_moves_on() {
+    let remedy = Remedy {
+        max_attempts: 2,
+        window: Millis::seconds(60),
+        action: Reaction::Signal(Signal::parse("HUP").unwrap()),
+    };
+    let mut story = Story::of(service(&[("own", Probe { on_failure: Some(remedy), ..tcp() })]));
+    story.started("s");
+    answer(&mut story, "own", "+-");
+    assert_eq!(story.ordered(), ["signal s SIGHUP"]);
+    answer(&mut story, "own", "-");
+    assert_eq!(story.ordered(), ["signal s SIGHUP"], "it goes on failing");
+    answer(&mut story, "own", "-");
+    assert_eq!(story.phase("s"), "needs attention");
+    answer(&mut story, "own", "+");
+    story.pass(Millis::seconds(61));
+    answer(&mut story, "own", "+-");
+    assert_eq!(story.ordered(), ["signal s SIGHUP"]);
+    assert_eq!(story.phase("s"), "running");
+}
+
+#[test]
+fn stop_leaves_it_down_until_somebody_starts_it() {
+    let mut spec = service(&[("liveness", with(tcp(), Reaction::Stop))]);
+    spec.restart = RestartPolicy::Always;
+    let mut story = Story::of(spec);
+    story.started("s");
+    answer(&mut story, "liveness", "+-");
+    story.exits("s", Exit::Code(0));
+    assert_eq!(story.phase("s"), "failed");
+    assert_eq!(
+        story.why("s"),
+        "was stopped: its probe `liveness` failed: said false; it stays so until somebody starts it"
+    );
+    story.ordered();
+    story.pass(Millis::seconds(3_600));
+    assert_eq!(story.ordered(), NONE);
+    story.command(Goal::Running, Ask::Ensure, &["s"]);
+    assert_eq!(story.ordered(), ["start s #2"]);
+}
+
+#[test]
+fn a_command_is_run_about_it_and_whoever_only_wants_to_know_is_told() {
+    let heal = with(tcp(), Reaction::Exec(vec!["./heal".into()]));
+    let mut story = Story::of(service(&[("a", heal), ("b", with(tcp(), Reaction::Ignore))]));
+    story.started("s");
+    answer(&mut story, "a", "+-");
+    assert!(story.ordered().contains(&"remedy s ./heal".to_owned()));
+    answer(&mut story, "b", "+---");
+    assert_eq!(story.phase("s"), "running");
+    let b = &story.node.status(&id("s")).unwrap().probes["b"];
+    assert_eq!((b.passing, b.failures, b.last.as_deref()), (Some(false), 3, Some("said false")));
+}
+
+#[test]
+fn ready_is_when_it_says_so_and_also_when_that_overtakes_its_start() {
+    for early in [true, false] {
+        let notify = Probe { failure_threshold: 3, ..probe(Question::Notify) };
+        let mut story = Story::of(service(&[("readiness", notify)]));
+        let ready = Said { ready: true, status: Some("warm".into()), ..Said::default() };
+        if early {
+            story.notified("s", ready);
+            story.started("s");
+        } else {
+            story.started("s");
+            assert_eq!(story.phase("s"), "starting");
+            story.pass(Millis(3_500));
+            assert_eq!(story.phase("s"), "unhealthy");
+            let why = "its health check (READY=1) failed 3 times in a row: it has not said READY=1 yet";
+            assert_eq!(story.why("s"), why);
+            story.notified("s", ready);
+        }
+        assert_eq!(story.phase("s"), "healthy");
+        assert_eq!(story.node.status(&id("s")).unwrap().says.as_deref(), Some("warm"));
+        story.pass(Millis(60_000));
+        assert_eq!(story.phase("s"), "healthy", "once said it stays true");
+        assert!(story.ordered().iter().all(|order| !order.starts_with("probe")));
+        // Said to a daemon that died: the shim says it again to the next, before it looks or after.
+        story.daemon_dies();
+        story.notified("s", Said { ready: true, ..Said::default() });
+        let attempt = story.attempt("s");
+        story.seen(
+            "s",
+            crate::instance::Observation::Running {
+                attempt,
+                pid: 7,
+                started_at: upbeat_model::Wall(0),
+                log_start: 1,
+            },
+        );
+        assert_eq!(story.phase("s"), "healthy");
+    }
+}
+
+#[test]
+fn who_asks_for_more_time_is_given_it() {
+    let notify = Probe { failure_threshold: 1, ..probe(Question::Notify) };
+    let mut story = Story::of(service(&[("startup", notify)]));
+    story.started("s");
+    story.notified("s", Said { extended: Some(Mono(story.now + 20_000)), ..Said::default() });
+    story.pass(Millis(19_500));
+    assert_eq!(story.phase("s"), "starting");
+    assert!(story.reacted.is_empty());
+    story.pass(Millis(2_000));
+    assert_eq!(story.phase("s"), "stopping", "and no more than that");
+    let asked = story.now;
+    story.notified("s", Said { extended: Some(Mono(asked + 60_000)), ..Said::default() });
+    story.ordered();
+    story.pass(Millis(60_000));
+    assert_eq!(story.ordered(), NONE, "its stop is not pressed before that");
+}
+
+#[test]
+fn a_watchdog_that_expires_is_a_no_at_once_and_each_further_interval_one_more() {
+    let remedy = Remedy { max_attempts: 2, ..Remedy::of(Reaction::Signal(Signal::parse("ABRT").unwrap())) };
+    let dog = Probe {
+        interval: Millis::seconds(30),
+        on_failure: Some(remedy),
+        ..probe(Question::Watchdog(Millis::seconds(30)))
+    };
+    let mut story = Story::of(service(&[("alive", dog)]));
+    story.started("s");
+    let said = |watchdog| Said { watchdog, ..Said::default() };
+    story.ordered();
+    story.pass(Millis(300_000));
+    assert_eq!(story.ordered(), NONE, "it is not asked before it has begun");
+    story.notified("s", said(Watchdog::Alive));
+    let passing = |story: &Story| story.node.status(&id("s")).unwrap().probes["alive"].passing;
+    assert_eq!(passing(&story), Some(true));
+    story.notified("s", said(Watchdog::Expired));
+    assert_eq!(passing(&story), Some(false));
+    assert_eq!(story.ordered(), ["signal s SIGABRT"]);
+    story.pass(Millis(29_000));
+    assert_eq!(story.ordered(), NONE);
+    story.pass(Millis(1_500));
+    assert_eq!(story.ordered(), ["signal s SIGABRT"]);
+    story.pass(Millis(30_000));
+    assert_eq!(story.phase("s"), "needs attention");
+    story.notified("s", said(Watchdog::Alive));
+    assert_eq!(story.phase("s"), "running");
+    story.notified("s", said(Watchdog::Triggered));
+    let last = story.node.status(&id("s")).unwrap().probes["alive"].last.clone();
+    assert_eq!(last.as_deref(), Some("it said WATCHDOG=trigger"));
+}

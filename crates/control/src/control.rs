@@ -19,7 +19,7 @@ use crate::events::EventLog;
 use crate::persist::{self, Kept};
 use crate::record::{AppRecord, OperationRecord};
 use crate::state::{News, Rest, State, revive};
-use crate::wishes;
+use crate::{reactions, wishes};
 
 /// What the store could not do is tried again after so long: the disk may be well by then.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -120,7 +120,7 @@ impl Control {
         Ok(control)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         // A panic while it was held was in a read: every change is one assignment.
         self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -192,6 +192,7 @@ impl Control {
             Action::Stop { services, kill: false } => command_text("stop", services.iter()),
             Action::Stop { services, kill: true } => command_text("kill", services.iter()),
             Action::Restart { services } => command_text("restart", services.iter()),
+            Action::Reload { services } => command_text("reload", services.iter()),
             Action::Scale { services } => {
                 command_text("scale", services.iter().map(|(name, count)| format!("{name}={count}")))
             }
@@ -302,20 +303,28 @@ impl Control {
             }
         }
         let mut news = News::default();
-        {
+        let ends = {
             let mut state = self.state();
+            let ends = reactions::ends(&state, &changes);
             for change in changes {
                 state.take(change, &mut news);
             }
-        }
+            ends
+        };
         self.spread(news).await;
         self.touch();
+        self.end_apps(ends).await;
     }
 
     /// A process that ran before the agent did was found again.
     pub fn adopted(&self, slot: SlotId, attempt: upbeat_model::Attempt, pid: i32) {
         let kind = EventKind::Adopted { slot: slot.clone(), attempt, pid };
         self.inner.events.add((self.inner.wall)(), slot.app, kind);
+    }
+
+    /// Something happened that people may want to read of.
+    pub(crate) fn note(&self, app: AppName, kind: EventKind) {
+        self.inner.events.add((self.inner.wall)(), app, kind);
     }
 
     /// Those that have ended and are too many.

@@ -10,6 +10,7 @@ mod control;
 mod error;
 mod events;
 mod persist;
+mod reactions;
 pub mod record;
 mod state;
 pub mod wishes;

@@ -212,6 +212,7 @@ pub fn act(old: &AppRecord, action: &Action, operation: OperationId) -> Result<C
             }
             drag_along(&mut record, &named.into_iter().collect(), operation, &mut slots);
         }
+        Action::Reload { services } => reload(&mut record, services, operation, &mut slots)?,
         Action::Scale { services } => scale(&mut record, services, operation, &mut slots)?,
     }
     // Something of it is wanted again: it is taken back.
@@ -240,6 +241,37 @@ fn start(
         wish_as_it_is(record, &id, ask, operation);
         slots.insert(id);
     }
+}
+
+/// Copies that shall run are asked to reload; of the others there is nothing to reload.
+fn reload(
+    record: &mut AppRecord,
+    services: &[ServiceName],
+    operation: OperationId,
+    slots: &mut BTreeSet<SlotId>,
+) -> Result<(), ControlError> {
+    let can = |name: &ServiceName| record.project.services.get(name).is_some_and(|spec| spec.reload.is_some());
+    let named = named(record, services)?;
+    if let Some(name) = services.iter().find(|name| !can(name)) {
+        return Err(ControlError::Refused(format!(
+            "`{name}` cannot be reloaded: it does not say how; give it `reload: SIGHUP` or a command, or use \
+             `restart`"
+        )));
+    }
+    let copies: Vec<SlotId> = (named.iter().filter(|name| can(name)))
+        .flat_map(|service| record.copies(service))
+        .filter(|id| record.slots[*id].goal == Goal::Running)
+        .cloned()
+        .collect();
+    if copies.is_empty() {
+        let what = format!("nothing of `{}` that could be reloaded is to run", record.name);
+        return Err(ControlError::Refused(what));
+    }
+    for id in copies {
+        wish_as_it_is(record, &id, Ask::Reload, operation);
+        slots.insert(id);
+    }
+    Ok(())
 }
 
 fn scale(

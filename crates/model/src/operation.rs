@@ -34,6 +34,12 @@ pub enum Action {
         #[serde(default)]
         services: Vec<ServiceName>,
     },
+    /// Have running copies of services read their configuration anew (empty: of all that can).
+    Reload {
+        /// Which.
+        #[serde(default)]
+        services: Vec<ServiceName>,
+    },
     /// Set the number of copies, until the next `up` says otherwise.
     Scale {
         /// Copies by service.

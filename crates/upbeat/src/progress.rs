@@ -171,9 +171,9 @@ impl Progress {
     fn on_its_way(&self, status: &SlotStatus, until: Until) -> Standing {
         let bad = |trouble| Standing::Bad(trouble, status.reasons.clone());
         match status.phase {
-            Phase::Unhealthy if until == Until::Ready => bad(Trouble::Unhealthy),
+            Phase::Unhealthy | Phase::NeedsAttention if until == Until::Ready => bad(Trouble::Unhealthy),
             // The release tells the new copy from one that is still to be replaced.
-            Phase::Starting | Phase::Unhealthy
+            Phase::Starting | Phase::Unhealthy | Phase::NeedsAttention
                 if until == Until::Started && status.pid.is_some() && status.release == self.release =>
             {
                 Standing::Good
@@ -198,7 +198,7 @@ impl Progress {
                 _ => None,
             };
             match next.phase {
-                Phase::Unhealthy if waits_for == Some(&Condition::Healthy) => {
+                Phase::Unhealthy | Phase::NeedsAttention if waits_for == Some(&Condition::Healthy) => {
                     return Some(Trouble::Unhealthy);
                 }
                 Phase::Failed | Phase::DependencyFailed | Phase::CrashLooping => {
@@ -257,7 +257,7 @@ fn since(status: &SlotStatus, until: Until) -> Standing {
         Phase::Failed => bad(Trouble::Failed),
         Phase::DependencyFailed => bad(Trouble::DependencyFailed),
         Phase::BackingOff | Phase::CrashLooping if until == Until::Ready => bad(Trouble::Failed),
-        Phase::Unhealthy if until == Until::Ready => bad(Trouble::Unhealthy),
+        Phase::Unhealthy | Phase::NeedsAttention if until == Until::Ready => bad(Trouble::Unhealthy),
         _ => Standing::Good,
     }
 }

@@ -63,7 +63,7 @@ fn replaced(mark: &Mark, wish: &TargetSlot) -> Option<StopCause> {
 fn runs_again(slot: &Slot, mark: &Mark, wish: &TargetSlot) -> bool {
     let completed = slot.durable.exit.as_ref().is_some_and(|exit| wish.spec.succeeds_with(exit));
     let asked_anew = mark.generation < wish.generation;
-    mark.digest != wish.digest || (asked_anew && !(wish.ask == Ask::Ensure && completed))
+    mark.digest != wish.digest || (asked_anew && !(matches!(wish.ask, Ask::Ensure | Ask::Reload) && completed))
 }
 
 /// Decides until nothing more is to be decided now.

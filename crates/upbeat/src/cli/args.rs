@@ -147,6 +147,8 @@ pub enum Command {
     Stop(StopArgs),
     /// Stop services and start them again
     Restart(ServicesArgs),
+    /// Have services read their configuration anew, by what their `reload` says
+    Reload(ServicesArgs),
     /// Set how many copies of a service run
     Scale(ScaleArgs),
     /// Show what `up` would do, in which order and why, without doing it
@@ -171,7 +173,7 @@ pub enum Command {
     Version,
 }
 
-/// `start`, `restart`.
+/// `start`, `restart`, `reload`.
 #[derive(Debug, Args)]
 pub struct ServicesArgs {
     /// Which; all where none is named

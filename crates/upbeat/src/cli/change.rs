@@ -44,6 +44,13 @@ pub(super) async fn restart(session: &Session, args: ServicesArgs) -> Outcome {
     await_end(session, &client, operation, Until::Ready, Asked::Restart, &services).await
 }
 
+pub(super) async fn reload(session: &Session, args: ServicesArgs) -> Outcome {
+    let (client, app, services) = named(session, For::Change, &args.services).await?;
+    let action = Action::Reload { services: services.clone() };
+    let operation = session.change(async |key| client.act(&app.name, &action, key).await).await??;
+    await_end(session, &client, operation, Until::Ready, Asked::Reload, &services).await
+}
+
 pub(super) async fn scale(session: &Session, args: ScaleArgs) -> Outcome {
     let typed: Vec<String> = args.copies.iter().map(|(service, _)| service.clone()).collect();
     let (client, app, services) = named(session, For::Change, &typed).await?;

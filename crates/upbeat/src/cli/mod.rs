@@ -98,6 +98,7 @@ fn has_no_json(command: &Command) -> Option<&'static str> {
         | Command::Start(_)
         | Command::Stop(_)
         | Command::Restart(_)
+        | Command::Reload(_)
         | Command::Scale(_)
         | Command::Plan(_)
         | Command::Why(_)
@@ -123,6 +124,7 @@ async fn run(session: &Session, command: Command) -> Outcome {
         Command::Start(args) => change::start(session, args).await,
         Command::Stop(args) => change::stop(session, args).await,
         Command::Restart(args) => change::restart(session, args).await,
+        Command::Reload(args) => change::reload(session, args).await,
         Command::Scale(args) => change::scale(session, args).await,
         Command::Plan(args) => plan::run(session, args).await,
         Command::Why(args) => why::run(session, args).await,

@@ -101,7 +101,9 @@ fn one(state: WaitFor, all: bool, status: &SlotStatus) -> One {
         (WaitFor::Healthy | WaitFor::Running, Phase::Completed) if all => One::Met,
         (WaitFor::Healthy | WaitFor::Running, Phase::Completed) => One::Never(ExitCode::Failed),
         (WaitFor::Healthy | WaitFor::Running, Phase::Healthy | Phase::Running) => One::Met,
-        (WaitFor::Running, Phase::Unhealthy) => One::Met,
+        (WaitFor::Running, Phase::Unhealthy | Phase::NeedsAttention) => One::Met,
+        // Until somebody looks.
+        (WaitFor::Healthy, Phase::NeedsAttention) => One::Never(ExitCode::Unhealthy),
         (WaitFor::Running, Phase::Starting) if status.pid.is_some() => One::Met,
         _ => One::Pending,
     }

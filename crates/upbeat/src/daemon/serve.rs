@@ -152,6 +152,7 @@ async fn pass_on(mut reports: mpsc::Receiver<Report>, control: Control) {
     while let Some(report) = reports.recv().await {
         match report {
             Report::Changed(changes) => control.report(changes).await,
+            Report::Reacted(reacted) => control.reacted(reacted),
             Report::Adopted { slot, attempt, pid } => control.adopted(slot, attempt, pid),
         }
     }

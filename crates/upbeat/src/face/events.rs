@@ -20,6 +20,11 @@ pub fn line(event: &Event, face: &Face) -> String {
             }
             (slot.short(), what)
         }
+        EventKind::Reacted { slot, probe, action, last, times, .. } => {
+            let times = if *times > 1 { format!(" ({times} times lately)") } else { String::new() };
+            let action = face.paint.tone(Tone::Caution, visible(&action.to_string()));
+            (slot.short(), format!("probe `{probe}` failed → {action}{times}: {}", visible(last)))
+        }
         EventKind::Adopted { slot, attempt, pid } => (
             slot.short(),
             format!("found again after a restart of the daemon (pid {pid}, attempt {attempt})"),

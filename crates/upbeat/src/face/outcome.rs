@@ -14,6 +14,8 @@ pub enum Asked {
     Run,
     /// `restart`.
     Restart,
+    /// `reload`.
+    Reload,
     /// `stop`.
     Stop,
     /// `down`.
@@ -52,6 +54,7 @@ fn words(standing: &Standing, asked: Asked, status: Option<&SlotStatus>, face: &
         Standing::Bad(trouble, reasons) => {
             let (tone, word) = match (trouble, phase) {
                 (Trouble::Unhealthy, Some(Phase::Unhealthy)) => (Tone::Bad, "unhealthy"),
+                (_, Some(Phase::NeedsAttention)) => (Tone::Bad, "needs attention"),
                 (_, Some(Phase::Waiting)) => (Tone::Bad, "cannot start"),
                 (Trouble::DependencyFailed, _) => (Tone::Bad, "dependency failed"),
                 (Trouble::Failed, Some(Phase::CrashLooping)) => (Tone::Bad, "crash-looping"),
@@ -81,6 +84,8 @@ fn reached(asked: Asked, phase: Option<Phase>) -> (Tone, String) {
         (Asked::Stop, _) => (Tone::Quiet, "stopped".into()),
         (Asked::Restart, Some(phase)) => (Tone::of(phase), format!("restarted, {phase}")),
         (Asked::Restart, None) => (Tone::Good, "restarted".into()),
+        (Asked::Reload, Some(phase)) => (Tone::of(phase), format!("reloaded, {phase}")),
+        (Asked::Reload, None) => (Tone::Good, "reloaded".into()),
         (Asked::Run, Some(phase)) => (Tone::of(phase), phase.to_string()),
     }
 }

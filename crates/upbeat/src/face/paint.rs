@@ -41,7 +41,7 @@ impl Tone {
         match phase {
             Phase::Running | Phase::Healthy | Phase::Completed => Self::Good,
             Phase::Starting | Phase::Stopping | Phase::Unhealthy | Phase::BackingOff => Self::Caution,
-            Phase::Failed | Phase::CrashLooping | Phase::DependencyFailed => Self::Bad,
+            Phase::Failed | Phase::CrashLooping | Phase::DependencyFailed | Phase::NeedsAttention => Self::Bad,
             Phase::Waiting | Phase::Stopped | Phase::Absent => Self::Quiet,
         }
     }
@@ -87,7 +87,7 @@ impl Paint {
     pub fn verb(self, phase: Phase) -> String {
         let word = self.phase(phase);
         match phase {
-            Phase::Completed | Phase::Failed => word,
+            Phase::Completed | Phase::Failed | Phase::NeedsAttention => word,
             Phase::DependencyFailed => self.tone(Tone::of(phase), "cannot start"),
             _ => format!("is {word}"),
         }

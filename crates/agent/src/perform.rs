@@ -9,11 +9,14 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
 use upbeat_decide::Effect;
 use upbeat_decide::instance::{Durable, HookCommand, Input, Moment, Observation, Preparation, Stage};
-use upbeat_drivers::process::{self, ExecRequest, Launch, ProcessDriver, Rights, StartError, Stdio};
+use upbeat_drivers::logs;
+use upbeat_drivers::probe::{self, Prober};
+use upbeat_drivers::process::{
+    self, ExecRequest, Launch, ProcessDriver, Rights, StartError, Stdio, environment,
+};
 use upbeat_drivers::watch::Watches;
-use upbeat_drivers::{logs, probe};
-use upbeat_model::project::{Question as Ask, Service};
-use upbeat_model::{Attempt, Exit, Millis, SlotId};
+use upbeat_model::project::Service;
+use upbeat_model::{Attempt, Exit, Millis, ProbeName, SlotId};
 
 use crate::run::is_up;
 use crate::turns::Turns;
@@ -31,6 +34,7 @@ pub(crate) struct Performer {
     inputs: Inputs,
     starts: Arc<Semaphore>,
     probes: Turns,
+    prober: Prober,
     /// What is asked of the attempt that runs, by slot. When it is over, nobody wants the answers any
     /// more, and they must not be taken for those of a copy to come.
     asked: HashMap<SlotId, Asked>,
@@ -89,6 +93,7 @@ impl Drop for Task {
 impl Performer {
     pub(crate) fn new(driver: ProcessDriver, watches: Watches, inputs: Inputs) -> Self {
         Self {
+            prober: Prober::new(driver.clone()),
             driver,
             watches,
             inputs,
@@ -211,10 +216,22 @@ impl Performer {
         let answered = Arc::new(AtomicBool::new(false));
         let answers = answered.clone();
         let queue = self.probes.of(&slot.app);
-        let (driver, inputs, asked) = (self.driver.clone(), self.inputs.clone(), slot.clone());
+        let (prober, inputs, asked) = (self.prober.clone(), self.inputs.clone(), slot.clone());
         let task = tokio::spawn(async move {
             let _turn = queue.turn().await;
-            let (healthy, message) = ask(&driver, &asked, probe, &spec, &base_environment, timeout).await;
+            // The only one there is yet.
+            let Ok(name) = ProbeName::new(ProbeName::READINESS) else { return };
+            let (question, spec, base_environment) = (&probe, &spec, &*base_environment);
+            let question = probe::Asked {
+                slot: &asked,
+                attempt,
+                probe: &name,
+                question,
+                spec,
+                base_environment,
+                timeout,
+            };
+            let probe::Verdict { healthy, message, .. } = prober.ask(&question).await;
             answers.store(true, Ordering::Relaxed);
             tell(&inputs, &asked, Input::Probed { attempt, check, healthy, message }).await;
         });
@@ -283,27 +300,13 @@ async fn start(driver: &ProcessDriver, slot: &SlotId, attempt: Attempt, launch: 
     }
 }
 
-fn environment(spec: &Service, base: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let mut all = base.clone();
-    all.extend(spec.environment.iter().map(|(name, value)| (name.clone(), value.clone())));
-    all
-}
-
-fn rights(spec: &Service) -> Rights {
-    Rights {
-        groups: spec.group_add.clone(),
-        ulimits: spec.ulimits.clone(),
-        oom_score_adj: spec.oom_score_adj,
-    }
-}
-
 fn launch(spec: &Service, base: &BTreeMap<String, String>) -> Launch {
     Launch {
         command: spec.command.clone(),
         environment: environment(spec, base),
         working_dir: spec.working_dir.clone(),
         user: spec.user.clone(),
-        rights: rights(spec),
+        rights: Rights::of(spec),
         stdio: match (spec.tty, spec.stdin_open) {
             (true, _) => Stdio::Terminal,
             (false, true) => Stdio::OpenInput,
@@ -313,24 +316,6 @@ fn launch(spec: &Service, base: &BTreeMap<String, String>) -> Launch {
         resources: spec.resources,
         log_max_size: spec.log.unwrap_or_default().max_size,
         log_max_files: spec.log.unwrap_or_default().max_files,
-    }
-}
-
-fn exec_request(
-    slot: &SlotId,
-    command: Vec<String>,
-    spec: &Service,
-    base: &BTreeMap<String, String>,
-    timeout: Millis,
-) -> ExecRequest {
-    ExecRequest {
-        command,
-        environment: environment(spec, base),
-        working_dir: spec.working_dir.clone(),
-        user: spec.user.clone(),
-        rights: rights(spec),
-        beside: Some(slot.clone()),
-        timeout,
     }
 }
 
@@ -381,38 +366,12 @@ fn hook_request(slot: &SlotId, hook: &HookCommand, timeout: Millis) -> ExecReque
     }
 }
 
-async fn ask(
-    driver: &ProcessDriver,
-    slot: &SlotId,
-    probe: Ask,
-    spec: &Service,
-    base: &BTreeMap<String, String>,
-    timeout: Millis,
-) -> (bool, String) {
-    match probe {
-        Ask::Http(http) => verdict(probe::http(&http.url, timeout).await),
-        Ask::Tcp(address) => verdict(probe::tcp(&address, timeout).await),
-        Ask::Exec(command) => {
-            let outcome = driver.exec(exec_request(slot, command, spec, base, timeout)).await;
-            (outcome.is_success(), outcome.describe())
-        }
-        // Waited for, not asked: see `Effect::WatchLog`.
-        Ask::Log(_) => (false, "no line matched yet".into()),
-        // No file can ask these yet.
-        other => (false, format!("{other} is not supported yet")),
-    }
-}
-
-fn verdict(verdict: probe::Verdict) -> (bool, String) {
-    (verdict.healthy, verdict.message)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use tokio::net::TcpListener;
     use upbeat_drivers::process::{Places, ShimProgram};
-    use upbeat_model::project::Http;
+    use upbeat_model::project::{Http, Question as Ask};
 
     fn service() -> Arc<Service> {
         Arc::new(serde_json::from_str(r#"{"command":["x"],"working_dir":"/"}"#).unwrap())

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use upbeat_decide::instance::{HookCommand, Moment};
-use upbeat_drivers::process::{ExecRequest, Launch, ProcessDriver, Rights, Stdio};
+use upbeat_drivers::process::{ExecRequest, Launch, ProcessDriver, Rights, Stdio, environment};
 use upbeat_model::project::Service;
 use upbeat_model::{Attempt, Exit, Millis, SlotId};
 
@@ -24,27 +24,13 @@ const EXIT_CODE: &str = "UPBEAT_EXIT_CODE";
 /// Given to hooks after the end: the number of the signal, where one ended it.
 const EXIT_SIGNAL: &str = "UPBEAT_EXIT_SIGNAL";
 
-fn environment(spec: &Service, base: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let mut all = base.clone();
-    all.extend(spec.environment.iter().map(|(name, value)| (name.clone(), value.clone())));
-    all
-}
-
-fn rights(spec: &Service) -> Rights {
-    Rights {
-        groups: spec.group_add.clone(),
-        ulimits: spec.ulimits.clone(),
-        oom_score_adj: spec.oom_score_adj,
-    }
-}
-
 pub(crate) fn launch(spec: &Service, base: &BTreeMap<String, String>) -> Launch {
     Launch {
         command: spec.command.clone(),
         environment: environment(spec, base),
         working_dir: spec.working_dir.clone(),
         user: spec.user.clone(),
-        rights: rights(spec),
+        rights: Rights::of(spec),
         stdio: match (spec.tty, spec.stdin_open) {
             (true, _) => Stdio::Terminal,
             (false, true) => Stdio::OpenInput,
@@ -69,7 +55,7 @@ pub(crate) fn exec_request(
         environment: environment(spec, base),
         working_dir: spec.working_dir.clone(),
         user: spec.user.clone(),
-        rights: rights(spec),
+        rights: Rights::of(spec),
         beside: Some(slot.clone()),
         timeout,
     }

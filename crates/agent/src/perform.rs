@@ -8,11 +8,12 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
 use upbeat_decide::Effect;
 use upbeat_decide::instance::{Durable, HookCommand, Input, Moment, Observation, Preparation, Stage};
+use upbeat_drivers::logs;
+use upbeat_drivers::probe::{self, Prober};
 use upbeat_drivers::process::{self, Launch, ProcessDriver, StartError};
 use upbeat_drivers::watch::Watches;
-use upbeat_drivers::{logs, probe};
-use upbeat_model::project::{Question as Ask, Service};
-use upbeat_model::{Attempt, Exit, Millis, SlotId};
+use upbeat_model::project::Service;
+use upbeat_model::{Attempt, Exit, Millis, ProbeName, SlotId};
 
 use crate::asked::{Asked, Question, Task};
 use crate::command::{Hooks, exec_request, launch};
@@ -35,6 +36,7 @@ pub(crate) struct Performer {
     inputs: Inputs,
     starts: Arc<Semaphore>,
     probes: Turns,
+    prober: Prober,
     /// What is asked of the attempt that runs, by slot. When it is over, nobody wants the answers any
     /// more, and they must not be taken for those of a copy to come.
     asked: HashMap<SlotId, Asked>,
@@ -45,6 +47,7 @@ pub(crate) struct Performer {
 impl Performer {
     pub(crate) fn new(driver: ProcessDriver, watches: Watches, inputs: Inputs) -> Self {
         Self {
+            prober: Prober::new(driver.clone()),
             driver,
             watches,
             inputs,
@@ -242,10 +245,19 @@ impl Performer {
         let answered = Arc::new(AtomicBool::new(false));
         let answers = answered.clone();
         let queue = self.probes.of(&slot.app);
-        let (driver, inputs, asked) = (self.driver.clone(), self.inputs.clone(), slot.clone());
+        let (prober, inputs, asked) = (self.prober.clone(), self.inputs.clone(), slot.clone());
         let task = tokio::spawn(async move {
             let _turn = queue.turn().await;
-            let (healthy, message) = answer(&driver, &asked, ask, &spec, &base_environment, timeout).await;
+            let question = probe::Asked {
+                slot: &asked,
+                attempt,
+                probe: &name,
+                question: &ask,
+                spec: &spec,
+                base_environment: &base_environment,
+                timeout,
+            };
+            let probe::Verdict { healthy, message, .. } = prober.ask(&question).await;
             answers.store(true, Ordering::Relaxed);
             tell(&inputs, &asked, Input::Probed { attempt, check, healthy, message }).await;
         });
@@ -315,30 +327,6 @@ async fn start(driver: &ProcessDriver, slot: &SlotId, attempt: Attempt, launch: 
     }
 }
 
-async fn answer(
-    driver: &ProcessDriver,
-    slot: &SlotId,
-    probe: Ask,
-    spec: &Service,
-    base: &BTreeMap<String, String>,
-    timeout: Millis,
-) -> (bool, String) {
-    match probe {
-        Ask::Http(http) => verdict(probe::http(&http.url, timeout).await),
-        Ask::Tcp(address) => verdict(probe::tcp(&address, timeout).await),
-        Ask::Exec(command) => {
-            let outcome = driver.exec(exec_request(slot, command, spec, base, timeout)).await;
-            (outcome.is_success(), outcome.describe())
-        }
-        // Waited for, not asked: see `Effect::WatchLog`.
-        Ask::Log(_) => (false, "no line matched yet".into()),
-        // No file can ask these yet.
-        other => (false, format!("{other} is not supported yet")),
-    }
-}
-
-fn verdict(verdict: probe::Verdict) -> (bool, String) {
-    (verdict.healthy, verdict.message)
 }
 
 #[cfg(test)]
@@ -347,7 +335,7 @@ mod tests {
     use tokio::net::TcpListener;
     use upbeat_drivers::process::{Places, ShimProgram};
     use upbeat_model::ProbeName;
-    use upbeat_model::project::Http;
+    use upbeat_model::project::{Http, Question as Ask};
 
     fn service() -> Arc<Service> {
         Arc::new(serde_json::from_str(r#"{"command":["x"],"working_dir":"/"}"#).unwrap())

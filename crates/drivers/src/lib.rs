@@ -6,8 +6,10 @@
 pub mod cgroups;
 pub mod clock;
 pub mod logs;
+mod looks;
 pub mod probe;
 pub mod process;
 mod readiness;
 mod tree;
+pub mod usage;
 pub mod watch;

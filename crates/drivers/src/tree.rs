@@ -184,7 +184,7 @@ pub(crate) fn wake(pid: i32) {
 }
 
 /// When a process that is no zombie was begun, in ticks since boot: with its number, its identity.
-fn life(pid: i32) -> Option<u64> {
+pub(crate) fn life(pid: i32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name before may hold anything.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use upbeat_model::project::{PrivateFile, Resources, Ulimit};
+use upbeat_model::project::{PrivateFile, Resources, Service, Ulimit};
 use upbeat_model::{Attempt, SlotId};
 pub use upbeat_shim::spec::Stdio;
 use upbeat_shim::spec::{Cgroup, Limit, Order, Spec, Supervise};
@@ -83,6 +83,24 @@ pub struct Rights {
     /// From -1000 (never) to 1000 (first): whom the kernel kills when memory is out. Without it as
     /// the daemon, but not below 0.
     pub oom_score_adj: Option<i32>,
+}
+
+impl Rights {
+    /// Those of a service.
+    pub fn of(spec: &Service) -> Self {
+        Self {
+            groups: spec.group_add.clone(),
+            ulimits: spec.ulimits.clone(),
+            oom_score_adj: spec.oom_score_adj,
+        }
+    }
+}
+
+/// All variables of a service: its own come before those it is given.
+pub fn environment(spec: &Service, given: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut all = given.clone();
+    all.extend(spec.environment.iter().map(|(name, value)| (name.clone(), value.clone())));
+    all
 }
 
 impl ProcessDriver {

@@ -14,6 +14,7 @@ mod exec;
 mod launch;
 mod left;
 mod limits;
+mod root;
 mod zygote;
 
 use std::collections::HashMap;
@@ -37,7 +38,7 @@ use crate::{clock, tree};
 use channel::Channel;
 pub use error::{DriverError, StartError, chain};
 pub use exec::{ExecOutcome, ExecRequest};
-pub use launch::{Launch, Places, Rights, Stdio};
+pub use launch::{Launch, Places, Rights, Stdio, environment};
 pub use zygote::ShimProgram;
 use zygote::Zygote;
 
@@ -157,6 +158,8 @@ struct Heard {
     attempt: Attempt,
     channel: Arc<Channel>,
     started: Started,
+    /// Its number, and when it was begun.
+    shim: Option<(i32, u64)>,
 }
 
 struct Inner {
@@ -249,12 +252,13 @@ impl ProcessDriver {
     /// Waits for the end of what a shim runs, and tells it. Once for each attempt.
     fn listen(&self, slot: &SlotId, attempt: Attempt, channel: Channel, started: Started) {
         let channel = Arc::new(channel);
+        let shim = root::shim_of(&started);
         {
             let mut running = self.running();
             if running.get(slot).is_some_and(|heard| heard.attempt == attempt) {
                 return;
             }
-            running.insert(slot.clone(), Heard { attempt, channel: channel.clone(), started });
+            running.insert(slot.clone(), Heard { attempt, channel: channel.clone(), started, shim });
         }
         let driver = self.clone();
         let slot = slot.clone();

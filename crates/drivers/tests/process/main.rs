@@ -12,6 +12,7 @@ mod life;
 mod machine;
 mod output;
 mod private;
+mod probes;
 mod rig;
 mod surroundings;
 mod survival;
@@ -143,6 +144,7 @@ fn run() -> ExitCode {
         machine::CASES,
         surroundings::CASES,
         private::CASES,
+        probes::CASES,
         cgroup::CASES,
     ]
     .concat();

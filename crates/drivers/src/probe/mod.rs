@@ -1,0 +1,169 @@
+//! One probe, one answer: is it as it should be, and what did it say.
+//!
+//! Every question has a time, after which there is an answer, and bounds on what is read and kept for
+//! it; so nothing that is asked, be it broken or hostile, holds anything up for longer. What may hang
+//! where no time-out reaches it (names, files, other processes) is looked at on a thread of its own.
+
+mod address;
+mod grpc;
+mod http;
+mod limits;
+mod patterns;
+mod sockets;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod traces;
+mod words;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rustix::io::Errno;
+use tokio::time::Instant;
+use upbeat_model::project::{Question, Service};
+use upbeat_model::{Attempt, Millis, ProbeName, SlotId};
+
+use crate::looks::Looks;
+use crate::process::{ExecRequest, ProcessDriver, Rights, environment};
+use crate::usage::Usages;
+
+/// The answer to a probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Yes.
+    pub healthy: bool,
+    /// What it said, for people: one line of at most 200 characters. The same answer has the same
+    /// words, and no secret is among them.
+    pub message: String,
+    /// How long the answer took.
+    pub took: Millis,
+}
+
+/// A question to one attempt.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// Of which slot.
+    pub slot: &'a SlotId,
+    /// Of which attempt.
+    pub attempt: Attempt,
+    /// Which of its probes asks.
+    pub probe: &'a ProbeName,
+    /// What is asked.
+    pub question: &'a Question,
+    /// What runs there: as which user, where, and with which variables commands are run.
+    pub spec: &'a Service,
+    /// The variables it has besides its own.
+    pub base_environment: &'a BTreeMap<String, String>,
+    /// After which there is an answer, and it is no.
+    pub timeout: Millis,
+}
+
+/// Yes or no, each in words.
+type Answered = Result<String, String>;
+
+/// Asks. Clones share connections and what is remembered; all are used in one runtime.
+#[derive(Clone)]
+pub struct Prober {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    driver: ProcessDriver,
+    usages: Usages,
+    names: address::Names,
+    trust: tls::Trust,
+    http: http::Client,
+    patterns: patterns::Patterns,
+    files: Looks<PathBuf, Result<SystemTime, String>>,
+    logs: Looks<PathBuf, Result<traces::End, String>>,
+    sockets: Looks<PathBuf, Result<(), Errno>>,
+    /// Processor time when a probe asked last, in milliseconds.
+    times: traces::Memory<u64>,
+    printed: traces::Memory<traces::Printed>,
+}
+
+impl Prober {
+    /// For the slots of this driver.
+    pub fn new(driver: ProcessDriver) -> Self {
+        let inner = Inner {
+            usages: Usages::new(driver.clone()),
+            driver,
+            names: address::Names::new(),
+            trust: tls::Trust::new(),
+            http: http::Client::new(),
+            patterns: patterns::Patterns::default(),
+            files: Looks::new(),
+            logs: Looks::new(),
+            sockets: Looks::new(),
+            times: traces::Memory::new(),
+            printed: traces::Memory::new(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// What slots use; it shares with this what was seen of the machine.
+    pub fn usages(&self) -> Usages {
+        self.inner.usages.clone()
+    }
+
+    /// Asks, and ends with an answer by the time-out (a command a little later: its tree is ended
+    /// first). Dropping the future ends what it does but for a look at the machine that hangs.
+    pub async fn ask(&self, asked: &Asked<'_>) -> Verdict {
+        let begun = Instant::now();
+        let answered = match asked.question {
+            // It has its own, and ends what it has started.
+            Question::Exec(command) => self.inner.exec(asked, command).await,
+            _ => match tokio::time::timeout(asked.timeout.as_duration(), self.inner.answer(asked)).await {
+                Ok(answered) => answered,
+                Err(_) => Err(format!("timed out after {}", asked.timeout)),
+            },
+        };
+        let took = Millis(u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX));
+        let healthy = answered.is_ok();
+        let message = match answered {
+            Ok(said) | Err(said) => words::shown(&said),
+        };
+        Verdict { healthy, message, took }
+    }
+}
+
+impl Inner {
+    async fn answer(&self, asked: &Asked<'_>) -> Answered {
+        match asked.question {
+            Question::Http(http) => self.http(asked, http).await,
+            Question::Tcp(address) => self.tcp(asked, address).await,
+            Question::Udp(udp) => self.udp(udp).await,
+            Question::Grpc(grpc) => self.grpc(asked, grpc).await,
+            Question::Unix(path) => self.unix(path).await,
+            Question::Exec(command) => self.exec(asked, command).await,
+            Question::File(file) => self.file(file).await,
+            Question::Prints(within) => self.prints(asked, *within).await,
+            Question::Memory(most) => self.memory(asked, *most).await,
+            Question::Descriptors(most) => self.descriptors(asked, *most).await,
+            Question::Cpu(most) => self.cpu(asked, *most).await,
+            // Who asks all the same has not been told anything.
+            Question::Log(_) => Err("no line matched yet".into()),
+            Question::Notify => Err("it has not said that it is ready yet".into()),
+            Question::Watchdog(_) => Err("it has not said that it is alive yet".into()),
+        }
+    }
+
+    async fn exec(&self, asked: &Asked<'_>, command: &[String]) -> Answered {
+        let Asked { slot, spec, base_environment, timeout, .. } = asked;
+        let outcome = self.driver.exec(ExecRequest {
+            command: command.to_vec(),
+            environment: environment(spec, base_environment),
+            working_dir: spec.working_dir.clone(),
+            user: spec.user.clone(),
+            rights: Rights::of(spec),
+            beside: Some((*slot).clone()),
+            timeout: *timeout,
+        });
+        let outcome = outcome.await;
+        if outcome.is_success() { Ok(outcome.describe()) } else { Err(outcome.describe()) }
+    }
+}

@@ -1,0 +1,320 @@
+//! What the processes of a slot use: time, memory, open files.
+//!
+//! A slot's processes are those below its shim: the shim takes in what loses its parent, so nothing
+//! leaves its tree. Who is below whom is looked up for the whole machine at once, and that serves all
+//! slots for a while ([`LOOK_SHARE`]), as there is no cheap way to ask the kernel for one process'
+//! descendants everywhere. So a process that is younger than that may not be counted yet. What each
+//! process uses is read at the moment it is asked for.
+//!
+//! Where a slot has a cgroup, time and memory are the cgroup's, which forgets nothing.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use upbeat_model::{Attempt, SlotId};
+use upbeat_shim::cgroup;
+
+use crate::looks::Looks;
+use crate::process::ProcessDriver;
+
+/// The machine's processes are looked through at most so often, ...
+const LOOK_LEAST: Duration = Duration::from_secs(1);
+
+/// ... and so that it takes at most this part of one processor: with thousands of processes a look
+/// takes tens of milliseconds.
+const LOOK_SHARE: u32 = 50;
+
+/// More processes of one slot are not looked at: something has gone wrong there, and to look at it
+/// must not make it worse.
+const PROCESSES_MAX: usize = 4096;
+
+/// Processes that have more than this together are not asked what they share, which takes the kernel
+/// milliseconds for each GiB, in which it lets them change nothing.
+const SHARED_MAX: u64 = 1 << 30;
+
+/// What a slot's processes use now, all together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Processor time since the start, in milliseconds, with that of processes that have ended. Without
+    /// a cgroup it has steps of the kernel's clock (10 ms), and of processes whose parent does not
+    /// care how they end, nothing.
+    pub cpu_ms: u64,
+    /// Memory, in bytes. With a cgroup that counts memory: all of it but files that were not used
+    /// lately, as Docker counts. Otherwise the sum over processes, by [`Sharing`].
+    pub memory_bytes: u64,
+    /// Open files of all processes whose files may be counted.
+    pub descriptors: u64,
+    /// Open files of the process that has most.
+    pub descriptors_most: u64,
+    /// Processes whose open files may not be counted: another user's, for a daemon that is not root.
+    pub descriptors_hidden: u64,
+    /// Processes, at most 4,096; zombies are none.
+    pub processes: u64,
+}
+
+/// How memory that several processes share is counted, where there is no cgroup that counts it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Sharing {
+    /// By each of them (RSS): cheap, and too much where a program forks.
+    Repeated,
+    /// Once (PSS), where the processes have more than so many bytes by the other count, but less than
+    /// 1 GiB and may be asked; otherwise as the other.
+    DividedAbove(u64),
+}
+
+/// What is below a shim, and where its cgroup is.
+#[derive(Clone, Debug)]
+pub(crate) struct Root {
+    pub(crate) shim: i32,
+    /// When the shim was begun: another process may get its number.
+    pub(crate) begun: u64,
+    pub(crate) slot_dir: PathBuf,
+}
+
+/// Asks what slots use. Clones share what they have seen.
+#[derive(Clone)]
+pub struct Usages {
+    driver: ProcessDriver,
+    machine: Arc<Mutex<Option<Machine>>>,
+    looks: Arc<Looks<(SlotId, Attempt, Sharing), Option<Usage>>>,
+}
+
+impl Usages {
+    /// Of the slots of this driver.
+    pub fn new(driver: ProcessDriver) -> Self {
+        Self { driver, machine: Arc::default(), looks: Arc::new(Looks::new()) }
+    }
+
+    /// What the processes of an attempt use now. Takes some ten microseconds for each, on a thread of
+    /// its own. `None`: that attempt does not run.
+    pub async fn of(&self, slot: &SlotId, attempt: Attempt, sharing: Sharing) -> Option<Usage> {
+        let root = self.driver.root(slot, attempt)?;
+        let machine = self.machine.clone();
+        let look = move || of(&machine, &root, sharing);
+        self.looks.at((slot.clone(), attempt, sharing), look).await.flatten()
+    }
+}
+
+fn of(machine: &Mutex<Option<Machine>>, root: &Root, sharing: Sharing) -> Option<Usage> {
+    let shim = Stat::of(root.shim).filter(|stat| stat.begun == root.begun)?;
+    let below = below(machine, root.shim);
+    let ticks = rustix::param::clock_ticks_per_second().max(1);
+    let page = rustix::param::page_size() as u64;
+    let mut usage = Usage::default();
+    // What its children used that have ended: the first process of all, and those it took in.
+    let mut time = shim.time_of_children;
+    let mut living = Vec::new();
+    for (pid, stat) in below.into_iter().filter_map(|pid| Some((pid, Stat::of(pid)?))) {
+        time += stat.time + stat.time_of_children;
+        if stat.is_zombie {
+            continue;
+        }
+        usage.processes += 1;
+        usage.memory_bytes += stat.resident_pages * page;
+        living.push(pid);
+        match descriptors(pid) {
+            Ok(count) => {
+                usage.descriptors += count;
+                usage.descriptors_most = usage.descriptors_most.max(count);
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                usage.descriptors_hidden += 1
+            }
+            // It has ended.
+            Err(_) => {}
+        }
+    }
+    usage.cpu_ms = time.saturating_mul(1000) / ticks;
+    let group = fs::read_link(root.slot_dir.join(cgroup::LINK)).ok();
+    if let Some(cpu_ms) = group.as_deref().and_then(cpu_of_group) {
+        usage.cpu_ms = cpu_ms;
+    }
+    if let Some(memory) = group.as_deref().and_then(memory_of_group) {
+        usage.memory_bytes = memory;
+    } else if let Sharing::DividedAbove(limit) = sharing
+        && (limit + 1..SHARED_MAX).contains(&usage.memory_bytes)
+        && let Some(divided) = living.iter().map(|pid| proportional(*pid)).sum()
+    {
+        usage.memory_bytes = divided;
+    }
+    Some(usage)
+}
+
+/// Who is below whom, and when that was so.
+struct Machine {
+    seen: Instant,
+    took: Duration,
+    children: HashMap<i32, Vec<i32>>,
+}
+
+impl Machine {
+    fn look() -> Self {
+        let seen = Instant::now();
+        let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
+        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+        for pid in entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()) {
+            if let Some(stat) = Stat::of(pid) {
+                children.entry(stat.parent).or_default().push(pid);
+            }
+        }
+        Self { seen, took: seen.elapsed(), children }
+    }
+
+    fn is_good(&self) -> bool {
+        self.seen.elapsed() < LOOK_LEAST.max(self.took * LOOK_SHARE)
+    }
+
+    fn below(&self, root: i32) -> Vec<i32> {
+        let of = |pid| self.children.get(&pid).into_iter().flatten().copied();
+        let mut found: Vec<i32> = of(root).collect();
+        let mut next = 0;
+        while let Some(pid) = found.get(next).copied() {
+            found.extend(of(pid));
+            found.truncate(PROCESSES_MAX);
+            next += 1;
+        }
+        found
+    }
+}
+
+/// The processes below one. Looked for anew where none is known: then it is younger than the last look.
+fn below(machine: &Mutex<Option<Machine>>, root: i32) -> Vec<i32> {
+    // It is replaced as a whole: nothing is half-done after a panic.
+    let mut machine = machine.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(machine) = machine.as_ref().filter(|machine| machine.is_good()) {
+        let below = machine.below(root);
+        if !below.is_empty() {
+            return below;
+        }
+    }
+    machine.insert(Machine::look()).below(root)
+}
+
+/// A process, as the kernel has it in `/proc/PID/stat`. Times in ticks.
+struct Stat {
+    is_zombie: bool,
+    parent: i32,
+    time: u64,
+    time_of_children: u64,
+    begun: u64,
+    resident_pages: u64,
+}
+
+impl Stat {
+    fn of(pid: i32) -> Option<Self> {
+        Self::parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+    }
+
+    fn parse(text: &[u8]) -> Option<Self> {
+        // The name before may hold anything.
+        let rest = &text[memchr::memrchr(b')', text)? + 1..];
+        let mut fields = std::str::from_utf8(rest).ok()?.split_ascii_whitespace();
+        let is_zombie = matches!(fields.next()?, "Z" | "X" | "x");
+        let parent = fields.next()?.parse().ok()?;
+        // Fields 14 to 17, 22 and 24 of the line; the one after the parent is 5.
+        let mut number = |skipped: usize| fields.nth(skipped)?.parse::<u64>().ok();
+        let (user, system) = (number(9)?, number(0)?);
+        let (user_below, system_below) = (number(0)?, number(0)?);
+        let (begun, resident_pages) = (number(4)?, number(1)?);
+        let (time, time_of_children) = (user + system, user_below + system_below);
+        Some(Self { is_zombie, parent, time, time_of_children, begun, resident_pages })
+    }
+}
+
+/// Errors: it has ended, or belongs to somebody else.
+fn descriptors(pid: i32) -> std::io::Result<u64> {
+    let dir = format!("/proc/{pid}/fd");
+    // Since Linux 6.2 the size says it; before it is 0, and each is counted.
+    match fs::metadata(&dir)?.len() {
+        0 => Ok(fs::read_dir(&dir)?.count() as u64),
+        count => Ok(count),
+    }
+}
+
+/// In bytes. `None`: it has ended, or may not be asked.
+fn proportional(pid: i32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+fn cpu_of_group(dir: &Path) -> Option<u64> {
+    field(&fs::read_to_string(dir.join("cpu.stat")).ok()?, "usage_usec").map(|time| time / 1000)
+}
+
+/// `None`: it does not count memory.
+fn memory_of_group(dir: &Path) -> Option<u64> {
+    let all: u64 = fs::read_to_string(dir.join("memory.current")).ok()?.trim().parse().ok()?;
+    let unused = field(&fs::read_to_string(dir.join("memory.stat")).ok()?, "inactive_file")?;
+    Some(all.saturating_sub(unused))
+}
+
+fn field(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_process_may_hold_anything() {
+        let line = b"7 (a) S 1 \xff) S 3 7 7 0 -1 4194560 100 0 0 0 11 22 33 44 20 0 1 0 555 1000 66 18446744073709551615 1";
+        let stat = Stat::parse(line).unwrap();
+        assert_eq!((stat.parent, stat.time, stat.time_of_children), (3, 33, 77));
+        assert_eq!((stat.begun, stat.resident_pages, stat.is_zombie), (555, 66, false));
+        assert!(Stat::parse(b"7 (a").is_none());
+        assert!(Stat::parse(b"7 (a) S 1 2").is_none());
+    }
+
+    #[test]
+    fn this_process_reads_as_it_is() {
+        let own = std::process::id() as i32;
+        let stat = Stat::of(own).unwrap();
+        assert!(!stat.is_zombie && stat.resident_pages > 0 && stat.begun > 0);
+        assert!(descriptors(own).unwrap() >= 3);
+        assert!(proportional(own).unwrap() > 0);
+        assert!(descriptors(i32::MAX).is_err());
+    }
+
+    #[test]
+    fn a_tree_is_walked_to_its_end_and_no_further_than_bounded() {
+        let of = |children: HashMap<i32, Vec<i32>>| Machine {
+            seen: Instant::now(),
+            took: Duration::ZERO,
+            children,
+        };
+        let machine = of(HashMap::from([(1, vec![2, 3]), (3, vec![4]), (4, vec![5]), (9, vec![10])]));
+        assert_eq!(machine.below(1), [2, 3, 4, 5]);
+        assert_eq!(machine.below(7), [0; 0]);
+        let all = (2..=2 * PROCESSES_MAX as i32).collect();
+        assert_eq!(of(HashMap::from([(1, all)])).below(1).len(), PROCESSES_MAX);
+        // Numbers that were given anew while it was looked could make a ring.
+        assert_eq!(of(HashMap::from([(1, vec![2]), (2, vec![1])])).below(1).len(), PROCESSES_MAX);
+    }
+
+    #[test]
+    fn a_look_serves_for_a_while_in_proportion_to_what_it_took() {
+        let of = |ago: Duration, took| {
+            Machine { seen: Instant::now() - ago, took, children: HashMap::new() }.is_good()
+        };
+        assert!(of(LOOK_LEAST / 2, Duration::ZERO));
+        assert!(!of(LOOK_LEAST, Duration::ZERO));
+        assert!(of(2 * LOOK_LEAST, LOOK_LEAST));
+        assert!(!of(LOOK_LEAST * LOOK_SHARE, LOOK_LEAST));
+    }
+
+    #[test]
+    fn a_cgroup_counts_as_docker_does() {
+        let group = tempfile::tempdir().unwrap();
+        let write = |file: &str, text: &str| std::fs::write(group.path().join(file), text).unwrap();
+        assert_eq!((cpu_of_group(group.path()), memory_of_group(group.path())), (None, None));
+        write("cpu.stat", "usage_usec 12345678\nuser_usec 1\n");
+        write("memory.current", "1000\n");
+        write("memory.stat", "anon 5\ninactive_file_other 7\ninactive_file 300\n");
+        assert_eq!((cpu_of_group(group.path()), memory_of_group(group.path())), (Some(12_345), Some(700)));
+    }
+}

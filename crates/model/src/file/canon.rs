@@ -77,7 +77,8 @@ impl<'r, 'a> Canon<'r, 'a> {
         }
         // What is misspelled is not missed as well.
         for Entry { key, value } in entries.iter().filter(|entry| keys.find(entry.key.text).is_none()) {
-            let meant = keys.meant(key.text).filter(|_| !key.text.starts_with("x-"));
+            let is_guess = !key.text.starts_with("x-") && grammar::misplaced(keys, key.text).is_none();
+            let meant = keys.meant(key.text).filter(|_| is_guess);
             let meant = meant.filter(|name| !found.iter().any(|entry| entry.key.text == *name));
             found.extend(meant.map(|name| {
                 let key = tree::Key { text: name, span: key.span };
@@ -260,7 +261,7 @@ impl<'r, 'a> Canon<'r, 'a> {
 
     fn leaf(&mut self, node: &'a Node<'a>, leaf: &'static Leaf, at: &At<'_>) -> Canonical<'a> {
         let text = self.text(node, at, leaf.wanted)?;
-        if leaf.kind != Kind::Text {
+        if !matches!(leaf.kind, Kind::Text | Kind::Place) {
             self.one_for_all(node, at)?;
         }
         if self.open.is(text) {
@@ -273,7 +274,15 @@ impl<'r, 'a> Canon<'r, 'a> {
             return None;
         }
         match leaf.kind {
-            Kind::Path => {
+            Kind::Place if matches!(node.value, Value::Scalar(Scalar { style: Style::Each(_), .. })) => {
+                if text.starts_with('~') {
+                    let rule = Broken::new("starts with `~`, and differs from copy to copy");
+                    broken(node, at, rule.hint("write the directory out"), self.report);
+                    return None;
+                }
+                Some(node)
+            }
+            Kind::Path | Kind::Place => {
                 let path = self.absolute(node, text, at)?;
                 Some(self.again(node, text, path))
             }

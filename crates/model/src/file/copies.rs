@@ -4,7 +4,7 @@
 //! same rules; whoever has no such text is every copy himself.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bumpalo::Bump;
 use serde_json::{Map, Value as Json, json};
@@ -16,13 +16,14 @@ use super::pattern::Patterns;
 use super::place::{File, FileId, Span};
 use super::read::At;
 use super::render::{self, Renderer, Values};
-use super::report::{Report, shown};
+use super::report::{Problem, Report, shown};
 use super::service::Reader;
 use super::templates::AT;
 use super::tree::{Entry, Key, Node, Scalar, Style, Value};
 use super::variables::Variables;
 use super::{Context, Resolver, grammar, instance};
-use crate::project::{PerCopy, Service};
+use crate::ids::ProbeName;
+use crate::project::{PerCopy, Probe, Service};
 
 /// Copies that are made of templates may take so much in all, in bytes: 16,384 of 8 KB.
 pub(super) const WORK_MAX: usize = 128 << 20;
@@ -30,8 +31,27 @@ pub(super) const WORK_MAX: usize = 128 << 20;
 /// What is kept of a service's document: what may differ, and what that is read with.
 pub(super) fn recipe(document: Json) -> PerCopy {
     let Json::Object(fields) = document else { return PerCopy(Json::Null) };
-    PerCopy(Json::Object(fields.into_iter().filter(|(key, _)| is_kept(key)).collect()))
+    let mut kept: Map<String, Json> = fields.into_iter().filter(|(key, _)| is_kept(key)).collect();
+    if let Some(check) = kept.get_mut("healthcheck") {
+        forget_files(check);
+    }
+    if let Some(Json::Object(probes)) = kept.get_mut("probes") {
+        probes.values_mut().for_each(forget_files);
+    }
+    PerCopy(Json::Object(kept))
 }
+
+/// Files of certificates are read once, for all copies.
+fn forget_files(probe: &mut Json) {
+    for question in ["http", "grpc"] {
+        if let Some(Json::Object(tls)) = probe.get_mut(question).and_then(|question| question.get_mut("tls"))
+        {
+            tls.remove(CA_FILE);
+        }
+    }
+}
+
+const CA_FILE: &str = "ca_file";
 
 fn is_kept(key: &str) -> bool {
     instance::EACH.contains(&key) || key == "shell"
@@ -115,22 +135,50 @@ impl Service {
     /// What copy `index` (from 1) of this service is, which is called `name`. Errors: what is wrong
     /// with that copy, one line each.
     pub fn for_copy(&self, name: &str, index: u32) -> Result<Cow<'_, Self>, Vec<String>> {
+        self.copy(name, index, &mut Patterns::default())
+    }
+
+    /// The same, where patterns were seen before: one that all copies have is compiled once, and all that
+    /// they have in all is bounded.
+    pub(in crate::file) fn copy(
+        &self,
+        name: &str,
+        index: u32,
+        patterns: &mut Patterns,
+    ) -> Result<Cow<'_, Self>, Vec<String>> {
         let Some(PerCopy(recipe)) = &self.per_copy else { return Ok(Cow::Borrowed(self)) };
         let bump = Bump::new();
-        let made = read(recipe, name, index, Arena::new(&bump))?;
+        let made = read(recipe, name, index, Arena::new(&bump), patterns)?;
         Ok(Cow::Owned(Self {
             command: made.command,
             environment: made.environment,
             working_dir: made.working_dir,
             user: made.user,
-            probes: made.probes,
+            probes: self.probes_of_copy(made.probes),
             stop_command: made.stop_command,
+            pre_start: made.pre_start,
             post_start: made.post_start,
             pre_stop: made.pre_stop,
+            post_stop: made.post_stop,
+            reload: made.reload,
             labels: made.labels,
             per_copy: None,
             ..self.clone()
         }))
+    }
+
+    /// Those of a copy: besides what was written there is what others wait for, and certificates are one
+    /// for all copies.
+    fn probes_of_copy(&self, made: BTreeMap<ProbeName, Probe>) -> BTreeMap<ProbeName, Probe> {
+        let mut probes = self.probes.clone();
+        for (name, mut probe) in made {
+            let ca = probes.get(&name).and_then(|probe| probe.ask.tls()?.ca.clone());
+            if let Some(tls) = probe.ask.tls_mut() {
+                tls.ca = ca;
+            }
+            probes.insert(name, probe);
+        }
+        probes
     }
 }
 
@@ -147,7 +195,13 @@ impl Resolver for Nothing {
     }
 }
 
-fn read<'a>(recipe: &'a Json, name: &str, index: u32, arena: Arena<'a>) -> Result<Service, Vec<String>> {
+fn read<'a>(
+    recipe: &'a Json,
+    name: &str,
+    index: u32,
+    arena: Arena<'a>,
+    patterns: &mut Patterns,
+) -> Result<Service, Vec<String>> {
     // Whoever sent it may have written anything: with an `image` it would be another kind of service.
     let other = recipe.as_object().and_then(|fields| fields.keys().find(|key| !is_kept(key)));
     if let Some(key) = other {
@@ -174,25 +228,35 @@ fn read<'a>(recipe: &'a Json, name: &str, index: u32, arena: Arena<'a>) -> Resul
     if !maker.wrong.is_empty() {
         return Err(maker.wrong);
     }
-    let service = service(node, name, file, &mut report);
+    let service = service(node, name, file, patterns, &mut report);
     match report.finish(service) {
         Ok((service, _)) => Ok(service),
         Err(errors) => Err(errors.diagnostics.into_iter().map(|diagnostic| diagnostic.message).collect()),
     }
 }
 
-fn service<'a>(node: &'a Node<'a>, name: &str, file: FileId, report: &mut Report<'a>) -> Option<Service> {
+fn service<'a>(
+    node: &'a Node<'a>,
+    name: &str,
+    file: FileId,
+    patterns: &mut Patterns,
+    report: &mut Report<'a>,
+) -> Option<Service> {
     let arena = report.arena();
     let span = Span::new(file, 0, 0);
     let at = At::file(span);
-    let mut patterns = Patterns::default();
-    let node = Canon::new(report, &mut patterns).keys(node, &grammar::SERVICE, &at)?;
+    let node = Canon::new(report, patterns).keys(node, &grammar::SERVICE, &at)?;
     let key = Key { text: arena.text(name.to_owned()), span };
     let context = Context::new("/", "copy", &Nothing);
     let root = arena.at(span, Value::Map(&[]));
     let mut reader =
         Reader { context: &context, report, root, files: Default::default(), sum: Default::default() };
-    reader.read(&key, node, &at).map(|draft| draft.spec)
+    let draft = reader.read(&key, node, &at)?;
+    if !draft.authorities.is_empty() {
+        report.error(span, || Problem::new(format!("`{CA_FILE}` is one for all copies")));
+        return None;
+    }
+    Some(draft.spec)
 }
 
 /// Makes a tree of what is kept, with the number of a copy in its texts.

@@ -120,7 +120,12 @@ pub(super) fn service(draft: &Draft, node: &Node<'_>, light: &Light<'_, '_>) -> 
             done if DONE.contains(&done) => continue,
             "volumes" => mounts(value, light),
             "build" => build(value, light),
-            "post_start" | "pre_stop" => hooks(value, light),
+            "post_start" | "post_stop" | "pre_start" | "pre_stop" => hooks(value, light),
+            "healthcheck" => probe(value, light),
+            "probes" => {
+                let probes = value.entries().iter();
+                Json::Object(probes.map(|e| (e.key.text.to_owned(), probe(e.value, light))).collect())
+            }
             _ => light.json(value),
         };
         fields.insert(key.text.to_owned(), value);
@@ -209,6 +214,21 @@ fn hooks(node: &Node<'_>, light: &Light<'_, '_>) -> Json {
         hook
     };
     Json::Array(items.iter().map(hook).collect())
+}
+
+/// Paths are absolute, also those that differ from copy to copy.
+fn probe(node: &Node<'_>, light: &Light<'_, '_>) -> Json {
+    let mut probe = light.json(node);
+    let place = |node: &Node<'_>| node.as_text().map(|path| light.directory(node, path));
+    if let Some(socket) = node.get("unix").filter(|socket| differs(socket)).and_then(place) {
+        probe["unix"] = socket;
+    }
+    if let Some(path) = node.get("file").and_then(|file| file.get("path")).filter(|path| differs(path))
+        && let Some(path) = place(path)
+    {
+        probe["file"]["path"] = path;
+    }
+    probe
 }
 
 /// Names and values, also of those whose values the person's session has.

@@ -58,12 +58,25 @@ impl<'a> Canon<'_, 'a> {
             return Some(vec![self.keys(node, short.long, at)?]);
         }
         let text = self.text(node, at, short.wanted)?;
-        self.one_for_all(node, at)?;
         if self.open.is(text) {
             return Some(vec![node]);
         }
         match (short.read)(text) {
-            Ok(all) => all.iter().map(|fields| self.keys(self.long(node, fields), short.long, at)).collect(),
+            Ok(all) => {
+                // What is one field as it stands may differ from copy to copy where the field may.
+                let whole = match &all[..] {
+                    [fields] => fields.first().filter(|(_, field)| fields.len() == 1 && field == text),
+                    _ => None,
+                };
+                if let Some((name, _)) = whole {
+                    let key = Key { text: name, span: node.span };
+                    let entry = Entry { key, value: self.arena.at(node.span, node.value) };
+                    let long = self.arena.with(node, self.arena.map(&[entry]));
+                    return Some(vec![self.keys(long, short.long, at)?]);
+                }
+                self.one_for_all(node, at)?;
+                all.iter().map(|fields| self.keys(self.long(node, fields), short.long, at)).collect()
+            }
             Err(rule) => {
                 broken(node, at, rule, self.report);
                 None

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use super::edges::{self, Edge};
 use super::report::{Problem, Report, shown};
-use super::service::{Draft, Edge};
+use super::service::Draft;
 use super::tree::Node;
 use super::{SLOTS_MAX, project, words};
 use crate::dag::{Dag, DagError};
-use crate::ids::ServiceName;
-use crate::project::{Condition, RestartPolicy, Service};
+use crate::ids::{ProbeName, ServiceName};
+use crate::project::{Condition, OnRestart, RestartPolicy, Service};
 
 /// How many cycles are looked for, each through other services. Every one costs a walk over the
 /// whole graph, and the first few say enough.
@@ -20,7 +21,9 @@ const CYCLE_NAMES_MAX: usize = 100;
 /// Judges what services say of each other. What is wrong is in the report.
 ///
 /// `services`: all there are, also those that no profile enables.
-pub(super) fn judge(drafts: &[Draft], services: Option<&Node<'_>>, report: &mut Report<'_>) {
+pub(super) fn judge(drafts: &mut [Draft], services: Option<&Node<'_>>, report: &mut Report<'_>) {
+    edges::settle(drafts, report);
+    let drafts = &*drafts;
     let known: HashMap<&str, &Draft> = drafts.iter().map(|d| (d.name.as_str(), d)).collect();
     let disabled = |name: &str| {
         let profiles = project::profiles_of(services?.get(name)?);
@@ -89,13 +92,64 @@ fn check(
             .hint(format!("give `{}` a `healthcheck`, or wait for `service_started`", shown(target)))
         });
     }
+    check_probe(draft, edge, other, report);
+    check_end(draft, edge, other, report);
     note_endless(draft, edge, other, report);
+    if edge.dependency.on_restart == OnRestart::Reload && draft.spec.reload.is_none() {
+        report.error(edge.on_restart_span, || {
+            Problem::new(format!(
+                "Service `{}` is to be reloaded with `{}`, and does not say how",
+                shown(name),
+                shown(target)
+            ))
+            .hint(format!("give `{}` a `reload`, or use `on_restart: restart`", shown(name)))
+        });
+    }
+}
+
+/// Nobody waits for a probe that is not there. The image of a container may have a health check.
+fn check_probe(draft: &Draft, edge: &Edge, other: &Draft, report: &mut Report<'_>) {
+    let Condition::Probe(probe) = &edge.dependency.condition else { return };
+    let is_of_image = other.container.is_some() && probe.as_str() == ProbeName::READINESS;
+    if is_of_image || other.spec.probes.contains_key(probe) {
+        return;
+    }
+    report.error(edge.condition_span, || {
+        let (name, target) = (shown(&draft.name), shown(&edge.target));
+        let names: Vec<&str> = other.spec.probes.keys().map(ProbeName::as_str).collect();
+        let hint = match words::nearest(probe.as_str(), names.iter().copied()) {
+            Some(near) => format!("did you mean `{}{near}`?", Condition::PROBE),
+            None if names.is_empty() => format!("give it one, under `probes` of `{target}`"),
+            None => format!("it has {}", words::quoted(&names)),
+        };
+        Problem::new(format!(
+            "Service `{name}` waits for the probe `{probe}` of `{target}`, which has no such probe"
+        ))
+        .hint(hint)
+    });
+}
+
+/// What runs elsewhere is not seen to end.
+fn check_end(draft: &Draft, edge: &Edge, other: &Draft, report: &mut Report<'_>) {
+    if other.spec.external && is_of_end(&edge.dependency.condition) {
+        report.error(edge.condition_span, || {
+            let (name, target) = (shown(&draft.name), shown(&edge.target));
+            Problem::new(format!("Service `{name}` waits for `{target}` to end, which is external"))
+                .hint("its end is not seen: wait for one of its probes".to_owned())
+        });
+    }
+}
+
+/// It holds when the other one has ended, however.
+pub(super) fn is_of_end(condition: &Condition) -> bool {
+    matches!(condition, Condition::Completed | Condition::CompletedSuccessfully)
 }
 
 /// Waiting for the end of something that is always started again is allowed, and seldom meant.
 fn note_endless(draft: &Draft, edge: &Edge, other: &Draft, report: &mut Report<'_>) {
     let endless = matches!(other.spec.restart, RestartPolicy::Always | RestartPolicy::UnlessStopped);
-    if endless && edge.dependency.condition == Condition::CompletedSuccessfully {
+    let waits = is_of_end(&edge.dependency.condition) || edge.dependency.condition == Condition::Failed;
+    if endless && waits {
         report.note(edge.condition_span, || {
             let (name, target) = (shown(&draft.name), shown(&edge.target));
             Problem::new(format!(

@@ -11,14 +11,18 @@ use super::tree::{Directive, Entry, Key, Node, Scalar, Style, Value};
 
 /// Keys of a service that may differ from copy to copy: what is said when one is started, stopped or
 /// looked at. All others are asked for before there is any copy.
-pub(super) const EACH: [&str; 10] = [
+pub(super) const EACH: [&str; 14] = [
     "command",
     "entrypoint",
     "environment",
     "healthcheck",
     "labels",
     "post_start",
+    "post_stop",
+    "pre_start",
     "pre_stop",
+    "probes",
+    "reload",
     "stop_command",
     "user",
     "working_dir",
@@ -54,17 +58,21 @@ impl<'r, 'a> Maker<'r, 'a> {
 
     /// `None`: what is wrong was said.
     pub(super) fn service(mut self, node: &'a Node<'a>, at: &At<'_>) -> Option<&'a Node<'a>> {
+        let made = self.fields(node, at);
+        (!self.is_bad).then_some(made)
+    }
+
+    /// The keys of a service, also of those that stand under ours.
+    fn fields(&mut self, node: &'a Node<'a>, at: &At<'_>) -> &'a Node<'a> {
         let entries = node.entries().iter().map(|&Entry { key, value }| {
-            let may_differ = EACH.contains(&key.text) || key.text == super::OURS;
-            self.entry(Entry { key, value }, may_differ, at)
+            if key.text == super::OURS && matches!(value.value, Value::Map(_)) {
+                let key = Key { span: self.used(key.span), ..key };
+                return Entry { key, value: self.fields(value, &at.key(&key)) };
+            }
+            self.entry(Entry { key, value }, EACH.contains(&key.text), at)
         });
         let entries: Vec<Entry<'a>> = entries.collect();
-        let made = self.arena.node(Node {
-            span: self.used(node.span),
-            value: self.arena.map(&entries),
-            tag: node.tag,
-        });
-        (!self.is_bad).then_some(made)
+        self.arena.node(Node { span: self.used(node.span), value: self.arena.map(&entries), tag: node.tag })
     }
 
     fn used(&self, span: Span) -> Span {

@@ -3,7 +3,7 @@
 //! The way a text goes: `yaml` makes a `tree` in which every value knows its place, `fill` puts the
 //! variables in, `canon` checks it by the `grammar` and writes everything in its long form,
 //! `compose` makes one tree of several files: it `merge`s and `include`s them, and lets services
-//! `extend` others. Then the readers (`project`, `service`, `healthcheck`) turn the tree into nouns,
+//! `extend` others. Then the readers (`project`, `service`, `probes`, `edges`) turn the tree into nouns,
 //! and `graph` looks at what no single service can know. `report` collects what is wrong on the way.
 //! All trees live in one `arena`.
 //!
@@ -25,12 +25,13 @@ mod compose;
 mod copies;
 mod document;
 mod dotenv;
+mod edges;
 mod extend;
+mod external;
 mod fill;
 mod forms;
 mod grammar;
 mod graph;
-mod healthcheck;
 mod include;
 mod index;
 mod instance;
@@ -38,9 +39,11 @@ mod interpolate;
 mod merge;
 mod pattern;
 mod place;
+mod probes;
 mod process;
 mod procfile;
 mod project;
+mod questions;
 mod read;
 mod references;
 mod render;
@@ -77,7 +80,7 @@ pub use verdicts::compose_page;
 /// read within a second.
 pub const TEXT_MAX: usize = 10 * 1024 * 1024;
 
-/// How deep values may be nested. The grammar itself needs 6 levels; readers may recurse so deep.
+/// How deep values may be nested. The grammar itself needs 8 levels; readers may recurse so deep.
 pub const DEPTH_MAX: usize = 64;
 
 /// How many values a file may hold after its aliases are followed: 10,000 services with eighty

@@ -41,10 +41,7 @@ impl Patterns {
             return Err((Broken::new("is one large pattern too many in this project"), None));
         }
         if pattern.is_empty() {
-            return Err((
-                Broken::new("is empty").hint("name a part of the line that says it is ready"),
-                None,
-            ));
+            return Err((Broken::new("is empty").hint("name a part of what is to be found"), None));
         }
         if pattern.len() > PATTERN_TEXT_MAX {
             let rule = Broken::new(format!("is a pattern of more than {PATTERN_TEXT_MAX} bytes"));

@@ -9,7 +9,9 @@ use super::rules::{self, Broken};
 use super::service::words;
 use super::tree::{Entry, Node, Value};
 use super::{Context, Unread, scalar, words};
-use crate::project::{Hook, PrivateFile, Resources, RestartPolicy, RestartRhythm, Secret, Service, Ulimit};
+use crate::project::{
+    Hook, PrivateFile, Reload, Resources, RestartPolicy, RestartRhythm, Secret, Service, Signal, Ulimit,
+};
 
 /// Limits of the kernel, by name.
 pub(super) fn ulimits(node: &Node<'_>) -> BTreeMap<String, Ulimit> {
@@ -100,6 +102,22 @@ pub(super) fn restart_policy(node: &Node<'_>, spec: &mut Service) {
         max_attempts: text("max_attempts").and_then(|text| text.parse().ok()).filter(|n| *n > 0),
         window: length("window").filter(|window| window.0 > 0),
     };
+}
+
+/// How it is asked to read its configuration anew: by a signal, or by a command.
+pub(super) fn reload(node: &Node<'_>, at: &At<'_>, report: &mut Report<'_>) -> Option<Reload> {
+    // What was refused, or is not known yet, is as if it were there.
+    let unknown = Some(Reload::Signal(Signal::default()));
+    match (node.get("signal"), node.get("command")) {
+        (Some(signal), None) => signal.as_text().and_then(Signal::parse).map(Reload::Signal).or(unknown),
+        (None, Some(command)) => words(command).map(Reload::Exec).or(unknown),
+        (None, None) if !matches!(node.value, Value::Map(_)) => unknown,
+        (signal, _) => {
+            let what = if signal.is_some() { "has a `signal` and a `command`" } else { "says nothing" };
+            broken(node, at, Broken::new(what).hint("give it one of `signal` and `command`"), report);
+            unknown
+        }
+    }
 }
 
 /// Where a hook's directory and variables come from.

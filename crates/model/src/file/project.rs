@@ -1,12 +1,13 @@
 //! Reads the top of the tree, and what a project's name and directories are.
 
 use super::index::Index;
+use super::pattern::Patterns;
 use super::place::File;
 use super::read::{self, At};
 use super::report::{Problem, Report, shown};
 use super::service::{Draft, Reader};
 use super::tree::{Entry, Node, Value};
-use super::{Context, SLOTS_MAX, copies, document, graph, process, references};
+use super::{Context, SLOTS_MAX, copies, document, graph, probes, process, questions, references};
 use crate::ids::{AppName, NAME_MAX};
 use crate::project::Project;
 
@@ -78,7 +79,7 @@ pub(super) fn read<'a>(
             _ => {}
         }
     }
-    let Some(drafts) = drafts else {
+    let Some(mut drafts) = drafts else {
         // Said already where a misspelled one was refused.
         if report.is_clean() {
             report.error(root.span.front(), || Problem::new("The file has no `services`").hint(first_file()));
@@ -87,7 +88,7 @@ pub(super) fn read<'a>(
     };
     let name = name.unwrap_or_else(|| name_from_directory(context.default_name));
     note_unused(root, &drafts, report);
-    graph::judge(&drafts, root.get("services"), report);
+    graph::judge(&mut drafts, root.get("services"), report);
     let mut reading = Reading { name, drafts, tree: root };
     if context.interpolate {
         reading.keep_templates(report);
@@ -128,6 +129,11 @@ impl Reading<'_> {
                 return None;
             };
             (left, draft.spec.files) = (rest, files);
+            probes::believe(draft, context, report);
+            for (_, rule) in questions::of_service(&draft.spec) {
+                let name = shown(&draft.name);
+                report.error(draft.name_span, || Problem::new(format!("Probes of `{name}` {}", rule.what)));
+            }
             if let Some(span) = draft.container {
                 report.error(span, || {
                     let name = shown(&draft.name);
@@ -147,6 +153,7 @@ impl Reading<'_> {
         }
         let services = self.tree.get("services").map(|node| node.entries()).unwrap_or_default();
         let (mut index, mut work) = (Index::default(), 0_usize);
+        let mut patterns = Patterns::default();
         for draft in &mut self.drafts {
             let Some(node) = index.find(services, &draft.name).map(|place| services[place].value) else {
                 continue;
@@ -166,7 +173,7 @@ impl Reading<'_> {
                 return;
             }
             for copy in 1..=draft.spec.scale {
-                if let Err(wrong) = draft.spec.for_copy(&draft.name, copy) {
+                if let Err(wrong) = draft.spec.copy(&draft.name, copy, &mut patterns) {
                     report.error(draft.name_span, || {
                         let name = shown(&draft.name);
                         Problem::new(format!("Copy {copy} of `{name}` cannot be made: {}", wrong.join("; ")))

@@ -18,6 +18,12 @@ const EXEC_TEXT_MAX: usize = 32 * 4096 - 1;
 /// The longest path Linux takes, less the NUL at the end.
 const PATH_TEXT_MAX: usize = 4095;
 
+/// The longest URL, in bytes: what servers take without being told.
+const URL_TEXT_MAX: usize = 8 << 10;
+
+/// The longest name of a host, in bytes (RFC 1035).
+const HOST_TEXT_MAX: usize = 253;
+
 /// Characters nobody sees that change what stands around them: no name has one.
 pub(super) fn is_hidden(c: char) -> bool {
     let turns =
@@ -196,14 +202,13 @@ pub(super) fn positive_length(time: Millis) -> Rule {
 }
 
 pub(super) fn http(url: &str) -> Rule {
-    let Some(rest) = url.strip_prefix("http://") else {
-        if url.starts_with("https://") {
-            return Err(Broken::new("uses `https`, which is not supported yet")
-                .hint("ask over `http://`, or use `tcp` or `exec`"));
-        }
-        return Err(Broken::new("must be a URL that starts with `http://`")
+    let Some(rest) = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")) else {
+        return Err(Broken::new("must be a URL that starts with `http://` or `https://`")
             .hint("such as `http://127.0.0.1:8080/health`"));
     };
+    if url.len() > URL_TEXT_MAX {
+        return Err(Broken::new(format!("is longer than {URL_TEXT_MAX} bytes")));
+    }
     if !url.bytes().all(|b| b.is_ascii_graphic()) {
         return Err(Broken::new("has a character that no URL has").hint("write it as `%xx`"));
     }
@@ -215,7 +220,7 @@ pub(super) fn http(url: &str) -> Rule {
         return Err(Broken::new("has a user name, which is not supported yet"));
     }
     let (host, port) = host_and_port(authority);
-    host_is_good(host)?;
+    self::host(host)?;
     port.map_or(Ok(()), port_is_good)
 }
 
@@ -229,7 +234,7 @@ pub(super) fn tcp(address: &str) -> Rule {
     }
     let (host, port) = host_and_port(address);
     let Some(port) = port else { return Err(Broken::new("has no port").hint(SHAPE)) };
-    host_is_good(host)?;
+    self::host(host)?;
     port_is_good(port)
 }
 
@@ -241,7 +246,11 @@ fn host_and_port(text: &str) -> (&str, Option<&str>) {
     }
 }
 
-fn host_is_good(host: &str) -> Rule {
+/// The host of an address or of a URL.
+pub(super) fn host(host: &str) -> Rule {
+    if host.len() > HOST_TEXT_MAX {
+        return Err(Broken::new(format!("has a host of more than {HOST_TEXT_MAX} bytes")));
+    }
     if let Some(inside) = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
         return match inside.parse::<core::net::Ipv6Addr>() {
             Ok(_) => Ok(()),
@@ -263,7 +272,7 @@ fn host_is_good(host: &str) -> Rule {
     Ok(())
 }
 
-fn port_is_good(port: &str) -> Rule {
+pub(super) fn port_is_good(port: &str) -> Rule {
     let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
     match port.parse::<u16>() {
         Ok(n) if n > 0 && digits => Ok(()),

@@ -150,6 +150,10 @@ fn variable() -> Json {
 fn leaf(of: &Leaf, defined: &mut Defined) -> Json {
     match &of.check {
         Check::Words(words) => json!({ "anyOf": [{ "enum": words }, variable()] }),
+        Check::Signed(signed) => {
+            let named = json!({ "type": "string", "pattern": format!("^{}", signed.sign) });
+            json!({ "anyOf": [{ "enum": signed.words }, named, variable()] })
+        }
         Check::Whole(least, most) => {
             let mut whole = json!({ "type": "integer", "minimum": least });
             if *most < i64::MAX {
@@ -165,7 +169,7 @@ fn leaf(of: &Leaf, defined: &mut Defined) -> Json {
             json!({ "$ref": "#/$defs/true_or_false" })
         }
         Check::Any | Check::Rule(_) | Check::Pattern => match of.kind {
-            Kind::Text | Kind::Path | Kind::Target | Kind::Address | Kind::Bare => text(),
+            Kind::Text | Kind::Path | Kind::Place | Kind::Target | Kind::Address | Kind::Bare => text(),
         },
     }
 }

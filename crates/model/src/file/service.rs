@@ -6,7 +6,9 @@ use std::ops::ControlFlow;
 use std::rc::Rc;
 
 use super::dotenv::Format;
+use super::edges::{self, Edge};
 use super::place::{File, Span};
+use super::probes::Authority;
 use super::process::{self, Grant};
 use super::read::{At, broken, each_item};
 use super::report::{Problem, Report, shown};
@@ -14,9 +16,9 @@ use super::rules::{self, Broken};
 use super::shape::{Keys, Shape, Support, Verdict};
 use super::tree::{Entry, Key, Node, Value};
 use super::variables::Variables;
-use super::{Context, Unread, compose, grammar, healthcheck, project, scalar};
+use super::{Context, Unread, compose, external, grammar, project, scalar};
 use crate::ids::ProbeName;
-use crate::project::{Condition, Dependency, LogRotation, Service, Signal};
+use crate::project::{LogRotation, RestartPolicy, Service, Signal};
 
 /// A service as far as it can be read alone.
 pub(super) struct Draft {
@@ -29,16 +31,12 @@ pub(super) struct Draft {
     pub(super) edges: Vec<Edge>,
     /// Its configs and secrets.
     pub(super) grants: Vec<Grant>,
+    /// Where its probes are written.
+    pub(super) probe_spans: BTreeMap<ProbeName, Span>,
+    /// Certificates that its probes believe, before anybody has read them.
+    pub(super) authorities: Vec<Authority>,
     /// Where scale is given, or the name.
     pub(super) scale_span: Span,
-}
-
-/// A dependency as it is written: its name may be nobody's.
-pub(super) struct Edge {
-    pub(super) target: String,
-    pub(super) span: Span,
-    pub(super) condition_span: Span,
-    pub(super) dependency: Dependency,
 }
 
 /// Reads services in the light of the project they stand in.
@@ -82,6 +80,8 @@ impl<'a> Reader<'_, '_, 'a> {
             container,
             spec: Service::new(Vec::new(), project::joined(self.dir_of(key.span), ".")),
             grants: Vec::new(),
+            probe_spans: BTreeMap::new(),
+            authorities: Vec::new(),
             edges: Vec::new(),
             scale_span: key.span,
         };
@@ -99,6 +99,8 @@ impl<'a> Reader<'_, '_, 'a> {
             draft.spec.resources = process::resources(node, at, self.report);
             self.judge_command(node, key, at, &draft);
         }
+        self.judge_probes(node, at, &draft);
+        self.judge_end(node, at, &draft);
         Some(draft)
     }
 
@@ -182,19 +184,21 @@ impl<'a> Reader<'_, '_, 'a> {
         let text = value.as_text();
         match key.text {
             "log" => spec.log = log(value),
-            "depends_on" => draft.edges = dependencies(value),
+            "depends_on" => draft.edges = edges::read(value, at, self.report),
             "deploy" => self.deploy(value, owner, draft),
-            "healthcheck" => {
-                let found = healthcheck::read(value, at, draft.container.is_some(), self.report);
-                let name = ProbeName::new(ProbeName::READINESS).ok();
-                spec.probes.extend(name.zip(found));
-            }
+            "healthcheck" => self.healthcheck(value, at, draft),
+            "probes" => self.probes(value, at, draft),
             "attach" => spec.attach = is_set(value),
+            "exit_on_end" => spec.exit_on_end = is_set(value),
+            "external" => spec.external = is_set(value),
             "group_add" => spec.group_add = words(value).unwrap_or_default(),
             "init" | "labels" | "label_file" => {}
             "oom_score_adj" => spec.oom_score_adj = text.and_then(|text| text.parse().ok()),
+            "pre_start" => spec.pre_start = process::hooks(value, at, self),
             "post_start" => spec.post_start = process::hooks(value, at, self),
             "pre_stop" => spec.pre_stop = process::hooks(value, at, self),
+            "post_stop" => spec.post_stop = process::hooks(value, at, self),
+            "reload" => spec.reload = process::reload(value, at, self.report),
             kind @ ("configs" | "secrets") => {
                 let kind = if kind == "configs" { "configs" } else { "secrets" };
                 let is_container = draft.container.is_some();
@@ -297,6 +301,23 @@ impl<'a> Reader<'_, '_, 'a> {
         }
         if let Some(policy) = node.get("restart_policy").filter(|node| matches!(node.value, Value::Map(_))) {
             process::restart_policy(policy, &mut draft.spec);
+        }
+    }
+
+    /// What is said of an end that is not here, or never comes.
+    fn judge_end(&mut self, service: &Node<'a>, at: &At<'_>, draft: &Draft) {
+        if draft.spec.external && draft.container.is_none() && self.context.interpolate {
+            external::judge(service, at, draft, self.report);
+        }
+        let is_endless = matches!(draft.spec.restart, RestartPolicy::Always | RestartPolicy::UnlessStopped);
+        let exits = service.entries().iter().find(|entry| entry.key.text == "exit_on_end");
+        if let Some(entry) = exits.filter(|_| draft.spec.exit_on_end && is_endless) {
+            self.report.note(entry.key.span, || {
+                Problem::new(format!(
+                    "`{at}.exit_on_end` waits for an end that is always followed by a start"
+                ))
+                .hint("use `restart: on-failure`, or no `restart`".to_owned())
+            });
         }
     }
 
@@ -480,7 +501,7 @@ impl<'a> Reader<'_, '_, 'a> {
     }
 
     /// What relative paths start from there.
-    fn dir_of(&self, span: Span) -> &str {
+    pub(super) fn dir_of(&self, span: Span) -> &str {
         self.report.sources.file(span.file).map_or("/", |file| &file.dir)
     }
 
@@ -552,28 +573,4 @@ pub(super) fn words(node: &Node<'_>) -> Option<Vec<String>> {
 fn pairs<'a>(node: &Node<'a>) -> impl Iterator<Item = (String, Option<String>)> + use<'a> {
     let pair = |entry: &Entry<'a>| (entry.key.text.to_owned(), entry.value.as_text().map(str::to_owned));
     node.entries().iter().map(pair)
-}
-
-fn dependencies(node: &Node<'_>) -> Vec<Edge> {
-    let Value::Map(entries) = node.value else { return Vec::new() };
-    entries.iter().map(|entry| dependency(entry)).collect()
-}
-
-fn dependency(entry: &Entry<'_>) -> Edge {
-    const ALL: [Condition; 3] = [Condition::Started, Condition::Healthy, Condition::CompletedSuccessfully];
-    let Entry { key, value } = entry;
-    let condition = value.get("condition");
-    let flag = |name: &str, default: bool| {
-        let text = value.get(name).and_then(|node| node.as_text());
-        text.and_then(|text| scalar::flag(text).ok()).unwrap_or(default)
-    };
-    let word = condition.and_then(|node| node.as_text());
-    let dependency = Dependency {
-        condition: ALL.into_iter().find(|c| Some(&*c.to_string()) == word).unwrap_or_default(),
-        required: flag("required", true),
-        restart: flag("restart", false),
-        ..Dependency::default()
-    };
-    let condition_span = condition.map_or(key.span, |node| node.span);
-    Edge { target: key.text.to_owned(), span: key.span, condition_span, dependency }
 }

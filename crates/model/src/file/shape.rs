@@ -50,6 +50,8 @@ pub(super) enum Kind {
     Bare,
     /// A path, made absolute by the directory of the file it stands in.
     Path,
+    /// The same, that may differ from copy to copy: then it is made absolute when it is read.
+    Place,
     /// An absolute path of another machine, without what changes nothing: `/data/` is `/data`.
     Target,
     /// An address, without brackets.
@@ -72,12 +74,22 @@ pub(super) enum Check {
     Flag,
     /// One of these words.
     Words(&'static [&'static str]),
+    /// One of these words, or a name behind a sign.
+    Signed(&'static Signed),
     /// A whole number between these.
     Whole(i64, i64),
     /// By a rule, in its own words.
     Rule(fn(&str) -> Result<(), Broken>),
     /// A regular expression, of which there may not be too many.
     Pattern,
+}
+
+/// Words, and a sign with a free name behind it: `probe:NAME`.
+pub(super) struct Signed {
+    pub(super) words: &'static [&'static str],
+    /// It stands at the start, and has no character that means something in a pattern.
+    pub(super) sign: &'static str,
+    pub(super) rule: fn(&str) -> Result<(), Broken>,
 }
 
 /// A mapping whose names are free.
@@ -282,12 +294,13 @@ impl Leaf {
             Check::Rule(rule) => rule(text),
             Check::Flag => scalar::flag(text).map(drop),
             Check::Words(words) => one_of(text, self.wanted, words),
+            Check::Signed(signed) => (signed.rule)(text),
             Check::Whole(least, most) => whole(text, *least, *most),
         }
     }
 }
 
-fn one_of(text: &str, wanted: &str, known: &[&str]) -> Result<(), Broken> {
+pub(super) fn one_of(text: &str, wanted: &str, known: &[&str]) -> Result<(), Broken> {
     if known.contains(&text) {
         return Ok(());
     }
@@ -320,6 +333,7 @@ pub(super) mod leaf {
 
     pub(in super::super) static TEXT: Leaf = Leaf::new("text", Kind::Text, Check::Any);
     pub(in super::super) static PATH: Leaf = Leaf::new("a path", Kind::Path, Check::Rule(rules::path));
+    pub(in super::super) static PLACE: Leaf = Leaf::new("a path", Kind::Place, Check::Rule(rules::path));
     pub(in super::super) static FLAG: Leaf = Leaf::new("`true` or `false`", Kind::Bare, Check::Flag);
     pub(in super::super) static WHOLE: Leaf = Leaf::whole(0, i64::MAX);
     pub(in super::super) static NUMBER: Leaf =

@@ -2,7 +2,7 @@
 
 use super::report::shown;
 use super::rules::{self, Broken};
-use super::shape::Fields;
+use super::shape::{self, Fields};
 
 /// As many ports as one line may stand for.
 const PORTS_MAX: usize = 1000;
@@ -148,6 +148,29 @@ pub(super) fn grant(text: &str) -> Result<Vec<Fields>, Broken> {
 
 pub(super) fn path(text: &str) -> Result<Vec<Fields>, Broken> {
     one("path", text)
+}
+
+pub(super) fn http(text: &str) -> Result<Vec<Fields>, Broken> {
+    // As long as it is but a text, what is wrong with it is wrong with the key it stands behind.
+    rules::http(text)?;
+    one("url", text)
+}
+
+pub(super) fn grpc(text: &str) -> Result<Vec<Fields>, Broken> {
+    rules::tcp(text)?;
+    one("address", text)
+}
+
+/// What follows from a no.
+pub(super) fn action(text: &str) -> Result<Vec<Fields>, Broken> {
+    shape::one_of(text, "an action", super::grammar::ACTIONS)?;
+    one("action", text)
+}
+
+/// A signal.
+pub(super) fn reload(text: &str) -> Result<Vec<Fields>, Broken> {
+    rules::signal_name(text)?;
+    one("signal", text)
 }
 
 pub(super) fn build(text: &str) -> Result<Vec<Fields>, Broken> {

@@ -3,12 +3,11 @@
 
 use super::pattern::Patterns;
 use super::rules::{self, Broken};
-use super::{ERRORS_MAX, SLOTS_MAX, copies};
+use super::{ERRORS_MAX, SLOTS_MAX, copies, external, graph, questions};
 use crate::dag::{Dag, DagError};
 use crate::diagnostic::printable;
-use crate::ids::ProbeName;
 use crate::ids::ServiceName;
-use crate::project::{Probe, Project, Question, Service};
+use crate::project::{Condition, OnRestart, Project, Service};
 
 /// Checks all that the types of a [`Project`] do not keep already: what [`super::parse`] promises
 /// of its result. Errors: every broken rule, one line each, at most [`ERRORS_MAX`] and one.
@@ -33,7 +32,7 @@ pub fn validate(project: &Project) -> Result<(), Vec<String>> {
     }
     for (name, service) in &project.services {
         check_service(name, service, &mut patterns, &mut errors);
-        check_copies(name, service, &mut errors);
+        check_copies(name, service, &mut patterns, &mut errors);
     }
     check_graph(project, &mut errors);
     errors.result()
@@ -52,6 +51,10 @@ impl Complaints {
         } else {
             self.more += 1;
         }
+    }
+
+    fn count(&self) -> usize {
+        self.lines.len() + self.more
     }
 
     fn rule<T>(&mut self, at: &dyn std::fmt::Display, result: Result<T, Broken>) {
@@ -95,20 +98,35 @@ fn check_service(name: &ServiceName, service: &Service, patterns: &mut Patterns,
         rule("labels", rules::label(label, value));
     }
     for (name, probe) in &service.probes {
-        check_probe(name, probe, patterns, &mut rule);
+        let mut rule = |key: &str, result| rule(&format!("probes.{name}.{key}"), result);
+        questions::probe(probe, patterns, &mut rule);
     }
+    if let Some(reload) = &service.reload {
+        rule("reload", questions::reload(reload));
+    }
+    check_together(name, service, errors);
 }
 
 /// What is made for each copy was read by the rules of a file.
-fn check_copies(name: &ServiceName, service: &Service, errors: &mut Complaints) {
+fn check_copies(name: &ServiceName, service: &Service, patterns: &mut Patterns, errors: &mut Complaints) {
     if service.per_copy.is_none() {
         return;
     }
     for index in 1..=service.scale {
-        if let Err(wrong) = service.for_copy(name.as_str(), index) {
-            errors
-                .add(|| format!("copy {index} of `{name}` cannot be made: {}", printable(&wrong.join("; "))));
-            return;
+        match service.copy(name.as_str(), index, patterns) {
+            Ok(copy) => {
+                let before = errors.count();
+                check_together(name, &copy, errors);
+                // The others say the same.
+                if errors.count() > before {
+                    return;
+                }
+            }
+            Err(wrong) => {
+                let wrong = wrong.join("; ");
+                errors.add(|| format!("copy {index} of `{name}` cannot be made: {}", printable(&wrong)));
+                return;
+            }
         }
     }
 }
@@ -137,7 +155,13 @@ fn check_surroundings(service: &Service, rule: &mut dyn FnMut(&str, Result<(), B
     for length in [service.restart_rhythm.delay, service.restart_rhythm.window].into_iter().flatten() {
         rule("restart_rhythm", rules::length(length));
     }
-    for (key, hooks) in [("post_start", &service.post_start), ("pre_stop", &service.pre_stop)] {
+    let hooks = [
+        ("pre_start", &service.pre_start),
+        ("post_start", &service.post_start),
+        ("pre_stop", &service.pre_stop),
+        ("post_stop", &service.post_stop),
+    ];
+    for (key, hooks) in hooks {
         for hook in hooks {
             rule(key, rules::argv(&hook.command));
             for (variable, value) in &hook.environment {
@@ -153,35 +177,60 @@ fn check_surroundings(service: &Service, rule: &mut dyn FnMut(&str, Result<(), B
     }
 }
 
-fn check_probe(
-    name: &ProbeName,
-    probe: &Probe,
-    patterns: &mut Patterns,
-    rule: &mut dyn FnMut(&str, Result<(), Broken>),
+/// What probes and an external service say together, also those of a copy.
+fn check_together(name: &ServiceName, service: &Service, errors: &mut Complaints) {
+    for (probe, rule) in questions::of_service(service) {
+        let at = probe.map_or("probes".to_owned(), |probe| format!("probes.{probe}"));
+        errors.rule(&format_args!("services.{name}.{at}"), Err::<(), _>(rule));
+    }
+    if service.external {
+        for (key, rule) in external::broken(service) {
+            errors.rule(&format_args!("services.{name}.{key}"), Err::<(), _>(rule));
+        }
+    }
+}
+
+/// One edge, to a service that is there.
+fn check_edge(
+    name: &ServiceName,
+    service: &Service,
+    (target, other): (&ServiceName, &Service),
+    errors: &mut Complaints,
 ) {
-    let mut rule = |key: &str, result| rule(&format!("probes.{name}.{key}"), result);
-    match &probe.ask {
-        Question::Http(http) => rule("http", rules::http(&http.url)),
-        Question::Tcp(address) => rule("tcp", rules::tcp(address)),
-        Question::Exec(command) => rule("exec", rules::argv(command)),
-        Question::Log(pattern) => {
-            rule("log", patterns.check(pattern).map_err(|(broken, _)| broken));
+    let Some(edge) = service.depends_on.get(target) else { return };
+    let condition = &edge.condition;
+    match condition {
+        Condition::Probe(probe) if !other.probes.contains_key(probe) => {
+            errors.add(|| {
+                format!(
+                    "Service `{name}` waits for the probe `{probe}` of `{target}`, which has no such probe"
+                )
+            });
+        }
+        ended if other.external && graph::is_of_end(ended) => {
+            errors.add(|| format!("Service `{name}` waits for `{target}` to end, which is external"));
         }
         _ => {}
     }
-    rule("interval", rules::positive_length(probe.interval));
-    rule("timeout", rules::positive_length(probe.timeout));
-    rule("start_interval", rules::positive_length(probe.start_interval));
-    rule("start_period", rules::length(probe.start_period));
-    rule("failure_threshold", rules::retries(u64::from(probe.failure_threshold)).map(drop));
 }
 
 fn check_graph(project: &Project, errors: &mut Complaints) {
     for (name, service) in &project.services {
         for (target, dependency) in &service.depends_on {
-            if dependency.required && !project.services.contains_key(target) {
+            let other = project.services.get(target);
+            if dependency.required && other.is_none() {
                 errors.add(|| format!("Service `{name}` depends on `{target}`, which is not declared"));
             }
+            if let Some(other) = other {
+                check_edge(name, service, (target, other), errors);
+            }
+            if dependency.on_restart == OnRestart::Reload && service.reload.is_none() {
+                errors.add(|| {
+                    format!("Service `{name}` is to be reloaded with `{target}`, and does not say how")
+                });
+            }
+            let at = format_args!("services.{name}.depends_on.{target}.timeout");
+            errors.rule(&at, dependency.timeout.map_or(Ok(()), rules::positive_length));
         }
     }
     let nodes = project.services.iter().map(|(name, service)| {

@@ -82,6 +82,24 @@ fn is_zero(length: &Millis) -> bool {
 }
 
 impl Probe {
+    /// A service has no more: each is remembered and asked for every copy.
+    pub const COUNT_MAX: usize = 32;
+
+    /// So high a threshold may be set under `probes`: whoever wants more wants a longer interval.
+    pub const THRESHOLD_MAX: u32 = 1000;
+
+    /// 10 s: the interval under `probes` where nothing is said, as with Kubernetes.
+    pub const INTERVAL: Millis = Millis::seconds(10);
+
+    /// 1 s: the time-out under `probes` where nothing is said, as with Kubernetes.
+    pub const TIMEOUT: Millis = Millis::seconds(1);
+
+    /// With this question, and else as where nothing is said under `probes`. A health check is made by
+    /// [`Probe::new`].
+    pub fn asking(ask: Question) -> Self {
+        Self { interval: Self::INTERVAL, timeout: Self::TIMEOUT, ..Self::new(ask) }
+    }
+
     /// 30 s, as the Compose Specification says.
     pub const fn default_interval() -> Millis {
         Millis::seconds(30)
@@ -103,14 +121,19 @@ impl Probe {
         Millis::seconds(5)
     }
 
-    /// With this question, and else as where a health check says nothing.
+    /// With this question, and else as where a health check says nothing. A watchdog that was not
+    /// heard in time is a no at once: its length says already how long it may be silent.
     pub fn new(ask: Question) -> Self {
+        let failure_threshold = match ask {
+            Question::Watchdog(_) => 1,
+            _ => Self::default_failure_threshold(),
+        };
         Self {
             ask,
             initial_delay: Millis(0),
             interval: Self::default_interval(),
             timeout: Self::default_timeout(),
-            failure_threshold: Self::default_failure_threshold(),
+            failure_threshold,
             success_threshold: Self::default_success_threshold(),
             start_period: Millis(0),
             start_interval: Self::default_start_interval(),
@@ -143,6 +166,11 @@ pub struct Remedy {
     /// In which they are counted.
     #[serde(default = "Remedy::default_window")]
     pub window: Millis,
+}
+
+impl Udp {
+    /// So much may be sent, in bytes: what every network takes in one piece.
+    pub const SEND_MAX: usize = 1200;
 }
 
 impl Remedy {
@@ -238,6 +266,52 @@ impl Question {
     pub fn is_told(&self) -> bool {
         matches!(self, Self::Log(_) | Self::Notify | Self::Watchdog(_))
     }
+
+    /// It is about processes that are watched, or what these say: of a service that runs elsewhere
+    /// there is no answer.
+    pub fn is_of_processes(&self) -> bool {
+        let is_measured =
+            matches!(self, Self::Prints(_) | Self::Memory(_) | Self::Descriptors(_) | Self::Cpu(_));
+        is_measured || self.is_told()
+    }
+
+    /// Its key in a project file.
+    pub fn key(&self) -> &'static str {
+        match self {
+            Self::Http(_) => "http",
+            Self::Tcp(_) => "tcp",
+            Self::Udp(_) => "udp",
+            Self::Grpc(_) => "grpc",
+            Self::Unix(_) => "unix",
+            Self::Exec(_) => "exec",
+            Self::File(_) => "file",
+            Self::Log(_) => "log",
+            Self::Notify => "notify",
+            Self::Watchdog(_) => "watchdog",
+            Self::Prints(_) => "prints_within",
+            Self::Memory(_) => "memory",
+            Self::Descriptors(_) => "descriptors",
+            Self::Cpu(_) => "cpu",
+        }
+    }
+
+    /// How whoever answers is known, where it is asked over TLS or may be.
+    pub fn tls(&self) -> Option<&Tls> {
+        match self {
+            Self::Http(http) => Some(&http.tls),
+            Self::Grpc(grpc) => grpc.tls.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn tls_mut(&mut self) -> Option<&mut Tls> {
+        match self {
+            Self::Http(http) => Some(&mut http.tls),
+            Self::Grpc(grpc) => grpc.tls.as_mut(),
+            _ => None,
+        }
+    }
 }
 
 /// A request, and what its answer must be.
@@ -266,6 +340,9 @@ pub struct Http {
 }
 
 impl Http {
+    /// So many headers, and so many statuses and ranges of them, may be given.
+    pub const LIST_MAX: usize = 32;
+
     /// So much of a body is looked at.
     pub const BODY_MAX: usize = 64 * 1024;
 
@@ -316,7 +393,11 @@ pub struct Tls {
 }
 
 impl Tls {
-    fn is_default(&self) -> bool {
+    /// Certificates of one probe are no longer, in bytes: some times all those a system believes.
+    pub const CA_MAX: usize = 1 << 20;
+
+    /// Nothing is said.
+    pub fn is_default(&self) -> bool {
         *self == Self::default()
     }
 }

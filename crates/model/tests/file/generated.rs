@@ -199,8 +199,88 @@ fn settle(document: &mut Value, harvest: &Harvest, choices: &mut Choices<'_>) {
         service.entry(key).or_insert_with(|| text.into());
         let others = if is_container { &harvest.of_processes } else { &harvest.of_containers };
         service.retain(|key, _| key != "extends" && key != "template" && !others.contains(key));
+        settle_probes(service, is_container, choices);
     }
     declare(document);
+}
+
+/// One question each, and what goes with it.
+fn settle_probes(service: &mut Map<String, Value>, is_container: bool, choices: &mut Choices<'_>) {
+    if service.get("external").is_some_and(|external| external != &Value::Bool(false)) {
+        service.remove("external");
+    }
+    if service.get("probes").is_some_and(|probes| probes.get("readiness").is_some()) {
+        service.remove("healthcheck");
+    }
+    let probes = service.get_mut("probes").and_then(Value::as_object_mut).into_iter();
+    for probe in probes.flat_map(Map::values_mut).filter_map(Value::as_object_mut) {
+        settle_probe(probe, is_container, choices);
+    }
+    if let Some(Value::Object(check)) = service.get_mut("healthcheck") {
+        settle_probe(check, is_container, choices);
+    }
+    let edges = service.get_mut("depends_on").and_then(Value::as_object_mut).into_iter();
+    for edge in edges.flat_map(Map::values_mut).filter_map(Value::as_object_mut) {
+        let condition = edge.get("condition").and_then(Value::as_str).unwrap_or_default().to_owned();
+        edge.retain(|key, _| match key.as_str() {
+            "port" => condition == "port_open",
+            "pattern" => condition == "log_ready",
+            _ => true,
+        });
+        match &*condition {
+            "port_open" => drop(edge.entry("port").or_insert_with(|| 80.into())),
+            "log_ready" => drop(edge.entry("pattern").or_insert_with(|| "up".into())),
+            condition if condition.starts_with("probe:") => drop(edge.remove("condition")),
+            _ => {}
+        }
+    }
+}
+
+fn settle_probe(probe: &mut Map<String, Value>, is_container: bool, choices: &mut Choices<'_>) {
+    const ASKED: [&str; 10] =
+        ["http", "tcp", "udp", "grpc", "exec", "log", "prints_within", "memory", "cpu", "test"];
+    // Not of containers, or once for each service.
+    const SELDOM: [&str; 5] = ["unix", "file", "descriptors", "notify", "watchdog"];
+    let known =
+        |key: &&String| ASKED.contains(&key.as_str()) || !is_container && SELDOM.contains(&key.as_str());
+    let questions: Vec<String> = probe.keys().filter(known).cloned().collect();
+    let kept = if questions.is_empty() { None } else { Some(choices.one(&questions).clone()) };
+    probe.retain(|key, _| {
+        kept.as_deref() == Some(key) || !(ASKED.contains(&key.as_str()) || SELDOM.contains(&key.as_str()))
+    });
+    if kept.is_none() {
+        probe.insert("tcp".to_owned(), "127.0.0.1:80".into());
+    }
+    if let Some(Value::Object(remedy)) = probe.get_mut("on_failure") {
+        let action = remedy.get("action").and_then(Value::as_str).unwrap_or("stop").to_owned();
+        remedy.retain(|key, _| match key.as_str() {
+            "command" => action == "exec",
+            "signal" => action == "signal",
+            _ => true,
+        });
+        match &*action {
+            "exec" => drop(remedy.entry("command").or_insert_with(|| "./heal".into())),
+            "signal" => drop(remedy.entry("signal").or_insert_with(|| "SIGHUP".into())),
+            _ => {}
+        }
+        remedy.insert("action".to_owned(), action.into());
+    } else if matches!(probe.get("on_failure").and_then(Value::as_str), Some("exec" | "signal")) {
+        probe.insert("on_failure".to_owned(), "restart".into());
+    }
+    let filled = [
+        ("http", "url", "https://a/"),
+        ("udp", "address", "a:1"),
+        ("grpc", "address", "a:1"),
+        ("file", "path", "x"),
+    ];
+    for (question, key, text) in filled {
+        if let Some(Value::Object(fields)) = probe.get_mut(question) {
+            fields.entry(key).or_insert_with(|| text.into());
+            if fields.get("tls").is_some() && key == "url" {
+                fields.insert(key.to_owned(), text.into());
+            }
+        }
+    }
 }
 
 /// Of those that nobody wrote hardly one means anything: the texts of one ask for the names of another.

@@ -122,15 +122,23 @@ fn a_number_that_is_too_large_is_refused_or_is_a_text() {
     /$defs/config/properties/content
     /$defs/config_or_a_secret_of_a_service/properties/gid
     /$defs/config_or_a_secret_of_a_service/properties/uid
-    /$defs/health_check/properties/http
+    /$defs/datagram/properties/address
+    /$defs/dependency/properties/port
+    /$defs/health_check/properties/grpc/anyOf/0
+    /$defs/health_check/properties/http/anyOf/0
     /$defs/health_check/properties/test/anyOf/0
     /$defs/health_check/properties/test/anyOf/1/items
     /$defs/hook/properties/environment/anyOf/0/additionalProperties
     /$defs/hook/properties/environment/anyOf/1/items
     /$defs/log/properties/options/additionalProperties
     /$defs/network/properties/driver_opts/additionalProperties
+    /$defs/probe/properties/grpc/anyOf/0
+    /$defs/probe/properties/http/anyOf/0
+    /$defs/probe/properties/tcp
+    /$defs/question_of_gRPC/properties/address
     /$defs/request_for_devices/properties/device_ids/items
     /$defs/request_for_devices/properties/driver
+    /$defs/request_over_HTTP/properties/url
     /$defs/service/properties/annotations/anyOf/0/additionalProperties
     /$defs/service/properties/command/anyOf/1/items
     /$defs/service/properties/container_name

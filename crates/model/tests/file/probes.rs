@@ -6,7 +6,7 @@ use super::{check_error, service};
 fn a_health_check_asks_one_thing() {
     check_error!(service("command: x
 healthcheck: {}"), @"
-    upbeat.yaml:4:18: `services.web.healthcheck` asks nothing (give it one of `http`, `tcp`, `exec`, `log`, `test`)
+    upbeat.yaml:4:18: `services.web.healthcheck` asks nothing (give it one of `http`, `tcp`, `udp`, `grpc`, `unix`, `exec`, `file`, `log`, `notify`, `watchdog`, `prints_within`, `memory`, `descriptors`, `cpu`, `test`)
       ^ `{}`
     ");
     check_error!(service("command: x
@@ -16,7 +16,7 @@ healthcheck:"), @"
     ");
     check_error!(service("command: x
 healthcheck: { interval: 5s }"), @"
-    upbeat.yaml:4:18: `services.web.healthcheck` asks nothing (give it one of `http`, `tcp`, `exec`, `log`, `test`)
+    upbeat.yaml:4:18: `services.web.healthcheck` asks nothing (give it one of `http`, `tcp`, `udp`, `grpc`, `unix`, `exec`, `file`, `log`, `notify`, `watchdog`, `prints_within`, `memory`, `descriptors`, `cpu`, `test`)
       ^ `{ interval: 5s }`
     ");
     check_error!(service("command: x
@@ -36,13 +36,8 @@ healthcheck: http://a"), @"
 #[test]
 fn an_http_probe_has_a_plain_url() {
     check_error!(service("command: x
-healthcheck: { http: https://a }"), @"
-    upbeat.yaml:4:26: `services.web.healthcheck.http` uses `https`, which is not supported yet (ask over `http://`, or use `tcp` or `exec`)
-      ^ `https://a`
-    ");
-    check_error!(service("command: x
 healthcheck: { http: localhost:8080/health }"), @"
-    upbeat.yaml:4:26: `services.web.healthcheck.http` must be a URL that starts with `http://` (such as `http://127.0.0.1:8080/health`)
+    upbeat.yaml:4:26: `services.web.healthcheck.http` must be a URL that starts with `http://` or `https://` (such as `http://127.0.0.1:8080/health`)
       ^ `localhost:8080/health`
     ");
     check_error!(service("command: x
@@ -82,7 +77,7 @@ healthcheck: { http: 'http://[::z]/' }"), @"
     ");
     check_error!(service("command: x
 healthcheck: { http: 8080 }"), @"
-    upbeat.yaml:4:26: `services.web.healthcheck.http` must be a URL that starts with `http://` (such as `http://127.0.0.1:8080/health`)
+    upbeat.yaml:4:26: `services.web.healthcheck.http` must be a URL that starts with `http://` or `https://` (such as `http://127.0.0.1:8080/health`)
       ^ `8080`
     ");
 }
@@ -145,7 +140,7 @@ healthcheck: { log: '(\pL{1000}){1000}' }"), @r"
     ");
     check_error!(service("command: x
 healthcheck: { log: '' }"), @"
-    upbeat.yaml:4:25: `services.web.healthcheck.log` is empty (name a part of the line that says it is ready)
+    upbeat.yaml:4:25: `services.web.healthcheck.log` is empty (name a part of what is to be found)
       ^ `''`
     ");
     check_error!(service(r"command: x

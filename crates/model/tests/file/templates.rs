@@ -130,7 +130,7 @@ services:
         assert!(copy.per_copy.is_none());
     }
     let wrong = service.for_copy(name.as_str(), 70_000).expect_err("there is no such port");
-    assert_snapshot!(wrong.join("; "), @"`healthcheck.http` must have a port from 1 to 65535, not `78000`");
+    assert_snapshot!(wrong.join("; "), @"`healthcheck.http.url` must have a port from 1 to 65535, not `78000`");
     let digests: std::collections::BTreeSet<String> =
         (1..=3).map(|index| service.for_copy("web@a", index).expect("it can be made").digest()).collect();
     assert_eq!(digests.len(), 3);

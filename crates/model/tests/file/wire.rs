@@ -54,7 +54,7 @@ fn a_hostile_project_is_refused_rule_by_rule() {
     `services.web.stop_grace_period` is longer than a year
     `services.web.scale` must be from 0 to 1000, not 1001
     `services.web.labels` has a label without a name
-    `services.web.probes.readiness.http` must be a URL that starts with `http://` (such as `http://127.0.0.1:8080/health`)
+    `services.web.probes.readiness.http` must be a URL that starts with `http://` or `https://` (such as `http://127.0.0.1:8080/health`)
     `services.web.probes.readiness.interval` must be longer than zero
     `services.web.probes.readiness.timeout` must be longer than zero
     `services.web.probes.readiness.start_interval` must be longer than zero

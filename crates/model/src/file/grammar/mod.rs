@@ -5,10 +5,12 @@
 
 mod build;
 mod deploy;
+mod probe;
 mod resources;
 mod service;
 mod template;
 
+pub(super) use probe::{ACTIONS, CONDITION};
 pub(super) use service::SERVICE;
 
 use super::shape::{Alone, any_name};
@@ -134,23 +136,70 @@ pub(super) fn misplaced(owner: &Keys, key: &str) -> Option<&'static str> {
     if owner.owner == FILE.owner && SERVICE.find(key).is_some() {
         return Some("it belongs in a service, under `services`");
     }
-    if owner.owner == SERVICE.owner && service::HEALTHCHECK.find(key).is_some() {
+    if let Some((.., hint)) = ELSEWHERE.iter().find(|(of, word, _)| *of == owner.owner && *word == key) {
+        return Some(hint);
+    }
+    if owner.owner == SERVICE.owner && probe::HEALTHCHECK.find(key).is_some() {
         return Some("it belongs under `healthcheck`");
+    }
+    if owner.owner == SERVICE.owner && probe::PROBE.find(key).is_some() {
+        return Some("it belongs to a probe, under `probes`");
+    }
+    if owner.owner == probe::HEALTHCHECK.owner && probe::PROBE.find(key).is_some() {
+        return Some("a probe under `probes` has it: a health check is the one called `readiness`");
     }
     None
 }
 
 /// Words of other tools for keys of ours.
-const ALIASES: [(&str, &str); 9] = [
+const ALIASES: [(&str, &str); 27] = [
     ("cmd", "command"),
     ("cwd", "working_dir"),
     ("dir", "working_dir"),
     ("env", "environment"),
+    ("failureThreshold", "failure_threshold"),
+    ("failure_threshold", "retries"),
+    ("grpc_probe", "grpc"),
+    ("httpGet", "http"),
+    ("http_get", "http"),
+    ("initialDelaySeconds", "initial_delay"),
+    ("initial_delay_seconds", "initial_delay"),
+    ("is_tty", "tty"),
+    ("periodSeconds", "interval"),
+    ("period_seconds", "interval"),
+    ("retries", "failure_threshold"),
+    ("status_code", "status"),
+    ("successThreshold", "success_threshold"),
+    ("tcpSocket", "tcp"),
+    ("tcp_socket", "tcp"),
+    ("timeoutSeconds", "timeout"),
+    ("timeout_seconds", "timeout"),
+    ("working_directory", "working_dir"),
     ("health_check", "healthcheck"),
     ("instances", "scale"),
     ("needs", "depends_on"),
     ("replicas", "scale"),
     ("requires", "depends_on"),
+];
+
+/// Words of other tools for what is said in another way here: the mapping, the word, what to do.
+const ELSEWHERE: [(&str, &str, &str); 16] = [
+    ("a service", "readiness_probe", "write it as `probes: { readiness: { … } }`"),
+    ("a service", "readinessProbe", "write it as `probes: { readiness: { … } }`"),
+    ("a service", "liveness_probe", "write it as `probes: { liveness: { … } }`"),
+    ("a service", "livenessProbe", "write it as `probes: { liveness: { … } }`"),
+    ("a service", "startup_probe", "write it as `probes: { startup: { … } }`"),
+    ("a service", "startupProbe", "write it as `probes: { startup: { … } }`"),
+    ("a service", "ready_log_line", "write it as `probes: { readiness: { log: … } }`"),
+    ("a service", "is_daemon", "write `external: true`, with a `stop_command` and a probe"),
+    ("a service", "availability", "use `restart`, `deploy.restart_policy` or `exit_on_end`"),
+    ("a service", "shutdown", "use `stop_command`, `stop_signal` and `stop_grace_period`"),
+    ("a probe", "start_period", "use `initial_delay`, or a probe called `startup`"),
+    ("a probe", "start_interval", "give it to a probe called `startup`, as its `interval`"),
+    ("a probe", "test", "use `exec`"),
+    ("a request over HTTP", "host", "it is part of the `url`"),
+    ("a request over HTTP", "path", "it is part of the `url`"),
+    ("a request over HTTP", "port", "it is part of the `url`"),
 ];
 
 /// What to do about a key that is not there.

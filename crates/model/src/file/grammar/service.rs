@@ -6,7 +6,7 @@ use super::super::shape::{
 use super::super::{rules, short};
 use super::{
     BOTH, BYTES, FLAG, LABELS, LENGTH, OPTIONS, PAIRS, PATH_ITEMS, TEXT, TEXT_OR_TEXTS, TEXTS, VARIABLES,
-    WHOLE, build, container, deploy, engine, key, process, sub, template,
+    WHOLE, build, container, deploy, engine, key, probe, process, sub, template,
 };
 
 const SHARES_NETWORK: &str = "a process shares this machine's network; take it out";
@@ -73,7 +73,7 @@ pub(super) static ULIMITS: Named = Named {
 };
 static DEPENDENCIES: Named = Named {
     wanted: "a list of services, or a mapping",
-    each: Shape::Map(&DEPENDENCY),
+    each: Shape::Map(&probe::DEPENDENCY),
     name: any_name,
     alone: None,
 };
@@ -137,13 +137,15 @@ static KEYS: &[Key] = &[
     key("entrypoint", Shape::Command, BOTH).merged(Merge::Replace),
     key("env_file", Shape::Items(&ENV_FILES), BOTH),
     key("environment", VARIABLES, BOTH),
+    key("exit_on_end", FLAG, BOTH).ours(),
     key("expose", Shape::List(&EXPOSED), container(SHARES_NETWORK)),
     key("extends", Shape::Short(&EXTENDS_SHORT), BOTH).merged(Merge::Replace),
+    key("external", FLAG, process("a container is started where it runs; take it out")).ours(),
     key("external_links", TEXTS, container(SHARES_NETWORK)),
     key("extra_hosts", EXTRA_HOSTS, container(SHARES_NETWORK)),
     key("gpus", Shape::Items(&GPUS), container(RIGHTS)),
     key("group_add", Shape::List(&GROUPS), BOTH),
-    key("healthcheck", Shape::Map(&HEALTHCHECK), BOTH),
+    key("healthcheck", Shape::Map(&probe::HEALTHCHECK), BOTH),
     key("hostname", TEXT, container(SHARES_NETWORK)),
     key("image", TEXT, container("")),
     key("init", FLAG, BOTH),
@@ -169,12 +171,16 @@ static KEYS: &[Key] = &[
     key("platform", TEXT, container(IS_PROCESS)),
     key("ports", Shape::List(&PORTS), container("a process listens on this machine itself; take it out")),
     key("post_start", Shape::List(&HOOKS), BOTH),
+    key("post_stop", Shape::List(&HOOKS), process("run it in a service that waits with `service_completed`")).ours(),
+    key("pre_start", Shape::List(&HOOKS), process("run it in a service of its own, and wait for that with `service_completed_successfully`")).ours(),
     key("pre_stop", Shape::List(&HOOKS), BOTH),
     key("privileged", FLAG, container(RIGHTS)),
+    key("probes", Shape::Named(&probe::PROBES), BOTH).ours(),
     key("profiles", TEXTS, BOTH),
     key("provider", Shape::Free, Verdict::Refused("run what it provides as a service, or outside of this project")),
     key("pull_policy", Shape::Leaf(&Leaf::rule("text", rules::pull_policy)), container(IS_PROCESS)),
     key("read_only", FLAG, container(SEES_FILES)),
+    key("reload", Shape::Short(&probe::RELOAD_SHORT), BOTH).merged(Merge::Replace).ours(),
     key("restart", Shape::Leaf(&RESTART), BOTH),
     key("runtime", TEXT, container(IS_PROCESS)),
     key("scale", Shape::Leaf(&SCALE), BOTH),
@@ -204,39 +210,6 @@ static KEYS: &[Key] = &[
 
 /// Microseconds, or a length of time.
 const LENGTH_OR_MICROS: Shape = Shape::Leaf(&Leaf::rule("microseconds, or a length of time", rules::micros));
-
-pub(in super::super) static HEALTHCHECK: Keys = Keys {
-    owner: "a health check",
-    keys: &[
-        sub("disable", FLAG),
-        sub("exec", Shape::Argv).merged(Merge::Replace).ours(),
-        sub("http", Shape::Leaf(&Leaf::rule("text", rules::http))).ours(),
-        sub("interval", Shape::Leaf(&leaf::RHYTHM)),
-        sub("log", Shape::Leaf(&leaf::PATTERN)).ours(),
-        sub("retries", Shape::Leaf(&Leaf::number("a whole number", rules::retries_text))),
-        sub("start_interval", Shape::Leaf(&leaf::RHYTHM)),
-        sub("start_period", LENGTH),
-        sub("tcp", Shape::Leaf(&Leaf::rule("text", rules::tcp))).ours(),
-        sub("test", Shape::Test).merged(Merge::Replace),
-        sub("timeout", Shape::Leaf(&leaf::RHYTHM)),
-    ],
-};
-
-pub(in super::super) static DEPENDENCY: Keys = Keys {
-    owner: "a dependency",
-    keys: &[
-        sub(
-            "condition",
-            Shape::Leaf(&Leaf::words(
-                "a condition",
-                &["service_started", "service_healthy", "service_completed_successfully"],
-            )),
-        )
-        .default(Default::OfName("service_started")),
-        sub("required", FLAG).default(Default::OfName("true")),
-        sub("restart", FLAG),
-    ],
-};
 
 static EXTENDS: Keys =
     Keys { owner: "an extension", keys: &[sub("file", TEXT), sub("service", TEXT).needed()] };

@@ -12,8 +12,7 @@ use upbeat_drivers::logs;
 use upbeat_drivers::probe::{self, Prober};
 use upbeat_drivers::process::{self, Launch, ProcessDriver, StartError};
 use upbeat_drivers::watch::Watches;
-use upbeat_model::project::Service;
-use upbeat_model::{Attempt, Exit, Millis, ProbeName, SlotId};
+use upbeat_model::{Attempt, Exit, Millis, SlotId};
 
 use crate::asked::{Asked, Question, Task};
 use crate::command::{Hooks, exec_request, launch};
@@ -246,12 +245,13 @@ impl Performer {
         let answers = answered.clone();
         let queue = self.probes.of(&slot.app);
         let (prober, inputs, asked) = (self.prober.clone(), self.inputs.clone(), slot.clone());
+        let probed = name.clone();
         let task = tokio::spawn(async move {
             let _turn = queue.turn().await;
             let question = probe::Asked {
                 slot: &asked,
                 attempt,
-                probe: &name,
+                probe: &probed,
                 question: &ask,
                 spec: &spec,
                 base_environment: &base_environment,
@@ -327,7 +327,6 @@ async fn start(driver: &ProcessDriver, slot: &SlotId, attempt: Attempt, launch: 
     }
 }
 
-}
 
 #[cfg(test)]
 mod tests {
@@ -335,7 +334,7 @@ mod tests {
     use tokio::net::TcpListener;
     use upbeat_drivers::process::{Places, ShimProgram};
     use upbeat_model::ProbeName;
-    use upbeat_model::project::{Http, Question as Ask};
+    use upbeat_model::project::{Http, Question as Ask, Service};
 
     fn service() -> Arc<Service> {
         Arc::new(serde_json::from_str(r#"{"command":["x"],"working_dir":"/"}"#).unwrap())

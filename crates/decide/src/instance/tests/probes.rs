@@ -188,7 +188,7 @@ fn a_failing_liveness_probe_restarts_until_its_budget_is_spent_and_then_asks_for
     assert_eq!(
         story.why("s"),
         "its probe `liveness` still fails after restart 2 times within 10m: a person has to look; `upbeat \
-         restart` begins anew; its probe `liveness` (tcp 127.0.0.1:1) failed 1 times in a row: said false"
+         restart` begins anew; its probe `liveness` (tcp 127.0.0.1:1) failed: said false"
     );
     answer(&mut story, "liveness", "---");
     assert_eq!(story.phase("s"), "needs attention", "it is left as it is");

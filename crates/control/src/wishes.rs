@@ -250,7 +250,8 @@ fn reload(
     operation: OperationId,
     slots: &mut BTreeSet<SlotId>,
 ) -> Result<(), ControlError> {
-    let can = |name: &ServiceName| record.project.services.get(name).is_some_and(|spec| spec.reload.is_some());
+    let can =
+        |name: &ServiceName| record.project.services.get(name).is_some_and(|spec| spec.reload.is_some());
     let named = named(record, services)?;
     if let Some(name) = services.iter().find(|name| !can(name)) {
         return Err(ControlError::Refused(format!(

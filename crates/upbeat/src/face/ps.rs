@@ -72,7 +72,9 @@ pub fn why(status: &SlotStatus) -> String {
         Phase::Completed | Phase::Failed | Phase::CrashLooping | Phase::BackingOff => {
             status.exit.as_ref().map(ToString::to_string).unwrap_or_default()
         }
-        Phase::Starting | Phase::Unhealthy | Phase::NeedsAttention => status.health.clone().unwrap_or_default(),
+        Phase::Starting | Phase::Unhealthy | Phase::NeedsAttention => {
+            status.health.clone().unwrap_or_default()
+        }
         _ => String::new(),
     }
 }

@@ -311,6 +311,7 @@ fn launch(spec: &Service, base: &BTreeMap<String, String>) -> Launch {
         },
         files: spec.files.clone(),
         resources: spec.resources,
+        notify: None,
         log_max_size: spec.log.unwrap_or_default().max_size,
         log_max_files: spec.log.unwrap_or_default().max_files,
     }

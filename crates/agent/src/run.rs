@@ -172,7 +172,7 @@ impl Agent {
     }
 
     fn take(&mut self, batch: &mut Vec<(SlotId, Input)>, events: &mut Vec<ProcessEvent>) -> Bundle {
-        let seen = events.drain(..).map(perceive);
+        let seen = events.drain(..).filter_map(perceive);
         let inputs: Vec<(SlotId, Input)> = batch.drain(..).chain(seen).collect();
         self.node.take(inputs, clock::mono(), clock::wall())
     }
@@ -246,14 +246,16 @@ async fn wait(due: Option<Duration>) {
 }
 
 /// What a driver saw, as an input.
-fn perceive(event: ProcessEvent) -> (SlotId, Input) {
-    match event {
+fn perceive(event: ProcessEvent) -> Option<(SlotId, Input)> {
+    Some(match event {
         ProcessEvent::Exited { slot, attempt, exit, .. } => (slot, Input::Exited { attempt, exit }),
         ProcessEvent::Refused { slot, attempt, detail } => (slot, Input::StopFailed { attempt, why: detail }),
         ProcessEvent::Lost { slot, attempt, detail } => {
             (slot, Input::Exited { attempt, exit: upbeat_model::Exit::Unknown(detail) })
         }
-    }
+        // The machine is told of it in the next commit; until then nothing is started with a socket for it.
+        ProcessEvent::Notified { .. } => return None,
+    })
 }
 
 /// Whether a process may be there.

@@ -184,7 +184,7 @@ fn probes_hooks_and_the_reload_differ_by_the_number_of_the_copy() {
 fn what_all_copies_have_is_compiled_once_and_what_each_has_is_bounded() {
     let text = |pattern: &str| {
         format!(
-            "templates:\n  w: {{ service: {{ command: './w {{{{ index }}}}', probes: {{ a: {{ log: '{pattern}' }} }} }} }}\nservices:\n  a: {{ template: w, scale: 1000 }}\n"
+            "templates:\n  w: {{ service: {{ command: './w {{{{ index }}}}', probes: {{ a: {{ log: '{pattern}' }} }} }} }}\nservices:\n  a: {{ template: w, scale: 200 }}\n"
         )
     };
     assert!(read(&text(r"\pL{50}")).is_ok());

@@ -6,12 +6,14 @@
 //!
 //! Control does not know the agent: it offers a target to watch, and takes reports.
 
+pub mod audit;
 mod control;
 mod error;
 mod events;
 mod persist;
 pub mod record;
 mod state;
+pub mod tokens;
 pub mod wishes;
 
 pub use control::{Control, Settings};

@@ -6,6 +6,7 @@
 pub mod cgroups;
 pub mod clock;
 pub mod logs;
+pub mod peer;
 pub mod probe;
 pub mod process;
 mod readiness;

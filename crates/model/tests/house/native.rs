@@ -28,8 +28,10 @@ const NEEDS_MORE: &[(&str, &str)] = &[
 
 /// By custom a name in `-sys` is a library that is not Rust. These are not, or not where Upbeat runs.
 const ONLY_DECLARES: &[(&str, &str)] = &[
+    ("core-foundation-sys", "of macOS only"),
     ("js-sys", "of browsers only"),
     ("linux-raw-sys", "constants of the kernel"),
+    ("security-framework-sys", "of macOS only"),
     ("web-sys", "of browsers only"),
     ("windows-sys", "of Windows only"),
 ];

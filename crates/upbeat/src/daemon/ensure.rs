@@ -50,7 +50,7 @@ pub enum EnsureError {
 
 /// A client of the daemon for these directories, which is started if it does not run.
 pub async fn ensure(dirs: &Dirs) -> Result<Client, EnsureError> {
-    let client = Client::new(dirs.socket())?;
+    let client = Client::new(dirs.socket());
     if answers(&client).await? {
         return Ok(client);
     }

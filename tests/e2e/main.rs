@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a journey that cannot go on has failed")]
 
 mod absence;
+mod access;
 mod clients;
 mod crash;
 mod extremes;
@@ -96,6 +97,7 @@ fn main() -> ExitCode {
         extremes::journeys(),
         files::journeys(),
         surroundings::journeys(),
+        access::journeys(),
         itself::journeys(),
     ];
     let trials = journeys.into_iter().flatten().map(|journey| trial(journey, &required)).collect();

@@ -5,7 +5,7 @@
 //! and after it ([`changed`]). Whoever is turned away is told why, and that is recorded, too. A token
 //! is shown by nothing.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, header};
@@ -50,7 +50,11 @@ impl Caller {
 
 /// The other end of a connection over TCP, of whom nothing else is known yet.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Peer(pub(crate) SocketAddr);
+pub(crate) struct Peer {
+    pub(crate) from: SocketAddr,
+    /// The address of ours that it came to.
+    pub(crate) to: Option<IpAddr>,
+}
 
 /// The answer to nobody.
 pub(crate) fn nobody() -> Refusal {
@@ -63,7 +67,7 @@ pub(crate) async fn authenticate<B: Backend>(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let Some(Peer(from)) = request.extensions().get::<Peer>().copied() else {
+    let Some(Peer { from, .. }) = request.extensions().get::<Peer>().copied() else {
         return next.run(request).await;
     };
     let known = match token(request.headers()) {
@@ -130,7 +134,7 @@ pub(crate) async fn authorize<B: Backend>(
 /// Records that a request was turned away.
 pub(crate) fn turned_away<B: Backend>(backend: &B, request: &Request, status: u16, why: &str) {
     let caller = request.extensions().get::<Caller>();
-    let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
+    let peer = request.extensions().get::<Peer>().map(|peer| peer.from);
     backend.refused(Refused {
         who: caller.map_or_else(|| "nobody known".to_owned(), Caller::who),
         from: caller.and_then(|caller| caller.from).or(peer).map(|from| from.to_string()),

@@ -46,15 +46,14 @@ pub struct Tcp {
     pub listener: TcpListener,
     /// With what connections are kept secret, and what proves who this is.
     pub tls: Option<Tls>,
-    /// The names it is called by, besides its address and `localhost`.
+    /// The names it is called by, besides its addresses and `localhost`.
     pub hosts: Vec<String>,
 }
 
 impl Tcp {
-    /// All names it is called by.
+    /// These.
     pub(crate) fn names(&self) -> Arc<[String]> {
-        let own = self.listener.local_addr().ok().map(|address| address.ip().to_string());
-        self.hosts.iter().cloned().chain(own).collect()
+        self.hosts.iter().cloned().collect()
     }
 }
 

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use upbeat_api::{Endpoint, Problem, ProblemKind};
 
-use crate::access;
+use crate::access::{self, Peer};
 use crate::backend::Backend;
 use crate::handlers::{Shared, handler};
 use crate::refusal::Refusal;
@@ -57,10 +57,13 @@ async fn wrong_method(method: Method, uri: Uri) -> Refusal {
 
 async fn check_host<B: Backend>(State(here): State<Shared<B>>, request: Request, next: Next) -> Response {
     let headers = request.headers();
+    // An address is no name that leads somebody here who meant another; and it may listen on all.
+    let to = request.extensions().get::<Peer>().and_then(|peer| peer.to);
+    let to = to.map(|to| to.to_canonical().to_string());
     let host = headers.get(header::HOST).map_or(Ok(""), |host| host.to_str()).map(without_port);
     let is_ours = |host: &str| {
         let mut names = HOSTS.iter().copied().chain(here.hosts.iter().map(String::as_str));
-        names.any(|ours| host.eq_ignore_ascii_case(ours))
+        names.any(|ours| host.eq_ignore_ascii_case(ours)) || Some(host) == to.as_deref()
     };
     let (message, hint) = if !host.is_ok_and(is_ours) {
         (

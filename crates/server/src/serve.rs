@@ -171,20 +171,23 @@ async fn admitted(
         }
         // Never: nobody comes in there unknown.
         (Knock::Unix(_), None) => {}
-        (Knock::Tcp(stream, from), _) => match tls {
-            None => conversation(stream, Known::Peer(Peer(from)), routes, closing).await,
-            Some(tls) => {
-                let agreed = tokio::select! {
-                    agreed = timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)) => agreed,
-                    () = closing.closing() => return,
-                };
-                match agreed {
-                    Ok(Ok(stream)) => conversation(stream, Known::Peer(Peer(from)), routes, closing).await,
-                    Ok(Err(error)) => tracing::debug!(%error, %from, "no TLS was agreed on"),
-                    Err(_) => tracing::debug!(%from, "no TLS was agreed on in time"),
+        (Knock::Tcp(stream, from), _) => {
+            let peer = Known::Peer(Peer { from, to: stream.local_addr().ok().map(|to| to.ip()) });
+            match tls {
+                None => conversation(stream, peer, routes, closing).await,
+                Some(tls) => {
+                    let agreed = tokio::select! {
+                        agreed = timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)) => agreed,
+                        () = closing.closing() => return,
+                    };
+                    match agreed {
+                        Ok(Ok(stream)) => conversation(stream, peer, routes, closing).await,
+                        Ok(Err(error)) => tracing::debug!(%error, %from, "no TLS was agreed on"),
+                        Err(_) => tracing::debug!(%from, "no TLS was agreed on in time"),
+                    }
                 }
             }
-        },
+        }
     }
     drop(place);
 }
@@ -214,7 +217,7 @@ async fn conversation(
     if let Err(error) = ended {
         match known {
             Known::Caller(caller) => tracing::debug!(%error, who = caller.who(), "a connection ended early"),
-            Known::Peer(Peer(from)) => tracing::debug!(%error, %from, "a connection ended early"),
+            Known::Peer(Peer { from, .. }) => tracing::debug!(%error, %from, "a connection ended early"),
         }
     }
 }

@@ -156,7 +156,8 @@ impl Audit {
         tracing::info!(head = %book.head(), "the audit log goes on");
         let (jobs, waiting) = mpsc::channel(WAITING_MAX);
         let told = book.head().count;
-        let mut writer = Writer { book: Some(book), store, anchor, wall, unsure: None, gap: None, told };
+        let mut writer =
+            Writer { book: Some(book), store, anchor, wall, unsure: None, is_behind: false, gap: None, told };
         for what in found {
             tracing::error!(what, "the audit log is not as it was left");
             let what = AuditEntry::Found { what };
@@ -262,6 +263,8 @@ struct Writer {
     wall: fn() -> Wall,
     /// A head that may have been kept: the store could not tell.
     unsure: Option<AuditHead>,
+    /// The head of the last records could not be kept.
+    is_behind: bool,
     gap: Option<Gap>,
     told: u64,
 }
@@ -337,13 +340,23 @@ impl Writer {
         if entries.is_empty() {
             return;
         }
-        match self.append(at, entries).await {
+        // What could not be kept of the last ones comes first: nothing goes on without it.
+        let kept = if self.is_behind { self.keep().await } else { Ok(()) };
+        let written = match kept {
+            Ok(()) => self.append(at, entries).await,
+            Err(error) => Err(error),
+        };
+        match written {
             Ok(first) => {
-                let kept = self.keep().await;
                 for (sequence, (.., done)) in (first + before..).zip(batch) {
-                    let answer = kept.as_ref().map(|()| sequence).map_err(AuditError::again);
                     // Whoever asked may have gone.
-                    let _ = done.map(|done| done.send(answer));
+                    let _ = done.map(|done| done.send(Ok(sequence)));
+                }
+                // Nobody waits for it: a daemon that is killed here finds the record, and takes it over.
+                let kept = self.keep().await;
+                self.is_behind = kept.is_err();
+                if let Err(error) = kept {
+                    tracing::error!(%error, "the head of the audit log could not be kept");
                 }
             }
             Err(error) => {
@@ -396,6 +409,7 @@ impl Writer {
             tracing::info!(%head, "the head of the audit log");
         }
         self.anchor = Some(head);
+        self.is_behind = false;
         Ok(())
     }
 }

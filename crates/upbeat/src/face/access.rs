@@ -101,10 +101,7 @@ pub fn verdict(verdict: &AuditVerdict, face: &Face) -> String {
             let bad = face.paint.tone(Tone::Bad, "not whole");
             text.push_str(&format!("{bad}: record {sequence} at {}: {}\n", visible(place), visible(why)));
             let last = verdict.head.count;
-            text.push_str(&format!(
-                "{} before it good, up to record {last}\n",
-                count(verdict.good as usize, "record")
-            ));
+            text.push_str(&format!("{} good, up to record {last}\n", count(verdict.good as usize, "record")));
         }
     }
     if verdict.anchor.is_none() && verdict.good > 0 {

@@ -184,6 +184,17 @@ fn what_would_not_be_honoured_or_is_unsafe_is_refused() {
 }
 
 #[test]
+fn the_settings_on_the_pages_are_read() {
+    let page = include_str!("../../../../docs/access.md");
+    let toml: Vec<&str> =
+        page.split("```toml\n").skip(1).filter_map(|block| block.split("```").next()).collect();
+    assert!(!toml.is_empty());
+    for text in toml {
+        assert!(read(file(text)).is_ok(), "{}", refused(file(text)));
+    }
+}
+
+#[test]
 fn every_setting_belongs_to_a_table_and_has_a_name_of_its_own() {
     let mut names: Vec<String> = table::SETTINGS.iter().map(table::Setting::name).collect();
     for setting in table::SETTINGS {

@@ -85,6 +85,12 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    let trials = journeys().into_iter().map(|journey| trial(journey, &required)).collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// All of them.
+pub(crate) fn journeys() -> Vec<Journey> {
     let journeys = [
         readme::journeys(),
         graph::journeys(),
@@ -100,8 +106,7 @@ fn main() -> ExitCode {
         access::journeys(),
         itself::journeys(),
     ];
-    let trials = journeys.into_iter().flatten().map(|journey| trial(journey, &required)).collect();
-    libtest_mimic::run(&arguments, trials).exit_code()
+    journeys.into_iter().flatten().collect()
 }
 
 fn trial(journey: Journey, required: &[Need]) -> Trial {

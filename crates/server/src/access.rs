@@ -7,18 +7,22 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use futures_util::{StreamExt, stream};
+use tokio::time::Instant;
 use upbeat_api::{
     AppName, Asked, Endpoint, Need, Operation, OperationId, Problem, ProblemKind, Refused, Role, TokenName,
 };
 
 use crate::backend::{Answer, Backend};
-use crate::bounds::PATH_SHOWN;
+use crate::bounds::{PATH_SHOWN, STREAM_LOOK};
 use crate::handlers::{Reply, Shared};
 use crate::refusal::Refusal;
+use crate::streams;
 
 /// Who is known to ask, and what they may.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,14 +74,19 @@ pub(crate) async fn authenticate<B: Backend>(
     let Some(Peer { from, .. }) = request.extensions().get::<Peer>().copied() else {
         return next.run(request).await;
     };
-    let known = match token(request.headers()) {
+    let token = token(request.headers()).map(str::to_owned);
+    let known = match &token {
         Ok(token) => here.backend.authenticate(token).await,
-        Err(problem) => Err(problem),
+        Err(problem) => Err(problem.clone()),
     };
     match known {
         Ok((name, role)) => {
             request.extensions_mut().insert(Caller { name: Name::Token(name), role, from: Some(from) });
-            next.run(request).await
+            let answer = next.run(request).await;
+            match token {
+                Ok(token) if streams::is_stream(&answer) => while_it_holds(here.backend, token, answer),
+                _ => answer,
+            }
         }
         Err(problem) => {
             turned_away(&here.backend, &request, problem.kind.status(), &problem.message);
@@ -88,6 +97,28 @@ pub(crate) async fn authenticate<B: Backend>(
             answer
         }
     }
+}
+
+/// A stream that breaks off when its token does not hold any more.
+fn while_it_holds<B: Backend>(backend: B, token: String, answer: Response) -> Response {
+    answer.map(|body| {
+        let looks = tokio::time::interval_at(Instant::now() + STREAM_LOOK, STREAM_LOOK);
+        let begun = (body.into_data_stream(), looks, backend, token);
+        Body::from_stream(stream::unfold(begun, async |(mut body, mut looks, backend, token)| {
+            loop {
+                tokio::select! {
+                    biased;
+                    _ = looks.tick() => {
+                        if backend.authenticate(&token).await.is_err() {
+                            // Without a word of an end: whoever reads it asks again, and is told why not.
+                            return None;
+                        }
+                    }
+                    chunk = body.next() => return Some((chunk?, (body, looks, backend, token))),
+                }
+            }
+        }))
+    })
 }
 
 fn token(headers: &HeaderMap) -> Result<&str, Problem> {

@@ -45,6 +45,10 @@ pub const KEEP_ALIVE_TIMES: u32 = 4;
 /// What was sent and is not taken for so long belongs to nobody. In milliseconds.
 pub const UNTAKEN_MAX_MS: u32 = 60_000;
 
+/// How often it is looked whether the token still holds with which a stream over TCP was opened: so long
+/// somebody whose token was revoked hears more, at most. A look costs microseconds.
+pub const STREAM_LOOK: Duration = Duration::from_secs(5);
+
 /// A path is written down only so far, in characters.
 pub const PATH_SHOWN: usize = 200;
 

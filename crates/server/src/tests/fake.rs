@@ -30,6 +30,8 @@ pub(crate) struct Fake {
     asked: Arc<Mutex<Vec<String>>>,
     /// What was recorded.
     records: Arc<Mutex<Vec<String>>>,
+    /// No token holds any more.
+    pub(crate) is_revoked: Arc<std::sync::atomic::AtomicBool>,
     /// Nothing can be recorded.
     pub(crate) is_full: Arc<std::sync::atomic::AtomicBool>,
     /// What the next watch of an app shows, where it is not the one app.
@@ -114,7 +116,9 @@ impl Backend for Fake {
     /// `viewer`, `operator`, `admin` are tokens; so was `expired`.
     async fn authenticate(&self, shown: &str) -> Answer<(TokenName, Role)> {
         match (shown, shown.parse::<Role>()) {
-            (_, Ok(role)) => Ok((name(shown), role)),
+            (_, Ok(role)) if !self.is_revoked.load(std::sync::atomic::Ordering::Relaxed) => {
+                Ok((name(shown), role))
+            }
             ("expired", _) => Err(Problem::new(ProblemKind::Unauthorized, "the token `expired` has expired")),
             _ => Err(Problem::new(ProblemKind::Unauthorized, "the token is not known")),
         }

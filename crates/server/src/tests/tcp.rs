@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -10,9 +13,9 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use upbeat_api::{Client, ClientError, Remote};
 
-use super::fake::Fake;
+use super::fake::{Fake, app, name};
 use super::{in_time, request, rest, status_and_body};
-use crate::bounds::{HANDSHAKE_TIMEOUT, HEAD_TIMEOUT, TCP_CONNECTIONS_OF_ONE_MAX};
+use crate::bounds::{HANDSHAKE_TIMEOUT, HEAD_TIMEOUT, STREAM_LOOK, TCP_CONNECTIONS_OF_ONE_MAX};
 use crate::{Doors, Tcp, Tls, Unix};
 
 /// A server with both doors.
@@ -103,6 +106,26 @@ async fn a_certificate_that_nobody_vouches_for_gets_no_token() {
     let misnamed = Remote { url, ..afar.remote("admin") };
     assert!(Client::remote(&misnamed).unwrap().version().await.is_err());
     assert_eq!(afar.fake.recorded(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_breaks_off_when_its_token_does_not_hold_any_more() {
+    let afar = Afar::open();
+    let (dropped, source_gone) = oneshot::channel::<()>();
+    let quiet = stream::once(async { app(1) }).chain(stream::pending()).map(move |app| {
+        let _held = &dropped;
+        app
+    });
+    *afar.fake.states.lock().unwrap() = Some(quiet.boxed());
+    let mut watch = afar.client("viewer").watch(&name("shop")).await.unwrap();
+    assert_eq!(watch.next().await.unwrap().unwrap(), app(1));
+    // Many looks later it goes on.
+    assert!(tokio::time::timeout(STREAM_LOOK * 100, watch.next()).await.is_err());
+    afar.fake.is_revoked.store(true, Ordering::Relaxed);
+    let revoked = Instant::now();
+    assert!(matches!(watch.next().await, Some(Err(ClientError::Interrupted { .. }))));
+    assert!(revoked.elapsed() <= STREAM_LOOK + Duration::from_secs(1), "{:?}", revoked.elapsed());
+    assert!(in_time(source_gone).await.is_err(), "its sender is dropped with the source");
 }
 
 #[tokio::test]

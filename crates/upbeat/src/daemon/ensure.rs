@@ -120,6 +120,8 @@ fn launch(dirs: &Dirs, log: File) -> Result<Started, EnsureError> {
         .args(["serve", "--announce"])
         .env("UPBEAT_STATE_DIR", &dirs.state)
         .env("UPBEAT_RUNTIME_DIR", &dirs.runtime)
+        // Of whoever asks, for another daemon.
+        .env_remove("UPBEAT_TOKEN")
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

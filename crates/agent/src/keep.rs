@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use upbeat_decide::instance::{Durable, Stage};
+use upbeat_decide::instance::{Begun, Durable, Preparation, Stage, Up};
 use upbeat_model::{Mono, SlotId};
 use upbeat_store::{OPS_MAX, Op, REQUEST_MAX, Store, StoreError};
 
@@ -88,7 +88,14 @@ impl Keep {
 fn forget_clock(durable: &mut Durable) {
     // What was ordered before the boot does not come after it.
     durable.late = None;
+    durable.done.clear();
     match &mut durable.stage {
+        // Nobody sees that what ran elsewhere is gone: it is started again.
+        Stage::Up(up) if up.mark.external => {
+            let Up { mark, serial, stop, rests_on, .. } = (**up).clone();
+            let begun = Begun { mark, serial, stop, rests_on };
+            durable.stage = Stage::Starting { begun, before: Preparation::Done };
+        }
         Stage::Resting { until, .. } => *until = Mono(0),
         Stage::Up(up) => {
             up.started = Mono(0);
@@ -102,6 +109,17 @@ fn forget_clock(durable: &mut Durable) {
 mod tests {
     use super::*;
     use upbeat_decide::instance::Late;
+
+    #[test]
+    fn after_a_reboot_what_ran_elsewhere_is_started_again() {
+        let up = serde_json::json!({
+            "stage": "up", "attempt": 3, "pid": 0, "started": 5, "started_at": 5, "log_start": 0, "stopping": null,
+            "mark": { "generation": 1, "digest": "x", "release": 1, "external": true },
+        });
+        let mut durable = Durable { stage: serde_json::from_value(up).unwrap(), ..Durable::default() };
+        forget_clock(&mut durable);
+        assert!(matches!(&durable.stage, Stage::Starting { begun, .. } if begun.mark.external));
+    }
 
     #[test]
     fn after_a_reboot_no_start_comes_late() {

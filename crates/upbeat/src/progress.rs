@@ -174,7 +174,7 @@ impl Progress {
             Phase::Unhealthy | Phase::NeedsAttention if until == Until::Ready => bad(Trouble::Unhealthy),
             // The release tells the new copy from one that is still to be replaced.
             Phase::Starting | Phase::Unhealthy | Phase::NeedsAttention
-                if until == Until::Started && status.pid.is_some() && status.release == self.release =>
+                if until == Until::Started && status.started_at.is_some() && status.release == self.release =>
             {
                 Standing::Good
             }

@@ -104,7 +104,7 @@ fn one(state: WaitFor, all: bool, status: &SlotStatus) -> One {
         (WaitFor::Running, Phase::Unhealthy | Phase::NeedsAttention) => One::Met,
         // Until somebody looks.
         (WaitFor::Healthy, Phase::NeedsAttention) => One::Never(ExitCode::Unhealthy),
-        (WaitFor::Running, Phase::Starting) if status.pid.is_some() => One::Met,
+        (WaitFor::Running, Phase::Starting) if status.started_at.is_some() => One::Met,
         _ => One::Pending,
     }
 }

@@ -104,7 +104,7 @@ impl Outside {
     pub(crate) fn new(unix: &Path) -> Self {
         let good = Arc::new(AtomicBool::new(true));
         let (config, ca) = tls();
-        let http = serve(good.clone(), |stream, good| answer(stream, good));
+        let http = serve(good.clone(), answer);
         let https = serve(good.clone(), move |stream, good| {
             let connection = rustls::ServerConnection::new(config.clone()).unwrap();
             let mut stream = rustls::StreamOwned::new(connection, stream);

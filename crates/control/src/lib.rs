@@ -6,6 +6,7 @@
 //!
 //! Control does not know the agent: it offers a target to watch, and takes reports.
 
+pub mod audit;
 mod control;
 mod error;
 mod events;
@@ -13,6 +14,7 @@ mod persist;
 mod reactions;
 pub mod record;
 mod state;
+pub mod tokens;
 pub mod wishes;
 
 pub use control::{Control, Settings};

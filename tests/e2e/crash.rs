@@ -370,12 +370,17 @@ fn clean() {
         Home::with("services:\n  a: { command: [sh, -c, \"sleep 600 & exec sleep 601\"], scale: 3 }\n");
     home.run(&["up", "-d", "--wait"]).ok();
     home.run(&["down"]).ok();
+    nothing_is_left(&home);
+}
+
+/// After `down` there is nothing but a daemon and what is its own: no process, no socket, no file.
+pub(crate) fn nothing_is_left(home: &Home) {
     let daemon = home.daemon().expect("the daemon goes on");
     let left = home.leftovers();
     let foreign: Vec<_> =
         left.iter().filter(|(pid, _)| *pid != daemon && parent_or(*pid) != daemon).collect();
     assert!(foreign.is_empty(), "{foreign:?}");
-    assert_eq!(files(&home), OWN_FILES);
+    assert_eq!(files(home), OWN_FILES);
 }
 
 /// The zygote is the daemon's child.

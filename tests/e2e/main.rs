@@ -12,11 +12,16 @@ mod crash;
 mod extremes;
 mod files;
 mod graph;
+mod health;
+mod health_edges;
+mod health_hooks;
+mod health_outside;
 mod home;
 mod itself;
 mod lifecycle;
 mod readme;
 mod requests;
+mod stand_in;
 mod surroundings;
 mod terminal;
 
@@ -43,10 +48,12 @@ pub(crate) enum Need {
     SysResource,
     /// To limit all processes of a copy together: of those too.
     Controllers,
+    /// Debian's `redis-server`.
+    Redis,
 }
 
 impl Need {
-    const ALL: [Self; 3] = [Self::Root, Self::SysResource, Self::Controllers];
+    const ALL: [Self; 4] = [Self::Root, Self::SysResource, Self::Controllers, Self::Redis];
 
     /// Those that `UPBEAT_REQUIRE` names, by commas. Errors: a name that is no need, for a typing
     /// mistake must not let a machine skip what it was to run.
@@ -63,6 +70,7 @@ impl Need {
             Self::Root => "root",
             Self::SysResource => "sys_resource",
             Self::Controllers => "controllers",
+            Self::Redis => "redis",
         }
     }
 
@@ -71,11 +79,19 @@ impl Need {
             Self::Root => rustix::process::geteuid().is_root(),
             // No journey needs it.
             Self::SysResource | Self::Controllers => true,
+            Self::Redis => {
+                let path = std::env::var_os("PATH").unwrap_or_default();
+                std::env::split_paths(&path).any(|dir| dir.join("redis-server").is_file())
+            }
         }
     }
 }
 
 fn main() -> ExitCode {
+    let mut words = std::env::args().skip(1).peekable();
+    if words.next_if(|word| word == stand_in::WORD).is_some() {
+        return stand_in::run(words);
+    }
     let arguments = Arguments::from_args();
     let required = match Need::required() {
         Ok(required) => required,
@@ -103,6 +119,10 @@ pub(crate) fn journeys() -> Vec<Journey> {
         extremes::journeys(),
         files::journeys(),
         surroundings::journeys(),
+        health::journeys(),
+        health_edges::journeys(),
+        health_hooks::journeys(),
+        health_outside::journeys(),
         access::journeys(),
         itself::journeys(),
     ];

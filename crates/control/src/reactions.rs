@@ -6,13 +6,13 @@ use upbeat_decide::Change as SlotChange;
 use upbeat_decide::node::Reacted;
 use upbeat_model::event::EventKind;
 use upbeat_model::target::Goal;
-use upbeat_model::{Action, AppName, Origin, Phase, ServiceName};
+use upbeat_model::{Action, AppName, Origin, Phase, SlotId};
 
 use crate::control::Control;
 use crate::state::State;
 
-/// Apps whose end it is that one of their services has ended, and which one.
-pub(crate) fn ends(state: &State, changes: &[SlotChange]) -> BTreeMap<AppName, ServiceName> {
+/// Apps whose end it is that a copy of one of their services has ended, and which one.
+pub(crate) fn ends(state: &State, changes: &[SlotChange]) -> BTreeMap<AppName, SlotId> {
     let ended = changes.iter().filter(|change| {
         change.is_seen
             && change.status.goal == Goal::Running
@@ -25,7 +25,7 @@ pub(crate) fn ends(state: &State, changes: &[SlotChange]) -> BTreeMap<AppName, S
             record.project.services.get(&slot.service).is_some_and(|service| service.exit_on_end)
         });
         if ends_app {
-            ends.entry(slot.app.clone()).or_insert_with(|| slot.service.clone());
+            ends.entry(slot.app.clone()).or_insert_with(|| slot.clone());
         }
     }
     ends
@@ -34,8 +34,8 @@ pub(crate) fn ends(state: &State, changes: &[SlotChange]) -> BTreeMap<AppName, S
 impl Control {
     /// Stops what is to stop with one of its services. Looked at anew whenever such an end is told, so
     /// that one which a crash has cut short is made up for.
-    pub(crate) async fn end_apps(&self, ends: BTreeMap<AppName, ServiceName>) {
-        for (app, service) in ends {
+    pub(crate) async fn end_apps(&self, ends: BTreeMap<AppName, SlotId>) {
+        for (app, slot) in ends {
             let runs = self
                 .state()
                 .app(&app)
@@ -43,10 +43,9 @@ impl Control {
             if !runs {
                 continue;
             }
-            let origin = Origin { who: format!("`exit_on_end` of {service}"), key: None };
             let stop = Action::Stop { services: Vec::new(), kill: false };
-            if let Err(error) = self.act(&app, &stop, origin).await {
-                tracing::error!(%app, %service, %error, "the app could not be stopped with its service");
+            if let Err(error) = self.act(&app, &stop, Origin::end_of(&slot)).await {
+                tracing::error!(%slot, %error, "the app could not be stopped with its service");
             }
         }
     }

@@ -56,6 +56,25 @@ pub struct Origin {
     pub key: Option<IdempotencyKey>,
 }
 
+/// What stands before the copy whose end a change follows from.
+const END_OF: &str = "`exit_on_end` of ";
+
+impl Origin {
+    /// Of a stop that nobody asks for: this copy has ended, and its app ends with it.
+    pub fn end_of(slot: &SlotId) -> Self {
+        Self { who: format!("{END_OF}{}", slot.short()), key: None }
+    }
+}
+
+impl Operation {
+    /// The copy whose end it follows from, where nobody asked for it: [`Origin::end_of`].
+    pub fn is_end_of(&self) -> Option<SlotId> {
+        let (service, index) = self.who.strip_prefix(END_OF)?.rsplit_once('-')?;
+        let (service, index) = (ServiceName::new(service).ok()?, index.parse().ok()?);
+        Some(SlotId { app: self.app.clone(), service, index })
+    }
+}
+
 /// The answer to every change: an operation to wait on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -95,4 +114,25 @@ pub enum Wish {
         /// Why.
         reasons: Vec<Reason>,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operation_knows_whose_end_it_follows_from() {
+        let slot: SlotId = "shop/web-api/2".parse().unwrap();
+        let of = |who: String| Operation {
+            id: OperationId(1),
+            app: AppName::new("shop").unwrap(),
+            what: "stop".into(),
+            who,
+            at: Wall(0),
+            slots: BTreeMap::new(),
+            ended: false,
+        };
+        assert_eq!(of(Origin::end_of(&slot).who).is_end_of(), Some(slot));
+        assert_eq!(of("uid 1000".into()).is_end_of(), None);
+    }
 }

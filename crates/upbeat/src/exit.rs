@@ -1,36 +1,39 @@
 //! The one number a shell script sees: how a command ended.
 //!
 //! Every command ends with one of these and nothing else, so that a script can branch on the number
-//! without reading words. They are a promise: a number never changes its meaning.
+//! without reading words. They are a promise: a number never changes its meaning. Only where a service
+//! is what a command is about from its beginning to its end, the number is that of the service.
 
 use upbeat_api::ProblemKind;
+use upbeat_model::Exit;
 
 /// How a command ended. `upbeat` exits with the number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub enum ExitCode {
     /// Everything asked for is so.
-    Ok = 0,
+    Ok,
     /// Something asked for did not come about, for a reason that has no number of its own.
-    Failed = 1,
+    Failed,
     /// The command line or the project file is wrong. Nothing was changed.
-    Usage = 2,
+    Usage,
     /// No such app, service or operation, or no daemon that could know it.
-    NotFound = 3,
+    NotFound,
     /// Somebody else changed the same thing first.
-    Conflict = 4,
+    Conflict,
     /// The time given with `--timeout` or `--wait-timeout` is over.
-    Timeout = 5,
+    Timeout,
     /// A service runs, but its health check fails.
-    Unhealthy = 6,
+    Unhealthy,
     /// A service cannot start because something it depends on failed.
-    DependencyFailed = 7,
+    DependencyFailed,
     /// A new release did not prove itself and the last good one is back.
-    RolledBack = 8,
+    RolledBack,
     /// `plan --detailed-exitcode`: there is something to do.
-    PlanHasChanges = 9,
+    PlanHasChanges,
     /// Ended by Ctrl-C.
-    Interrupted = 130,
+    Interrupted,
+    /// As the service ended: see [`ExitCode::of`].
+    Service(u8),
 }
 
 impl ExitCode {
@@ -51,7 +54,30 @@ impl ExitCode {
 
     /// The number.
     pub const fn number(self) -> u8 {
-        self as u8
+        match self {
+            Self::Ok => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::NotFound => 3,
+            Self::Conflict => 4,
+            Self::Timeout => 5,
+            Self::Unhealthy => 6,
+            Self::DependencyFailed => 7,
+            Self::RolledBack => 8,
+            Self::PlanHasChanges => 9,
+            Self::Interrupted => 130,
+            Self::Service(number) => number,
+        }
+    }
+
+    /// Of a command that ends as a service did: its status, or as a shell says it, 128 and the signal.
+    pub fn of(exit: &Exit) -> Self {
+        let number = match exit {
+            Exit::Code(code) => u8::try_from(*code).ok(),
+            Exit::Signal(signal) => signal.checked_add(128).and_then(|number| u8::try_from(number).ok()),
+            Exit::NotStarted(_) | Exit::Stopped(_) | Exit::Unknown(_) => None,
+        };
+        number.map_or(Self::Failed, Self::Service)
     }
 }
 
@@ -83,6 +109,19 @@ mod tests {
     fn the_numbers_are_the_promised_ones() {
         let numbers: Vec<u8> = ExitCode::ALL.iter().map(|(code, _)| code.number()).collect();
         assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 130]);
+    }
+
+    #[test]
+    fn a_command_that_ends_as_a_service_has_its_number_as_a_shell_would() {
+        for (exit, number) in [
+            (Exit::Code(0), 0),
+            (Exit::Code(255), 255),
+            (Exit::Signal(9), 137),
+            (Exit::Unknown("its shim was killed".into()), 1),
+            (Exit::NotStarted("no such file".into()), 1),
+        ] {
+            assert_eq!(ExitCode::of(&exit).number(), number, "{exit}");
+        }
     }
 
     #[test]

@@ -174,7 +174,9 @@ impl Progress {
             Phase::Unhealthy | Phase::NeedsAttention if until == Until::Ready => bad(Trouble::Unhealthy),
             // The release tells the new copy from one that is still to be replaced.
             Phase::Starting | Phase::Unhealthy | Phase::NeedsAttention
-                if until == Until::Started && status.started_at.is_some() && status.release == self.release =>
+                if until == Until::Started
+                    && status.started_at.is_some()
+                    && status.release == self.release =>
             {
                 Standing::Good
             }
@@ -303,6 +305,14 @@ mod tests {
         let progress = progress(vec![status("db-1", Phase::Starting)]);
         check(&progress, Until::Started, true, ExitCode::Ok);
         check(&progress, Until::Ready, false, ExitCode::Timeout);
+    }
+
+    #[test]
+    fn what_was_started_elsewhere_was_started_though_no_process_of_it_is_known() {
+        let elsewhere = SlotStatus { pid: None, ..status("db-1", Phase::Starting) };
+        check(&progress(vec![elsewhere.clone()]), Until::Started, true, ExitCode::Ok);
+        let not_yet = SlotStatus { started_at: None, ..elsewhere };
+        check(&progress(vec![not_yet]), Until::Started, false, ExitCode::Timeout);
     }
 
     #[test]

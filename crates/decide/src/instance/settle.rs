@@ -141,6 +141,7 @@ fn live(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Eff
         // Somebody looks after it: what is to be done about its probes may be done again.
         slot.durable.done.clear();
         up.answers.values_mut().for_each(|answer| answer.spent = false);
+        slot.durable.failures = 0;
         slot.durable.restarts = 0;
         slot.reload_again = None;
         if !up.preparation.is_done() {
@@ -346,6 +347,7 @@ fn down(id: &SlotId, slot: &mut Slot, cause: StopCause, around: &Around<'_>, eff
         _ => {
             slot.durable.stage = Stage::Idle;
             slot.durable.failures = 0;
+            slot.durable.done.clear();
             slot.recheck = None;
         }
     }

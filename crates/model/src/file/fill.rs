@@ -125,8 +125,11 @@ impl<'a> Filler<'_, 'a> {
 
 fn unset(form: &str, at: &At<'_>, variables: &Variables<'_>) -> Problem {
     let name = interpolate::name_of(form.trim_start_matches(['$', '{']));
-    let hint = variables
-        .did_you_mean(name)
+    // What hooks and other commands are given is not known before they are run.
+    let ours =
+        name.starts_with("UPBEAT_").then(|| format!("write `$${name}` for the variable of the process"));
+    let hint = ours
+        .or_else(|| variables.did_you_mean(name))
         .unwrap_or_else(|| format!("set it, or write `${{{name}:-}}` if that is meant"));
     Problem::new(format!("`{at}` uses `{}`, which is not set: it stands for nothing", shown(form))).hint(hint)
 }

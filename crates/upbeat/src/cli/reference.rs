@@ -102,11 +102,17 @@ fn lower(text: &str) -> String {
     chars.next().map(|first| first.to_lowercase().chain(chars).collect()).unwrap_or_default()
 }
 
+const AS_A_SERVICE: &str = "
+`up` in the foreground ends as the service did whose end is that of the app (`exit_on_end`): with its
+status, or with 128 and the number of the signal.
+";
+
 fn exit_codes(page: &mut String) {
     page.push_str("\n## Exit codes\n\n| code | means |\n|---|---|\n");
     for (code, words) in ExitCode::ALL {
         let _ = writeln!(page, "| {} | {words} |", code.number());
     }
+    page.push_str(AS_A_SERVICE);
     page.push_str("\n## Environment\n\n");
     for (name, words) in [
         ("NO_COLOR", "set to anything: no colours, unless `--color always`"),

@@ -7,7 +7,7 @@ use std::pin::pin;
 use futures_util::future::LocalBoxFuture;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use upbeat_api::{Action, App, Client, ClientError, LogQuery, Operation, ServiceName, Up};
-use upbeat_model::{AppName, Phase, Project};
+use upbeat_model::{AppName, Phase, Project, SlotStatus};
 
 use super::args::UpArgs;
 use super::change::{conclude, settle, watch_app, watch_operation};
@@ -51,6 +51,8 @@ async fn foreground(session: &Session, project: Project, services: Vec<ServiceNa
     let app = project.name.clone();
     let silent: BTreeSet<ServiceName> =
         project.services.iter().filter(|(_, spec)| !spec.attach).map(|(name, _)| name.clone()).collect();
+    let enders: BTreeSet<ServiceName> =
+        project.services.iter().filter(|(_, spec)| spec.exit_on_end).map(|(name, _)| name.clone()).collect();
     let is_asked = Cell::new(false);
     let mut begun = pin!(begin(session, project, services, &is_asked));
     let mut stopping = Stopping::No;
@@ -72,7 +74,7 @@ async fn foreground(session: &Session, project: Project, services: Vec<ServiceNa
         session.note(&next.words(&app));
         stopping = next;
     };
-    let mut foreground = Foreground::new(session, begun, silent);
+    let mut foreground = Foreground::new(session, begun, silent, enders);
     if stopping != Stopping::No {
         foreground.stop(stopping);
     }
@@ -148,6 +150,8 @@ struct Foreground<'a> {
     followed: BTreeSet<ServiceName>,
     /// What Ctrl-C stops: those; empty where it is the whole app.
     stops: Vec<ServiceName>,
+    /// With whose end the app ends.
+    enders: BTreeSet<ServiceName>,
     progress: Progress,
     apps: Steady<'a, App>,
     operations: Steady<'a, Operation>,
@@ -168,7 +172,12 @@ enum Next {
 }
 
 impl<'a> Foreground<'a> {
-    fn new(session: &'a Session, begun: Begun<'a>, silent: BTreeSet<ServiceName>) -> Self {
+    fn new(
+        session: &'a Session,
+        begun: Begun<'a>,
+        silent: BTreeSet<ServiceName>,
+        enders: BTreeSet<ServiceName>,
+    ) -> Self {
         let Begun { client, operation, services, logs } = begun;
         let mut followed: BTreeSet<ServiceName> = operation.slots.keys().map(|s| s.service.clone()).collect();
         followed.extend(services.iter().cloned());
@@ -179,6 +188,7 @@ impl<'a> Foreground<'a> {
             operations: watch_operation(session, &client, &operation),
             progress: Progress::new(operation),
             stops: if services.is_empty() { Vec::new() } else { followed.iter().cloned().collect() },
+            enders,
             session,
             client,
             followed,
@@ -226,13 +236,14 @@ impl<'a> Foreground<'a> {
                 Next::Text(None) => logs_told = true,
             }
             if let Some(code) = self.ended() {
+                let end = self.end_of_app().await?;
                 tokio::select! {
                     biased;
                     // Whoever has had enough does not want the last lines either.
                     _ = interrupts.recv() => {}
                     finished = self.logs.finish(&mut self.view) => finished?,
                 }
-                return Ok(code);
+                return Ok(end.unwrap_or(code));
             }
         }
     }
@@ -274,6 +285,31 @@ impl<'a> Foreground<'a> {
             Stopping::No => ExitCode::Ok,
             Stopping::InOrder | Stopping::AtOnce => ExitCode::Interrupted,
         })
+    }
+
+    /// How the service ended whose end was that of the app, where that is what has happened.
+    async fn end_of_app(&self) -> Result<Option<ExitCode>, Failure> {
+        if self.enders.is_empty() || self.stopping != Stopping::No {
+            return Ok(None);
+        }
+        let code = |status: &SlotStatus| status.exit.as_ref().map(ExitCode::of);
+        let has_ended = |status: &&SlotStatus| {
+            self.enders.contains(&status.slot.service)
+                && matches!(status.phase, Phase::Completed | Phase::Failed)
+        };
+        if let Some(status) = self.progress.statuses().find(has_ended) {
+            return Ok(code(status));
+        }
+        // Stopped with the others by now, and so may be others whose end would have been one too.
+        let Some(last) = self.progress.statuses().map(|status| status.operation).max() else {
+            return Ok(None);
+        };
+        let slot = match self.session.insist(|| self.client.operation(last)).await? {
+            Ok(operation) => operation.is_end_of(),
+            Err(error) if is_absent(&error) => None,
+            Err(error) => return Err(error.into()),
+        };
+        Ok(slot.and_then(|slot| self.progress.status(&slot).and_then(code)))
     }
 
     fn ended(&self) -> Option<ExitCode> {

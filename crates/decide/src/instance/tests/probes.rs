@@ -196,6 +196,50 @@ fn a_failing_liveness_probe_restarts_until_its_budget_is_spent_and_then_asks_for
 }
 
 #[test]
+fn whoever_starts_it_anew_gives_it_its_budget_back() {
+    let remedy = Remedy { max_attempts: 1, window: Millis::seconds(600), action: Reaction::Restart };
+    let commands: [fn(&mut Story); 3] = [
+        |story| {
+            story.command(Goal::Running, Ask::Restart, &["s"]);
+            story.exits("s", Exit::Signal(15));
+        },
+        |story| {
+            story.command(Goal::Stopped, Ask::Ensure, &["s"]);
+            story.exits("s", Exit::Signal(15));
+            story.command(Goal::Running, Ask::Start, &["s"]);
+        },
+        // While it is about to be restarted for a no.
+        |story| {
+            story.command(Goal::Running, Ask::Ensure, &["s"]);
+            answer(story, "liveness", "-");
+            story.exits("s", Exit::Signal(15));
+            story.command(Goal::Stopped, Ask::Ensure, &["s"]);
+            story.command(Goal::Running, Ask::Start, &["s"]);
+        },
+    ];
+    for begin_anew in commands {
+        let remedy = Some(remedy.clone());
+        let mut story = Story::of(service(&[("liveness", Probe { on_failure: remedy, ..tcp() })]));
+        story.started("s");
+        answer(&mut story, "liveness", "+-");
+        story.exits("s", Exit::Signal(15));
+        story.pass(Millis::seconds(10));
+        story.started("s");
+        answer(&mut story, "liveness", "+-");
+        assert_eq!(story.phase("s"), "needs attention");
+        begin_anew(&mut story);
+        story.started("s");
+        answer(&mut story, "liveness", "+-");
+        assert_eq!(story.phase("s"), "stopping", "it is restarted once more");
+        story.exits("s", Exit::Signal(15));
+        story.pass(Millis::seconds(10));
+        story.started("s");
+        answer(&mut story, "liveness", "+-");
+        assert_eq!(story.phase("s"), "needs attention");
+    }
+}
+
+#[test]
 fn a_budget_is_a_window_that_moves_on() {
     let remedy = Remedy {
         max_attempts: 2,

@@ -7,6 +7,7 @@
 //! Control does not know the agent: it offers a target to watch, and takes reports.
 
 mod control;
+mod edit;
 mod error;
 mod events;
 mod persist;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use upbeat_decide::instance::{HookCommand, Moment};
-use upbeat_drivers::process::{ExecRequest, Launch, ProcessDriver, Rights, Stdio, environment};
+use upbeat_drivers::process::{ExecRequest, Launch, Notify, ProcessDriver, Rights, Stdio, environment};
 use upbeat_model::project::Service;
 use upbeat_model::{Attempt, Exit, Millis, SlotId};
 
@@ -38,6 +38,7 @@ pub(crate) fn launch(spec: &Service, base: &BTreeMap<String, String>) -> Launch 
         },
         files: spec.files.clone(),
         resources: spec.resources,
+        notify: spec.notifies().then(|| Notify { watchdog_ms: spec.watchdog().map(|every| every.0) }),
         log_max_size: spec.log.unwrap_or_default().max_size,
         log_max_files: spec.log.unwrap_or_default().max_files,
     }

@@ -234,7 +234,8 @@ impl Performer {
     }
 
     fn probe(&mut self, effect: Effect) {
-        let Effect::Probe { slot, attempt, name, check, ask, spec, base_environment, timeout } = effect else {
+        let Effect::Probe { slot, attempt, name, check, ask, spec, base_environment, timeout } = effect
+        else {
             return;
         };
         if self.asked(&slot, attempt).is_out(&name, check) {
@@ -326,7 +327,6 @@ async fn start(driver: &ProcessDriver, slot: &SlotId, attempt: Attempt, launch: 
         Err(error @ StartError::Driver(_)) => Input::StartUnable { attempt, why: process::chain(&error) },
     }
 }
-
 
 #[cfg(test)]
 mod tests {

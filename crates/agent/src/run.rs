@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
-use upbeat_decide::instance::{Durable, Input, Observation, Stage};
-use upbeat_decide::rules::Rules;
+use upbeat_decide::instance::{Durable, Input, Observation, Said, Stage, Watchdog};
 use upbeat_decide::node::Reacted;
+use upbeat_decide::rules::Rules;
 use upbeat_decide::{Bundle, Change, Effect, Node};
 use upbeat_drivers::clock;
-use upbeat_drivers::process::{ProcessDriver, ProcessEvent};
+use upbeat_drivers::process::{NotifyState, ProcessDriver, ProcessEvent, WatchdogState};
 use upbeat_drivers::watch::Watches;
 use upbeat_model::{Attempt, Mono, SlotId, Target};
 use upbeat_store::StoreError;
@@ -259,6 +259,27 @@ fn perceive(event: ProcessEvent) -> (SlotId, Input) {
         ProcessEvent::Lost { slot, attempt, detail } => {
             (slot, Input::Exited { attempt, exit: upbeat_model::Exit::Unknown(detail) })
         }
+        ProcessEvent::Notified { slot, attempt, state } => {
+            (slot, Input::Notified { attempt, said: said(state) })
+        }
+    }
+}
+
+fn said(state: NotifyState) -> Said {
+    let watchdog = match state.watchdog {
+        WatchdogState { triggered: true, .. } => Watchdog::Triggered,
+        WatchdogState { expired: true, .. } => Watchdog::Expired,
+        WatchdogState { interval_ms: Some(_), last_ping_ms: Some(_), .. } => Watchdog::Alive,
+        _ => Watchdog::Off,
+    };
+    Said {
+        ready: state.ready,
+        reloading: state.reloading,
+        stopping: state.stopping,
+        status: state.status,
+        main_pid: state.main_pid,
+        extended: state.extended_until_ms.map(Mono),
+        watchdog,
     }
 }
 

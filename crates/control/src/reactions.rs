@@ -36,9 +36,10 @@ impl Control {
     /// that one which a crash has cut short is made up for.
     pub(crate) async fn end_apps(&self, ends: BTreeMap<AppName, ServiceName>) {
         for (app, service) in ends {
-            let runs = self.state().app(&app).is_some_and(|record| {
-                record.slots.values().any(|slot| slot.goal == Goal::Running)
-            });
+            let runs = self
+                .state()
+                .app(&app)
+                .is_some_and(|record| record.slots.values().any(|slot| slot.goal == Goal::Running));
             if !runs {
                 continue;
             }

@@ -15,9 +15,10 @@ pub fn outcome(status: &SlotStatus) -> Option<Wish> {
     }
     match (status.goal, status.phase) {
         (Goal::Running, Phase::Running | Phase::Healthy | Phase::Completed) => Some(Wish::Reached),
-        (Goal::Running, Phase::Failed | Phase::DependencyFailed | Phase::CrashLooping | Phase::NeedsAttention) => {
-            Some(Wish::Failed { reasons: status.reasons.clone() })
-        }
+        (
+            Goal::Running,
+            Phase::Failed | Phase::DependencyFailed | Phase::CrashLooping | Phase::NeedsAttention,
+        ) => Some(Wish::Failed { reasons: status.reasons.clone() }),
         (Goal::Stopped, Phase::Stopped) | (Goal::Absent, Phase::Absent) => Some(Wish::Reached),
         _ => None,
     }

@@ -201,11 +201,8 @@ impl std::fmt::Display for Reason {
             }
             Self::WaitsForDependents { dependents, more } => {
                 let names: Vec<String> = dependents.iter().map(SlotId::short).collect();
-                write!(f, "stops after {}", names.join(", "))?;
-                match more {
-                    0 => Ok(()),
-                    more => write!(f, " and {more} more"),
-                }
+                let more = if *more > 0 { format!(" and {more} more") } else { String::new() };
+                write!(f, "stops after {}{more}", names.join(", "))
             }
             Self::BacksOff { exit, failures, delay, .. } => {
                 write!(f, "backs off {delay} after {} ({exit})", ordinal_exit(*failures))
@@ -232,29 +229,37 @@ impl std::fmt::Display for Reason {
                 write!(f, "{} ({probe}) has not passed yet: {last}", called(name))
             }
             Self::ProbeFails { name, probe, last, failures } => {
-                write!(f, "{} ({probe}) failed {failures} times in a row: {last}", called(name))
+                write!(f, "{} ({probe}) failed{}: {last}", called(name), in_a_row(*failures))
             }
             Self::NeedsAttention { name, action, times, window } => {
                 write!(f, "{} still fails after {action} {times} times within {window}: ", called(name))?;
                 f.write_str("a person has to look; `upbeat restart` begins anew")
             }
-            Self::BeingStopped { how, why, .. } => {
-                let why = match why {
-                    StopCause::Goal => "as asked",
-                    StopCause::Restart => "to be restarted",
-                    StopCause::Changed => "because what it should run has changed",
-                    StopCause::ProbeFailed => "because a probe of it has failed",
-                    StopCause::DependencyEnded => "because what it rests on has ended",
-                    StopCause::HookFailed => "because a `post_start` hook of it has failed",
-                };
-                write!(f, "is being stopped {why} ({how})")
-            }
+            Self::BeingStopped { how, why, .. } => write!(f, "is being stopped {why} ({how})"),
             Self::StoppedBy { operation } => write!(f, "was stopped by operation {operation}"),
             Self::BeingRemoved => f.write_str("what was there is being deleted first"),
             Self::Trouble { detail } => write!(f, "cannot be handled for now: {detail}"),
             Self::ShimLost { detail } => write!(f, "its shim was killed: {detail}"),
         }
     }
+}
+
+/// For what: `to be restarted`.
+impl std::fmt::Display for StopCause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Goal => "as asked",
+            Self::Restart => "to be restarted",
+            Self::Changed => "because what it should run has changed",
+            Self::ProbeFailed => "because a probe of it has failed",
+            Self::DependencyEnded => "because what it rests on has ended",
+            Self::HookFailed => "because a `post_start` hook of it has failed",
+        })
+    }
+}
+
+fn in_a_row(times: u32) -> String {
+    if times > 1 { format!(" {times} times in a row") } else { String::new() }
 }
 
 /// What people call a probe of this name.

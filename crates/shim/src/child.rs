@@ -1,6 +1,7 @@
 //! From an order to a process: fork, become, execute.
 #![allow(unsafe_code)]
 
+use std::cell::Cell;
 use std::ffi::{CString, c_char};
 use std::fs::File;
 use std::io::Read;
@@ -9,7 +10,8 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::failpoint;
-use crate::spec::{Limit, Order, Spec, Supervise};
+use crate::notify::WATCHDOG_PID;
+use crate::spec::{Limit, Notify, Order, Spec, Supervise};
 use crate::stdio::Streams;
 use crate::user::{Identity, User, own_groups};
 use crate::wire::Stage;
@@ -46,7 +48,15 @@ pub(crate) struct Image {
     oom_score: Option<(Vec<u8>, bool)>,
     /// A directory it must be able to read.
     private: Option<CString>,
+    /// A variable with its own number, for it to fill in.
+    watchdog_pid: Option<PidVariable>,
 }
+
+/// `WATCHDOG_PID=` and room for a number, filled up with zeros.
+type PidVariable = Cell<[u8; WATCHDOG_PID.len() + 1 + PID_DIGITS + 1]>;
+
+/// The digits of the highest number a process can have, and more.
+const PID_DIGITS: usize = 10;
 
 impl Image {
     /// The user it becomes, if another.
@@ -74,7 +84,10 @@ pub(crate) fn spawn(image: &Image, streams: Streams, door: Option<File>) -> Resu
     let fds = theirs.each_ref().map(AsRawFd::as_raw_fd);
     let io = Io { fds, own, is_terminal, door: door.as_ref().map(AsRawFd::as_raw_fd) };
     let arguments = pointers(&image.arguments);
-    let environment = pointers(&image.environment);
+    let mut environment = pointers(&image.environment);
+    if let Some(variable) = &image.watchdog_pid {
+        environment.insert(0, variable.as_ptr().cast());
+    }
     let parent = std::process::id() as i32;
     // SAFETY: this process has one thread, so the child may do what it likes.
     let pid = unsafe { libc::fork() };
@@ -140,7 +153,34 @@ pub(crate) fn prepare(spec: &Spec) -> Result<Image, Failure> {
             Order::Supervise(Supervise { private: Some(private), .. }) => Some(text(&private.dir)?),
             _ => None,
         },
+        watchdog_pid: match &spec.order {
+            Order::Supervise(Supervise { notify: Some(Notify { watchdog_ms: Some(_) }), .. }) => {
+                let mut variable = [0; _];
+                let name = [WATCHDOG_PID.as_bytes(), b"="].concat();
+                variable[..name.len()].copy_from_slice(&name);
+                Some(Cell::new(variable))
+            }
+            _ => None,
+        },
     })
+}
+
+/// In the child: writes its own number into what is to become a variable of its own. Allocates nothing.
+fn fill_in(variable: &PidVariable) {
+    let mut text = variable.get();
+    let mut number = std::process::id();
+    let mut digits = [0; PID_DIGITS];
+    let mut count = 0;
+    while number > 0 && count < PID_DIGITS {
+        digits[count] = b'0' + (number % 10) as u8;
+        number /= 10;
+        count += 1;
+    }
+    let place = WATCHDOG_PID.len() + 1;
+    for (to, digit) in text[place..].iter_mut().zip(digits[..count].iter().rev()) {
+        *to = *digit;
+    }
+    variable.set(text);
 }
 
 fn oom_score(spec: &Spec) -> Option<(Vec<u8>, bool)> {
@@ -277,6 +317,7 @@ unsafe fn become_program(
         libc::sigemptyset(&mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
         libc::umask(0o022);
+        image.watchdog_pid.iter().for_each(fill_in);
         let mut found = libc::ENOENT;
         for program in &image.programs {
             libc::execve(program.as_ptr(), arguments.as_ptr(), environment.as_ptr());

@@ -13,6 +13,7 @@
 //! * It does not block its child: records that cannot be written are dropped whole, and counted. Only a
 //!   disk that neither writes nor refuses holds up both.
 //! * A stop it was asked for ends in time, whoever asked and whether or not they live.
+//! * What its tree says of itself is kept and told to whoever comes, if it was to be heard at all.
 //!
 //! Single-threaded; std, rustix and libc only (libc for `fork`, signals and `waitpid`, which rustix
 //! does not offer so). Nothing is allocated between `fork` and `exec`.
@@ -21,7 +22,9 @@ pub mod cgroup;
 mod child;
 mod exec;
 mod failpoint;
+mod leader;
 pub mod log;
+pub mod notify;
 pub mod private;
 pub mod record;
 pub mod spec;

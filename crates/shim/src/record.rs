@@ -80,6 +80,7 @@ impl Record {
             None => "running".to_owned(),
             Some((End::Code(code), at)) => format!("code {code} {at}"),
             Some((End::Signal(signal), at)) => format!("signal {signal} {at}"),
+            Some((End::Unknown, at)) => format!("unknown {at}"),
             Some((End::NotExecuted(stage, errno), at)) => {
                 format!("not-executed {} {errno} {at}", stage.number())
             }
@@ -131,6 +132,7 @@ impl Record {
             ["running"] => None,
             ["code", code, at] => Some((End::Code(code.parse().ok()?), at.parse().ok()?)),
             ["signal", signal, at] => Some((End::Signal(signal.parse().ok()?), at.parse().ok()?)),
+            ["unknown", at] => Some((End::Unknown, at.parse().ok()?)),
             ["not-executed", stage, errno, at] => {
                 let stage = Stage::from_number(stage.parse().ok()?)?;
                 Some((End::NotExecuted(stage, errno.parse().ok()?), at.parse().ok()?))
@@ -172,6 +174,7 @@ mod tests {
             None,
             Some((End::Code(3), 9)),
             Some((End::Signal(15), 9)),
+            Some((End::Unknown, 9)),
             Some((End::NotExecuted(Stage::Execute, 2), 9)),
         ] {
             let mut record = record(end);

@@ -14,10 +14,11 @@ use crate::wire::{Decoder, Encoder, Garbled};
 pub const SPEC_MAX: u64 = 8 * 1024 * 1024;
 
 /// The layout of an order: its first byte. To be counted up with each change.
-const LAYOUT: u8 = 0x81;
+const LAYOUT: u8 = 0x82;
 
 /// What kind of order.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "a process has one of them")]
 pub enum Order {
     /// Own a slot's process for its life.
     Supervise(Supervise),
@@ -47,6 +48,15 @@ pub struct Supervise {
     pub private: Option<Private>,
     /// What limits it and its descendants together.
     pub cgroup: Option<Cgroup>,
+    /// It can say of itself how it is.
+    pub notify: Option<Notify>,
+}
+
+/// A socket by which a process can say how it is, as `sd_notify(3)` describes it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Notify {
+    /// It shall be heard of at least so often; at least 1.
+    pub watchdog_ms: Option<u64>,
 }
 
 /// A cgroup to be made and joined.
@@ -106,7 +116,8 @@ pub enum Stdio {
 
 impl Supervise {
     fn encode(&self, to: &mut Encoder) {
-        let Self { attempt, boot_id, log_max_size, log_max_files, daemon, stdio, private, cgroup } = self;
+        let Self { attempt, boot_id, log_max_size, log_max_files, daemon, stdio, private, cgroup, notify } =
+            self;
         to.u64(*attempt).bytes(boot_id.as_bytes());
         to.u64(*log_max_size).u64(u64::from(*log_max_files)).i32(*daemon).u8(*stdio as u8);
         to.u8(u8::from(private.is_some()));
@@ -123,6 +134,10 @@ impl Supervise {
                 put_list(to, list);
             }
             put_list(to, settings.iter().flat_map(|(file, value)| [file, value]));
+        }
+        to.u8(u8::from(notify.is_some()));
+        if let Some(Notify { watchdog_ms }) = notify {
+            to.u64(watchdog_ms.unwrap_or_default());
         }
     }
 
@@ -146,6 +161,10 @@ impl Supervise {
             cgroup: match from.u8()? {
                 0 => None,
                 _ => Some(Cgroup::decode(from)?),
+            },
+            notify: match from.u8()? {
+                0 => None,
+                _ => Some(Notify { watchdog_ms: Some(from.u64()?).filter(|ms| *ms > 0) }),
             },
         })
     }
@@ -325,6 +344,7 @@ mod tests {
                     controllers: vec![],
                     settings: vec![(b"pids.max".to_vec(), b"7".to_vec())],
                 }),
+                notify: Some(Notify { watchdog_ms: Some(30_000) }),
             }),
             command: vec![b"sh".to_vec(), b"".to_vec()],
             environment: vec![b"A=hush".to_vec()],

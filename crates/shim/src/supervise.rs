@@ -22,7 +22,9 @@ use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketT
 
 use crate::cgroup::Group;
 use crate::child::{self, Child, Image};
+use crate::leader::Leader;
 use crate::log::{self, Stream, Writer};
+use crate::notify::Notices;
 use crate::private::Private;
 use crate::record::{self, Record};
 use crate::spec::{Order, Spec, Stdio, Supervise};
@@ -65,6 +67,9 @@ const LAST_READS_MAX: usize = 64;
 /// and gives it so long: the default of the Compose Specification.
 const TERMINATED_GRACE_MS: u64 = 10_000;
 
+/// Nobody is in it.
+const NO_GROUP: i32 = 0;
+
 /// Output read at once. The buffer is only resident as far as it was used.
 const READ_MAX: usize = 64 * 1024;
 
@@ -97,6 +102,7 @@ struct Slot {
     listener: Option<OwnedFd>,
     private: Option<Private>,
     cgroup: Option<Group>,
+    notices: Option<Box<Notices>>,
     lock: File,
 }
 
@@ -144,15 +150,18 @@ fn open(order: &Supervise) -> Result<(File, Writer), FromShim> {
 }
 
 /// From the lock to the process. What the order holds of secrets is forgotten with it.
-fn begin(spec: Spec, dir: Option<OwnedFd>, channel: &OwnedFd) -> Result<Begun, FromShim> {
+fn begin(mut spec: Spec, dir: Option<OwnedFd>, channel: &OwnedFd) -> Result<Begun, FromShim> {
     let Order::Supervise(order) = &spec.order else {
         return Err(FromShim::Unable { why: "not an order to supervise".into() });
     };
     failpoint::set_daemon(order.daemon);
     let lock = take(dir, channel)?;
     let (record_file, log) = open(order)?;
+    let mut notices = order.notify.map(Notices::open).transpose().map_err(unable("the notify socket"))?;
+    notices.iter().for_each(|notices| notices.invite(&mut spec.environment));
     let image = child::prepare(&spec);
     let user = image.as_ref().ok().and_then(Image::user);
+    notices.iter_mut().for_each(|notices| notices.expect(user));
     let private = order.private.as_ref().map(|private| Private::make(private, user)).transpose();
     let private = private.map_err(|why| FromShim::Unable { why })?;
     let cgroup = order.cgroup.as_ref().map(Group::make).transpose();
@@ -184,7 +193,8 @@ fn begin(spec: Spec, dir: Option<OwnedFd>, channel: &OwnedFd) -> Result<Begun, F
                 FromShim::Started { pid: child.pid, at_ns: record.begun_ns, log_start: record.log_start };
             // Nobody there to hear it: then a later daemon will ask.
             let _ = send(channel.as_fd(), &started.encode());
-            let slot = Slot { record, record_file, log, listener: Some(listener), private, cgroup, lock };
+            let (listener, notices) = (Some(listener), notices.map(Box::new));
+            let slot = Slot { record, record_file, log, listener, private, cgroup, notices, lock };
             Ok(Begun { slot, child })
         }
         Err((stage, errno)) => {
@@ -215,7 +225,9 @@ fn listen() -> std::io::Result<OwnedFd> {
 
 /// What a process is doing while it is served.
 struct Life {
-    child: i32,
+    leader: Leader,
+    /// The process group that was asked to stop last; before, that of the one that was started.
+    group: i32,
     /// Standard output and error, until they end.
     outputs: [Option<OwnedFd>; 2],
     /// An end that is held open, and neither written to nor read from: of its input; of its terminal,
@@ -223,7 +235,12 @@ struct Life {
     held: Option<OwnedFd>,
     daemons: Vec<OwnedFd>,
     end: Option<End>,
+    /// Of what it was ordered, the earliest.
     deadline_ms: Option<u64>,
+    /// It has asked for time until then, when it had been asked to stop.
+    extended_ms: Option<u64>,
+    /// It is not to be asked any more, but killed.
+    is_condemned: bool,
     /// The last signal it was asked to stop by.
     asked_by: Option<i32>,
     /// When it was first asked.
@@ -237,12 +254,15 @@ struct Life {
 impl Slot {
     fn serve(mut self, child: Child, channel: OwnedFd) {
         let mut life = Life {
-            child: child.pid,
+            leader: Leader::child(child.pid),
+            group: child.pid,
             outputs: child.outputs,
             held: child.input,
             daemons: vec![channel],
             end: None,
             deadline_ms: None,
+            extended_ms: None,
+            is_condemned: false,
             asked_by: None,
             asked_at_ms: 0,
             newborn: None,
@@ -261,27 +281,20 @@ impl Slot {
             life.stop(libc::SIGTERM, TERMINATED_GRACE_MS);
         }
         let reaped = tree::reap();
-        for (pid, end) in reaped.ended {
-            if pid == life.child {
-                life.end = Some(end);
-                if let Some(signal) = life.asked_by {
-                    // Its group was asked with it; who is outside, or was born since, is asked now.
-                    tree::signal_unasked(life.child, signal);
-                    life.newborn = Some((boot_ms() + NEWBORN_AGAIN_MS, NEWBORN_AGAIN_MS));
-                }
-            }
-        }
+        // Before it is seen who has ended: one of them may have said whose end it is that counts.
+        self.hear_process(life, &reaped.ended);
+        life.take_ends(&reaped.ended);
         life.ask_newborn();
         if reaped.empty {
             return true;
         }
-        let over = life.deadline_ms.is_some_and(|deadline| deadline <= boot_ms());
+        let over = life.is_over();
         let ended_by_itself = life.end.is_some() && life.asked_by.is_none();
         if over || ended_by_itself {
             let refused = tree::kill_children();
             life.refused = refused.is_some();
             if let Some((pid, errno)) = refused {
-                life.tell(&FromShim::Refused { pid, errno });
+                let _ = life.tell(&FromShim::Refused { pid, errno });
             }
         }
         false
@@ -289,9 +302,8 @@ impl Slot {
 
     /// Sleeps until something happens, and takes what has come.
     fn wait(&mut self, life: &mut Life, buffer: &mut Vec<u8>) {
-        let killing = life.end.is_some() && life.asked_by.is_none()
-            || life.deadline_ms.is_some_and(|deadline| deadline <= boot_ms());
-        let timeout = match (killing, life.deadline_ms) {
+        let killing = life.end.is_some() && life.asked_by.is_none() || life.is_over();
+        let timeout = match (killing, life.deadline()) {
             (true, _) if life.refused => Some(KILL_REFUSED_AGAIN_MS),
             (true, _) => Some(KILL_AGAIN_MS),
             (false, deadline) => {
@@ -300,13 +312,19 @@ impl Slot {
             }
         };
         let owes = self.log.owed() > 0;
-        let timeout = if owes { Some(timeout.unwrap_or(u64::MAX).min(SAY_DROPPED_MS)) } else { timeout };
-        let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(3 + life.daemons.len());
+        let notices = self.notices.as_deref();
+        let others = [owes.then_some(SAY_DROPPED_MS), notices.and_then(Notices::pause_ms)];
+        let timeout = timeout.into_iter().chain(others.into_iter().flatten()).min();
+        let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(5 + life.daemons.len());
         let outputs = life.outputs.iter().flatten().count();
         fds.extend(life.outputs.iter().flatten().map(|fd| PollFd::new(fd, PollFlags::IN)));
         fds.extend(self.listener.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
         let listeners = fds.len() - outputs;
         fds.extend(life.daemons.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
+        // Both are looked at in every turn anyway.
+        fds.extend(notices.map(|notices| PollFd::new(notices.fd(), PollFlags::IN)));
+        let leader = life.leader.handle().filter(|_| life.end.is_none());
+        fds.extend(leader.map(|leader| PollFd::new(leader, PollFlags::IN)));
         wait_for(&mut fds, timeout);
         let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
         drop(fds);
@@ -371,12 +389,31 @@ impl Slot {
         let hello = FromShim::Hello {
             version: VERSION,
             attempt: self.record.attempt,
-            pid: life.child,
+            pid: life.leader.pid(),
             at_ns: self.record.begun_ns,
             log_start: self.record.log_start,
         };
-        if send(daemon.as_fd(), &hello.encode()).is_ok() {
+        let state = self.notices.as_ref().map(|notices| FromShim::Notified(notices.state().clone()));
+        let hello = [Some(hello), state].into_iter().flatten();
+        if hello.map(|message| send(daemon.as_fd(), &message.encode())).all(|sent| sent.is_ok()) {
             life.daemons.push(daemon);
+        }
+    }
+
+    /// Takes what the process says of itself, and tells daemons what they should know.
+    fn hear_process(&mut self, life: &mut Life, ended: &[(i32, End)]) {
+        let Some(notices) = &mut self.notices else { return };
+        if life.asked_by.is_some() {
+            notices.ask_to_stop();
+        }
+        let extended = notices.read(ended, |pid| life.follow(pid, ended));
+        if life.asked_by.is_some() {
+            life.extended_ms = life.extended_ms.max(extended);
+        }
+        if let Some(state) = notices.news()
+            && !life.tell(&FromShim::Notified(state))
+        {
+            notices.tell_again();
         }
     }
 
@@ -395,8 +432,13 @@ impl Slot {
         }
         self.log.end(Stream::Stdout);
         self.log.end(Stream::Stderr);
+        if let Some(state) = self.notices.as_mut().and_then(|notices| notices.last_news()) {
+            life.tell(&FromShim::Notified(state));
+        }
+        // Nobody can say anything to it any more.
+        self.notices = None;
         // Without it nothing is on record, and nothing said: whoever asks finds an unknown end.
-        let Some(end) = life.end else { return };
+        let Some(end) = life.last_end() else { return };
         let at_ns = wall_ns();
         failpoint::reach("before_exit_record");
         self.record.end = Some((end, at_ns));
@@ -424,16 +466,77 @@ impl Life {
             index += 1;
             !is_ready || hear_one(daemon, &mut orders)
         });
-        for ToShim::Stop { signal, grace_ms } in orders {
-            self.stop(signal, grace_ms);
+        for order in orders {
+            match order {
+                ToShim::Stop { signal, grace_ms } => self.stop(signal, grace_ms),
+                ToShim::Signal { signal } if self.end.is_none() => self.leader.signal(signal),
+                ToShim::Signal { .. } => {}
+            }
         }
     }
 
-    /// Tells every daemon. One that does not listen now will look.
-    fn tell(&self, message: &FromShim) {
+    /// Tells every daemon. One that does not listen now will look: false, if there is one.
+    fn tell(&self, message: &FromShim) -> bool {
         let packet = message.encode();
-        for daemon in &self.daemons {
-            let _ = send(daemon.as_fd(), &packet);
+        let told = |daemon: &OwnedFd| send(daemon.as_fd(), &packet) != Err(rustix::io::Errno::AGAIN);
+        // Each of them, whoever else was not.
+        self.daemons.iter().map(told).fold(true, |all, told| all & told)
+    }
+
+    /// Takes on another main process; whether it may be that.
+    fn follow(&mut self, pid: i32, ended: &[(i32, End)]) -> bool {
+        let Some(leader) = Leader::other(pid, ended).filter(|_| self.end.is_none()) else { return false };
+        self.leader = leader;
+        if let Some(signal) = self.asked_by
+            && self.leader.group() != Some(self.group)
+        {
+            self.ask(signal);
+        }
+        true
+    }
+
+    /// Takes note of the end of the main process.
+    fn take_ends(&mut self, ended: &[(i32, End)]) {
+        let of_leader = ended.iter().find(|(pid, _)| *pid == self.leader.pid()).map(|(_, end)| *end);
+        match (self.end, of_leader) {
+            // Its parent has left it to this process after all.
+            (Some(End::Unknown), Some(end)) => self.end = Some(end),
+            (Some(_), _) => {}
+            (None, _) => {
+                self.end = of_leader.or_else(|| self.leader.end_elsewhere());
+                if let (Some(_), Some(signal)) = (self.end, self.asked_by) {
+                    // Its group was asked with it; who is outside, or was born since, is asked now.
+                    tree::signal_unasked(self.group, signal);
+                    self.newborn = Some((boot_ms() + NEWBORN_AGAIN_MS, NEWBORN_AGAIN_MS));
+                }
+            }
+        }
+    }
+
+    /// How it ended, as far as it can be known now that the tree is gone.
+    fn last_end(&self) -> Option<End> {
+        match self.end {
+            None | Some(End::Unknown) => self.leader.last_known().or(self.end),
+            known => known,
+        }
+    }
+
+    /// When what is left is killed.
+    fn deadline(&self) -> Option<u64> {
+        let extended = self.extended_ms.filter(|_| !self.is_condemned);
+        self.deadline_ms.map(|deadline| extended.map_or(deadline, |extended| extended.max(deadline)))
+    }
+
+    fn is_over(&self) -> bool {
+        self.deadline().is_some_and(|deadline| deadline <= boot_ms())
+    }
+
+    /// Sends the group of the main process a signal. One that is gone has no end only until it is looked
+    /// for, in the next turn: then all are asked, as none was with it.
+    fn ask(&mut self, signal: i32) {
+        self.group = self.leader.group().unwrap_or(NO_GROUP);
+        if self.group != NO_GROUP {
+            tree::signal_group(self.group, signal);
         }
     }
 
@@ -443,24 +546,26 @@ impl Life {
         let (Some(signal), Some((at, pause))) = (self.asked_by, self.newborn) else { return };
         let now = boot_ms();
         if at <= now {
-            tree::signal_newborn(self.child, signal, self.asked_at_ms.saturating_sub(BIRTH_MS));
+            tree::signal_newborn(self.group, signal, self.asked_at_ms.saturating_sub(BIRTH_MS));
             self.newborn = Some((now + 2 * pause, 2 * pause));
         }
     }
 
-    /// Asks it to stop. The earliest deadline holds.
+    /// Asks it to stop. The earliest deadline holds, but for the time it asks for itself; where it shall
+    /// be killed, it has none to ask for.
     fn stop(&mut self, signal: i32, grace_ms: u64) {
         if self.end.is_some() && self.asked_by.is_none() {
             // It ended by itself; what it left behind is being killed and gets no grace.
             return;
         }
+        self.is_condemned |= signal == libc::SIGKILL || grace_ms == 0;
         let deadline = boot_ms().saturating_add(grace_ms);
         self.deadline_ms = Some(self.deadline_ms.map_or(deadline, |earlier| earlier.min(deadline)));
         if self.asked_by.replace(signal).is_none() {
             self.asked_at_ms = boot_ms();
         }
         if self.end.is_none() {
-            tree::signal_group(self.child, signal);
+            self.ask(signal);
         }
     }
 }
@@ -471,8 +576,9 @@ fn hear_one(daemon: &OwnedFd, orders: &mut Vec<ToShim>) -> bool {
     match rustix::net::recv(daemon, &mut packet, RecvFlags::DONTWAIT) {
         Ok((0, _)) => false,
         Ok((length, _)) => match ToShim::decode(&packet[..length.min(packet.len())]) {
+            // A later version says more than is known here.
             Ok(order) => {
-                orders.push(order);
+                orders.extend(order);
                 true
             }
             Err(_) => false,

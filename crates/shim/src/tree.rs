@@ -4,6 +4,9 @@
 
 use crate::wire::End;
 
+/// A tree that is deeper has members that are not known to be of it: each step up is a file to be read.
+const DEPTH_MAX: usize = 64;
+
 /// What reaping found.
 pub(crate) struct Reaped {
     /// Who ended, and how.
@@ -22,11 +25,7 @@ pub(crate) fn reap() -> Reaped {
         match pid {
             0 => return Reaped { ended, empty: false },
             pid if pid > 0 => {
-                let end = match libc::WIFSIGNALED(status) {
-                    true => End::Signal(libc::WTERMSIG(status)),
-                    false => End::Code(libc::WEXITSTATUS(status)),
-                };
-                ended.push((pid, end));
+                ended.push((pid, end(status)));
             }
             _ => match std::io::Error::last_os_error().raw_os_error() {
                 Some(libc::EINTR) => {}
@@ -34,6 +33,30 @@ pub(crate) fn reap() -> Reaped {
             },
         }
     }
+}
+
+/// As the kernel says it.
+pub(crate) fn end(status: i32) -> End {
+    match libc::WIFSIGNALED(status) {
+        true => End::Signal(libc::WTERMSIG(status)),
+        false => End::Code(libc::WEXITSTATUS(status)),
+    }
+}
+
+/// How a process ended that somebody else is to reap and has not yet. `None`: it is no such process,
+/// or the kernel does not tell us.
+pub(crate) fn zombie_end(pid: i32) -> Option<End> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    if fields.next()? != "Z" {
+        return None;
+    }
+    // To whom the kernel does not tell, it says that it is 0. It tells by the same rule where a process
+    // is at work; a zombie is nowhere, which is another answer than that one may not know.
+    let at_work = std::fs::read_link(format!("/proc/{pid}/cwd"));
+    let may_know = !matches!(at_work, Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied);
+    // Field 52 of the line, the last.
+    fields.nth(48)?.parse().ok().filter(|_| may_know).map(end)
 }
 
 /// The children of this process, orphans it was given included.
@@ -50,10 +73,35 @@ pub(crate) fn children() -> Vec<i32> {
 fn all() -> impl Iterator<Item = (i32, i32)> {
     std::fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| {
         let pid = entry.file_name().to_str()?.parse().ok()?;
-        let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
-        let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?;
-        Some((pid, parent))
+        Some((pid, parent(pid)?))
     })
+}
+
+/// The parent of a process, which may be a zombie.
+pub(crate) fn parent(pid: i32) -> Option<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name before may hold anything.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// Whether a process belongs to the tree. One that is a zombie does, until somebody reaps it.
+pub(crate) fn is_member(pid: i32) -> bool {
+    let own = std::process::id() as i32;
+    let mut above = Some(pid);
+    for _ in 0..DEPTH_MAX {
+        above = above.filter(|pid| *pid > 1).and_then(parent);
+        if above == Some(own) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Whether a process is of this user: as whoever it was begun, or as whom it acts.
+pub(crate) fn is_of_user(pid: i32, uid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let uids = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap_or_default();
+    uids.split_whitespace().any(|word| word.parse() == Ok(uid))
 }
 
 /// Kills every child. What they leave behind becomes a child in turn: call it until [`reap`] finds
@@ -72,11 +120,11 @@ pub(crate) fn kill_children() -> Option<(i32, i32)> {
 
 /// Sends a signal to a process group, and wakes those of it that are stopped, or they would not hear
 /// it.
-pub(crate) fn signal_group(leader: i32, signal: i32) {
-    // SAFETY: the leader is a child that was not reaped yet, so the group's number is its own.
+pub(crate) fn signal_group(group: i32, signal: i32) {
+    // SAFETY: one of it is a process that was not reaped yet, so the group's number is its own.
     unsafe {
-        libc::kill(-leader, signal);
-        libc::kill(-leader, libc::SIGCONT);
+        libc::kill(-group, signal);
+        libc::kill(-group, libc::SIGCONT);
     }
 }
 

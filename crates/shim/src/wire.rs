@@ -9,8 +9,13 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
+use crate::notify::{NotifyState, WatchdogState};
+
 /// The version of these messages. A daemon hears and stops a shim of any.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
+
+/// Shims from this version on understand [`ToShim::Signal`]. Those before hang up at it.
+pub const SIGNALS_SINCE: u32 = 2;
 
 /// No message is longer: the largest is the captured output of an `exec`.
 pub const MESSAGE_MAX: usize = 8 * 1024;
@@ -24,7 +29,12 @@ pub enum End {
     Signal(i32),
     /// It was not executed: see [`Stage`] and `errno`.
     NotExecuted(Stage, i32),
+    /// Its parent is another process of its tree, and has not said how.
+    Unknown,
 }
+
+/// [`End::Unknown`] as a number: that of the stage 8, which shall never be one.
+const END_UNKNOWN: u8 = 2 + 8;
 
 /// What failed on the way to `exec`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,6 +162,9 @@ pub enum FromShim {
         /// What the system said.
         errno: i32,
     },
+    /// What the process says of itself, where it was given a socket to do so: to whoever connects, and
+    /// when it has changed.
+    Notified(NotifyState),
     /// An `exec` ended.
     Done {
         /// How; `None` when it was killed because its time was over.
@@ -170,6 +183,11 @@ pub enum ToShim {
         signal: i32,
         /// In milliseconds.
         grace_ms: u64,
+    },
+    /// Send the main process a signal, and nobody else; that is all.
+    Signal {
+        /// The signal.
+        signal: i32,
     },
 }
 
@@ -218,7 +236,12 @@ impl Encoder {
             End::Code(code) => self.u8(0).i32(code),
             End::Signal(signal) => self.u8(1).i32(signal),
             End::NotExecuted(stage, errno) => self.u8(2 + stage.number()).i32(errno),
+            End::Unknown => self.u8(END_UNKNOWN).i32(0),
         }
+    }
+    /// Whether there is one, and eight bytes.
+    fn maybe(&mut self, n: Option<u64>) -> &mut Self {
+        self.u8(u8::from(n.is_some())).u64(n.unwrap_or_default())
     }
 }
 
@@ -258,8 +281,22 @@ impl<'a> Decoder<'a> {
         match kind {
             0 => Ok(End::Code(value)),
             1 => Ok(End::Signal(value)),
+            END_UNKNOWN => Ok(End::Unknown),
             stage => Ok(End::NotExecuted(Stage::from_number(stage - 2).ok_or(Garbled)?, value)),
         }
+    }
+    /// Yes or no.
+    fn bool(&mut self) -> Result<bool, Garbled> {
+        Ok(self.u8()? != 0)
+    }
+    /// Eight bytes, if there are any.
+    fn maybe(&mut self) -> Result<Option<u64>, Garbled> {
+        let (is_there, n) = (self.bool()?, self.u64()?);
+        Ok(is_there.then_some(n))
+    }
+    /// The same of a smaller number.
+    fn maybe_i32(&mut self) -> Result<Option<i32>, Garbled> {
+        self.maybe()?.map(|n| i32::try_from(n).map_err(|_| Garbled)).transpose()
     }
     /// Nothing may be left.
     pub fn finish(self) -> Result<(), Garbled> {
@@ -296,6 +333,10 @@ impl FromShim {
             Self::Refused { pid, errno } => {
                 to.u8(9).i32(*pid).i32(*errno);
             }
+            Self::Notified(state) => {
+                to.u8(10);
+                put_state(&mut to, state);
+            }
             Self::Done { end, output } => {
                 to.u8(8).u8(u8::from(end.is_some())).end(end.unwrap_or(End::Code(0))).bytes(output);
             }
@@ -303,11 +344,11 @@ impl FromShim {
         to.0
     }
 
-    /// From a packet; what stands behind the fields known here is of a later version. Errors: it is
-    /// none of these, or cut off.
-    pub fn decode(packet: &[u8]) -> Result<Self, Garbled> {
+    /// From a packet; what stands behind the fields known here is of a later version. `None`: so is
+    /// the whole message. Errors: it is cut off, or makes no sense.
+    pub fn decode(packet: &[u8]) -> Result<Option<Self>, Garbled> {
         let mut from = Decoder(packet);
-        Ok(match from.u8()? {
+        Ok(Some(match from.u8()? {
             1 => Self::Started { pid: from.i32()?, at_ns: from.u64()? as i64, log_start: from.u64()? },
             2 => Self::StartFailed {
                 stage: Stage::from_number(from.u8()?).ok_or(Garbled)?,
@@ -330,31 +371,78 @@ impl FromShim {
                 Self::Done { end: in_time.then_some(end), output: from.bytes()?.to_vec() }
             }
             9 => Self::Refused { pid: from.i32()?, errno: from.i32()? },
-            _ => return Err(Garbled),
-        })
+            10 => Self::Notified(take_state(&mut from)?),
+            _ => return Ok(None),
+        }))
     }
+}
+
+fn put_state(to: &mut Encoder, state: &NotifyState) {
+    let NotifyState { ready, reloading, reloads, reload_usec, stopping, .. } = state;
+    let NotifyState { status, errno, main_pid, extended_until_ms, watchdog, .. } = state;
+    for flag in [ready, reloading, stopping] {
+        to.u8(u8::from(*flag));
+    }
+    to.u64(u64::from(*reloads)).maybe(*reload_usec);
+    to.u8(u8::from(status.is_some())).bytes(status.as_deref().unwrap_or_default().as_bytes());
+    // Both are above 0.
+    to.maybe(errno.map(|errno| errno as u64)).maybe(main_pid.map(|pid| pid as u64)).maybe(*extended_until_ms);
+    let WatchdogState { interval_ms, last_ping_ms, expired, triggered, expiries } = watchdog;
+    to.maybe(*interval_ms).maybe(*last_ping_ms);
+    to.u8(u8::from(*expired)).u8(u8::from(*triggered)).u64(u64::from(*expiries));
+}
+
+fn take_state(from: &mut Decoder<'_>) -> Result<NotifyState, Garbled> {
+    let count = |from: &mut Decoder<'_>| u32::try_from(from.u64()?).map_err(|_| Garbled);
+    let [ready, reloading, stopping] = [from.bool()?, from.bool()?, from.bool()?];
+    let (reloads, reload_usec) = (count(from)?, from.maybe()?);
+    let (has_status, status) = (from.bool()?, String::from_utf8_lossy(from.bytes()?).into_owned());
+    Ok(NotifyState {
+        ready,
+        reloading,
+        reloads,
+        reload_usec,
+        stopping,
+        status: has_status.then_some(status),
+        errno: from.maybe_i32()?,
+        main_pid: from.maybe_i32()?,
+        extended_until_ms: from.maybe()?,
+        watchdog: WatchdogState {
+            interval_ms: from.maybe()?,
+            last_ping_ms: from.maybe()?,
+            expired: from.bool()?,
+            triggered: from.bool()?,
+            expiries: count(from)?,
+        },
+    })
 }
 
 impl ToShim {
     /// As a packet.
     pub fn encode(self) -> Vec<u8> {
-        let Self::Stop { signal, grace_ms } = self;
         let mut to = Encoder::default();
-        to.u8(1).i32(signal).u64(grace_ms);
+        match self {
+            Self::Stop { signal, grace_ms } => to.u8(1).i32(signal).u64(grace_ms),
+            Self::Signal { signal } => to.u8(2).i32(signal),
+        };
         to.0
     }
 
-    /// From a packet, as above. Errors: it is none of these, or asks for a signal there is not.
-    pub fn decode(packet: &[u8]) -> Result<Self, Garbled> {
+    /// From a packet, as above. Errors: it is cut off, or asks for a signal there is not.
+    pub fn decode(packet: &[u8]) -> Result<Option<Self>, Garbled> {
         let mut from = Decoder(packet);
-        if from.u8()? != 1 {
-            return Err(Garbled);
+        let kind = from.u8()?;
+        if !(1..=2).contains(&kind) {
+            return Ok(None);
         }
-        let (signal, grace_ms) = (from.i32()?, from.u64()?);
+        let signal = from.i32()?;
         if !(1..=64).contains(&signal) {
             return Err(Garbled);
         }
-        Ok(Self::Stop { signal, grace_ms })
+        Ok(Some(match kind {
+            1 => Self::Stop { signal, grace_ms: from.u64()? },
+            _ => Self::Signal { signal },
+        }))
     }
 }
 
@@ -375,13 +463,36 @@ mod tests {
                 assert_eq!(stage.number(), number, "{stage:?}");
             }
         }
+        assert_eq!(Stage::from_number(END_UNKNOWN - 2), None);
         assert_eq!(Stage::Group(u8::MAX).number(), u8::MAX - 2);
         assert_eq!(Stage::from_number(Stage::Limit(u8::MAX).number()), Some(Stage::Limit(15)));
     }
 
     #[test]
     fn every_message_reads_back_and_no_prefix_of_one_does() {
+        let state = NotifyState {
+            ready: true,
+            reloading: true,
+            reloads: 3,
+            reload_usec: Some(u64::MAX),
+            stopping: true,
+            status: Some("\u{e4}".repeat(crate::notify::STATUS_MAX / 2)),
+            errno: Some(2),
+            main_pid: Some(i32::MAX),
+            extended_until_ms: Some(7),
+            watchdog: WatchdogState {
+                interval_ms: Some(8),
+                last_ping_ms: Some(9),
+                expired: true,
+                triggered: true,
+                expiries: u32::MAX,
+            },
+        };
+        assert!(FromShim::Notified(state.clone()).encode().len() <= MESSAGE_MAX);
         let messages = [
+            FromShim::Notified(NotifyState::default()),
+            FromShim::Notified(state),
+            FromShim::Exited { end: End::Unknown, at_ns: 5 },
             FromShim::Started { pid: 7, at_ns: -3, log_start: u64::MAX },
             FromShim::StartFailed { stage: Stage::Directory, errno: 2 },
             FromShim::StartFailed { stage: Stage::Group(Stage::GROUP_MAX), errno: 2 },
@@ -398,20 +509,30 @@ mod tests {
         ];
         for message in messages {
             let packet = message.encode();
-            assert_eq!(FromShim::decode(&packet), Ok(message));
+            assert_eq!(FromShim::decode(&packet), Ok(Some(message)));
             for end in 0..packet.len() {
                 assert_eq!(FromShim::decode(&packet[..end]), Err(Garbled));
             }
             let later = [&packet[..], b"!"].concat();
             assert_eq!(
-                FromShim::decode(&later).map(|m| m.encode()),
-                Ok(packet),
+                FromShim::decode(&later).map(|message| message.map(|message| message.encode())),
+                Ok(Some(packet)),
                 "a field of a later version"
             );
         }
-        let stop = ToShim::Stop { signal: 15, grace_ms: 10_000 };
-        assert_eq!(ToShim::decode(&stop.encode()), Ok(stop));
-        assert_eq!(ToShim::decode(&ToShim::Stop { signal: 65, grace_ms: 0 }.encode()), Err(Garbled));
-        assert_eq!(ToShim::decode(b""), Err(Garbled));
+        assert_eq!(FromShim::decode(b"\xc8something new"), Ok(None));
+        for order in [ToShim::Stop { signal: 15, grace_ms: 10_000 }, ToShim::Signal { signal: 64 }] {
+            let packet = order.encode();
+            assert_eq!(ToShim::decode(&packet), Ok(Some(order)));
+            for end in 0..packet.len() {
+                assert_eq!(ToShim::decode(&packet[..end]), Err(Garbled));
+            }
+            assert_eq!(ToShim::decode(&[&packet[..], b"!"].concat()), Ok(Some(order)));
+        }
+        for signal in [0, 65] {
+            assert_eq!(ToShim::decode(&ToShim::Stop { signal, grace_ms: 0 }.encode()), Err(Garbled));
+            assert_eq!(ToShim::decode(&ToShim::Signal { signal }.encode()), Err(Garbled));
+        }
+        assert_eq!(ToShim::decode(b"\xc8something new"), Ok(None));
     }
 }

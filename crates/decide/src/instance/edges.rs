@@ -32,9 +32,8 @@ pub(super) fn look(up: &mut Up, around: &Around<'_>) {
     if up.rests_on.is_empty() && edges.values().all(|edge| edge.on_restart == OnRestart::Ignore) {
         return;
     }
-    up.rests_on.retain(|service, _| {
-        edges.get(service).is_some_and(|edge| edge.on_restart != OnRestart::Ignore)
-    });
+    up.rests_on
+        .retain(|service, _| edges.get(service).is_some_and(|edge| edge.on_restart != OnRestart::Ignore));
     if around.rules.has(Bug::ForgetEdges) {
         return;
     }

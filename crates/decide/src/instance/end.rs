@@ -58,7 +58,8 @@ pub(super) fn ended(id: &SlotId, slot: &mut Slot, exit: Exit, around: &Around<'_
         }
     };
     slot.durable.exit = Some(exit.clone());
-    slot.durable.farewell = ending.rules.as_ref().and_then(|rules| hooks::farewell(slot, rules, &exit, around));
+    slot.durable.farewell =
+        ending.rules.as_ref().and_then(|rules| hooks::farewell(slot, rules, &exit, around));
     if ending.was_stopped || ending.follows == Some(Follows::Start) {
         slot.durable.failures = 0;
         return;

@@ -147,8 +147,7 @@ impl Health {
     ) -> Option<Failed> {
         let spec = &around.wish.spec;
         let wrong = around.rules.has(Bug::TakeAnyAnswer);
-        let (name, rhythm) =
-            self.rhythms.iter_mut().find(|(_, rhythm)| rhythm.number == check || wrong)?;
+        let (name, rhythm) = self.rhythms.iter_mut().find(|(_, rhythm)| rhythm.number == check || wrong)?;
         let probe = spec.probes.get(name)?;
         let beat = beat(name, probe, up, said, around.now, around.rules.has(Bug::IgnoreRetries));
         let answer = up.answers.entry(name.clone()).or_default();
@@ -262,6 +261,7 @@ fn answer<'a>(up: &'a Up, wish: &TargetSlot, name: &ProbeName) -> Option<&'a Ans
 
 /// The probes that pass now.
 pub(super) fn passing(up: &Up, wish: &TargetSlot) -> BTreeSet<ProbeName> {
-    let passes = |name: &&ProbeName| answer(up, wish, name).is_some_and(|answer| answer.passing == Some(true));
+    let passes =
+        |name: &&ProbeName| answer(up, wish, name).is_some_and(|answer| answer.passing == Some(true));
     wish.spec.probes.keys().filter(passes).cloned().collect()
 }

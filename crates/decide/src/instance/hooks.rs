@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use upbeat_model::project::{Hook, Ulimit};
-use upbeat_model::target::TargetSlot;
 use upbeat_model::reason::StopCause;
+use upbeat_model::target::TargetSlot;
 use upbeat_model::{Exit, Millis, SlotId};
 
 use super::stop::{KEPT_MAX, StopRules};

@@ -67,7 +67,8 @@ pub(super) fn react(
             moment: Moment::Remedy,
             serial: around.now.0,
             commands: vec![HookCommand::plain(command.clone(), around.wish)],
-            timeout: EXEC_MIN.max(Millis(probe.interval.0.saturating_mul(u64::from(probe.failure_threshold)))),
+            timeout: EXEC_MIN
+                .max(Millis(probe.interval.0.saturating_mul(u64::from(probe.failure_threshold)))),
             exit: None,
         }),
     }

@@ -7,7 +7,9 @@ use upbeat_model::{Exit, Millis, SlotId};
 use super::end::ended;
 use super::react::react;
 use super::stop::{StopRules, begin_stop, press};
-use super::{Around, Begun, Mark, Preparation, RECHECK_AFTER, Reloading, Slot, Stage, come_up, edges, hooks, reload};
+use super::{
+    Around, Begun, Mark, Preparation, RECHECK_AFTER, Reloading, Slot, Stage, come_up, edges, hooks, reload,
+};
 use crate::effect::Effect;
 use crate::gate::{Opening, Verdict};
 use crate::rules::Bug;
@@ -38,9 +40,7 @@ pub(crate) fn intent(slot: &Slot, wish: &TargetSlot) -> Intent {
         },
         Goal::Running => match &slot.durable.stage {
             Stage::Idle | Stage::Gone | Stage::Removing | Stage::Resting { .. } => Intent::Run,
-            Stage::Starting { begun, .. } => {
-                replaced(&begun.mark, wish).map_or(Intent::Hold, Intent::Down)
-            }
+            Stage::Starting { begun, .. } => replaced(&begun.mark, wish).map_or(Intent::Hold, Intent::Down),
             Stage::Up(up) => {
                 let condemned = || up.condemned.as_ref().map(|condemned| condemned.cause);
                 replaced(&up.mark, wish).or_else(condemned).map_or(Intent::Hold, Intent::Down)
@@ -63,7 +63,8 @@ fn replaced(mark: &Mark, wish: &TargetSlot) -> Option<StopCause> {
 fn runs_again(slot: &Slot, mark: &Mark, wish: &TargetSlot) -> bool {
     let completed = slot.durable.exit.as_ref().is_some_and(|exit| wish.spec.succeeds_with(exit));
     let asked_anew = mark.generation < wish.generation;
-    mark.digest != wish.digest || (asked_anew && !(matches!(wish.ask, Ask::Ensure | Ask::Reload) && completed))
+    mark.digest != wish.digest
+        || (asked_anew && !(matches!(wish.ask, Ask::Ensure | Ask::Reload) && completed))
 }
 
 /// Decides until nothing more is to be decided now.
@@ -134,8 +135,8 @@ fn live(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Eff
     let Stage::Up(up) = &mut slot.durable.stage else { return };
     if up.mark.generation < around.wish.generation {
         // `start`, `up` or `reload` found it running: from now on it runs under their wish.
-        up.reload = reload::is_asked(up, around.wish)
-            .then_some(Reloading::Due { serial: around.wish.generation });
+        up.reload =
+            reload::is_asked(up, around.wish).then_some(Reloading::Due { serial: around.wish.generation });
         up.mark.pass_to(around.wish, around.rules);
         // Somebody looks after it: what is to be done about its probes may be done again.
         slot.durable.done.clear();

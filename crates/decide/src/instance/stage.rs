@@ -258,7 +258,6 @@ pub struct Durable {
     pub entered: Option<(Phase, Wall)>,
 }
 
-
 impl Durable {
     /// Something of it may run that has to be looked at: what is elsewhere cannot be, and before its
     /// `pre_start` hooks have ended nothing was started.

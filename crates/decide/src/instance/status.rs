@@ -85,9 +85,7 @@ pub fn status(id: &SlotId, slot: &Slot, wish: &TargetSlot) -> SlotStatus {
     let phase = phase(slot, wish);
     let durable = &slot.durable;
     let (pid, started_at, release) = match &durable.stage {
-        Stage::Up(up) => {
-            (Some(up.pid).filter(|_| !up.mark.external), Some(up.started_at), up.mark.release)
-        }
+        Stage::Up(up) => (Some(up.pid).filter(|_| !up.mark.external), Some(up.started_at), up.mark.release),
         Stage::Starting { begun, .. } => (None, None, begun.mark.release),
         Stage::Ended { mark } | Stage::Resting { mark, .. } => (None, None, mark.release),
         _ => (None, None, wish.release),

@@ -51,8 +51,20 @@ impl Channel {
         Some(peer.pid.as_raw_pid())
     }
 
-    /// The next message; `None` when the other end is gone. Errors: a message that is none.
+    /// The next message this version knows; `None` when the other end is gone. Errors: a message that
+    /// makes no sense.
     pub(super) async fn receive(&self) -> io::Result<Option<FromShim>> {
+        loop {
+            match self.receive_any().await? {
+                Some(Some(message)) => return Ok(Some(message)),
+                // A later version says more than is known here.
+                Some(None) => {}
+                None => return Ok(None),
+            }
+        }
+    }
+
+    async fn receive_any(&self) -> io::Result<Option<Option<FromShim>>> {
         loop {
             let mut guard = self.0.readable().await?;
             // On the stack, and only while something is there to be read: a daemon waits here once

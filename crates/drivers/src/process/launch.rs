@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use upbeat_model::project::{PrivateFile, Resources, Service, Ulimit};
 use upbeat_model::{Attempt, SlotId};
-pub use upbeat_shim::spec::Stdio;
 use upbeat_shim::spec::{Cgroup, Limit, Order, Spec, Supervise};
+pub use upbeat_shim::spec::{Notify, Stdio};
 
 use super::{ProcessDriver, StartError, left};
 use crate::cgroups::{Capabilities, Lack};
@@ -44,6 +44,9 @@ pub struct Launch {
     pub files: Vec<PrivateFile>,
     /// What limits it and its descendants together.
     pub resources: Resources,
+    /// It can say of itself how it is, and is given the variables of `sd_notify(3)` to do so, in place
+    /// of any of those names.
+    pub notify: Option<Notify>,
     /// A log segment is closed when it exceeds this.
     pub log_max_size: u64,
     /// So many segments are kept.
@@ -124,6 +127,7 @@ impl ProcessDriver {
             stdio: launch.stdio,
             private: left::private(&launch.files, private_dir),
             cgroup: self.cgroup(slot, &launch.resources)?,
+            notify: launch.notify,
         });
         Ok(launch.spec(order, tree::mark(&self.slot_dir(slot), attempt), private_dir))
     }

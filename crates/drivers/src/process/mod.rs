@@ -1,7 +1,7 @@
 //! The process driver: starts shims, finds them again, hears how their processes end.
 //!
 //! Guarantees: every start that is answered with `Started` is followed by exactly one
-//! [`ProcessEvent`], as long as this driver lives; a driver that comes later gets it by
+//! [`ProcessEvent`] that tells its end, as long as this driver lives; a driver that comes later gets it by
 //! [`ProcessDriver::observe`]. `Lost` is only said when what the killed shim watched is gone too.
 //! A start that was not answered, because this daemon died or its caller went away, is either
 //! carried out already, so that its lock is held, or never will be.
@@ -14,6 +14,7 @@ mod exec;
 mod launch;
 mod left;
 mod limits;
+mod notify;
 mod root;
 mod zygote;
 
@@ -31,14 +32,15 @@ use upbeat_model::project::Signal;
 use upbeat_model::{Attempt, Exit, Millis, SlotId, Wall};
 use upbeat_shim::record::{self, Record};
 use upbeat_shim::supervise::{LOCK, SOCKET};
-use upbeat_shim::wire::{End, FromShim, ToShim};
+use upbeat_shim::wire::{End, FromShim, ToShim, VERSION};
 
 use crate::tree::{StillThere, Tree};
 use crate::{clock, tree};
 use channel::Channel;
 pub use error::{DriverError, StartError, chain};
 pub use exec::{ExecOutcome, ExecRequest};
-pub use launch::{Launch, Places, Rights, Stdio, environment};
+pub use launch::{Launch, Notify, Places, Rights, Stdio, environment};
+pub use notify::{NotifyState, WatchdogState};
 pub use zygote::ShimProgram;
 use zygote::Zygote;
 
@@ -136,6 +138,15 @@ pub enum ProcessEvent {
         /// Which process, and what the system said.
         detail: String,
     },
+    /// What it says of itself has changed, or is told to a driver that has just found it.
+    Notified {
+        /// Which slot.
+        slot: SlotId,
+        /// Which attempt.
+        attempt: Attempt,
+        /// All that is known of it by now.
+        state: NotifyState,
+    },
     /// Its shim was killed; nothing of its tree is left.
     Lost {
         /// Which slot.
@@ -158,8 +169,18 @@ struct Heard {
     attempt: Attempt,
     channel: Arc<Channel>,
     started: Started,
-    /// Its number, and when it was begun.
-    shim: Option<(i32, u64)>,
+    shim: Shim,
+    /// The same, and when it was begun: what is above all processes of the copy.
+    top: Option<(i32, u64)>,
+}
+
+/// What is known of a shim besides what it runs.
+#[derive(Clone, Copy)]
+struct Shim {
+    /// Of its messages.
+    version: u32,
+    /// Its process. Where it is not known, it is the parent of what it runs.
+    pid: Option<i32>,
 }
 
 struct Inner {
@@ -229,7 +250,9 @@ impl ProcessDriver {
         match answer {
             Ok(Ok(Some(FromShim::Started { pid, at_ns, log_start }))) => {
                 let started = Started { pid, at: wall(at_ns), log_start };
-                self.listen(slot, attempt, channel, started);
+                // Another process may be the main one later: then it is found no more by that.
+                let shim = launch.notify.and_then(|_| tree::parent(pid));
+                self.listen(slot, attempt, channel, started, Shim { version: VERSION, pid: shim });
                 Ok(started)
             }
             Ok(Ok(Some(FromShim::StartFailed { stage, errno }))) => {
@@ -250,15 +273,15 @@ impl ProcessDriver {
     }
 
     /// Waits for the end of what a shim runs, and tells it. Once for each attempt.
-    fn listen(&self, slot: &SlotId, attempt: Attempt, channel: Channel, started: Started) {
+    fn listen(&self, slot: &SlotId, attempt: Attempt, channel: Channel, started: Started, shim: Shim) {
         let channel = Arc::new(channel);
-        let shim = root::shim_of(&started);
+        let top = root::top(shim.pid, &started);
         {
             let mut running = self.running();
             if running.get(slot).is_some_and(|heard| heard.attempt == attempt) {
                 return;
             }
-            running.insert(slot.clone(), Heard { attempt, channel: channel.clone(), started, shim });
+            running.insert(slot.clone(), Heard { attempt, channel: channel.clone(), started, shim, top });
         }
         let driver = self.clone();
         let slot = slot.clone();
@@ -271,8 +294,12 @@ impl ProcessDriver {
                         let event = ProcessEvent::Refused { slot: slot.clone(), attempt, detail };
                         let _ = driver.inner.events.send(event).await;
                     }
+                    Ok(Some(FromShim::Notified(state))) => {
+                        let event = driver.notified(&slot, attempt, state);
+                        let _ = driver.inner.events.send(event).await;
+                    }
                     Ok(Some(_)) => {}
-                    // A later version says more than we know.
+                    // A later version means something else by it.
                     Err(error) if error.kind() == ErrorKind::InvalidData => {}
                     Ok(None) | Err(_) => break None,
                 }
@@ -340,16 +367,7 @@ impl ProcessDriver {
         signal: Signal,
         grace: Millis,
     ) -> Result<(), DriverError> {
-        let channel = self
-            .running()
-            .get(slot)
-            .filter(|heard| heard.attempt == attempt)
-            .map(|heard| (heard.channel.clone(), heard.started.pid));
-        let (channel, pid) = channel.ok_or_else(|| DriverError::NotThere { slot: slot.clone(), attempt })?;
-        // A shim that somebody has stopped hears nothing. It is the parent of what it runs.
-        tree::parent(pid).into_iter().for_each(tree::wake);
-        let order = ToShim::Stop { signal: signal.0, grace_ms: grace.0 };
-        channel.send(&order.encode()).map_err(|source| DriverError::io("the shim", source))
+        self.tell(slot, attempt, ToShim::Stop { signal: signal.0, grace_ms: grace.0 })
     }
 
     /// Looks what is in a slot, whoever put it there. Where that is nothing, though attempts up to
@@ -423,11 +441,12 @@ impl ProcessDriver {
         };
         channel.peer().into_iter().for_each(tree::wake);
         let hello = channel.receive().await;
-        let Ok(Some(FromShim::Hello { version: _, attempt, pid, at_ns, log_start })) = hello else {
+        let Ok(Some(FromShim::Hello { version, attempt, pid, at_ns, log_start })) = hello else {
             return Ok(None);
         };
         let (attempt, started_at) = (Attempt(attempt), wall(at_ns));
-        self.listen(slot, attempt, channel, Started { pid, at: started_at, log_start });
+        let shim = Shim { version, pid: channel.peer() };
+        self.listen(slot, attempt, channel, Started { pid, at: started_at, log_start }, shim);
         Ok(Some(Observation::Running { attempt, pid, started_at, log_start }))
     }
 
@@ -569,5 +588,8 @@ fn exit(end: End) -> Exit {
         End::Code(code) => Exit::Code(code),
         End::Signal(signal) => Exit::Signal(signal),
         End::NotExecuted(stage, errno) => Exit::NotStarted(error::words(stage, errno)),
+        End::Unknown => {
+            Exit::Unknown("its parent, which is another process of the service, did not say how".to_owned())
+        }
     }
 }

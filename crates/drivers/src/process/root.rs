@@ -8,15 +8,15 @@ use crate::usage::Root;
 
 /// The shim of a process, and when it was begun, in ticks since boot. Known as long as the process was
 /// not waited for.
-pub(super) fn shim_of(started: &Started) -> Option<(i32, u64)> {
-    let shim = tree::parent(started.pid)?;
+pub(super) fn top(shim: Option<i32>, started: &Started) -> Option<(i32, u64)> {
+    let shim = shim.or_else(|| tree::parent(started.pid))?;
     Some((shim, tree::life(shim)?))
 }
 
 impl ProcessDriver {
     /// What is above all processes of an attempt. `None`: it does not run.
     pub(crate) fn root(&self, slot: &SlotId, attempt: Attempt) -> Option<Root> {
-        let (shim, begun) = self.running().get(slot).filter(|heard| heard.attempt == attempt)?.shim?;
+        let (shim, begun) = self.running().get(slot).filter(|heard| heard.attempt == attempt)?.top?;
         Some(Root { shim, begun, slot_dir: self.slot_dir(slot) })
     }
 

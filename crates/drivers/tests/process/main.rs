@@ -10,6 +10,8 @@ mod cgroup;
 mod exec;
 mod life;
 mod machine;
+mod notify;
+mod notify_sender;
 mod output;
 mod private;
 mod probes;
@@ -94,6 +96,10 @@ fn main() -> ExitCode {
             let program = arguments.next().unwrap();
             panic!("{}", std::process::Command::new(program).args(arguments).exec());
         }
+        Some("notify") => {
+            notify_sender::run(&mut arguments.map(|argument| argument.into_string().unwrap()));
+            ExitCode::SUCCESS
+        }
         Some("list-descriptors") => {
             list_descriptors();
             ExitCode::SUCCESS
@@ -146,6 +152,7 @@ fn run() -> ExitCode {
         private::CASES,
         probes::CASES,
         cgroup::CASES,
+        notify::CASES,
     ]
     .concat();
     let trials = cases.into_iter().map(|case| trial(case, &required)).collect();

@@ -186,6 +186,7 @@ impl Rig<'_> {
             stdio: Stdio::Plain,
             files: Vec::new(),
             resources: Resources::default(),
+            notify: None,
             log_max_size: 10 << 20,
             log_max_files: 5,
         }
@@ -278,6 +279,11 @@ pub(crate) fn signal(pid: i32, signal: Signal) {
 /// It exists and is no zombie.
 pub(crate) fn is_alive(pid: i32) -> bool {
     stat(pid).is_some_and(|(state, _)| state != "Z")
+}
+
+/// Somebody has stopped it.
+pub(crate) fn is_stopped(pid: i32) -> bool {
+    stat(pid).is_some_and(|(state, _)| state == "T")
 }
 
 pub(crate) fn parent(pid: i32) -> i32 {

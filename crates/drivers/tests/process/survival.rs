@@ -317,7 +317,7 @@ fn later_version() {
             let mut packet = [0; 64];
             let (length, _) =
                 rustix::net::recv(&daemon, &mut packet[..], rustix::net::RecvFlags::empty()).unwrap();
-            let order = ToShim::decode(&packet[..length]).unwrap();
+            let order = ToShim::decode(&packet[..length]).unwrap().unwrap();
             say(&[&FromShim::Exited { end: End::Signal(15), at_ns: 0 }.encode()[..], b"more"].concat());
             order
         });
@@ -330,7 +330,7 @@ fn later_version() {
     });
 }
 
-fn connect(dir: &Path) -> rustix::fd::OwnedFd {
+pub(crate) fn connect(dir: &Path) -> rustix::fd::OwnedFd {
     let flags = SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
     let dir = std::fs::File::open(dir).unwrap();
@@ -345,8 +345,10 @@ fn hostile() {
         let started = rig.start(SLOT, 1, "exec sleep 600").await;
         let dir = rig.driver.slot_dir(&id(SLOT));
         let long = vec![1; 60_000];
-        for packet in [&b"\0"[..], b"\x01", b"\xff\xff\xff\xff\xff\xff\xff\xff", &long] {
+        for packet in [&b"\x01"[..], b"\x02", b"\x02\xff\xff\xff\xff\xff\xff\xff\xff", &long] {
             let socket = connect(&dir);
+            // What a later version may mean by it, it passes over.
+            rustix::net::send(&socket, b"\xffsomething new", SendFlags::NOSIGNAL).unwrap();
             rustix::net::send(&socket, packet, SendFlags::NOSIGNAL).unwrap();
             let mut hello = [0; 256];
             rustix::net::recv(&socket, &mut hello[..], rustix::net::RecvFlags::empty()).unwrap();

@@ -89,7 +89,12 @@ fn are_alike(one: &SlotStatus, other: &SlotStatus) -> bool {
 /// Its output helps to understand why it is not as it should be.
 fn needs_lines(status: &SlotStatus) -> bool {
     match status.phase {
-        Phase::Failed | Phase::BackingOff | Phase::CrashLooping | Phase::Unhealthy | Phase::NeedsAttention | Phase::Starting => true,
+        Phase::Failed
+        | Phase::BackingOff
+        | Phase::CrashLooping
+        | Phase::Unhealthy
+        | Phase::NeedsAttention
+        | Phase::Starting => true,
         Phase::Absent
         | Phase::Stopped
         | Phase::Waiting

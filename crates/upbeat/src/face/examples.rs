@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use upbeat_model::{
-    AppName, Attempt, Exit, Goal, Millis, OperationId, Phase, Project, Reason, Service, ServiceName, SlotId,
-    SlotStatus, Wall,
-    project::{Condition, Dependency, Http, Question},
+    AppName, Attempt, Exit, Goal, Millis, OperationId, Phase, ProbeName, Project, Reason, Service,
+    ServiceName, SlotId, SlotStatus, Wall,
+    project::{Condition, Dependency, Http, Question, Reaction},
 };
 
 use super::{Face, Paint};
@@ -50,6 +50,8 @@ pub(crate) fn status(short: &str, phase: Phase) -> SlotStatus {
         since: ago(200),
         started_at: phase.is_alive().then(|| ago(202)),
         health: None,
+        probes: BTreeMap::new(),
+        says: None,
         reasons: Vec::new(),
         operation: OperationId(4),
         release: 1,
@@ -79,9 +81,19 @@ pub(crate) fn not_restarted() -> Reason {
 
 pub(crate) fn probe_fails() -> Reason {
     Reason::ProbeFails {
+        name: ProbeName::new(ProbeName::READINESS).unwrap(),
         probe: Question::Http(Http::get("http://127.0.0.1:8080/health")),
         last: "status 503".into(),
         failures: 3,
+    }
+}
+
+pub(crate) fn needs_attention() -> Reason {
+    Reason::NeedsAttention {
+        name: ProbeName::new(ProbeName::LIVENESS).unwrap(),
+        action: Reaction::Restart,
+        times: 5,
+        window: Millis::seconds(600),
     }
 }
 
@@ -110,6 +122,7 @@ pub(crate) fn every_phase() -> Vec<SlotStatus> {
         with("dep-1", Phase::DependencyFailed, Some(dependency_failed())),
         SlotStatus { exit: Some(Exit::Code(1)), ..with("fail-1", Phase::Failed, Some(not_restarted())) },
         SlotStatus { exit: Some(Exit::Code(0)), ..status("job-1", Phase::Completed) },
+        with("needy-1", Phase::NeedsAttention, Some(needs_attention())),
         status("run-1", Phase::Running),
         with("start-1", Phase::Starting, Some(Reason::BeingStarted)),
         SlotStatus {

@@ -41,7 +41,9 @@ impl Tone {
         match phase {
             Phase::Running | Phase::Healthy | Phase::Completed => Self::Good,
             Phase::Starting | Phase::Stopping | Phase::Unhealthy | Phase::BackingOff => Self::Caution,
-            Phase::Failed | Phase::CrashLooping | Phase::DependencyFailed | Phase::NeedsAttention => Self::Bad,
+            Phase::Failed | Phase::CrashLooping | Phase::DependencyFailed | Phase::NeedsAttention => {
+                Self::Bad
+            }
             Phase::Waiting | Phase::Stopped | Phase::Absent => Self::Quiet,
         }
     }

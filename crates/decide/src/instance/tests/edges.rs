@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use upbeat_model::project::{Condition, Dependency, OnFailure, OnRestart, Probe, Question, Reload, Service, Signal};
+use upbeat_model::project::{
+    Condition, Dependency, OnFailure, OnRestart, Probe, Question, Reload, Service, Signal,
+};
 use upbeat_model::target::{Ask, Goal};
 use upbeat_model::{Exit, Millis, ProbeName, ServiceName};
 
@@ -104,7 +106,8 @@ fn who_says_reload_is_reloaded_once_it_is_there_again() {
         };
         story.seen(slot, seen);
     }
-    let again: Vec<String> = story.ordered().into_iter().filter(|order| order.starts_with("reload")).collect();
+    let again: Vec<String> =
+        story.ordered().into_iter().filter(|order| order.starts_with("reload")).collect();
     assert_eq!(again, orders);
     let serial: u64 = orders[0].split(['(', ')']).nth(1).unwrap().parse().unwrap();
     let attempt = story.attempt("web");

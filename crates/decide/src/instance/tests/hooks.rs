@@ -240,10 +240,7 @@ fn nothing_is_started_before_its_hooks_have_succeeded() {
     assert_eq!(story.ordered(), ["before its start s migrate"]);
     story.hooks_end("s", Moment::PreStart, Err("no"));
     assert_eq!(story.phase("s"), "failed");
-    assert_eq!(
-        story.why("s"),
-        "ended (could not start: pre_start: no) and `restart: no` leaves it so"
-    );
+    assert_eq!(story.why("s"), "ended (could not start: pre_start: no) and `restart: no` leaves it so");
     assert_eq!(story.ordered(), NONE, "what was not there is not cleaned up after");
     story.command(Goal::Running, Ask::Start, &["s"]);
     assert_eq!(story.ordered(), ["before its start s migrate"]);

@@ -1,8 +1,8 @@
 //! Stories of slots in virtual time, told through a whole [`Node`]: what a person declares, what
 //! happens, what is done about it.
 
-mod edits;
 mod edges;
+mod edits;
 mod hooks;
 mod probes;
 mod story;

@@ -125,7 +125,8 @@ impl Story {
         }
         self.orders.extend(bundle.effects.iter().map(told));
         let reacted = bundle.reacted.iter();
-        self.reacted.extend(reacted.map(|did| format!("{} {} {}: {}", did.probe, did.action, did.times, did.last)));
+        self.reacted
+            .extend(reacted.map(|did| format!("{} {} {}: {}", did.probe, did.action, did.times, did.last)));
         for effect in &bundle.effects {
             match effect {
                 Effect::Probe { slot, name, check, .. } | Effect::WatchLog { slot, name, check, .. } => {

@@ -10,6 +10,7 @@
 
 mod backend;
 pub mod bounds;
+pub mod compat;
 mod extract;
 mod handlers;
 mod refusal;
@@ -21,7 +22,7 @@ mod streams;
 #[cfg(test)]
 mod tests;
 
-pub use backend::{Answer, Backend, BoxStream, LogQuery};
+pub use backend::{Answer, Backend, BoxStream, Checked, LogQuery};
 pub use router::router;
 pub use serve::serve;
 pub use socket::{BindError, bind};

@@ -11,6 +11,7 @@ use futures_util::FutureExt;
 use upbeat_api::{Endpoint, Problem, ProblemKind};
 
 use crate::backend::Backend;
+use crate::compat::guide;
 use crate::handlers::{Shared, handler};
 use crate::refusal::Refusal;
 use crate::streams::Closing;
@@ -31,7 +32,7 @@ pub(crate) fn router_until<B: Backend>(backend: B, closing: Closing) -> Router {
     for &endpoint in Endpoint::ALL {
         router = router.route(endpoint.path(), handler::<B>(endpoint));
     }
-    router
+    guide::onto(router)
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
         .with_state(Shared { backend, closing })

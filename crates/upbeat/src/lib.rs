@@ -1,7 +1,8 @@
 //! The `upbeat` binary as a library: the command line, how things look, and the daemon's wiring.
 //!
 //! Only this room prints and reads the environment. `cli` has one file a command; `face` makes
-//! every text; `daemon` joins the other rooms to the process that `upbeat serve` runs.
+//! every text; `daemon` joins the other rooms to the process that `upbeat serve` runs; `services` is
+//! the library for programs that embed Upbeat.
 
 pub mod cli;
 pub mod daemon;
@@ -9,3 +10,4 @@ pub mod exit;
 pub mod face;
 pub mod failure;
 pub mod progress;
+pub mod services;

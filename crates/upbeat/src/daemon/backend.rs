@@ -1,5 +1,6 @@
 //! What requests ask of this daemon: control for wishes and statuses, log files for output.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream;
@@ -8,14 +9,16 @@ use tokio::time::Instant;
 use upbeat_control::{Control, ControlError};
 use upbeat_drivers::cgroups::{Capabilities, Lack};
 use upbeat_drivers::clock;
+use upbeat_drivers::probe::{Asked, Prober, Verdict};
 use upbeat_drivers::process::{ProcessDriver, chain};
 use upbeat_drivers::watch::Watches;
 use upbeat_model::file::validate;
 use upbeat_model::{
-    Action, App, AppName, AppSummary, Event, LogLine, Operation, OperationId, Origin, Plan, ServiceName,
-    Wall, Why,
+    Action, App, AppName, AppSummary, Attempt, Edit, Event, LogLine, Operation, OperationId, Origin, Plan,
+    ProbeName, Service, ServiceName, SlotId, Wall, Why,
 };
-use upbeat_server::{Answer, Backend, BoxStream, LogQuery};
+use upbeat_server::compat::guide::Guide;
+use upbeat_server::{Answer, Backend, BoxStream, Checked, LogQuery};
 use upbeat_store::StoreError;
 
 use super::{logs, why};
@@ -26,16 +29,24 @@ const EVENTS_PAGE: usize = 200;
 
 /// The daemon's own answers.
 #[derive(Clone)]
-pub(super) struct LocalBackend {
+pub(crate) struct LocalBackend {
     control: Control,
     driver: ProcessDriver,
     watches: Watches,
+    prober: Prober,
+    guide: Guide,
     started_at: Wall,
 }
 
 impl LocalBackend {
-    pub(super) fn new(control: Control, driver: ProcessDriver, watches: Watches) -> Self {
-        Self { control, driver, watches, started_at: clock::wall() }
+    pub(super) fn new(control: Control, driver: ProcessDriver, watches: Watches, guide: Guide) -> Self {
+        let prober = Prober::new(driver.clone());
+        Self { control, driver, watches, prober, guide, started_at: clock::wall() }
+    }
+
+    /// Until every slot there was before was seen.
+    pub(super) async fn looked(&self) {
+        self.control.looked().await;
     }
 }
 
@@ -148,6 +159,31 @@ impl Backend for LocalBackend {
 
     async fn act(&self, app: AppName, action: Action, origin: Origin) -> Answer<Operation> {
         self.control.act(&app, &action, origin).await.map_err(|error| problem(&error))
+    }
+
+    async fn edit(&self, app: AppName, edit: Edit, origin: Origin) -> Answer<Operation> {
+        self.control.edit(&app, &edit, origin).await.map_err(|error| problem(&error))
+    }
+
+    async fn check(&self, slot: SlotId, service: Arc<Service>) -> Answer<Checked> {
+        let Some((name, probe)) = service.probes.get_key_value(ProbeName::READINESS) else {
+            return Ok(Checked { healthy: true, message: "it is not asked how it is".to_owned() });
+        };
+        let asked = Asked {
+            slot: &slot,
+            attempt: Attempt(0),
+            probe: name,
+            question: &probe.ask,
+            spec: &service,
+            base_environment: &self.guide.surroundings().base_environment,
+            timeout: probe.timeout,
+        };
+        let Verdict { healthy, message, .. } = self.prober.ask(&asked).await;
+        Ok(Checked { healthy, message })
+    }
+
+    fn guide(&self) -> &Guide {
+        &self.guide
     }
 
     async fn down(&self, app: AppName, kill: bool, origin: Origin) -> Answer<Operation> {

@@ -6,6 +6,7 @@
 mod agent;
 mod backend;
 mod dirs;
+mod engine;
 mod ensure;
 mod failpoint;
 mod install;
@@ -15,6 +16,8 @@ mod serve;
 mod why;
 
 pub use dirs::{Dirs, NoHome};
+pub(crate) use backend::LocalBackend;
+pub(crate) use engine::Engine;
 pub use ensure::{EnsureError, LOG_MAX, ensure, is_gone};
 pub use install::{InstallError, Installed, install, is_installed};
 pub use serve::{ServeError, serve};

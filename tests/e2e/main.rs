@@ -6,11 +6,13 @@
 #![expect(clippy::unwrap_used, reason = "a journey that cannot go on has failed")]
 
 mod absence;
+mod access;
 mod clients;
 mod crash;
 mod extremes;
 mod files;
 mod graph;
+mod guide;
 mod home;
 mod itself;
 mod lifecycle;
@@ -84,9 +86,16 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    let trials = journeys().into_iter().map(|journey| trial(journey, &required)).collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// All of them.
+pub(crate) fn journeys() -> Vec<Journey> {
     let journeys = [
         readme::journeys(),
         graph::journeys(),
+        guide::journeys(),
         lifecycle::journeys(),
         requests::journeys(),
         clients::journeys(),
@@ -96,10 +105,10 @@ fn main() -> ExitCode {
         extremes::journeys(),
         files::journeys(),
         surroundings::journeys(),
+        access::journeys(),
         itself::journeys(),
     ];
-    let trials = journeys.into_iter().flatten().map(|journey| trial(journey, &required)).collect();
-    libtest_mimic::run(&arguments, trials).exit_code()
+    journeys.into_iter().flatten().collect()
 }
 
 fn trial(journey: Journey, required: &[Need]) -> Trial {

@@ -15,7 +15,7 @@ pub(crate) fn journeys() -> Vec<Journey> {
 pub(crate) const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
 /// The fenced blocks of a page in this language.
-fn blocks(page: &str, language: &str) -> Vec<String> {
+pub(crate) fn blocks(page: &str, language: &str) -> Vec<String> {
     let text = std::fs::read_to_string(format!("{ROOT}/{page}")).unwrap();
     let mut found = Vec::new();
     let mut block: Option<String> = None;

@@ -1,8 +1,8 @@
 //! The `upbeat` binary as a library: the command line, how things look, and the daemon's wiring.
 //!
 //! Only this room prints and reads the environment. `cli` has one file a command; `face` makes
-//! every text; `daemon` joins the other rooms to the process that `upbeat serve` runs; `services` is
-//! the library for programs that embed Upbeat.
+//! every text; `daemon` joins the other rooms to the process that `upbeat serve` runs,
+//! by its `settings`; `services` is the library for programs that embed Upbeat.
 
 pub mod cli;
 pub mod daemon;
@@ -11,3 +11,4 @@ pub mod face;
 pub mod failure;
 pub mod progress;
 pub mod services;
+pub mod settings;

@@ -1,8 +1,11 @@
 //! The guide's paths, byte by byte.
 
+use upbeat_api::Role;
+
 use super::House;
 use super::fake::Fake;
-use crate::compat::guide::ServicesSettings;
+use super::tcp::Afar;
+use crate::compat::guide::{ServicesSettings, routes};
 
 const COREDNS: &str = r#"{"name":"coredns","description":"CoreDNS DNS server","dependencies":[],"start_command":"systemctl start coredns","stop_command":"systemctl stop coredns","health_check_endpoint":"http://localhost:53/health"}"#;
 const REGISTRY: &str = r#"{"name":"oci-registry","description":"","dependencies":["coredns"],"start_command":"systemctl start oci-registry","stop_command":"systemctl stop oci-registry","health_check_endpoint":"http://localhost:5000/v2/"}"#;
@@ -148,4 +151,24 @@ async fn without_auto_start_what_is_needed_must_run() {
     assert!(said.starts_with("409 ") && said.contains("does not run: `coredns`; start that first"), "{said}");
     assert!(post(&house, "coredns/start", "").await.starts_with("200 "));
     assert!(post(&house, "oci-registry/start", "").await.starts_with("200 "));
+}
+
+#[tokio::test]
+async fn every_path_for_every_role_and_changes_are_recorded() {
+    let afar = Afar::open();
+    for (path, least, _) in routes::<Fake>() {
+        let method = if least == Role::Viewer { "GET" } else { "POST" };
+        let query = if path.ends_with("/order") { "?services=coredns" } else { "" };
+        let body = if path.ends_with("/register") { COREDNS } else { "" };
+        let line = format!("{method} {}{query}", path.replace("{name}", "coredns"));
+        for role in Role::ALL {
+            afar.fake.recorded();
+            let token = format!("Authorization: Bearer {role}");
+            let said = afar.ask(&line, &["Content-Type: application/json", &token], body).await;
+            let recorded = afar.fake.recorded();
+            assert_eq!(said.starts_with("403 "), role < least, "{line} as {role}: {said}");
+            assert_eq!(recorded.is_empty(), role >= least && method == "GET", "{line} as {role}: {recorded:?}");
+        }
+        assert!(afar.ask(&line, &["Content-Type: application/json"], body).await.starts_with("401 "));
+    }
 }

@@ -4,8 +4,10 @@
 //! code or a [`Failure`]; nothing else in here ends the process. Help, completions and the
 //! reference (`docs/cli.md`) come from the one table in [`args`].
 
+pub mod access_args;
 mod apps;
 pub mod args;
+mod audit;
 mod change;
 mod completion;
 mod config;
@@ -25,6 +27,7 @@ mod serve;
 mod session;
 #[cfg(test)]
 mod tests;
+mod token;
 mod up;
 mod version;
 mod wait;
@@ -91,6 +94,7 @@ fn has_no_json(command: &Command) -> Option<&'static str> {
     match command {
         Command::Wait(_) => Some("`wait` prints no answer; its exit status is the answer"),
         Command::Serve(args) if args.install => Some("`serve --install` has no answer in JSON"),
+        Command::Serve(args) if args.print_settings => None,
         Command::Serve(_) => Some("`serve` has no answer in JSON"),
         Command::Completion(_) => Some("`completion` prints a script for a shell, not JSON"),
         Command::Up(_)
@@ -108,6 +112,8 @@ fn has_no_json(command: &Command) -> Option<&'static str> {
         | Command::Config(_)
         | Command::Events(_)
         | Command::Apps
+        | Command::Token(_)
+        | Command::Audit(_)
         | Command::Version => None,
     }
 }
@@ -136,6 +142,8 @@ async fn run(session: &Session, command: Command) -> Outcome {
         Command::Wait(args) => wait::run(session, args).await,
         Command::Apps => apps::run(session).await,
         Command::Serve(args) => serve::run(session, args).await,
+        Command::Token(args) => token::run(session, args).await,
+        Command::Audit(args) => audit::run(session, args).await,
         Command::Completion(args) => completion::run(session, args),
         Command::Version => version::run(session).await,
     }

@@ -1,6 +1,7 @@
 //! `serve`: the daemon, in the foreground; or the unit that starts it at boot.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 
 use tracing_subscriber::EnvFilter;
 
@@ -8,7 +9,9 @@ use super::args::ServeArgs;
 use super::session::Session;
 use crate::daemon;
 use crate::exit::ExitCode;
+use crate::face::table::{Cell, Table};
 use crate::failure::{Failure, Outcome};
+use crate::settings::{self, Settings, Sources};
 
 /// Which of the daemon's own messages are written, as `tracing` directives.
 const LOG_VARIABLE: &str = "UPBEAT_LOG";
@@ -38,6 +41,14 @@ pub(super) async fn run(session: &Session, args: ServeArgs) -> Outcome {
     if args.install {
         return install(session);
     }
+    if session.is_elsewhere() {
+        return Err(Failure::new(ExitCode::Usage, "`serve` runs the daemon of this machine")
+            .hint("leave out `--host`, and unset `UPBEAT_HOST`"));
+    }
+    let settings = settings(&args)?;
+    if args.print_settings {
+        return show(session, &settings);
+    }
     let dirs = session.dirs()?;
     let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new("info"));
     // Whoever asks for an announcement has given it a log of its own.
@@ -46,7 +57,47 @@ pub(super) async fn run(session: &Session, args: ServeArgs) -> Outcome {
     // What cannot be written on a full disk is lost, and must be all that is lost.
     let written = written.log_internal_errors(false);
     written.with_ansi(session.face_of_errors().paint == crate::face::Paint::Coloured).init();
-    daemon::serve(&dirs, args.announce).await?;
+    daemon::serve(&dirs, &settings, args.announce).await?;
+    Ok(ExitCode::Ok)
+}
+
+/// From all the places they can come from.
+fn settings(args: &ServeArgs) -> Result<Settings, Failure> {
+    let mut sources = Sources::default();
+    let own = settings::user_file(|name| std::env::var_os(name));
+    for path in std::iter::once(PathBuf::from(settings::SYSTEM_FILE)).chain(own) {
+        let name = path.display().to_string();
+        match settings::file_text(&path) {
+            Ok(text) => sources.files.extend(text.map(|text| (name, text))),
+            Err(error) => {
+                let message = format!("the settings in `{name}` cannot be read");
+                return Err(Failure::new(ExitCode::Usage, message).because(&error));
+            }
+        }
+    }
+    let variables = std::env::vars_os().filter_map(|(name, value)| {
+        let name = name.into_string().ok().filter(|name| name.starts_with("UPBEAT_"))?;
+        Some((name, value.to_string_lossy().into_owned()))
+    });
+    sources.variables = variables.collect();
+    let flags = [("--listen", &args.listen), ("--tls-cert", &args.tls_cert), ("--tls-key", &args.tls_key)];
+    sources.flags = flags.into_iter().filter_map(|(flag, said)| Some((flag, said.clone()?))).collect();
+    settings::read(sources).map_err(|files| Failure {
+        files: Some(Box::new(files)),
+        ..Failure::new(ExitCode::Usage, "the daemon's settings make no sense")
+    })
+}
+
+fn show(session: &Session, settings: &Settings) -> Outcome {
+    if session.is_json() {
+        session.print_json(&settings.all())?;
+        return Ok(ExitCode::Ok);
+    }
+    let mut table = Table::new(["SETTING", "VALUE", "FROM"]);
+    for shown in settings.all() {
+        table.row([Cell::from(&shown.name), Cell::from(&shown.value), Cell::from(&shown.source)]);
+    }
+    session.print(&table.render(&session.face()))?;
     Ok(ExitCode::Ok)
 }
 
@@ -82,7 +133,13 @@ impl From<daemon::ServeError> for Failure {
                 .hint("use that one, or end it first; services go on either way"),
             daemon::ServeError::Inside => Self::new(ExitCode::Failed, error.to_string())
                 .hint("start it outside first: `upbeat serve`, or a unit by `upbeat serve --install`"),
-            error => Self::new(ExitCode::Failed, "the daemon cannot run").because(&error),
+            error => {
+                let mut failure = Self::new(ExitCode::Failed, "the daemon cannot run").because(&error);
+                if let daemon::ServeError::Access(error) = &error {
+                    failure.hints.extend(error.hint().map(str::to_owned));
+                }
+                failure
+            }
         }
     }
 }

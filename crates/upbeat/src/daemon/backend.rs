@@ -6,10 +6,11 @@ use std::time::Duration;
 use futures_util::stream;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use upbeat_control::audit::Ticket;
 use upbeat_control::{Control, ControlError};
 use upbeat_drivers::cgroups::{Capabilities, Lack};
 use upbeat_drivers::clock;
-use upbeat_drivers::probe::{Asked, Prober, Verdict};
+use upbeat_drivers::probe::{self, Prober, Verdict};
 use upbeat_drivers::process::{ProcessDriver, chain};
 use upbeat_drivers::watch::Watches;
 use upbeat_model::file::validate;
@@ -21,8 +22,12 @@ use upbeat_server::compat::guide::Guide;
 use upbeat_server::{Answer, Backend, BoxStream, Checked, LogQuery};
 use upbeat_store::StoreError;
 
+use super::access::Access;
 use super::{logs, why};
-use upbeat_api::{Problem, ProblemKind, Up, Version};
+use upbeat_api::{
+    Asked, AuditQuery, AuditRecord, AuditVerdict, IssuedToken, Need, NewToken, Problem, ProblemKind, Refused,
+    Role, TokenInfo, TokenName, Up, Version,
+};
 
 /// Events a follower gets at once.
 const EVENTS_PAGE: usize = 200;
@@ -33,15 +38,22 @@ pub(crate) struct LocalBackend {
     control: Control,
     driver: ProcessDriver,
     watches: Watches,
+    access: Access,
     prober: Prober,
     guide: Guide,
     started_at: Wall,
 }
 
 impl LocalBackend {
-    pub(super) fn new(control: Control, driver: ProcessDriver, watches: Watches, guide: Guide) -> Self {
+    pub(super) fn new(
+        control: Control,
+        driver: ProcessDriver,
+        watches: Watches,
+        access: Access,
+        guide: Guide,
+    ) -> Self {
         let prober = Prober::new(driver.clone());
-        Self { control, driver, watches, prober, guide, started_at: clock::wall() }
+        Self { control, driver, watches, access, prober, guide, started_at: clock::wall() }
     }
 
     /// Until every slot there was before was seen.
@@ -122,6 +134,44 @@ fn refuse_unlimited(up: &Up, look: impl FnOnce() -> Capabilities) -> Answer<()> 
 }
 
 impl Backend for LocalBackend {
+    type Ticket = Ticket;
+
+    async fn authenticate(&self, token: &str) -> Answer<(TokenName, Role)> {
+        self.access.authenticate(token).await
+    }
+
+    async fn asked(&self, asked: Asked, need: Need) -> Answer<Ticket> {
+        self.access.asked(asked, need).await
+    }
+
+    async fn answered(&self, ticket: Ticket, status: u16, operation: Option<OperationId>) {
+        self.access.audit.answered(ticket, status, operation).await;
+    }
+
+    fn refused(&self, refused: Refused) {
+        self.access.audit.refused(refused);
+    }
+
+    async fn tokens(&self) -> Answer<Vec<TokenInfo>> {
+        self.access.tokens().await
+    }
+
+    async fn create_token(&self, new: NewToken, by: String) -> Answer<IssuedToken> {
+        self.access.create(new, by).await
+    }
+
+    async fn revoke_token(&self, name: TokenName) -> Answer<()> {
+        self.access.revoke(&name).await
+    }
+
+    async fn audit(&self, query: AuditQuery, limit: usize) -> Answer<Vec<AuditRecord>> {
+        self.access.records(&query, limit).await
+    }
+
+    async fn verify_audit(&self) -> Answer<AuditVerdict> {
+        self.access.verify().await
+    }
+
     fn version(&self) -> Version {
         Version {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -166,17 +216,17 @@ impl Backend for LocalBackend {
     }
 
     async fn check(&self, slot: SlotId, service: Arc<Service>) -> Answer<Checked> {
-        let Some((name, probe)) = service.probes.get_key_value(ProbeName::READINESS) else {
+        let Some((name, ask)) = service.probes.get_key_value(ProbeName::READINESS) else {
             return Ok(Checked { healthy: true, message: "it is not asked how it is".to_owned() });
         };
-        let asked = Asked {
+        let asked = probe::Asked {
             slot: &slot,
             attempt: Attempt(0),
             probe: name,
-            question: &probe.ask,
+            question: &ask.ask,
             spec: &service,
             base_environment: &self.guide.surroundings().base_environment,
-            timeout: probe.timeout,
+            timeout: ask.timeout,
         };
         let Verdict { healthy, message, .. } = self.prober.ask(&asked).await;
         Ok(Checked { healthy, message })

@@ -3,6 +3,7 @@
 //!
 //! One per user (or one for the system, run by root). Killing it stops no service.
 
+mod access;
 mod agent;
 mod backend;
 mod dirs;
@@ -15,6 +16,7 @@ mod notify;
 mod serve;
 mod why;
 
+pub use access::{AccessError, anchor_on_disk};
 pub use dirs::{Dirs, NoHome};
 pub(crate) use backend::LocalBackend;
 pub(crate) use engine::Engine;

@@ -16,9 +16,11 @@ use upbeat_drivers::process::{ProcessDriver, ShimProgram};
 use upbeat_server::compat::guide::{Guide, ServicesSettings, Surroundings};
 use upbeat_store::{Durability, Journal, Store, StoreError};
 
+use super::access::{self, Access, AccessError};
 use super::engine::Engine;
 use super::{Dirs, SHIM_ARGUMENT, ensure, failpoint, notify};
 use crate::cli::base_environment;
+use crate::settings;
 
 /// A daemon that was killed, or ends, lets go of its files within milliseconds of its lock.
 const PREDECESSOR_ENDS: Duration = Duration::from_secs(5);
@@ -65,6 +67,9 @@ pub enum ServeError {
     /// Processes cannot be handled.
     #[error("the daemon cannot handle processes")]
     Driver(#[from] upbeat_drivers::process::DriverError),
+    /// Nobody could be let in, or what they do could not be recorded.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// There is a bug in the agent.
     #[error("the agent has ended; what runs goes on, and the next daemon finds it again")]
     AgentEnded,
@@ -80,12 +85,12 @@ pub(super) fn system(what: &str) -> impl FnOnce(std::io::Error) -> ServeError + 
 /// Runs the daemon until SIGTERM or SIGINT. Every service stays as it is.
 ///
 /// `announce`: write `ready` to standard output when it answers, then close it.
-pub async fn serve(dirs: &Dirs, announce: bool) -> Result<(), ServeError> {
+pub async fn serve(dirs: &Dirs, settings: &settings::Settings, announce: bool) -> Result<(), ServeError> {
     // Fails only for the leader of a process group: then a terminal's or systemd's own.
     let _ = rustix::process::setsid();
-    let guide = Guide::new(surroundings(ServicesSettings::default()));
+    let guide = Guide::new(surroundings(settings.orchestrator.into()));
     let mut engine = Engine::begin(dirs, shim_program()?, guide).await?;
-    let listener = upbeat_server::bind(&dirs.socket())?;
+    let doors = access::doors(dirs, &settings.api).await?;
     let mut terminate = signal(SignalKind::terminate()).map_err(system("signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("signals"))?;
     let (ended, mut agent_ended) = oneshot::channel();
@@ -105,7 +110,7 @@ pub async fn serve(dirs: &Dirs, announce: bool) -> Result<(), ServeError> {
     if let Err(error) = tell_ready(announce) {
         tracing::warn!(%error, "nobody could be told that the daemon is ready");
     }
-    upbeat_server::serve(listener, engine.backend(), ending).await;
+    upbeat_server::serve(doors, engine.backend(), ending).await;
     match agent_ended.try_recv() {
         Ok(()) => Err(ServeError::AgentEnded),
         Err(_) => Ok(()),
@@ -116,6 +121,7 @@ pub async fn serve(dirs: &Dirs, announce: bool) -> Result<(), ServeError> {
 pub(super) struct Opened {
     pub(super) control: Control,
     pub(super) keep: Keep,
+    pub(super) access: Access,
 }
 
 pub(super) async fn open(dirs: &Dirs) -> Result<Opened, ServeError> {
@@ -126,8 +132,9 @@ pub(super) async fn open(dirs: &Dirs) -> Result<Opened, ServeError> {
     let boot_id = clock::boot_id().map_err(system("/proc"))?;
     let keep = Keep::new(node_store, boot_id.clone());
     let settings = Settings { boot_id, wall: clock::wall, failpoint: failpoint::reach };
+    let access = Access::open(dirs, &store).await?;
     let control = Control::open(store, journal, settings).await?;
-    Ok(Opened { control, keep })
+    Ok(Opened { control, keep, access })
 }
 
 pub(super) async fn clear_execs(driver: ProcessDriver) {
@@ -186,6 +193,13 @@ fn surroundings(settings: ServicesSettings) -> Surroundings {
         working_dir,
         base_environment,
         health_timeout: Surroundings::HEALTH_TIMEOUT,
+    }
+}
+
+impl From<settings::Orchestrator> for ServicesSettings {
+    fn from(said: settings::Orchestrator) -> Self {
+        let settings::Orchestrator { manager_enabled, auto_start_dependencies } = said;
+        Self { manager_enabled, auto_start_dependencies }
     }
 }
 

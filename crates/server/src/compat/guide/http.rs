@@ -3,14 +3,18 @@
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use upbeat_api::{AppName, Asked, Need, Origin, Role};
 
 use super::conduct::{Conductor, LOG_LINES_MAX};
-use super::error::ServicesError;
+use super::APP;
+use super::error::{self, ServicesError};
 use super::service::Service;
+use crate::access;
 use crate::backend::Backend;
 use crate::extract::{By, Json, Path, Query};
 use crate::handlers::Shared;
@@ -24,23 +28,40 @@ const REGISTERED_MAX: usize = upbeat_model::file::SLOTS_MAX as usize;
 
 type Here<B> = State<Shared<B>>;
 
-/// Everything under `/api/v1/services`.
-pub(crate) fn routes<B: Backend>() -> [(&'static str, MethodRouter<Shared<B>>); 13] {
+/// Everything under `/api/v1/services`, and the least somebody has to be to ask it.
+pub(crate) fn routes<B: Backend>() -> [(&'static str, Role, MethodRouter<Shared<B>>); 13] {
+    use Role::{Operator, Viewer};
     [
-        ("/api/v1/services/list", get(list::<B>)),
-        ("/api/v1/services/status", get(statuses::<B>)),
-        ("/api/v1/services/health", get(healths::<B>)),
-        ("/api/v1/services/order", get(order::<B>)),
-        ("/api/v1/services/register", post(register::<B>)),
-        ("/api/v1/services/start", post(start_all::<B>)),
-        ("/api/v1/services/stop", post(stop_all::<B>)),
-        ("/api/v1/services/{name}/health", get(health::<B>)),
-        ("/api/v1/services/{name}/logs", get(logs::<B>)),
-        ("/api/v1/services/{name}/start", post(start::<B>)),
-        ("/api/v1/services/{name}/stop", post(stop::<B>)),
-        ("/api/v1/services/{name}/restart", post(restart::<B>)),
-        ("/api/v1/services/{name}/unregister", post(unregister::<B>)),
+        ("/api/v1/services/list", Viewer, get(list::<B>)),
+        ("/api/v1/services/status", Viewer, get(statuses::<B>)),
+        ("/api/v1/services/health", Viewer, get(healths::<B>)),
+        ("/api/v1/services/order", Viewer, get(order::<B>)),
+        (REGISTER, Operator, post(register::<B>)),
+        (START_ALL, Operator, post(start_all::<B>)),
+        (STOP_ALL, Operator, post(stop_all::<B>)),
+        ("/api/v1/services/{name}/health", Viewer, get(health::<B>)),
+        ("/api/v1/services/{name}/logs", Viewer, get(logs::<B>)),
+        (START, Operator, post(start::<B>)),
+        (STOP, Operator, post(stop::<B>)),
+        (RESTART, Operator, post(restart::<B>)),
+        (UNREGISTER, Operator, post(unregister::<B>)),
     ]
+}
+
+const REGISTER: &str = "/api/v1/services/register";
+const START_ALL: &str = "/api/v1/services/start";
+const STOP_ALL: &str = "/api/v1/services/stop";
+const START: &str = "/api/v1/services/{name}/start";
+const STOP: &str = "/api/v1/services/{name}/stop";
+const RESTART: &str = "/api/v1/services/{name}/restart";
+const UNREGISTER: &str = "/api/v1/services/{name}/unregister";
+
+/// All routes on a router.
+pub(crate) fn onto<B: Backend>(router: Router<Shared<B>>, here: &Shared<B>) -> Router<Shared<B>> {
+    routes::<B>().into_iter().fold(router, |router, (path, role, handler)| {
+        let may = middleware::from_fn_with_state((here.clone(), role), access::authorize::<B>);
+        router.route(path, handler.route_layer(may))
+    })
 }
 
 /// Not done, in the guide's shape.
@@ -201,10 +222,10 @@ async fn register<B: Backend>(
     };
     let services = services.into_iter().enumerate().map(read).collect::<Result<Vec<Service>, _>>()?;
     let names: Vec<String> = services.iter().map(|service| service.name.clone()).collect();
-    let origin = by?.0;
-    let conductor = Conductor::new(here.backend);
-    to_its_end(async move { conductor.register(services, origin).await }).await?;
-    data(names)
+    change(here, by?, REGISTER, words("register", &names), |conductor, origin| async move {
+        conductor.register(services, origin).await.map(|()| names)
+    })
+    .await
 }
 
 async fn start<B: Backend>(
@@ -214,13 +235,13 @@ async fn start<B: Backend>(
     query: Read<Query<NoQuery>>,
 ) -> Reply {
     query?;
-    let (name, origin, conductor) = (name?.0, by?.0, Conductor::new(here.backend));
-    to_its_end(async move {
+    let name = name?.0;
+    let what = words("start", std::slice::from_ref(&name));
+    change(here, by?, START, what, |conductor, origin| async move {
         let registry = conductor.registry().await?;
         conductor.start(&registry, &name, origin).await.map(|()| name)
     })
     .await
-    .and_then(data)
 }
 
 async fn stop<B: Backend>(
@@ -230,13 +251,13 @@ async fn stop<B: Backend>(
     query: Read<Query<NoQuery>>,
 ) -> Reply {
     query?;
-    let (name, origin, conductor) = (name?.0, by?.0, Conductor::new(here.backend));
-    to_its_end(async move {
+    let name = name?.0;
+    let what = words("stop", std::slice::from_ref(&name));
+    change(here, by?, STOP, what, |conductor, origin| async move {
         let registry = conductor.registry().await?;
         conductor.stop(&registry, std::slice::from_ref(&name), origin).await.map(|()| name)
     })
     .await
-    .and_then(data)
 }
 
 async fn restart<B: Backend>(
@@ -246,13 +267,13 @@ async fn restart<B: Backend>(
     query: Read<Query<NoQuery>>,
 ) -> Reply {
     query?;
-    let (name, origin, conductor) = (name?.0, by?.0, Conductor::new(here.backend));
-    to_its_end(async move {
+    let name = name?.0;
+    let what = words("restart", std::slice::from_ref(&name));
+    change(here, by?, RESTART, what, |conductor, origin| async move {
         let registry = conductor.registry().await?;
         conductor.restart(&registry, &name, origin).await.map(|()| name)
     })
     .await
-    .and_then(data)
 }
 
 async fn unregister<B: Backend>(
@@ -262,53 +283,84 @@ async fn unregister<B: Backend>(
     query: Read<Query<NoQuery>>,
 ) -> Reply {
     query?;
-    let (name, origin, conductor) = (name?.0, by?.0, Conductor::new(here.backend));
-    to_its_end(async move {
+    let name = name?.0;
+    let what = words("unregister", std::slice::from_ref(&name));
+    change(here, by?, UNREGISTER, what, |conductor, origin| async move {
         let registry = conductor.registry().await?;
         conductor.unregister(&registry, &name, origin).await.map(|()| name)
     })
     .await
-    .and_then(data)
 }
 
 async fn start_all<B: Backend>(State(here): Here<B>, by: Read<By>, query: Read<Query<NoQuery>>) -> Reply {
     query?;
-    let (origin, conductor) = (by?.0, Conductor::new(here.backend));
-    to_its_end(async move {
+    change(here, by?, START_ALL, words("start", &[]), |conductor, origin| async move {
         let registry = conductor.registry().await?;
         conductor.start_all(&registry, origin).await
     })
     .await
-    .and_then(data)
 }
 
 async fn stop_all<B: Backend>(State(here): Here<B>, by: Read<By>, query: Read<Query<NoQuery>>) -> Reply {
     query?;
-    let (origin, conductor) = (by?.0, Conductor::new(here.backend));
-    to_its_end(async move {
+    change(here, by?, STOP_ALL, words("stop", &[]), |conductor, origin| async move {
         let registry = conductor.registry().await?;
         let names: Vec<String> = registry.iter().map(|service| service.name.clone()).collect();
         conductor.stop(&registry, &names, origin).await.map(|()| names)
     })
     .await
-    .and_then(data)
 }
 
-/// A change is made whole, also when the one who asked for it does not wait for the answer.
-async fn to_its_end<T: Send + 'static>(
-    change: impl Future<Output = Result<T, ServicesError>> + Send + 'static,
-) -> Result<T, Failure> {
-    match tokio::spawn(change).await {
-        Ok(answer) => Ok(answer?),
+/// So many names are said in a record.
+const NAMES_RECORDED: usize = 5;
+
+/// What is asked for, in words.
+fn words(verb: &str, names: &[String]) -> String {
+    let shown: Vec<String> = names.iter().take(NAMES_RECORDED).map(|name| error::shown(name)).collect();
+    match names.len() {
+        0 => format!("{verb} all services"),
+        few if few <= NAMES_RECORDED => format!("{verb} {}", shown.join(" ")),
+        many => format!("{verb} {} and {} more", shown.join(" "), many - NAMES_RECORDED),
+    }
+}
+
+/// A change is recorded, made whole and recorded again, also when the one who asked for it does not
+/// wait for the answer.
+async fn change<B: Backend, T, F>(
+    here: Shared<B>,
+    by: By,
+    route: &'static str,
+    what: String,
+    making: impl FnOnce(Conductor<B>, Origin) -> F,
+) -> Reply
+where
+    T: Serialize + Send + 'static,
+    F: Future<Output = Result<T, ServicesError>> + Send + 'static,
+{
+    let asked = Asked {
+        who: by.caller.who(),
+        from: by.caller.from.map(|from| from.to_string()),
+        method: "POST".to_owned(),
+        route: route.to_owned(),
+        app: AppName::new(APP).ok(),
+        what,
+    };
+    // What stops something must go on a full disk, too.
+    let need = if [STOP, STOP_ALL, UNREGISTER].contains(&route) { Need::Anyway } else { Need::Recorded };
+    let making = making(Conductor::new(here.backend.clone()), by.origin);
+    let whole = tokio::spawn(async move {
+        let ticket = here.backend.asked(asked, need).await?;
+        let answer = making.await;
+        let status = answer.as_ref().map_or_else(ServicesError::status, |_| 200);
+        here.backend.answered(ticket, status, None).await;
+        answer
+    });
+    match whole.await {
+        Ok(answer) => data(answer?),
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
         Err(_) => Err(Failure {
             status: StatusCode::SERVICE_UNAVAILABLE,
             error: "the daemon is shutting down".to_owned(),
         }),
     }
-}
-
-/// All routes on a router.
-pub(crate) fn onto<B: Backend>(router: Router<Shared<B>>) -> Router<Shared<B>> {
-    routes::<B>().into_iter().fold(router, |router, (path, handler)| router.route(path, handler))
 }

@@ -20,6 +20,8 @@ pub use command::split;
 pub use conduct::{Conductor, LOG_LINES_MAX, check_usable};
 pub use error::ServicesError;
 pub(crate) use http::onto;
+#[cfg(test)]
+pub(crate) use http::routes;
 pub use registry::{Registry, Resolutions, Resolver};
 pub use service::{Service, ServiceHealth, ServiceStatus};
 

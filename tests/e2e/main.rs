@@ -12,6 +12,7 @@ mod crash;
 mod extremes;
 mod files;
 mod graph;
+mod guide;
 mod health;
 mod health_edges;
 mod health_hooks;
@@ -110,6 +111,7 @@ pub(crate) fn journeys() -> Vec<Journey> {
     let journeys = [
         readme::journeys(),
         graph::journeys(),
+        guide::journeys(),
         lifecycle::journeys(),
         requests::journeys(),
         clients::journeys(),

@@ -9,8 +9,8 @@ use upbeat_decide::{Change as SlotChange, planner};
 use upbeat_model::event::EventKind;
 use upbeat_model::target::Target;
 use upbeat_model::{
-    Action, App, AppName, AppSummary, Operation, OperationId, Origin, Phase, Plan, Project, ServiceName,
-    SlotId, Wall, Wish,
+    Action, App, AppName, AppSummary, Edit, Operation, OperationId, Origin, Phase, Plan, Project,
+    ServiceName, SlotId, Wall, Wish,
 };
 use upbeat_store::{Journal, Store, StoreError};
 
@@ -19,7 +19,7 @@ use crate::events::EventLog;
 use crate::persist::{self, Kept};
 use crate::record::{AppRecord, OperationRecord};
 use crate::state::{News, Rest, State, revive};
-use crate::{reactions, wishes};
+use crate::{edit, reactions, wishes};
 
 /// What the store could not do is tried again after so long: the disk may be well by then.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -202,6 +202,17 @@ impl Control {
             wishes::act(old, action, operation)
         })
         .await
+    }
+
+    /// Declare services one by one, and run some.
+    pub async fn edit(&self, app: &AppName, edit: &Edit, origin: Origin) -> Result<Operation, ControlError> {
+        let named = (edit.put.keys().filter(|name| !edit.run.contains_key(*name)))
+            .map(|name| format!("+{name}"))
+            .chain(edit.take.iter().map(|name| format!("-{name}")))
+            .chain(edit.run.keys().map(ToString::to_string));
+        let what = command_text(if edit.run.is_empty() { "declare" } else { "run" }, named);
+        let request = Request::new(app, what, origin, &("edit", edit));
+        self.command(request, |old, operation| edit::edit(old, app, edit, operation)).await
     }
 
     /// Stop everything of an app and forget it.

@@ -8,6 +8,7 @@
 
 pub mod audit;
 mod control;
+mod edit;
 mod error;
 mod events;
 mod persist;

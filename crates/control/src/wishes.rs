@@ -18,7 +18,7 @@ pub struct Change {
     pub slots: BTreeSet<SlotId>,
 }
 
-fn slot_id(app: &AppName, service: &ServiceName, index: u32) -> SlotId {
+pub(crate) fn slot_id(app: &AppName, service: &ServiceName, index: u32) -> SlotId {
     SlotId { app: app.clone(), service: service.clone(), index }
 }
 
@@ -116,7 +116,7 @@ fn set_copies(
     }
 }
 
-fn wish(record: &mut AppRecord, id: &SlotId, goal: Goal, ask: Ask, operation: OperationId) {
+pub(crate) fn wish(record: &mut AppRecord, id: &SlotId, goal: Goal, ask: Ask, operation: OperationId) {
     let release = record.release;
     let slot = record.slots.entry(id.clone()).or_insert(SlotRecord {
         goal,
@@ -350,7 +350,7 @@ fn named(record: &AppRecord, services: &[ServiceName]) -> Result<Vec<ServiceName
     })
 }
 
-fn known(project: &Project, services: &[ServiceName]) -> Result<(), ControlError> {
+pub(crate) fn known(project: &Project, services: &[ServiceName]) -> Result<(), ControlError> {
     match services.iter().find(|name| !project.services.contains_key(*name)) {
         Some(name) => Err(ControlError::NoSuchService {
             app: project.name.clone(),

@@ -143,8 +143,8 @@ fn judge(copy: &View, edge: &Dependency) -> Judgement {
         }
         (Phase::Completed, _) => Judgement::Holds,
         (_, Condition::CompletedSuccessfully | Condition::Completed | Condition::Failed) => Judgement::NotYet,
-        (Phase::Healthy | Phase::Running, Condition::Healthy) => Judgement::Holds,
-        (_, Condition::Healthy) => Judgement::NotYet,
+        (Phase::Healthy | Phase::Running, Condition::Healthy | Condition::Ready) => Judgement::Holds,
+        (_, Condition::Healthy | Condition::Ready) => Judgement::NotYet,
         (_, Condition::Probe(name)) if copy.passing.contains(name) => Judgement::Holds,
         (_, Condition::Probe(_)) => Judgement::NotYet,
         (_, Condition::Started) if copy.running => Judgement::Holds,
@@ -193,24 +193,25 @@ mod tests {
 
     #[test]
     fn each_condition_holds_in_its_own_phases() {
-        use Condition::{CompletedSuccessfully, Healthy, Started};
+        use Condition::{CompletedSuccessfully, Healthy, Ready, Started};
         use Phase as P;
-        for (phase, started, healthy, completed) in [
-            (P::Stopped, "wait", "wait", "wait"),
-            (P::Waiting, "wait", "wait", "wait"),
-            (P::DependencyFailed, "failed", "failed", "failed"),
-            (P::Starting, "open", "wait", "wait"),
-            (P::Running, "open", "open", "wait"),
-            (P::Healthy, "open", "open", "wait"),
-            (P::Unhealthy, "open", "wait", "wait"),
-            (P::BackingOff, "wait", "wait", "wait"),
-            (P::CrashLooping, "wait", "wait", "wait"),
-            (P::Completed, "open", "failed", "open"),
-            (P::Failed, "failed", "failed", "failed"),
+        for (phase, started, healthy, completed, ready) in [
+            (P::Stopped, "wait", "wait", "wait", "wait"),
+            (P::Waiting, "wait", "wait", "wait", "wait"),
+            (P::DependencyFailed, "failed", "failed", "failed", "failed"),
+            (P::Starting, "open", "wait", "wait", "wait"),
+            (P::Running, "open", "open", "wait", "open"),
+            (P::Healthy, "open", "open", "wait", "open"),
+            (P::Unhealthy, "open", "wait", "wait", "wait"),
+            (P::BackingOff, "wait", "wait", "wait", "wait"),
+            (P::CrashLooping, "wait", "wait", "wait", "wait"),
+            (P::Completed, "open", "failed", "open", "open"),
+            (P::Failed, "failed", "failed", "failed", "failed"),
         ] {
             assert_eq!(judge_one(Started, true, view(phase)), started, "{phase} started");
             assert_eq!(judge_one(Healthy, true, view(phase)), healthy, "{phase} healthy");
             assert_eq!(judge_one(CompletedSuccessfully, true, view(phase)), completed, "{phase} completed");
+            assert_eq!(judge_one(Ready, true, view(phase)), ready, "{phase} ready");
         }
     }
 

@@ -135,7 +135,7 @@ fn of(machine: &Mutex<Option<Machine>>, root: &Root, sharing: Sharing) -> Option
     if let Some(memory) = group.as_deref().and_then(memory_of_group) {
         usage.memory_bytes = memory;
     } else if let Sharing::DividedAbove(limit) = sharing
-        && (limit + 1..SHARED_MAX).contains(&usage.memory_bytes)
+        && (limit.saturating_add(1)..SHARED_MAX).contains(&usage.memory_bytes)
         && let Some(divided) = living.iter().map(|pid| proportional(*pid)).sum()
     {
         usage.memory_bytes = divided;

@@ -27,7 +27,7 @@ pub use diagnostic::Diagnostic;
 pub use event::{Event, EventKind};
 pub use ids::{AppName, Attempt, IdempotencyKey, OperationId, ProbeName, ServiceName, SlotId, TokenName};
 pub use log::{LogLine, LogStream};
-pub use operation::{Action, Operation, Origin, Wish};
+pub use operation::{Action, Edit, Operation, Origin, Wish};
 pub use plan::Plan;
 pub use project::{Project, Service};
 pub use reason::Reason;

@@ -1,11 +1,13 @@
 //! A change somebody asked for, and how far it is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{AppName, IdempotencyKey, OperationId, ServiceName, SlotId};
+use crate::project::Service;
 use crate::reason::Reason;
+use crate::target::Ask;
 use crate::time::Wall;
 
 /// `POST /api/v1/apps/{app}/actions`: change what runs of an app.
@@ -45,6 +47,23 @@ pub enum Action {
         /// Copies by service.
         services: BTreeMap<ServiceName, u32>,
     },
+}
+
+/// A change of some services of an app, by somebody who declares them one by one. All of it is made,
+/// or none; what is not named stays as it is.
+///
+/// A copy that runs goes on by what it was started with, until it is run anew. Of a service that is new
+/// nothing runs until that is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Edit {
+    /// See [`crate::Project::base_environment`]; takes the place of the one before.
+    pub base_environment: BTreeMap<String, String>,
+    /// Declared so from now on. Dependencies on what is not declared are left out.
+    pub put: BTreeMap<ServiceName, Service>,
+    /// Declared no more: stopped, and forgotten.
+    pub take: BTreeSet<ServiceName>,
+    /// To be run, by what is declared now; not what they need.
+    pub run: BTreeMap<ServiceName, Ask>,
 }
 
 /// Where a change comes from.

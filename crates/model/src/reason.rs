@@ -277,6 +277,7 @@ fn wanted(condition: &Condition) -> String {
         Condition::CompletedSuccessfully => "complete successfully",
         Condition::Completed => "end",
         Condition::Failed => "fail",
+        Condition::Ready => "be ready, or complete successfully",
         Condition::Probe(name) => return format!("pass its probe `{name}`"),
     };
     plain.to_owned()

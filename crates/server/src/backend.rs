@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use futures_util::Stream;
 use upbeat_api::{
@@ -11,12 +12,24 @@ use upbeat_api::{
 };
 
 pub use upbeat_api::LogQuery;
+use upbeat_model::{Edit, Service, SlotId};
+
+use crate::compat::guide::Guide;
 
 /// A stream that ends when its source does, or when the client goes.
 pub type BoxStream<T> = Pin<Box<dyn Stream<Item = T> + Send>>;
 
 /// An answer, or a problem with its status code.
 pub type Answer<T> = Result<T, Problem>;
+
+/// What a probe said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// Yes.
+    pub healthy: bool,
+    /// What was answered, in one line.
+    pub message: String,
+}
 
 /// Everything a request can ask of the daemon. One implementation in the binary, one in tests.
 pub trait Backend: Clone + Send + Sync + 'static {
@@ -56,6 +69,12 @@ pub trait Backend: Clone + Send + Sync + 'static {
         action: Action,
         origin: Origin,
     ) -> impl Future<Output = Answer<Operation>> + Send;
+    /// Declare services of an app one by one, and run some.
+    fn edit(&self, app: AppName, edit: Edit, origin: Origin) -> impl Future<Output = Answer<Operation>> + Send;
+    /// Ask a service's readiness probe, now and once, whether it runs or not.
+    fn check(&self, slot: SlotId, service: Arc<Service>) -> impl Future<Output = Answer<Checked>> + Send;
+    /// Where and how the services of the guide are run.
+    fn guide(&self) -> &Guide;
     /// Stop everything of an app and forget it.
     fn down(
         &self,

@@ -11,6 +11,7 @@
 mod access;
 mod backend;
 pub mod bounds;
+pub mod compat;
 mod door;
 mod extract;
 mod handlers;
@@ -24,7 +25,7 @@ mod tls;
 #[cfg(test)]
 mod tests;
 
-pub use backend::{Answer, Backend, BoxStream, LogQuery};
+pub use backend::{Answer, Backend, BoxStream, Checked, LogQuery};
 pub use door::{Group, GroupsOf, Tcp, Unix};
 pub use router::router;
 pub use serve::{Doors, serve};

@@ -29,6 +29,13 @@ impl Refusal {
     }
 }
 
+impl Refusal {
+    /// For an answer in another shape.
+    pub(crate) fn into_parts(self) -> (StatusCode, Problem) {
+        (self.status, self.problem)
+    }
+}
+
 impl From<Problem> for Refusal {
     fn from(problem: Problem) -> Self {
         let status = StatusCode::from_u16(problem.kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

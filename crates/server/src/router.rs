@@ -13,6 +13,7 @@ use upbeat_api::{Endpoint, Problem, ProblemKind};
 
 use crate::access::{self, Peer};
 use crate::backend::Backend;
+use crate::compat::guide;
 use crate::handlers::{Shared, handler};
 use crate::refusal::Refusal;
 use crate::streams::Closing;
@@ -31,10 +32,10 @@ pub fn router<B: Backend>(backend: B) -> Router {
 pub(crate) fn router_until<B: Backend>(here: Shared<B>) -> Router {
     let mut router = Router::new();
     for &endpoint in Endpoint::ALL {
-        let may = middleware::from_fn_with_state((here.clone(), endpoint), access::authorize::<B>);
+        let may = middleware::from_fn_with_state((here.clone(), endpoint.role()), access::authorize::<B>);
         router = router.route(endpoint.path(), handler::<B>(endpoint).route_layer(may));
     }
-    router
+    guide::onto(router, &here)
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
         .with_state(here.clone())

@@ -97,6 +97,7 @@ fn condition(slot: &SlotId, copy: &SlotId, edge: &Dependency, onlooker: &Onlooke
         Condition::CompletedSuccessfully => phase == Phase::Completed,
         Condition::Completed => matches!(phase, Phase::Completed | Phase::Failed),
         Condition::Failed => phase == Phase::Failed,
+        Condition::Ready => matches!(phase, Phase::Running | Phase::Healthy | Phase::Completed),
         // No workload has one yet.
         Condition::Probe(_) => false,
     };
@@ -361,6 +362,9 @@ fn waits_with_cause(slot: &SlotId, node: &Node, workload: &Workload) -> bool {
                     Condition::CompletedSuccessfully => phase != Some(Phase::Completed),
                     Condition::Completed => !matches!(phase, Some(Phase::Completed | Phase::Failed)),
                     Condition::Failed => phase != Some(Phase::Failed),
+                    Condition::Ready => {
+                        !matches!(phase, Some(Phase::Running | Phase::Healthy | Phase::Completed))
+                    }
                     Condition::Probe(_) => true,
                 }
             })

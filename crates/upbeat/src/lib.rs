@@ -2,7 +2,7 @@
 //!
 //! Only this room prints and reads the environment. `cli` has one file a command; `face` makes
 //! every text; `daemon` joins the other rooms to the process that `upbeat serve` runs,
-//! by its `settings`.
+//! by its `settings`; `services` is the library for programs that embed Upbeat.
 
 pub mod cli;
 pub mod daemon;
@@ -10,4 +10,5 @@ pub mod exit;
 pub mod face;
 pub mod failure;
 pub mod progress;
+pub mod services;
 pub mod settings;

@@ -105,14 +105,22 @@ pub enum Condition {
     Completed,
     /// It ended badly, and is left so.
     Failed,
+    /// It runs and its readiness probe passes, or it ended well and is left so.
+    Ready,
     /// This probe of it passes.
     Probe(ProbeName),
 }
 
 impl Condition {
     /// The words of all but those about probes.
-    pub const PLAIN: [Self; 5] =
-        [Self::Started, Self::Healthy, Self::CompletedSuccessfully, Self::Completed, Self::Failed];
+    pub const PLAIN: [Self; 6] = [
+        Self::Started,
+        Self::Healthy,
+        Self::CompletedSuccessfully,
+        Self::Completed,
+        Self::Failed,
+        Self::Ready,
+    ];
 
     /// What stands before the name of a probe.
     pub const PROBE: &'static str = "probe:";
@@ -125,6 +133,7 @@ impl Condition {
             Self::CompletedSuccessfully => "completed",
             Self::Completed => "ended",
             Self::Failed => "failed",
+            Self::Ready => "ready",
             Self::Probe(name) => return Cow::Owned(format!("passing `{name}`")),
         })
     }
@@ -138,6 +147,7 @@ impl std::fmt::Display for Condition {
             Self::CompletedSuccessfully => "service_completed_successfully",
             Self::Completed => "service_completed",
             Self::Failed => "service_failed",
+            Self::Ready => "service_ready",
             Self::Probe(name) => return write!(f, "{}{name}", Self::PROBE),
         })
     }
@@ -178,7 +188,7 @@ mod tests {
         for condition in Condition::PLAIN.into_iter().chain([probe]) {
             assert_eq!(condition.to_string().parse(), Ok(condition));
         }
-        assert!("service_ready".parse::<Condition>().is_err());
+        assert!("service_reedy".parse::<Condition>().is_err());
         assert!("probe:".parse::<Condition>().is_err());
     }
 }

@@ -123,7 +123,7 @@ depends_on: { db: { condition: healthy, required: no, restart: 'maybe' } }"), @"
 depends_on: { db: { condition: whenever } }"), @"
     upbeat.yaml:4:19: Service `web` depends on `db`, which is not declared (declare it under `services`, or set `required: false`)
       ^ `db`
-    upbeat.yaml:4:36: `services.web.depends_on.db.condition` is not a condition: `whenever` (write one of `service_started`, `service_healthy`, `service_completed_successfully`, `service_completed`, `service_failed`, `port_open`, `log_ready`, `probe:NAME`)
+    upbeat.yaml:4:36: `services.web.depends_on.db.condition` is not a condition: `whenever` (write one of `service_started`, `service_healthy`, `service_completed_successfully`, `service_completed`, `service_failed`, `service_ready`, `port_open`, `log_ready`, `probe:NAME`)
       ^ `whenever`
     ");
 }

@@ -1,6 +1,6 @@
 //! A backend in memory that answers as it is told and remembers what it was asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use futures_util::StreamExt;
@@ -11,9 +11,10 @@ use upbeat_api::{
     EventKind, IssuedToken, LogLine, LogStream, Need, NewToken, Operation, OperationId, Origin, Plan,
     Problem, ProblemKind, Project, Refused, Role, ServiceName, TokenInfo, TokenName, Up, Version, Why, Wish,
 };
-use upbeat_model::Wall;
+use upbeat_model::{Attempt, Edit, Goal, Phase, Service, SlotId, SlotStatus, Wall};
 
-use crate::backend::{Answer, Backend, BoxStream, LogQuery};
+use crate::backend::{Answer, Backend, BoxStream, Checked, LogQuery};
+use crate::compat::guide::{Guide, ServicesSettings, Surroundings};
 
 fn by(origin: &Origin) -> String {
     match &origin.key {
@@ -25,8 +26,13 @@ fn by(origin: &Origin) -> String {
 /// What an action waits for, and whom it tells that it is done.
 type Gate = (Arc<Notify>, oneshot::Sender<()>);
 
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Fake {
+    /// Declared by edits.
+    services: Arc<Mutex<BTreeMap<ServiceName, Service>>>,
+    /// Run by edits; they run at once.
+    running: Arc<Mutex<BTreeSet<ServiceName>>>,
+    guide: Guide,
     asked: Arc<Mutex<Vec<String>>>,
     /// What was recorded.
     records: Arc<Mutex<Vec<String>>>,
@@ -42,7 +48,46 @@ pub(crate) struct Fake {
     pub(crate) gate: Arc<Mutex<Option<Gate>>>,
 }
 
+impl Default for Fake {
+    fn default() -> Self {
+        Self::with(ServicesSettings::default())
+    }
+}
+
 impl Fake {
+    pub(crate) fn with(settings: ServicesSettings) -> Self {
+        Self {
+            services: Arc::default(),
+            running: Arc::default(),
+            guide: Guide::new(Surroundings {
+                settings,
+                nu_path: "nu".into(),
+                provisioning_path: String::new(),
+                working_dir: "/".into(),
+                base_environment: BTreeMap::new(),
+                health_timeout: Surroundings::HEALTH_TIMEOUT,
+            }),
+            asked: Arc::default(),
+            states: Arc::default(),
+            lines: Arc::default(),
+            gate: Arc::default(),
+            is_full: Arc::default(),
+            is_revoked: Arc::default(),
+            records: Arc::default(),
+        }
+    }
+
+    /// The app of the guide, once anything is declared in it.
+    fn services_app(&self) -> Option<App> {
+        let services = self.services.lock().unwrap().clone();
+        let running = self.running.lock().unwrap();
+        let slots = services.keys().map(|service| status(service, running.contains(service)));
+        let slots = slots.collect();
+        let project = Project { name: name("services"), services, base_environment: BTreeMap::new() };
+        let app = App { name: name("services"), release: 1, project, slots };
+        Some(app).filter(|app| !app.project.services.is_empty())
+    }
+
     fn note(&self, asked: impl Into<String>) {
         self.asked.lock().unwrap().push(asked.into());
     }
@@ -97,6 +142,27 @@ pub(crate) fn line(number: u64) -> LogLine {
         at_ns: 1,
         stream: LogStream::Stdout,
         text: format!("line {number}\twith \"quotes\", ünïcode"),
+    }
+}
+
+fn status(service: &ServiceName, runs: bool) -> SlotStatus {
+    let (goal, phase) = if runs { (Goal::Running, Phase::Healthy) } else { (Goal::Stopped, Phase::Stopped) };
+    SlotStatus {
+        slot: SlotId { app: name("services"), service: service.clone(), index: 1 },
+        goal,
+        phase,
+        attempt: Attempt(1),
+        pid: None,
+        exit: None,
+        restarts: 0,
+        since: Wall(0),
+        started_at: runs.then_some(Wall(1)),
+        health: None,
+        probes: BTreeMap::new(),
+        says: None,
+        reasons: Vec::new(),
+        operation: OperationId(7),
+        release: 1,
     }
 }
 
@@ -156,10 +222,16 @@ impl Backend for Fake {
 
     async fn app(&self, of: AppName) -> Answer<App> {
         assert_ne!(of.as_str(), "bug", "a bug");
+        if of.as_str() == "services" {
+            return self.services_app().ok_or_else(|| no_app(&of));
+        }
         if of.as_str() == "shop" { Ok(app(3)) } else { Err(no_app(&of)) }
     }
 
     async fn watch(&self, of: AppName) -> Answer<BoxStream<App>> {
+        if of.as_str() == "services" {
+            return Ok(stream::iter(self.services_app()).boxed());
+        }
         if of.as_str() != "shop" {
             return Err(no_app(&of));
         }
@@ -186,6 +258,28 @@ impl Backend for Fake {
             done.send(()).unwrap();
         }
         Ok(operation(false))
+    }
+
+    async fn edit(&self, app: AppName, edit: Edit, origin: Origin) -> Answer<Operation> {
+        let names =
+            |names: Vec<&ServiceName>| names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(" ");
+        let (put, run) = (names(edit.put.keys().collect()), names(edit.run.keys().collect()));
+        self.note(format!("{}: {app} put [{put}] run [{run}]", by(&origin)));
+        let mut services = self.services.lock().unwrap();
+        services.extend(edit.put);
+        let up = edit.run.into_keys();
+        self.running.lock().unwrap().extend(up);
+        Ok(operation(true))
+    }
+
+    async fn check(&self, slot: SlotId, service: Arc<Service>) -> Answer<Checked> {
+        let ask = service.probes.values().next().map(|probe| probe.ask.to_string()).unwrap_or_default();
+        self.note(format!("{slot}: {ask}"));
+        Ok(Checked { healthy: false, message: "status 500".into() })
+    }
+
+    fn guide(&self) -> &Guide {
+        &self.guide
     }
 
     async fn down(&self, app: AppName, kill: bool, origin: Origin) -> Answer<Operation> {

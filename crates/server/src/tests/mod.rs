@@ -5,6 +5,7 @@ mod answers;
 mod connections;
 mod document;
 mod fake;
+mod guide;
 mod refusals;
 mod socket;
 mod streams;
@@ -32,10 +33,13 @@ struct House {
 
 impl House {
     fn open() -> Self {
+        Self::with(Fake::default())
+    }
+
+    fn with(fake: Fake) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("run/upbeat.sock");
         let listener = crate::bind(&socket).unwrap();
-        let fake = Fake::default();
         let (stop, stopped) = oneshot::channel();
         let server = tokio::spawn(crate::serve(listener, fake.clone(), async move {
             // A test that ends without a word leaves the server to the end of its runtime.

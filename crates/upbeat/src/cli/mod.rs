@@ -41,6 +41,8 @@ use clap::{CommandFactory, FromArgMatches};
 use crate::exit::ExitCode;
 use crate::face::{Paint, error};
 use crate::failure::{Failure, Outcome};
+pub(crate) use load::base_environment;
+
 use args::{Cli, Command};
 use session::Session;
 

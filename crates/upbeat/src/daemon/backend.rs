@@ -1,5 +1,6 @@
 //! What requests ask of this daemon: control for wishes and statuses, log files for output.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream;
@@ -9,14 +10,16 @@ use upbeat_control::audit::Ticket;
 use upbeat_control::{Control, ControlError};
 use upbeat_drivers::cgroups::{Capabilities, Lack};
 use upbeat_drivers::clock;
+use upbeat_drivers::probe::{self, Prober, Verdict};
 use upbeat_drivers::process::{ProcessDriver, chain};
 use upbeat_drivers::watch::Watches;
 use upbeat_model::file::validate;
 use upbeat_model::{
-    Action, App, AppName, AppSummary, Event, LogLine, Operation, OperationId, Origin, Plan, ServiceName,
-    Wall, Why,
+    Action, App, AppName, AppSummary, Attempt, Edit, Event, LogLine, Operation, OperationId, Origin, Plan,
+    ProbeName, Service, ServiceName, SlotId, Wall, Why,
 };
-use upbeat_server::{Answer, Backend, BoxStream, LogQuery};
+use upbeat_server::compat::guide::Guide;
+use upbeat_server::{Answer, Backend, BoxStream, Checked, LogQuery};
 use upbeat_store::StoreError;
 
 use super::access::Access;
@@ -31,17 +34,31 @@ const EVENTS_PAGE: usize = 200;
 
 /// The daemon's own answers.
 #[derive(Clone)]
-pub(super) struct LocalBackend {
+pub(crate) struct LocalBackend {
     control: Control,
     driver: ProcessDriver,
     watches: Watches,
     access: Access,
+    prober: Prober,
+    guide: Guide,
     started_at: Wall,
 }
 
 impl LocalBackend {
-    pub(super) fn new(control: Control, driver: ProcessDriver, watches: Watches, access: Access) -> Self {
-        Self { control, driver, watches, access, started_at: clock::wall() }
+    pub(super) fn new(
+        control: Control,
+        driver: ProcessDriver,
+        watches: Watches,
+        access: Access,
+        guide: Guide,
+    ) -> Self {
+        let prober = Prober::new(driver.clone());
+        Self { control, driver, watches, access, prober, guide, started_at: clock::wall() }
+    }
+
+    /// Until every slot there was before was seen.
+    pub(super) async fn looked(&self) {
+        self.control.looked().await;
     }
 }
 
@@ -192,6 +209,31 @@ impl Backend for LocalBackend {
 
     async fn act(&self, app: AppName, action: Action, origin: Origin) -> Answer<Operation> {
         self.control.act(&app, &action, origin).await.map_err(|error| problem(&error))
+    }
+
+    async fn edit(&self, app: AppName, edit: Edit, origin: Origin) -> Answer<Operation> {
+        self.control.edit(&app, &edit, origin).await.map_err(|error| problem(&error))
+    }
+
+    async fn check(&self, slot: SlotId, service: Arc<Service>) -> Answer<Checked> {
+        let Some((name, ask)) = service.probes.get_key_value(ProbeName::READINESS) else {
+            return Ok(Checked { healthy: true, message: "it is not asked how it is".to_owned() });
+        };
+        let asked = probe::Asked {
+            slot: &slot,
+            attempt: Attempt(0),
+            probe: name,
+            question: &ask.ask,
+            spec: &service,
+            base_environment: &self.guide.surroundings().base_environment,
+            timeout: ask.timeout,
+        };
+        let Verdict { healthy, message, .. } = self.prober.ask(&asked).await;
+        Ok(Checked { healthy, message })
+    }
+
+    fn guide(&self) -> &Guide {
+        &self.guide
     }
 
     async fn down(&self, app: AppName, kill: bool, origin: Origin) -> Answer<Operation> {

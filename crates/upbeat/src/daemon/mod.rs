@@ -7,6 +7,7 @@ mod access;
 mod agent;
 mod backend;
 mod dirs;
+mod engine;
 mod ensure;
 mod failpoint;
 mod install;
@@ -17,6 +18,8 @@ mod why;
 
 pub use access::{AccessError, anchor_on_disk};
 pub use dirs::{Dirs, NoHome};
+pub(crate) use backend::LocalBackend;
+pub(crate) use engine::Engine;
 pub use ensure::{EnsureError, LOG_MAX, ensure, is_gone};
 pub use install::{InstallError, Installed, install, is_installed};
 pub use serve::{ServeError, serve};

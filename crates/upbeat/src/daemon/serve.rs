@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
@@ -11,15 +11,15 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use upbeat_agent::{Keep, Report};
 use upbeat_control::{Control, Settings};
-use upbeat_drivers::process::{MARK, Places, ProcessDriver, ShimProgram, belongs_to};
-use upbeat_drivers::{cgroups, clock};
-
+use upbeat_drivers::clock;
+use upbeat_drivers::process::{ProcessDriver, ShimProgram};
+use upbeat_server::compat::guide::{Guide, ServicesSettings, Surroundings};
 use upbeat_store::{Durability, Journal, Store, StoreError};
 
 use super::access::{self, Access, AccessError};
-use super::agent::{AgentThread, Hand};
-use super::backend::LocalBackend;
+use super::engine::Engine;
 use super::{Dirs, SHIM_ARGUMENT, ensure, failpoint, notify};
+use crate::cli::base_environment;
 use crate::settings;
 
 /// A daemon that was killed, or ends, lets go of its files within milliseconds of its lock.
@@ -28,10 +28,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// All slots are looked at within milliseconds. One that does not answer must not keep the others
 /// from being asked about.
-const FIRST_LOOK: Duration = Duration::from_secs(1);
+pub(super) const FIRST_LOOK: Duration = Duration::from_secs(1);
 
 /// Reports the agent may have ahead of control before it waits.
-const REPORTS: usize = 256;
+pub(super) const REPORTS: usize = 256;
 
 /// Why the daemon does not run.
 #[derive(Debug, thiserror::Error)]
@@ -86,26 +86,17 @@ pub(super) fn system(what: &str) -> impl FnOnce(std::io::Error) -> ServeError + 
 ///
 /// `announce`: write `ready` to standard output when it answers, then close it.
 pub async fn serve(dirs: &Dirs, settings: &settings::Settings, announce: bool) -> Result<(), ServeError> {
-    if std::env::var(MARK).is_ok_and(|mark| belongs_to(&dirs.slots(), &mark)) {
-        return Err(ServeError::Inside);
-    }
     // Fails only for the leader of a process group: then a terminal's or systemd's own.
     let _ = rustix::process::setsid();
-    dirs.create().map_err(system("its directories"))?;
-    let _lock = take_lock(dirs)?;
-    let Opened { control, keep, access } = open(dirs).await?;
-    let process = cgroups::OF_THIS_PROCESS.into();
-    let places = Places { slots: dirs.slots(), private: dirs.credentials(), process };
-    let (driver, events) = ProcessDriver::new(shim_program()?, places)?;
-    tokio::spawn(clear_execs(driver.clone()));
-    let (report, reports) = mpsc::channel(REPORTS);
-    let hand = Hand { keep, driver: driver.clone(), events, target: control.target(), report };
-    let (mut agent, watches) = AgentThread::start(hand).await?;
+    let guide = Guide::new(surroundings(settings.orchestrator.into()));
+    let mut engine = Engine::begin(dirs, shim_program()?, guide).await?;
     let doors = access::doors(dirs, &settings.api).await?;
     let mut terminate = signal(SignalKind::terminate()).map_err(system("signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("signals"))?;
     let (ended, mut agent_ended) = oneshot::channel();
+    let agent = engine.take_agent();
     let ending = async move {
+        let Some(mut agent) = agent else { return };
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
@@ -114,15 +105,12 @@ pub async fn serve(dirs: &Dirs, settings: &settings::Settings, announce: bool) -
         // Dropped here, and by that told to end, while answers under way are still given.
         drop(agent);
     };
-    let pump = tokio::spawn(pass_on(reports, control.clone()));
-    // Who connects meanwhile waits. Then he is told what is, not what was.
-    let _ = tokio::time::timeout(FIRST_LOOK, control.looked()).await;
-    let backend = LocalBackend::new(control, driver, watches, access);
+    // Who connects meanwhile waits.
+    engine.looked().await;
     if let Err(error) = tell_ready(announce) {
         tracing::warn!(%error, "nobody could be told that the daemon is ready");
     }
-    upbeat_server::serve(doors, backend, ending).await;
-    pump.abort();
+    upbeat_server::serve(doors, engine.backend(), ending).await;
     match agent_ended.try_recv() {
         Ok(()) => Err(ServeError::AgentEnded),
         Err(_) => Ok(()),
@@ -130,13 +118,13 @@ pub async fn serve(dirs: &Dirs, settings: &settings::Settings, announce: bool) -
 }
 
 /// What was read from disk.
-struct Opened {
-    control: Control,
-    keep: Keep,
-    access: Access,
+pub(super) struct Opened {
+    pub(super) control: Control,
+    pub(super) keep: Keep,
+    pub(super) access: Access,
 }
 
-async fn open(dirs: &Dirs) -> Result<Opened, ServeError> {
+pub(super) async fn open(dirs: &Dirs) -> Result<Opened, ServeError> {
     let (store, _) = open_store(dirs.control(), Durability::Machine).await?;
     // Of use only while this machine is up: damaged by a power cut, they begin anew.
     let (_, journal) = open_or_begin_anew(dirs.state.join("events.redb")).await?;
@@ -149,13 +137,13 @@ async fn open(dirs: &Dirs) -> Result<Opened, ServeError> {
     Ok(Opened { control, keep, access })
 }
 
-async fn clear_execs(driver: ProcessDriver) {
+pub(super) async fn clear_execs(driver: ProcessDriver) {
     if let Err(error) = driver.clear_execs().await {
         tracing::warn!(%error, "what was run for services is not all gone");
     }
 }
 
-async fn pass_on(mut reports: mpsc::Receiver<Report>, control: Control) {
+pub(super) async fn pass_on(mut reports: mpsc::Receiver<Report>, control: Control) {
     while let Some(report) = reports.recv().await {
         match report {
             Report::Changed(changes) => control.report(changes).await,
@@ -191,6 +179,30 @@ async fn open_or_begin_anew(path: PathBuf) -> Result<(Store, Journal), ServeErro
     }
 }
 
+/// Of the guide's services that are registered with this daemon. Where the person's `PROVISIONING` is a
+/// directory, commands start there; else at the root, where no relative path means anything by chance.
+fn surroundings(settings: ServicesSettings) -> Surroundings {
+    let (base_environment, _) = base_environment(|name| std::env::var_os(name));
+    let provisioning_path = std::env::var("PROVISIONING").unwrap_or_default();
+    let is_directory = provisioning_path.starts_with('/') && Path::new(&provisioning_path).is_dir();
+    let working_dir = if is_directory { provisioning_path.clone() } else { "/".to_owned() };
+    Surroundings {
+        settings,
+        nu_path: "nu".to_owned(),
+        provisioning_path,
+        working_dir,
+        base_environment,
+        health_timeout: Surroundings::HEALTH_TIMEOUT,
+    }
+}
+
+impl From<settings::Orchestrator> for ServicesSettings {
+    fn from(said: settings::Orchestrator) -> Self {
+        let settings::Orchestrator { manager_enabled, auto_start_dependencies } = said;
+        Self { manager_enabled, auto_start_dependencies }
+    }
+}
+
 /// `upbeat-shim` beside this program, or this program itself.
 fn shim_program() -> Result<ShimProgram, ServeError> {
     let own = std::env::current_exe().map_err(system("its own file"))?;
@@ -201,7 +213,7 @@ fn shim_program() -> Result<ShimProgram, ServeError> {
     })
 }
 
-fn take_lock(dirs: &Dirs) -> Result<File, ServeError> {
+pub(super) fn take_lock(dirs: &Dirs) -> Result<File, ServeError> {
     use std::os::unix::fs::OpenOptionsExt;
     let path = dirs.lock();
     let file = std::fs::OpenOptions::new()

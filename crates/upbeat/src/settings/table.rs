@@ -126,8 +126,8 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::Flag,
         default: "true",
         flag: None,
-        words: "Whether the daemon looks after services at all",
-        only: Some(("true", "a daemon that looks after nothing is not offered yet")),
+        words: "Whether services may be registered with the daemon (`/api/v1/services`)",
+        only: None,
     },
     Setting {
         table: "orchestrator.services",
@@ -135,7 +135,7 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::Flag,
         default: "true",
         flag: None,
-        words: "Whether starting a service starts what it depends on",
-        only: Some(("true", "what a service depends on is always started with it so far")),
+        words: "Whether starting a registered service starts what it depends on; else that has to run",
+        only: None,
     },
 ];

@@ -159,15 +159,6 @@ fn a_variable_of_one_of_our_tables_is_not_passed_over() {
 
 #[test]
 fn what_would_not_be_honoured_or_is_unsafe_is_refused() {
-    insta::assert_snapshot!(refused(file("[orchestrator.services]\nmanager_enabled = false\nauto_start_dependencies = false\n")), @"
-    error: `orchestrator.services.manager_enabled = false` (config.toml:2:19) is not supported: a daemon that looks after nothing is not offered yet
-     |
-     = hint: leave it out, or set it to `true`
-
-    error: `orchestrator.services.auto_start_dependencies = false` (config.toml:3:27) is not supported: what a service depends on is always started with it so far
-     |
-     = hint: leave it out, or set it to `true`
-    ");
     let flags = vec![("--listen", "0.0.0.0:7000".to_owned())];
     insta::assert_snapshot!(refused(Sources { flags, ..Sources::default() }), @"
     error: `api.listen` (--listen) is `0.0.0.0:7000`, which others can reach, and there is no certificate: tokens would be sent in the clear

@@ -160,6 +160,7 @@ pub(in super::super) static CONDITION: Signed = Signed {
         "service_completed_successfully",
         "service_completed",
         "service_failed",
+        "service_ready",
         "port_open",
         "log_ready",
     ],

@@ -1,7 +1,7 @@
 //! A daemon that tells what the test wants.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use futures_util::{StreamExt, stream};
 use tokio::sync::{Notify, watch};
@@ -11,8 +11,9 @@ use upbeat_api::{
     ProblemKind, Refused, Role, ServiceName, SlotId, TokenInfo, TokenName, Up, Version, Why, WhyLink, Wish,
 };
 use upbeat_model::plan::{self, After, Step, StepReason};
-use upbeat_model::{Attempt, Exit, Goal, Origin, Phase, SlotStatus, Wall, project::Condition};
-use upbeat_server::{Answer, Backend, BoxStream, LogQuery};
+use upbeat_model::{Attempt, Edit, Exit, Goal, Origin, Phase, Service, SlotStatus, Wall, project::Condition};
+use upbeat_server::compat::guide::{Guide, ServicesSettings, Surroundings};
+use upbeat_server::{Answer, Backend, BoxStream, Checked, LogQuery};
 
 use crate::face::examples::{self, NOW, ago, not_restarted, project, slot, status};
 
@@ -178,6 +179,18 @@ fn absent() -> Problem {
     Problem::new(ProblemKind::NotFound, "there is no app `shop`")
 }
 
+/// Of no command so far.
+static GUIDE: LazyLock<Guide> = LazyLock::new(|| {
+    Guide::new(Surroundings {
+        settings: ServicesSettings::default(),
+        nu_path: "nu".to_owned(),
+        provisioning_path: String::new(),
+        working_dir: "/".to_owned(),
+        base_environment: Default::default(),
+        health_timeout: Surroundings::HEALTH_TIMEOUT,
+    })
+});
+
 impl Backend for Script {
     type Ticket = ();
 
@@ -217,6 +230,18 @@ impl Backend for Script {
 
     async fn verify_audit(&self) -> Answer<AuditVerdict> {
         self.fact(|facts| facts.verdict.clone())
+    }
+
+    async fn edit(&self, _: AppName, _: Edit, _: Origin) -> Answer<Operation> {
+        Err(Problem::new(ProblemKind::BadRequest, "the command line registers nothing"))
+    }
+
+    async fn check(&self, _: SlotId, _: Arc<Service>) -> Answer<Checked> {
+        Err(Problem::new(ProblemKind::BadRequest, "the command line asks no service"))
+    }
+
+    fn guide(&self) -> &Guide {
+        &GUIDE
     }
 
     fn version(&self) -> Version {

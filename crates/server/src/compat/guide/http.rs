@@ -1,0 +1,366 @@
+//! The guide's paths: its own two, and those in its style that it lacks.
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::middleware;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get, post};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use upbeat_api::{AppName, Asked, Need, Origin, Role};
+
+use super::conduct::{Conductor, LOG_LINES_MAX};
+use super::APP;
+use super::error::{self, ServicesError};
+use super::service::Service;
+use crate::access;
+use crate::backend::Backend;
+use crate::extract::{By, Json, Path, Query};
+use crate::handlers::Shared;
+use crate::refusal::Refusal;
+
+/// A log is shown from so many lines before its end, where nothing is said.
+const LOG_LINES: u64 = 100;
+
+/// So many services may be registered at once; as many as a machine has places.
+const REGISTERED_MAX: usize = upbeat_model::file::SLOTS_MAX as usize;
+
+type Here<B> = State<Shared<B>>;
+
+/// Everything under `/api/v1/services`, and the least somebody has to be to ask it.
+pub(crate) fn routes<B: Backend>() -> [(&'static str, Role, MethodRouter<Shared<B>>); 13] {
+    use Role::{Operator, Viewer};
+    [
+        ("/api/v1/services/list", Viewer, get(list::<B>)),
+        ("/api/v1/services/status", Viewer, get(statuses::<B>)),
+        ("/api/v1/services/health", Viewer, get(healths::<B>)),
+        ("/api/v1/services/order", Viewer, get(order::<B>)),
+        (REGISTER, Operator, post(register::<B>)),
+        (START_ALL, Operator, post(start_all::<B>)),
+        (STOP_ALL, Operator, post(stop_all::<B>)),
+        ("/api/v1/services/{name}/health", Viewer, get(health::<B>)),
+        ("/api/v1/services/{name}/logs", Viewer, get(logs::<B>)),
+        (START, Operator, post(start::<B>)),
+        (STOP, Operator, post(stop::<B>)),
+        (RESTART, Operator, post(restart::<B>)),
+        (UNREGISTER, Operator, post(unregister::<B>)),
+    ]
+}
+
+const REGISTER: &str = "/api/v1/services/register";
+const START_ALL: &str = "/api/v1/services/start";
+const STOP_ALL: &str = "/api/v1/services/stop";
+const START: &str = "/api/v1/services/{name}/start";
+const STOP: &str = "/api/v1/services/{name}/stop";
+const RESTART: &str = "/api/v1/services/{name}/restart";
+const UNREGISTER: &str = "/api/v1/services/{name}/unregister";
+
+/// All routes on a router.
+pub(crate) fn onto<B: Backend>(router: Router<Shared<B>>, here: &Shared<B>) -> Router<Shared<B>> {
+    routes::<B>().into_iter().fold(router, |router, (path, role, handler)| {
+        let may = middleware::from_fn_with_state((here.clone(), role), access::authorize::<B>);
+        router.route(path, handler.route_layer(may))
+    })
+}
+
+/// Not done, in the guide's shape.
+struct Failure {
+    status: StatusCode,
+    error: String,
+}
+
+impl From<ServicesError> for Failure {
+    fn from(error: ServicesError) -> Self {
+        let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Self { status, error: error.to_string() }
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        let (status, problem) = refusal.into_parts();
+        Self { status, error: ServicesError::Upbeat(problem).to_string() }
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        /// In this order, as answers that are a success.
+        #[derive(Serialize)]
+        struct Envelope {
+            success: bool,
+            error: String,
+        }
+        (self.status, axum::Json(Envelope { success: false, error: self.error })).into_response()
+    }
+}
+
+type Reply = Result<Response, Failure>;
+
+/// What came of reading a part of a request.
+type Read<T> = Result<T, Refusal>;
+
+fn data(data: impl Serialize) -> Reply {
+    /// In this order, as the guide has it.
+    #[derive(Serialize)]
+    struct Envelope<T> {
+        success: bool,
+        data: T,
+    }
+    Ok(axum::Json(Envelope { success: true, data }).into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NoQuery {}
+
+async fn list<B: Backend>(State(here): Here<B>, query: Read<Query<NoQuery>>) -> Reply {
+    query?;
+    let registry = Conductor::new(here.backend).registry().await?;
+    data(registry.iter().map(|service| (**service).clone()).collect::<Vec<Service>>())
+}
+
+async fn statuses<B: Backend>(State(here): Here<B>, query: Read<Query<NoQuery>>) -> Reply {
+    #[derive(Serialize)]
+    struct Line {
+        name: String,
+        status: super::ServiceStatus,
+    }
+    query?;
+    let conductor = Conductor::new(here.backend);
+    let registry = conductor.registry().await?;
+    let statuses = conductor.statuses(&registry).await?;
+    data(statuses.into_iter().map(|(name, status)| Line { name, status }).collect::<Vec<_>>())
+}
+
+async fn healths<B: Backend>(State(here): Here<B>, query: Read<Query<NoQuery>>) -> Reply {
+    #[derive(Serialize)]
+    struct Line {
+        name: String,
+        #[serde(flatten)]
+        health: super::ServiceHealth,
+    }
+    query?;
+    let conductor = Conductor::new(here.backend);
+    let registry = conductor.registry().await?;
+    let healths = conductor.healths(&registry).await?;
+    data(healths.into_iter().map(|(name, health)| Line { name, health }).collect::<Vec<_>>())
+}
+
+async fn health<B: Backend>(
+    State(here): Here<B>,
+    name: Read<Path<String>>,
+    query: Read<Query<NoQuery>>,
+) -> Reply {
+    query?;
+    let conductor = Conductor::new(here.backend);
+    let registry = conductor.registry().await?;
+    data(conductor.health(&registry, &name?.0).await?)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OrderQuery {
+    /// By commas.
+    services: String,
+}
+
+async fn order<B: Backend>(State(here): Here<B>, query: Read<Query<OrderQuery>>) -> Reply {
+    let wanted: Vec<String> = query?.0.services.split(',').map(str::to_owned).collect();
+    let conductor = Conductor::new(here.backend);
+    let registry = conductor.registry().await?;
+    data(&*conductor.guide().resolver().resolve(&registry, &wanted)?)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LogsQuery {
+    tail: Option<u64>,
+}
+
+async fn logs<B: Backend>(
+    State(here): Here<B>,
+    name: Read<Path<String>>,
+    query: Read<Query<LogsQuery>>,
+) -> Reply {
+    let tail = query?.0.tail.unwrap_or(LOG_LINES);
+    if tail > LOG_LINES_MAX {
+        let why = format!("in the query: tail: {tail} is more than {LOG_LINES_MAX}");
+        return Err(Refusal::bad_request(why).into());
+    }
+    let conductor = Conductor::new(here.backend);
+    let registry = conductor.registry().await?;
+    data(conductor.logs(&registry, &name?.0, tail).await?)
+}
+
+/// One service, or a list of them.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Registered {
+    Many(Vec<Value>),
+    One(Value),
+}
+
+async fn register<B: Backend>(
+    State(here): Here<B>,
+    by: Read<By>,
+    query: Read<Query<NoQuery>>,
+    body: Read<Json<Registered>>,
+) -> Reply {
+    query?;
+    let services = match body?.0 {
+        Registered::Many(services) => services,
+        Registered::One(service) => vec![service],
+    };
+    if services.len() > REGISTERED_MAX {
+        return Err(Refusal::bad_request(format!("more than {REGISTERED_MAX} services")).into());
+    }
+    let read = |(n, value): (usize, Value)| {
+        serde_json::from_value::<Service>(value)
+            .map_err(|error| Refusal::bad_request(format!("in the body: service {}: {error}", n + 1)))
+    };
+    let services = services.into_iter().enumerate().map(read).collect::<Result<Vec<Service>, _>>()?;
+    let names: Vec<String> = services.iter().map(|service| service.name.clone()).collect();
+    change(here, by?, REGISTER, words("register", &names), |conductor, origin| async move {
+        conductor.register(services, origin).await.map(|()| names)
+    })
+    .await
+}
+
+async fn start<B: Backend>(
+    State(here): Here<B>,
+    by: Read<By>,
+    name: Read<Path<String>>,
+    query: Read<Query<NoQuery>>,
+) -> Reply {
+    query?;
+    let name = name?.0;
+    let what = words("start", std::slice::from_ref(&name));
+    change(here, by?, START, what, |conductor, origin| async move {
+        let registry = conductor.registry().await?;
+        conductor.start(&registry, &name, origin).await.map(|()| name)
+    })
+    .await
+}
+
+async fn stop<B: Backend>(
+    State(here): Here<B>,
+    by: Read<By>,
+    name: Read<Path<String>>,
+    query: Read<Query<NoQuery>>,
+) -> Reply {
+    query?;
+    let name = name?.0;
+    let what = words("stop", std::slice::from_ref(&name));
+    change(here, by?, STOP, what, |conductor, origin| async move {
+        let registry = conductor.registry().await?;
+        conductor.stop(&registry, std::slice::from_ref(&name), origin).await.map(|()| name)
+    })
+    .await
+}
+
+async fn restart<B: Backend>(
+    State(here): Here<B>,
+    by: Read<By>,
+    name: Read<Path<String>>,
+    query: Read<Query<NoQuery>>,
+) -> Reply {
+    query?;
+    let name = name?.0;
+    let what = words("restart", std::slice::from_ref(&name));
+    change(here, by?, RESTART, what, |conductor, origin| async move {
+        let registry = conductor.registry().await?;
+        conductor.restart(&registry, &name, origin).await.map(|()| name)
+    })
+    .await
+}
+
+async fn unregister<B: Backend>(
+    State(here): Here<B>,
+    by: Read<By>,
+    name: Read<Path<String>>,
+    query: Read<Query<NoQuery>>,
+) -> Reply {
+    query?;
+    let name = name?.0;
+    let what = words("unregister", std::slice::from_ref(&name));
+    change(here, by?, UNREGISTER, what, |conductor, origin| async move {
+        let registry = conductor.registry().await?;
+        conductor.unregister(&registry, &name, origin).await.map(|()| name)
+    })
+    .await
+}
+
+async fn start_all<B: Backend>(State(here): Here<B>, by: Read<By>, query: Read<Query<NoQuery>>) -> Reply {
+    query?;
+    change(here, by?, START_ALL, words("start", &[]), |conductor, origin| async move {
+        let registry = conductor.registry().await?;
+        conductor.start_all(&registry, origin).await
+    })
+    .await
+}
+
+async fn stop_all<B: Backend>(State(here): Here<B>, by: Read<By>, query: Read<Query<NoQuery>>) -> Reply {
+    query?;
+    change(here, by?, STOP_ALL, words("stop", &[]), |conductor, origin| async move {
+        let registry = conductor.registry().await?;
+        let names: Vec<String> = registry.iter().map(|service| service.name.clone()).collect();
+        conductor.stop(&registry, &names, origin).await.map(|()| names)
+    })
+    .await
+}
+
+/// So many names are said in a record.
+const NAMES_RECORDED: usize = 5;
+
+/// What is asked for, in words.
+fn words(verb: &str, names: &[String]) -> String {
+    let shown: Vec<String> = names.iter().take(NAMES_RECORDED).map(|name| error::shown(name)).collect();
+    match names.len() {
+        0 => format!("{verb} all services"),
+        few if few <= NAMES_RECORDED => format!("{verb} {}", shown.join(" ")),
+        many => format!("{verb} {} and {} more", shown.join(" "), many - NAMES_RECORDED),
+    }
+}
+
+/// A change is recorded, made whole and recorded again, also when the one who asked for it does not
+/// wait for the answer.
+async fn change<B: Backend, T, F>(
+    here: Shared<B>,
+    by: By,
+    route: &'static str,
+    what: String,
+    making: impl FnOnce(Conductor<B>, Origin) -> F,
+) -> Reply
+where
+    T: Serialize + Send + 'static,
+    F: Future<Output = Result<T, ServicesError>> + Send + 'static,
+{
+    let asked = Asked {
+        who: by.caller.who(),
+        from: by.caller.from.map(|from| from.to_string()),
+        method: "POST".to_owned(),
+        route: route.to_owned(),
+        app: AppName::new(APP).ok(),
+        what,
+    };
+    // What stops something must go on a full disk, too.
+    let need = if [STOP, STOP_ALL, UNREGISTER].contains(&route) { Need::Anyway } else { Need::Recorded };
+    let making = making(Conductor::new(here.backend.clone()), by.origin);
+    let whole = tokio::spawn(async move {
+        let ticket = here.backend.asked(asked, need).await?;
+        let answer = making.await;
+        let status = answer.as_ref().map_or_else(ServicesError::status, |_| 200);
+        here.backend.answered(ticket, status, None).await;
+        answer
+    });
+    match whole.await {
+        Ok(answer) => data(answer?),
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => Err(Failure {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            error: "the daemon is shutting down".to_owned(),
+        }),
+    }
+}

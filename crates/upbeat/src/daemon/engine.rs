@@ -1,0 +1,76 @@
+//! Control and the agent in one process, without a face: what the daemon serves, and what a program
+//! embeds.
+
+use std::fs::File;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use upbeat_drivers::cgroups;
+use upbeat_drivers::process::{MARK, Places, ProcessDriver, ShimProgram, belongs_to};
+use upbeat_server::compat::guide::Guide;
+
+use super::Dirs;
+use super::agent::{AgentThread, Hand};
+use super::backend::LocalBackend;
+use super::serve::{FIRST_LOOK, Opened, REPORTS, ServeError, clear_execs, open, pass_on, system, take_lock};
+
+/// Dropped: all has ended, and every service is as it was.
+pub(crate) struct Engine {
+    backend: LocalBackend,
+    agent: Option<AgentThread>,
+    pump: JoinHandle<()>,
+    _lock: File,
+}
+
+impl Engine {
+    /// Begins with what these directories keep. Errors: another one has them; they cannot be used.
+    pub(crate) async fn begin(dirs: &Dirs, shim: ShimProgram, guide: Guide) -> Result<Self, ServeError> {
+        if std::env::var(MARK).is_ok_and(|mark| belongs_to(&dirs.slots(), &mark)) {
+            return Err(ServeError::Inside);
+        }
+        dirs.create().map_err(system("its directories"))?;
+        let lock = take_lock(dirs)?;
+        let Opened { control, keep, access } = open(dirs).await?;
+        let process = cgroups::OF_THIS_PROCESS.into();
+        let places = Places { slots: dirs.slots(), private: dirs.credentials(), process };
+        let (driver, events) = ProcessDriver::new(shim, places)?;
+        tokio::spawn(clear_execs(driver.clone()));
+        let (report, reports) = mpsc::channel(REPORTS);
+        let hand = Hand { keep, driver: driver.clone(), events, target: control.target(), report };
+        let (agent, watches) = AgentThread::start(hand).await?;
+        let pump = tokio::spawn(pass_on(reports, control.clone()));
+        let backend = LocalBackend::new(control, driver, watches, access, guide);
+        Ok(Self { backend, agent: Some(agent), pump, _lock: lock })
+    }
+
+    /// Until every slot was seen, or one of them does not answer: then it is told what is, not what
+    /// was.
+    pub(crate) async fn looked(&self) {
+        let _ = tokio::time::timeout(FIRST_LOOK, self.backend.looked()).await;
+    }
+
+    /// What can be asked of it.
+    pub(crate) fn backend(&self) -> LocalBackend {
+        self.backend.clone()
+    }
+
+    /// The agent, to be dropped before all else by whoever ends in order.
+    pub(super) fn take_agent(&mut self) -> Option<AgentThread> {
+        self.agent.take()
+    }
+
+    /// Returns when the agent has ended by itself, which it never should.
+    pub(crate) async fn ended(&mut self) {
+        match &mut self.agent {
+            Some(agent) => agent.ended().await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.pump.abort();
+        drop(self.agent.take());
+    }
+}

@@ -1,0 +1,177 @@
+//! Services by the guide's words, over HTTP.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
+
+use serde_json::{Value, json};
+
+use crate::Journey;
+use crate::home::{Home, eventually, lines};
+
+pub(crate) fn journeys() -> Vec<Journey> {
+    vec![
+        Journey {
+            name: "the guide's three services live over HTTP, and through a daemon that is killed",
+            needs: &[],
+            run: three_services,
+        },
+        Journey { name: "the guide's two settings are honoured", needs: &[], run: settings },
+    ]
+}
+
+/// A home with stand-ins for `systemctl` and `nu`, and a daemon.
+fn home(settings: &str) -> Home {
+    let mut home = Home::new();
+    let calls = home.outside("calls").display().to_string();
+    let script = |name: &str, words: &str| {
+        let path = home.outside("bin").join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, format!("#!/bin/sh\n{words}\n")).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    };
+    script("systemctl", &format!("echo \"systemctl $*\" >> '{calls}'"));
+    script("nu", &format!("echo \"nu $* in $PWD\" >> '{calls}'; test -e \"$1\""));
+    let bin = home.outside("bin").display().to_string();
+    let provisioning = home.outside("provisioning");
+    std::fs::create_dir_all(provisioning.join("scripts")).unwrap();
+    std::fs::write(provisioning.join("scripts/start-orchestrator.nu"), "").unwrap();
+    let config = home.outside("config/upbeat");
+    std::fs::create_dir_all(&config).unwrap();
+    std::fs::write(config.join("config.toml"), settings).unwrap();
+    home.set("PATH", format!("{bin}:{}", std::env::var("PATH").unwrap()));
+    home.set("PROVISIONING", provisioning.display().to_string());
+    let config = home.outside("config").display().to_string();
+    home.set("XDG_CONFIG_HOME", config);
+    wake(&home);
+    home
+}
+
+/// Has a daemon run.
+fn wake(home: &Home) {
+    home.write("upbeat.yaml", "name: other\nservices:\n  other: { command: [sleep, \"600\"] }\n");
+    home.run(&["up", "-d", "--wait"]).ok();
+}
+
+/// Asks the daemon: the status, and what it answers.
+fn ask(home: &Home, line: &str, body: &Value) -> (u16, Value) {
+    let mut stream = UnixStream::connect(home.outside("run").join("upbeat.sock")).unwrap();
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
+    let length = body.len();
+    write!(
+        stream,
+        "{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{kind}Content-Length: {length}\r\n\r\n{body}"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}")))
+}
+
+fn get(home: &Home, path: &str) -> (u16, Value) {
+    ask(home, &format!("GET /api/v1/services/{path}"), &Value::Null)
+}
+
+fn post(home: &Home, path: &str, body: &Value) -> (u16, Value) {
+    ask(home, &format!("POST /api/v1/services/{path}"), body)
+}
+
+fn done(data: Value) -> (u16, Value) {
+    (200, json!({ "success": true, "data": data }))
+}
+
+/// An endpoint that is always well.
+fn endpoint() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/health", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { continue };
+            let mut asked = [0; 4096];
+            if stream.read(&mut asked).is_ok() {
+                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+                drop(stream.write_all(answer));
+            }
+        }
+    });
+    url
+}
+
+fn services() -> Value {
+    let url = endpoint();
+    let unit = |name: &str, needs: &[&str]| {
+        json!({
+            "name": name,
+            "description": "",
+            "dependencies": needs,
+            "start_command": format!("systemctl start {name}"),
+            "stop_command": format!("systemctl stop {name}"),
+            "health_check_endpoint": url,
+        })
+    };
+    let mut orchestrator = unit("orchestrator", &["coredns", "oci-registry"]);
+    orchestrator["start_command"] = json!("./scripts/start-orchestrator.nu --background");
+    orchestrator["stop_command"] = json!("./scripts/start-orchestrator.nu --stop");
+    json!([unit("coredns", &[]), unit("oci-registry", &["coredns"]), orchestrator])
+}
+
+fn statuses(all: &str) -> (u16, Value) {
+    let of = |name| json!({ "name": name, "status": all });
+    done(json!([of("coredns"), of("oci-registry"), of("orchestrator")]))
+}
+
+fn three_services() {
+    let home = home("");
+    let services = services();
+    assert_eq!(get(&home, "list"), done(json!([])));
+    let all = json!(["coredns", "oci-registry", "orchestrator"]);
+    assert_eq!(post(&home, "register", &services), done(all.clone()));
+    assert_eq!(get(&home, "list"), done(services.clone()));
+    assert_eq!(get(&home, "status"), statuses("Stopped"));
+    assert_eq!(post(&home, "orchestrator/start", &Value::Null), done(json!("orchestrator")));
+    let provisioning = home.outside("provisioning").canonicalize().unwrap().display().to_string();
+    let nu = |what: &str| format!("nu ./scripts/start-orchestrator.nu {what} in {provisioning}");
+    let starts =
+        ["systemctl start coredns".to_owned(), "systemctl start oci-registry".to_owned(), nu("--background")];
+    let calls = || lines(&home.outside("calls"));
+    assert_eq!(calls(), starts);
+    assert_eq!(get(&home, "status"), statuses("Running"));
+    assert_eq!(post(&home, "start", &Value::Null), done(all.clone()));
+    assert_eq!(calls().len(), 3, "what runs is left alone");
+    let (_, health) = get(&home, "coredns/health");
+    assert_eq!(health["data"]["healthy"], json!(true), "{health}");
+
+    home.kill_daemon();
+    wake(&home);
+    assert_eq!(get(&home, "list"), done(services));
+    eventually("the next daemon has asked them", || get(&home, "status") == statuses("Running"));
+    assert_eq!(calls().len(), 3, "nothing is started again");
+    assert!(home.run(&["ps", "-p", "services"]).ok().stdout.contains("orchestrator"));
+
+    assert_eq!(post(&home, "coredns/stop", &Value::Null), done(json!("coredns")));
+    let stops = [nu("--stop"), "systemctl stop oci-registry".to_owned(), "systemctl stop coredns".to_owned()];
+    assert_eq!(calls()[3..], stops);
+    assert_eq!(get(&home, "status"), statuses("Stopped"));
+    let (status, refused) = post(&home, "coredns/unregister", &Value::Null);
+    assert_eq!((status, &refused["success"]), (409, &json!(false)), "{refused}");
+    for name in ["orchestrator", "oci-registry", "coredns"] {
+        assert_eq!(post(&home, &format!("{name}/unregister"), &Value::Null), done(json!(name)));
+    }
+    assert_eq!(get(&home, "list"), done(json!([])));
+}
+
+fn settings() {
+    let off = home("[orchestrator.services]\nmanager_enabled = false\n");
+    let (status, said) = get(&off, "list");
+    assert_eq!(status, 503);
+    assert!(said["error"].as_str().unwrap().contains("disabled"), "{said}");
+    let alone = home("[orchestrator.services]\nauto_start_dependencies = false\n");
+    post(&alone, "register", &services());
+    let (status, said) = post(&alone, "orchestrator/start", &Value::Null);
+    assert_eq!(status, 409);
+    assert!(said["error"].as_str().unwrap().contains("`coredns`, `oci-registry`"), "{said}");
+    assert_eq!(post(&alone, "coredns/start", &Value::Null), done(json!("coredns")));
+}

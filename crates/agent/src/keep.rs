@@ -88,6 +88,7 @@ impl Keep {
 fn forget_clock(durable: &mut Durable) {
     // What was ordered before the boot does not come after it.
     durable.late = None;
+    durable.timeline = None;
     match &mut durable.stage {
         Stage::Resting { until, .. } => *until = Mono(0),
         Stage::Up(up) => {

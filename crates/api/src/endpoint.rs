@@ -92,6 +92,14 @@ endpoints! {
     Events: Get "/api/v1/events",
     /// Events after a sequence number, and then as they come.
     WatchEvents: Get "/api/v1/events/watch",
+    /// What each slot of an app uses; takes about a second.
+    Stats: Get "/api/v1/apps/{app}/stats",
+    /// What each slot of an app uses, once a second; ends when the app is gone.
+    WatchStats: Get "/api/v1/apps/{app}/stats/watch",
+    /// How far the last start of each slot of an app came, and when.
+    Starts: Get "/api/v1/apps/{app}/starts",
+    /// Numbers about slots and the daemon, for Prometheus.
+    Metrics: Get "/metrics",
     /// Lines of output, by time.
     Logs: Get "/api/v1/apps/{app}/logs",
 }

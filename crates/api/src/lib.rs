@@ -13,6 +13,7 @@ pub use endpoint::{Endpoint, Method};
 pub use error::ClientError;
 pub use types::*;
 pub use upbeat_model::{
-    Action, App, AppName, AppSummary, Event, EventKind, IdempotencyKey, LogLine, LogStream, Operation,
-    OperationId, Origin, Plan, Project, ServiceName, SlotId, SlotStatus, Why, WhyLink, Wish,
+    Action, App, AppName, AppSummary, Event, EventFilter, EventKind, EventWord, IdempotencyKey, LogLine,
+    LogStream, Operation, OperationId, Origin, Plan, Project, ServiceName, SlotId, SlotStatus, Starts, Stats,
+    Why, WhyLink, Wish,
 };

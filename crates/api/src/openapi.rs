@@ -5,7 +5,8 @@ use schemars::generate::{SchemaGenerator, SchemaSettings};
 use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
 use upbeat_model::{
-    Action, App, AppName, AppSummary, Event, IdempotencyKey, Operation, OperationId, Plan, ServiceName, Why,
+    Action, App, AppName, AppSummary, Event, IdempotencyKey, Operation, OperationId, Plan, ServiceName,
+    Starts, Stats, Why,
 };
 
 use crate::endpoint::Endpoint;
@@ -27,6 +28,8 @@ enum Answer {
     Events(&'static str, Schema),
     /// Newline-delimited JSON values.
     Lines(Schema),
+    /// Prometheus' text format.
+    Metrics,
 }
 
 /// The whole document.
@@ -94,6 +97,10 @@ fn shape(endpoint: Endpoint, g: &mut SchemaGenerator) -> Shape {
             query: Some(WatchEventsQuery::json_schema(g)),
             ..plain(Answer::Events("event", g.subschema_for::<Event>()))
         },
+        Endpoint::Stats => plain(Answer::Json(g.subschema_for::<Stats>())),
+        Endpoint::WatchStats => plain(Answer::Events("stats", g.subschema_for::<Stats>())),
+        Endpoint::Starts => plain(Answer::Json(g.subschema_for::<Starts>())),
+        Endpoint::Metrics => plain(Answer::Metrics),
         Endpoint::Logs => Shape {
             query: Some(LogQuery::json_schema(g)),
             ..plain(Answer::Lines(g.subschema_for::<LogRecord>()))
@@ -156,6 +163,10 @@ fn success(answer: Answer, g: &mut SchemaGenerator) -> Value {
                 "schema": { "type": "string" },
                 "x-event-data": { name: item, "end": g.subschema_for::<End>() },
             } },
+        }),
+        Answer::Metrics => json!({
+            "description": "Prometheus' text format, version 0.0.4.",
+            "content": { "text/plain": { "schema": { "type": "string" } } },
         }),
         Answer::Lines(line) => json!({
             "description": "One JSON value a line. The last one says that the stream ends; without \

@@ -12,6 +12,7 @@ mod events;
 mod persist;
 mod reactions;
 pub mod record;
+mod seen;
 mod state;
 pub mod wishes;
 

@@ -3,6 +3,7 @@
 //! Laws of this room: no clock, no files, no sockets, no randomness, no async. Time, ids and the
 //! contents of files are inputs. Everything here serialises, because everything here travels.
 
+pub mod analyze;
 pub mod app;
 pub mod dag;
 pub mod diagnostic;
@@ -15,12 +16,14 @@ pub mod plan;
 pub mod project;
 pub mod reason;
 pub mod state;
+pub mod stats;
 pub mod target;
 pub mod time;
 
+pub use analyze::{ChainLink, CriticalChain, OwnTime, SlotStart, Starts, Timeline};
 pub use app::{App, AppSummary, Why, WhyLink};
 pub use diagnostic::Diagnostic;
-pub use event::{Event, EventKind};
+pub use event::{Event, EventFilter, EventKind, EventWord};
 pub use ids::{AppName, Attempt, IdempotencyKey, OperationId, ProbeName, ServiceName, SlotId};
 pub use log::{LogLine, LogStream};
 pub use operation::{Action, Operation, Origin, Wish};
@@ -28,5 +31,6 @@ pub use plan::Plan;
 pub use project::{Project, Service};
 pub use reason::Reason;
 pub use state::{Exit, Phase, ProbeStatus, SlotStatus};
+pub use stats::{SlotStats, SlotUsage, Stats};
 pub use target::{Ask, Goal, Target, TargetSlot};
 pub use time::{Millis, Mono, Wall};

@@ -3,10 +3,11 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use bytes::Bytes;
 use futures_util::Stream;
 use upbeat_api::{
-    Action, App, AppName, AppSummary, Event, LogLine, Operation, OperationId, Origin, Plan, Problem,
-    ServiceName, Up, Version, Why,
+    Action, App, AppName, AppSummary, Event, EventFilter, LogLine, Operation, OperationId, Origin, Plan,
+    Problem, ServiceName, Starts, Stats, Up, Version, Why,
 };
 
 pub use upbeat_api::LogQuery;
@@ -54,16 +55,24 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// Events after a sequence number, oldest first, at most `limit`.
     fn events(
         &self,
-        app: Option<AppName>,
+        wanted: EventFilter,
         after: u64,
         limit: usize,
     ) -> impl Future<Output = Answer<Vec<Event>>> + Send;
     /// Events after a sequence number and then as they come.
     fn watch_events(
         &self,
-        app: Option<AppName>,
+        wanted: EventFilter,
         after: u64,
     ) -> impl Future<Output = Answer<BoxStream<Event>>> + Send;
+    /// What each slot of an app uses.
+    fn stats(&self, app: AppName) -> impl Future<Output = Answer<Stats>> + Send;
+    /// What each slot of an app uses, again and again; ends when the app is gone.
+    fn watch_stats(&self, app: AppName) -> impl Future<Output = Answer<BoxStream<Stats>>> + Send;
+    /// How far the last start of each slot of an app came.
+    fn starts(&self, app: AppName) -> impl Future<Output = Answer<Starts>> + Send;
+    /// All numbers, in Prometheus' text format.
+    fn metrics(&self) -> impl Future<Output = Answer<Bytes>> + Send;
     /// Lines of output, by time.
     fn logs(&self, app: AppName, query: LogQuery) -> impl Future<Output = Answer<BoxStream<LogLine>>> + Send;
 }

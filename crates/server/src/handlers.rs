@@ -12,6 +12,7 @@ use upbeat_api::{
 use crate::backend::{Backend, LogQuery};
 use crate::extract::{By, Json, Path, Query};
 use crate::refusal::Refusal;
+use crate::seeing;
 use crate::streams::{self, Closing};
 
 /// The description of the API, as a test writes it from the types.
@@ -24,9 +25,9 @@ pub(crate) struct Shared<B> {
     pub(crate) closing: Closing,
 }
 
-type Here<B> = State<Shared<B>>;
-type Reply<T> = Result<axum::Json<T>, Refusal>;
-type Streamed = Result<Response, Refusal>;
+pub(crate) type Here<B> = State<Shared<B>>;
+pub(crate) type Reply<T> = Result<axum::Json<T>, Refusal>;
+pub(crate) type Streamed = Result<Response, Refusal>;
 
 /// The handler of an endpoint, under its method.
 pub(crate) fn handler<B: Backend>(endpoint: Endpoint) -> MethodRouter<Shared<B>> {
@@ -51,6 +52,10 @@ pub(crate) fn handler<B: Backend>(endpoint: Endpoint) -> MethodRouter<Shared<B>>
         Endpoint::Why => on(method, why::<B>),
         Endpoint::Events => on(method, events::<B>),
         Endpoint::WatchEvents => on(method, watch_events::<B>),
+        Endpoint::Stats => on(method, seeing::stats::<B>),
+        Endpoint::WatchStats => on(method, seeing::watch_stats::<B>),
+        Endpoint::Starts => on(method, seeing::starts::<B>),
+        Endpoint::Metrics => on(method, seeing::metrics::<B>),
         Endpoint::Logs => on(method, logs::<B>),
     }
 }
@@ -58,7 +63,7 @@ pub(crate) fn handler<B: Backend>(endpoint: Endpoint) -> MethodRouter<Shared<B>>
 /// Every query is strict, also that of an endpoint that has none.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-struct NoQuery {}
+pub(crate) struct NoQuery {}
 
 async fn version<B: Backend>(State(here): Here<B>, _: Query<NoQuery>) -> axum::Json<Version> {
     axum::Json(here.backend.version())
@@ -154,7 +159,8 @@ async fn events<B: Backend>(State(here): Here<B>, Query(query): Query<EventsQuer
         let message = format!("in the query: limit: {limit} is more than {}", EventsQuery::MAX_LIMIT);
         return Err(Refusal::bad_request(message).with_hint("ask again, `after` the last one you have"));
     }
-    Ok(axum::Json(here.backend.events(query.app, query.after, limit).await?))
+    let after = query.after;
+    Ok(axum::Json(here.backend.events(query.filter(), after, limit).await?))
 }
 
 async fn watch_events<B: Backend>(
@@ -169,7 +175,7 @@ async fn watch_events<B: Backend>(
                 Refusal::bad_request("`Last-Event-ID` is not the sequence number of an event")
             })?,
         };
-    Ok(streams::events(here.backend.watch_events(query.app, after).await?, here.closing))
+    Ok(streams::events(here.backend.watch_events(query.filter(), after).await?, here.closing))
 }
 
 async fn logs<B: Backend>(

@@ -10,10 +10,12 @@
 
 mod backend;
 pub mod bounds;
+mod connections;
 mod extract;
 mod handlers;
 mod refusal;
 mod router;
+mod seeing;
 mod serve;
 mod socket;
 mod streams;
@@ -22,6 +24,7 @@ mod streams;
 mod tests;
 
 pub use backend::{Answer, Backend, BoxStream, LogQuery};
+pub use connections::open as open_connections;
 pub use router::router;
 pub use serve::serve;
 pub use socket::{BindError, bind};

@@ -30,6 +30,7 @@ use crate::bounds::{
     ACCEPT_PAUSE, CONNECTIONS_MAX, DRAIN_TIMEOUT, HEAD_MAX, HEAD_TIMEOUT, HEADERS_MAX, REFUSAL_TIMEOUT,
     REFUSALS_MAX,
 };
+use crate::connections::Open;
 use crate::extract::Caller;
 use crate::refusal::Refusal;
 use crate::router::router_until;
@@ -152,6 +153,7 @@ async fn admitted(
     mut closing: Closing,
     permit: OwnedSemaphorePermit,
 ) {
+    let _open = Open::one();
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(caller);
         routes.call(request)

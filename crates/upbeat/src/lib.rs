@@ -8,4 +8,5 @@ pub mod daemon;
 pub mod exit;
 pub mod face;
 pub mod failure;
+pub mod logging;
 pub mod progress;

@@ -4,6 +4,7 @@
 //! code or a [`Failure`]; nothing else in here ends the process. Help, completions and the
 //! reference (`docs/cli.md`) come from the one table in [`args`].
 
+mod analyze;
 mod apps;
 pub mod args;
 mod change;
@@ -17,12 +18,14 @@ mod graph;
 mod load;
 mod locate;
 mod logs;
+mod moment;
 mod names;
 mod plan;
 mod ps;
 pub mod reference;
 mod serve;
 mod session;
+mod stats;
 #[cfg(test)]
 mod tests;
 mod up;
@@ -105,6 +108,8 @@ fn has_no_json(command: &Command) -> Option<&'static str> {
         | Command::Graph(_)
         | Command::Config(_)
         | Command::Events(_)
+        | Command::Stats(_)
+        | Command::Analyze(_)
         | Command::Apps
         | Command::Version => None,
     }
@@ -131,6 +136,8 @@ async fn run(session: &Session, command: Command) -> Outcome {
         Command::Graph(args) => graph::run(session, args).await,
         Command::Config(args) => config::run(session, args),
         Command::Events(args) => events::run(session, args).await,
+        Command::Stats(args) => stats::run(session, args).await,
+        Command::Analyze(args) => analyze::run(session, args).await,
         Command::Wait(args) => wait::run(session, args).await,
         Command::Apps => apps::run(session).await,
         Command::Serve(args) => serve::run(session, args).await,

@@ -1,7 +1,5 @@
 //! `serve`: the daemon, in the foreground; or the unit that starts it at boot.
 
-use std::io::{self, Write};
-
 use tracing_subscriber::EnvFilter;
 
 use super::args::ServeArgs;
@@ -9,50 +7,28 @@ use super::session::Session;
 use crate::daemon;
 use crate::exit::ExitCode;
 use crate::failure::{Failure, Outcome};
+use crate::logging::{LogSettings, LogSettingsError, Logging};
 
 /// Which of the daemon's own messages are written, as `tracing` directives.
 const LOG_VARIABLE: &str = "UPBEAT_LOG";
 
-/// Standard error. Says that it has written, whatever became of it; a file of ours begins anew before
-/// it gets too long.
-struct Lossy {
-    is_ours: bool,
-}
-
-impl Write for Lossy {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        let mut errors = io::stderr();
-        if self.is_ours && rustix::fs::fstat(&errors).is_ok_and(|file| file.st_size > daemon::LOG_MAX as i64)
-        {
-            let _ = rustix::fs::ftruncate(&errors, 0);
-        }
-        Ok(errors.write(buffer).unwrap_or(buffer.len()))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 pub(super) async fn run(session: &Session, args: ServeArgs) -> Outcome {
+    let log = LogSettings { format: args.log_format, target: args.log_target };
     if args.install {
-        return install(session);
+        return install(session, &log);
     }
     let dirs = session.dirs()?;
     let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new("info"));
     // Whoever asks for an announcement has given it a log of its own.
-    let log = move || Lossy { is_ours: args.announce };
-    let written = tracing_subscriber::fmt().with_env_filter(filter).with_writer(log);
-    // What cannot be written on a full disk is lost, and must be all that is lost.
-    let written = written.log_internal_errors(false);
-    written.with_ansi(session.face_of_errors().paint == crate::face::Paint::Coloured).init();
+    let _logging = Logging::start(&log, filter, session.face_of_errors().paint, args.announce)?;
     daemon::serve(&dirs, args.announce).await?;
     Ok(ExitCode::Ok)
 }
 
-fn install(session: &Session) -> Outcome {
+fn install(session: &Session, log: &LogSettings) -> Outcome {
+    log.check()?;
     let program = std::env::current_exe().map_err(|e| not_installed(&e))?;
-    let installed = daemon::install(&program)?;
+    let installed = daemon::install(&program, &log.arguments())?;
     session.print(&told(&installed))?;
     Ok(ExitCode::Ok)
 }
@@ -71,6 +47,21 @@ impl From<daemon::InstallError> for Failure {
         match error {
             daemon::InstallError::NoHome => failure.hint("set `HOME`, or `XDG_CONFIG_HOME`"),
             daemon::InstallError::Write { .. } => failure,
+        }
+    }
+}
+
+impl From<LogSettingsError> for Failure {
+    fn from(error: LogSettingsError) -> Self {
+        let exit = match error {
+            LogSettingsError::Thread(_) | LogSettingsError::Taken(_) => ExitCode::Failed,
+            _ => ExitCode::Usage,
+        };
+        let hint = error.hint();
+        let failure = Self::new(exit, error.to_string()).hint(hint);
+        match std::error::Error::source(&error) {
+            Some(source) => failure.because(source),
+            None => failure,
         }
     }
 }

@@ -11,6 +11,7 @@ mod failpoint;
 mod install;
 mod logs;
 mod notify;
+pub mod seeing;
 mod serve;
 mod why;
 

@@ -4,12 +4,13 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
-use upbeat_agent::{Keep, Report};
+use upbeat_agent::{Keep, Meter, Report};
 use upbeat_control::{Control, Settings};
 use upbeat_drivers::process::{MARK, Places, ProcessDriver, ShimProgram, belongs_to};
 use upbeat_drivers::{cgroups, clock};
@@ -94,7 +95,8 @@ pub async fn serve(dirs: &Dirs, announce: bool) -> Result<(), ServeError> {
     let (driver, events) = ProcessDriver::new(shim_program()?, places)?;
     tokio::spawn(clear_execs(driver.clone()));
     let (report, reports) = mpsc::channel(REPORTS);
-    let hand = Hand { keep, driver: driver.clone(), events, target: control.target(), report };
+    let (meter, target) = (Arc::new(Meter::default()), control.target());
+    let hand = Hand { keep, driver: driver.clone(), events, target, report, meter: meter.clone() };
     let (mut agent, watches) = AgentThread::start(hand).await?;
     let listener = upbeat_server::bind(&dirs.socket())?;
     let mut terminate = signal(SignalKind::terminate()).map_err(system("signals"))?;
@@ -112,7 +114,7 @@ pub async fn serve(dirs: &Dirs, announce: bool) -> Result<(), ServeError> {
     let pump = tokio::spawn(pass_on(reports, control.clone()));
     // Who connects meanwhile waits. Then he is told what is, not what was.
     let _ = tokio::time::timeout(FIRST_LOOK, control.looked()).await;
-    let backend = LocalBackend::new(control, driver, watches);
+    let backend = LocalBackend::new(control, driver, watches, meter);
     if let Err(error) = tell_ready(announce) {
         tracing::warn!(%error, "nobody could be told that the daemon is ready");
     }

@@ -5,6 +5,7 @@
 //! pinned down by a test. Texts that come from services or files never reach a table raw: control
 //! characters are shown, not obeyed.
 
+pub mod analyze;
 pub mod apps;
 pub mod data;
 pub mod diagnostics;
@@ -16,6 +17,7 @@ pub mod outcome;
 pub mod paint;
 pub mod plan;
 pub mod ps;
+pub mod stats;
 pub mod table;
 pub mod time;
 pub mod why;

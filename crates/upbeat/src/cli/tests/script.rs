@@ -3,11 +3,13 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use tokio::sync::{Notify, watch};
 use upbeat_api::{
-    Action, App, AppName, AppSummary, Event, EventKind, LogLine, LogStream, Operation, OperationId, Plan,
-    Problem, ProblemKind, ServiceName, SlotId, Up, Version, Why, WhyLink, Wish,
+    Action, App, AppName, AppSummary, Event, EventFilter, EventKind, LogLine, LogStream, Operation,
+    OperationId, Plan, Problem, ProblemKind, ServiceName, SlotId, Starts, Stats, Up, Version, Why, WhyLink,
+    Wish,
 };
 use upbeat_model::plan::{self, After, Step, StepReason};
 use upbeat_model::{Attempt, Exit, Goal, Origin, Phase, SlotStatus, project::Condition};
@@ -29,6 +31,8 @@ pub(super) struct Facts {
     pub(super) plan: Plan,
     pub(super) why: Why,
     pub(super) events: Vec<Event>,
+    pub(super) stats: Stats,
+    pub(super) starts: Starts,
     /// Its answer to everything that is no question after states.
     pub(super) refusal: Option<Problem>,
 }
@@ -84,6 +88,8 @@ impl Script {
                 plan: Plan { steps: Vec::new(), unchanged: 3 },
                 why: Why::default(),
                 events: Vec::new(),
+                stats: Stats { at: NOW, slots: Vec::new() },
+                starts: examples::starts(),
                 refusal: None,
             })),
             watched: Arc::default(),
@@ -213,12 +219,25 @@ impl Backend for Script {
     async fn why(&self, _: AppName, _: ServiceName) -> Answer<Why> {
         self.fact(|facts| facts.why.clone())
     }
-    async fn events(&self, app: Option<AppName>, after: u64, _: usize) -> Answer<Vec<Event>> {
-        let asked = |e: &&Event| e.sequence > after && app.as_ref().is_none_or(|app| *app == e.app);
+    async fn events(&self, wanted: EventFilter, after: u64, _: usize) -> Answer<Vec<Event>> {
+        let asked = |e: &&Event| e.sequence > after && wanted.takes(e);
         self.fact(|facts| facts.events.iter().filter(asked).cloned().collect())
     }
-    async fn watch_events(&self, app: Option<AppName>, after: u64) -> Answer<BoxStream<Event>> {
-        Ok(stream::iter(self.events(app, after, 0).await?).boxed())
+    async fn watch_events(&self, wanted: EventFilter, after: u64) -> Answer<BoxStream<Event>> {
+        Ok(stream::iter(self.events(wanted, after, 0).await?).boxed())
+    }
+    async fn stats(&self, _: AppName) -> Answer<Stats> {
+        self.fact(|facts| facts.stats.clone())
+    }
+    async fn watch_stats(&self, app: AppName) -> Answer<BoxStream<Stats>> {
+        let stats = self.stats(app).await?;
+        Ok(stream::iter([stats.clone(), stats]).boxed())
+    }
+    async fn starts(&self, _: AppName) -> Answer<Starts> {
+        self.fact(|facts| facts.starts.clone())
+    }
+    async fn metrics(&self) -> Answer<Bytes> {
+        Ok(Bytes::new())
     }
     async fn logs(&self, _: AppName, query: LogQuery) -> Answer<BoxStream<LogLine>> {
         let lines = self.lines.lock().unwrap().clone();
@@ -249,6 +268,7 @@ pub(super) fn every_phase() -> Script {
         facts.plan = plan();
         facts.why = why();
         facts.events = events();
+        facts.stats = examples::stats();
     })
 }
 

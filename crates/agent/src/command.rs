@@ -27,7 +27,7 @@ const EXIT_SIGNAL: &str = "UPBEAT_EXIT_SIGNAL";
 pub(crate) fn launch(spec: &Service, base: &BTreeMap<String, String>) -> Launch {
     Launch {
         command: spec.command.clone(),
-        environment: environment(spec, base),
+        environment: environment(&spec.environment, base),
         working_dir: spec.working_dir.clone(),
         user: spec.user.clone(),
         rights: Rights::of(spec),
@@ -53,7 +53,7 @@ pub(crate) fn exec_request(
 ) -> ExecRequest {
     ExecRequest {
         command,
-        environment: environment(spec, base),
+        environment: environment(&spec.environment, base),
         working_dir: spec.working_dir.clone(),
         user: spec.user.clone(),
         rights: Rights::of(spec),
@@ -106,8 +106,7 @@ impl Hooks {
 
     fn request(&self, n: usize, hook: &HookCommand, timeout: Millis) -> ExecRequest {
         let Self { slot, attempt, kind, serial, exit, .. } = self;
-        let mut environment = (*hook.base_environment).clone();
-        environment.extend(hook.environment.clone());
+        let mut environment = environment(&hook.environment, &hook.base_environment);
         environment.insert(KEY.to_owned(), format!("{slot}:{attempt}:{serial}:{kind}:{n}"));
         environment.insert(SLOT.to_owned(), slot.to_string());
         if let Some(exit) = exit {

@@ -156,7 +156,7 @@ impl Inner {
         let Asked { slot, spec, base_environment, timeout, .. } = asked;
         let outcome = self.driver.exec(ExecRequest {
             command: command.to_vec(),
-            environment: environment(spec, base_environment),
+            environment: environment(&spec.environment, base_environment),
             working_dir: spec.working_dir.clone(),
             user: spec.user.clone(),
             rights: Rights::of(spec),

@@ -99,10 +99,17 @@ impl Rights {
     }
 }
 
+/// By these a process speaks to whoever started it: who inherits one would speak in another's name.
+const SPOKEN_BY: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"];
+
 /// All variables of a service: its own come before those it is given.
-pub fn environment(spec: &Service, given: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+pub fn environment(
+    own: &BTreeMap<String, String>,
+    given: &BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
     let mut all = given.clone();
-    all.extend(spec.environment.iter().map(|(name, value)| (name.clone(), value.clone())));
+    all.retain(|name, _| !SPOKEN_BY.contains(&name.as_str()));
+    all.extend(own.iter().map(|(name, value)| (name.clone(), value.clone())));
     all
 }
 

@@ -1,10 +1,12 @@
 //! Questions to processes: what they use, what they print, what a command says of them.
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 
 use upbeat_drivers::probe::{Asked, Prober};
 use upbeat_drivers::usage::{Sharing, Usages};
-use upbeat_model::project::{Question, Service};
+use upbeat_model::project::{Http, Question, Service};
 use upbeat_model::{Attempt, Millis, ProbeName};
 
 use crate::rig::{Place, Rig, id, is_alive, kill, number};
@@ -19,6 +21,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("a process that has left its parent and its session is counted", daemonised),
     Case::new("a daemon that comes later counts the same processes", adopted),
     Case::new("silence begins with the start and ends with a line", prints),
+    Case::new("connections of probes are nobody else's, and are closed", connections),
     Case::new("a command is asked as the service is run, and ends in time", exec),
 ];
 
@@ -203,6 +206,45 @@ fn prints() {
         file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
         assert!(ask(&rig, &prober, 1, hour).await.0, "the clock was set, and nothing was missed");
     });
+}
+
+/// A server that answers one request on each connection, and holds it until the other end hangs up;
+/// what it then says is told.
+fn server() -> (String, std::sync::mpsc::Receiver<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (over, ends) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, over) = (stream.unwrap(), over.clone());
+            std::thread::spawn(move || {
+                let mut request = [0; 1024];
+                assert!(stream.read(&mut request).unwrap() > 0);
+                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+                while stream.read(&mut request).is_ok_and(|count| count > 0) {}
+                let _ = over.send(());
+            });
+        }
+    });
+    (address, ends)
+}
+
+fn connections() {
+    let (address, ends) = server();
+    Place::new().daemon(async |mut rig| {
+        let prober = Prober::new(rig.driver.clone());
+        let question = Question::Http(Http::get(format!("http://{address}/")));
+        let asked = ask(&rig, &prober, 1, question).await;
+        assert_eq!(asked, (true, "HTTP 200".to_owned()));
+        // The zygote is made only now, and the connection is kept.
+        rig.start(SLOT, 1, "exec \"$SELF\" list-descriptors").await;
+        rig.exit(SLOT, 1).await;
+        let lines = rig.lines(SLOT);
+        assert!(lines.len() == 3 && !lines.iter().any(|line| line.contains("socket")), "{lines:?}");
+        assert!(ends.try_recv().is_err(), "it is kept");
+        drop(prober);
+    });
+    ends.recv_timeout(std::time::Duration::from_secs(60)).unwrap();
 }
 
 fn exec() {

@@ -273,6 +273,15 @@ impl<'r, 'a> Canon<'r, 'a> {
             broken(node, at, rule, self.report);
             return None;
         }
+        if let Check::Signed(signed) = &leaf.check
+            && !self.ours
+            && !signed.is_of_compose(text)
+        {
+            let rule = Broken::new(format!("is `{}`, no word of Compose, whose file this is", shown(text)));
+            let hint = format!("put the key under `{OURS}`, which Compose passes over");
+            broken(node, at, rule.hint(hint), self.report);
+            return None;
+        }
         match leaf.kind {
             Kind::Place if matches!(node.value, Value::Scalar(Scalar { style: Style::Each(_), .. })) => {
                 if text.starts_with('~') {

@@ -33,6 +33,18 @@ enum Of {
     Reload,
 }
 
+impl Of {
+    /// Where that is, below the service.
+    fn path(&self) -> String {
+        match self {
+            Self::Service => String::new(),
+            Self::Probe(name) => format!(".probes.{name}"),
+            Self::Remedy(name) => format!(".probes.{name}.on_failure"),
+            Self::Reload => ".reload".to_owned(),
+        }
+    }
+}
+
 /// What an external service has to have, and what nothing can be sent to or asked of.
 fn rules(service: &Service) -> Vec<(Of, Broken)> {
     const OUTSIDE: &str = "`http`, `tcp`, `udp`, `grpc`, `unix`, `exec` or `file`";
@@ -84,17 +96,16 @@ pub(super) fn judge(node: &Node<'_>, at: &At<'_>, draft: &Draft, report: &mut Re
     }
     for (of, rule) in rules(&draft.spec) {
         let span = |name: &ProbeName| draft.probe_spans.get(name).copied().unwrap_or(draft.name_span);
-        let (span, path) = match &of {
-            Of::Service => (key("external"), String::new()),
-            Of::Probe(name) => (span(name), format!(".probes.{name}")),
-            Of::Remedy(name) => (span(name), format!(".probes.{name}.on_failure")),
-            Of::Reload => (key("reload"), ".reload".to_owned()),
+        let span = match &of {
+            Of::Service => key("external"),
+            Of::Probe(name) | Of::Remedy(name) => span(name),
+            Of::Reload => key("reload"),
         };
-        report.error(span, || Problem::new(format!("`{at}{path}` {}", rule.what)).hint(rule.hint));
+        report.error(span, || Problem::new(format!("`{at}{}` {}", of.path(), rule.what)).hint(rule.hint));
     }
 }
 
-/// The same of a service from the wire: the key, and what is wrong.
+/// The same of a service from the wire: where below it, and what is wrong.
 pub(super) fn broken(service: &Service) -> Vec<(String, Broken)> {
     let says = |path: &str| match path {
         "configs" => !service.files.is_empty(),
@@ -110,16 +121,8 @@ pub(super) fn broken(service: &Service) -> Vec<(String, Broken)> {
     };
     let senseless = SENSELESS.into_iter().filter(|(path, _)| says(path)).map(|(path, why)| {
         let rule = Broken::new("means nothing for an external service");
-        (path.to_owned(), rule.hint(format!("take it out: {why}")))
+        (format!(".{path}"), rule.hint(format!("take it out: {why}")))
     });
-    let others = rules(service).into_iter().map(|(of, rule)| {
-        let key = match of {
-            Of::Service => "external".to_owned(),
-            Of::Probe(name) => format!("probes.{name}"),
-            Of::Remedy(name) => format!("probes.{name}.on_failure"),
-            Of::Reload => "reload".to_owned(),
-        };
-        (key, rule)
-    });
+    let others = rules(service).into_iter().map(|(of, rule)| (of.path(), rule));
     senseless.chain(others).collect()
 }

@@ -257,7 +257,7 @@ fn content(kind: &str, name: &str, declaration: &Node<'_>, report: &mut Report<'
     }
 }
 
-/// What the configs and secrets of all services may have together, in bytes: each service has its own
+/// What the configs, secrets and certificates of all services may have together, in bytes: each service has its own
 /// copy of what many use.
 pub(super) const FILES_BYTES_MAX: usize = 64 << 20;
 

@@ -117,19 +117,19 @@ impl Reading<'_> {
         let mut left = process::FILES_BYTES_MAX;
         for draft in &mut self.drafts {
             let files = process::files(&draft.name, &draft.grants, context, report);
-            let sum = files.iter().map(|file| file.content.reveal().len()).sum();
+            let held = files.iter().map(|file| file.content.reveal().len()).sum::<usize>();
+            let sum = held + probes::believe(draft, context, report);
             let Some(rest) = left.checked_sub(sum) else {
                 report.error(draft.name_span, || {
                     let most = process::FILES_BYTES_MAX >> 20;
                     Problem::new(format!(
-                        "All services together have more than {most} MiB of configs and secrets"
+                        "All services together have more than {most} MiB of configs, secrets and certificates"
                     ))
                     .label("the limit is passed here")
                 });
                 return None;
             };
             (left, draft.spec.files) = (rest, files);
-            probes::believe(draft, context, report);
             for (_, rule) in questions::of_service(&draft.spec) {
                 let name = shown(&draft.name);
                 report.error(draft.name_span, || Problem::new(format!("Probes of `{name}` {}", rule.what)));

@@ -315,8 +315,9 @@ pub(super) fn probe(probe: &Probe, patterns: &mut Patterns, rule: &mut dyn FnMut
         Question::Cpu(percent) => rule("cpu", cpu(*percent)),
     }
     if let Some(tls) = probe.ask.tls() {
-        tls.server_name.iter().for_each(|name| rule("tls.server_name", server_name(name)));
-        tls.ca.iter().for_each(|ca| rule("tls.ca", certificates(ca)));
+        let mut rule = |field: &str, kept| rule(&format!("{}.tls.{field}", probe.ask.key()), kept);
+        tls.server_name.iter().for_each(|name| rule("server_name", server_name(name)));
+        tls.ca.iter().for_each(|ca| rule("ca", certificates(ca)));
     }
     if let Err((field, broken)) = together(&probe.ask) {
         rule(&format!("{}.{field}", probe.ask.key()), Err(broken));

@@ -87,9 +87,18 @@ pub(super) enum Check {
 /// Words, and a sign with a free name behind it: `probe:NAME`.
 pub(super) struct Signed {
     pub(super) words: &'static [&'static str],
+    /// So many of them, from the first on, are words of Compose.
+    pub(super) of_compose: usize,
     /// It stands at the start, and has no character that means something in a pattern.
     pub(super) sign: &'static str,
     pub(super) rule: fn(&str) -> Result<(), Broken>,
+}
+
+impl Signed {
+    /// Whether Compose has a word that is one of these.
+    pub(super) fn is_of_compose(&self, text: &str) -> bool {
+        self.words.iter().take(self.of_compose).any(|word| *word == text)
+    }
 }
 
 /// A mapping whose names are free.

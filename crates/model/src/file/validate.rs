@@ -184,8 +184,8 @@ fn check_together(name: &ServiceName, service: &Service, errors: &mut Complaints
         errors.rule(&format_args!("services.{name}.{at}"), Err::<(), _>(rule));
     }
     if service.external {
-        for (key, rule) in external::broken(service) {
-            errors.rule(&format_args!("services.{name}.{key}"), Err::<(), _>(rule));
+        for (path, rule) in external::broken(service) {
+            errors.rule(&format_args!("services.{name}{path}"), Err::<(), _>(rule));
         }
     }
 }

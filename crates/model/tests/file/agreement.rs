@@ -97,6 +97,7 @@ const UNSEEN: &[(&str, &[&str])] = &[
             "sends a signal, and of an external service",
             "needs a `command` that is text",
             "is no key of Compose",
+            "no word of Compose",
         ],
     ),
     (

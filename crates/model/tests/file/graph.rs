@@ -176,3 +176,68 @@ services:
       ^ `web` the second one
     ");
 }
+
+/// What each service waits for and asks, in lines.
+fn edges(text: &str) -> String {
+    let parsed = crate::read(text).unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!(upbeat_model::file::validate(&parsed.project), Ok(()));
+    let mut out = String::new();
+    for (name, service) in &parsed.project.services {
+        for (target, edge) in &service.depends_on {
+            let json = serde_json::to_string(edge).expect("an edge serialises");
+            out.push_str(&format!("{name} → {target}: {json}\n"));
+        }
+        for (probe, asked) in &service.probes {
+            out.push_str(&format!("{name}.{probe}: {} every {}\n", asked.ask, asked.interval));
+        }
+    }
+    out
+}
+
+#[test]
+fn what_others_wait_for_is_asked_once() {
+    let text = include_str!("fixtures/service/depends_on_conditions.yaml");
+    insta::assert_snapshot!(edges(text), @r#"
+    again → cache: {"condition":"probe:port-6379","required":true,"restart":false}
+    again → log: {"condition":"probe:log-4b65ad37","required":true,"restart":false}
+    cache.port-6379: tcp 127.0.0.1:6379 every 1s
+    db.readiness: tcp 127.0.0.1:5432 every 10s
+    far.port-10.0.0.1-6379: tcp 10.0.0.1:6379 every 10s
+    log.log-4b65ad37: log line /ready/ every 10s
+    only.line: log line /up/ every 10s
+    six.port-0755e06b-80: tcp [::1]:80 every 10s
+    warm.warm: exec ./warm every 10s
+    web → cache: {"condition":"probe:port-6379","required":true,"restart":false}
+    web → db: {"condition":"service_healthy","required":true,"restart":false,"on_restart":"restart","on_failure":"wait","timeout":120000}
+    web → fails: {"condition":"service_failed","required":true,"restart":false}
+    web → far: {"condition":"probe:port-10.0.0.1-6379","required":true,"restart":false}
+    web → job: {"condition":"service_completed","required":true,"restart":false}
+    web → log: {"condition":"probe:log-4b65ad37","required":true,"restart":false,"on_restart":"stop"}
+    web → nobody: {"condition":"probe:port-1","required":false,"restart":false}
+    web → nothing: {"condition":"service_started","required":false,"restart":false}
+    web → only: {"condition":"probe:line","required":true,"restart":false}
+    web → six: {"condition":"probe:port-0755e06b-80","required":true,"restart":false}
+    web → warm: {"condition":"probe:warm","required":true,"restart":false,"on_restart":"reload","on_failure":"continue"}
+    "#);
+}
+
+#[test]
+fn the_name_of_a_probe_that_is_made_is_always_the_same() {
+    let host = "h".repeat(60);
+    let text = format!(
+        "services:
+  a: {{ command: x, depends_on: {{ b: {{ condition: port_open, port: '{host}:0080' }} }} }}
+  b: {{ command: x }}
+  c: {{ command: x, depends_on: {{ b: {{ condition: log_ready, pattern: 'ready (on|at) [0-9]+' }} }} }}
+  d: {{ command: x, depends_on: {{ b: {{ condition: port_open, port: '127.0.0.1:080' }} }} }}
+"
+    );
+    insta::assert_snapshot!(edges(&text).replace(&host, "…"), @r#"
+    a → b: {"condition":"probe:port-598bfe14-80","required":true,"restart":false}
+    b.log-9766233e: log line /ready (on|at) [0-9]+/ every 10s
+    b.port-598bfe14-80: tcp …:80 every 10s
+    b.port-80: tcp 127.0.0.1:80 every 10s
+    c → b: {"condition":"probe:log-9766233e","required":true,"restart":false}
+    d → b: {"condition":"probe:port-80","required":true,"restart":false}
+    "#);
+}

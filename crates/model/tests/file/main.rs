@@ -22,6 +22,7 @@ mod machine;
 mod merging;
 mod overflow;
 mod probes;
+mod questions;
 mod templates;
 mod valid;
 mod values;

@@ -247,6 +247,49 @@ const SERVICES: &[Row] = &[
     ("a value is replaced", "user: ann", "user: !override bob", "user: bob"),
     // Our own.
     (
+        "probes by their names",
+        "probes: { a: { tcp: 'a:1', interval: 5s }, b: { tcp: 'b:1' } }",
+        "probes: { a: { interval: 1s }, c: { log: x } }",
+        "probes: { a: { tcp: 'a:1', interval: 1s }, b: { tcp: 'b:1' }, c: { log: x } }",
+    ),
+    (
+        "a URL over a request",
+        "probes: { a: { http: { url: 'http://a/', method: HEAD, headers: { A: a, B: b } } } }",
+        "probes: { a: { http: 'http://b/' } }",
+        "probes: { a: { http: { url: 'http://b/', method: HEAD, headers: { A: a, B: b } } } }",
+    ),
+    (
+        "headers, and statuses that are a yes",
+        "probes: { a: { http: { url: 'http://a/', headers: { A: a, B: b }, status: [200, 201] } } }",
+        "probes: { a: { http: { url: 'http://a/', headers: { B: c }, status: 204 } } }",
+        "probes: { a: { http: { url: 'http://a/', headers: { A: a, B: c }, status: [204] } } }",
+    ),
+    (
+        "another question",
+        "probes: { a: { tcp: 'a:1', interval: 5s } }",
+        "probes: { a: { tcp: !reset '', log: x } }",
+        "probes: { a: { log: x, interval: 5s } }",
+    ),
+    (
+        "what follows from a no",
+        "probes: { a: { tcp: 'a:1', on_failure: { action: exec, command: x, window: 1m } } }",
+        "probes: { a: { on_failure: restart } }",
+        "probes: { a: { tcp: 'a:1', on_failure: restart } }",
+    ),
+    (
+        "a probe is taken away",
+        "probes: { a: { tcp: 'a:1' }, b: { tcp: 'b:1' } }",
+        "probes: { a: !reset {} }",
+        "probes: { b: { tcp: 'b:1' } }",
+    ),
+    ("a reload", "reload: SIGHUP", "reload: { command: x }", "reload: { command: x }"),
+    (
+        "what follows for who depends on it",
+        "depends_on: { one: { on_restart: restart, timeout: 1m } }",
+        "depends_on: { one: { on_restart: stop, on_failure: wait } }",
+        "depends_on: { one: { on_restart: stop, on_failure: wait, timeout: 1m } }",
+    ),
+    (
         "keys of ours below `x-upbeat` and beside it",
         "success_exit_codes: [1]",
         "x-upbeat: { success_exit_codes: [2] }",

@@ -137,6 +137,83 @@ services:
 }
 
 #[test]
+fn probes_hooks_and_the_reload_differ_by_the_number_of_the_copy() {
+    let text = include_str!("fixtures/probes/templates.yaml");
+    let pem = "-----BEGIN CERTIFICATE-----\nMAMCAQE=\n-----END CERTIFICATE-----\n";
+    let text = format!(
+        "{text}  after: {{ command: x, depends_on: {{ a: {{ condition: port_open, port: 80 }} }} }}\n"
+    );
+    let machine = Machine::with(&[("/srv/shop/upbeat.yaml", &text), ("/srv/shop/ca.pem", pem)]);
+    let project = machine.parse(&["upbeat.yaml"]).expect("it is good").project;
+    validate(&project).expect("it makes sense");
+    let (name, service) = project.services.first_key_value().expect("there is one");
+    let copy = service.for_copy(name.as_str(), 2).expect("it can be made");
+    let asked: String = copy
+        .probes
+        .iter()
+        .map(|(name, probe)| format!("{name}: {} every {}\n", probe.ask, probe.interval))
+        .collect();
+    assert_snapshot!(asked, @"
+    liveness: http https://127.0.0.1:8002/ every 10s
+    marker: file /srv/shop/run/2.ready every 10s
+    port-80: tcp 127.0.0.1:80 every 10s
+    readiness: http http://127.0.0.1:8002/ every 2s
+    rpc: grpc 127.0.0.1:9002 every 10s
+    small: memory at most 209715200 bytes every 10s
+    socket: unix /srv/shop/run/2.sock every 10s
+    ");
+    let ca: Vec<_> = copy.probes.values().filter_map(|probe| probe.ask.tls()?.ca.clone()).collect();
+    assert_eq!(ca, [pem], "certificates are those of all copies");
+    let rest = (
+        &copy.pre_start,
+        &copy.post_stop,
+        &copy.reload,
+        copy.probes.values().find_map(|probe| probe.on_failure.clone()),
+    );
+    assert_snapshot!(serde_json::to_string(&rest).expect("JSON"), @r#"[[{"command":["./before","2"],"working_dir":"/srv/shop/data/2"}],[{"command":["./after","2"]}],{"exec":["./reload","2"]},{"action":{"exec":["./heal","2"]},"max_attempts":5,"window":600000}]"#);
+    let PerCopy(recipe) = service.per_copy.clone().expect("its copies differ");
+    assert!(!recipe.to_string().contains("ca_file"), "{recipe}");
+    let mut sent = service.clone();
+    let mut recipe = recipe;
+    recipe["probes"]["liveness"]["http"]["tls"]["ca_file"] = "/etc/shadow".into();
+    sent.per_copy = Some(PerCopy(recipe));
+    assert_eq!(sent.for_copy("a", 1), Err(vec!["`ca_file` is one for all copies".to_owned()]));
+}
+
+#[test]
+fn what_all_copies_have_is_compiled_once_and_what_each_has_is_bounded() {
+    let text = |pattern: &str| {
+        format!(
+            "templates:\n  w: {{ service: {{ command: './w {{{{ index }}}}', probes: {{ a: {{ log: '{pattern}' }} }} }} }}\nservices:\n  a: {{ template: w, scale: 200 }}\n"
+        )
+    };
+    assert!(read(&text(r"\pL{50}")).is_ok());
+    assert_snapshot!(read(&text(r"\pL{50}{{ index }}")).expect_err("it is refused"), @"upbeat.yaml:4:3: Copy 88 of `a` cannot be made: `probes.a.log` is one large pattern too many in this project");
+}
+
+#[test]
+fn below_our_key_too_only_some_differ_from_copy_to_copy() {
+    check_error!("
+templates:
+  w:
+    service:
+      command: ./w
+      x-upbeat: { probes: { a: { tcp: 'a:{{ index }}' } }, exit_on_end: '{{ index }}', success_exit_codes: ['{{ index }}'] }
+  u: { service: { command: ./u, probes: { b: { unix: '~/{{ index }}' } } } }
+services:
+  a: { template: w }
+  b: { template: u }
+", @"
+    upbeat.yaml:6:73: `services.a.x-upbeat.exit_on_end` uses `index`, and is one for all copies; used at upbeat.yaml:9:18
+      ^ `'{{ index }}'`
+    upbeat.yaml:6:109: `services.a.x-upbeat.success_exit_codes[1]` uses `index`, and is one for all copies; used at upbeat.yaml:9:18
+      ^ `'{{ index }}'`
+    upbeat.yaml:7:54: `services.b.probes.b.unix` starts with `~`, and differs from copy to copy (write the directory out); used at upbeat.yaml:10:18
+      ^ `'~/{{ index }}'`
+    ");
+}
+
+#[test]
 fn what_templates_come_to_is_read_again_as_the_same() {
     let text = "
 templates:

@@ -141,7 +141,7 @@ impl Notices {
         // As of before the reading: what was said in time is read by now.
         is_news |= self.notify.due(begun);
         if is_news {
-            let soon = 0;
+            let soon = self.told_at_ms.map_or(0, |told| told.saturating_add(BETWEEN_TELLS_MS));
             self.tell_at_ms = Some(self.tell_at_ms.map_or(soon, |at| at.min(soon)));
         }
         extended

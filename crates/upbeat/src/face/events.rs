@@ -110,6 +110,7 @@ mod tests {
         dep-1 cannot start: needs db to be healthy, but db-1 is failed (exit 1)
         fail-1 failed: ended (exit 1) and `restart: no` leaves it so
         job-1 completed: exit 0
+        needy-1 needs attention: its probe `liveness` still fails after restart 5 times within 10m: a person has to look; `upbeat restart` begins anew
         run-1 is running
         start-1 is starting
         stop-1 is stopped

@@ -111,6 +111,7 @@ mod tests {
         dep-1        dependency failed  3m   0         needs db to be healthy, but db-1 is failed (exit 1)
         fail-1       failed             3m   0         ended (exit 1) and `restart: no` leaves it so
         job-1        completed          3m   0         exit 0
+        needy-1      needs attention    3m   0         its probe `liveness` still fails after restart 5 times within 10m: a person has to look; `upbeat restart` begins anew
         run-1        running            3m   0
         start-1      starting           3m   0         its process is being started
         stop-1       stopped            3m   0         was stopped by operation 3

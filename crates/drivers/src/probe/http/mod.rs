@@ -18,7 +18,7 @@ use upbeat_model::Millis;
 use upbeat_model::project::Http;
 
 use self::exchange::{Answer, Failure};
-use self::pool::{Destination, Kept, Pool};
+use self::pool::{Destination, Kept, Pool, Settings};
 use super::stream::{Metered, Stream};
 use super::{Answered, Asked, Inner, address};
 
@@ -173,8 +173,7 @@ impl Inner {
             attempt: asked.attempt,
             host: url.host.to_owned(),
             port: url.port,
-            // As long as a connection is kept, so are its settings, and nothing else is in their place.
-            tls: config.as_ref().map(|config| (Arc::as_ptr(config) as usize, name.to_owned())),
+            tls: config.clone().map(|config| (Settings(config), name.to_owned())),
         };
         let may_stay = MAY_BE_REPEATED.contains(&http.method.as_str()) && !is_closed_after(http);
         if may_stay && let Some(mut kept) = self.http.pool.take(&to) {

@@ -6,9 +6,11 @@
 //! one each time, which nobody notices. Who wants a new one each time sends `Connection: close`.
 
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use rustls::ClientConfig;
 use tokio::time::Instant;
 use upbeat_model::{Attempt, SlotId};
 
@@ -39,8 +41,27 @@ pub(super) struct Destination {
     pub(super) attempt: Attempt,
     pub(super) host: String,
     pub(super) port: u16,
-    /// Who is believed there, by the settings of TLS, and under which name.
-    pub(super) tls: Option<(usize, String)>,
+    /// Who is believed there, and under which name.
+    pub(super) tls: Option<(Settings, String)>,
+}
+
+/// Settings of TLS. Those that were made together are the same, and as long as a connection is kept,
+/// nothing else is in their place.
+#[derive(Clone, Debug)]
+pub(super) struct Settings(pub(super) Arc<ClientConfig>);
+
+impl PartialEq for Settings {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Settings {}
+
+impl Hash for Settings {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.0).hash(state);
+    }
 }
 
 /// A connection, and since when it is there.

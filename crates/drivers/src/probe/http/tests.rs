@@ -367,7 +367,7 @@ impl AsyncRead for Script {
         };
         let count = piece.len().min(to.remaining());
         let rest = piece.split_off(count);
-        if !rest.is_empty() && !(self.pieces.is_empty() && matches!(self.then, Then::Again(_))) {
+        if !rest.is_empty() {
             self.pieces.push_front(rest);
         }
         self.read += count;

@@ -163,6 +163,7 @@ pub(in super::super) static CONDITION: Signed = Signed {
         "port_open",
         "log_ready",
     ],
+    of_compose: 3,
     sign: crate::project::Condition::PROBE,
     rule: questions::condition,
 };

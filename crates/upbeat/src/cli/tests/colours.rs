@@ -106,6 +106,7 @@ async fn answers_are_told_in_colours() {
     crash-1      ESC[31mcrash-loopingESC[0m      3m   41        killed by SIGKILL
     dep-1        ESC[31mdependency failedESC[0m  3m   0         needs db to be healthy, but db-1 is failed (exit 1)
     fail-1       ESC[31mfailedESC[0m             3m   0         ended (exit 1) and `restart: no` leaves it so
+    needy-1      ESC[31mneeds attentionESC[0m    3m   0         its probe `liveness` still fails after restart 5 times within 10m: a person has to look; `upbeat restart` begins anew
     run-1        ESC[32mrunningESC[0m            3m   0
     start-1      ESC[33mstartingESC[0m           3m   0         its process is being started
     stopping-1   ESC[33mstoppingESC[0m           3m   0

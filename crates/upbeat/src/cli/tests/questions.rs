@@ -115,6 +115,7 @@ async fn ps_shows_what_is_there_as_much_of_it_as_asked() {
     crash-1      crash-looping      3m   41        killed by SIGKILL
     dep-1        dependency failed  3m   0         needs db to be healthy, but db-1 is failed (exit 1)
     fail-1       failed             3m   0         ended (exit 1) and `restart: no` leaves it so
+    needy-1      needs attention    3m   0         its probe `liveness` still fails after restart 5 times within 10m: a person has to look; `upbeat restart` begins anew
     run-1        running            3m   0
     start-1      starting           3m   0         its process is being started
     stopping-1   stopping           3m   0
@@ -133,6 +134,7 @@ async fn ps_shows_what_is_there_as_much_of_it_as_asked() {
     dep-1        dependency failed  3m   0               1        1        running  4          needs db to be healthy, but db-1 is failed (exit 1)
     fail-1       failed             3m   0               1        1        running  4          ended (exit 1) and `restart: no` leaves it so
     job-1        completed          3m   0               1        1        running  4          exit 0
+    needy-1      needs attention    3m   0         4711  1        1        running  4          its probe `liveness` still fails after restart 5 times within 10m: a person has to look; `upbeat restart` begins anew
     run-1        running            3m   0         4711  1        1        running  4
     start-1      starting           3m   0         4711  1        1        running  4          its process is being started
     stop-1       stopped            3m   0               1        1        stopped  4          was stopped by operation 3

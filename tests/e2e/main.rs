@@ -16,6 +16,7 @@ mod itself;
 mod lifecycle;
 mod readme;
 mod requests;
+mod seeing;
 mod surroundings;
 mod terminal;
 
@@ -42,10 +43,12 @@ pub(crate) enum Need {
     SysResource,
     /// To limit all processes of a copy together: of those too.
     Controllers,
+    /// `prometheus` and `promtool`, of Debian's package.
+    Prometheus,
 }
 
 impl Need {
-    const ALL: [Self; 3] = [Self::Root, Self::SysResource, Self::Controllers];
+    const ALL: [Self; 4] = [Self::Root, Self::SysResource, Self::Controllers, Self::Prometheus];
 
     /// Those that `UPBEAT_REQUIRE` names, by commas. Errors: a name that is no need, for a typing
     /// mistake must not let a machine skip what it was to run.
@@ -62,16 +65,23 @@ impl Need {
             Self::Root => "root",
             Self::SysResource => "sys_resource",
             Self::Controllers => "controllers",
+            Self::Prometheus => "prometheus",
         }
     }
 
     fn is_met(self) -> bool {
         match self {
             Self::Root => rustix::process::geteuid().is_root(),
+            Self::Prometheus => ["prometheus", "promtool"].iter().all(|program| is_installed(program)),
             // No journey needs it.
             Self::SysResource | Self::Controllers => true,
         }
     }
+}
+
+fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
 }
 
 fn main() -> ExitCode {
@@ -96,6 +106,7 @@ fn main() -> ExitCode {
         extremes::journeys(),
         files::journeys(),
         surroundings::journeys(),
+        seeing::journeys(),
         itself::journeys(),
     ];
     let trials = journeys.into_iter().flatten().map(|journey| trial(journey, &required)).collect();

@@ -15,7 +15,7 @@ pub(crate) fn journeys() -> Vec<Journey> {
 pub(crate) const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
 /// The fenced blocks of a page in this language.
-fn blocks(page: &str, language: &str) -> Vec<String> {
+pub(crate) fn blocks(page: &str, language: &str) -> Vec<String> {
     let text = std::fs::read_to_string(format!("{ROOT}/{page}")).unwrap();
     let mut found = Vec::new();
     let mut block: Option<String> = None;
@@ -99,7 +99,7 @@ fn project_files() {
     home.write("secrets/db_password.txt", "hush");
     home.set("API_TOKEN", "hush");
     let mut read = 0;
-    for page in ["README.md", "docs/services.md", "docs/files.md"] {
+    for page in ["README.md", "docs/services.md", "docs/files.md", "docs/seeing.md"] {
         for block in blocks(page, "yaml") {
             home.write("upbeat.yaml", &block);
             let plan = home.run(&["graph"]);

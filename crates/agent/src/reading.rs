@@ -110,3 +110,84 @@ impl Reading {
         self.meter.slot(&reacted.slot).remedy(&reacted.probe, &reacted.action);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering::Relaxed;
+
+    use super::*;
+    use crate::meter::SlotMeter;
+    use upbeat_model::{OperationId, SlotStatus, Wall};
+
+    fn slot() -> SlotId {
+        "shop/web/1".parse().unwrap()
+    }
+
+    fn start(attempt: u64) -> Vec<Effect> {
+        let spec = serde_json::from_str(r#"{"command":["x"],"working_dir":"/"}"#).unwrap();
+        let (slot, attempt) = (slot(), Attempt(attempt));
+        vec![Effect::Start { slot, attempt, spec: Arc::new(spec), base_environment: Arc::default() }]
+    }
+
+    fn looks(from: Phase, phase: Phase, attempt: u64, restarts: u32) -> BTreeMap<SlotId, Change> {
+        let status = SlotStatus {
+            slot: slot(),
+            goal: if phase == Phase::Absent { Goal::Absent } else { Goal::Running },
+            phase,
+            attempt: Attempt(attempt),
+            pid: None,
+            exit: None,
+            restarts,
+            since: Wall(0),
+            started_at: None,
+            health: None,
+            probes: BTreeMap::new(),
+            says: None,
+            reasons: Vec::new(),
+            operation: OperationId(1),
+            release: 1,
+        };
+        BTreeMap::from([(slot(), Change { from, status, mark: None, timeline: None, is_seen: true })])
+    }
+
+    fn started(attempt: u64) -> Input {
+        Input::Started { attempt: Attempt(attempt), pid: 7, at: Wall(0), log_start: 0 }
+    }
+
+    /// Starts, failed ones, restarts, back-offs, executed, ready.
+    fn numbers(reading: &Reading) -> [u64; 6] {
+        let meter = reading.meter().slot(&slot());
+        let SlotMeter { starts, failed_starts, restarts, back_offs, .. } = &*meter;
+        let [a, b, c, d] = [starts, failed_starts, restarts, back_offs].map(|n| n.load(Relaxed));
+        [a, b, c, d, meter.executed.counted().count, meter.ready.counted().count]
+    }
+
+    #[test]
+    fn a_start_is_counted_once_and_ends_ready_failed_or_stopped() {
+        let mut reading = Reading::new(Arc::default());
+        reading.ordered(&start(1), Mono(0));
+        // Ordered again in case it was lost, and answered twice.
+        reading.ordered(&start(1), Mono(5));
+        reading.heard(&slot(), &started(1), Mono(10));
+        reading.heard(&slot(), &started(1), Mono(20));
+        reading.changed(&looks(Phase::Waiting, Phase::Starting, 1, 0), Mono(10));
+        assert_eq!(numbers(&reading), [1, 0, 0, 0, 1, 0]);
+        reading.changed(&looks(Phase::Starting, Phase::BackingOff, 1, 0), Mono(30));
+        reading.changed(&looks(Phase::BackingOff, Phase::BackingOff, 1, 0), Mono(31));
+        assert_eq!(numbers(&reading), [1, 1, 0, 1, 1, 0]);
+        reading.ordered(&start(2), Mono(40));
+        reading.heard(&slot(), &started(1), Mono(45));
+        reading.changed(&looks(Phase::BackingOff, Phase::Starting, 2, 1), Mono(50));
+        reading.changed(&looks(Phase::Starting, Phase::Healthy, 2, 1), Mono(60));
+        reading.changed(&looks(Phase::Healthy, Phase::Unhealthy, 2, 1), Mono(61));
+        reading.changed(&looks(Phase::Unhealthy, Phase::Healthy, 2, 1), Mono(62));
+        assert_eq!(numbers(&reading), [2, 1, 1, 1, 1, 1], "what was ready once does not start again");
+        assert_eq!(reading.meter().slot(&slot()).ready.counted().sum, 0.02);
+        reading.ordered(&start(3), Mono(70));
+        reading.changed(&looks(Phase::Starting, Phase::Stopping, 3, 0), Mono(80));
+        reading.changed(&looks(Phase::Stopping, Phase::Failed, 3, 0), Mono(90));
+        assert_eq!(numbers(&reading), [3, 1, 1, 1, 1, 1], "one that somebody stops has not failed");
+        reading.changed(&looks(Phase::Stopped, Phase::Absent, 3, 0), Mono(99));
+        assert!(reading.meter().slots().is_empty() && reading.ordered.is_empty());
+    }
+}

@@ -104,7 +104,19 @@ impl Agent {
         let performer = Performer::new(driver, watches, inputs_in, meter.clone());
         let (outbox, unsaved) = (Outbox::new(reports), Unsaved::default());
         let reading = Reading::new(meter);
-        Ok(Self { node, unseen, keep, performer, inputs, events, target, outbox, unsaved, reading, failpoint })
+        Ok(Self {
+            node,
+            unseen,
+            keep,
+            performer,
+            inputs,
+            events,
+            target,
+            outbox,
+            unsaved,
+            reading,
+            failpoint,
+        })
     }
 
     /// Runs until the source of targets or the sink of reports is gone. Leaves every service as it

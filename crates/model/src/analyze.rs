@@ -185,8 +185,10 @@ impl Starts {
         // What is under way comes after all that has arrived.
         let when = |start: &&SlotStart| self.arrived(start, &ends).unwrap_or(Mono(u64::MAX));
         let wanted = self.slots.iter().filter(|start| of.is_none_or(|of| start.slot.service == *of));
-        // Of several that arrived at once the first by name, so that the same is told each time.
-        let Some(last) = wanted.min_by_key(|start| std::cmp::Reverse(when(start))) else {
+        // Of several that arrived at once the one that was begun last, as it may have waited for the others;
+        // then the first by name, so that the same is told each time.
+        let Some(last) = wanted.min_by_key(|start| std::cmp::Reverse((when(start), start.times.opened)))
+        else {
             return CriticalChain::default();
         };
         let mut chain = vec![(last, None, self.arrived(last, &ends))];
@@ -324,7 +326,10 @@ mod tests {
         assert_eq!(chain(&before, None), "200: web-1 @200 +200");
         let after = starts(
             9_000,
-            &[("db/1 7000 7000 7010 7300", &[]), ("web/1 5000 5000 5010 5200", &[("db", Condition::Healthy)])],
+            &[
+                ("db/1 7000 7000 7010 7300", &[]),
+                ("web/1 5000 5000 5010 5200", &[("db", Condition::Healthy)]),
+            ],
         );
         assert_eq!(chain(&after, Some("web")), "200: web-1 @200 +200");
     }

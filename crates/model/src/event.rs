@@ -46,7 +46,8 @@ impl EventFilter {
             && self.since.is_none_or(|since| event.at >= since)
             && self.until.is_none_or(|until| event.at <= until)
             && (self.kinds.is_empty() || self.kinds.contains(&event.kind.word()))
-            && (self.services.is_empty() || event.kind.slot().map(|slot| &slot.service).is_some_and(of_service))
+            && (self.services.is_empty()
+                || event.kind.slot().map(|slot| &slot.service).is_some_and(of_service))
     }
 }
 
@@ -196,8 +197,7 @@ mod tests {
 
     #[test]
     fn a_filter_takes_what_all_of_it_is_true_of() {
-        let adopted =
-            EventKind::Adopted { slot: "shop/web/1".parse().unwrap(), attempt: Attempt(1), pid: 7 };
+        let adopted = EventKind::Adopted { slot: "shop/web/1".parse().unwrap(), attempt: Attempt(1), pid: 7 };
         let ended = EventKind::OperationEnded { operation: OperationId(1), outcome: "reached".into() };
         let (adopted, ended) = (event(10, adopted), event(20, ended));
         let takes = |filter: EventFilter| (filter.takes(&adopted), filter.takes(&ended));

@@ -42,9 +42,9 @@ mod settle;
 mod stage;
 mod status;
 mod stop;
-mod timeline;
 #[cfg(test)]
 mod tests;
+mod timeline;
 
 use std::collections::BTreeMap;
 

@@ -8,7 +8,9 @@ use super::end::ended;
 use super::react::react;
 use super::stop::{StopRules, begin_stop, press};
 use super::{
-    Around, Begun, Mark, Preparation, RECHECK_AFTER, Reloading, Slot, Stage, come_up, edges, hooks, reload, timeline};
+    Around, Begun, Mark, Preparation, RECHECK_AFTER, Reloading, Slot, Stage, come_up, edges, hooks, reload,
+    timeline,
+};
 use crate::effect::Effect;
 use crate::gate::{Opening, Verdict};
 use crate::rules::Bug;

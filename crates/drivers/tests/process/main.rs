@@ -58,16 +58,19 @@ pub(crate) enum Need {
     SysResource,
     /// To limit processor time, memory and processes: cgroups of version 2 with their controllers.
     Controllers,
+    /// A server of numbers: of the journeys.
+    Prometheus,
 }
 
 impl Need {
-    const ALL: [Self; 3] = [Self::Root, Self::SysResource, Self::Controllers];
+    const ALL: [Self; 4] = [Self::Root, Self::SysResource, Self::Controllers, Self::Prometheus];
 
     fn name(self) -> &'static str {
         match self {
             Self::Root => "root",
             Self::SysResource => "sys_resource",
             Self::Controllers => "controllers",
+            Self::Prometheus => "prometheus",
         }
     }
 
@@ -79,6 +82,8 @@ impl Need {
                 Capabilities::look(OF_THIS_PROCESS.as_ref()).lacks(&all).is_empty()
             }
             Self::Root => rustix::process::geteuid().is_root(),
+            // No test here needs it.
+            Self::Prometheus => true,
             Self::SysResource => {
                 let set = rustix::thread::capabilities(None);
                 set.is_ok_and(|set| set.effective.contains(rustix::thread::CapabilitySet::SYS_RESOURCE))

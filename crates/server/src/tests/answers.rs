@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use futures_util::TryStreamExt;
 use upbeat_api::{
-    Action, Client, ClientError, EventFilter, EventWord, EventsQuery, IdempotencyKey, LogQuery, OperationId, Plan, Problem,
-    ProblemKind, Up, Why,
+    Action, Client, ClientError, EventFilter, EventWord, EventsQuery, IdempotencyKey, LogQuery, OperationId,
+    Plan, Problem, ProblemKind, Up, Why,
 };
 
 use super::House;
@@ -72,7 +72,8 @@ async fn streams_are_told_to_their_end() {
     assert_eq!(watched, [app(3)]);
     let watched: Vec<_> = client.watch_operation(OperationId(7)).await.unwrap().try_collect().await.unwrap();
     assert_eq!(watched, [operation(true)]);
-    let watched: Vec<_> = client.watch_events(&EventFilter::default(), 4).await.unwrap().try_collect().await.unwrap();
+    let watched: Vec<_> =
+        client.watch_events(&EventFilter::default(), 4).await.unwrap().try_collect().await.unwrap();
     assert_eq!(watched, [event(5), event(6)]);
     let wanted = LogQuery { services: vec![name("web"), name("db")], tail: Some(5), follow: true };
     let lines: Vec<_> = client.logs(&shop, &wanted).await.unwrap().try_collect().await.unwrap();
@@ -148,10 +149,7 @@ async fn what_is_asked_of_events_arrives_whole() {
     let _ = house.client().watch_events(&wanted, 3).await.unwrap();
     assert_eq!(
         house.fake.asked(),
-        [
-            format!("events of {wanted:?} after 3, at most 10"),
-            format!("watch events of {endless:?} after 3"),
-        ]
+        [format!("events of {wanted:?} after 3, at most 10"), format!("watch events of {endless:?} after 3"),]
     );
     let refused = house.ask("GET /api/v1/events?kind=phases", &[], "").await;
     assert!(refused.starts_with("400"), "{refused}");

@@ -96,13 +96,8 @@ fn by_words(wanted: &EventFilter) -> String {
 }
 
 pub(crate) fn stats(at: i64) -> Stats {
-    let usage = SlotUsage {
-        cpu_percent: Some(12.5),
-        cpu_ms: 7,
-        memory_bytes: 4096,
-        descriptors: 3,
-        processes: 1,
-    };
+    let usage =
+        SlotUsage { cpu_percent: Some(12.5), cpu_ms: 7, memory_bytes: 4096, descriptors: 3, processes: 1 };
     let slot = SlotStats {
         slot: "shop/web/1".parse().unwrap(),
         phase: Phase::Running,

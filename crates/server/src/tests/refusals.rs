@@ -65,7 +65,7 @@ async fn a_body_is_read_strictly() {
     assert_snapshot!(house.ask(put, &[JSON], other).await, @r#"400 {"kind":"bad_request","message":"the path says app `shop`, but the project is called `shed`","hint":"use one name in both"}"#);
     let twice = format!("{other}{other}");
     assert_snapshot!(house.ask(put, &[JSON], &twice).await, @r#"400 {"kind":"bad_request","message":"in the body: trailing characters at line 1 column 42"}"#);
-    assert_snapshot!(house.ask(act, &[JSON], r#"{"action":"dance"}"#).await, @r#"400 {"kind":"bad_request","message":"in the body at `action`: unknown variant `dance`, expected one of `start`, `stop`, `restart`, `scale` at line 1 column 17"}"#);
+    assert_snapshot!(house.ask(act, &[JSON], r#"{"action":"dance"}"#).await, @r#"400 {"kind":"bad_request","message":"in the body at `action`: unknown variant `dance`, expected one of `start`, `stop`, `restart`, `reload`, `scale` at line 1 column 17"}"#);
     assert_snapshot!(house.ask(act, &[JSON], r#"{"action":"stop","force":true}"#).await, @r#"400 {"kind":"bad_request","message":"in the body: unknown field `force`, expected `services` or `kill`"}"#);
     assert!(house.fake.asked().is_empty());
 }

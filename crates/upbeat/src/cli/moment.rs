@@ -7,8 +7,7 @@ use upbeat_model::Wall;
 use crate::face::Face;
 
 /// What can be said.
-pub(super) const MOMENTS: &str =
-    "say how long ago, such as `10m` or `2h30m`, or when: `14:00`, `2026-03-01 14:00`, `2026-03-01T14:00:00Z`";
+pub(super) const MOMENTS: &str = "say how long ago, such as `10m` or `2h30m`, or when: `14:00`, `2026-03-01 14:00`, `2026-03-01T14:00:00Z`";
 
 /// `10m`: so long ago. `14:00`: today, on the clock of whoever asks; before, if that is still to come.
 /// `2026-03-01`, `2026-03-01 14:00`: on that clock. With an offset: everywhere the same.

@@ -95,7 +95,8 @@ impl Session {
 
     /// Lines of the terminal that shows the answer, at this moment.
     pub(super) fn rows(&self) -> Option<usize> {
-        let size = rustix::termios::tcgetwinsize(io::stdout()).ok().filter(|_| self.around.answers_on_terminal);
+        let size =
+            rustix::termios::tcgetwinsize(io::stdout()).ok().filter(|_| self.around.answers_on_terminal);
         size.map(|size| usize::from(size.ws_row)).filter(|rows| *rows > 0)
     }
 

@@ -39,12 +39,7 @@ pub(super) struct LocalBackend {
 }
 
 impl LocalBackend {
-    pub(super) fn new(
-        control: Control,
-        driver: ProcessDriver,
-        watches: Watches,
-        meter: Arc<Meter>,
-    ) -> Self {
+    pub(super) fn new(control: Control, driver: ProcessDriver, watches: Watches, meter: Arc<Meter>) -> Self {
         let started_at = clock::wall();
         let seeing = Seeing::new(control.clone(), &driver, meter, started_at);
         Self { control, driver, watches, seeing, started_at }

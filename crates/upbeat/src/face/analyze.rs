@@ -1,7 +1,7 @@
 //! `analyze`: what the time of a start went into.
 
-use upbeat_model::analyze::{CriticalChain, OwnTime};
 use upbeat_model::Millis;
+use upbeat_model::analyze::{CriticalChain, OwnTime};
 
 use super::table::{Cell, Table};
 use super::{Face, Tone};
@@ -72,7 +72,14 @@ mod tests {
 
     #[test]
     fn the_chain_goes_from_what_was_last_to_what_it_all_waited_for() {
-        insta::assert_snapshot!(chain("shop", &starts().critical_chain(None), &face()), @"");
+        insta::assert_snapshot!(chain("shop", &starts().critical_chain(None), &face()), @"
+        `shop` was there after 4.2s:
+
+        SLOT          AT     TOOK    WHAT
+        web-1         @4.2s  +300ms  8ms to be executed, 292ms to be ready
+        └─ migrate-1  @3.8s  +2.4s   9ms to be executed, 2.4s to its end
+           └─ db-1    @1.4s  +1.4s   12ms to be executed, 1.3s to be ready; 3 attempts
+        ");
         let none = CriticalChain::default();
         assert_eq!(chain("shop", &none, &face()), NEVER);
         assert_eq!(blame(&[], &face()), NEVER);
@@ -80,7 +87,12 @@ mod tests {
 
     #[test]
     fn blame_goes_to_the_longest_first() {
-        insta::assert_snapshot!(blame(&starts().blame(), &face()), @"");
+        insta::assert_snapshot!(blame(&starts().blame(), &face()), @"
+        TOOK   SLOT       WAITED  WHAT
+        2.4s   migrate-1  1.4s    9ms to be executed, 2.4s to its end
+        1.4s   db-1       0ms     12ms to be executed, 1.3s to be ready; 3 attempts
+        300ms  web-1      3.9s    8ms to be executed, 292ms to be ready
+        ");
     }
 
     #[test]
@@ -88,6 +100,13 @@ mod tests {
         let mut starts = starts();
         starts.slots[2].times.ready = None;
         starts.slots[2].phase = upbeat_model::Phase::Starting;
-        insta::assert_snapshot!(chain("web", &starts.critical_chain(None), &face()), @"");
+        insta::assert_snapshot!(chain("web", &starts.critical_chain(None), &face()), @"
+        `web` is not there yet, after 8s:
+
+        SLOT          AT     TOOK   WHAT
+        web-1         -      +4.1s  is starting
+        └─ migrate-1  @3.8s  +2.4s  9ms to be executed, 2.4s to its end
+           └─ db-1    @1.4s  +1.4s  12ms to be executed, 1.3s to be ready; 3 attempts
+        ");
     }
 }

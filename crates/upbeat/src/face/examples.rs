@@ -161,12 +161,13 @@ pub(crate) fn stats() -> Stats {
 
 /// web waited for a migration, and that for db.
 pub(crate) fn starts() -> Starts {
-    let start = |short: &str, phase, [since, opened, executed, ready]: [u64; 4], needs: &[(&str, Condition)]| {
-        let needs = needs.iter().map(|(name, condition)| (service(name), condition.clone()));
-        let [opened, executed, ready] = [opened, executed, ready].map(|ms| Some(Mono(ms)));
-        let times = Timeline { opened, executed, ready, attempts: 1, ..Timeline::since(Mono(since)) };
-        SlotStart { slot: slot(short), phase, times, needs: needs.collect() }
-    };
+    let start =
+        |short: &str, phase, [since, opened, executed, ready]: [u64; 4], needs: &[(&str, Condition)]| {
+            let needs = needs.iter().map(|(name, condition)| (service(name), condition.clone()));
+            let [opened, executed, ready] = [opened, executed, ready].map(|ms| Some(Mono(ms)));
+            let times = Timeline { opened, executed, ready, attempts: 1, ..Timeline::since(Mono(since)) };
+            SlotStart { slot: slot(short), phase, times, needs: needs.collect() }
+        };
     let ended = Condition::CompletedSuccessfully;
     let mut slots = vec![
         start("db-1", Phase::Healthy, [1_000, 1_000, 1_012, 2_400], &[]),

@@ -12,7 +12,8 @@ pub fn table(stats: &Stats, rows: Option<usize>, face: &Face) -> String {
         return "No slot is there.\n".into();
     }
     let shown = rows.unwrap_or(usize::MAX).min(stats.slots.len());
-    let mut table = Table::new(["NAME", "CPU", "MEMORY", "FILES", "PROCESSES", "UPTIME", "RESTARTS", "STATE"]);
+    let mut table =
+        Table::new(["NAME", "CPU", "MEMORY", "FILES", "PROCESSES", "UPTIME", "RESTARTS", "STATE"]);
     for slot in &stats.slots[..shown] {
         let number = |n: Option<String>| n.map_or_else(|| Cell::toned(Tone::Quiet, "-"), Cell::from);
         let usage = slot.usage.as_ref();
@@ -34,7 +35,9 @@ pub fn table(stats: &Stats, rows: Option<usize>, face: &Face) -> String {
     let mut text = table.render(face);
     if shown < stats.slots.len() {
         let more = count(stats.slots.len() - shown, "slot");
-        text.push_str(&face.paint.tone(Tone::Quiet, format!("and {more} more; a taller terminal shows them")));
+        text.push_str(
+            &face.paint.tone(Tone::Quiet, format!("and {more} more; a taller terminal shows them")),
+        );
         text.push('\n');
     }
     text

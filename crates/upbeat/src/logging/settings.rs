@@ -86,9 +86,11 @@ impl LogSettingsError {
     /// What to do.
     pub fn hint(&self) -> String {
         match self {
-            Self::NoPlace(_) => "a place is `stderr`, the path of a socket, `unix://PATH`, `udp://HOST:PORT` \
+            Self::NoPlace(_) => {
+                "a place is `stderr`, the path of a socket, `unix://PATH`, `udp://HOST:PORT` \
                                  or `tcp://HOST:PORT`"
-                .to_owned(),
+                    .to_owned()
+            }
             Self::Elsewhere { places, .. } => format!("it can go to {places}"),
             Self::Nowhere => "say where: `--log-target tcp://HOST:PORT`, or `udp://HOST:PORT`".to_owned(),
             Self::Thread(_) => "raise the limit of processes of this user".to_owned(),

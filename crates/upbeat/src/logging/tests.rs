@@ -102,7 +102,8 @@ fn fields(mut bytes: &[u8]) -> Vec<(String, String)> {
 fn the_journal_gets_fields_that_cannot_make_others() {
     let hostile = Record { message: "a\nPRIORITY=0\nMESSAGE=b".into(), ..record("") };
     let found = fields(&wire(Encoding::Journald, Framing::Datagram).frame(&hostile));
-    let found: Vec<(&str, &str)> = found.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let found: Vec<(&str, &str)> =
+        found.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     assert_eq!(
         found,
         [
@@ -393,7 +394,17 @@ fn places_are_read_and_what_cannot_go_there_is_refused() {
     ] {
         assert_eq!(Place::read(text).unwrap(), place);
     }
-    for text in ["", "logs", "tcp://logs", "tcp://:5", "tcp://logs:0", "tcp://a b:5", "http://logs:80", "unix://x", "tcp://u@h:5"] {
+    for text in [
+        "",
+        "logs",
+        "tcp://logs",
+        "tcp://:5",
+        "tcp://logs:0",
+        "tcp://a b:5",
+        "http://logs:80",
+        "unix://x",
+        "tcp://u@h:5",
+    ] {
         assert!(Place::read(text).is_err(), "{text}");
     }
     let told = |format, target: Option<&str>| {

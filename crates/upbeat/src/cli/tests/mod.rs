@@ -13,3 +13,4 @@ mod questions;
 mod refusals;
 mod room;
 mod script;
+mod seeing;

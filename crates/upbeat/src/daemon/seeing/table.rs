@@ -69,3 +69,38 @@ pub fn markdown() -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What stands around the table in the page.
+    const BEGIN: &str = "<!-- Made by `UPDATE_DOCS=1 cargo test -p upbeat --lib`. -->\n";
+    const END: &str = "<!-- end -->";
+
+    #[test]
+    fn the_page_of_the_docs_has_every_number() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/seeing.md");
+        let kept = std::fs::read_to_string(path).unwrap();
+        let (before, rest) = kept.split_once(BEGIN).unwrap();
+        let (_, after) = rest.split_once(END).unwrap();
+        let made = format!("{before}{BEGIN}{}{END}{after}", markdown());
+        if std::env::var_os("UPDATE_DOCS").is_some_and(|set| set == "1") {
+            std::fs::write(path, &made).unwrap();
+        }
+        let kept = std::fs::read_to_string(path).unwrap();
+        assert!(
+            kept == made,
+            "`docs/seeing.md` is stale; `UPDATE_DOCS=1 cargo test -p upbeat --lib` rewrites it"
+        );
+    }
+
+    #[test]
+    fn names_say_their_units_as_prometheus_wants_it() {
+        for Family { name, kind, help, .. } in ALL {
+            assert_eq!(*kind == "counter", name.ends_with("_total"), "{name}");
+            assert!(*kind != "histogram" || name.ends_with("_seconds"), "{name}");
+            assert!(help.ends_with('.') && !help.contains(['\\', '\n', '|']), "{name}");
+        }
+    }
+}

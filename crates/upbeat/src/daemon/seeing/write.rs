@@ -177,7 +177,9 @@ fn each<N: std::fmt::Display>(
 }
 
 fn starts(page: &mut Page, rows: &[Row<'_>]) {
-    let of = |row: &Row<'_>, counter: fn(&SlotMeter) -> &AtomicU64| row.meter.as_deref().map(|m| count(counter(m)));
+    let of = |row: &Row<'_>, counter: fn(&SlotMeter) -> &AtomicU64| {
+        row.meter.as_deref().map(|m| count(counter(m)))
+    };
     each(page, t::STARTS, rows, |row| of(row, |meter| &meter.starts));
     each(page, t::FAILED_STARTS, rows, |row| of(row, |meter| &meter.failed_starts));
     each(page, t::RESTARTS, rows, |row| of(row, |meter| &meter.restarts));

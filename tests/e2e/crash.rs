@@ -286,8 +286,10 @@ fn files(home: &Home) -> Vec<String> {
 }
 
 /// What a daemon that looks after nothing has.
-const OWN_FILES: [&str; 6] = [
+const OWN_FILES: [&str; 8] = [
     "run/upbeat.sock",
+    "state/audit.key",
+    "state/audit/00000000000000000001.jsonl",
     "state/control.redb",
     "state/daemon.lock",
     "state/daemon.log",

@@ -131,17 +131,17 @@ fn full_disk() {
     drop(mount);
 }
 
-fn fill(path: &std::path::Path) {
+pub(crate) fn fill(path: &std::path::Path) {
     use std::io::Write;
     let mut file = std::fs::File::create(path).unwrap();
     let chunk = [0u8; 4096];
     while file.write_all(&chunk).is_ok() {}
 }
 
-struct Mount(std::path::PathBuf);
+pub(crate) struct Mount(std::path::PathBuf);
 
 impl Mount {
-    fn tmpfs(at: &std::path::Path, size: &str) -> Self {
+    pub(crate) fn tmpfs(at: &std::path::Path, size: &str) -> Self {
         let options = format!("size={size},mode=0700");
         let status = std::process::Command::new("mount")
             .args(["-t", "tmpfs", "-o", &options, "upbeat-test"])

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a journey that cannot go on has failed")]
 
 mod absence;
+mod access;
 mod clients;
 mod crash;
 mod extremes;
@@ -94,6 +95,12 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    let trials = journeys().into_iter().map(|journey| trial(journey, &required)).collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// All of them.
+pub(crate) fn journeys() -> Vec<Journey> {
     let journeys = [
         readme::journeys(),
         graph::journeys(),
@@ -107,10 +114,10 @@ fn main() -> ExitCode {
         files::journeys(),
         surroundings::journeys(),
         seeing::journeys(),
+        access::journeys(),
         itself::journeys(),
     ];
-    let trials = journeys.into_iter().flatten().map(|journey| trial(journey, &required)).collect();
-    libtest_mimic::run(&arguments, trials).exit_code()
+    journeys.into_iter().flatten().collect()
 }
 
 fn trial(journey: Journey, required: &[Need]) -> Trial {

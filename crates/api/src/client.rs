@@ -11,19 +11,26 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
-use reqwest::{RequestBuilder, Response};
+use http_body_util::{BodyDataStream, Full};
+use hyper::body::Incoming;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
+use hyper::{Request, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use upbeat_model::{
-    Action, App, AppName, AppSummary, Event, EventFilter, IdempotencyKey, LogLine, Operation, OperationId,
-    Plan, ServiceName, Starts, Stats, Why,
+    Action, App, AppName, AppSummary, AuditRecord, AuditVerdict, Event, EventFilter, IdempotencyKey, LogLine,
+    Operation, OperationId, Plan, ServiceName, Starts, Stats, TokenInfo, TokenName, Wall, Why,
 };
 
+use crate::connection::{Remote, Way};
 use crate::decode::{Decoder, MAX_RECORD, Told};
 use crate::endpoint::{Endpoint, Method};
 use crate::error::ClientError;
-use crate::types::{EndReason, EventsQuery, LogQuery, Problem, ProblemKind, Up, Version, joined};
+use crate::types::{
+    EndReason, EventsQuery, IssuedToken, LogQuery, NewToken, Problem, ProblemKind, Up, Version, joined,
+};
 
 /// The daemon answers at once or not at all; this is for a machine under heavy load, and so that
 /// no command hangs for ever on a daemon that is stopped or wedged.
@@ -37,32 +44,50 @@ pub type Updates<T> = Pin<Box<dyn Stream<Item = Result<T, ClientError>> + Send>>
 
 type Answer<T> = Result<T, ClientError>;
 
-/// Speaks to the daemon behind one socket. Cheap to clone; connects anew for each request, so that
-/// it neither holds a connection open nor trips over a daemon that was replaced.
-#[derive(Clone, Debug)]
+/// Speaks to one daemon. Cheap to clone; connects anew for each request, so that it neither holds a
+/// connection open nor trips over a daemon that was replaced.
+#[derive(Clone)]
 pub struct Client {
-    http: reqwest::Client,
+    way: Arc<Way>,
+    /// Marked as sensitive, so that nothing shows it.
+    authorization: Option<HeaderValue>,
     socket: Arc<Path>,
+}
+
+/// Without what says who asks.
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("socket", &self.socket).finish_non_exhaustive()
+    }
 }
 
 impl Client {
     /// A client for the daemon that listens on this socket, now or later.
-    pub fn new(socket: impl Into<PathBuf>) -> Result<Self, ClientError> {
-        let socket: Arc<Path> = socket.into().into();
-        let http = reqwest::Client::builder()
-            .unix_socket(&*socket)
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .pool_max_idle_per_host(0)
-            .build()
-            .map_err(|e| ClientError::Protocol {
-                socket: socket.to_path_buf(),
-                detail: format!("no HTTP client can be made: {}", chain(&e)),
-            })?;
-        Ok(Self { http, socket })
+    pub fn new(socket: impl Into<PathBuf>) -> Self {
+        let socket = socket.into();
+        Self { way: Arc::new(Way::Unix(socket.clone())), authorization: None, socket: socket.into() }
     }
 
-    /// Where it connects to.
+    /// A client for a daemon elsewhere. Errors: its address or a certificate cannot be used.
+    pub fn remote(remote: &Remote) -> Answer<Self> {
+        let way = Way::to(remote)?;
+        let bad_token = || ClientError::BadAddress {
+            what: "the token".to_owned(),
+            why: "it holds what no token holds".to_owned(),
+        };
+        let authorization = match &remote.token {
+            Some(token) => {
+                let mut value =
+                    HeaderValue::try_from(format!("Bearer {}", token.trim())).map_err(|_| bad_token())?;
+                value.set_sensitive(true);
+                Some(value)
+            }
+            None => None,
+        };
+        Ok(Self { way: Arc::new(way), authorization, socket: PathBuf::from(&remote.url).into() })
+    }
+
+    /// Where it connects to: a socket, or for a daemon elsewhere its URL.
     pub fn socket(&self) -> &Path {
         &self.socket
     }
@@ -91,7 +116,7 @@ impl Client {
     /// Makes a project run. The operation that comes back can be watched.
     pub async fn up(&self, app: &AppName, up: &Up, key: &IdempotencyKey) -> Answer<Operation> {
         let request = self.request(Endpoint::Up, &[app.as_str()], &[]);
-        self.answer(self.with_body(request, up)?.header(KEY_HEADER, key.as_str())).await
+        self.answer(self.with_body(request, up)?.under(key)).await
     }
 
     /// What [`Client::up`] would do.
@@ -102,14 +127,14 @@ impl Client {
     /// Changes what runs.
     pub async fn act(&self, app: &AppName, action: &Action, key: &IdempotencyKey) -> Answer<Operation> {
         let request = self.request(Endpoint::Act, &[app.as_str()], &[]);
-        self.answer(self.with_body(request, action)?.header(KEY_HEADER, key.as_str())).await
+        self.answer(self.with_body(request, action)?.under(key)).await
     }
 
     /// Stops everything of an app and forgets it; with `kill`, without the grace periods.
     pub async fn down(&self, app: &AppName, kill: bool, key: &IdempotencyKey) -> Answer<Operation> {
         let query = [("kill", kill.to_string())];
         let request = self.request(Endpoint::Down, &[app.as_str()], &query);
-        self.answer(request.header(KEY_HEADER, key.as_str())).await
+        self.answer(request.under(key)).await
     }
 
     /// An operation, as it is.
@@ -169,37 +194,66 @@ impl Client {
         self.updates(self.request(Endpoint::Logs, &[app.as_str()], &query), Decoder::lines()).await
     }
 
-    fn request(&self, to: Endpoint, path: &[&str], query: &[(&str, String)]) -> RequestBuilder {
-        // The host is never resolved: there is one socket. The server knows itself by this name.
-        let mut url = format!("http://upbeat{}", to.path_with(path));
-        for (i, (key, value)) in query.iter().enumerate() {
-            url.push(if i == 0 { '?' } else { '&' });
-            url.push_str(key);
-            url.push('=');
-            // Numbers, booleans, names and commas: nothing that would have to be escaped.
-            url.push_str(value);
-        }
-        self.http.request(
-            match to.method() {
-                Method::Delete => reqwest::Method::DELETE,
-                Method::Get => reqwest::Method::GET,
-                Method::Post => reqwest::Method::POST,
-                Method::Put => reqwest::Method::PUT,
-            },
-            url,
-        )
+    /// Every token, but for the tokens themselves.
+    pub async fn tokens(&self) -> Answer<Vec<TokenInfo>> {
+        self.answer(self.request(Endpoint::Tokens, &[], &[])).await
     }
 
-    fn with_body(&self, request: RequestBuilder, body: &impl Serialize) -> Answer<RequestBuilder> {
+    /// Makes a token. No other answer holds it, so it has no key: where this one is lost, the token
+    /// is to be revoked.
+    pub async fn create_token(&self, new: &NewToken) -> Answer<IssuedToken> {
+        self.answer(self.with_body(self.request(Endpoint::CreateToken, &[], &[]), new)?).await
+    }
+
+    /// From now on this token lets nobody in.
+    pub async fn revoke_token(&self, name: &TokenName) -> Answer<()> {
+        self.answer(self.request(Endpoint::RevokeToken, &[name.as_str()], &[])).await
+    }
+
+    /// Records of who changed what with a greater sequence number than `after` and not before
+    /// `since`, oldest first, at most `limit` (and [`EventsQuery::MAX_LIMIT`]).
+    pub async fn audit(&self, after: u64, since: Option<Wall>, limit: usize) -> Answer<Vec<AuditRecord>> {
+        let mut query = vec![("after", after.to_string())];
+        query.push(("limit", limit.min(EventsQuery::MAX_LIMIT).to_string()));
+        query.extend(since.map(|since| ("since", since.0.to_string())));
+        self.answer(self.request(Endpoint::Audit, &[], &query)).await
+    }
+
+    /// Looks at every record.
+    pub async fn verify_audit(&self) -> Answer<AuditVerdict> {
+        self.answer(self.request(Endpoint::VerifyAudit, &[], &[])).await
+    }
+
+    fn request(&self, to: Endpoint, path: &[&str], query: &[(&str, String)]) -> Asking {
+        let mut target = to.path_with(path);
+        for (i, (key, value)) in query.iter().enumerate() {
+            target.push(if i == 0 { '?' } else { '&' });
+            target.push_str(key);
+            target.push('=');
+            // Numbers, booleans, names and commas: nothing that would have to be escaped.
+            target.push_str(value);
+        }
+        let method = match to.method() {
+            Method::Delete => hyper::Method::DELETE,
+            Method::Get => hyper::Method::GET,
+            Method::Post => hyper::Method::POST,
+            Method::Put => hyper::Method::PUT,
+        };
+        Asking { method, target, headers: Vec::new(), body: Bytes::new() }
+    }
+
+    fn with_body(&self, mut request: Asking, body: &impl Serialize) -> Answer<Asking> {
         let body = serde_json::to_vec(body).map_err(|e| self.protocol(format!("cannot be said: {e}")))?;
         if body.len() > Up::MAX_BYTES {
             let message = format!("the project is larger than {} MiB", Up::MAX_BYTES >> 20);
             return Err(Problem::new(ProblemKind::BadRequest, message).with_hint("split it").into());
         }
-        Ok(request.header("content-type", "application/json").body(body))
+        request.headers.push((CONTENT_TYPE, "application/json".to_owned()));
+        request.body = body.into();
+        Ok(request)
     }
 
-    async fn answer<T: DeserializeOwned>(&self, request: RequestBuilder) -> Answer<T> {
+    async fn answer<T: DeserializeOwned>(&self, request: Asking) -> Answer<T> {
         self.in_time(async {
             let response = self.send(request).await?;
             let body = self.whole(response).await?;
@@ -208,12 +262,12 @@ impl Client {
         .await
     }
 
-    async fn updates<T>(&self, request: RequestBuilder, decoder: Decoder) -> Answer<Updates<T>>
+    async fn updates<T>(&self, request: Asking, decoder: Decoder) -> Answer<Updates<T>>
     where
         T: DeserializeOwned + Send + 'static,
     {
         let response = self.in_time(self.send(request)).await?;
-        let told = Telling { client: self.clone(), body: response.bytes_stream().boxed(), decoder };
+        let told = Telling { client: self.clone(), body: BodyDataStream::new(response.into_body()), decoder };
         Ok(stream::unfold(Some(told), |told| async {
             let mut told = told?;
             match told.next().await {
@@ -237,8 +291,19 @@ impl Client {
     }
 
     /// The head of a success; the rest is an error.
-    async fn send(&self, request: RequestBuilder) -> Answer<Response> {
-        let response = request.send().await.map_err(|e| self.unsent(e))?;
+    async fn send(&self, request: Asking) -> Answer<Response<Incoming>> {
+        let mut sender = self.way.open().await.map_err(|error| self.unconnected(error))?;
+        let mut asked = Request::builder().method(request.method).uri(request.target);
+        asked = asked.header(HOST, self.way.host());
+        for (name, value) in request.headers {
+            asked = asked.header(name, value);
+        }
+        if let Some(authorization) = &self.authorization {
+            asked = asked.header(AUTHORIZATION, authorization);
+        }
+        let asked =
+            asked.body(Full::new(request.body)).map_err(|e| self.protocol(format!("cannot be said: {e}")))?;
+        let response = sender.send_request(asked).await.map_err(|e| self.interrupted(Some(e)))?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
@@ -250,9 +315,9 @@ impl Client {
         }
     }
 
-    async fn whole(&self, response: Response) -> Answer<Vec<u8>> {
+    async fn whole(&self, response: Response<Incoming>) -> Answer<Vec<u8>> {
         let mut body = Vec::new();
-        let mut chunks = response.bytes_stream();
+        let mut chunks = BodyDataStream::new(response.into_body());
         while let Some(chunk) = chunks.next().await {
             let chunk = chunk.map_err(|e| self.interrupted(Some(e)))?;
             if body.len() + chunk.len() > MAX_RECORD {
@@ -263,31 +328,42 @@ impl Client {
         Ok(body)
     }
 
-    fn unsent(&self, error: reqwest::Error) -> ClientError {
+    fn unconnected(&self, source: io::Error) -> ClientError {
         let socket = self.socket.to_path_buf();
-        if !error.is_connect() {
-            return self.interrupted(Some(error));
-        }
-        match io_kind(&error) {
+        match source.kind() {
+            // Elsewhere nothing can be said of it but that it was not reached.
+            _ if matches!(*self.way, Way::Tcp { .. }) => ClientError::Connect { socket, source },
             // Reset: it ended before it took the connection.
-            Some(
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset,
-            ) => ClientError::NotRunning { socket },
-            Some(io::ErrorKind::PermissionDenied) => ClientError::PermissionDenied { socket },
-            kind => {
-                let source = io::Error::new(kind.unwrap_or(io::ErrorKind::Other), chain(&error));
-                ClientError::Connect { socket, source }
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => {
+                ClientError::NotRunning { socket }
             }
+            io::ErrorKind::PermissionDenied => ClientError::PermissionDenied { socket },
+            _ => ClientError::Connect { socket, source },
         }
     }
 
-    fn interrupted(&self, source: Option<reqwest::Error>) -> ClientError {
-        let source = source.map(|e| Box::from(e.without_url()));
+    fn interrupted(&self, source: Option<hyper::Error>) -> ClientError {
+        let source = source.map(Box::from);
         ClientError::Interrupted { socket: self.socket.to_path_buf(), source }
     }
 
     fn protocol(&self, detail: String) -> ClientError {
         ClientError::Protocol { socket: self.socket.to_path_buf(), detail }
+    }
+}
+
+/// A request that is being made up.
+struct Asking {
+    method: hyper::Method,
+    target: String,
+    headers: Vec<(HeaderName, String)>,
+    body: Bytes,
+}
+
+impl Asking {
+    fn under(mut self, key: &IdempotencyKey) -> Self {
+        self.headers.push((HeaderName::from_static(KEY_HEADER), key.as_str().to_owned()));
+        self
     }
 }
 
@@ -300,7 +376,7 @@ struct Telling<B> {
 
 impl<B, C> Telling<B>
 where
-    B: Stream<Item = Result<C, reqwest::Error>> + Unpin,
+    B: Stream<Item = Result<C, hyper::Error>> + Unpin,
     C: AsRef<[u8]>,
 {
     async fn next<T: DeserializeOwned>(&mut self) -> Answer<Told<T>> {
@@ -328,18 +404,4 @@ fn events_query(wanted: &EventFilter, after: u64) -> Vec<(&'static str, String)>
     query.extend((!kinds.is_empty()).then(|| ("kind", joined(kinds))));
     query.extend(since.map(|since| ("since", since.0.to_string())));
     query
-}
-
-/// What the system said at the bottom of the chain.
-fn io_kind(error: &(dyn std::error::Error + 'static)) -> Option<io::ErrorKind> {
-    std::iter::successors(Some(error), |e| e.source())
-        .filter_map(|e| e.downcast_ref::<io::Error>())
-        .map(io::Error::kind)
-        .find(|kind| *kind != io::ErrorKind::Other)
-}
-
-/// The whole chain in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let links = std::iter::successors(Some(error), |e| e.source());
-    links.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

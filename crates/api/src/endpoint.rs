@@ -1,7 +1,9 @@
 //! The table of the native API: what can be asked, how, and where.
 //!
-//! The client, the server's router and the OpenAPI document all read this one table, so none of
-//! them can know a route the others do not.
+//! The client, the server's router, its doorkeeper and the OpenAPI document all read this one table,
+//! so none of them can know a route the others do not, and there is none without a least role.
+
+use upbeat_model::Role;
 
 /// The HTTP method of an [`Endpoint`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +31,7 @@ impl Method {
 }
 
 macro_rules! endpoints {
-    ($(#[doc = $summary:literal] $name:ident: $method:ident $path:literal,)*) => {
+    ($(#[doc = $summary:literal] $name:ident: $role:ident $method:ident $path:literal,)*) => {
         /// One thing that can be asked of the daemon.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Endpoint {
@@ -43,6 +45,11 @@ macro_rules! endpoints {
             /// The method it is asked with.
             pub const fn method(self) -> Method {
                 match self { $(Self::$name => Method::$method,)* }
+            }
+
+            /// The least somebody has to be to ask it.
+            pub const fn role(self) -> Role {
+                match self { $(Self::$name => Role::$role,)* }
             }
 
             /// Its path, with `{name}` for each parameter.
@@ -65,43 +72,53 @@ macro_rules! endpoints {
 
 endpoints! {
     /// Who answers.
-    Version: Get "/api/v1/version",
+    Version: Viewer Get "/api/v1/version",
     /// This description.
-    OpenApi: Get "/api/v1/openapi.json",
+    OpenApi: Viewer Get "/api/v1/openapi.json",
     /// Every app, one line each.
-    Apps: Get "/api/v1/apps",
+    Apps: Viewer Get "/api/v1/apps",
     /// One app, whole.
-    App: Get "/api/v1/apps/{app}",
+    App: Viewer Get "/api/v1/apps/{app}",
     /// One app now, and again whenever it changes; ends when the app is gone.
-    WatchApp: Get "/api/v1/apps/{app}/watch",
+    WatchApp: Viewer Get "/api/v1/apps/{app}/watch",
     /// Make a project run.
-    Up: Put "/api/v1/apps/{app}",
+    Up: Operator Put "/api/v1/apps/{app}",
     /// What making a project run would do.
-    Plan: Post "/api/v1/apps/{app}/plan",
+    Plan: Operator Post "/api/v1/apps/{app}/plan",
     /// Change what runs of an app.
-    Act: Post "/api/v1/apps/{app}/actions",
+    Act: Operator Post "/api/v1/apps/{app}/actions",
     /// Stop everything of an app and forget it.
-    Down: Delete "/api/v1/apps/{app}",
+    Down: Operator Delete "/api/v1/apps/{app}",
     /// One operation, as it is.
-    Operation: Get "/api/v1/operations/{id}",
+    Operation: Viewer Get "/api/v1/operations/{id}",
     /// One operation now, and again whenever it changes; ends when the operation has ended.
-    WatchOperation: Get "/api/v1/operations/{id}/watch",
+    WatchOperation: Viewer Get "/api/v1/operations/{id}/watch",
     /// Why a service is as it is.
-    Why: Get "/api/v1/apps/{app}/services/{service}/why",
+    Why: Viewer Get "/api/v1/apps/{app}/services/{service}/why",
     /// Events after a sequence number, oldest first.
-    Events: Get "/api/v1/events",
+    Events: Viewer Get "/api/v1/events",
     /// Events after a sequence number, and then as they come.
-    WatchEvents: Get "/api/v1/events/watch",
+    WatchEvents: Viewer Get "/api/v1/events/watch",
     /// What each slot of an app uses; takes about a second.
-    Stats: Get "/api/v1/apps/{app}/stats",
+    Stats: Viewer Get "/api/v1/apps/{app}/stats",
     /// What each slot of an app uses, once a second; ends when the app is gone.
-    WatchStats: Get "/api/v1/apps/{app}/stats/watch",
+    WatchStats: Viewer Get "/api/v1/apps/{app}/stats/watch",
     /// How far the last start of each slot of an app came, and when.
-    Starts: Get "/api/v1/apps/{app}/starts",
+    Starts: Viewer Get "/api/v1/apps/{app}/starts",
     /// Numbers about slots and the daemon, for Prometheus.
-    Metrics: Get "/metrics",
+    Metrics: Viewer Get "/metrics",
     /// Lines of output, by time.
-    Logs: Get "/api/v1/apps/{app}/logs",
+    Logs: Viewer Get "/api/v1/apps/{app}/logs",
+    /// Every token, but for the tokens themselves.
+    Tokens: Admin Get "/api/v1/tokens",
+    /// Make a token. The answer is the only one that holds it.
+    CreateToken: Admin Post "/api/v1/tokens",
+    /// Let a token in no more.
+    RevokeToken: Admin Delete "/api/v1/tokens/{name}",
+    /// Records of who changed what, after a sequence number, oldest first.
+    Audit: Admin Get "/api/v1/audit",
+    /// Look at every record and say whether all are as they were written.
+    VerifyAudit: Admin Get "/api/v1/audit/verify",
 }
 
 impl Endpoint {

@@ -25,10 +25,18 @@ pub enum ClientError {
     /// The connection could not be made for another reason.
     #[error("cannot connect to the daemon at `{}`", socket.display())]
     Connect {
-        /// Where to.
+        /// Where to: a socket, or for a daemon elsewhere its URL.
         socket: PathBuf,
         /// What the system says.
         source: io::Error,
+    },
+    /// Nobody can be asked there, or not so.
+    #[error("`{what}` cannot be used: {why}")]
+    BadAddress {
+        /// What was given.
+        what: String,
+        /// Why not.
+        why: String,
     },
     /// The daemon understood and answered no.
     #[error(transparent)]
@@ -70,6 +78,13 @@ impl ClientError {
     /// What to do about it, where there is something to do.
     pub fn hint(&self) -> Option<&str> {
         match self {
+            Self::Connect { socket, source } if is_elsewhere(socket) => match source.kind() {
+                io::ErrorKind::InvalidData => Some("`--ca FILE` names a certificate to trust instead"),
+                io::ErrorKind::ConnectionRefused => {
+                    Some("start it there, with `upbeat serve --listen ADDRESS`")
+                }
+                _ => None,
+            },
             Self::NotRunning { .. } => Some("start it with `upbeat serve`, or let `upbeat up` start it"),
             Self::PermissionDenied { .. } => Some("only the user who started the daemon, and root, may"),
             Self::Problem(problem) => problem.hint.as_deref(),
@@ -77,7 +92,11 @@ impl ClientError {
             Self::ShuttingDown { .. } => Some("what it runs goes on; ask again once its successor is up"),
             Self::TimedOut { .. } => Some("its log says what it is busy with"),
             Self::Protocol { .. } => Some("compare `upbeat version` with the version of the daemon"),
-            Self::Connect { .. } => None,
+            Self::Connect { .. } | Self::BadAddress { .. } => None,
         }
     }
+}
+
+fn is_elsewhere(socket: &std::path::Path) -> bool {
+    socket.to_str().is_some_and(|url| url.starts_with("http"))
 }

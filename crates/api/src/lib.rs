@@ -1,6 +1,7 @@
 //! Wire types and the typed client: all that another program needs to speak with the daemon.
 
 mod client;
+mod connection;
 mod decode;
 mod endpoint;
 mod error;
@@ -9,11 +10,13 @@ pub mod openapi;
 pub mod types;
 
 pub use client::{Client, KEY_HEADER, Updates};
+pub use connection::Remote;
 pub use endpoint::{Endpoint, Method};
 pub use error::ClientError;
 pub use types::*;
 pub use upbeat_model::{
-    Action, App, AppName, AppSummary, Event, EventFilter, EventKind, EventWord, IdempotencyKey, LogLine,
-    LogStream, Operation, OperationId, Origin, Plan, Project, ServiceName, SlotId, SlotStatus, Starts, Stats,
-    Why, WhyLink, Wish,
+    Action, App, AppName, AppSummary, Asked, AuditEntry, AuditHead, AuditRecord, AuditVerdict, Event,
+    EventFilter, EventKind, EventWord, IdempotencyKey, LogLine, LogStream, Need, Operation, OperationId,
+    Origin, Plan, Project, Refused, Role, ServiceName, SlotId, SlotStatus, Starts, Stats, TokenInfo,
+    TokenName, Why, WhyLink, Wish,
 };

@@ -5,13 +5,14 @@ use schemars::generate::{SchemaGenerator, SchemaSettings};
 use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
 use upbeat_model::{
-    Action, App, AppName, AppSummary, Event, IdempotencyKey, Operation, OperationId, Plan, ServiceName,
-    Starts, Stats, Why,
+    Action, App, AppName, AppSummary, AuditRecord, AuditVerdict, Event, IdempotencyKey, Operation,
+    OperationId, Plan, ServiceName, Starts, Stats, TokenInfo, TokenName, Why,
 };
 
 use crate::endpoint::Endpoint;
 use crate::types::{
-    DownQuery, End, EventsQuery, LogQuery, LogRecord, Problem, ProblemKind, Up, Version, WatchEventsQuery,
+    AuditQuery, DownQuery, End, EventsQuery, IssuedToken, LogQuery, LogRecord, NewToken, Problem,
+    ProblemKind, Up, Version, WatchEventsQuery,
 };
 
 /// What an endpoint takes and gives.
@@ -53,13 +54,22 @@ pub fn document() -> Value {
             "title": "Upbeat",
             "version": "1",
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
-            "description": "The native API, spoken through the daemon's unix socket. A query key or \
-                a field that is not listed is refused. Every answer that is not a success is a \
+            "description": "The native API, spoken through the daemon's unix socket, where the kernel \
+                says who asks; or over TCP, where a token says it. A query key or a field that is not \
+                listed is refused. Every answer that is not a success is a \
                 `Problem`, but for requests that are no HTTP.",
         },
         "servers": [{ "url": "http://localhost", "description": "Through the daemon's unix socket." }],
         "paths": paths,
-        "components": { "schemas": generator.take_definitions(true) },
+        "security": [{}, { "token": [] }],
+        "components": {
+            "schemas": generator.take_definitions(true),
+            "securitySchemes": { "token": {
+                "type": "http",
+                "scheme": "bearer",
+                "description": "Needed over TCP; `upbeat token create` makes one.",
+            } },
+        },
     })
 }
 
@@ -105,6 +115,17 @@ fn shape(endpoint: Endpoint, g: &mut SchemaGenerator) -> Shape {
             query: Some(LogQuery::json_schema(g)),
             ..plain(Answer::Lines(g.subschema_for::<LogRecord>()))
         },
+        Endpoint::Tokens => plain(Answer::Json(g.subschema_for::<Vec<TokenInfo>>())),
+        Endpoint::CreateToken => Shape {
+            body: Some(g.subschema_for::<NewToken>()),
+            ..plain(Answer::Json(g.subschema_for::<IssuedToken>()))
+        },
+        Endpoint::RevokeToken => plain(Answer::Json(schemars::json_schema!({ "type": "null" }))),
+        Endpoint::Audit => Shape {
+            query: Some(AuditQuery::json_schema(g)),
+            ..plain(Answer::Json(g.subschema_for::<Vec<AuditRecord>>()))
+        },
+        Endpoint::VerifyAudit => plain(Answer::Json(g.subschema_for::<AuditVerdict>())),
     }
 }
 
@@ -133,6 +154,7 @@ fn operation(endpoint: Endpoint, shape: Shape, g: &mut SchemaGenerator) -> Value
     let mut operation = json!({
         "operationId": snake_case(endpoint.name()),
         "summary": endpoint.summary().trim(),
+        "description": format!("For those who are {} or more.", endpoint.role()),
         "parameters": parameters,
         "responses": {
             "200": success(shape.answer, g),
@@ -179,6 +201,7 @@ fn success(answer: Answer, g: &mut SchemaGenerator) -> Value {
 fn path_parameter(name: &str, g: &mut SchemaGenerator) -> Value {
     let schema = match name {
         "app" => g.subschema_for::<AppName>(),
+        "name" => g.subschema_for::<TokenName>(),
         "service" => g.subschema_for::<ServiceName>(),
         "id" => g.subschema_for::<OperationId>(),
         other => unreachable!("no type is given for the path parameter `{other}`"),
@@ -225,6 +248,7 @@ fn without_null(schema: &Value) -> Value {
 fn problems() -> String {
     let kinds = [
         ProblemKind::BadRequest,
+        ProblemKind::Unauthorized,
         ProblemKind::Forbidden,
         ProblemKind::NotFound,
         ProblemKind::Conflict,

@@ -5,7 +5,10 @@
 //! that died.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use upbeat_model::{AppName, Diagnostic, EventFilter, EventWord, LogLine, Project, ServiceName, Wall};
+use upbeat_model::{
+    AppName, Diagnostic, EventFilter, EventWord, LogLine, Project, Role, ServiceName, TokenInfo, TokenName,
+    Wall,
+};
 
 /// `GET /api/v1/version`: who answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +85,8 @@ impl std::error::Error for Problem {}
 pub enum ProblemKind {
     /// 400: the request itself is wrong.
     BadRequest,
+    /// 401: nobody knows who asks.
+    Unauthorized,
     /// 403: not for this caller.
     Forbidden,
     /// 404: no such app, service or operation.
@@ -99,6 +104,7 @@ impl ProblemKind {
     pub const fn status(self) -> u16 {
         match self {
             Self::BadRequest => 400,
+            Self::Unauthorized => 401,
             Self::Forbidden => 403,
             Self::NotFound => 404,
             Self::Conflict => 409,
@@ -221,6 +227,50 @@ mod comma_separated {
 /// `a,b`.
 pub(crate) fn joined(words: &[impl std::fmt::Display]) -> String {
     words.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// `POST /api/v1/tokens`: make a token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub struct NewToken {
+    /// Its name.
+    pub name: TokenName,
+    /// What it allows.
+    pub role: Role,
+    /// How long it lives, in seconds; without, until it is revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_in_s: Option<u64>,
+}
+
+/// A token that was just made.
+#[derive(Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub struct IssuedToken {
+    /// The token. It is kept nowhere and told by nothing else.
+    pub token: String,
+    /// What is known of it from now on.
+    pub info: TokenInfo,
+}
+
+/// Without the token.
+impl std::fmt::Debug for IssuedToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("IssuedToken").field("info", &self.info).finish_non_exhaustive()
+    }
+}
+
+/// The query of `GET /api/v1/audit`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub struct AuditQuery {
+    /// Only with a greater sequence number.
+    pub after: u64,
+    /// Only from this moment on, in milliseconds since the Unix epoch.
+    pub since: Option<Wall>,
+    /// At most so many; [`EventsQuery::MAX_LIMIT`] at most, and where absent.
+    pub limit: Option<usize>,
 }
 
 /// Why a stream ended.

@@ -6,6 +6,7 @@
 //!
 //! Control does not know the agent: it offers a target to watch, and takes reports.
 
+pub mod audit;
 mod control;
 mod error;
 mod events;
@@ -14,6 +15,7 @@ mod reactions;
 pub mod record;
 mod seen;
 mod state;
+pub mod tokens;
 pub mod wishes;
 
 pub use control::{Control, Settings};

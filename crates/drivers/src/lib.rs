@@ -7,6 +7,7 @@ pub mod cgroups;
 pub mod clock;
 pub mod logs;
 mod looks;
+pub mod peer;
 pub mod probe;
 pub mod process;
 mod readiness;

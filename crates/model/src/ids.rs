@@ -175,6 +175,15 @@ name!(
     KEY_MAX
 );
 
+name!(
+    /// The name of an access token. Made as an [`AppName`] is.
+    TokenName,
+    "token name",
+    check_name,
+    "^[A-Za-z0-9][A-Za-z0-9._-]*$",
+    NAME_MAX
+);
+
 /// A place for one running copy of a service. Indexes count from 1.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

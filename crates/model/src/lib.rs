@@ -3,6 +3,7 @@
 //! Laws of this room: no clock, no files, no sockets, no randomness, no async. Time, ids and the
 //! contents of files are inputs. Everything here serialises, because everything here travels.
 
+pub mod access;
 pub mod analyze;
 pub mod app;
 pub mod dag;
@@ -20,11 +21,14 @@ pub mod stats;
 pub mod target;
 pub mod time;
 
+pub use access::{
+    Asked, AuditEntry, AuditHead, AuditRecord, AuditVerdict, BadRecord, Need, Refused, Role, TokenInfo,
+};
 pub use analyze::{ChainLink, CriticalChain, OwnTime, SlotStart, Starts, Timeline};
 pub use app::{App, AppSummary, Why, WhyLink};
 pub use diagnostic::Diagnostic;
 pub use event::{Event, EventFilter, EventKind, EventWord};
-pub use ids::{AppName, Attempt, IdempotencyKey, OperationId, ProbeName, ServiceName, SlotId};
+pub use ids::{AppName, Attempt, IdempotencyKey, OperationId, ProbeName, ServiceName, SlotId, TokenName};
 pub use log::{LogLine, LogStream};
 pub use operation::{Action, Operation, Origin, Wish};
 pub use plan::Plan;

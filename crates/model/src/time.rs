@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct Mono(pub u64);
 
-/// A moment for people, in milliseconds since the Unix epoch. Never compared with a deadline.
+/// A moment for people, in milliseconds since the Unix epoch. Never compared with a deadline, but for
+/// the end of an access token, which people agree on by the calendar.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]

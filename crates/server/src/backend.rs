@@ -6,8 +6,9 @@ use std::pin::Pin;
 use bytes::Bytes;
 use futures_util::Stream;
 use upbeat_api::{
-    Action, App, AppName, AppSummary, Event, EventFilter, LogLine, Operation, OperationId, Origin, Plan,
-    Problem, ServiceName, Starts, Stats, Up, Version, Why,
+    Action, App, AppName, AppSummary, Asked, AuditQuery, AuditRecord, AuditVerdict, Event, EventFilter,
+    IssuedToken, LogLine, Need, NewToken, Operation, OperationId, Origin, Plan, Problem, Refused, Role,
+    ServiceName, Starts, Stats, TokenInfo, TokenName, Up, Version, Why,
 };
 
 pub use upbeat_api::LogQuery;
@@ -20,6 +21,23 @@ pub type Answer<T> = Result<T, Problem>;
 
 /// Everything a request can ask of the daemon. One implementation in the binary, one in tests.
 pub trait Backend: Clone + Send + Sync + 'static {
+    /// A change that was recorded and is not answered yet.
+    type Ticket: Send + 'static;
+
+    /// Whose token this is, and what it allows. Errors: `unauthorized`, without the token.
+    fn authenticate(&self, token: &str) -> impl Future<Output = Answer<(TokenName, Role)>> + Send;
+    /// A change is about to be made; its record is kept when this answers. Errors: it is not, and the
+    /// change may not be made; never with [`Need::Anyway`].
+    fn asked(&self, asked: Asked, need: Need) -> impl Future<Output = Answer<Self::Ticket>> + Send;
+    /// What came of it.
+    fn answered(
+        &self,
+        ticket: Self::Ticket,
+        status: u16,
+        operation: Option<OperationId>,
+    ) -> impl Future<Output = ()> + Send;
+    /// Somebody was turned away. Never waits.
+    fn refused(&self, refused: Refused);
     /// Who answers.
     fn version(&self) -> Version;
     /// One line an app.
@@ -75,4 +93,15 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn metrics(&self) -> impl Future<Output = Answer<Bytes>> + Send;
     /// Lines of output, by time.
     fn logs(&self, app: AppName, query: LogQuery) -> impl Future<Output = Answer<BoxStream<LogLine>>> + Send;
+    /// Every token, but for the tokens themselves.
+    fn tokens(&self) -> impl Future<Output = Answer<Vec<TokenInfo>>> + Send;
+    /// Makes a token, for whom it says.
+    fn create_token(&self, new: NewToken, by: String) -> impl Future<Output = Answer<IssuedToken>> + Send;
+    /// Lets a token in no more.
+    fn revoke_token(&self, name: TokenName) -> impl Future<Output = Answer<()>> + Send;
+    /// Records of who changed what, oldest first, at most `limit`.
+    fn audit(&self, query: AuditQuery, limit: usize)
+    -> impl Future<Output = Answer<Vec<AuditRecord>>> + Send;
+    /// Looks at every record.
+    fn verify_audit(&self) -> impl Future<Output = Answer<AuditVerdict>> + Send;
 }

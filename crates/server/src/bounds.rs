@@ -22,6 +22,36 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// raised that; a person with some tools uses ten.
 pub const CONNECTIONS_MAX: usize = 256;
 
+/// Connections over TCP at once. They are counted apart, so that whoever fills them does not keep out
+/// those on the socket of this machine.
+pub const TCP_CONNECTIONS_MAX: usize = 128;
+
+/// Of these from one address: one machine alone does not fill them.
+pub const TCP_CONNECTIONS_OF_ONE_MAX: usize = 64;
+
+/// How long agreeing on TLS may take: two journeys around the world, on a machine under heavy load.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// After so long without a word the other end is asked whether it is still there. Nothing else tells
+/// of a machine that was switched off while it watched.
+pub const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(60);
+
+/// And again after so long,
+pub const KEEP_ALIVE_AGAIN: Duration = Duration::from_secs(15);
+
+/// so often, before it is taken for gone.
+pub const KEEP_ALIVE_TIMES: u32 = 4;
+
+/// What was sent and is not taken for so long belongs to nobody. In milliseconds.
+pub const UNTAKEN_MAX_MS: u32 = 60_000;
+
+/// How often it is looked whether the token still holds with which a stream over TCP was opened: so long
+/// somebody whose token was revoked hears more, at most. A look costs microseconds.
+pub const STREAM_LOOK: Duration = Duration::from_secs(5);
+
+/// A path is written down only so far, in characters.
+pub const PATH_SHOWN: usize = 200;
+
 /// Connections that are being told no, at once. When these are taken too, nobody is accepted until
 /// one of them is through, which takes at most [`REFUSAL_TIMEOUT`].
 pub const REFUSALS_MAX: usize = 16;

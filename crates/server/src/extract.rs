@@ -7,29 +7,25 @@ use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Body as _;
 use serde::de::DeserializeOwned;
-use upbeat_api::{IdempotencyKey, KEY_HEADER, Origin, Problem, ProblemKind, Up};
+use upbeat_api::{IdempotencyKey, KEY_HEADER, Origin, Up};
 
+use crate::access::{self, Caller};
 use crate::bounds::BODY_TIMEOUT;
 use crate::refusal::Refusal;
 
-/// Who is at the other end of the connection, as the kernel says.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Caller {
-    /// The user id.
-    pub(crate) uid: u32,
-}
-
 /// Who asks for a change, and under which key.
-pub(crate) struct By(pub(crate) Origin);
+pub(crate) struct By {
+    /// For the change.
+    pub(crate) origin: Origin,
+    /// For its record.
+    pub(crate) caller: Caller,
+}
 
 impl<S: Send + Sync> FromRequestParts<S> for By {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
-        let Some(Caller { uid }) = parts.extensions.get() else {
-            let message = "it is not known who asks, so nothing is changed";
-            return Err(Problem::new(ProblemKind::Forbidden, message).into());
-        };
+        let caller = parts.extensions.get::<Caller>().cloned().ok_or_else(access::nobody)?;
         let refuse = |why: String| Refusal::bad_request(format!("in `{KEY_HEADER}`: {why}"));
         let mut keys = parts.headers.get_all(KEY_HEADER).iter();
         let key = match (keys.next(), keys.next()) {
@@ -40,7 +36,7 @@ impl<S: Send + Sync> FromRequestParts<S> for By {
             }
             (Some(_), Some(_)) => return Err(refuse("there is more than one".to_owned())),
         };
-        Ok(Self(Origin { who: format!("uid {uid}"), key }))
+        Ok(Self { origin: Origin { who: caller.who(), key }, caller })
     }
 }
 

@@ -1,14 +1,18 @@
 //! One handler for each [`Endpoint`]: check the form, ask the backend, write down the answer.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
 use upbeat_api::{
-    Action, App, AppName, AppSummary, DownQuery, Endpoint, Event, EventsQuery, Method, Operation,
-    OperationId, Plan, Problem, ProblemKind, ServiceName, Up, Version, WatchEventsQuery, Why,
+    Action, App, AppName, AppSummary, AuditQuery, AuditRecord, AuditVerdict, DownQuery, Endpoint, Event,
+    EventsQuery, IssuedToken, Method, Need, NewToken, Operation, OperationId, Plan, ServiceName, TokenInfo,
+    TokenName, Up, Version, WatchEventsQuery, Why,
 };
 
+use crate::access::{self, Change};
 use crate::backend::{Backend, LogQuery};
 use crate::extract::{By, Json, Path, Query};
 use crate::refusal::Refusal;
@@ -23,6 +27,8 @@ const OPENAPI: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../d
 pub(crate) struct Shared<B> {
     pub(crate) backend: B,
     pub(crate) closing: Closing,
+    /// The names this door answers to.
+    pub(crate) hosts: Arc<[String]>,
 }
 
 pub(crate) type Here<B> = State<Shared<B>>;
@@ -57,6 +63,11 @@ pub(crate) fn handler<B: Backend>(endpoint: Endpoint) -> MethodRouter<Shared<B>>
         Endpoint::Starts => on(method, seeing::starts::<B>),
         Endpoint::Metrics => on(method, seeing::metrics::<B>),
         Endpoint::Logs => on(method, logs::<B>),
+        Endpoint::Tokens => on(method, tokens::<B>),
+        Endpoint::CreateToken => on(method, create_token::<B>),
+        Endpoint::RevokeToken => on(method, revoke_token::<B>),
+        Endpoint::Audit => on(method, audit::<B>),
+        Endpoint::VerifyAudit => on(method, verify_audit::<B>),
     }
 }
 
@@ -91,13 +102,16 @@ async fn watch_app<B: Backend>(
 
 async fn up<B: Backend>(
     State(here): Here<B>,
-    By(origin): By,
+    by: By,
     Path(app): Path<AppName>,
     _: Query<NoQuery>,
     Json(up): Json<Up>,
 ) -> Reply<Operation> {
     check_name(&app, &up)?;
-    to_its_end(async move { here.backend.up(app, up, origin).await }).await
+    let what = words("up", &up.services);
+    let change = Change { endpoint: Endpoint::Up, app: Some(app.clone()), what, need: Need::Recorded };
+    let backend = here.backend.clone();
+    access::changed(here, by.caller, change, async move { backend.up(app, up, by.origin).await }).await
 }
 
 async fn plan<B: Backend>(
@@ -112,21 +126,38 @@ async fn plan<B: Backend>(
 
 async fn act<B: Backend>(
     State(here): Here<B>,
-    By(origin): By,
+    by: By,
     Path(app): Path<AppName>,
     _: Query<NoQuery>,
     Json(action): Json<Action>,
 ) -> Reply<Operation> {
-    to_its_end(async move { here.backend.act(app, action, origin).await }).await
+    let (what, need) = match &action {
+        Action::Start { services } => (words("start", services), Need::Recorded),
+        Action::Stop { services, kill: false } => (words("stop", services), Need::Anyway),
+        Action::Stop { services, kill: true } => (words("kill", services), Need::Anyway),
+        Action::Restart { services } => (words("restart", services), Need::Recorded),
+        Action::Reload { services } => (words("reload", services), Need::Recorded),
+        Action::Scale { services } => {
+            let copies = services.iter().map(|(name, count)| format!("{name}={count}"));
+            (words("scale", &copies.collect::<Vec<_>>()), Need::Recorded)
+        }
+    };
+    let change = Change { endpoint: Endpoint::Act, app: Some(app.clone()), what, need };
+    let backend = here.backend.clone();
+    access::changed(here, by.caller, change, async move { backend.act(app, action, by.origin).await }).await
 }
 
 async fn down<B: Backend>(
     State(here): Here<B>,
-    By(origin): By,
+    by: By,
     Path(app): Path<AppName>,
     Query(query): Query<DownQuery>,
 ) -> Reply<Operation> {
-    to_its_end(async move { here.backend.down(app, query.kill, origin).await }).await
+    let what = if query.kill { "down, at once" } else { "down" }.to_owned();
+    let change = Change { endpoint: Endpoint::Down, app: Some(app.clone()), what, need: Need::Anyway };
+    let backend = here.backend.clone();
+    access::changed(here, by.caller, change, async move { backend.down(app, query.kill, by.origin).await })
+        .await
 }
 
 async fn operation<B: Backend>(
@@ -154,12 +185,7 @@ async fn why<B: Backend>(
 }
 
 async fn events<B: Backend>(State(here): Here<B>, Query(query): Query<EventsQuery>) -> Reply<Vec<Event>> {
-    let limit = query.limit.unwrap_or(EventsQuery::MAX_LIMIT);
-    if limit > EventsQuery::MAX_LIMIT {
-        let message = format!("in the query: limit: {limit} is more than {}", EventsQuery::MAX_LIMIT);
-        return Err(Refusal::bad_request(message).with_hint("ask again, `after` the last one you have"));
-    }
-    let after = query.after;
+    let (limit, after) = (page(query.limit)?, query.after);
     Ok(axum::Json(here.backend.events(query.filter(), after, limit).await?))
 }
 
@@ -194,13 +220,66 @@ fn check_name(app: &AppName, up: &Up) -> Result<(), Refusal> {
     Err(Refusal::bad_request(message).with_hint("use one name in both"))
 }
 
-/// A change is made whole, also when the one who asked for it does not wait for the answer.
-async fn to_its_end<T: Send + 'static>(
-    change: impl Future<Output = Result<T, Problem>> + Send + 'static,
-) -> Reply<T> {
-    match tokio::spawn(change).await {
-        Ok(answer) => Ok(axum::Json(answer?)),
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(_) => Err(Problem::new(ProblemKind::Unavailable, "the daemon is shutting down").into()),
+async fn tokens<B: Backend>(State(here): Here<B>, _: Query<NoQuery>) -> Reply<Vec<TokenInfo>> {
+    Ok(axum::Json(here.backend.tokens().await?))
+}
+
+async fn create_token<B: Backend>(
+    State(here): Here<B>,
+    by: By,
+    _: Query<NoQuery>,
+    Json(new): Json<NewToken>,
+) -> Reply<IssuedToken> {
+    let mut what = format!("create token {} ({})", new.name, new.role);
+    if let Some(seconds) = new.expires_in_s {
+        what.push_str(&format!(" for {seconds} s"));
+    }
+    let change = Change { endpoint: Endpoint::CreateToken, app: None, what, need: Need::Recorded };
+    let backend = here.backend.clone();
+    let making = async move { backend.create_token(new, by.origin.who).await };
+    access::changed(here, by.caller, change, making).await
+}
+
+/// Recorded if that is possible: on a full disk, too, a token that leaked must be of no use any more.
+async fn revoke_token<B: Backend>(
+    State(here): Here<B>,
+    by: By,
+    Path(name): Path<TokenName>,
+    _: Query<NoQuery>,
+) -> Reply<()> {
+    let what = format!("revoke token {name}");
+    let change = Change { endpoint: Endpoint::RevokeToken, app: None, what, need: Need::Anyway };
+    let backend = here.backend.clone();
+    access::changed(here, by.caller, change, async move { backend.revoke_token(name).await }).await
+}
+
+async fn audit<B: Backend>(State(here): Here<B>, Query(query): Query<AuditQuery>) -> Reply<Vec<AuditRecord>> {
+    let limit = page(query.limit)?;
+    Ok(axum::Json(here.backend.audit(query, limit).await?))
+}
+
+async fn verify_audit<B: Backend>(State(here): Here<B>, _: Query<NoQuery>) -> Reply<AuditVerdict> {
+    Ok(axum::Json(here.backend.verify_audit().await?))
+}
+
+/// The length of a page, where it is one.
+fn page(limit: Option<usize>) -> Result<usize, Refusal> {
+    let limit = limit.unwrap_or(EventsQuery::MAX_LIMIT);
+    if limit > EventsQuery::MAX_LIMIT {
+        let message = format!("in the query: limit: {limit} is more than {}", EventsQuery::MAX_LIMIT);
+        return Err(Refusal::bad_request(message).with_hint("ask again, `after` the last one you have"));
+    }
+    Ok(limit)
+}
+
+/// Names that a record tells: a request may have thousands.
+const NAMED: usize = 5;
+
+/// `stop web db`, for the record of it.
+fn words(verb: &str, names: &[impl std::fmt::Display]) -> String {
+    let shown = names.iter().take(NAMED).map(|name| format!(" {name}")).collect::<String>();
+    match names.len().saturating_sub(NAMED) {
+        0 => format!("{verb}{shown}"),
+        more => format!("{verb}{shown} and {more} more"),
     }
 }

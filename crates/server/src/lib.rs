@@ -1,4 +1,4 @@
-//! HTTP: the native API over a [`Backend`], on a unix socket.
+//! HTTP: the native API over a [`Backend`], on a unix socket and on demand over TCP.
 //!
 //! Laws:
 //! * Nothing is decided here. A handler checks the form of a request, asks the [`Backend`] and
@@ -8,9 +8,11 @@
 //! * No caller costs more than a bound: [`bounds`] lists them all, each with its reason.
 //! * A change goes on when the one who asked for it goes away; a stream does not.
 
+mod access;
 mod backend;
 pub mod bounds;
 mod connections;
+mod door;
 mod extract;
 mod handlers;
 mod refusal;
@@ -19,12 +21,15 @@ mod seeing;
 mod serve;
 mod socket;
 mod streams;
+mod tls;
 
 #[cfg(test)]
 mod tests;
 
 pub use backend::{Answer, Backend, BoxStream, LogQuery};
 pub use connections::open as open_connections;
+pub use door::{Group, GroupsOf, Tcp, Unix};
 pub use router::router;
-pub use serve::serve;
-pub use socket::{BindError, bind};
+pub use serve::{Doors, serve};
+pub use socket::{BindError, bind, bind_for};
+pub use tls::{Tls, TlsError};

@@ -1,13 +1,15 @@
 //! Accepts connections, lets in who may come in, and ends in order.
 //!
-//! Laws: the kernel says who is at the other end; the daemon's own user and root are let in, others
-//! hear that they are not. Whoever is turned away, or slow, or gone, holds nothing for longer than
+//! Laws: on the unix socket the kernel says who is at the other end; the daemon's own user, root and
+//! the members of one group are let in, others hear that they are not. Over TCP whoever comes may
+//! ask, and has to show a token with each request. Each door has its own places, so that one that is
+//! crowded closes no other. Whoever is turned away, or slow, or gone, holds nothing for longer than
 //! [`crate::bounds`] says. When the end comes, nobody new is accepted, answers under way are
 //! finished, streams say that they end.
 
 use std::convert::Infallible;
 use std::future::{Future, ready};
-use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -19,64 +21,95 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use upbeat_api::{Problem, ProblemKind};
+use tokio_rustls::TlsAcceptor;
+use upbeat_api::Problem;
 
+use crate::access::{Caller, Peer};
 use crate::backend::Backend;
 use crate::bounds::{
-    ACCEPT_PAUSE, CONNECTIONS_MAX, DRAIN_TIMEOUT, HEAD_MAX, HEAD_TIMEOUT, HEADERS_MAX, REFUSAL_TIMEOUT,
+    ACCEPT_PAUSE, DRAIN_TIMEOUT, HANDSHAKE_TIMEOUT, HEAD_MAX, HEAD_TIMEOUT, HEADERS_MAX, REFUSAL_TIMEOUT,
     REFUSALS_MAX,
 };
 use crate::connections::Open;
-use crate::extract::Caller;
+use crate::door::{Door, Entered, Knock, Tcp, Unix};
+use crate::handlers::Shared;
 use crate::refusal::Refusal;
 use crate::router::router_until;
-use crate::socket::Name;
 use crate::streams::Closing;
+
+/// Where the server listens: always on a socket of this machine, on demand over TCP.
+pub struct Doors {
+    /// The socket.
+    pub unix: Unix,
+    /// TCP.
+    pub tcp: Option<Tcp>,
+}
+
+impl From<UnixListener> for Doors {
+    fn from(listener: UnixListener) -> Self {
+        Self { unix: Unix { listener, group: None }, tcp: None }
+    }
+}
 
 /// Serves until `shutdown`, then ends in order and removes the socket. Returns when the last
 /// connection is closed, at most [`DRAIN_TIMEOUT`] after `shutdown`.
 pub async fn serve<B: Backend>(
-    listener: UnixListener,
+    doors: impl Into<Doors>,
     backend: B,
     shutdown: impl Future<Output = ()> + Send,
 ) {
-    let name = Name::of(&listener);
+    let Doors { unix, tcp } = doors.into();
+    let (end, is_end) = watch::channel(false);
+    let hosts = tcp.as_ref().map(Tcp::names).unwrap_or_default();
+    let unix = attend(Door::unix(unix), backend.clone(), Arc::default(), is_end.clone());
+    let tcp = async {
+        if let Some(tcp) = tcp {
+            attend(Door::tcp(tcp), backend, hosts, is_end).await;
+        }
+    };
+    let ending = async {
+        shutdown.await;
+        end.send_replace(true);
+    };
+    tokio::join!(unix, tcp, ending);
+}
+
+/// One door, until the end.
+async fn attend<B: Backend>(door: Door, backend: B, hosts: Arc<[String]>, mut is_end: watch::Receiver<bool>) {
     let (close, _) = watch::channel(false);
     let closing = Closing::told_by(&close);
-    let routes = TowerToHyperService::new(router_until(backend, closing.clone()));
-    let own_uid = rustix::process::geteuid().as_raw();
-    let (connections, refusals) =
-        (Arc::new(Semaphore::new(CONNECTIONS_MAX)), Arc::new(Semaphore::new(REFUSALS_MAX)));
+    let here = Shared { backend: backend.clone(), closing: closing.clone(), hosts };
+    let routes = TowerToHyperService::new(router_until(here));
+    let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
     let mut tasks = JoinSet::new();
-    let mut shutdown = pin!(shutdown);
     loop {
-        let accepted = tokio::select! {
+        let (knock, refusal_permit) = tokio::select! {
             biased;
-            () = &mut shutdown => break,
+            _ = is_end.wait_for(|end| *end) => break,
             // Takes up what connections end with, so that they do not pile up.
             Some(ended) = tasks.join_next() => { note(ended); continue }
-            accepted = accept(&listener, &refusals) => accepted,
+            accepted = accept(&door, &refusals) => accepted,
         };
-        let (stream, refusal_permit) = accepted;
-        match entry(&stream, own_uid, &connections) {
-            Ok((caller, permit)) => {
+        match door.enter(&knock) {
+            Ok(entered) => {
                 drop(refusal_permit);
-                tasks.spawn(admitted(stream, caller, routes.clone(), closing.clone(), permit));
+                tasks.spawn(admitted(knock, entered, door.tls(), routes.clone(), closing.clone()));
             }
-            Err(problem) => {
-                tracing::warn!(problem = %problem.message, "a connection is turned away");
-                tasks.spawn(turned_away(stream, problem, refusal_permit));
+            Err(refused) => {
+                tracing::warn!(problem = %refused.problem.message, "a connection is turned away");
+                if let Some(record) = refused.record {
+                    backend.refused(*record);
+                }
+                tasks.spawn(turned_away(knock, door.tls(), refused.problem, refusal_permit));
             }
         }
     }
-    if let Some(name) = name {
-        name.remove();
-    }
-    drop(listener);
+    door.close();
     close.send_replace(true);
     let ended = timeout(DRAIN_TIMEOUT, async {
         while let Some(ended) = tasks.join_next().await {
@@ -90,51 +123,20 @@ pub async fn serve<B: Backend>(
 }
 
 /// The next connection, once there is room to turn it away if need be.
-async fn accept(listener: &UnixListener, refusals: &Arc<Semaphore>) -> (UnixStream, OwnedSemaphorePermit) {
+async fn accept(door: &Door, refusals: &Arc<Semaphore>) -> (Knock, OwnedSemaphorePermit) {
     loop {
         let Ok(permit) = refusals.clone().acquire_owned().await else {
             // Never closed; but if it were, nobody would be accepted.
             return std::future::pending().await;
         };
-        match listener.accept().await {
-            Ok((stream, _)) => return (stream, permit),
+        match door.accept().await {
+            Ok(knock) => return (knock, permit),
             Err(error) => {
                 tracing::warn!(%error, "a connection cannot be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
-}
-
-/// Whether there is a place for whoever it is.
-fn entry(
-    stream: &UnixStream,
-    own_uid: u32,
-    connections: &Arc<Semaphore>,
-) -> Result<(Caller, OwnedSemaphorePermit), Problem> {
-    let uid = match stream.peer_cred() {
-        Ok(peer) => peer.uid(),
-        Err(error) => return Err(unknown_peer(&error)),
-    };
-    if !is_admitted(uid, own_uid) {
-        let message = format!("uid {uid} may not speak to this daemon, which runs as uid {own_uid}");
-        return Err(Problem::new(ProblemKind::Forbidden, message)
-            .with_hint("only its own user and root may; start a daemon of your own with `upbeat serve`"));
-    }
-    let permit = connections.clone().try_acquire_owned().map_err(|_| {
-        let message = format!("{CONNECTIONS_MAX} connections are open, which is as many as there may be");
-        Problem::new(ProblemKind::Unavailable, message).with_hint("close some, and ask again")
-    })?;
-    Ok((Caller { uid }, permit))
-}
-
-fn unknown_peer(error: &io::Error) -> Problem {
-    Problem::new(ProblemKind::Forbidden, format!("it cannot be known who asks: {error}"))
-}
-
-/// The rule of the door.
-fn is_admitted(peer_uid: u32, own_uid: u32) -> bool {
-    peer_uid == own_uid || peer_uid == 0
 }
 
 fn http() -> http1::Builder {
@@ -146,16 +148,64 @@ fn http() -> http1::Builder {
     http
 }
 
+type Routes = TowerToHyperService<axum::Router>;
+
+/// What is known of whoever is at the other end, before they ask.
+#[derive(Clone)]
+enum Known {
+    Caller(Caller),
+    Peer(Peer),
+}
+
 async fn admitted(
-    stream: UnixStream,
-    caller: Caller,
-    routes: TowerToHyperService<axum::Router>,
+    knock: Knock,
+    entered: Entered,
+    tls: Option<TlsAcceptor>,
+    routes: Routes,
     mut closing: Closing,
-    permit: OwnedSemaphorePermit,
 ) {
+    // The place is held until the end.
+    let Entered { caller, place } = entered;
+    match (knock, caller) {
+        (Knock::Unix(stream), Some(caller)) => {
+            conversation(stream, Known::Caller(caller), routes, closing).await;
+        }
+        // Never: nobody comes in there unknown.
+        (Knock::Unix(_), None) => {}
+        (Knock::Tcp(stream, from), _) => {
+            let peer = Known::Peer(Peer { from, to: stream.local_addr().ok().map(|to| to.ip()) });
+            match tls {
+                None => conversation(stream, peer, routes, closing).await,
+                Some(tls) => {
+                    let agreed = tokio::select! {
+                        agreed = timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)) => agreed,
+                        () = closing.closing() => return,
+                    };
+                    match agreed {
+                        Ok(Ok(stream)) => conversation(stream, peer, routes, closing).await,
+                        Ok(Err(error)) => tracing::debug!(%error, %from, "no TLS was agreed on"),
+                        Err(_) => tracing::debug!(%from, "no TLS was agreed on in time"),
+                    }
+                }
+            }
+        }
+    }
+    drop(place);
+}
+
+async fn conversation(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    known: Known,
+    routes: Routes,
+    mut closing: Closing,
+) {
+    let told = known.clone();
     let _open = Open::one();
     let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(caller);
+        match told.clone() {
+            Known::Caller(caller) => drop(request.extensions_mut().insert(caller)),
+            Known::Peer(peer) => drop(request.extensions_mut().insert(peer)),
+        }
         routes.call(request)
     });
     let mut connection = pin!(http().serve_connection(TokioIo::new(stream), service));
@@ -167,22 +217,44 @@ async fn admitted(
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(%error, uid = caller.uid, "a connection ended early");
+        match known {
+            Known::Caller(caller) => tracing::debug!(%error, who = caller.who(), "a connection ended early"),
+            Known::Peer(Peer { from, .. }) => tracing::debug!(%error, %from, "a connection ended early"),
+        }
+    }
+}
+
+async fn turned_away(knock: Knock, tls: Option<TlsAcceptor>, problem: Problem, permit: OwnedSemaphorePermit) {
+    let telling = async {
+        match (knock, tls) {
+            (Knock::Unix(stream), _) => tell_no(stream, problem).await,
+            (Knock::Tcp(stream, _), None) => tell_no(stream, problem).await,
+            (Knock::Tcp(stream, from), Some(tls)) => tell_no_in_secret(stream, from, &tls, problem).await,
+        }
+    };
+    if timeout(REFUSAL_TIMEOUT, telling).await.is_err() {
+        tracing::debug!("a connection that was turned away did not listen");
     }
     drop(permit);
 }
 
-async fn turned_away(stream: UnixStream, problem: Problem, permit: OwnedSemaphorePermit) {
+async fn tell_no_in_secret(stream: TcpStream, from: SocketAddr, tls: &TlsAcceptor, problem: Problem) {
+    match tls.accept(stream).await {
+        Ok(stream) => tell_no(stream, problem).await,
+        Err(error) => tracing::debug!(%error, %from, "no TLS was agreed on"),
+    }
+}
+
+async fn tell_no(stream: impl AsyncRead + AsyncWrite + Unpin, problem: Problem) {
     let service = service_fn(move |_: Request<Incoming>| {
         let mut answer: Response<Body> = Refusal::from(problem.clone()).into_response();
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         ready(Ok::<_, Infallible>(answer))
     });
     let connection = http().keep_alive(false).serve_connection(TokioIo::new(stream), service);
-    if let Ok(Err(error)) = timeout(REFUSAL_TIMEOUT, connection).await {
+    if let Err(error) = connection.await {
         tracing::debug!(%error, "a connection that was turned away ended early");
     }
-    drop(permit);
 }
 
 fn note(ended: Result<(), tokio::task::JoinError>) {
@@ -190,19 +262,5 @@ fn note(ended: Result<(), tokio::task::JoinError>) {
         && error.is_panic()
     {
         tracing::error!(%error, "a connection panicked");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_admitted;
-
-    #[test]
-    fn only_the_daemons_own_user_and_root_are_let_in() {
-        assert!(is_admitted(1000, 1000));
-        assert!(is_admitted(0, 1000));
-        assert!(is_admitted(0, 0));
-        assert!(!is_admitted(1001, 1000));
-        assert!(!is_admitted(1000, 0));
     }
 }

@@ -1,13 +1,14 @@
 //! The daemon's socket in the file system: private, and owned by one daemon at a time.
 //!
-//! Laws: the directory and the socket are the owner's alone. A socket is replaced only when nobody
+//! Laws: the directory and the socket are the owner's alone, or its and one group's, which may pass
+//! through the one and speak to the other. A socket is replaced only when nobody
 //! listens on it, decided and done under a lock of the directory, so that of two daemons that start
 //! at once one learns of the other. Nothing that is not a socket is ever removed. No lock file is
 //! left behind: the lock is on the directory itself.
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
@@ -60,6 +61,12 @@ pub enum BindError {
 /// Listens on a socket at `path`, 0600 in a directory of 0700, which is created where it is
 /// missing. To be called in a tokio runtime.
 pub fn bind(path: &Path) -> Result<UnixListener, BindError> {
+    bind_for(path, None)
+}
+
+/// As [`bind`], but where a group is named, its members may connect: 0660 in a directory of 0710, both
+/// of that group.
+pub fn bind_for(path: &Path, group: Option<u32>) -> Result<UnixListener, BindError> {
     let refused = |doing, path: &Path| {
         let path = path.to_path_buf();
         move |source| BindError::Io { doing, path, source }
@@ -74,7 +81,8 @@ pub fn bind(path: &Path) -> Result<UnixListener, BindError> {
         .create(directory)
         .map_err(refused("create the directory", directory))?;
     let lock = File::open(directory).map_err(refused("open the directory", directory))?;
-    check_private(directory, &lock.metadata().map_err(refused("look at the directory", directory))?)?;
+    let found = lock.metadata().map_err(refused("look at the directory", directory))?;
+    check_private(directory, &found, group)?;
     // Held by another daemon for the few system calls below only; given back with `lock`.
     lock.lock().map_err(refused("lock the directory", directory))?;
     match fs::symlink_metadata(path) {
@@ -91,13 +99,21 @@ pub fn bind(path: &Path) -> Result<UnixListener, BindError> {
     let listener = UnixListener::bind(path).map_err(refused("listen on", path))?;
     // Until here the directory's mode keeps others out.
     fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(refused("protect", path))?;
+    if group.is_some() {
+        chown(path, None, group).map_err(refused("give to the group", path))?;
+        fs::set_permissions(path, Permissions::from_mode(0o660)).map_err(refused("protect", path))?;
+        chown(directory, None, group).map_err(refused("give to the group", directory))?;
+        let through = Permissions::from_mode(0o710);
+        fs::set_permissions(directory, through).map_err(refused("protect", directory))?;
+    }
     Ok(listener)
 }
 
-fn check_private(directory: &Path, found: &fs::Metadata) -> Result<(), BindError> {
+fn check_private(directory: &Path, found: &fs::Metadata, group: Option<u32>) -> Result<(), BindError> {
     let owner = rustix::process::geteuid().as_raw();
     let mode = found.mode() & 0o7777;
-    if found.uid() == owner && mode & 0o077 == 0 {
+    let is_theirs = group == Some(found.gid()) && mode & 0o077 == 0o010;
+    if found.uid() == owner && (mode & 0o077 == 0 || is_theirs) {
         return Ok(());
     }
     Err(BindError::NotPrivate { directory: directory.to_path_buf(), owner, found: found.uid(), mode })

@@ -23,6 +23,8 @@ use upbeat_api::{End, EndReason, Event, LogLine};
 use crate::backend::BoxStream;
 use crate::bounds::{COALESCED_MAX, LOG_BATCH, STATES_PAUSE_MAX, STATES_SHARE};
 
+const LINES: &str = "application/x-ndjson";
+
 /// Knows when the daemon is about to end.
 #[derive(Clone, Debug)]
 pub(crate) struct Closing(Option<watch::Receiver<bool>>);
@@ -68,7 +70,13 @@ pub(crate) fn lines(lines: BoxStream<LogLine>, closing: Closing) -> Response {
         Told::Item(batch) => batch,
         Told::End(end) => json_line(Vec::new(), &End { end }).map(Bytes::from),
     });
-    ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(body)).into_response()
+    ([(header::CONTENT_TYPE, LINES)], Body::from_stream(body)).into_response()
+}
+
+/// Whether an answer is one of these.
+pub(crate) fn is_stream(answer: &Response) -> bool {
+    let kind = answer.headers().get(header::CONTENT_TYPE).map(header::HeaderValue::as_bytes);
+    kind.is_some_and(|kind| kind.starts_with(b"text/event-stream") || kind.starts_with(LINES.as_bytes()))
 }
 
 /// What a body tells next.

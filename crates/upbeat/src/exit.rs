@@ -61,7 +61,10 @@ impl From<ProblemKind> for ExitCode {
             ProblemKind::BadRequest => Self::Usage,
             ProblemKind::NotFound => Self::NotFound,
             ProblemKind::Conflict => Self::Conflict,
-            ProblemKind::Forbidden | ProblemKind::Unavailable | ProblemKind::Internal => Self::Failed,
+            ProblemKind::Unauthorized
+            | ProblemKind::Forbidden
+            | ProblemKind::Unavailable
+            | ProblemKind::Internal => Self::Failed,
         }
     }
 }
@@ -86,6 +89,7 @@ mod tests {
     fn every_kind_of_problem_has_an_exit_code_of_its_own_or_the_general_one() {
         for (kind, number) in [
             (ProblemKind::BadRequest, 2),
+            (ProblemKind::Unauthorized, 1),
             (ProblemKind::Forbidden, 1),
             (ProblemKind::NotFound, 3),
             (ProblemKind::Conflict, 4),

@@ -1,7 +1,8 @@
 //! The `upbeat` binary as a library: the command line, how things look, and the daemon's wiring.
 //!
 //! Only this room prints and reads the environment. `cli` has one file a command; `face` makes
-//! every text; `daemon` joins the other rooms to the process that `upbeat serve` runs.
+//! every text; `daemon` joins the other rooms to the process that `upbeat serve` runs,
+//! by its `settings`.
 
 pub mod cli;
 pub mod daemon;
@@ -10,3 +11,4 @@ pub mod face;
 pub mod failure;
 pub mod logging;
 pub mod progress;
+pub mod settings;

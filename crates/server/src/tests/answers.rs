@@ -112,7 +112,7 @@ async fn a_project_that_is_too_large_is_not_even_sent() {
 async fn where_nobody_listens_the_client_says_so() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("none.sock");
-    let client = Client::new(&socket).unwrap();
+    let client = Client::new(&socket);
     assert!(matches!(client.version().await, Err(ClientError::NotRunning { socket: s }) if s == socket));
     // A socket that its daemon left behind.
     drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());

@@ -8,9 +8,10 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use tokio::sync::{Notify, oneshot};
 use upbeat_api::{
-    Action, App, AppName, AppSummary, Event, EventFilter, EventKind, LogLine, LogStream, Operation,
-    OperationId, Origin, Plan, Problem, ProblemKind, Project, ServiceName, Starts, Stats, Up, Version, Why,
-    Wish,
+    Action, App, AppName, AppSummary, Asked, AuditHead, AuditQuery, AuditRecord, AuditVerdict, Event,
+    EventFilter, EventKind, IssuedToken, LogLine, LogStream, Need, NewToken, Operation, OperationId, Origin,
+    Plan, Problem, ProblemKind, Project, Refused, Role, ServiceName, Starts, Stats, TokenInfo, TokenName, Up,
+    Version, Why, Wish,
 };
 use upbeat_model::{Attempt, Mono, Phase, SlotStats, SlotUsage, Wall};
 
@@ -29,6 +30,12 @@ type Gate = (Arc<Notify>, oneshot::Sender<()>);
 #[derive(Clone, Default)]
 pub(crate) struct Fake {
     asked: Arc<Mutex<Vec<String>>>,
+    /// What was recorded.
+    records: Arc<Mutex<Vec<String>>>,
+    /// No token holds any more.
+    pub(crate) is_revoked: Arc<std::sync::atomic::AtomicBool>,
+    /// Nothing can be recorded.
+    pub(crate) is_full: Arc<std::sync::atomic::AtomicBool>,
     /// What the next watch of an app shows, where it is not the one app.
     pub(crate) states: Arc<Mutex<Option<BoxStream<App>>>>,
     /// What the next request for logs shows, where it is not the one line.
@@ -40,6 +47,15 @@ pub(crate) struct Fake {
 impl Fake {
     fn note(&self, asked: impl Into<String>) {
         self.asked.lock().unwrap().push(asked.into());
+    }
+
+    fn record(&self, record: impl Into<String>) {
+        self.records.lock().unwrap().push(record.into());
+    }
+
+    /// What was recorded since the last time.
+    pub(crate) fn recorded(&self) -> Vec<String> {
+        std::mem::take(&mut self.records.lock().unwrap())
     }
 
     /// What was asked since the last time.
@@ -115,7 +131,47 @@ fn no_app(app: &AppName) -> Problem {
         .with_hint("`upbeat ps` lists them")
 }
 
+fn token(name: TokenName, role: Role) -> TokenInfo {
+    let created_by = "uid 0".into();
+    TokenInfo { name, role, created_at: Wall(1), created_by, expires_at: None, expired: false }
+}
+
 impl Backend for Fake {
+    type Ticket = String;
+
+    /// `viewer`, `operator`, `admin` are tokens; so was `expired`.
+    async fn authenticate(&self, shown: &str) -> Answer<(TokenName, Role)> {
+        match (shown, shown.parse::<Role>()) {
+            (_, Ok(role)) if !self.is_revoked.load(std::sync::atomic::Ordering::Relaxed) => {
+                Ok((name(shown), role))
+            }
+            ("expired", _) => Err(Problem::new(ProblemKind::Unauthorized, "the token `expired` has expired")),
+            _ => Err(Problem::new(ProblemKind::Unauthorized, "the token is not known")),
+        }
+    }
+
+    async fn asked(&self, asked: Asked, need: Need) -> Answer<String> {
+        let Asked { who, from, method, route, app, what } = asked;
+        let app = app.map(|app| format!(" of {app}")).unwrap_or_default();
+        let from = if from.is_some() { " from afar" } else { "" };
+        let words = format!("{who}{from}: {method} {route}: {what}{app}");
+        if self.is_full.load(std::sync::atomic::Ordering::Relaxed) && need == Need::Recorded {
+            return Err(Problem::new(ProblemKind::Unavailable, "the audit log cannot be used"));
+        }
+        self.record(words.clone());
+        Ok(words)
+    }
+
+    async fn answered(&self, ticket: String, status: u16, operation: Option<OperationId>) {
+        self.record(format!("{ticket} -> {status}, operation {operation:?}"));
+    }
+
+    fn refused(&self, refused: Refused) {
+        let Refused { who, from, method, path, status, why, .. } = refused;
+        let from = if from.is_some() { " from afar" } else { "" };
+        self.record(format!("{who}{from}: {method} {path}: {status}, {why}"));
+    }
+
     fn version(&self) -> Version {
         Version { version: "1.2.3".into(), pid: 42, started_at: Wall(5) }
     }
@@ -211,5 +267,37 @@ impl Backend for Fake {
         self.note(format!("logs of {app}: {query:?}"));
         let told = self.lines.lock().unwrap().take();
         Ok(told.unwrap_or_else(|| stream::iter([line(1)]).boxed()))
+    }
+
+    async fn tokens(&self) -> Answer<Vec<TokenInfo>> {
+        Ok(vec![token(name("ci"), Role::Operator)])
+    }
+
+    async fn create_token(&self, new: NewToken, by: String) -> Answer<IssuedToken> {
+        self.note(format!("{by}: create {} {}", new.role, new.name));
+        Ok(IssuedToken { token: "upb_hush".into(), info: token(new.name, new.role) })
+    }
+
+    async fn revoke_token(&self, name: TokenName) -> Answer<()> {
+        self.note(format!("revoke {name}"));
+        Ok(())
+    }
+
+    async fn audit(&self, query: AuditQuery, limit: usize) -> Answer<Vec<AuditRecord>> {
+        self.note(format!("{query:?}, at most {limit}"));
+        Ok(Vec::new())
+    }
+
+    async fn verify_audit(&self) -> Answer<AuditVerdict> {
+        Ok(AuditVerdict {
+            good: 0,
+            first: 0,
+            head: AuditHead::none(),
+            anchor: None,
+            keyed: true,
+            bad: None,
+            unanswered: Vec::new(),
+            notes: Vec::new(),
+        })
     }
 }

@@ -1,5 +1,6 @@
 //! The server on a real socket, with a backend in memory.
 
+mod access;
 mod answers;
 mod connections;
 mod document;
@@ -7,11 +8,12 @@ mod fake;
 mod refusals;
 mod socket;
 mod streams;
+mod tcp;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -45,7 +47,7 @@ impl House {
     }
 
     fn client(&self) -> Client {
-        Client::new(&self.socket).unwrap()
+        Client::new(&self.socket)
     }
 
     async fn connect(&self) -> UnixStream {
@@ -61,16 +63,7 @@ impl House {
 
     /// The answer to a request: its status, its body.
     async fn ask(&self, line: &str, headers: &[&str], body: &str) -> String {
-        let host = if headers.iter().any(|h| h.starts_with("Host:")) { "" } else { "Host: localhost\r\n" };
-        let mut request = format!("{line} HTTP/1.1\r\n{host}Connection: close\r\n");
-        for header in headers {
-            request.push_str(header);
-            request.push_str("\r\n");
-        }
-        if !body.is_empty() {
-            request.push_str(&format!("Content-Length: {}\r\n", body.len()));
-        }
-        let answer = self.raw(format!("{request}\r\n{body}")).await;
+        let answer = self.raw(request(line, headers, body)).await;
         status_and_body(&answer)
     }
 
@@ -79,7 +72,21 @@ impl House {
     }
 }
 
-async fn rest(stream: &mut UnixStream) -> String {
+/// A request as it is sent.
+fn request(line: &str, headers: &[&str], body: &str) -> String {
+    let host = if headers.iter().any(|h| h.starts_with("Host:")) { "" } else { "Host: localhost\r\n" };
+    let mut request = format!("{line} HTTP/1.1\r\n{host}Connection: close\r\n");
+    for header in headers {
+        request.push_str(header);
+        request.push_str("\r\n");
+    }
+    if !body.is_empty() {
+        request.push_str(&format!("Content-Length: {}\r\n", body.len()));
+    }
+    format!("{request}\r\n{body}")
+}
+
+async fn rest(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut all = Vec::new();
     // A server that has not read everything it was sent resets the connection after its answer.
     if let Err(error) = in_time(stream.read_to_end(&mut all)).await {

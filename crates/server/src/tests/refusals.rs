@@ -101,7 +101,7 @@ async fn a_head_that_is_too_large_is_refused() {
 #[tokio::test]
 async fn pages_of_others_cannot_ask() {
     let house = House::open();
-    assert_snapshot!(house.ask("GET /api/v1/apps", &["Host: evil.example"], "").await, @r#"403 {"kind":"forbidden","message":"the `Host` of the request is not this server","hint":"use `Host: localhost`"}"#);
+    assert_snapshot!(house.ask("GET /api/v1/apps", &["Host: evil.example"], "").await, @r#"403 {"kind":"forbidden","message":"the `Host` of the request is not this server","hint":"use `Host: localhost`, or one of `api.allowed_hosts`"}"#);
     assert_snapshot!(house.ask("GET /api/v1/apps", &["Origin: http://evil.example"], "").await, @r#"403 {"kind":"forbidden","message":"web pages may not ask this server","hint":"leave out the `Origin` header"}"#);
     for host in ["Host:", "Host: upbeat", "Host: LOCALHOST:80"] {
         let answer = house.ask("GET /api/v1/apps", &[host], "").await;

@@ -142,7 +142,7 @@ async fn a_stream_that_does_not_say_that_it_ends_is_broken() {
         stream.write_all(answer.as_bytes()).await.unwrap();
         std::future::pending::<()>().await;
     });
-    let client = upbeat_api::Client::new(&socket).unwrap();
+    let client = upbeat_api::Client::new(&socket);
     let mut lines = client.logs(&name("shop"), &LogQuery::default()).await.unwrap();
     assert_eq!(lines.next().await.unwrap().unwrap(), line(1));
     assert!(matches!(lines.next().await, Some(Err(ClientError::Interrupted { source: None, .. }))));

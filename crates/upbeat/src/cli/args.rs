@@ -9,6 +9,8 @@ use upbeat_model::{EventWord, ServiceName};
 
 use crate::logging::LogFormat;
 
+pub use super::access_args::*;
+
 /// Starts your services in the right order and keeps them running.
 #[derive(Debug, Parser)]
 #[command(name = "upbeat", disable_version_flag = true, arg_required_else_help = true, max_term_width = 100)]
@@ -93,6 +95,13 @@ pub struct Global {
     /// Print only what was asked for: no progress, no notes
     #[arg(short, long, global = true)]
     pub quiet: bool,
+    /// Ask the daemon there, `https://host:port`, and not the one of this machine; `UPBEAT_TOKEN` says
+    /// who asks
+    #[arg(long, global = true, value_name = "URL", env = "UPBEAT_HOST", hide_env = true)]
+    pub host: Option<String>,
+    /// The certificate (PEM) to trust there, instead of those this machine trusts
+    #[arg(long, global = true, value_name = "PATH", env = "UPBEAT_CA", hide_env = true)]
+    pub ca: Option<PathBuf>,
 }
 
 /// When to use colours.
@@ -174,6 +183,10 @@ pub enum Command {
     Apps,
     /// Run the daemon; `up` starts it by itself
     Serve(ServeArgs),
+    /// Say who may speak to the daemon over TCP
+    Token(TokenArgs),
+    /// Show who changed what, and whether that record is whole
+    Audit(AuditArgs),
     /// Print a script that completes commands in a shell
     Completion(CompletionArgs),
     /// Show the version of this program and of the daemon
@@ -410,13 +423,25 @@ pub struct ServeArgs {
     /// Write a systemd unit instead, for this user or, as root, for the system
     #[arg(long, conflicts_with = "announce")]
     pub install: bool,
-    /// How the daemon's own messages are written; which of them, says `UPBEAT_LOG`
-    #[arg(long, value_name = "FORMAT", env = "UPBEAT_LOG_FORMAT", value_enum, default_value_t)]
-    pub log_format: LogFormat,
+    /// How the daemon's own messages are written [default: text]; which of them, says `UPBEAT_LOG`
+    #[arg(long, value_name = "FORMAT", value_enum, conflicts_with = "install")]
+    pub log_format: Option<LogFormat>,
     /// Where they go: `stderr`, the path of a socket, `udp://HOST:PORT` or `tcp://HOST:PORT`
     /// [default: where such messages usually go]
-    #[arg(long, value_name = "PLACE", env = "UPBEAT_LOG_TARGET")]
+    #[arg(long, value_name = "PLACE", conflicts_with = "install")]
     pub log_target: Option<String>,
+    /// Show each setting, its value and where that came from, and start nothing
+    #[arg(long, conflicts_with_all = ["announce", "install"])]
+    pub print_settings: bool,
+    /// Serve the API over TCP, too: `127.0.0.1:7000`; beyond loopback with a certificate only
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "install")]
+    pub listen: Option<String>,
+    /// The certificate for that, PEM
+    #[arg(long, value_name = "PATH", conflicts_with = "install")]
+    pub tls_cert: Option<String>,
+    /// And its private key, PEM
+    #[arg(long, value_name = "PATH", conflicts_with = "install")]
+    pub tls_key: Option<String>,
     /// Say `ready` on standard output when it answers
     #[arg(long, hide = true)]
     pub announce: bool,
@@ -441,7 +466,7 @@ fn event_kind() -> impl TypedValueParser<Value = EventWord> {
 }
 
 /// `90s`, `1m30s`, `2m`, or seconds.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     if let Ok(seconds) = text.parse::<u64>() {
         return Ok(Duration::from_secs(seconds));
     }

@@ -4,9 +4,11 @@
 //! code or a [`Failure`]; nothing else in here ends the process. Help, completions and the
 //! reference (`docs/cli.md`) come from the one table in [`args`].
 
+pub mod access_args;
 mod analyze;
 mod apps;
 pub mod args;
+mod audit;
 mod change;
 mod completion;
 mod config;
@@ -28,6 +30,7 @@ mod session;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod token;
 mod up;
 mod version;
 mod wait;
@@ -92,6 +95,7 @@ fn has_no_json(command: &Command) -> Option<&'static str> {
     match command {
         Command::Wait(_) => Some("`wait` prints no answer; its exit status is the answer"),
         Command::Serve(args) if args.install => Some("`serve --install` has no answer in JSON"),
+        Command::Serve(args) if args.print_settings => None,
         Command::Serve(_) => Some("`serve` has no answer in JSON"),
         Command::Completion(_) => Some("`completion` prints a script for a shell, not JSON"),
         Command::Up(_)
@@ -111,6 +115,8 @@ fn has_no_json(command: &Command) -> Option<&'static str> {
         | Command::Stats(_)
         | Command::Analyze(_)
         | Command::Apps
+        | Command::Token(_)
+        | Command::Audit(_)
         | Command::Version => None,
     }
 }
@@ -141,6 +147,8 @@ async fn run(session: &Session, command: Command) -> Outcome {
         Command::Wait(args) => wait::run(session, args).await,
         Command::Apps => apps::run(session).await,
         Command::Serve(args) => serve::run(session, args).await,
+        Command::Token(args) => token::run(session, args).await,
+        Command::Audit(args) => audit::run(session, args).await,
         Command::Completion(args) => completion::run(session, args),
         Command::Version => version::run(session).await,
     }

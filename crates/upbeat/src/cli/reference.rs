@@ -25,15 +25,17 @@ pub fn markdown() -> String {
         let _ = writeln!(page, "* [`{name}`](#upbeat-{name}): {}", text(command.get_about()));
     }
     for command in commands {
-        describe(&mut page, command);
+        describe(&mut page, command, "");
     }
     exit_codes(&mut page);
     page
 }
 
-fn describe(page: &mut String, command: &Command) {
+fn describe(page: &mut String, command: &Command, above: &str) {
+    let name = format!("{above}{}", command.get_name());
     let about = command.get_long_about().or(command.get_about());
-    let _ = write!(page, "\n### upbeat {}\n\n{}\n\n", command.get_name(), text(about));
+    let depth = if above.is_empty() { "###" } else { "####" };
+    let _ = write!(page, "\n{depth} upbeat {name}\n\n{}\n\n", text(about));
     let usage = command.clone().render_usage().to_string();
     let usage = usage.trim_start_matches("Usage: ").replace("upbeat [OPTIONS] ", "upbeat ");
     let _ = write!(page, "```\n{usage}\n```\n");
@@ -41,6 +43,9 @@ fn describe(page: &mut String, command: &Command) {
     if own.iter().any(|arg| is_shown(arg)) {
         page.push('\n');
         options(page, own);
+    }
+    for below in command.get_subcommands().filter(|c| !c.is_hide_set() && c.get_name() != "help") {
+        describe(page, below, &format!("{name} "));
     }
 }
 
@@ -113,10 +118,14 @@ fn exit_codes(page: &mut String) {
             "UPBEAT_RUNTIME_DIR",
             "where its socket is [default: `$XDG_RUNTIME_DIR/upbeat`, for root `/run/upbeat`]",
         ),
+        ("UPBEAT_HOST", "as `--host`"),
+        ("UPBEAT_CA", "as `--ca`"),
+        ("UPBEAT_TOKEN", "says who asks a daemon elsewhere; no option does, since others can read those"),
         ("UPBEAT_LOG", "`serve`: which of the daemon's own messages are written [default: `info`]"),
     ] {
         let _ = writeln!(page, "* `{name}`: {words}");
     }
+    page.push_str("\nThe variables of the daemon's settings are in [settings.md](settings.md).\n");
 }
 
 #[cfg(test)]

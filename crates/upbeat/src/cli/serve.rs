@@ -1,34 +1,92 @@
 //! `serve`: the daemon, in the foreground; or the unit that starts it at boot.
 
+use std::path::PathBuf;
+
+use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 
 use super::args::ServeArgs;
 use super::session::Session;
 use crate::daemon;
 use crate::exit::ExitCode;
+use crate::face::table::{Cell, Table};
 use crate::failure::{Failure, Outcome};
-use crate::logging::{LogSettings, LogSettingsError, Logging};
+use crate::logging::{LogSettingsError, Logging};
+use crate::settings::{self, Settings, Sources};
 
 /// Which of the daemon's own messages are written, as `tracing` directives.
 const LOG_VARIABLE: &str = "UPBEAT_LOG";
 
 pub(super) async fn run(session: &Session, args: ServeArgs) -> Outcome {
-    let log = LogSettings { format: args.log_format, target: args.log_target };
     if args.install {
-        return install(session, &log);
+        return install(session);
+    }
+    if session.is_elsewhere() {
+        return Err(Failure::new(ExitCode::Usage, "`serve` runs the daemon of this machine")
+            .hint("leave out `--host`, and unset `UPBEAT_HOST`"));
+    }
+    let settings = settings(&args)?;
+    if args.print_settings {
+        return show(session, &settings);
     }
     let dirs = session.dirs()?;
     let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new("info"));
     // Whoever asks for an announcement has given it a log of its own.
-    let _logging = Logging::start(&log, filter, session.face_of_errors().paint, args.announce)?;
-    daemon::serve(&dirs, args.announce).await?;
+    let _logging = Logging::start(&settings.log, filter, session.face_of_errors().paint, args.announce)?;
+    daemon::serve(&dirs, &settings, args.announce).await?;
     Ok(ExitCode::Ok)
 }
 
-fn install(session: &Session, log: &LogSettings) -> Outcome {
-    log.check()?;
+/// From all the places they can come from.
+fn settings(args: &ServeArgs) -> Result<Settings, Failure> {
+    let mut sources = Sources::default();
+    let own = settings::user_file(|name| std::env::var_os(name));
+    for path in std::iter::once(PathBuf::from(settings::SYSTEM_FILE)).chain(own) {
+        let name = path.display().to_string();
+        match settings::file_text(&path) {
+            Ok(text) => sources.files.extend(text.map(|text| (name, text))),
+            Err(error) => {
+                let message = format!("the settings in `{name}` cannot be read");
+                return Err(Failure::new(ExitCode::Usage, message).because(&error));
+            }
+        }
+    }
+    let variables = std::env::vars_os().filter_map(|(name, value)| {
+        let name = name.into_string().ok().filter(|name| name.starts_with("UPBEAT_"))?;
+        Some((name, value.to_string_lossy().into_owned()))
+    });
+    sources.variables = variables.collect();
+    let format = args.log_format.and_then(|format| format.to_possible_value());
+    let flags = [
+        ("--listen", args.listen.clone()),
+        ("--tls-cert", args.tls_cert.clone()),
+        ("--tls-key", args.tls_key.clone()),
+        ("--log-format", format.map(|format| format.get_name().to_owned())),
+        ("--log-target", args.log_target.clone()),
+    ];
+    sources.flags = flags.into_iter().filter_map(|(flag, said)| Some((flag, said?))).collect();
+    settings::read(sources).map_err(|files| Failure {
+        files: Some(Box::new(files)),
+        ..Failure::new(ExitCode::Usage, "the daemon's settings make no sense")
+    })
+}
+
+fn show(session: &Session, settings: &Settings) -> Outcome {
+    if session.is_json() {
+        session.print_json(&settings.all())?;
+        return Ok(ExitCode::Ok);
+    }
+    let mut table = Table::new(["SETTING", "VALUE", "FROM"]);
+    for shown in settings.all() {
+        table.row([Cell::from(&shown.name), Cell::from(&shown.value), Cell::from(&shown.source)]);
+    }
+    session.print(&table.render(&session.face()))?;
+    Ok(ExitCode::Ok)
+}
+
+fn install(session: &Session) -> Outcome {
     let program = std::env::current_exe().map_err(|e| not_installed(&e))?;
-    let installed = daemon::install(&program, &log.arguments())?;
+    let installed = daemon::install(&program)?;
     session.print(&told(&installed))?;
     Ok(ExitCode::Ok)
 }
@@ -73,7 +131,13 @@ impl From<daemon::ServeError> for Failure {
                 .hint("use that one, or end it first; services go on either way"),
             daemon::ServeError::Inside => Self::new(ExitCode::Failed, error.to_string())
                 .hint("start it outside first: `upbeat serve`, or a unit by `upbeat serve --install`"),
-            error => Self::new(ExitCode::Failed, "the daemon cannot run").because(&error),
+            error => {
+                let mut failure = Self::new(ExitCode::Failed, "the daemon cannot run").because(&error);
+                if let daemon::ServeError::Access(error) = &error {
+                    failure.hints.extend(error.hint().map(str::to_owned));
+                }
+                failure
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
-use upbeat_api::{Client, ClientError, IdempotencyKey};
+use upbeat_api::{Client, ClientError, IdempotencyKey, Remote};
 use upbeat_drivers::process::something_runs;
 use upbeat_model::Wall;
 
@@ -21,6 +21,9 @@ use crate::failure::Failure;
 /// Whatever is asked is asked so often before it is given up: daemons that die in a row are no
 /// accident.
 const TRIES: u32 = 10;
+
+/// What says who asks a daemon elsewhere. No flag does: every user of a machine can read flags.
+const TOKEN_VARIABLE: &str = "UPBEAT_TOKEN";
 
 /// One run of the command line.
 pub(super) struct Session {
@@ -168,16 +171,35 @@ impl Session {
         Ok(Dirs::of_process()?)
     }
 
+    /// The daemon that is asked is not the one of this machine: it is not started from here.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        self.global.host.is_some()
+    }
+
     /// The daemon, if it runs: the first request will tell.
     pub(super) fn client(&self) -> Result<Client, Failure> {
-        Ok(Client::new(self.dirs()?.socket())?)
+        let Some(url) = self.global.host.clone() else {
+            if self.global.ca.is_some() {
+                let message = "a certificate is of use only for a daemon elsewhere";
+                return Err(
+                    Failure::new(ExitCode::Usage, message).hint("name it with `--host https://HOST:PORT`")
+                );
+            }
+            return Ok(Client::new(self.dirs()?.socket()));
+        };
+        let token = std::env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty());
+        Ok(Client::remote(&Remote { url, token, ca: self.global.ca.clone() })?)
     }
 
     /// The daemon, to ask it something. One that died while what it ran goes on is started again: it
     /// finds all that, and changes nothing. One that has nothing running is not started for a
     /// question, as it would start what shall run.
     pub(super) async fn to_ask(&self) -> Result<Client, Failure> {
-        let (client, dirs) = (self.client()?, self.dirs()?);
+        let client = self.client()?;
+        if self.is_elsewhere() {
+            return Ok(client);
+        }
+        let dirs = self.dirs()?;
         if daemon::is_gone(&client).await {
             if something_runs(&dirs.slots()) {
                 self.tell_gone("it is started again");
@@ -192,7 +214,7 @@ impl Session {
 
     /// The daemon, to change something it may know of. It is started if it ever ran.
     pub(super) async fn to_change(&self) -> Result<Client, Failure> {
-        match self.dirs()?.are_in_use() {
+        match self.is_elsewhere() || self.dirs()?.are_in_use() {
             true => self.ensured().await,
             false => self.client(),
         }
@@ -257,14 +279,21 @@ impl Session {
 
     /// Another daemon, after one went away with a request.
     async fn successor(&self) -> Result<(), Failure> {
+        if self.is_elsewhere() {
+            // It is asked again as it is, and if it does not answer, that is told.
+            return Ok(());
+        }
         if daemon::is_gone(&self.client()?).await {
             self.tell_gone("it is started again");
         }
         self.ensured().await.map(drop)
     }
 
-    /// The daemon, started if it does not run.
+    /// The daemon, started if it does not run and is one of this machine.
     pub(super) async fn ensured(&self) -> Result<Client, Failure> {
+        if self.is_elsewhere() {
+            return self.client();
+        }
         let client = daemon::ensure(&self.dirs()?).await?;
         self.is_back();
         Ok(client)
@@ -319,6 +348,7 @@ impl From<ClientError> for Failure {
         let mut failure = match error {
             ClientError::Problem(problem) => return problem.into(),
             ClientError::NotRunning { .. } => Failure::new(ExitCode::NotFound, error.to_string()),
+            ClientError::BadAddress { .. } => Failure::new(ExitCode::Usage, error.to_string()),
             _ => {
                 let failure = Failure::new(ExitCode::Failed, error.to_string());
                 match std::error::Error::source(&error) {
@@ -347,6 +377,7 @@ fn may_have_arrived(error: &ClientError) -> bool {
         ClientError::NotRunning { .. }
             | ClientError::PermissionDenied { .. }
             | ClientError::Connect { .. }
+            | ClientError::BadAddress { .. }
             | ClientError::Problem(_)
     )
 }

@@ -174,6 +174,8 @@ impl Losses {
 /// Waits until a daemon answers again.
 async fn back(session: &Session, client: &Client, loss: Loss) -> Result<(), Failure> {
     let patience = match loss {
+        // Nobody here starts it; whoever does needs as long as for one that was shut down.
+        Loss::Killed if session.is_elsewhere() => SUCCESSOR_OF_SHUT_DOWN,
         Loss::Killed if daemon::is_installed() => SUCCESSOR_OF_KILLED,
         Loss::Killed => Duration::ZERO,
         Loss::ShutDown => SUCCESSOR_OF_SHUT_DOWN,
@@ -186,6 +188,11 @@ async fn back(session: &Session, client: &Client, loss: Loss) -> Result<(), Fail
                 return Ok(());
             }
             Err(ClientError::NotRunning { .. } | ClientError::Interrupted { .. }) => {}
+            Err(error @ ClientError::Connect { .. }) if session.is_elsewhere() => {
+                if Instant::now() >= until {
+                    return Err(error.into());
+                }
+            }
             Err(error) => return Err(error.into()),
         }
         session.tell_gone("looking for its successor");

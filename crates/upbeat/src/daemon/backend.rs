@@ -8,6 +8,7 @@ use futures_util::stream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use upbeat_agent::Meter;
+use upbeat_control::audit::Ticket;
 use upbeat_control::{Control, ControlError};
 use upbeat_drivers::cgroups::{Capabilities, Lack};
 use upbeat_drivers::clock;
@@ -21,9 +22,13 @@ use upbeat_model::{
 use upbeat_server::{Answer, Backend, BoxStream, LogQuery};
 use upbeat_store::StoreError;
 
+use super::access::Access;
 use super::seeing::Seeing;
 use super::{logs, why};
-use upbeat_api::{Problem, ProblemKind, Up, Version};
+use upbeat_api::{
+    Asked, AuditQuery, AuditRecord, AuditVerdict, IssuedToken, Need, NewToken, Problem, ProblemKind, Refused,
+    Role, TokenInfo, TokenName, Up, Version,
+};
 
 /// Events a follower gets at once.
 const EVENTS_PAGE: usize = 200;
@@ -35,14 +40,21 @@ pub(super) struct LocalBackend {
     driver: ProcessDriver,
     watches: Watches,
     seeing: Seeing,
+    access: Access,
     started_at: Wall,
 }
 
 impl LocalBackend {
-    pub(super) fn new(control: Control, driver: ProcessDriver, watches: Watches, meter: Arc<Meter>) -> Self {
+    pub(super) fn new(
+        control: Control,
+        driver: ProcessDriver,
+        watches: Watches,
+        access: Access,
+        meter: Arc<Meter>,
+    ) -> Self {
         let started_at = clock::wall();
         let seeing = Seeing::new(control.clone(), &driver, meter, started_at);
-        Self { control, driver, watches, seeing, started_at }
+        Self { control, driver, watches, access, seeing, started_at }
     }
 }
 
@@ -118,6 +130,44 @@ fn refuse_unlimited(up: &Up, look: impl FnOnce() -> Capabilities) -> Answer<()> 
 }
 
 impl Backend for LocalBackend {
+    type Ticket = Ticket;
+
+    async fn authenticate(&self, token: &str) -> Answer<(TokenName, Role)> {
+        self.access.authenticate(token).await
+    }
+
+    async fn asked(&self, asked: Asked, need: Need) -> Answer<Ticket> {
+        self.access.asked(asked, need).await
+    }
+
+    async fn answered(&self, ticket: Ticket, status: u16, operation: Option<OperationId>) {
+        self.access.audit.answered(ticket, status, operation).await;
+    }
+
+    fn refused(&self, refused: Refused) {
+        self.access.audit.refused(refused);
+    }
+
+    async fn tokens(&self) -> Answer<Vec<TokenInfo>> {
+        self.access.tokens().await
+    }
+
+    async fn create_token(&self, new: NewToken, by: String) -> Answer<IssuedToken> {
+        self.access.create(new, by).await
+    }
+
+    async fn revoke_token(&self, name: TokenName) -> Answer<()> {
+        self.access.revoke(&name).await
+    }
+
+    async fn audit(&self, query: AuditQuery, limit: usize) -> Answer<Vec<AuditRecord>> {
+        self.access.records(&query, limit).await
+    }
+
+    async fn verify_audit(&self) -> Answer<AuditVerdict> {
+        self.access.verify().await
+    }
+
     fn version(&self) -> Version {
         Version {
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -72,6 +72,16 @@ impl Dirs {
         self.state.join("control.redb")
     }
 
+    /// Who changed what: the segments of the audit log.
+    pub fn audit(&self) -> PathBuf {
+        self.state.join("audit")
+    }
+
+    /// The key of its codes. Beside it and not in it, so that the log can be taken along without.
+    pub fn audit_key(&self) -> PathBuf {
+        self.state.join("audit.key")
+    }
+
     /// A daemon was here, so there may be apps that are not forgotten.
     pub fn are_in_use(&self) -> bool {
         self.control().exists()

@@ -50,7 +50,7 @@ pub enum EnsureError {
 
 /// A client of the daemon for these directories, which is started if it does not run.
 pub async fn ensure(dirs: &Dirs) -> Result<Client, EnsureError> {
-    let client = Client::new(dirs.socket())?;
+    let client = Client::new(dirs.socket());
     if answers(&client).await? {
         return Ok(client);
     }
@@ -120,6 +120,8 @@ fn launch(dirs: &Dirs, log: File) -> Result<Started, EnsureError> {
         .args(["serve", "--announce"])
         .env("UPBEAT_STATE_DIR", &dirs.state)
         .env("UPBEAT_RUNTIME_DIR", &dirs.runtime)
+        // Of whoever asks, for another daemon.
+        .env_remove("UPBEAT_TOKEN")
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -29,11 +29,10 @@ pub struct Installed {
     pub next: String,
 }
 
-/// Writes the unit: for the system when run by root, else for this user. `arguments` are those of
-/// `serve`.
-pub fn install(program: &Path, arguments: &[String]) -> Result<Installed, InstallError> {
+/// Writes the unit: for the system when run by root, else for this user.
+pub fn install(program: &Path) -> Result<Installed, InstallError> {
     let is_root = rustix::process::geteuid().is_root();
-    write_unit(&units(is_root)?, program, arguments, is_root)
+    write_unit(&units(is_root)?, program, is_root)
 }
 
 /// Whether there is a unit, so that somebody may be about to start the daemon.
@@ -58,18 +57,13 @@ fn user_units() -> Result<PathBuf, InstallError> {
     }
 }
 
-fn write_unit(
-    dir: &Path,
-    program: &Path,
-    arguments: &[String],
-    is_root: bool,
-) -> Result<Installed, InstallError> {
+fn write_unit(dir: &Path, program: &Path, is_root: bool) -> Result<Installed, InstallError> {
     let path = dir.join(UNIT);
     let failed = |source| InstallError::Write { path: path.clone(), source };
     std::fs::create_dir_all(dir).map_err(failed)?;
     // Written beside and renamed: systemd never reads half a unit.
     let beside = dir.join(".upbeat.service.new");
-    std::fs::write(&beside, unit(program, arguments, is_root)).map_err(failed)?;
+    std::fs::write(&beside, unit(program, is_root)).map_err(failed)?;
     std::fs::rename(&beside, &path).map_err(failed)?;
     let user = if is_root { "" } else { "--user " };
     Ok(Installed { path, next: format!("systemctl {user}enable --now upbeat") })
@@ -78,14 +72,12 @@ fn write_unit(
 /// `KillMode=process` because the services are not the daemon's to take with it. No `Delegate=`: the
 /// cgroups of services are not made in the unit's own, as systemd could not start the daemon again in
 /// one that is divided while they run.
-fn unit(program: &Path, arguments: &[String], is_root: bool) -> String {
+fn unit(program: &Path, is_root: bool) -> String {
     let wanted_by = if is_root { "multi-user.target" } else { "default.target" };
     // Only the system's manager may lower the score.
     let oom = if is_root { "OOMScoreAdjust=-900\n" } else { "" };
-    let program = quoted(&program.display().to_string());
-    // A variable may stand in an argument, though not in the program's path.
-    let arguments: String =
-        arguments.iter().map(|argument| format!(" {}", quoted(&argument.replace('$', "$$")))).collect();
+    // systemd reads `%` as a specifier and splits at white space.
+    let program = program.display().to_string().replace('%', "%%").replace('"', "\\\"");
     format!(
         "[Unit]\n\
          Description=Upbeat service orchestrator\n\
@@ -93,7 +85,7 @@ fn unit(program: &Path, arguments: &[String], is_root: bool) -> String {
          \n\
          [Service]\n\
          Type=notify\n\
-         ExecStart={program} serve{arguments}\n\
+         ExecStart=\"{program}\" serve\n\
          Restart=always\n\
          RestartSec=1\n\
          KillMode=process\n\
@@ -104,12 +96,6 @@ fn unit(program: &Path, arguments: &[String], is_root: bool) -> String {
     )
 }
 
-/// systemd reads `%` as a specifier, and splits at white space.
-fn quoted(text: &str) -> String {
-    let text = text.replace('\\', "\\\\").replace('"', "\\\"");
-    format!("\"{}\"", text.replace('%', "%%"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,7 +104,7 @@ mod tests {
     fn a_unit_spares_the_services_and_is_written_whole() {
         let dir = tempfile::tempdir().unwrap();
         let units = dir.path().join("a/b");
-        let installed = write_unit(&units, Path::new("/opt/up beat/100%"), &[], false).unwrap();
+        let installed = write_unit(&units, Path::new("/opt/up beat/100%"), false).unwrap();
         assert_eq!(
             installed,
             Installed {
@@ -142,14 +128,14 @@ mod tests {
         WantedBy=default.target
         "#);
         assert_eq!(std::fs::read_dir(&units).unwrap().count(), 1);
-        insta::assert_snapshot!(unit(Path::new("/usr/bin/upbeat"), &["--log-format".into(), "journald".into()], true), @r#"
+        insta::assert_snapshot!(unit(Path::new("/usr/bin/upbeat"), true), @r#"
         [Unit]
         Description=Upbeat service orchestrator
         After=network.target
 
         [Service]
         Type=notify
-        ExecStart="/usr/bin/upbeat" serve "--log-format" "journald"
+        ExecStart="/usr/bin/upbeat" serve
         Restart=always
         RestartSec=1
         KillMode=process
@@ -165,7 +151,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         std::fs::write(&file, "").unwrap();
-        let error = write_unit(&file, Path::new("/usr/bin/upbeat"), &[], true).unwrap_err();
+        let error = write_unit(&file, Path::new("/usr/bin/upbeat"), true).unwrap_err();
         assert_eq!(error.to_string(), format!("cannot write `{}`", file.join(UNIT).display()));
     }
 }

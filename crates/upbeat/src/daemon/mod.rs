@@ -3,6 +3,7 @@
 //!
 //! One per user (or one for the system, run by root). Killing it stops no service.
 
+mod access;
 mod agent;
 mod backend;
 mod dirs;
@@ -15,6 +16,7 @@ pub mod seeing;
 mod serve;
 mod why;
 
+pub use access::{AccessError, anchor_on_disk};
 pub use dirs::{Dirs, NoHome};
 pub use ensure::{EnsureError, LOG_MAX, ensure, is_gone};
 pub use install::{InstallError, Installed, install, is_installed};

@@ -17,9 +17,11 @@ use upbeat_drivers::{cgroups, clock};
 
 use upbeat_store::{Durability, Journal, Store, StoreError};
 
+use super::access::{self, Access, AccessError};
 use super::agent::{AgentThread, Hand};
 use super::backend::LocalBackend;
 use super::{Dirs, SHIM_ARGUMENT, ensure, failpoint, notify};
+use crate::settings;
 
 /// A daemon that was killed, or ends, lets go of its files within milliseconds of its lock.
 const PREDECESSOR_ENDS: Duration = Duration::from_secs(5);
@@ -66,6 +68,9 @@ pub enum ServeError {
     /// Processes cannot be handled.
     #[error("the daemon cannot handle processes")]
     Driver(#[from] upbeat_drivers::process::DriverError),
+    /// Nobody could be let in, or what they do could not be recorded.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// There is a bug in the agent.
     #[error("the agent has ended; what runs goes on, and the next daemon finds it again")]
     AgentEnded,
@@ -81,7 +86,7 @@ pub(super) fn system(what: &str) -> impl FnOnce(std::io::Error) -> ServeError + 
 /// Runs the daemon until SIGTERM or SIGINT. Every service stays as it is.
 ///
 /// `announce`: write `ready` to standard output when it answers, then close it.
-pub async fn serve(dirs: &Dirs, announce: bool) -> Result<(), ServeError> {
+pub async fn serve(dirs: &Dirs, settings: &settings::Settings, announce: bool) -> Result<(), ServeError> {
     if std::env::var(MARK).is_ok_and(|mark| belongs_to(&dirs.slots(), &mark)) {
         return Err(ServeError::Inside);
     }
@@ -89,7 +94,7 @@ pub async fn serve(dirs: &Dirs, announce: bool) -> Result<(), ServeError> {
     let _ = rustix::process::setsid();
     dirs.create().map_err(system("its directories"))?;
     let _lock = take_lock(dirs)?;
-    let Opened { control, keep } = open(dirs).await?;
+    let Opened { control, keep, access } = open(dirs).await?;
     let process = cgroups::OF_THIS_PROCESS.into();
     let places = Places { slots: dirs.slots(), private: dirs.credentials(), process };
     let (driver, events) = ProcessDriver::new(shim_program()?, places)?;
@@ -98,7 +103,7 @@ pub async fn serve(dirs: &Dirs, announce: bool) -> Result<(), ServeError> {
     let (meter, target) = (Arc::new(Meter::default()), control.target());
     let hand = Hand { keep, driver: driver.clone(), events, target, report, meter: meter.clone() };
     let (mut agent, watches) = AgentThread::start(hand).await?;
-    let listener = upbeat_server::bind(&dirs.socket())?;
+    let doors = access::doors(dirs, &settings.api).await?;
     let mut terminate = signal(SignalKind::terminate()).map_err(system("signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("signals"))?;
     let (ended, mut agent_ended) = oneshot::channel();
@@ -114,12 +119,12 @@ pub async fn serve(dirs: &Dirs, announce: bool) -> Result<(), ServeError> {
     let pump = tokio::spawn(pass_on(reports, control.clone()));
     // Who connects meanwhile waits. Then he is told what is, not what was.
     let _ = tokio::time::timeout(FIRST_LOOK, control.looked()).await;
-    let backend = LocalBackend::new(control, driver, watches, meter);
+    let backend = LocalBackend::new(control, driver, watches, access, meter);
     if let Err(error) = tell_ready(announce) {
         tracing::warn!(%error, "nobody could be told that the daemon is ready");
     }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), socket = %dirs.socket().display(), "the daemon is ready");
-    upbeat_server::serve(listener, backend, ending).await;
+    upbeat_server::serve(doors, backend, ending).await;
     pump.abort();
     tracing::info!("the daemon ends; what runs goes on");
     match agent_ended.try_recv() {
@@ -132,6 +137,7 @@ pub async fn serve(dirs: &Dirs, announce: bool) -> Result<(), ServeError> {
 struct Opened {
     control: Control,
     keep: Keep,
+    access: Access,
 }
 
 async fn open(dirs: &Dirs) -> Result<Opened, ServeError> {
@@ -142,8 +148,9 @@ async fn open(dirs: &Dirs) -> Result<Opened, ServeError> {
     let boot_id = clock::boot_id().map_err(system("/proc"))?;
     let keep = Keep::new(node_store, boot_id.clone());
     let settings = Settings { boot_id, wall: clock::wall, failpoint: failpoint::reach };
+    let access = Access::open(dirs, &store).await?;
     let control = Control::open(store, journal, settings).await?;
-    Ok(Opened { control, keep })
+    Ok(Opened { control, keep, access })
 }
 
 async fn clear_execs(driver: ProcessDriver) {

@@ -5,6 +5,7 @@
 //! pinned down by a test. Texts that come from services or files never reach a table raw: control
 //! characters are shown, not obeyed.
 
+pub mod access;
 pub mod analyze;
 pub mod apps;
 pub mod data;

@@ -3,8 +3,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use clap::ValueEnum;
-
 use super::encode::{Encoding, Framing, Wire};
 use super::line::Line;
 use super::record::TEXT_MAX;
@@ -136,18 +134,6 @@ impl LogSettings {
     /// Errors: they make no sense.
     pub fn check(&self) -> Result<(), LogSettingsError> {
         self.open(Paint::Plain, false).map(drop)
-    }
-
-    /// As arguments of `serve`, as far as they say anything.
-    pub fn arguments(&self) -> Vec<String> {
-        let mut arguments = Vec::new();
-        if let (true, Some(format)) = (*self != Self::default(), self.format.to_possible_value()) {
-            arguments.extend(["--log-format".to_owned(), format.get_name().to_owned()]);
-        }
-        if let Some(target) = &self.target {
-            arguments.extend(["--log-target".to_owned(), target.clone()]);
-        }
-        arguments
     }
 
     /// Where records go, and in which form. Nothing is connected yet.

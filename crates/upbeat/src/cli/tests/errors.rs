@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use upbeat_agent::KeepError;
 use upbeat_api::{ClientError, Problem, ProblemKind};
+use upbeat_control::audit::AuditError;
 use upbeat_drivers::process::DriverError;
 use upbeat_model::Attempt;
-use upbeat_server::BindError;
+use upbeat_server::{BindError, TlsError};
 use upbeat_store::StoreError;
 
-use crate::daemon::{EnsureError, InstallError, NoHome, ServeError};
+use crate::daemon::{AccessError, EnsureError, InstallError, NoHome, ServeError};
 use crate::face::examples::slot;
 use crate::face::{Paint, error};
 use crate::failure::Failure;
@@ -134,6 +135,7 @@ fn the_daemon_cannot_run() {
             ServeError::Driver(DriverError::Shim("it is of another machine".into())),
             ServeError::AgentEnded,
             ServeError::Listen(BindError::NotASocket { socket: "/run/upbeat.sock".into() }),
+            ServeError::Access(AccessError::NoSuchGroup("staf".into())),
         ],
         ServeError::Running(_),
         ServeError::Inside,
@@ -144,6 +146,7 @@ fn the_daemon_cannot_run() {
         ServeError::Driver(_),
         ServeError::AgentEnded,
         ServeError::Listen(_),
+        ServeError::Access(_),
     );
     insta::assert_snapshot!(shown(errors), @"
     Conflict
@@ -186,6 +189,65 @@ fn the_daemon_cannot_run() {
     Failed
     error: The daemon cannot run
       caused by: `/run/upbeat.sock` is there and is not a socket; move it away, or serve elsewhere
+
+    Failed
+    error: The daemon cannot run
+      caused by: `api.socket_group` is `staf`, and there is no group of that name in /etc/group
+    hint: make it with `groupadd`, or name one that is there
+    ");
+}
+
+#[test]
+fn nobody_can_be_let_in() {
+    let path = || "/state/audit.key".into();
+    let address = "192.0.2.1:7000".parse().unwrap();
+    let errors = one_of_each!(
+        vec![
+            AccessError::Audit(AuditError::Files(denied())),
+            AccessError::Key { path: path(), source: io::Error::other("it holds no key") },
+            AccessError::Tls(TlsError::File { path: "/c.pem".into(), why: "no items found".into() }),
+            AccessError::Listen { address, source: denied() },
+            AccessError::NoSuchGroup("staf".into()),
+            AccessError::OutOfReach { group: "staff".into(), directory: "/run/user/7".into() },
+        ],
+        AccessError::Audit(_),
+        AccessError::Key { .. },
+        AccessError::Tls(_),
+        AccessError::Listen { .. },
+        AccessError::NoSuchGroup(_),
+        AccessError::OutOfReach { .. },
+    );
+    insta::assert_snapshot!(shown(errors.into_iter().map(ServeError::Access)), @"
+    Failed
+    error: The daemon cannot run
+      caused by: the audit log cannot be used
+      caused by: permission denied
+
+    Failed
+    error: The daemon cannot run
+      caused by: the key of the audit log, `/state/audit.key`, cannot be used
+      caused by: it holds no key
+    hint: put the key back; or move it away: a new one is made, and `audit verify` says so
+
+    Failed
+    error: The daemon cannot run
+      caused by: `/c.pem` cannot be used: no items found
+
+    Failed
+    error: The daemon cannot run
+      caused by: the daemon cannot listen on `192.0.2.1:7000`
+      caused by: permission denied
+    hint: another program may listen there; `api.listen` names the address
+
+    Failed
+    error: The daemon cannot run
+      caused by: `api.socket_group` is `staf`, and there is no group of that name in /etc/group
+    hint: make it with `groupadd`, or name one that is there
+
+    Failed
+    error: The daemon cannot run
+      caused by: `api.socket_group` is `staff`, but its members cannot get to the socket: `/run/user/7` does not let them through
+    hint: set `UPBEAT_RUNTIME_DIR` to a directory that the group can reach, such as one below /run
     ");
 }
 
@@ -378,12 +440,16 @@ fn what_runs_cannot_be_handled() {
 #[test]
 fn the_daemon_does_not_answer_as_it_should() {
     let socket = || "/run/upbeat.sock".into();
+    let url = || "https://upbeat.example:7000".into();
     let source = || Some("error reading a body from connection".into());
     // No `one_of_each`: that room may add to these without us.
     let errors = [
         ClientError::NotRunning { socket: socket() },
         ClientError::PermissionDenied { socket: socket() },
         ClientError::Connect { socket: socket(), source: io::Error::other("too many links") },
+        ClientError::Connect { socket: url(), source: io::ErrorKind::ConnectionRefused.into() },
+        ClientError::Connect { socket: url(), source: io::ErrorKind::InvalidData.into() },
+        ClientError::BadAddress { what: "ftp://x".into(), why: "it has to begin with `https://`".into() },
         ClientError::Problem(Problem::new(ProblemKind::Internal, "a bug").with_hint("tell us")),
         ClientError::Interrupted { socket: socket(), source: source() },
         ClientError::Interrupted { socket: socket(), source: None },
@@ -403,6 +469,19 @@ fn the_daemon_does_not_answer_as_it_should() {
     Failed
     error: Cannot connect to the daemon at `/run/upbeat.sock`
       caused by: too many links
+
+    Failed
+    error: Cannot connect to the daemon at `https://upbeat.example:7000`
+      caused by: connection refused
+    hint: start it there, with `upbeat serve --listen ADDRESS`
+
+    Failed
+    error: Cannot connect to the daemon at `https://upbeat.example:7000`
+      caused by: invalid data
+    hint: `--ca FILE` names a certificate to trust instead
+
+    Usage
+    error: `ftp://x` cannot be used: it has to begin with `https://`
 
     Failed
     error: A bug

@@ -1,6 +1,7 @@
 //! Commands against a daemon that tells what the test wants, over a real socket: what they print,
 //! and how they end.
 
+mod access;
 mod changes;
 mod colours;
 mod config;

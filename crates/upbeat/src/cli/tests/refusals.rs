@@ -139,8 +139,9 @@ async fn each_kind_of_problem_reads_like_one_of_ours() {
         let problem = Problem { hint: hint.map(str::to_owned), ..problem };
         Room::new().with(running().with(|facts| facts.refusal = Some(problem)), &["stop"]).await
     };
-    const KINDS: [ProblemKind; 6] = [
+    const KINDS: [ProblemKind; 7] = [
         ProblemKind::BadRequest,
+        ProblemKind::Unauthorized,
         ProblemKind::Forbidden,
         ProblemKind::NotFound,
         ProblemKind::Conflict,
@@ -153,6 +154,11 @@ async fn each_kind_of_problem_reads_like_one_of_ours() {
             ProblemKind::BadRequest => insta::assert_snapshot!(ran, @"
             --- Usage
             error: The daemon says no: BadRequest
+            hint: do this
+            "),
+            ProblemKind::Unauthorized => insta::assert_snapshot!(ran, @"
+            --- Failed
+            error: The daemon says no: Unauthorized
             hint: do this
             "),
             ProblemKind::Forbidden => insta::assert_snapshot!(ran, @"

@@ -7,12 +7,13 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use tokio::sync::{Notify, watch};
 use upbeat_api::{
-    Action, App, AppName, AppSummary, Event, EventFilter, EventKind, LogLine, LogStream, Operation,
-    OperationId, Plan, Problem, ProblemKind, ServiceName, SlotId, Starts, Stats, Up, Version, Why, WhyLink,
-    Wish,
+    Action, App, AppName, AppSummary, Asked, AuditHead, AuditQuery, AuditRecord, AuditVerdict, Event,
+    EventFilter, EventKind, IssuedToken, LogLine, LogStream, Need, NewToken, Operation, OperationId, Plan,
+    Problem, ProblemKind, Refused, Role, ServiceName, SlotId, Starts, Stats, TokenInfo, TokenName, Up,
+    Version, Why, WhyLink, Wish,
 };
 use upbeat_model::plan::{self, After, Step, StepReason};
-use upbeat_model::{Attempt, Exit, Goal, Origin, Phase, SlotStatus, project::Condition};
+use upbeat_model::{Attempt, Exit, Goal, Origin, Phase, SlotStatus, Wall, project::Condition};
 use upbeat_server::{Answer, Backend, BoxStream, LogQuery};
 
 use crate::face::examples::{self, NOW, ago, not_restarted, project, slot, status};
@@ -33,6 +34,9 @@ pub(super) struct Facts {
     pub(super) events: Vec<Event>,
     pub(super) stats: Stats,
     pub(super) starts: Starts,
+    pub(super) tokens: Vec<TokenInfo>,
+    pub(super) records: Vec<AuditRecord>,
+    pub(super) verdict: AuditVerdict,
     /// Its answer to everything that is no question after states.
     pub(super) refusal: Option<Problem>,
 }
@@ -90,6 +94,18 @@ impl Script {
                 events: Vec::new(),
                 stats: Stats { at: NOW, slots: Vec::new() },
                 starts: examples::starts(),
+                tokens: Vec::new(),
+                records: Vec::new(),
+                verdict: AuditVerdict {
+                    good: 0,
+                    first: 0,
+                    head: AuditHead::none(),
+                    anchor: None,
+                    keyed: true,
+                    bad: None,
+                    unanswered: Vec::new(),
+                    notes: Vec::new(),
+                },
                 refusal: None,
             })),
             watched: Arc::default(),
@@ -169,6 +185,46 @@ fn absent() -> Problem {
 }
 
 impl Backend for Script {
+    type Ticket = ();
+
+    async fn authenticate(&self, _: &str) -> Answer<(TokenName, Role)> {
+        Err(Problem::new(ProblemKind::Unauthorized, "nobody comes from afar"))
+    }
+
+    async fn asked(&self, _: Asked, _: Need) -> Answer<()> {
+        Ok(())
+    }
+
+    async fn answered(&self, (): (), _: u16, _: Option<OperationId>) {}
+
+    fn refused(&self, _: Refused) {}
+
+    async fn tokens(&self) -> Answer<Vec<TokenInfo>> {
+        self.fact(|facts| facts.tokens.clone())
+    }
+
+    async fn create_token(&self, new: NewToken, by: String) -> Answer<IssuedToken> {
+        let NewToken { name, role, expires_in_s } = new;
+        let expires_at = expires_in_s.map(|s| Wall(NOW.0 + 1_000 * s as i64));
+        let info = TokenInfo { name, role, created_at: NOW, created_by: by, expires_at, expired: false };
+        self.fact(|_| IssuedToken { token: "upb_0123".into(), info })
+    }
+
+    async fn revoke_token(&self, name: TokenName) -> Answer<()> {
+        self.asked.lock().unwrap().push(format!("revoke {name}"));
+        self.fact(|_| ())
+    }
+
+    async fn audit(&self, query: AuditQuery, limit: usize) -> Answer<Vec<AuditRecord>> {
+        let since = query.since.unwrap_or(Wall(0));
+        let wanted = |record: &&AuditRecord| record.sequence > query.after && record.at >= since;
+        self.fact(|facts| facts.records.iter().filter(wanted).take(limit).cloned().collect())
+    }
+
+    async fn verify_audit(&self) -> Answer<AuditVerdict> {
+        self.fact(|facts| facts.verdict.clone())
+    }
+
     fn version(&self) -> Version {
         Version { version: self.facts.lock().unwrap().version.clone(), pid: 42, started_at: ago(7_200) }
     }

@@ -1,0 +1,87 @@
+//! Which groups the process at the other end of a socket is in.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// `NGROUPS_MAX` of Linux: no process is in more.
+const GROUPS_MAX: usize = 65_536;
+
+/// Most are in fewer, and one question is enough.
+const GROUPS_USUAL: usize = 64;
+
+/// The supplementary groups that the process had when it connected (`SO_PEERGROUPS`), as the kernel
+/// knows them.
+///
+/// Asked of the kernel and not of `/etc/group`: what counts is what the process was given, also by
+/// directories that are no file, and not what its user would be given at the next login.
+pub fn groups_of(socket: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
+    let mut groups: Vec<libc::gid_t> = vec![0; GROUPS_USUAL];
+    loop {
+        let room = groups.len() * size_of::<libc::gid_t>();
+        let mut length = libc::socklen_t::try_from(room).map_err(io::Error::other)?;
+        // SAFETY: the descriptor is borrowed and so open; the kernel writes at most `length` bytes to
+        // `groups`, which has as many, and tells in `length` how many there are.
+        let done = unsafe {
+            libc::getsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_PEERGROUPS,
+                groups.as_mut_ptr().cast(),
+                &raw mut length,
+            )
+        };
+        let count = length as usize / size_of::<libc::gid_t>();
+        if done == 0 {
+            groups.truncate(count);
+            return Ok(groups);
+        }
+        let error = io::Error::last_os_error();
+        if error.raw_os_error() != Some(libc::ERANGE) || count <= groups.len() || count > GROUPS_MAX {
+            return Err(error);
+        }
+        groups.resize(count, 0);
+    }
+}
+
+/// The number of a group: by its name in `/etc/group`, else the number itself. Names of other
+/// directories are not known here; their numbers can be given.
+pub fn group_id(name: &str) -> Option<u32> {
+    let file = std::fs::read_to_string("/etc/group").unwrap_or_default();
+    let mut known = file.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    match known.find(|fields| fields.len() > 2 && fields[0] == name) {
+        Some(fields) => fields[2].parse().ok(),
+        None => name.parse().ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn the_groups_are_those_of_the_process_itself() {
+        let (one, _other) = UnixStream::pair().unwrap();
+        let mut told = groups_of(one.as_fd()).unwrap();
+        let mut own: Vec<u32> =
+            rustix::process::getgroups().unwrap().into_iter().map(rustix::process::Gid::as_raw).collect();
+        told.sort_unstable();
+        own.sort_unstable();
+        assert_eq!(told, own);
+    }
+
+    #[test]
+    fn groups_go_by_name_and_else_by_number() {
+        assert_eq!(group_id("root"), Some(0));
+        assert_eq!(group_id("12345"), Some(12345));
+        assert_eq!(group_id("no-such-group"), None);
+    }
+
+    #[test]
+    fn what_is_no_socket_has_no_peer() {
+        let file = std::fs::File::open("/dev/null").unwrap();
+        assert!(groups_of(file.as_fd()).is_err());
+    }
+}

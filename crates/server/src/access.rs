@@ -1,0 +1,236 @@
+//! Who asks, whether they may, and the record of what they did.
+//!
+//! Laws: over TCP nobody is answered without a token, whatever they ask. Each endpoint has a least
+//! role, in its table, and none is reached past [`authorize`]. A change is recorded before it is made
+//! and after it ([`changed`]). Whoever is turned away is told why, and that is recorded, too. A token
+//! is shown by nothing.
+
+use std::net::{IpAddr, SocketAddr};
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures_util::{StreamExt, stream};
+use tokio::time::Instant;
+use upbeat_api::{
+    AppName, Asked, Endpoint, Need, Operation, OperationId, Problem, ProblemKind, Refused, Role, TokenName,
+};
+
+use crate::backend::{Answer, Backend};
+use crate::bounds::{PATH_SHOWN, STREAM_LOOK};
+use crate::handlers::{Reply, Shared};
+use crate::refusal::Refusal;
+use crate::streams;
+
+/// Who is known to ask, and what they may.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Caller {
+    pub(crate) name: Name,
+    pub(crate) role: Role,
+    /// The address at the other end, where there is one.
+    pub(crate) from: Option<SocketAddr>,
+}
+
+/// By what somebody is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Name {
+    /// The kernel says so.
+    Uid(u32),
+    /// They have this token.
+    Token(TokenName),
+}
+
+impl Caller {
+    /// As records and operations have it.
+    pub(crate) fn who(&self) -> String {
+        match &self.name {
+            Name::Uid(uid) => format!("uid {uid}"),
+            Name::Token(name) => format!("token {name}"),
+        }
+    }
+}
+
+/// The other end of a connection over TCP, of whom nothing else is known yet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer {
+    pub(crate) from: SocketAddr,
+    /// The address of ours that it came to.
+    pub(crate) to: Option<IpAddr>,
+}
+
+/// The answer to nobody.
+pub(crate) fn nobody() -> Refusal {
+    Problem::new(ProblemKind::Forbidden, "it is not known who asks").into()
+}
+
+/// Who is behind a request over TCP: the token says. On a unix socket the kernel has said it already.
+pub(crate) async fn authenticate<B: Backend>(
+    State(here): State<Shared<B>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let Some(Peer { from, .. }) = request.extensions().get::<Peer>().copied() else {
+        return next.run(request).await;
+    };
+    let token = token(request.headers()).map(str::to_owned);
+    let known = match &token {
+        Ok(token) => here.backend.authenticate(token).await,
+        Err(problem) => Err(problem.clone()),
+    };
+    match known {
+        Ok((name, role)) => {
+            request.extensions_mut().insert(Caller { name: Name::Token(name), role, from: Some(from) });
+            let answer = next.run(request).await;
+            match token {
+                Ok(token) if streams::is_stream(&answer) => while_it_holds(here.backend, token, answer),
+                _ => answer,
+            }
+        }
+        Err(problem) => {
+            turned_away(&here.backend, &request, problem.kind.status(), &problem.message);
+            let mut answer = Refusal::from(problem).into_response();
+            answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            // What follows on the connection is read by nobody.
+            answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            answer
+        }
+    }
+}
+
+/// A stream that breaks off when its token does not hold any more.
+fn while_it_holds<B: Backend>(backend: B, token: String, answer: Response) -> Response {
+    answer.map(|body| {
+        let looks = tokio::time::interval_at(Instant::now() + STREAM_LOOK, STREAM_LOOK);
+        let begun = (body.into_data_stream(), looks, backend, token);
+        Body::from_stream(stream::unfold(begun, async |(mut body, mut looks, backend, token)| {
+            loop {
+                tokio::select! {
+                    biased;
+                    _ = looks.tick() => {
+                        if backend.authenticate(&token).await.is_err() {
+                            // Without a word of an end: whoever reads it asks again, and is told why not.
+                            return None;
+                        }
+                    }
+                    chunk = body.next() => return Some((chunk?, (body, looks, backend, token))),
+                }
+            }
+        }))
+    })
+}
+
+fn token(headers: &HeaderMap) -> Result<&str, Problem> {
+    let refuse = |message: &str| {
+        Problem::new(ProblemKind::Unauthorized, message).with_hint(
+            "send `Authorization: Bearer TOKEN`; `upbeat token create` makes one where the daemon runs",
+        )
+    };
+    let mut given = headers.get_all(header::AUTHORIZATION).iter();
+    match (given.next(), given.next()) {
+        (None, _) => Err(refuse("there is no token")),
+        (Some(_), Some(_)) => Err(refuse("there is more than one `Authorization`")),
+        (Some(given), None) => {
+            let (scheme, token) =
+                given.to_str().ok().and_then(|given| given.split_once(' ')).unwrap_or_default();
+            match scheme.eq_ignore_ascii_case("bearer") {
+                true => Ok(token.trim()),
+                false => Err(refuse("what `Authorization` holds is no token")),
+            }
+        }
+    }
+}
+
+/// Whether whoever asks may ask this.
+pub(crate) async fn authorize<B: Backend>(
+    State((here, endpoint)): State<(Shared<B>, Endpoint)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let Some(caller) = request.extensions().get::<Caller>() else { return nobody().into_response() };
+    let (role, least) = (caller.role, endpoint.role());
+    if role >= least {
+        return next.run(request).await;
+    }
+    let message = format!("{} is {role}, and this is for {least}s", caller.who());
+    turned_away(&here.backend, &request, ProblemKind::Forbidden.status(), &message);
+    let hint = match caller.name {
+        Name::Uid(_) => "the daemon's own user and root are admins".to_owned(),
+        Name::Token(_) => format!("`upbeat token create --role {least}` makes a token that may"),
+    };
+    Refusal::from(Problem::new(ProblemKind::Forbidden, message).with_hint(hint)).into_response()
+}
+
+/// Records that a request was turned away.
+pub(crate) fn turned_away<B: Backend>(backend: &B, request: &Request, status: u16, why: &str) {
+    let caller = request.extensions().get::<Caller>();
+    let peer = request.extensions().get::<Peer>().map(|peer| peer.from);
+    backend.refused(Refused {
+        who: caller.map_or_else(|| "nobody known".to_owned(), Caller::who),
+        from: caller.and_then(|caller| caller.from).or(peer).map(|from| from.to_string()),
+        method: request.method().as_str().chars().take(PATH_SHOWN).collect(),
+        path: request.uri().path().chars().take(PATH_SHOWN).collect(),
+        status,
+        why: why.to_owned(),
+        not_written: 0,
+    });
+}
+
+/// What is about to be changed, for the record.
+pub(crate) struct Change {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) app: Option<AppName>,
+    pub(crate) what: String,
+    pub(crate) need: Need,
+}
+
+/// What a change answers with.
+pub(crate) trait Outcome: Send + 'static {
+    /// The operation it began, if it is one.
+    fn operation(&self) -> Option<OperationId> {
+        None
+    }
+}
+
+impl Outcome for Operation {
+    fn operation(&self) -> Option<OperationId> {
+        Some(self.id)
+    }
+}
+
+impl Outcome for upbeat_api::IssuedToken {}
+
+impl Outcome for () {}
+
+/// A change is recorded, made whole and recorded again, also when the one who asked for it does not
+/// wait for the answer.
+pub(crate) async fn changed<B: Backend, T: Outcome>(
+    here: Shared<B>,
+    caller: Caller,
+    change: Change,
+    making: impl Future<Output = Answer<T>> + Send + 'static,
+) -> Reply<T> {
+    let Change { endpoint, app, what, need } = change;
+    let asked = Asked {
+        who: caller.who(),
+        from: caller.from.map(|from| from.to_string()),
+        method: endpoint.method().as_str().to_owned(),
+        route: endpoint.path().to_owned(),
+        app,
+        what,
+    };
+    let whole = tokio::spawn(async move {
+        let ticket = here.backend.asked(asked, need).await?;
+        let answer = making.await;
+        let status = answer.as_ref().map_or_else(|problem| problem.kind.status(), |_| 200);
+        let operation = answer.as_ref().ok().and_then(Outcome::operation);
+        here.backend.answered(ticket, status, operation).await;
+        answer
+    });
+    match whole.await {
+        Ok(answer) => Ok(axum::Json(answer?)),
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => Err(Problem::new(ProblemKind::Unavailable, "the daemon is shutting down").into()),
+    }
+}

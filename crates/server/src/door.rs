@@ -1,0 +1,269 @@
+//! The doors: who may come in at each, and how many at once.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::net::sockopt;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
+use upbeat_api::{Problem, ProblemKind, Refused, Role};
+
+use crate::access::{Caller, Name};
+use crate::bounds::{
+    CONNECTIONS_MAX, KEEP_ALIVE_AGAIN, KEEP_ALIVE_IDLE, KEEP_ALIVE_TIMES, TCP_CONNECTIONS_MAX,
+    TCP_CONNECTIONS_OF_ONE_MAX, UNTAKEN_MAX_MS,
+};
+use crate::socket::Name as SocketName;
+use crate::tls::Tls;
+
+/// Which groups the process at the other end was in when it connected, as the kernel says.
+pub type GroupsOf = fn(BorrowedFd<'_>) -> io::Result<Vec<u32>>;
+
+/// Whose members are operators.
+#[derive(Clone, Copy)]
+pub struct Group {
+    /// Its id.
+    pub gid: u32,
+    /// How to find out.
+    pub groups_of: GroupsOf,
+}
+
+/// The socket of this machine.
+pub struct Unix {
+    /// As [`crate::bind`] makes it.
+    pub listener: UnixListener,
+    /// Who besides the daemon's own user and root is let in.
+    pub group: Option<Group>,
+}
+
+/// TCP.
+pub struct Tcp {
+    /// Bound.
+    pub listener: TcpListener,
+    /// With what connections are kept secret, and what proves who this is.
+    pub tls: Option<Tls>,
+    /// The names it is called by, besides its addresses and `localhost`.
+    pub hosts: Vec<String>,
+}
+
+impl Tcp {
+    /// These.
+    pub(crate) fn names(&self) -> Arc<[String]> {
+        self.hosts.iter().cloned().collect()
+    }
+}
+
+/// One who has knocked.
+pub(crate) enum Knock {
+    Unix(UnixStream),
+    Tcp(TcpStream, SocketAddr),
+}
+
+/// One who is in.
+pub(crate) struct Entered {
+    /// Where that is known already.
+    pub(crate) caller: Option<Caller>,
+    pub(crate) place: Place,
+}
+
+/// One who is not.
+pub(crate) struct Turned {
+    pub(crate) problem: Problem,
+    /// Where it is worth one: that it is full, is not. Boxed, since few have one.
+    pub(crate) record: Option<Box<Refused>>,
+}
+
+/// Given back when it is dropped.
+pub(crate) struct Place {
+    _permit: OwnedSemaphorePermit,
+    _share: Option<Share>,
+}
+
+/// Connections by address: as many entries as there are connections.
+type Crowd = Arc<Mutex<HashMap<IpAddr, usize>>>;
+
+struct Share {
+    crowd: Crowd,
+    of: IpAddr,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut crowd = self.crowd.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = crowd.get_mut(&self.of) {
+            *count -= 1;
+            if *count == 0 {
+                crowd.remove(&self.of);
+            }
+        }
+    }
+}
+
+enum Kind {
+    Unix { listener: UnixListener, name: Option<SocketName>, own_uid: u32, group: Option<Group> },
+    Tcp { listener: TcpListener, tls: Option<TlsAcceptor>, crowd: Crowd },
+}
+
+/// One door.
+pub(crate) struct Door {
+    kind: Kind,
+    places: Arc<Semaphore>,
+    size: usize,
+}
+
+impl Door {
+    pub(crate) fn unix(Unix { listener, group }: Unix) -> Self {
+        let name = SocketName::of(&listener);
+        let own_uid = rustix::process::geteuid().as_raw();
+        Self::new(Kind::Unix { listener, name, own_uid, group }, CONNECTIONS_MAX)
+    }
+
+    pub(crate) fn tcp(Tcp { listener, tls, .. }: Tcp) -> Self {
+        let tls = tls.map(|tls| TlsAcceptor::from(tls.0));
+        Self::new(Kind::Tcp { listener, tls, crowd: Crowd::default() }, TCP_CONNECTIONS_MAX)
+    }
+
+    fn new(kind: Kind, size: usize) -> Self {
+        Self { kind, places: Arc::new(Semaphore::new(size)), size }
+    }
+
+    pub(crate) fn tls(&self) -> Option<TlsAcceptor> {
+        match &self.kind {
+            Kind::Unix { .. } => None,
+            Kind::Tcp { tls, .. } => tls.clone(),
+        }
+    }
+
+    pub(crate) async fn accept(&self) -> io::Result<Knock> {
+        match &self.kind {
+            Kind::Unix { listener, .. } => Ok(Knock::Unix(listener.accept().await?.0)),
+            Kind::Tcp { listener, .. } => {
+                let (stream, from) = listener.accept().await?;
+                if let Err(error) = prepare(&stream) {
+                    // The other end is gone already: reading will tell.
+                    tracing::debug!(%error, %from, "a connection cannot be prepared");
+                }
+                Ok(Knock::Tcp(stream, from))
+            }
+        }
+    }
+
+    /// Whether there is a place for whoever it is.
+    pub(crate) fn enter(&self, knock: &Knock) -> Result<Entered, Turned> {
+        let caller = match (&self.kind, knock) {
+            (Kind::Unix { own_uid, group, .. }, Knock::Unix(stream)) => {
+                Some(known(stream, *own_uid, group.as_ref())?)
+            }
+            _ => None,
+        };
+        let full = |message: String| Turned {
+            problem: Problem::new(ProblemKind::Unavailable, message).with_hint("close some, and ask again"),
+            record: None,
+        };
+        let permit = self.places.clone().try_acquire_owned().map_err(|_| {
+            full(format!("{} connections are open, which is as many as there may be", self.size))
+        })?;
+        let share = match (&self.kind, knock) {
+            (Kind::Tcp { crowd, .. }, Knock::Tcp(_, from)) => {
+                Some(share(crowd, from.ip()).ok_or_else(|| {
+                    full(format!(
+                        "{TCP_CONNECTIONS_OF_ONE_MAX} connections of one address are open, which is as many as \
+                         there may be"
+                    ))
+                })?)
+            }
+            _ => None,
+        };
+        Ok(Entered { caller, place: Place { _permit: permit, _share: share } })
+    }
+
+    /// Nobody new comes in.
+    pub(crate) fn close(self) {
+        if let Kind::Unix { listener, name, .. } = self.kind {
+            // While it still listens: so nobody can take its place meanwhile.
+            if let Some(name) = name {
+                name.remove();
+            }
+            drop(listener);
+        }
+    }
+}
+
+fn share(crowd: &Crowd, of: IpAddr) -> Option<Share> {
+    let mut counts = crowd.lock().unwrap_or_else(PoisonError::into_inner);
+    let count = counts.entry(of).or_default();
+    if *count >= TCP_CONNECTIONS_OF_ONE_MAX {
+        return None;
+    }
+    *count += 1;
+    Some(Share { crowd: crowd.clone(), of })
+}
+
+/// So that what was switched off, or does not read, is found out by the kernel.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    sockopt::set_tcp_keepidle(stream, KEEP_ALIVE_IDLE)?;
+    sockopt::set_tcp_keepintvl(stream, KEEP_ALIVE_AGAIN)?;
+    sockopt::set_tcp_keepcnt(stream, KEEP_ALIVE_TIMES)?;
+    sockopt::set_tcp_user_timeout(stream, UNTAKEN_MAX_MS)?;
+    Ok(sockopt::set_socket_keepalive(stream, true)?)
+}
+
+/// Who it is, where they may come in.
+fn known(stream: &UnixStream, own_uid: u32, group: Option<&Group>) -> Result<Caller, Turned> {
+    let unknown = |error: io::Error| Turned {
+        problem: Problem::new(ProblemKind::Forbidden, format!("it cannot be known who asks: {error}")),
+        record: None,
+    };
+    let peer = stream.peer_cred().map_err(unknown)?;
+    let uid = peer.uid();
+    if is_admitted(uid, own_uid) {
+        return Ok(Caller { name: Name::Uid(uid), role: Role::Admin, from: None });
+    }
+    if let Some(Group { gid, groups_of }) = group
+        && (peer.gid() == *gid || groups_of(stream.as_fd()).map_err(unknown)?.contains(gid))
+    {
+        return Ok(Caller { name: Name::Uid(uid), role: Role::Operator, from: None });
+    }
+    let message = format!("uid {uid} may not speak to this daemon, which runs as uid {own_uid}");
+    let hint = match group {
+        None => "only its own user and root may; start a daemon of your own with `upbeat serve`",
+        Some(_) => "only its own user, root and the members of `api.socket_group` may",
+    };
+    let record = Refused {
+        who: format!("uid {uid}"),
+        from: None,
+        method: String::new(),
+        path: String::new(),
+        status: ProblemKind::Forbidden.status(),
+        why: message.clone(),
+        not_written: 0,
+    };
+    Err(Turned {
+        problem: Problem::new(ProblemKind::Forbidden, message).with_hint(hint),
+        record: Some(Box::new(record)),
+    })
+}
+
+/// The rule of the socket.
+fn is_admitted(peer_uid: u32, own_uid: u32) -> bool {
+    peer_uid == own_uid || peer_uid == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_admitted;
+
+    #[test]
+    fn only_the_daemons_own_user_and_root_are_let_in() {
+        assert!(is_admitted(1000, 1000));
+        assert!(is_admitted(0, 1000));
+        assert!(is_admitted(0, 0));
+        assert!(!is_admitted(1001, 1000));
+        assert!(!is_admitted(1000, 0));
+    }
+}

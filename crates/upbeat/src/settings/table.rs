@@ -1,0 +1,161 @@
+//! The one table of settings: what there is, how it is written, and what it means.
+
+/// How a value is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// An address and a port.
+    Address,
+    /// `true` or `false`.
+    Flag,
+    /// Words; by commas in a variable.
+    List,
+    /// An absolute path.
+    Path,
+    /// Words.
+    Text,
+}
+
+impl Kind {
+    /// What is expected, for who wrote something else.
+    pub const fn expected(self) -> &'static str {
+        match self {
+            Self::Address => "an address and a port in quotes, such as `\"127.0.0.1:7000\"`",
+            Self::Flag => "`true` or `false`",
+            Self::List => "a list of texts, such as `[\"one\", \"two\"]`",
+            Self::Path => "an absolute path in quotes",
+            Self::Text => "a text in quotes",
+        }
+    }
+}
+
+/// One setting.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// The table it stands in.
+    pub table: &'static str,
+    /// Its key there.
+    pub key: &'static str,
+    /// How its value is written.
+    pub kind: Kind,
+    /// As TOML has it; empty: nothing.
+    pub default: &'static str,
+    /// The flag of `upbeat serve` that says it, too.
+    pub flag: Option<&'static str>,
+    /// What it means.
+    pub words: &'static str,
+    /// The one value that is honoured so far, and what is not done for another.
+    pub only: Option<(&'static str, &'static str)>,
+}
+
+impl Setting {
+    /// `api.listen`.
+    pub fn name(&self) -> String {
+        format!("{}.{}", self.table, self.key)
+    }
+
+    /// `UPBEAT_API_LISTEN`.
+    pub fn variable(&self) -> String {
+        format!("{}{}", variables_of(self.table), self.key.to_ascii_uppercase())
+    }
+}
+
+/// How the variables of a table begin: `UPBEAT_API_`.
+pub fn variables_of(table: &str) -> String {
+    format!("UPBEAT_{}_", table.replace('.', "_").to_ascii_uppercase())
+}
+
+/// The table's own words, in the order of the page.
+pub const TABLES: &[(&str, &str)] = &[
+    ("api", "Who may speak to the daemon besides its own user; see [access.md](access.md)."),
+    ("log", "What the daemon says of itself, and to whom; see [seeing.md](seeing.md)."),
+    ("orchestrator.services", "What the daemon does on its own."),
+];
+
+/// All of them.
+pub const SETTINGS: &[Setting] = &[
+    Setting {
+        table: "api",
+        key: "listen",
+        kind: Kind::Address,
+        default: "",
+        flag: Some("--listen"),
+        words: "Where the API is served over TCP, besides the unix socket. Every request needs a token; \
+                beyond loopback `tls_cert` and `tls_key` are needed, too",
+        only: None,
+    },
+    Setting {
+        table: "api",
+        key: "tls_cert",
+        kind: Kind::Path,
+        default: "",
+        flag: Some("--tls-cert"),
+        words: "The certificate of this machine and those that vouch for it, PEM. It is read when the \
+                daemon starts",
+        only: None,
+    },
+    Setting {
+        table: "api",
+        key: "tls_key",
+        kind: Kind::Path,
+        default: "",
+        flag: Some("--tls-key"),
+        words: "The private key of the certificate, PEM",
+        only: None,
+    },
+    Setting {
+        table: "api",
+        key: "allowed_hosts",
+        kind: Kind::List,
+        default: "[]",
+        flag: None,
+        words: "The names this machine is called by, besides `localhost` and the address of `listen`. A \
+                request for another name is refused: a web page may have led a browser here",
+        only: None,
+    },
+    Setting {
+        table: "api",
+        key: "socket_group",
+        kind: Kind::Text,
+        default: "",
+        flag: None,
+        words: "A group (name or number) whose members may use the daemon's unix socket as operators",
+        only: None,
+    },
+    Setting {
+        table: "log",
+        key: "format",
+        kind: Kind::Text,
+        default: "text",
+        flag: Some("--log-format"),
+        words: "How it is written: `text`, `json`, `journald`, `syslog` or `logstash`",
+        only: None,
+    },
+    Setting {
+        table: "log",
+        key: "target",
+        kind: Kind::Text,
+        default: "",
+        flag: Some("--log-target"),
+        words: "Where it goes: `stderr`, the path of a socket, `udp://HOST:PORT` or `tcp://HOST:PORT`; where \
+                it is not set, where such a log usually goes",
+        only: None,
+    },
+    Setting {
+        table: "orchestrator.services",
+        key: "manager_enabled",
+        kind: Kind::Flag,
+        default: "true",
+        flag: None,
+        words: "Whether the daemon looks after services at all",
+        only: Some(("true", "a daemon that looks after nothing is not offered yet")),
+    },
+    Setting {
+        table: "orchestrator.services",
+        key: "auto_start_dependencies",
+        kind: Kind::Flag,
+        default: "true",
+        flag: None,
+        words: "Whether starting a service starts what it depends on",
+        only: Some(("true", "what a service depends on is always started with it so far")),
+    },
+];

@@ -1,0 +1,249 @@
+//! What is read from where, and everything that is refused.
+
+use super::*;
+use crate::face::{Paint, diagnostics};
+
+fn file(text: &str) -> Sources {
+    Sources { files: vec![("config.toml".into(), text.into())], ..Sources::default() }
+}
+
+fn refused(sources: Sources) -> String {
+    let errors = read(sources).unwrap_err();
+    diagnostics::text(&errors.diagnostics, &errors.sources, Paint::Plain)
+}
+
+fn shown(settings: &Settings) -> String {
+    settings.all().iter().map(|s| format!("{} = {} from {}\n", s.name, s.value, s.source)).collect()
+}
+
+#[test]
+fn without_a_word_everything_is_as_it_is_by_itself() {
+    let settings = read(Sources::default()).unwrap();
+    assert_eq!(settings.api, Api::default());
+    let orchestrator = Orchestrator { manager_enabled: true, auto_start_dependencies: true };
+    assert_eq!(settings.orchestrator, orchestrator);
+    assert!(settings.all().iter().all(|shown| shown.source == Source::Default));
+}
+
+#[test]
+fn the_last_place_that_says_something_counts_and_is_named() {
+    let settings = read(Sources {
+        files: vec![
+            (
+                "/etc/upbeat/config.toml".into(),
+                "[api]\nlisten = '127.0.0.1:1'\ntls_cert = '/c'\ntls_key='/k'\nallowed_hosts = ['a']\n\
+                 socket_group = 'staff'"
+                    .into(),
+            ),
+            (
+                "/home/a/config.toml".into(),
+                "api.listen = \"127.0.0.1:2\"\norchestrator.services.manager_enabled = true".into(),
+            ),
+        ],
+        variables: vec![
+            ("UPBEAT_API_LISTEN".into(), "127.0.0.1:3".into()),
+            ("UPBEAT_API_ALLOWED_HOSTS".into(), "b, c".into()),
+            ("UPBEAT_API_SOCKET_GROUP".into(), "".into()),
+            ("UPBEAT_STATE_DIR".into(), "/x".into()),
+        ],
+        flags: vec![("--listen", "[::1]:4".into())],
+    })
+    .unwrap();
+    insta::assert_snapshot!(shown(&settings), @r#"
+    api.listen = "[::1]:4" from --listen
+    api.tls_cert = "/c" from /etc/upbeat/config.toml:3:12
+    api.tls_key = "/k" from /etc/upbeat/config.toml:4:9
+    api.allowed_hosts = ["b", "c"] from UPBEAT_API_ALLOWED_HOSTS
+    api.socket_group =  from UPBEAT_API_SOCKET_GROUP
+    log.format = "text" from default
+    log.target =  from default
+    orchestrator.services.manager_enabled = true from /home/a/config.toml:2:41
+    orchestrator.services.auto_start_dependencies = true from default
+    "#);
+    assert_eq!(settings.api.listen, Some("[::1]:4".parse().unwrap()));
+    assert_eq!(settings.api.socket_group, None);
+}
+
+#[test]
+fn what_is_unknown_or_of_another_kind_is_shown_where_it_stands() {
+    insta::assert_snapshot!(refused(file("[api]\nlitsen = '127.0.0.1:1'\nallowed_hosts = 'a'\n\n[apy]\nx = 1\n[orchestrator]\nservices = 3\nmode = 1\n")), @r#"
+    error: There is no setting `litsen` in `api`
+     --> config.toml:2:1
+      |
+    2 | litsen = '127.0.0.1:1'
+      | ^^^^^^
+      |
+      = hint: did you mean `listen`?
+
+    error: `api.allowed_hosts` has to be a list of texts, such as `["one", "two"]`
+     --> config.toml:3:17
+      |
+    3 | allowed_hosts = 'a'
+      |                 ^^^
+
+    error: There is no setting `apy`
+     --> config.toml:5:2
+      |
+    5 | [apy]
+      |  ^^^
+      |
+      = hint: did you mean `api`?
+
+    error: `orchestrator.services` is a table, and this is none
+     --> config.toml:8:12
+      |
+    8 | services = 3
+      |            ^
+      |
+      = hint: write `[orchestrator.services]` above its keys
+
+    error: There is no setting `mode` in `orchestrator`
+     --> config.toml:9:1
+      |
+    9 | mode = 1
+      | ^^^^
+      |
+      = hint: `upbeat serve --print-settings` lists them all
+    "#);
+    insta::assert_snapshot!(refused(file("[api]\nlisten = localhost\n")), @"
+    error: String values must be quoted, expected literal string
+     --> config.toml:2:10
+      |
+    2 | listen = localhost
+      |          ^^^^^^^^^
+    ");
+    insta::assert_snapshot!(refused(file("[api]\nlisten = 'localhost:7000'\ntls_cert = 'relative'\nsocket_group = 7\n")), @r#"
+    error: `api.listen` has to be an address and a port in quotes, such as `"127.0.0.1:7000"`
+     --> config.toml:2:10
+      |
+    2 | listen = 'localhost:7000'
+      |          ^^^^^^^^^^^^^^^^
+
+    error: `api.tls_cert` has to be an absolute path in quotes
+     --> config.toml:3:12
+      |
+    3 | tls_cert = 'relative'
+      |            ^^^^^^^^^^
+
+    error: `api.socket_group` has to be a text in quotes
+     --> config.toml:4:16
+      |
+    4 | socket_group = 7
+      |                ^
+    "#);
+    insta::assert_snapshot!(refused(file("[api]\n[api]\n")), @"
+    error: Duplicate key
+     --> config.toml:2:2
+      |
+    2 | [api]
+      |  ^^^
+    ");
+}
+
+#[test]
+fn a_variable_of_one_of_our_tables_is_not_passed_over() {
+    let variables = vec![
+        ("UPBEAT_API_LISTN".to_owned(), "127.0.0.1:1".to_owned()),
+        ("UPBEAT_API_LISTEN".to_owned(), "7000".to_owned()),
+        ("UPBEAT_ORCHESTRATOR_SERVICES_MANAGER_ENABLED".to_owned(), "yes".to_owned()),
+        ("UPBEAT_LOG".to_owned(), "debug".to_owned()),
+    ];
+    insta::assert_snapshot!(refused(Sources { variables, ..Sources::default() }), @"
+    error: There is no setting of the variable `UPBEAT_API_LISTN`
+     |
+     = hint: did you mean `UPBEAT_API_LISTEN`?
+
+    error: `UPBEAT_API_LISTEN` has to be an address and a port, such as `127.0.0.1:7000`
+
+    error: `UPBEAT_ORCHESTRATOR_SERVICES_MANAGER_ENABLED` has to be `true` or `false`
+    ");
+}
+
+#[test]
+fn what_would_not_be_honoured_or_is_unsafe_is_refused() {
+    insta::assert_snapshot!(refused(file("[orchestrator.services]\nmanager_enabled = false\nauto_start_dependencies = false\n")), @"
+    error: `orchestrator.services.manager_enabled = false` (config.toml:2:19) is not supported: a daemon that looks after nothing is not offered yet
+     |
+     = hint: leave it out, or set it to `true`
+
+    error: `orchestrator.services.auto_start_dependencies = false` (config.toml:3:27) is not supported: what a service depends on is always started with it so far
+     |
+     = hint: leave it out, or set it to `true`
+    ");
+    let flags = vec![("--listen", "0.0.0.0:7000".to_owned())];
+    insta::assert_snapshot!(refused(Sources { flags, ..Sources::default() }), @"
+    error: `api.listen` (--listen) is `0.0.0.0:7000`, which others can reach, and there is no certificate: tokens would be sent in the clear
+     |
+     = hint: set `api.tls_cert` and `api.tls_key`, or listen on 127.0.0.1 and let a proxy speak TLS
+    ");
+    insta::assert_snapshot!(refused(file("[api]\ntls_cert = '/c'\n")), @"
+    error: `api.tls_cert` is set (config.toml:2:12), and `api.tls_key` is not
+     |
+     = hint: a certificate and its key are of use only together
+    ");
+    let both = "[api]\nlisten = '0.0.0.0:1'\ntls_cert = '/c'\ntls_key = '/k'\n";
+    assert!(read(file(both)).is_ok());
+}
+
+#[test]
+fn the_settings_on_the_pages_are_read() {
+    let page = include_str!("../../../../docs/access.md");
+    let toml: Vec<&str> =
+        page.split("```toml\n").skip(1).filter_map(|block| block.split("```").next()).collect();
+    assert!(!toml.is_empty());
+    for text in toml {
+        assert!(read(file(text)).is_ok(), "{}", refused(file(text)));
+    }
+}
+
+#[test]
+fn every_setting_belongs_to_a_table_and_has_a_name_of_its_own() {
+    let mut names: Vec<String> = table::SETTINGS.iter().map(table::Setting::name).collect();
+    for setting in table::SETTINGS {
+        assert!(table::TABLES.iter().any(|(known, _)| *known == setting.table), "{}", setting.name());
+        assert!(Value::read(setting.kind, setting.default).is_some(), "{}", setting.name());
+        assert!(!setting.words.ends_with('.'), "{}", setting.name());
+    }
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), table::SETTINGS.len());
+}
+
+#[test]
+fn the_users_file_follows_xdg() {
+    let var = |set: &'static [(&str, &str)]| {
+        move |name: &str| set.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value))
+    };
+    let at = |path: &str| Some(PathBuf::from(path));
+    assert_eq!(user_file(var(&[("HOME", "/h")])), at("/h/.config/upbeat/config.toml"));
+    assert_eq!(user_file(var(&[("HOME", "/h"), ("XDG_CONFIG_HOME", "/c")])), at("/c/upbeat/config.toml"));
+    assert_eq!(user_file(var(&[("XDG_CONFIG_HOME", "relative")])), None);
+}
+
+#[test]
+fn a_file_that_is_none_is_refused_and_one_that_is_missing_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("config.toml");
+    assert_eq!(file_text(&path).unwrap(), None);
+    std::fs::write(&path, [0xff, 0xfe]).unwrap();
+    assert!(file_text(&path).is_err());
+    std::fs::write(&path, "#".repeat(FILE_MAX as usize + 1)).unwrap();
+    assert!(file_text(&path).is_err());
+    assert!(file_text(dir.path()).is_err());
+}
+
+#[test]
+fn a_log_that_cannot_be_had_is_refused_with_where_that_was_said() {
+    insta::assert_snapshot!(refused(file("[log]\nformat = 'morse'\n")), @"
+    error: `log.format = \"morse\"` (config.toml:2:10) is no format of a log
+    hint: it can be `text`, `json`, `journald`, `syslog`, `logstash`
+    ");
+    insta::assert_snapshot!(refused(file("log.format = 'logstash'\n")), @"
+    error: A log for logstash needs a place to go to (config.toml:1:14)
+    hint: say where: `--log-target tcp://HOST:PORT`, or `udp://HOST:PORT`
+    ");
+    insta::assert_snapshot!(refused(file("[log]\nformat = 'json'\ntarget = 'tcp://logs:5'\n")), @"
+    error: A log in the format `json` cannot go to `tcp://logs:5` (config.toml:3:10)
+    hint: it can go to `stderr`; over a network, `logstash` is JSON as well
+    ");
+}

@@ -22,6 +22,7 @@ mod itself;
 mod lifecycle;
 mod readme;
 mod requests;
+mod seeing;
 mod stand_in;
 mod surroundings;
 mod terminal;
@@ -51,10 +52,12 @@ pub(crate) enum Need {
     Controllers,
     /// Debian's `redis-server`.
     Redis,
+    /// `prometheus` and `promtool`, of Debian's package.
+    Prometheus,
 }
 
 impl Need {
-    const ALL: [Self; 4] = [Self::Root, Self::SysResource, Self::Controllers, Self::Redis];
+    const ALL: [Self; 5] = [Self::Root, Self::SysResource, Self::Controllers, Self::Redis, Self::Prometheus];
 
     /// Those that `UPBEAT_REQUIRE` names, by commas. Errors: a name that is no need, for a typing
     /// mistake must not let a machine skip what it was to run.
@@ -72,20 +75,24 @@ impl Need {
             Self::SysResource => "sys_resource",
             Self::Controllers => "controllers",
             Self::Redis => "redis",
+            Self::Prometheus => "prometheus",
         }
     }
 
     fn is_met(self) -> bool {
         match self {
             Self::Root => rustix::process::geteuid().is_root(),
+            Self::Prometheus => ["prometheus", "promtool"].iter().all(|program| is_installed(program)),
             // No journey needs it.
             Self::SysResource | Self::Controllers => true,
-            Self::Redis => {
-                let path = std::env::var_os("PATH").unwrap_or_default();
-                std::env::split_paths(&path).any(|dir| dir.join("redis-server").is_file())
-            }
+            Self::Redis => is_installed("redis-server"),
         }
     }
+}
+
+fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
 }
 
 fn main() -> ExitCode {
@@ -125,6 +132,7 @@ pub(crate) fn journeys() -> Vec<Journey> {
         health_edges::journeys(),
         health_hooks::journeys(),
         health_outside::journeys(),
+        seeing::journeys(),
         access::journeys(),
         itself::journeys(),
     ];

@@ -89,6 +89,7 @@ fn forget_clock(durable: &mut Durable) {
     // What was ordered before the boot does not come after it.
     durable.late = None;
     durable.done.clear();
+    durable.timeline = None;
     match &mut durable.stage {
         // Nobody sees that what ran elsewhere is gone: it is started again.
         Stage::Up(up) if up.mark.external => {

@@ -10,10 +10,13 @@
 mod asked;
 mod command;
 mod keep;
+mod meter;
 mod outbox;
 mod perform;
+mod reading;
 mod run;
 mod turns;
 
 pub use keep::{Keep, KeepError};
+pub use meter::{Counted, Histogram, Meter, ProbeMeter, SlotMeter};
 pub use run::{Agent, Report, TargetSource};

@@ -108,7 +108,7 @@ mod tests {
             operation: OperationId(1),
             release: 1,
         };
-        (slot, Change { from, status, mark: None, is_seen: true })
+        (slot, Change { from, status, mark: None, timeline: None, is_seen: true })
     }
 
     fn told(report: Option<Report>) -> Vec<String> {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 use upbeat_decide::Effect;
 use upbeat_decide::instance::{Durable, HookCommand, Input, Moment, Observation, Preparation, Stage};
 use upbeat_drivers::logs;
@@ -16,6 +17,7 @@ use upbeat_model::{Attempt, Exit, Millis, SlotId};
 
 use crate::asked::{Asked, Question, Task};
 use crate::command::{Hooks, exec_request, launch};
+use crate::meter::{Meter, count};
 use crate::run::is_up;
 use crate::turns::Turns;
 
@@ -36,6 +38,7 @@ pub(crate) struct Performer {
     starts: Arc<Semaphore>,
     probes: Turns,
     prober: Prober,
+    meter: Arc<Meter>,
     /// What is asked of the attempt that runs, by slot. When it is over, nobody wants the answers any
     /// more, and they must not be taken for those of a copy to come.
     asked: HashMap<SlotId, Asked>,
@@ -44,7 +47,7 @@ pub(crate) struct Performer {
 }
 
 impl Performer {
-    pub(crate) fn new(driver: ProcessDriver, watches: Watches, inputs: Inputs) -> Self {
+    pub(crate) fn new(driver: ProcessDriver, watches: Watches, inputs: Inputs, meter: Arc<Meter>) -> Self {
         Self {
             prober: Prober::new(driver.clone()),
             driver,
@@ -52,6 +55,7 @@ impl Performer {
             inputs,
             starts: Arc::new(Semaphore::new(STARTS)),
             probes: Turns::new(),
+            meter,
             asked: HashMap::new(),
             partings: HashMap::new(),
         }
@@ -129,8 +133,11 @@ impl Performer {
         let Effect::Start { attempt, spec, base_environment, .. } = effect else { return };
         let (driver, inputs, starts) = (self.driver.clone(), self.inputs.clone(), self.starts.clone());
         if !spec.external {
+            let meter = self.meter.clone();
             tokio::spawn(async move {
+                let begun = Instant::now();
                 let _turn = starts.acquire().await;
+                meter.start_turns.took(begun.elapsed());
                 let launch = launch(&spec, &base_environment);
                 tell(&inputs, &slot, start(&driver, &slot, attempt, &launch).await).await;
             });
@@ -246,9 +253,14 @@ impl Performer {
         let answers = answered.clone();
         let queue = self.probes.of(&slot.app);
         let (prober, inputs, asked) = (self.prober.clone(), self.inputs.clone(), slot.clone());
-        let probed = name.clone();
+        let (probed, meter) = (name.clone(), self.meter.clone());
+        let of_probe = meter.slot(&slot).probe(&name);
         let task = tokio::spawn(async move {
+            let waiting = Instant::now();
             let _turn = queue.turn().await;
+            meter.probe_turns.took(waiting.elapsed());
+            count(&meter.probes, 1);
+            let begun = Instant::now();
             let question = probe::Asked {
                 slot: &asked,
                 attempt,
@@ -259,6 +271,9 @@ impl Performer {
                 timeout,
             };
             let probe::Verdict { healthy, message, .. } = prober.ask(&question).await;
+            if let Some(of_probe) = of_probe {
+                if healthy { &of_probe.passed } else { &of_probe.failed }.took(begun.elapsed());
+            }
             answers.store(true, Ordering::Relaxed);
             tell(&inputs, &asked, Input::Probed { attempt, check, healthy, message }).await;
         });
@@ -360,7 +375,7 @@ mod tests {
         let places = Places { slots, private, process };
         let (driver, _events) = ProcessDriver::new(program, places).unwrap();
         let (inputs, outcomes) = mpsc::channel(16);
-        (Performer::new(driver, Watches::new().unwrap(), inputs), outcomes)
+        (Performer::new(driver, Watches::new().unwrap(), inputs, Arc::default()), outcomes)
     }
 
     #[tokio::test]

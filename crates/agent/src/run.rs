@@ -17,8 +17,10 @@ use upbeat_model::{Attempt, Mono, SlotId, Target};
 use upbeat_store::StoreError;
 
 use crate::keep::{Keep, KeepError};
+use crate::meter::{Meter, count};
 use crate::outbox::{Gone, Outbox};
 use crate::perform::Performer;
+use crate::reading::Reading;
 
 /// Where the wishes come from: always the newest one.
 pub type TargetSource = watch::Receiver<Arc<Target>>;
@@ -64,6 +66,7 @@ pub struct Agent {
     target: TargetSource,
     outbox: Outbox,
     unsaved: Unsaved,
+    reading: Reading,
     failpoint: fn(&str),
 }
 
@@ -89,6 +92,7 @@ impl Agent {
         events: mpsc::Receiver<ProcessEvent>,
         target: TargetSource,
         reports: mpsc::Sender<Report>,
+        meter: Arc<Meter>,
         failpoint: fn(&str),
     ) -> Result<Self, KeepError> {
         let remembered = keep.load().await?;
@@ -97,9 +101,22 @@ impl Agent {
         let mut node = Node::recover(remembered, Rules::default());
         node.found(found);
         let (inputs_in, inputs) = mpsc::channel(INPUTS);
-        let performer = Performer::new(driver, watches, inputs_in);
+        let performer = Performer::new(driver, watches, inputs_in, meter.clone());
         let (outbox, unsaved) = (Outbox::new(reports), Unsaved::default());
-        Ok(Self { node, unseen, keep, performer, inputs, events, target, outbox, unsaved, failpoint })
+        let reading = Reading::new(meter);
+        Ok(Self {
+            node,
+            unseen,
+            keep,
+            performer,
+            inputs,
+            events,
+            target,
+            outbox,
+            unsaved,
+            reading,
+            failpoint,
+        })
     }
 
     /// Runs until the source of targets or the sink of reports is gone. Leaves every service as it
@@ -177,6 +194,11 @@ impl Agent {
     fn take(&mut self, batch: &mut Vec<(SlotId, Input)>, events: &mut Vec<ProcessEvent>) -> Bundle {
         let seen = events.drain(..).map(perceive);
         let inputs: Vec<(SlotId, Input)> = batch.drain(..).chain(seen).collect();
+        count(&self.reading.meter().turns, 1);
+        count(&self.reading.meter().inputs, inputs.len() as u64);
+        for (slot, input) in &inputs {
+            self.reading.heard(slot, input, clock::mono());
+        }
         self.node.take(inputs, clock::mono(), clock::wall())
     }
 
@@ -184,6 +206,11 @@ impl Agent {
     async fn carry_out(&mut self, bundle: Bundle) -> Result<(), Gone> {
         let Bundle { persist, effects, statuses, reacted } = bundle;
         self.performer.follow(&persist);
+        self.reading.ordered(&effects, clock::mono());
+        self.reading.changed(&statuses, clock::mono());
+        reacted.iter().for_each(|reacted| self.reading.reacted(reacted));
+        // Of a slot that is gone all the same, though nobody looked.
+        persist.iter().filter(|(_, kept)| kept.is_none()).for_each(|(slot, _)| self.reading.forget(slot));
         self.unsaved.states.extend(persist);
         let (starts, others): (Vec<Effect>, Vec<Effect>) =
             effects.into_iter().partition(|effect| matches!(effect, Effect::Start { .. }));
@@ -208,7 +235,12 @@ impl Agent {
         if self.unsaved.again_at.is_some_and(|at| Instant::now() < at) {
             return Ok(Vec::new());
         }
-        match self.keep.save(&self.unsaved.states).await {
+        let begun = Instant::now();
+        let saved = self.keep.save(&self.unsaved.states).await;
+        if !self.unsaved.states.is_empty() {
+            self.reading.meter().commits.took(begun.elapsed());
+        }
+        match saved {
             Ok(()) => {}
             Err(KeepError::Store(StoreError::Stopped)) => return Err(Gone),
             Err(error) => {

@@ -20,8 +20,8 @@ use hyper::{Request, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use upbeat_model::{
-    Action, App, AppName, AppSummary, AuditRecord, AuditVerdict, Event, IdempotencyKey, LogLine, Operation,
-    OperationId, Plan, ServiceName, TokenInfo, TokenName, Wall, Why,
+    Action, App, AppName, AppSummary, AuditRecord, AuditVerdict, Event, EventFilter, IdempotencyKey, LogLine,
+    Operation, OperationId, Plan, ServiceName, Starts, Stats, TokenInfo, TokenName, Wall, Why,
 };
 
 use crate::connection::{Remote, Way};
@@ -29,7 +29,7 @@ use crate::decode::{Decoder, MAX_RECORD, Told};
 use crate::endpoint::{Endpoint, Method};
 use crate::error::ClientError;
 use crate::types::{
-    EndReason, EventsQuery, IssuedToken, LogQuery, NewToken, Problem, ProblemKind, Up, Version,
+    EndReason, EventsQuery, IssuedToken, LogQuery, NewToken, Problem, ProblemKind, Up, Version, joined,
 };
 
 /// The daemon answers at once or not at all; this is for a machine under heavy load, and so that
@@ -154,24 +154,41 @@ impl Client {
 
     /// Events with a greater sequence number than `after`, oldest first, at most `limit` (and
     /// [`EventsQuery::MAX_LIMIT`]).
-    pub async fn events(&self, app: Option<&AppName>, after: u64, limit: usize) -> Answer<Vec<Event>> {
-        let mut query = events_query(app, after);
+    pub async fn events(&self, wanted: &EventFilter, after: u64, limit: usize) -> Answer<Vec<Event>> {
+        let mut query = events_query(wanted, after);
+        query.extend(wanted.until.map(|until| ("until", until.0.to_string())));
         query.push(("limit", limit.min(EventsQuery::MAX_LIMIT).to_string()));
         self.answer(self.request(Endpoint::Events, &[], &query)).await
     }
 
-    /// Events with a greater sequence number than `after`, and then as they come: each, in order.
-    pub async fn watch_events(&self, app: Option<&AppName>, after: u64) -> Answer<Updates<Event>> {
-        let query = events_query(app, after);
+    /// Events with a greater sequence number than `after`, and then as they come: each, in order. `until`
+    /// means nothing here.
+    pub async fn watch_events(&self, wanted: &EventFilter, after: u64) -> Answer<Updates<Event>> {
+        let query = events_query(wanted, after);
         self.updates(self.request(Endpoint::WatchEvents, &[], &query), Decoder::events()).await
+    }
+
+    /// What each slot of an app uses. Takes about a second: how much of a processor that is can only be
+    /// told over some time.
+    pub async fn stats(&self, app: &AppName) -> Answer<Stats> {
+        self.answer(self.request(Endpoint::Stats, &[app.as_str()], &[])).await
+    }
+
+    /// What each slot of an app uses, once a second. Ends when the app is gone.
+    pub async fn watch_stats(&self, app: &AppName) -> Answer<Updates<Stats>> {
+        self.updates(self.request(Endpoint::WatchStats, &[app.as_str()], &[]), Decoder::events()).await
+    }
+
+    /// How far the last start of each slot of an app came, and when.
+    pub async fn starts(&self, app: &AppName) -> Answer<Starts> {
+        self.answer(self.request(Endpoint::Starts, &[app.as_str()], &[])).await
     }
 
     /// Lines of output, by time. Without `follow` it ends after the last line there is.
     pub async fn logs(&self, app: &AppName, wanted: &LogQuery) -> Answer<Updates<LogLine>> {
         let mut query = vec![("follow", wanted.follow.to_string())];
         if !wanted.services.is_empty() {
-            let names: Vec<&str> = wanted.services.iter().map(ServiceName::as_str).collect();
-            query.push(("service", names.join(",")));
+            query.push(("service", joined(&wanted.services)));
         }
         query.extend(wanted.tail.map(|tail| ("tail", tail.to_string())));
         self.updates(self.request(Endpoint::Logs, &[app.as_str()], &query), Decoder::lines()).await
@@ -379,8 +396,12 @@ where
     }
 }
 
-fn events_query(app: Option<&AppName>, after: u64) -> Vec<(&'static str, String)> {
+fn events_query(wanted: &EventFilter, after: u64) -> Vec<(&'static str, String)> {
+    let EventFilter { app, services, kinds, since, until: _ } = wanted;
     let mut query = vec![("after", after.to_string())];
-    query.extend(app.map(|app| ("app", app.to_string())));
+    query.extend(app.as_ref().map(|app| ("app", app.to_string())));
+    query.extend((!services.is_empty()).then(|| ("service", joined(services))));
+    query.extend((!kinds.is_empty()).then(|| ("kind", joined(kinds))));
+    query.extend(since.map(|since| ("since", since.0.to_string())));
     query
 }

@@ -99,6 +99,14 @@ endpoints! {
     Events: Viewer Get "/api/v1/events",
     /// Events after a sequence number, and then as they come.
     WatchEvents: Viewer Get "/api/v1/events/watch",
+    /// What each slot of an app uses; takes about a second.
+    Stats: Viewer Get "/api/v1/apps/{app}/stats",
+    /// What each slot of an app uses, once a second; ends when the app is gone.
+    WatchStats: Viewer Get "/api/v1/apps/{app}/stats/watch",
+    /// How far the last start of each slot of an app came, and when.
+    Starts: Viewer Get "/api/v1/apps/{app}/starts",
+    /// Numbers about slots and the daemon, for Prometheus.
+    Metrics: Viewer Get "/metrics",
     /// Lines of output, by time.
     Logs: Viewer Get "/api/v1/apps/{app}/logs",
     /// Every token, but for the tokens themselves.

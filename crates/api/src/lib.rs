@@ -16,6 +16,7 @@ pub use error::ClientError;
 pub use types::*;
 pub use upbeat_model::{
     Action, App, AppName, AppSummary, Asked, AuditEntry, AuditHead, AuditRecord, AuditVerdict, Event,
-    EventKind, IdempotencyKey, LogLine, LogStream, Need, Operation, OperationId, Origin, Plan, Project,
-    Refused, Role, ServiceName, SlotId, SlotStatus, TokenInfo, TokenName, Why, WhyLink, Wish,
+    EventFilter, EventKind, EventWord, IdempotencyKey, LogLine, LogStream, Need, Operation, OperationId,
+    Origin, Plan, Project, Refused, Role, ServiceName, SlotId, SlotStatus, Starts, Stats, TokenInfo,
+    TokenName, Why, WhyLink, Wish,
 };

@@ -6,7 +6,7 @@ use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
 use upbeat_model::{
     Action, App, AppName, AppSummary, AuditRecord, AuditVerdict, Event, IdempotencyKey, Operation,
-    OperationId, Plan, ServiceName, TokenInfo, TokenName, Why,
+    OperationId, Plan, ServiceName, Starts, Stats, TokenInfo, TokenName, Why,
 };
 
 use crate::endpoint::Endpoint;
@@ -29,6 +29,8 @@ enum Answer {
     Events(&'static str, Schema),
     /// Newline-delimited JSON values.
     Lines(Schema),
+    /// Prometheus' text format.
+    Metrics,
 }
 
 /// The whole document.
@@ -105,6 +107,10 @@ fn shape(endpoint: Endpoint, g: &mut SchemaGenerator) -> Shape {
             query: Some(WatchEventsQuery::json_schema(g)),
             ..plain(Answer::Events("event", g.subschema_for::<Event>()))
         },
+        Endpoint::Stats => plain(Answer::Json(g.subschema_for::<Stats>())),
+        Endpoint::WatchStats => plain(Answer::Events("stats", g.subschema_for::<Stats>())),
+        Endpoint::Starts => plain(Answer::Json(g.subschema_for::<Starts>())),
+        Endpoint::Metrics => plain(Answer::Metrics),
         Endpoint::Logs => Shape {
             query: Some(LogQuery::json_schema(g)),
             ..plain(Answer::Lines(g.subschema_for::<LogRecord>()))
@@ -179,6 +185,10 @@ fn success(answer: Answer, g: &mut SchemaGenerator) -> Value {
                 "schema": { "type": "string" },
                 "x-event-data": { name: item, "end": g.subschema_for::<End>() },
             } },
+        }),
+        Answer::Metrics => json!({
+            "description": "Prometheus' text format, version 0.0.4.",
+            "content": { "text/plain": { "schema": { "type": "string" } } },
         }),
         Answer::Lines(line) => json!({
             "description": "One JSON value a line. The last one says that the stream ends; without \

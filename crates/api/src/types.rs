@@ -5,7 +5,10 @@
 //! that died.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use upbeat_model::{AppName, Diagnostic, LogLine, Project, Role, ServiceName, TokenInfo, TokenName, Wall};
+use upbeat_model::{
+    AppName, Diagnostic, EventFilter, EventWord, LogLine, Project, Role, ServiceName, TokenInfo, TokenName,
+    Wall,
+};
 
 /// `GET /api/v1/version`: who answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,6 +132,18 @@ pub struct EventsQuery {
     pub app: Option<AppName>,
     /// Only with a greater sequence number.
     pub after: u64,
+    /// Only of these services, by commas.
+    #[serde(rename = "service", with = "comma_separated")]
+    #[cfg_attr(feature = "openapi", schemars(with = "Option<String>"))]
+    pub services: Vec<ServiceName>,
+    /// Only of these kinds, by commas: the words of `event`.
+    #[serde(rename = "kind", with = "comma_separated")]
+    #[cfg_attr(feature = "openapi", schemars(with = "Option<String>"))]
+    pub kinds: Vec<EventWord>,
+    /// Not before, in milliseconds since the Unix epoch.
+    pub since: Option<Wall>,
+    /// Not after, in milliseconds since the Unix epoch.
+    pub until: Option<Wall>,
     /// At most so many; [`EventsQuery::MAX_LIMIT`] at most, and where absent.
     pub limit: Option<usize>,
 }
@@ -136,6 +151,12 @@ pub struct EventsQuery {
 impl EventsQuery {
     /// The longest page: about 1 MiB of JSON, a moment's work for both sides.
     pub const MAX_LIMIT: usize = 1_000;
+
+    /// Which ones.
+    pub fn filter(self) -> EventFilter {
+        let Self { app, services, kinds, since, until, .. } = self;
+        EventFilter { app, services, kinds, since, until }
+    }
 }
 
 /// The query of `GET /api/v1/events/watch`.
@@ -147,6 +168,24 @@ pub struct WatchEventsQuery {
     pub app: Option<AppName>,
     /// Only with a greater sequence number. A `Last-Event-ID` header comes first.
     pub after: u64,
+    /// Only of these services, by commas.
+    #[serde(rename = "service", with = "comma_separated")]
+    #[cfg_attr(feature = "openapi", schemars(with = "Option<String>"))]
+    pub services: Vec<ServiceName>,
+    /// Only of these kinds, by commas: the words of `event`.
+    #[serde(rename = "kind", with = "comma_separated")]
+    #[cfg_attr(feature = "openapi", schemars(with = "Option<String>"))]
+    pub kinds: Vec<EventWord>,
+    /// Not before, in milliseconds since the Unix epoch.
+    pub since: Option<Wall>,
+}
+
+impl WatchEventsQuery {
+    /// Which ones.
+    pub fn filter(self) -> EventFilter {
+        let Self { app, services, kinds, since, .. } = self;
+        EventFilter { app, services, kinds, since, until: None }
+    }
 }
 
 /// Which lines of output are asked for: the query of `GET /api/v1/apps/{app}/logs`.
@@ -166,17 +205,28 @@ pub struct LogQuery {
 
 /// `a,b` in a query. No name contains a comma.
 mod comma_separated {
-    use super::{Deserialize, Deserializer, Serializer, ServiceName};
+    use std::fmt::Display;
+    use std::str::FromStr;
 
-    pub(super) fn serialize<S: Serializer>(names: &[ServiceName], to: S) -> Result<S::Ok, S::Error> {
-        let names: Vec<&str> = names.iter().map(ServiceName::as_str).collect();
-        to.serialize_str(&names.join(","))
+    use super::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<T: Display, S: Serializer>(words: &[T], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&super::joined(words))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<ServiceName>, D::Error> {
+    pub(super) fn deserialize<'de, T, D>(from: D) -> Result<Vec<T>, D::Error>
+    where
+        T: FromStr<Err: Display>,
+        D: Deserializer<'de>,
+    {
         let text = String::deserialize(from)?;
-        text.split(',').map(|name| ServiceName::new(name).map_err(serde::de::Error::custom)).collect()
+        text.split(',').map(|word| word.parse().map_err(serde::de::Error::custom)).collect()
     }
+}
+
+/// `a,b`.
+pub(crate) fn joined(words: &[impl std::fmt::Display]) -> String {
+    words.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
 /// `POST /api/v1/tokens`: make a token.

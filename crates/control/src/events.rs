@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{mpsc, watch};
 use upbeat_model::event::EventKind;
-use upbeat_model::{AppName, Event, Wall};
+use upbeat_model::{AppName, Event, EventFilter, Wall};
 use upbeat_store::{APPEND_MAX, Journal, StoreError};
 
 /// Events a reader gets at once.
@@ -46,16 +46,21 @@ impl EventLog {
         }
     }
 
+    /// Events of this process that found no room, or could not be written.
+    pub fn dropped(&self) -> u64 {
+        *lock(&self.dropped)
+    }
+
     /// Wakes when there are more.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.last.subscribe()
     }
 
-    /// Events after a number, oldest first, at most `limit` (and at most a thousand), of one app or
-    /// of all. Also says up to which number was looked.
+    /// Events after a number, oldest first, at most `limit` (and at most a thousand), of those that are
+    /// asked for. Also says up to which number was looked.
     pub async fn read(
         &self,
-        app: Option<&AppName>,
+        wanted: &EventFilter,
         after: u64,
         limit: usize,
     ) -> Result<(Vec<Event>, u64), StoreError> {
@@ -73,7 +78,7 @@ impl EventLog {
             for (sequence, bytes) in page {
                 seen = sequence;
                 let Ok(mut event) = serde_json::from_slice::<Event>(&bytes) else { continue };
-                if app.is_none_or(|app| *app == event.app) {
+                if wanted.takes(&event) {
                     event.sequence = sequence;
                     found.push(event);
                 }

@@ -11,10 +11,11 @@ use std::sync::Arc;
 
 use upbeat_decide::instance::Mark;
 use upbeat_decide::{Change as SlotChange, planner};
-use upbeat_model::project::RestartPolicy;
+use upbeat_model::project::{Condition, RestartPolicy};
 use upbeat_model::target::{Goal, Target, TargetSlot};
 use upbeat_model::{
-    AppName, AppSummary, Attempt, IdempotencyKey, OperationId, Phase, SlotId, SlotStatus, Wall, Wish,
+    AppName, AppSummary, Attempt, IdempotencyKey, Mono, OperationId, Phase, ServiceName, SlotId, SlotStart,
+    SlotStatus, Starts, Timeline, Wall, Wish,
 };
 
 use crate::record::{AppRecord, OperationRecord, SlotRecord};
@@ -34,6 +35,8 @@ pub(crate) struct State {
     statuses: BTreeMap<SlotId, SlotStatus>,
     /// Under which wish each copy runs, or ended.
     marks: BTreeMap<SlotId, Mark>,
+    /// How far the last start of each came, and when.
+    timelines: BTreeMap<SlotId, Timeline>,
     /// Slots from before this process that no agent has seen since.
     unseen: BTreeSet<SlotId>,
     next_operation: OperationId,
@@ -154,6 +157,7 @@ impl State {
             operations: operations.into_iter().map(|(id, record)| (id, Counted::new(record))).collect(),
             statuses: BTreeMap::new(),
             marks: BTreeMap::new(),
+            timelines: BTreeMap::new(),
             unseen: BTreeSet::new(),
             next_operation,
         };
@@ -278,7 +282,7 @@ impl State {
 
     /// An agent says how a slot looks.
     pub(crate) fn take(&mut self, change: SlotChange, news: &mut News) {
-        let SlotChange { status, mark, is_seen, .. } = change;
+        let SlotChange { status, mark, timeline, is_seen, .. } = change;
         let slot = status.slot.clone();
         if is_seen {
             self.unseen.remove(&slot);
@@ -288,6 +292,10 @@ impl State {
             None => drop(self.marks.remove(&slot)),
         }
         let has_gone = status.phase == Phase::Absent && status.goal == Goal::Absent;
+        match timeline.filter(|_| !has_gone) {
+            Some(timeline) => drop(self.timelines.insert(slot.clone(), timeline)),
+            None => drop(self.timelines.remove(&slot)),
+        }
         // What an agent remembers of before it was restarted ends no wish.
         if is_seen && has_gone {
             self.part(&slot, status.operation, news);
@@ -354,6 +362,28 @@ impl State {
             .filter(|(slot, _)| slot.app == *app)
             .map(|(slot, status)| (slot.clone(), observed(status)))
             .collect()
+    }
+
+    /// How all slots look that an agent has told of.
+    pub(crate) fn statuses(&self) -> Vec<SlotStatus> {
+        self.statuses.values().cloned().collect()
+    }
+
+    /// The last start of each slot of an app, by what the file says now.
+    pub(crate) fn starts(&self, name: &AppName, now: Mono) -> Option<Starts> {
+        let record = self.app(name)?;
+        let needs = |slot: &SlotId| -> BTreeMap<ServiceName, Condition> {
+            let spec = record.slots.get(slot).and_then(|slot| slot.spec.as_deref());
+            let spec = spec.or_else(|| record.project.services.get(&slot.service));
+            let edges = spec.into_iter().flat_map(|spec| &spec.depends_on);
+            edges.map(|(service, edge)| (service.clone(), edge.condition.clone())).collect()
+        };
+        let start = |(slot, status): (&SlotId, &SlotStatus)| {
+            let times = self.timelines.get(slot)?.clone();
+            Some(SlotStart { slot: slot.clone(), phase: status.phase, times, needs: needs(slot) })
+        };
+        let of_app = self.statuses.iter().filter(|(slot, _)| slot.app == *name);
+        Some(Starts { app: name.clone(), now, slots: of_app.filter_map(start).collect() })
     }
 
     /// One line an app.

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use upbeat_model::ids::{AppName, ServiceName};
 use upbeat_model::project::{Dependency, Reaction};
 use upbeat_model::target::{Goal, Target, TargetSlot};
-use upbeat_model::{Attempt, Mono, Phase, ProbeName, Reason, SlotId, SlotStatus, Wall};
+use upbeat_model::{Attempt, Mono, Phase, ProbeName, Reason, SlotId, SlotStatus, Timeline, Wall};
 
 use crate::effect::Effect;
 use crate::gate::{Opening, Verdict, View, gate, opening, stop_gate};
@@ -57,6 +57,8 @@ pub struct Change {
     pub status: SlotStatus,
     /// Under which wish the copy there runs or ended.
     pub mark: Option<Mark>,
+    /// How far its last start came, and when.
+    pub timeline: Option<Timeline>,
     /// This is what was seen, not what is remembered of before a restart.
     pub is_seen: bool,
 }
@@ -397,7 +399,8 @@ impl Node {
         entry.shown = Some(status.clone());
         entry.shown_as_seen = is_seen;
         let mark = instance::mark(&entry.slot.durable).cloned();
-        bundle.statuses.insert(id.clone(), Change { from, status, mark, is_seen });
+        let timeline = entry.slot.durable.timeline.clone();
+        bundle.statuses.insert(id.clone(), Change { from, status, mark, timeline, is_seen });
     }
 
     fn remind(&mut self, id: &SlotId, entry: &mut Entry, wish: &TargetSlot) {

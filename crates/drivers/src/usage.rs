@@ -143,6 +143,31 @@ fn of(machine: &Mutex<Option<Machine>>, root: &Root, sharing: Sharing) -> Option
     Some(usage)
 }
 
+/// What this process uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnUsage {
+    /// Processor time, in milliseconds.
+    pub cpu_ms: u64,
+    /// Memory (RSS), in bytes.
+    pub memory_bytes: u64,
+    /// Open files.
+    pub descriptors: u64,
+    /// Open files it may have; none: no limit.
+    pub descriptors_max: Option<u64>,
+}
+
+/// What this process uses now. `None`: `/proc` is not there.
+pub fn own() -> Option<OwnUsage> {
+    let pid = i32::try_from(std::process::id()).ok()?;
+    let stat = Stat::of(pid)?;
+    Some(OwnUsage {
+        cpu_ms: stat.time.saturating_mul(1000) / rustix::param::clock_ticks_per_second().max(1),
+        memory_bytes: stat.resident_pages * rustix::param::page_size() as u64,
+        descriptors: descriptors(pid).ok()?,
+        descriptors_max: rustix::process::getrlimit(rustix::process::Resource::Nofile).current,
+    })
+}
+
 /// Who is below whom, and when that was so.
 struct Machine {
     seen: Instant,
@@ -278,6 +303,9 @@ mod tests {
         assert!(descriptors(own).unwrap() >= 3);
         assert!(proportional(own).unwrap() > 0);
         assert!(descriptors(i32::MAX).is_err());
+        let used = super::own().unwrap();
+        assert!(used.memory_bytes > 0 && used.descriptors >= 3, "{used:?}");
+        assert!(used.descriptors_max.is_none_or(|most| most >= used.descriptors), "{used:?}");
     }
 
     #[test]

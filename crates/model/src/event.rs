@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{AppName, Attempt, OperationId, ProbeName, SlotId};
+use crate::ids::{AppName, Attempt, OperationId, ProbeName, ServiceName, SlotId};
 use crate::project::Reaction;
 use crate::reason::Reason;
 use crate::state::{Exit, Phase};
@@ -21,6 +21,106 @@ pub struct Event {
     /// What.
     #[serde(flatten)]
     pub kind: EventKind,
+}
+
+/// Which events are asked for: those of which everything that is said here is so.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EventFilter {
+    /// In this app.
+    pub app: Option<AppName>,
+    /// Of these services; empty: of all, and of none in particular.
+    pub services: Vec<ServiceName>,
+    /// Of these kinds; empty: of all.
+    pub kinds: Vec<EventWord>,
+    /// Not before.
+    pub since: Option<Wall>,
+    /// Not after.
+    pub until: Option<Wall>,
+}
+
+impl EventFilter {
+    /// Whether it is one of those.
+    pub fn takes(&self, event: &Event) -> bool {
+        let of_service = |service: &ServiceName| self.services.contains(service);
+        self.app.as_ref().is_none_or(|app| *app == event.app)
+            && self.since.is_none_or(|since| event.at >= since)
+            && self.until.is_none_or(|until| event.at <= until)
+            && (self.kinds.is_empty() || self.kinds.contains(&event.kind.word()))
+            && (self.services.is_empty()
+                || event.kind.slot().map(|slot| &slot.service).is_some_and(of_service))
+    }
+}
+
+/// The word for a kind of events, as in `event` of its JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum EventWord {
+    /// [`EventKind::Phase`].
+    Phase,
+    /// [`EventKind::Reacted`].
+    Reacted,
+    /// [`EventKind::Adopted`].
+    Adopted,
+    /// [`EventKind::OperationStarted`].
+    OperationStarted,
+    /// [`EventKind::OperationEnded`].
+    OperationEnded,
+}
+
+impl EventWord {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Phase, Self::Reacted, Self::Adopted, Self::OperationStarted, Self::OperationEnded];
+}
+
+impl EventWord {
+    /// The word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Phase => "phase",
+            Self::Reacted => "reacted",
+            Self::Adopted => "adopted",
+            Self::OperationStarted => "operation_started",
+            Self::OperationEnded => "operation_ended",
+        }
+    }
+}
+
+impl std::fmt::Display for EventWord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl std::str::FromStr for EventWord {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = Self::ALL.into_iter().find(|word| word.to_string() == text);
+        let all = || Self::ALL.map(|word| format!("`{word}`")).join(", ");
+        known.ok_or_else(|| format!("`{}` is no kind of events; they are {}", text.escape_debug(), all()))
+    }
+}
+
+impl EventKind {
+    /// Its word.
+    pub fn word(&self) -> EventWord {
+        match self {
+            Self::Phase { .. } => EventWord::Phase,
+            Self::Reacted { .. } => EventWord::Reacted,
+            Self::Adopted { .. } => EventWord::Adopted,
+            Self::OperationStarted { .. } => EventWord::OperationStarted,
+            Self::OperationEnded { .. } => EventWord::OperationEnded,
+        }
+    }
+
+    /// The slot it is about, if it is about one.
+    pub fn slot(&self) -> Option<&SlotId> {
+        match self {
+            Self::Phase { slot, .. } | Self::Reacted { slot, .. } | Self::Adopted { slot, .. } => Some(slot),
+            Self::OperationStarted { .. } | Self::OperationEnded { .. } => None,
+        }
+    }
 }
 
 /// What happened.
@@ -85,4 +185,40 @@ pub enum EventKind {
         /// `reached`, `superseded by operation 7`, `failed: …`.
         outcome: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(at: i64, kind: EventKind) -> Event {
+        Event { sequence: 1, at: Wall(at), app: "shop".parse().unwrap(), kind }
+    }
+
+    #[test]
+    fn a_filter_takes_what_all_of_it_is_true_of() {
+        let adopted = EventKind::Adopted { slot: "shop/web/1".parse().unwrap(), attempt: Attempt(1), pid: 7 };
+        let ended = EventKind::OperationEnded { operation: OperationId(1), outcome: "reached".into() };
+        let (adopted, ended) = (event(10, adopted), event(20, ended));
+        let takes = |filter: EventFilter| (filter.takes(&adopted), filter.takes(&ended));
+        let all = EventFilter::default;
+        assert_eq!(takes(all()), (true, true));
+        assert_eq!(takes(EventFilter { app: Some("blog".parse().unwrap()), ..all() }), (false, false));
+        assert_eq!(takes(EventFilter { services: vec!["web".parse().unwrap()], ..all() }), (true, false));
+        assert_eq!(takes(EventFilter { services: vec!["db".parse().unwrap()], ..all() }), (false, false));
+        assert_eq!(takes(EventFilter { kinds: vec![EventWord::OperationEnded], ..all() }), (false, true));
+        assert_eq!(takes(EventFilter { since: Some(Wall(11)), ..all() }), (false, true));
+        assert_eq!(takes(EventFilter { until: Some(Wall(10)), ..all() }), (true, false));
+    }
+
+    #[test]
+    fn the_word_of_a_kind_is_the_one_in_its_json() {
+        for word in EventWord::ALL {
+            assert_eq!(word.to_string().parse(), Ok(word));
+            assert_eq!(serde_json::to_value(word).unwrap(), word.to_string());
+        }
+        let ended = EventKind::OperationEnded { operation: OperationId(1), outcome: "reached".into() };
+        assert_eq!(serde_json::to_value(&ended).unwrap()["event"], ended.word().to_string());
+        assert!("phases".parse::<EventWord>().is_err());
+    }
 }

@@ -4,6 +4,7 @@
 //! contents of files are inputs. Everything here serialises, because everything here travels.
 
 pub mod access;
+pub mod analyze;
 pub mod app;
 pub mod dag;
 pub mod diagnostic;
@@ -16,15 +17,17 @@ pub mod plan;
 pub mod project;
 pub mod reason;
 pub mod state;
+pub mod stats;
 pub mod target;
 pub mod time;
 
 pub use access::{
     Asked, AuditEntry, AuditHead, AuditRecord, AuditVerdict, BadRecord, Need, Refused, Role, TokenInfo,
 };
+pub use analyze::{ChainLink, CriticalChain, OwnTime, SlotStart, Starts, Timeline};
 pub use app::{App, AppSummary, Why, WhyLink};
 pub use diagnostic::Diagnostic;
-pub use event::{Event, EventKind};
+pub use event::{Event, EventFilter, EventKind, EventWord};
 pub use ids::{AppName, Attempt, IdempotencyKey, OperationId, ProbeName, ServiceName, SlotId, TokenName};
 pub use log::{LogLine, LogStream};
 pub use operation::{Action, Edit, Operation, Origin, Wish};
@@ -32,5 +35,6 @@ pub use plan::Plan;
 pub use project::{Project, Service};
 pub use reason::Reason;
 pub use state::{Exit, Phase, ProbeStatus, SlotStatus};
+pub use stats::{SlotStats, SlotUsage, Stats};
 pub use target::{Ask, Goal, Target, TargetSlot};
 pub use time::{Millis, Mono, Wall};

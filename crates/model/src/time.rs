@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Every deadline is one of these: the boot clock never steps, and it means the same to a daemon
 /// that was killed and to the one that took its place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Mono(pub u64);
 

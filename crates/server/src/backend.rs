@@ -4,11 +4,12 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::Stream;
 use upbeat_api::{
-    Action, App, AppName, AppSummary, Asked, AuditQuery, AuditRecord, AuditVerdict, Event, IssuedToken,
-    LogLine, Need, NewToken, Operation, OperationId, Origin, Plan, Problem, Refused, Role, ServiceName,
-    TokenInfo, TokenName, Up, Version, Why,
+    Action, App, AppName, AppSummary, Asked, AuditQuery, AuditRecord, AuditVerdict, Event, EventFilter,
+    IssuedToken, LogLine, Need, NewToken, Operation, OperationId, Origin, Plan, Problem, Refused, Role,
+    ServiceName, Starts, Stats, TokenInfo, TokenName, Up, Version, Why,
 };
 
 pub use upbeat_api::LogQuery;
@@ -70,7 +71,12 @@ pub trait Backend: Clone + Send + Sync + 'static {
         origin: Origin,
     ) -> impl Future<Output = Answer<Operation>> + Send;
     /// Declare services of an app one by one, and run some.
-    fn edit(&self, app: AppName, edit: Edit, origin: Origin) -> impl Future<Output = Answer<Operation>> + Send;
+    fn edit(
+        &self,
+        app: AppName,
+        edit: Edit,
+        origin: Origin,
+    ) -> impl Future<Output = Answer<Operation>> + Send;
     /// Ask a service's readiness probe, now and once, whether it runs or not.
     fn check(&self, slot: SlotId, service: Arc<Service>) -> impl Future<Output = Answer<Checked>> + Send;
     /// Where and how the services of the guide are run.
@@ -91,16 +97,24 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// Events after a sequence number, oldest first, at most `limit`.
     fn events(
         &self,
-        app: Option<AppName>,
+        wanted: EventFilter,
         after: u64,
         limit: usize,
     ) -> impl Future<Output = Answer<Vec<Event>>> + Send;
     /// Events after a sequence number and then as they come.
     fn watch_events(
         &self,
-        app: Option<AppName>,
+        wanted: EventFilter,
         after: u64,
     ) -> impl Future<Output = Answer<BoxStream<Event>>> + Send;
+    /// What each slot of an app uses.
+    fn stats(&self, app: AppName) -> impl Future<Output = Answer<Stats>> + Send;
+    /// What each slot of an app uses, again and again; ends when the app is gone.
+    fn watch_stats(&self, app: AppName) -> impl Future<Output = Answer<BoxStream<Stats>>> + Send;
+    /// How far the last start of each slot of an app came.
+    fn starts(&self, app: AppName) -> impl Future<Output = Answer<Starts>> + Send;
+    /// All numbers, in Prometheus' text format.
+    fn metrics(&self) -> impl Future<Output = Answer<Bytes>> + Send;
     /// Lines of output, by time.
     fn logs(&self, app: AppName, query: LogQuery) -> impl Future<Output = Answer<BoxStream<LogLine>>> + Send;
     /// Every token, but for the tokens themselves.

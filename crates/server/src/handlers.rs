@@ -16,6 +16,7 @@ use crate::access::{self, Change};
 use crate::backend::{Backend, LogQuery};
 use crate::extract::{By, Json, Path, Query};
 use crate::refusal::Refusal;
+use crate::seeing;
 use crate::streams::{self, Closing};
 
 /// The description of the API, as a test writes it from the types.
@@ -30,9 +31,9 @@ pub(crate) struct Shared<B> {
     pub(crate) hosts: Arc<[String]>,
 }
 
-type Here<B> = State<Shared<B>>;
+pub(crate) type Here<B> = State<Shared<B>>;
 pub(crate) type Reply<T> = Result<axum::Json<T>, Refusal>;
-type Streamed = Result<Response, Refusal>;
+pub(crate) type Streamed = Result<Response, Refusal>;
 
 /// The handler of an endpoint, under its method.
 pub(crate) fn handler<B: Backend>(endpoint: Endpoint) -> MethodRouter<Shared<B>> {
@@ -57,6 +58,10 @@ pub(crate) fn handler<B: Backend>(endpoint: Endpoint) -> MethodRouter<Shared<B>>
         Endpoint::Why => on(method, why::<B>),
         Endpoint::Events => on(method, events::<B>),
         Endpoint::WatchEvents => on(method, watch_events::<B>),
+        Endpoint::Stats => on(method, seeing::stats::<B>),
+        Endpoint::WatchStats => on(method, seeing::watch_stats::<B>),
+        Endpoint::Starts => on(method, seeing::starts::<B>),
+        Endpoint::Metrics => on(method, seeing::metrics::<B>),
         Endpoint::Logs => on(method, logs::<B>),
         Endpoint::Tokens => on(method, tokens::<B>),
         Endpoint::CreateToken => on(method, create_token::<B>),
@@ -69,7 +74,7 @@ pub(crate) fn handler<B: Backend>(endpoint: Endpoint) -> MethodRouter<Shared<B>>
 /// Every query is strict, also that of an endpoint that has none.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-struct NoQuery {}
+pub(crate) struct NoQuery {}
 
 async fn version<B: Backend>(State(here): Here<B>, _: Query<NoQuery>) -> axum::Json<Version> {
     axum::Json(here.backend.version())
@@ -180,8 +185,8 @@ async fn why<B: Backend>(
 }
 
 async fn events<B: Backend>(State(here): Here<B>, Query(query): Query<EventsQuery>) -> Reply<Vec<Event>> {
-    let limit = page(query.limit)?;
-    Ok(axum::Json(here.backend.events(query.app, query.after, limit).await?))
+    let (limit, after) = (page(query.limit)?, query.after);
+    Ok(axum::Json(here.backend.events(query.filter(), after, limit).await?))
 }
 
 async fn watch_events<B: Backend>(
@@ -196,7 +201,7 @@ async fn watch_events<B: Backend>(
                 Refusal::bad_request("`Last-Event-ID` is not the sequence number of an event")
             })?,
         };
-    Ok(streams::events(here.backend.watch_events(query.app, after).await?, here.closing))
+    Ok(streams::events(here.backend.watch_events(query.filter(), after).await?, here.closing))
 }
 
 async fn logs<B: Backend>(

@@ -35,6 +35,7 @@ use crate::bounds::{
     ACCEPT_PAUSE, DRAIN_TIMEOUT, HANDSHAKE_TIMEOUT, HEAD_MAX, HEAD_TIMEOUT, HEADERS_MAX, REFUSAL_TIMEOUT,
     REFUSALS_MAX,
 };
+use crate::connections::Open;
 use crate::door::{Door, Entered, Knock, Tcp, Unix};
 use crate::handlers::Shared;
 use crate::refusal::Refusal;
@@ -199,6 +200,7 @@ async fn conversation(
     mut closing: Closing,
 ) {
     let told = known.clone();
+    let _open = Open::one();
     let service = service_fn(move |mut request: Request<Incoming>| {
         match told.clone() {
             Known::Caller(caller) => drop(request.extensions_mut().insert(caller)),

@@ -9,6 +9,7 @@ pub mod daemon;
 pub mod exit;
 pub mod face;
 pub mod failure;
+pub mod logging;
 pub mod progress;
 pub mod services;
 pub mod settings;

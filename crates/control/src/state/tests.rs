@@ -102,7 +102,10 @@ impl Desk {
                 spec: None,
             };
             let status = SlotStatus { phase, ..unseen(&slot(text), &record) };
-            self.state.take(SlotChange { from: Phase::Waiting, status, mark: None, is_seen }, &mut news);
+            self.state.take(
+                SlotChange { from: Phase::Waiting, status, mark: None, timeline: None, is_seen },
+                &mut news,
+            );
         }
         news
     }

@@ -44,6 +44,7 @@ mod status;
 mod stop;
 #[cfg(test)]
 mod tests;
+mod timeline;
 
 use std::collections::BTreeMap;
 
@@ -152,6 +153,7 @@ pub fn step(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>) -> 
     let phase = status::phase(slot, around.wish);
     if slot.durable.entered.is_none_or(|(entered, _)| entered != phase) {
         slot.durable.entered = Some((phase, around.wall));
+        timeline::enters(&mut slot.durable, phase, around.now);
     }
     effects
 }
@@ -292,6 +294,7 @@ fn come_up(
     slot.health = Health::default();
     slot.recheck = None;
     slot.trouble = None;
+    timeline::comes_up(&mut slot.durable, around.now);
     let Begun { mark, serial, stop, rests_on } = begun;
     let said = Slot::said_by(&slot.said, attempt);
     slot.durable.stage = Stage::Up(Box::new(Up {

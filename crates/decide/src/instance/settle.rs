@@ -9,6 +9,7 @@ use super::react::react;
 use super::stop::{StopRules, begin_stop, press};
 use super::{
     Around, Begun, Mark, Preparation, RECHECK_AFTER, Reloading, Slot, Stage, come_up, edges, hooks, reload,
+    timeline,
 };
 use crate::effect::Effect;
 use crate::gate::{Opening, Verdict};
@@ -236,9 +237,11 @@ fn run(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effe
         Stage::Resting { .. } => {}
         _ => slot.durable.restarts = 0,
     }
+    let since = slot.waiting_since.unwrap_or(around.now);
     let verdict = gate(slot, around);
     if verdict != Verdict::Open {
         slot.blocked = Some(verdict);
+        timeline::waits(&mut slot.durable, since);
         if let Stage::Ended { mark } | Stage::Resting { mark, .. } = &slot.durable.stage
             && asked_anew(mark)
         {
@@ -246,6 +249,7 @@ fn run(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effe
         }
         return;
     }
+    timeline::opens(&mut slot.durable, since, around.now);
     if matches!(slot.durable.stage, Stage::Resting { .. }) && slot.durable.failures > 0 {
         slot.durable.restarts += 1;
     }

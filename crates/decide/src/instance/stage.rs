@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use upbeat_model::reason::StopCause;
 use upbeat_model::state::Exit;
 use upbeat_model::target::TargetSlot;
-use upbeat_model::{Attempt, Millis, Mono, Phase, ProbeName, ServiceName, Wall};
+use upbeat_model::{Attempt, Millis, Mono, Phase, ProbeName, ServiceName, Timeline, Wall};
 
 use super::hooks::are_too_large;
 use super::react::Done;
@@ -256,6 +256,9 @@ pub struct Durable {
     pub done: Vec<Done>,
     /// The phase and when it was entered.
     pub entered: Option<(Phase, Wall)>,
+    /// How far its last start came, and when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeline: Option<Timeline>,
 }
 
 impl Durable {

@@ -60,10 +60,12 @@ pub(crate) enum Need {
     Controllers,
     /// Debian's `redis-server`: of the journeys.
     Redis,
+    /// A server of numbers: of the journeys.
+    Prometheus,
 }
 
 impl Need {
-    const ALL: [Self; 4] = [Self::Root, Self::SysResource, Self::Controllers, Self::Redis];
+    const ALL: [Self; 5] = [Self::Root, Self::SysResource, Self::Controllers, Self::Redis, Self::Prometheus];
 
     fn name(self) -> &'static str {
         match self {
@@ -71,6 +73,7 @@ impl Need {
             Self::SysResource => "sys_resource",
             Self::Controllers => "controllers",
             Self::Redis => "redis",
+            Self::Prometheus => "prometheus",
         }
     }
 
@@ -83,7 +86,7 @@ impl Need {
             }
             Self::Root => rustix::process::geteuid().is_root(),
             // No test here needs it.
-            Self::Redis => true,
+            Self::Redis | Self::Prometheus => true,
             Self::SysResource => {
                 let set = rustix::thread::capabilities(None);
                 set.is_ok_and(|set| set.effective.contains(rustix::thread::CapabilitySet::SYS_RESOURCE))

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use futures_util::TryStreamExt;
 use upbeat_api::{
-    Action, Client, ClientError, EventsQuery, IdempotencyKey, LogQuery, OperationId, Plan, Problem,
-    ProblemKind, Up, Why,
+    Action, Client, ClientError, EventFilter, EventWord, EventsQuery, IdempotencyKey, LogQuery, OperationId,
+    Plan, Problem, ProblemKind, Up, Why,
 };
 
 use super::House;
-use super::fake::{app, event, line, name, operation};
+use super::fake::{app, event, line, name, operation, stats};
+use upbeat_model::{Mono, Wall};
 
 fn up() -> Up {
     Up { project: app(3).project, services: Vec::new() }
@@ -26,8 +27,9 @@ async fn what_is_asked_is_answered() {
     assert_eq!(client.operation(OperationId(7)).await.unwrap(), operation(true));
     assert_eq!(client.plan(&shop, &up()).await.unwrap(), Plan { steps: Vec::new(), unchanged: 4 });
     assert_eq!(client.why(&shop, &name("web")).await.unwrap(), Why { chains: vec![Vec::new()], more: 0 });
-    assert_eq!(client.events(Some(&shop), 8, 20).await.unwrap(), [event(9)]);
-    assert_eq!(client.events(None, 0, usize::MAX).await.unwrap(), [event(1)]);
+    let of_shop = EventFilter { app: Some(shop.clone()), ..EventFilter::default() };
+    assert_eq!(client.events(&of_shop, 8, 20).await.unwrap(), [event(9)]);
+    assert_eq!(client.events(&EventFilter::default(), 0, usize::MAX).await.unwrap(), [event(1)]);
     let all = EventsQuery::MAX_LIMIT;
     assert_eq!(
         house.fake.asked(),
@@ -70,7 +72,8 @@ async fn streams_are_told_to_their_end() {
     assert_eq!(watched, [app(3)]);
     let watched: Vec<_> = client.watch_operation(OperationId(7)).await.unwrap().try_collect().await.unwrap();
     assert_eq!(watched, [operation(true)]);
-    let watched: Vec<_> = client.watch_events(None, 4).await.unwrap().try_collect().await.unwrap();
+    let watched: Vec<_> =
+        client.watch_events(&EventFilter::default(), 4).await.unwrap().try_collect().await.unwrap();
     assert_eq!(watched, [event(5), event(6)]);
     let wanted = LogQuery { services: vec![name("web"), name("db")], tail: Some(5), follow: true };
     let lines: Vec<_> = client.logs(&shop, &wanted).await.unwrap().try_collect().await.unwrap();
@@ -129,4 +132,40 @@ async fn a_client_outlives_its_daemon() {
     let successor = tokio::spawn(crate::serve(successor, house.fake.clone(), std::future::pending()));
     client.version().await.unwrap();
     successor.abort();
+}
+
+#[tokio::test]
+async fn what_is_asked_of_events_arrives_whole() {
+    let house = House::open();
+    let wanted = EventFilter {
+        app: Some(name("shop")),
+        services: vec![name("web"), name("db")],
+        kinds: vec![EventWord::Phase, EventWord::Adopted],
+        since: Some(Wall(-5)),
+        until: Some(Wall(7)),
+    };
+    house.client().events(&wanted, 3, 10).await.unwrap();
+    let endless = EventFilter { until: None, ..wanted.clone() };
+    let _ = house.client().watch_events(&wanted, 3).await.unwrap();
+    assert_eq!(
+        house.fake.asked(),
+        [format!("events of {wanted:?} after 3, at most 10"), format!("watch events of {endless:?} after 3"),]
+    );
+    let refused = house.ask("GET /api/v1/events?kind=phases", &[], "").await;
+    assert!(refused.starts_with("400"), "{refused}");
+}
+
+#[tokio::test]
+async fn usage_times_and_numbers_are_answered() {
+    let house = House::open();
+    let (client, shop) = (house.client(), name("shop"));
+    assert_eq!(client.stats(&shop).await.unwrap(), stats(2));
+    let watched: Vec<_> = client.watch_stats(&shop).await.unwrap().try_collect().await.unwrap();
+    assert_eq!(watched, [stats(1)]);
+    assert_eq!(client.starts(&shop).await.unwrap().now, Mono(9));
+    let page = house.raw("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
+    assert!(page.contains("content-type: text/plain; version=0.0.4; charset=utf-8\r\n"), "{page}");
+    assert!(page.ends_with("\r\n\r\n# HELP up Is it.\n"), "{page}");
+    assert!(house.ask("GET /metrics?x=1", &[], "").await.starts_with("400 "));
+    assert!(crate::open_connections() < 1_000);
 }

@@ -3,15 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream;
 use tokio::sync::{Notify, oneshot};
 use upbeat_api::{
     Action, App, AppName, AppSummary, Asked, AuditHead, AuditQuery, AuditRecord, AuditVerdict, Event,
-    EventKind, IssuedToken, LogLine, LogStream, Need, NewToken, Operation, OperationId, Origin, Plan,
-    Problem, ProblemKind, Project, Refused, Role, ServiceName, TokenInfo, TokenName, Up, Version, Why, Wish,
+    EventFilter, EventKind, IssuedToken, LogLine, LogStream, Need, NewToken, Operation, OperationId, Origin,
+    Plan, Problem, ProblemKind, Project, Refused, Role, ServiceName, Starts, Stats, TokenInfo, TokenName, Up,
+    Version, Why, Wish,
 };
-use upbeat_model::{Attempt, Edit, Goal, Phase, Service, SlotId, SlotStatus, Wall};
+use upbeat_model::{
+    Attempt, Edit, Goal, Mono, Phase, Service, SlotId, SlotStats, SlotStatus, SlotUsage, Wall,
+};
 
 use crate::backend::{Answer, Backend, BoxStream, Checked, LogQuery};
 use crate::compat::guide::{Guide, ServicesSettings, Surroundings};
@@ -166,6 +170,30 @@ fn status(service: &ServiceName, runs: bool) -> SlotStatus {
     }
 }
 
+/// The app, and the rest where there is any.
+fn by_words(wanted: &EventFilter) -> String {
+    let app = &wanted.app;
+    match (EventFilter { app: app.clone(), ..EventFilter::default() }) == *wanted {
+        true => format!("{app:?}"),
+        false => format!("{wanted:?}"),
+    }
+}
+
+pub(crate) fn stats(at: i64) -> Stats {
+    let usage =
+        SlotUsage { cpu_percent: Some(12.5), cpu_ms: 7, memory_bytes: 4096, descriptors: 3, processes: 1 };
+    let slot = SlotStats {
+        slot: "shop/web/1".parse().unwrap(),
+        phase: Phase::Running,
+        attempt: Attempt(1),
+        pid: Some(42),
+        started_at: Some(Wall(1)),
+        restarts: 0,
+        usage: Some(usage),
+    };
+    Stats { at: Wall(at), slots: vec![slot] }
+}
+
 fn no_app(app: &AppName) -> Problem {
     Problem::new(ProblemKind::NotFound, format!("there is no app `{app}`"))
         .with_hint("`upbeat ps` lists them")
@@ -303,14 +331,32 @@ impl Backend for Fake {
         Ok(Why { chains: vec![Vec::new()], more: 0 })
     }
 
-    async fn events(&self, app: Option<AppName>, after: u64, limit: usize) -> Answer<Vec<Event>> {
-        self.note(format!("events of {app:?} after {after}, at most {limit}"));
+    async fn events(&self, wanted: EventFilter, after: u64, limit: usize) -> Answer<Vec<Event>> {
+        self.note(format!("events of {} after {after}, at most {limit}", by_words(&wanted)));
         Ok(vec![event(after + 1)])
     }
 
-    async fn watch_events(&self, app: Option<AppName>, after: u64) -> Answer<BoxStream<Event>> {
-        self.note(format!("watch events of {app:?} after {after}"));
+    async fn watch_events(&self, wanted: EventFilter, after: u64) -> Answer<BoxStream<Event>> {
+        self.note(format!("watch events of {} after {after}", by_words(&wanted)));
         Ok(stream::iter([event(after + 1), event(after + 2)]).boxed())
+    }
+
+    async fn stats(&self, app: AppName) -> Answer<Stats> {
+        self.note(format!("stats of {app}"));
+        Ok(stats(2))
+    }
+
+    async fn watch_stats(&self, app: AppName) -> Answer<BoxStream<Stats>> {
+        self.note(format!("watch stats of {app}"));
+        Ok(stream::iter([stats(1)]).boxed())
+    }
+
+    async fn starts(&self, app: AppName) -> Answer<Starts> {
+        Ok(Starts { app, now: Mono(9), slots: Vec::new() })
+    }
+
+    async fn metrics(&self) -> Answer<Bytes> {
+        Ok("# HELP up Is it.\n".into())
     }
 
     async fn logs(&self, app: AppName, query: LogQuery) -> Answer<BoxStream<LogLine>> {

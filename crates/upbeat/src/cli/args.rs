@@ -3,8 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use upbeat_model::ServiceName;
+use upbeat_model::{EventWord, ServiceName};
+
+use crate::logging::LogFormat;
 
 pub use super::access_args::*;
 
@@ -170,6 +173,10 @@ pub enum Command {
     Config(ConfigArgs),
     /// Show what happened
     Events(EventsArgs),
+    /// Show what each slot uses: processor, memory, open files, processes
+    Stats(StatsArgs),
+    /// Show what the time of the last start went into
+    Analyze(AnalyzeArgs),
     /// Wait until services are in a state
     Wait(WaitArgs),
     /// List the apps of this daemon
@@ -310,15 +317,65 @@ pub enum GraphFormat {
 /// `events`.
 #[derive(Debug, Args)]
 pub struct EventsArgs {
+    /// Of these services; all, and those of none in particular, where none is named
+    #[arg(value_name = "SERVICE", value_parser = service)]
+    pub services: Vec<ServiceName>,
     /// Go on with new events as they come
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with = "until")]
     pub follow: bool,
+    /// Not before: `10m` ago, or a moment such as `2026-03-01 14:00`, `14:00` or `2026-03-01T14:00:00Z`
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub since: Option<String>,
+    /// Not after
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub until: Option<String>,
+    /// Only of this kind; may be given several times
+    #[arg(long, value_name = "KIND", value_parser = event_kind())]
+    pub kind: Vec<EventWord>,
     /// Only events after this one
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub since_sequence: u64,
     /// Of all apps
     #[arg(short, long)]
     pub all: bool,
+    /// As `-o json`: one event on each line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `stats`.
+#[derive(Debug, Args)]
+pub struct StatsArgs {
+    /// Which; all where none is named
+    #[arg(value_name = "SERVICE")]
+    pub services: Vec<String>,
+    /// Once a second, until it is interrupted; so it is on a terminal
+    #[arg(short, long)]
+    pub watch: bool,
+    /// Once, also on a terminal
+    #[arg(long, conflicts_with = "watch")]
+    pub no_stream: bool,
+}
+
+/// `analyze`.
+#[derive(Debug, Args)]
+pub struct AnalyzeArgs {
+    /// What is asked
+    #[command(subcommand)]
+    pub what: AnalyzeCommand,
+}
+
+/// Below `analyze`.
+#[derive(Debug, Subcommand)]
+pub enum AnalyzeCommand {
+    /// The chain of dependencies that decided how long the last start took
+    CriticalChain {
+        /// Until this one was ready; until everything was, where none is named
+        #[arg(value_name = "SERVICE")]
+        service: Option<String>,
+    },
+    /// What each slot took by itself, the longest first
+    Blame,
 }
 
 /// `wait`.
@@ -366,6 +423,13 @@ pub struct ServeArgs {
     /// Write a systemd unit instead, for this user or, as root, for the system
     #[arg(long, conflicts_with = "announce")]
     pub install: bool,
+    /// How the daemon's own messages are written [default: text]; which of them, says `UPBEAT_LOG`
+    #[arg(long, value_name = "FORMAT", value_enum, conflicts_with = "install")]
+    pub log_format: Option<LogFormat>,
+    /// Where they go: `stderr`, the path of a socket, `udp://HOST:PORT` or `tcp://HOST:PORT`
+    /// [default: where such messages usually go]
+    #[arg(long, value_name = "PLACE", conflicts_with = "install")]
+    pub log_target: Option<String>,
     /// Show each setting, its value and where that came from, and start nothing
     #[arg(long, conflicts_with_all = ["announce", "install"])]
     pub print_settings: bool,
@@ -389,6 +453,16 @@ pub struct CompletionArgs {
     /// Which shell
     #[arg(value_enum)]
     pub shell: clap_complete::Shell,
+}
+
+fn service(text: &str) -> Result<ServiceName, String> {
+    ServiceName::new(text).map_err(|error| error.to_string())
+}
+
+/// Those there are, told in the help and completed.
+fn event_kind() -> impl TypedValueParser<Value = EventWord> {
+    let words = EventWord::ALL.map(EventWord::as_str);
+    PossibleValuesParser::new(words).try_map(|word| word.parse::<EventWord>())
 }
 
 /// `90s`, `1m30s`, `2m`, or seconds.

@@ -280,7 +280,9 @@ fn not_utf8(name: &str, error: &std::string::FromUtf8Error) -> Failure {
 }
 
 /// What is passed on, and what cannot be because it is not UTF-8.
-pub(crate) fn base_environment(var: impl Fn(&str) -> Option<OsString>) -> (BTreeMap<String, String>, Vec<&'static str>) {
+pub(crate) fn base_environment(
+    var: impl Fn(&str) -> Option<OsString>,
+) -> (BTreeMap<String, String>, Vec<&'static str>) {
     let mut base = BTreeMap::new();
     let mut unreadable = Vec::new();
     for name in BASE_ENVIRONMENT {

@@ -5,6 +5,7 @@
 //! reference (`docs/cli.md`) come from the one table in [`args`].
 
 pub mod access_args;
+mod analyze;
 mod apps;
 pub mod args;
 mod audit;
@@ -19,12 +20,14 @@ mod graph;
 mod load;
 mod locate;
 mod logs;
+mod moment;
 mod names;
 mod plan;
 mod ps;
 pub mod reference;
 mod serve;
 mod session;
+mod stats;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -111,6 +114,8 @@ fn has_no_json(command: &Command) -> Option<&'static str> {
         | Command::Graph(_)
         | Command::Config(_)
         | Command::Events(_)
+        | Command::Stats(_)
+        | Command::Analyze(_)
         | Command::Apps
         | Command::Token(_)
         | Command::Audit(_)
@@ -139,6 +144,8 @@ async fn run(session: &Session, command: Command) -> Outcome {
         Command::Graph(args) => graph::run(session, args).await,
         Command::Config(args) => config::run(session, args),
         Command::Events(args) => events::run(session, args).await,
+        Command::Stats(args) => stats::run(session, args).await,
+        Command::Analyze(args) => analyze::run(session, args).await,
         Command::Wait(args) => wait::run(session, args).await,
         Command::Apps => apps::run(session).await,
         Command::Serve(args) => serve::run(session, args).await,

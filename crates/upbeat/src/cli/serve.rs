@@ -1,8 +1,8 @@
 //! `serve`: the daemon, in the foreground; or the unit that starts it at boot.
 
-use std::io::{self, Write};
 use std::path::PathBuf;
 
+use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 
 use super::args::ServeArgs;
@@ -11,31 +11,11 @@ use crate::daemon;
 use crate::exit::ExitCode;
 use crate::face::table::{Cell, Table};
 use crate::failure::{Failure, Outcome};
+use crate::logging::{LogSettingsError, Logging};
 use crate::settings::{self, Settings, Sources};
 
 /// Which of the daemon's own messages are written, as `tracing` directives.
 const LOG_VARIABLE: &str = "UPBEAT_LOG";
-
-/// Standard error. Says that it has written, whatever became of it; a file of ours begins anew before
-/// it gets too long.
-struct Lossy {
-    is_ours: bool,
-}
-
-impl Write for Lossy {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        let mut errors = io::stderr();
-        if self.is_ours && rustix::fs::fstat(&errors).is_ok_and(|file| file.st_size > daemon::LOG_MAX as i64)
-        {
-            let _ = rustix::fs::ftruncate(&errors, 0);
-        }
-        Ok(errors.write(buffer).unwrap_or(buffer.len()))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 pub(super) async fn run(session: &Session, args: ServeArgs) -> Outcome {
     if args.install {
@@ -52,11 +32,7 @@ pub(super) async fn run(session: &Session, args: ServeArgs) -> Outcome {
     let dirs = session.dirs()?;
     let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new("info"));
     // Whoever asks for an announcement has given it a log of its own.
-    let log = move || Lossy { is_ours: args.announce };
-    let written = tracing_subscriber::fmt().with_env_filter(filter).with_writer(log);
-    // What cannot be written on a full disk is lost, and must be all that is lost.
-    let written = written.log_internal_errors(false);
-    written.with_ansi(session.face_of_errors().paint == crate::face::Paint::Coloured).init();
+    let _logging = Logging::start(&settings.log, filter, session.face_of_errors().paint, args.announce)?;
     daemon::serve(&dirs, &settings, args.announce).await?;
     Ok(ExitCode::Ok)
 }
@@ -80,8 +56,15 @@ fn settings(args: &ServeArgs) -> Result<Settings, Failure> {
         Some((name, value.to_string_lossy().into_owned()))
     });
     sources.variables = variables.collect();
-    let flags = [("--listen", &args.listen), ("--tls-cert", &args.tls_cert), ("--tls-key", &args.tls_key)];
-    sources.flags = flags.into_iter().filter_map(|(flag, said)| Some((flag, said.clone()?))).collect();
+    let format = args.log_format.and_then(|format| format.to_possible_value());
+    let flags = [
+        ("--listen", args.listen.clone()),
+        ("--tls-cert", args.tls_cert.clone()),
+        ("--tls-key", args.tls_key.clone()),
+        ("--log-format", format.map(|format| format.get_name().to_owned())),
+        ("--log-target", args.log_target.clone()),
+    ];
+    sources.flags = flags.into_iter().filter_map(|(flag, said)| Some((flag, said?))).collect();
     settings::read(sources).map_err(|files| Failure {
         files: Some(Box::new(files)),
         ..Failure::new(ExitCode::Usage, "the daemon's settings make no sense")
@@ -122,6 +105,21 @@ impl From<daemon::InstallError> for Failure {
         match error {
             daemon::InstallError::NoHome => failure.hint("set `HOME`, or `XDG_CONFIG_HOME`"),
             daemon::InstallError::Write { .. } => failure,
+        }
+    }
+}
+
+impl From<LogSettingsError> for Failure {
+    fn from(error: LogSettingsError) -> Self {
+        let exit = match error {
+            LogSettingsError::Thread(_) | LogSettingsError::Taken(_) => ExitCode::Failed,
+            _ => ExitCode::Usage,
+        };
+        let hint = error.hint();
+        let failure = Self::new(exit, error.to_string()).hint(hint);
+        match std::error::Error::source(&error) {
+            Some(source) => failure.because(source),
+            None => failure,
         }
     }
 }

@@ -96,6 +96,13 @@ impl Session {
         self.face_on(self.around.answers_on_terminal, self.around.width)
     }
 
+    /// Lines of the terminal that shows the answer, at this moment.
+    pub(super) fn rows(&self) -> Option<usize> {
+        let size =
+            rustix::termios::tcgetwinsize(io::stdout()).ok().filter(|_| self.around.answers_on_terminal);
+        size.map(|size| usize::from(size.ws_row)).filter(|rows| *rows > 0)
+    }
+
     /// How notes and errors look.
     pub(super) fn face_of_errors(&self) -> Face {
         self.face_on(self.around.errors_on_terminal, None)

@@ -1,9 +1,10 @@
 //! The agent on a thread of its own, so that nothing a client asks for delays a service.
 
+use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
 use tokio::sync::{mpsc, oneshot};
-use upbeat_agent::{Agent, Keep, Report, TargetSource};
+use upbeat_agent::{Agent, Keep, Meter, Report, TargetSource};
 use upbeat_drivers::process::{ProcessDriver, ProcessEvent};
 use upbeat_drivers::watch::Watches;
 
@@ -17,6 +18,7 @@ pub(super) struct Hand {
     pub(super) events: mpsc::Receiver<ProcessEvent>,
     pub(super) target: TargetSource,
     pub(super) report: mpsc::Sender<Report>,
+    pub(super) meter: Arc<Meter>,
 }
 
 /// The running agent. Dropped: it has ended, and every service is as it was.
@@ -70,9 +72,10 @@ impl AgentThread {
 }
 
 async fn open(hand: Hand) -> Result<(Agent, Watches), ServeError> {
-    let Hand { keep, driver, events, target, report } = hand;
+    let Hand { keep, driver, events, target, report, meter } = hand;
     let watches = Watches::new().map_err(system("inotify"))?;
-    let agent = Agent::new(keep, driver, watches.clone(), events, target, report, failpoint::reach).await?;
+    let seen = watches.clone();
+    let agent = Agent::new(keep, driver, seen, events, target, report, meter, failpoint::reach).await?;
     Ok((agent, watches))
 }
 

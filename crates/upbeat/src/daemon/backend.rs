@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::stream;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use upbeat_agent::Meter;
 use upbeat_control::audit::Ticket;
 use upbeat_control::{Control, ControlError};
 use upbeat_drivers::cgroups::{Capabilities, Lack};
@@ -15,14 +17,15 @@ use upbeat_drivers::process::{ProcessDriver, chain};
 use upbeat_drivers::watch::Watches;
 use upbeat_model::file::validate;
 use upbeat_model::{
-    Action, App, AppName, AppSummary, Attempt, Edit, Event, LogLine, Operation, OperationId, Origin, Plan,
-    ProbeName, Service, ServiceName, SlotId, Wall, Why,
+    Action, App, AppName, AppSummary, Attempt, Edit, Event, EventFilter, LogLine, Operation, OperationId,
+    Origin, Plan, ProbeName, Service, ServiceName, SlotId, Starts, Stats, Wall, Why,
 };
 use upbeat_server::compat::guide::Guide;
 use upbeat_server::{Answer, Backend, BoxStream, Checked, LogQuery};
 use upbeat_store::StoreError;
 
 use super::access::Access;
+use super::seeing::Seeing;
 use super::{logs, why};
 use upbeat_api::{
     Asked, AuditQuery, AuditRecord, AuditVerdict, IssuedToken, Need, NewToken, Problem, ProblemKind, Refused,
@@ -38,6 +41,7 @@ pub(crate) struct LocalBackend {
     control: Control,
     driver: ProcessDriver,
     watches: Watches,
+    seeing: Seeing,
     access: Access,
     prober: Prober,
     guide: Guide,
@@ -51,9 +55,12 @@ impl LocalBackend {
         watches: Watches,
         access: Access,
         guide: Guide,
+        meter: Arc<Meter>,
     ) -> Self {
+        let started_at = clock::wall();
         let prober = Prober::new(driver.clone());
-        Self { control, driver, watches, access, prober, guide, started_at: clock::wall() }
+        let seeing = Seeing::new(control.clone(), &driver, meter, started_at);
+        Self { control, driver, watches, seeing, access, prober, guide, started_at }
     }
 
     /// Until every slot there was before was seen.
@@ -260,23 +267,43 @@ impl Backend for LocalBackend {
         Ok(why::explain(&service, &found.slots, &self.driver).await)
     }
 
-    async fn events(&self, app: Option<AppName>, after: u64, limit: usize) -> Answer<Vec<Event>> {
-        let read = self.control.events().read(app.as_ref(), after, limit).await;
+    async fn events(&self, wanted: EventFilter, after: u64, limit: usize) -> Answer<Vec<Event>> {
+        let read = self.control.events().read(&wanted, after, limit).await;
         let (events, _) = read.map_err(|error| unreadable("the events", &error))?;
         Ok(events)
     }
 
-    async fn watch_events(&self, app: Option<AppName>, after: u64) -> Answer<BoxStream<Event>> {
+    async fn stats(&self, app: AppName) -> Answer<Stats> {
+        let gone = ControlError::NoSuchApp(app.clone());
+        self.seeing.stats(app).await.ok_or_else(|| problem(&gone))
+    }
+
+    async fn watch_stats(&self, app: AppName) -> Answer<BoxStream<Stats>> {
+        match self.control.has(&app) {
+            true => Ok(self.seeing.watch_stats(app)),
+            false => Err(problem(&ControlError::NoSuchApp(app))),
+        }
+    }
+
+    async fn starts(&self, app: AppName) -> Answer<Starts> {
+        self.control.starts(&app, clock::mono()).map_err(|error| problem(&error))
+    }
+
+    async fn metrics(&self) -> Answer<Bytes> {
+        Ok(self.seeing.metrics().await)
+    }
+
+    async fn watch_events(&self, wanted: EventFilter, after: u64) -> Answer<BoxStream<Event>> {
         let log = self.control.events().clone();
         let changes = log.changes();
-        let state = (log, changes, app, after, Vec::new().into_iter());
-        Ok(Box::pin(stream::unfold(state, |(log, mut changes, app, mut after, mut page)| async move {
+        let state = (log, changes, wanted, after, Vec::new().into_iter());
+        Ok(Box::pin(stream::unfold(state, |(log, mut changes, wanted, mut after, mut page)| async move {
             loop {
                 if let Some(event) = page.next() {
-                    return Some((event, (log, changes, app, after, page)));
+                    return Some((event, (log, changes, wanted, after, page)));
                 }
                 changes.mark_unchanged();
-                let (events, seen) = log.read(app.as_ref(), after, EVENTS_PAGE).await.ok()?;
+                let (events, seen) = log.read(&wanted, after, EVENTS_PAGE).await.ok()?;
                 after = seen;
                 if events.is_empty() {
                     changes.changed().await.ok()?;
@@ -487,7 +514,7 @@ mod tests {
         control.up(shop(&services), &[], origin).await.unwrap();
         written.changed().await.unwrap();
         for (limit, found) in [(0, 0), (1, 1)] {
-            let (events, _) = control.events().read(None, 0, limit).await.unwrap();
+            let (events, _) = control.events().read(&EventFilter::default(), 0, limit).await.unwrap();
             assert_eq!(events.len(), found);
         }
     }

@@ -2,9 +2,11 @@
 //! embeds.
 
 use std::fs::File;
+use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use upbeat_agent::Meter;
 use upbeat_drivers::cgroups;
 use upbeat_drivers::process::{MARK, Places, ProcessDriver, ShimProgram, belongs_to};
 use upbeat_server::compat::guide::Guide;
@@ -36,10 +38,11 @@ impl Engine {
         let (driver, events) = ProcessDriver::new(shim, places)?;
         tokio::spawn(clear_execs(driver.clone()));
         let (report, reports) = mpsc::channel(REPORTS);
-        let hand = Hand { keep, driver: driver.clone(), events, target: control.target(), report };
+        let (meter, target) = (Arc::new(Meter::default()), control.target());
+        let hand = Hand { keep, driver: driver.clone(), events, target, report, meter: meter.clone() };
         let (agent, watches) = AgentThread::start(hand).await?;
         let pump = tokio::spawn(pass_on(reports, control.clone()));
-        let backend = LocalBackend::new(control, driver, watches, access, guide);
+        let backend = LocalBackend::new(control, driver, watches, access, guide, meter);
         Ok(Self { backend, agent: Some(agent), pump, _lock: lock })
     }
 

@@ -13,12 +13,13 @@ mod failpoint;
 mod install;
 mod logs;
 mod notify;
+pub mod seeing;
 mod serve;
 mod why;
 
 pub use access::{AccessError, anchor_on_disk};
-pub use dirs::{Dirs, NoHome};
 pub(crate) use backend::LocalBackend;
+pub use dirs::{Dirs, NoHome};
 pub(crate) use engine::Engine;
 pub use ensure::{EnsureError, LOG_MAX, ensure, is_gone};
 pub use install::{InstallError, Installed, install, is_installed};

@@ -110,7 +110,9 @@ pub async fn serve(dirs: &Dirs, settings: &settings::Settings, announce: bool) -
     if let Err(error) = tell_ready(announce) {
         tracing::warn!(%error, "nobody could be told that the daemon is ready");
     }
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), socket = %dirs.socket().display(), "the daemon is ready");
     upbeat_server::serve(doors, engine.backend(), ending).await;
+    tracing::info!("the daemon ends; what runs goes on");
     match agent_ended.try_recv() {
         Ok(()) => Err(ServeError::AgentEnded),
         Err(_) => Ok(()),

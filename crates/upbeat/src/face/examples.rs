@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use upbeat_model::{
-    AppName, Attempt, Exit, Goal, Millis, OperationId, Phase, ProbeName, Project, Reason, Service,
-    ServiceName, SlotId, SlotStatus, Wall,
+    AppName, Attempt, Exit, Goal, Millis, Mono, OperationId, Phase, ProbeName, Project, Reason, Service,
+    ServiceName, SlotId, SlotStart, SlotStats, SlotStatus, SlotUsage, Starts, Stats, Timeline, Wall,
     project::{Condition, Dependency, Http, Question, Reaction},
 };
 
@@ -134,6 +134,49 @@ pub(crate) fn every_phase() -> Vec<SlotStatus> {
         with("web-1", Phase::Waiting, Some(waits_for_db())),
         with("web-2", Phase::Waiting, Some(waits_for_db())),
     ]
+}
+
+/// One that works, one that starts, one that is done.
+pub(crate) fn stats() -> Stats {
+    let slot = |short: &str, phase, started, restarts, usage| SlotStats {
+        slot: slot(short),
+        phase,
+        attempt: Attempt(1),
+        pid: None,
+        started_at: started,
+        restarts,
+        usage,
+    };
+    let usage = |cpu_percent, memory_bytes, descriptors, processes| {
+        Some(SlotUsage { cpu_percent, cpu_ms: 900, memory_bytes, descriptors, processes })
+    };
+    let api = usage(Some(112.5), 118 << 20, 12, 3);
+    let slots = vec![
+        slot("api-1", Phase::Healthy, Some(ago(200)), 2, api),
+        slot("db-1", Phase::Starting, Some(ago(1)), 0, usage(None, 1_000, 4, 1)),
+        slot("job-1", Phase::Completed, None, 0, None),
+    ];
+    Stats { at: NOW, slots }
+}
+
+/// web waited for a migration, and that for db.
+pub(crate) fn starts() -> Starts {
+    let start =
+        |short: &str, phase, [since, opened, executed, ready]: [u64; 4], needs: &[(&str, Condition)]| {
+            let needs = needs.iter().map(|(name, condition)| (service(name), condition.clone()));
+            let [opened, executed, ready] = [opened, executed, ready].map(|ms| Some(Mono(ms)));
+            let times = Timeline { opened, executed, ready, attempts: 1, ..Timeline::since(Mono(since)) };
+            SlotStart { slot: slot(short), phase, times, needs: needs.collect() }
+        };
+    let ended = Condition::CompletedSuccessfully;
+    let mut slots = vec![
+        start("db-1", Phase::Healthy, [1_000, 1_000, 1_012, 2_400], &[]),
+        start("migrate-1", Phase::Completed, [1_000, 2_401, 2_410, 2_410], &[("db", Condition::Healthy)]),
+        start("web-1", Phase::Healthy, [1_000, 4_900, 4_908, 5_200], &[("migrate", ended)]),
+    ];
+    slots[1].times.ended = Some(Mono(4_899));
+    slots[0].times.attempts = 3;
+    Starts { app: AppName::new("shop").unwrap(), now: Mono(9_000), slots }
 }
 
 /// cache ← db; web needs both.

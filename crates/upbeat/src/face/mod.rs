@@ -6,6 +6,7 @@
 //! characters are shown, not obeyed.
 
 pub mod access;
+pub mod analyze;
 pub mod apps;
 pub mod data;
 pub mod diagnostics;
@@ -17,6 +18,7 @@ pub mod outcome;
 pub mod paint;
 pub mod plan;
 pub mod ps;
+pub mod stats;
 pub mod table;
 pub mod time;
 pub mod why;

@@ -1,9 +1,11 @@
 //! What makes no sense together, or is not offered yet.
 
+use clap::ValueEnum;
 use upbeat_model::Diagnostic;
 
 use super::Settings;
 use super::table::SETTINGS;
+use crate::logging::LogFormat;
 
 /// An error that stands in no file; its message says where it came from.
 pub(super) fn nowhere(message: String, hint: Option<String>) -> Diagnostic {
@@ -47,5 +49,24 @@ pub(super) fn all(settings: &Settings) -> Vec<Diagnostic> {
         let hint = "set `api.tls_cert` and `api.tls_key`, or listen on 127.0.0.1 and let a proxy speak TLS";
         found.push(nowhere(message, Some(hint.to_owned())));
     }
+    found.extend(log(settings));
     found
+}
+
+/// What is wrong with where the daemon's own messages are to go, and how.
+fn log(settings: &Settings) -> Option<Diagnostic> {
+    let format = settings.shown("log.format")?;
+    let known = format.value.text().is_none_or(|text| LogFormat::from_str(text, false).is_ok());
+    if !known {
+        let formats: Vec<String> = LogFormat::value_variants()
+            .iter()
+            .filter_map(|format| Some(format!("`{}`", format.to_possible_value()?.get_name())))
+            .collect();
+        let message = format!("`log.format = {}` ({}) is no format of a log", format.value, format.source);
+        return Some(nowhere(message, Some(format!("it can be {}", formats.join(", ")))));
+    }
+    let error = settings.log.check().err()?;
+    let target = settings.shown("log.target").filter(|shown| shown.value.text().is_some());
+    let source = &target.unwrap_or(format).source;
+    Some(nowhere(format!("{error} ({source})"), Some(error.hint())))
 }

@@ -18,11 +18,14 @@ use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use clap::ValueEnum;
 use serde::{Serialize, Serializer};
 
 pub use page::markdown;
 pub use read::{Sources, read};
 use table::Kind;
+
+use crate::logging::{LogFormat, LogSettings};
 
 /// For all daemons of the machine.
 pub const SYSTEM_FILE: &str = "/etc/upbeat/config.toml";
@@ -161,6 +164,8 @@ pub struct Settings {
     pub api: Api,
     /// What it does on its own.
     pub orchestrator: Orchestrator,
+    /// What it says of itself, and to whom.
+    pub log: LogSettings,
     shown: Vec<Shown>,
 }
 
@@ -184,7 +189,11 @@ impl Settings {
             manager_enabled: flag("orchestrator.services.manager_enabled"),
             auto_start_dependencies: flag("orchestrator.services.auto_start_dependencies"),
         };
-        Self { api, orchestrator, shown }
+        // One that is none is refused by the check.
+        let format = text("log.format").and_then(|text| LogFormat::from_str(text, false).ok());
+        let log =
+            LogSettings { format: format.unwrap_or_default(), target: text("log.target").map(str::to_owned) };
+        Self { api, orchestrator, log, shown }
     }
 
     /// Each of them, in the order of the table.
@@ -194,8 +203,11 @@ impl Settings {
 
     /// Where a setting of `[api]` came from.
     fn source(&self, key: &str) -> &Source {
-        let shown = self.shown.iter().find(|shown| shown.name.strip_prefix("api.") == Some(key));
-        shown.map_or(&Source::Default, |shown| &shown.source)
+        self.shown(&format!("api.{key}")).map_or(&Source::Default, |shown| &shown.source)
+    }
+
+    fn shown(&self, name: &str) -> Option<&Shown> {
+        self.shown.iter().find(|shown| shown.name == name)
     }
 }
 

@@ -67,6 +67,7 @@ pub fn variables_of(table: &str) -> String {
 /// The table's own words, in the order of the page.
 pub const TABLES: &[(&str, &str)] = &[
     ("api", "Who may speak to the daemon besides its own user; see [access.md](access.md)."),
+    ("log", "What the daemon says of itself, and to whom; see [seeing.md](seeing.md)."),
     ("orchestrator.services", "What the daemon does on its own."),
 ];
 
@@ -118,6 +119,25 @@ pub const SETTINGS: &[Setting] = &[
         default: "",
         flag: None,
         words: "A group (name or number) whose members may use the daemon's unix socket as operators",
+        only: None,
+    },
+    Setting {
+        table: "log",
+        key: "format",
+        kind: Kind::Text,
+        default: "text",
+        flag: Some("--log-format"),
+        words: "How it is written: `text`, `json`, `journald`, `syslog` or `logstash`",
+        only: None,
+    },
+    Setting {
+        table: "log",
+        key: "target",
+        kind: Kind::Text,
+        default: "",
+        flag: Some("--log-target"),
+        words: "Where it goes: `stderr`, the path of a socket, `udp://HOST:PORT` or `tcp://HOST:PORT`; where \
+                it is not set, where such a log usually goes",
         only: None,
     },
     Setting {

@@ -55,6 +55,8 @@ fn the_last_place_that_says_something_counts_and_is_named() {
     api.tls_key = "/k" from /etc/upbeat/config.toml:4:9
     api.allowed_hosts = ["b", "c"] from UPBEAT_API_ALLOWED_HOSTS
     api.socket_group =  from UPBEAT_API_SOCKET_GROUP
+    log.format = "text" from default
+    log.target =  from default
     orchestrator.services.manager_enabled = true from /home/a/config.toml:2:41
     orchestrator.services.auto_start_dependencies = true from default
     "#);
@@ -219,4 +221,20 @@ fn a_file_that_is_none_is_refused_and_one_that_is_missing_is_not() {
     std::fs::write(&path, "#".repeat(FILE_MAX as usize + 1)).unwrap();
     assert!(file_text(&path).is_err());
     assert!(file_text(dir.path()).is_err());
+}
+
+#[test]
+fn a_log_that_cannot_be_had_is_refused_with_where_that_was_said() {
+    insta::assert_snapshot!(refused(file("[log]\nformat = 'morse'\n")), @"
+    error: `log.format = \"morse\"` (config.toml:2:10) is no format of a log
+    hint: it can be `text`, `json`, `journald`, `syslog`, `logstash`
+    ");
+    insta::assert_snapshot!(refused(file("log.format = 'logstash'\n")), @"
+    error: A log for logstash needs a place to go to (config.toml:1:14)
+    hint: say where: `--log-target tcp://HOST:PORT`, or `udp://HOST:PORT`
+    ");
+    insta::assert_snapshot!(refused(file("[log]\nformat = 'json'\ntarget = 'tcp://logs:5'\n")), @"
+    error: A log in the format `json` cannot go to `tcp://logs:5` (config.toml:3:10)
+    hint: it can go to `stderr`; over a network, `logstash` is JSON as well
+    ");
 }

@@ -6,6 +6,7 @@ mod edits;
 mod hooks;
 mod probes;
 mod story;
+mod timeline;
 
 use upbeat_model::target::{Ask, Goal};
 use upbeat_model::{Attempt, Exit, Millis, Mono, Wall};

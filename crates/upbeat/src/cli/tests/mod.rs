@@ -14,3 +14,4 @@ mod questions;
 mod refusals;
 mod room;
 mod script;
+mod seeing;

@@ -3,12 +3,14 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 
+use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use tokio::sync::{Notify, watch};
 use upbeat_api::{
     Action, App, AppName, AppSummary, Asked, AuditHead, AuditQuery, AuditRecord, AuditVerdict, Event,
-    EventKind, IssuedToken, LogLine, LogStream, Need, NewToken, Operation, OperationId, Plan, Problem,
-    ProblemKind, Refused, Role, ServiceName, SlotId, TokenInfo, TokenName, Up, Version, Why, WhyLink, Wish,
+    EventFilter, EventKind, IssuedToken, LogLine, LogStream, Need, NewToken, Operation, OperationId, Plan,
+    Problem, ProblemKind, Refused, Role, ServiceName, SlotId, Starts, Stats, TokenInfo, TokenName, Up,
+    Version, Why, WhyLink, Wish,
 };
 use upbeat_model::plan::{self, After, Step, StepReason};
 use upbeat_model::{Attempt, Edit, Exit, Goal, Origin, Phase, Service, SlotStatus, Wall, project::Condition};
@@ -31,6 +33,8 @@ pub(super) struct Facts {
     pub(super) plan: Plan,
     pub(super) why: Why,
     pub(super) events: Vec<Event>,
+    pub(super) stats: Stats,
+    pub(super) starts: Starts,
     pub(super) tokens: Vec<TokenInfo>,
     pub(super) records: Vec<AuditRecord>,
     pub(super) verdict: AuditVerdict,
@@ -89,6 +93,8 @@ impl Script {
                 plan: Plan { steps: Vec::new(), unchanged: 3 },
                 why: Why::default(),
                 events: Vec::new(),
+                stats: Stats { at: NOW, slots: Vec::new() },
+                starts: examples::starts(),
                 tokens: Vec::new(),
                 records: Vec::new(),
                 verdict: AuditVerdict {
@@ -294,12 +300,25 @@ impl Backend for Script {
     async fn why(&self, _: AppName, _: ServiceName) -> Answer<Why> {
         self.fact(|facts| facts.why.clone())
     }
-    async fn events(&self, app: Option<AppName>, after: u64, _: usize) -> Answer<Vec<Event>> {
-        let asked = |e: &&Event| e.sequence > after && app.as_ref().is_none_or(|app| *app == e.app);
+    async fn events(&self, wanted: EventFilter, after: u64, _: usize) -> Answer<Vec<Event>> {
+        let asked = |e: &&Event| e.sequence > after && wanted.takes(e);
         self.fact(|facts| facts.events.iter().filter(asked).cloned().collect())
     }
-    async fn watch_events(&self, app: Option<AppName>, after: u64) -> Answer<BoxStream<Event>> {
-        Ok(stream::iter(self.events(app, after, 0).await?).boxed())
+    async fn watch_events(&self, wanted: EventFilter, after: u64) -> Answer<BoxStream<Event>> {
+        Ok(stream::iter(self.events(wanted, after, 0).await?).boxed())
+    }
+    async fn stats(&self, _: AppName) -> Answer<Stats> {
+        self.fact(|facts| facts.stats.clone())
+    }
+    async fn watch_stats(&self, app: AppName) -> Answer<BoxStream<Stats>> {
+        let stats = self.stats(app).await?;
+        Ok(stream::iter([stats.clone(), stats]).boxed())
+    }
+    async fn starts(&self, _: AppName) -> Answer<Starts> {
+        self.fact(|facts| facts.starts.clone())
+    }
+    async fn metrics(&self) -> Answer<Bytes> {
+        Ok(Bytes::new())
     }
     async fn logs(&self, _: AppName, query: LogQuery) -> Answer<BoxStream<LogLine>> {
         let lines = self.lines.lock().unwrap().clone();
@@ -330,6 +349,7 @@ pub(super) fn every_phase() -> Script {
         facts.plan = plan();
         facts.why = why();
         facts.events = events();
+        facts.stats = examples::stats();
     })
 }
 

@@ -473,10 +473,12 @@ impl Node {
         })
     }
 
-    /// What one of the wish's edges says; one that it has not is open.
+    /// Whether the condition of one of the wish's edges holds. One that is not required is not passed
+    /// over here: whoever waits for something to be back is not told that it need not be.
     fn edge_of(&self, id: &SlotId, wish: &TargetSlot, service: &ServiceName) -> Verdict {
-        let edge = wish.spec.depends_on.get(service);
-        edge.map_or(Verdict::Open, |edge| self.edge(&id.app, service, edge))
+        let strict = |edge: &Dependency| Dependency { required: true, ..edge.clone() };
+        let edge = wish.spec.depends_on.get(service).map(strict);
+        edge.map_or(Verdict::Open, |edge| self.edge(&id.app, service, &edge))
     }
 
     fn start_gate(&self, id: &SlotId, wish: &TargetSlot, since: Mono, now: Mono) -> Opening {

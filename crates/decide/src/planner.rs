@@ -145,7 +145,7 @@ fn start_or_replace(
     current: Option<&TargetSlot>,
     wish: &TargetSlot,
 ) -> Option<Change> {
-    let asked = copy.older_generation && wish.ask != Ask::Ensure;
+    let asked = copy.older_generation && matches!(wish.ask, Ask::Start | Ask::Restart);
     let by_itself = if asked { StepReason::Asked } else { StepReason::NotRunning };
     let changed = || StepReason::Changed { fields: changed_fields(current, &wish.spec) };
     let (action, reason) = match phase {

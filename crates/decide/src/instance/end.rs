@@ -61,6 +61,10 @@ pub(super) fn ended(id: &SlotId, slot: &mut Slot, exit: Exit, around: &Around<'_
     slot.durable.farewell = ending.rules.as_ref().and_then(|rules| hooks::farewell(slot, rules, &exit, around));
     if ending.was_stopped || ending.follows == Some(Follows::Start) {
         slot.durable.failures = 0;
+        if ending.follows.is_none() {
+            // Whoever stops or restarts it looks after it.
+            slot.durable.done.clear();
+        }
         return;
     }
     count(slot, ending.ran, around);

@@ -86,8 +86,9 @@ pub struct Slot {
     pub trouble: Option<String>,
     /// What the process of this attempt has said of itself. Its shim says it again to every daemon.
     pub said: Option<(Attempt, Said)>,
-    /// Since when it waits for what it needs. Begins anew with the daemon.
-    pub waiting_since: Option<Mono>,
+    /// Since when it waits for what it needs, and under the wish of which generation: whoever asks
+    /// anew waits anew. Begins anew with the daemon.
+    pub waiting_since: Option<(u64, Mono)>,
     /// When to look at the gate again, if nothing around it changes.
     pub gate_due: Option<Mono>,
     /// When to order a reload again that was not answered.
@@ -172,8 +173,9 @@ fn take(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, effects
             ended(id, slot, Exit::NotStarted(why), around);
         }
         Input::StartUnable { attempt, why } if slot.starts(attempt) => {
-            // Nothing was started, as a look will tell: then it is begun anew.
-            slot.observing = true;
+            // Nothing was started, as a look will tell: then it is begun anew. What would run elsewhere
+            // cannot be looked at: its command is run again.
+            slot.observing = !matches!(&slot.durable.stage, Stage::Starting { begun, .. } if begun.mark.external);
             slot.in_trouble(why, around);
         }
         Input::StartRefused { attempt, seen } if slot.starts(attempt) => {

@@ -6,6 +6,7 @@ use upbeat_model::reason::StopCause;
 use upbeat_model::{Exit, Millis, Mono, ProbeName, SlotId};
 
 use super::health::{Failed, acts};
+use super::settle::{Intent, intent};
 use super::{Around, Condemned, Follows, HookCommand, Moment, Slot, Stage};
 use crate::effect::Effect;
 use crate::node::Reacted;
@@ -33,8 +34,12 @@ pub(super) fn react(
 ) -> Option<Reacted> {
     let probe = around.wish.spec.probes.get(&failed.name)?;
     let remedy = probe.remedy(failed.name.role());
+    if intent(slot, around.wish) != Intent::Hold {
+        // It goes anyway.
+        return None;
+    }
     let Stage::Up(up) = &mut slot.durable.stage else { return None };
-    if !acts(&remedy.action) || up.stopping.is_some() || up.condemned.is_some() {
+    if !acts(&remedy.action) || up.stopping.is_some() {
         return None;
     }
     let done = &mut slot.durable.done;

@@ -233,7 +233,8 @@ impl Rhythm {
             Watchdog::Off => Turn::Rest,
             Watchdog::Alive => {
                 let was_expired = std::mem::take(&mut self.has_expired);
-                if was_expired || answer.passing.is_none() { Turn::Yes } else { Turn::Rest }
+                // A no may be one that a rhythm or a daemon before this one came to.
+                if was_expired || answer.passing != Some(true) { Turn::Yes } else { Turn::Rest }
             }
             Watchdog::Expired | Watchdog::Triggered if counts || !self.has_expired => {
                 self.has_expired = true;
@@ -282,11 +283,12 @@ impl Rhythm {
         if !matches!(self.watch, Watch::Failed { .. }) {
             self.last = Some(message);
         }
-        let is_first = yes && !answer.was_yes;
+        let was_yes = answer.was_yes;
         let verdict = match yes {
             true => self.passed(beat, answer),
             false => self.refused(counts, beat, answer),
         };
+        let is_first = answer.was_yes && !was_yes;
         if counts || yes || self.next.is_none() {
             let interval = beat.interval(answer);
             let early = if is_first && interval >= SPREAD_FROM { interval.0 * self.spread / 1000 } else { 0 };
@@ -303,7 +305,9 @@ impl Rhythm {
     fn passed(&mut self, beat: &Beat<'_>, answer: &mut Answer) -> Verdict {
         self.failures = 0;
         self.successes = self.successes.saturating_add(1);
-        if self.successes >= beat.probe.success_threshold || answer.passing == Some(true) {
+        // What it is told is said once, and not again for each time that it is looked at.
+        let is_enough = self.successes >= beat.probe.success_threshold || beat.probe.ask.is_told();
+        if is_enough || answer.passing == Some(true) {
             *answer = Answer { was_yes: true, passing: Some(true), spent: false, to: answer.to.take() };
         }
         Verdict::Same

@@ -63,7 +63,8 @@ fn replaced(mark: &Mark, wish: &TargetSlot) -> Option<StopCause> {
 fn runs_again(slot: &Slot, mark: &Mark, wish: &TargetSlot) -> bool {
     let completed = slot.durable.exit.as_ref().is_some_and(|exit| wish.spec.succeeds_with(exit));
     let asked_anew = mark.generation < wish.generation;
-    mark.digest != wish.digest || (asked_anew && !(wish.ask == Ask::Ensure && completed))
+    let leaves_completed = matches!(wish.ask, Ask::Ensure | Ask::Reload);
+    mark.digest != wish.digest || (asked_anew && !(leaves_completed && completed))
 }
 
 /// Decides until nothing more is to be decided now.
@@ -84,7 +85,11 @@ pub(super) fn settle(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects:
             return;
         }
     }
-    match intent(slot, around.wish) {
+    let intent = intent(slot, around.wish);
+    if intent != Intent::Run {
+        slot.waiting_since = None;
+    }
+    match intent {
         Intent::Hold => hold(id, slot, around, effects),
         Intent::Clear => clear(id, slot, around, effects),
         Intent::Run => run(id, slot, around, effects),
@@ -134,8 +139,14 @@ fn live(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Eff
     let Stage::Up(up) = &mut slot.durable.stage else { return };
     if up.mark.generation < around.wish.generation {
         // `start`, `up` or `reload` found it running: from now on it runs under their wish.
-        up.reload = reload::is_asked(up, around.wish)
-            .then_some(Reloading::Due { serial: around.wish.generation });
+        match &up.reload {
+            _ if reload::is_asked(up, around.wish) => {
+                up.reload = Some(Reloading::Due { serial: around.wish.generation });
+            }
+            // One that is due stays so: somebody else's, or for the sake of what it rests on.
+            Some(Reloading::Due { .. }) => {}
+            Some(Reloading::Failed(_)) | None => up.reload = None,
+        }
         up.mark.pass_to(around.wish, around.rules);
         // Somebody looks after it: what is to be done about its probes may be done again.
         slot.durable.done.clear();
@@ -272,7 +283,9 @@ fn gate(slot: &mut Slot, around: &Around<'_>) -> Verdict {
     if around.rules.has(Bug::IgnoreGate) {
         return Verdict::Open;
     }
-    let since = *slot.waiting_since.get_or_insert(around.now);
+    let generation = around.wish.generation;
+    let known = slot.waiting_since.filter(|(of, _)| *of == generation);
+    let (_, since) = *slot.waiting_since.insert(known.unwrap_or((generation, around.now)));
     let Opening { verdict, due } = (around.start_gate)(since);
     slot.gate_due = due;
     if verdict == Verdict::Open {
@@ -310,10 +323,17 @@ pub(super) fn preceded(
         return ended(id, slot, Exit::NotStarted(format!("pre_start: {why}")), around);
     }
     *before = Preparation::Done;
-    match gate(slot, around) {
-        Verdict::Open => start(id, slot, around, effects),
-        _ => slot.durable.stage = Stage::Idle,
+    if gate(slot, around) != Verdict::Open {
+        slot.durable.stage = Stage::Idle;
+        return;
     }
+    if let Stage::Starting { begun, .. } = &mut slot.durable.stage {
+        // It is started as the newest file says, and rests on what runs now, not on what ran when its
+        // hooks were.
+        begun.mark = Mark::of(around.wish);
+        begun.rests_on = edges::now(around.wish, around);
+    }
+    start(id, slot, around, effects);
 }
 
 fn down(id: &SlotId, slot: &mut Slot, cause: StopCause, around: &Around<'_>, effects: &mut Vec<Effect>) {
@@ -321,7 +341,13 @@ fn down(id: &SlotId, slot: &mut Slot, cause: StopCause, around: &Around<'_>, eff
         // Nothing was started yet.
         Stage::Starting { before: Preparation::Due, .. } => {
             slot.durable.stage = Stage::Idle;
+            slot.durable.done.clear();
             slot.recheck = None;
+            match intent(slot, around.wish) {
+                Intent::Run => run(id, slot, around, effects),
+                Intent::Clear => clear(id, slot, around, effects),
+                Intent::Hold | Intent::Down(_) => {}
+            }
         }
         // Ordered by a daemon that is gone, and there is nothing to look at: it may be there.
         Stage::Starting { begun, .. } if begun.mark.external && slot.recheck.is_none() => {
@@ -335,6 +361,7 @@ fn down(id: &SlotId, slot: &mut Slot, cause: StopCause, around: &Around<'_>, eff
             let skip = around.wish.kill || around.rules.has(Bug::StopInAnyOrder);
             if let Some(reason) = (!skip).then(|| (around.stop_gate)()).flatten() {
                 slot.blocked = Some(Verdict::Wait(reason));
+                slot.reload_again = None;
                 if up.preparation.is_done() {
                     ask(id, slot, around, effects);
                 }
@@ -345,6 +372,7 @@ fn down(id: &SlotId, slot: &mut Slot, cause: StopCause, around: &Around<'_>, eff
         _ => {
             slot.durable.stage = Stage::Idle;
             slot.durable.failures = 0;
+            slot.durable.done.clear();
             slot.recheck = None;
         }
     }

@@ -166,7 +166,13 @@ impl Node {
             {
                 stopping.unsaid = !rules.has(Bug::KeepDeadlines);
             }
-            let observing = durable.may_run() && !rules.has(Bug::SkipObservation);
+            durable.farewell.take_if(|_| rules.has(Bug::ForgetPostStop));
+            if let Stage::Up(up) = &mut durable.stage {
+                up.reload.take_if(|_| rules.has(Bug::LoseReloads));
+            }
+            let elsewhere = instance::mark(&durable).is_some_and(|mark| mark.external);
+            let may_run = durable.may_run() || (elsewhere && rules.has(Bug::LookOutside));
+            let observing = may_run && !rules.has(Bug::SkipObservation);
             let remembered = durable.entered.map(|(phase, _)| phase);
             let slot = Slot { durable, observing, ..Slot::default() };
             node.entries.insert(id, Entry::of(slot, remembered));

@@ -66,7 +66,11 @@ impl Onlooker<'_> {
             Condition::Started => {
                 let up = matches!(
                     phase,
-                    Phase::Running | Phase::Healthy | Phase::Unhealthy | Phase::NeedsAttention | Phase::Completed
+                    Phase::Running
+                        | Phase::Healthy
+                        | Phase::Unhealthy
+                        | Phase::NeedsAttention
+                        | Phase::Completed
                 );
                 up || (phase == Phase::Starting && seen.started_at.is_some())
             }
@@ -199,7 +203,8 @@ fn stop(slot: &SlotId, bundle: &Bundle, onlooker: &Onlooker<'_>, ledger: &Ledger
     let wish = &workload.target.slots[slot];
     // One that came late, after a later attempt was decided, is nobody's.
     let last = node.durable(slot).map(|durable| durable.attempt);
-    let known = kernel.process(slot).filter(|process| Some(process.attempt) == last && process.ordered_for != 0);
+    let known =
+        kernel.process(slot).filter(|process| Some(process.attempt) == last && process.ordered_for != 0);
     let has_failed = known.is_some_and(|process| process.hooks_failed);
     if let Some(attempt) = known.map(|process| process.attempt)
         && let Some(run) = runs.of_attempt(slot, attempt)
@@ -267,4 +272,3 @@ pub(crate) fn patience(slot: &SlotId, kernel: &Kernel, workload: &Workload, now:
         _ => Ok(()),
     }
 }
-

@@ -5,7 +5,6 @@ use upbeat_decide::instance::{Input, Moment};
 use upbeat_model::project::Signal;
 use upbeat_model::{Attempt, Exit, SlotId};
 
-use crate::kernel::Asked;
 use crate::runs::Run;
 use crate::world::{Happening, World};
 
@@ -122,8 +121,7 @@ impl World {
         if !self.takes((slot.clone(), "reload", attempt, serial), takes) {
             return;
         }
-        let asked = Asked { at: self.now, serial };
-        let there = self.kernel.reload(&slot, attempt, asked);
+        let there = self.kernel.reload(&slot, attempt, self.now);
         let succeeds = there && self.random.percent(85);
         let outcome = if succeeds { Ok(()) } else { Err("sim".to_owned()) };
         let takes = if by_signal { 5 } else { takes };
@@ -186,9 +184,11 @@ impl World {
             }
             Effect::Probe { attempt, name, check, ask, timeout, .. } => {
                 let key = (slot.clone(), name.clone());
-                if self.asking.get(&key).is_some_and(|(of, which, until)| {
-                    (of, which) == (attempt, check) && *until > now
-                }) {
+                if self
+                    .asking
+                    .get(&key)
+                    .is_some_and(|(of, which, until)| (of, which) == (attempt, check) && *until > now)
+                {
                     // It waits for its turn, and is not asked twice.
                     return;
                 }

@@ -3,7 +3,7 @@
 use upbeat_decide::Node;
 use upbeat_model::project::{OnFailure, Reaction};
 use upbeat_model::target::Goal;
-use upbeat_model::{Phase, Reason, SlotId, SlotStatus};
+use upbeat_model::{Millis, Phase, Reason, SlotId, SlotStatus};
 
 use crate::check::{Onlooker, Verdict};
 use crate::ledger::is_up;
@@ -36,12 +36,24 @@ pub(crate) fn at_the_end(onlooker: &Onlooker<'_>, now: u64, wall: i64) -> Verdic
             return Err(format!("{slot}: it is {phase}, but its process {is}"));
         }
         let settled = match wish.goal {
-            Goal::Running => is_settled(status, onlooker) || is_fresh(status, wall),
+            Goal::Running => is_settled(status, onlooker, wall) || is_fresh(status, wall),
             Goal::Stopped => phase == Phase::Stopped && !here,
             Goal::Absent => phase == Phase::Absent && !here,
         };
         if !settled {
-            return Err(format!("{slot}: it shall be {:?} and is {phase} for ever", wish.goal));
+            let edges: Vec<String> = (wish.spec.depends_on.iter())
+                .map(|(on, edge)| {
+                    format!(
+                        "{on} {} {:?} {:?} {}",
+                        edge.condition, edge.on_failure, edge.timeout, edge.required
+                    )
+                })
+                .collect();
+            return Err(format!(
+                "{slot}: it shall be {:?} and is {phase} for ever: {}",
+                wish.goal,
+                edges.join(", ")
+            ));
         }
         if is_up(status) && wish.goal == Goal::Running && phase != Phase::Stopping {
             let said = kernel.process(slot).map(|process| &process.said);
@@ -60,7 +72,7 @@ pub(crate) fn at_the_end(onlooker: &Onlooker<'_>, now: u64, wall: i64) -> Verdic
     }
 }
 
-fn is_settled(status: &SlotStatus, onlooker: &Onlooker<'_>) -> bool {
+fn is_settled(status: &SlotStatus, onlooker: &Onlooker<'_>, wall: i64) -> bool {
     let slot = &status.slot;
     let wish = &onlooker.workload.target.slots[slot];
     match status.phase {
@@ -69,7 +81,7 @@ fn is_settled(status: &SlotStatus, onlooker: &Onlooker<'_>) -> bool {
         Phase::Failed | Phase::BackingOff | Phase::CrashLooping => true,
         Phase::DependencyFailed => fails_with_cause(slot, onlooker),
         Phase::Starting => is_up(status) && wish.spec.probes.values().len() > 0 && !runs_hooks(status),
-        Phase::Waiting => waits_with_cause(slot, onlooker),
+        Phase::Waiting => waits_with_cause(slot, onlooker, wall - status.since.0),
         Phase::Stopped | Phase::Absent | Phase::Stopping => false,
     }
 }
@@ -107,7 +119,7 @@ fn fails_with_cause(slot: &SlotId, onlooker: &Onlooker<'_>) -> bool {
 }
 
 /// Some condition of it really does not hold, and its edge lets it wait for that.
-fn waits_with_cause(slot: &SlotId, onlooker: &Onlooker<'_>) -> bool {
+fn waits_with_cause(slot: &SlotId, onlooker: &Onlooker<'_>, waited: i64) -> bool {
     let edges = &onlooker.workload.target.slots[slot].spec.depends_on;
     let fails = edges.iter().any(|(service, edge)| {
         let copies = onlooker.workload.copies(service);
@@ -118,8 +130,10 @@ fn waits_with_cause(slot: &SlotId, onlooker: &Onlooker<'_>) -> bool {
         let copies = onlooker.workload.copies(service);
         let holds = |copy: &&SlotId| onlooker.holds(copy, &edge.condition);
         let never = copies.iter().any(|copy| onlooker.has_failed(copy, edge));
-        let gives_up = edge.on_failure == OnFailure::Continue && never;
-        let patient = edge.timeout.is_none() || edge.on_failure == OnFailure::Wait;
+        // One that is not required passes over a copy that has failed, and waits for the others.
+        let gives_up = edge.on_failure == OnFailure::Continue && edge.required && never;
+        let in_time = |timeout: Millis| u64::try_from(waited).is_ok_and(|waited| waited < timeout.0);
+        let patient = edge.timeout.is_none_or(in_time) || edge.on_failure == OnFailure::Wait;
         patient && !gives_up && (copies.is_empty() || !copies.iter().all(holds))
     });
     waits && !fails

@@ -25,8 +25,8 @@ pub(crate) struct Process {
     pub(crate) character: u64,
     /// What it has said, as its shim keeps it.
     pub(crate) said: Said,
-    /// How often it has read its configuration anew, and when.
-    pub(crate) reloads: Vec<Asked>,
+    /// When it has read its configuration anew.
+    pub(crate) reloads: Vec<u64>,
     pub(crate) kill_at: Option<u64>,
     /// When it was first asked to stop, and how long it may take from then on.
     pub(crate) asked: Option<(u64, u64)>,
@@ -37,20 +37,13 @@ pub(crate) struct Process {
     pub(crate) hooks_failed: bool,
 }
 
-/// A reload that was carried out.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Asked {
-    pub(crate) at: u64,
-    pub(crate) serial: u64,
-}
-
 /// Something that a command has started in the world outside. It has no shim, and nobody tells its end.
 #[derive(Clone, Debug)]
 pub(crate) struct Elsewhere {
     pub(crate) attempt: Attempt,
     pub(crate) since: u64,
     pub(crate) character: u64,
-    pub(crate) reloads: Vec<Asked>,
+    pub(crate) reloads: Vec<u64>,
 }
 
 /// The record in a slot's directory.
@@ -161,7 +154,7 @@ impl Kernel {
     }
 
     /// When whatever runs there has read its configuration anew.
-    pub(crate) fn reloads(&self, slot: &SlotId, attempt: Attempt) -> &[Asked] {
+    pub(crate) fn reloads(&self, slot: &SlotId, attempt: Attempt) -> &[u64] {
         let process = self.process(slot).filter(|process| process.attempt == attempt);
         let outside = || self.elsewhere.get(slot).filter(|outside| outside.attempt == attempt);
         match (process, outside()) {
@@ -172,13 +165,13 @@ impl Kernel {
     }
 
     /// It reads its configuration anew, if it is there.
-    pub(crate) fn reload(&mut self, slot: &SlotId, attempt: Attempt, asked: Asked) -> bool {
+    pub(crate) fn reload(&mut self, slot: &SlotId, attempt: Attempt, now: u64) -> bool {
         if let Some(outside) = self.elsewhere.get_mut(slot).filter(|outside| outside.attempt == attempt) {
-            outside.reloads.push(asked);
+            outside.reloads.push(now);
             return true;
         }
         match self.process_mut(slot).filter(|process| process.attempt == attempt) {
-            Some(process) => process.reloads.push(asked),
+            Some(process) => process.reloads.push(now),
             None => return false,
         }
         true

@@ -22,6 +22,8 @@ pub(crate) struct Page {
     remedies: Vec<(ProbeName, u64)>,
     /// These attempts are no good, as a probe of theirs has failed.
     condemned: BTreeSet<Attempt>,
+    /// The last of those that is to be started again, whatever the restart policy says.
+    comes_back: Option<Attempt>,
     /// Somebody must ask before it is started again: the generation it was under.
     stays_down: Option<u64>,
     /// It was shown as up, in an attempt that this daemon or one before it had ordered.
@@ -44,10 +46,8 @@ pub(crate) struct Page {
     pub(crate) waits_since: u64,
     /// The last attempt whose end was heard of.
     heard_end: Option<Attempt>,
-    /// Something has ended that this attempt rests on; every time it was to stay down then.
-    bereft: Option<(Attempt, bool)>,
-    /// It was told that it is stopped for that.
-    excused: Option<Attempt>,
+    /// Something has ended that an attempt rests on.
+    bereft: Option<Bereft>,
     /// Reasons to reload since it was started, and which reloads were ordered.
     reasons_to_reload: u32,
     reloads: BTreeSet<u64>,
@@ -59,6 +59,16 @@ pub(crate) struct Page {
     needs_attention: Option<Attempt>,
     /// It was shown as completed, by this end.
     completed: Option<Exit>,
+}
+
+/// Something has ended that an attempt rests on.
+#[derive(Clone, Copy, Debug)]
+struct Bereft {
+    attempt: Attempt,
+    /// Each time it was to stay down then.
+    stops: bool,
+    /// What was wished when the first did.
+    generation: u64,
 }
 
 /// Of all.
@@ -157,7 +167,12 @@ impl Ledger {
                 return Err(format!("{slot}: something is done about `{}`, which it has not", reacted.probe));
             };
             if !onlooker.probing.may_fail(slot, reacted.attempt, &reacted.probe, now) {
-                return Err(format!("{slot}: {} though `{}` has not failed: {}", reacted.action, reacted.probe, onlooker.probing.tells(slot, &reacted.probe)));
+                return Err(format!(
+                    "{slot}: {} though `{}` has not failed: {}",
+                    reacted.action,
+                    reacted.probe,
+                    onlooker.probing.tells(slot, &reacted.probe)
+                ));
             }
             let remedy = probe.remedy(reacted.probe.role());
             let times = 1 + self.times(slot, &reacted.probe, now.saturating_sub(remedy.window.0));
@@ -196,7 +211,9 @@ impl Ledger {
             }
             Effect::RunHooks { attempt, moment, serial, .. } => {
                 let known = page.serials.get(attempt).is_some_and(|known| known != serial);
-                if known && *moment != Moment::Remedy {
+                // One that came late is taken for a stranger, which has none.
+                let stranger = onlooker.kernel.process(slot).is_some_and(|process| process.ordered_for == 0);
+                if known && !stranger && *moment != Moment::Remedy {
                     return Err(format!("{slot}: its hooks are run again under another key"));
                 }
                 match moment {
@@ -217,7 +234,8 @@ impl Ledger {
             Effect::Reload { serial, .. } => {
                 let ordered = page.reloads.len() as u32 + u32::from(!page.reloads.contains(serial));
                 let same = bundle.effects.iter().filter(|other| matches!(other, Effect::Reload { .. }));
-                let lost = self.heard.iter().filter(|(on, _)| rests(wish, &on.service) == Some(OnRestart::Reload));
+                let lost =
+                    self.heard.iter().filter(|(on, _)| rests(wish, &on.service) == Some(OnRestart::Reload));
                 let reasons = page.reasons_to_reload + lost.count() as u32;
                 if ordered > reasons || same.filter(|other| other.slot() == slot).count() > 1 {
                     return Err(format!("{slot}: is reloaded without a cause"));
@@ -241,7 +259,9 @@ impl Ledger {
             return Ok(());
         }
         if page.stays_down == Some(wish.generation) {
-            return Err(format!("{slot}: is started again, though nobody has asked since it was stopped for good"));
+            return Err(format!(
+                "{slot}: is started again, though nobody has asked since it was stopped for good"
+            ));
         }
         let leaves_it = matches!(wish.ask, Ask::Ensure | Ask::Reload);
         let completed = page.completed.as_ref().is_some_and(|exit| wish.spec.succeeds_with(exit));
@@ -261,7 +281,8 @@ impl Ledger {
     /// It is committed.
     pub(crate) fn committed(&mut self, bundle: &Bundle, onlooker: &Onlooker<'_>, now: u64) {
         for slot in std::mem::take(&mut self.removed) {
-            self.pages.remove(&slot);
+            let generation = self.page(&slot).generation;
+            self.pages.insert(slot, Page { generation, waits_since: now, ..Page::default() });
         }
         for (slot, attempt) in std::mem::take(&mut self.heard) {
             let owes = onlooker.runs.held(&slot, attempt).is_some_and(|held| !held.post_stop.is_empty());
@@ -275,7 +296,10 @@ impl Ledger {
             let page = self.page(&reacted.slot);
             page.remedies.push((reacted.probe.clone(), now));
             match reacted.action {
-                Reaction::Restart => drop(page.condemned.insert(reacted.attempt)),
+                Reaction::Restart => {
+                    page.condemned.insert(reacted.attempt);
+                    page.comes_back = Some(reacted.attempt);
+                }
                 Reaction::Stop => {
                     page.condemned.insert(reacted.attempt);
                     page.stays_down = Some(generation);
@@ -320,9 +344,11 @@ impl Ledger {
             match rests(wish, &slot.service) {
                 Some(OnRestart::Reload) => page.reasons_to_reload += 1,
                 Some(follows) => {
-                    let before = page.bereft.filter(|(of, _)| page.ordered.is_some_and(|(now, _)| now == *of));
-                    let stops = follows == OnRestart::Stop && before.is_none_or(|(_, stops)| stops);
-                    page.bereft = page.ordered.map(|(attempt, _)| (attempt, stops));
+                    let Some((attempt, _)) = page.ordered else { continue };
+                    let before = page.bereft.filter(|before| before.attempt == attempt);
+                    let stops = follows == OnRestart::Stop && before.is_none_or(|before| before.stops);
+                    let generation = before.map_or(page.generation, |before| before.generation);
+                    page.bereft = Some(Bereft { attempt, stops, generation });
                 }
                 None => {}
             }
@@ -331,7 +357,13 @@ impl Ledger {
 
     /// Whether a copy may be stopped, though it is as wished: a probe has failed, or something has
     /// ended that it rests on.
-    pub(crate) fn has_cause(&self, slot: &SlotId, attempt: Attempt, bundle: &Bundle, onlooker: &Onlooker<'_>) -> bool {
+    pub(crate) fn has_cause(
+        &self,
+        slot: &SlotId,
+        attempt: Attempt,
+        bundle: &Bundle,
+        onlooker: &Onlooker<'_>,
+    ) -> bool {
         let stops = |action: &Reaction| matches!(action, Reaction::Restart | Reaction::Stop);
         let now = bundle.reacted.iter().any(|reacted| reacted.slot == *slot && stops(&reacted.action));
         let Some(page) = self.pages.get(slot) else { return now };
@@ -339,9 +371,10 @@ impl Ledger {
             return true;
         }
         let wish = &onlooker.workload.target.slots[slot];
-        let lost = self.heard.iter().any(|(on, _)| {
-            matches!(rests(wish, &on.service), Some(OnRestart::Restart | OnRestart::Stop))
-        });
+        let lost = self
+            .heard
+            .iter()
+            .any(|(on, _)| matches!(rests(wish, &on.service), Some(OnRestart::Restart | OnRestart::Stop)));
         now || lost || page.is_bereft(attempt) || page.condemned.contains(&attempt)
     }
 
@@ -354,7 +387,9 @@ impl Ledger {
     /// People are told.
     pub(crate) fn told(&mut self, status: &SlotStatus, onlooker: &Onlooker<'_>, now: u64) -> Verdict {
         let slot = &status.slot;
-        let Some(wish) = onlooker.workload.target.slots.get(slot) else { return Ok(()) };
+        if !onlooker.workload.target.slots.contains_key(slot) {
+            return Ok(());
+        }
         let known = onlooker.kernel.process(slot).is_none_or(|process| process.ordered_for != 0);
         let born = self.born;
         let spent = status.reasons.iter().find_map(|reason| match reason {
@@ -383,14 +418,23 @@ impl Ledger {
             Reason::BeingStopped { why, .. } => Some(*why),
             _ => None,
         });
-        if why == Some(StopCause::DependencyEnded) && page.bereft == Some((status.attempt, true)) && page.excused != Some(status.attempt) {
-            // Somebody may have asked while it was being stopped.
-            page.bereft = None;
-            page.excused = Some(status.attempt);
-            page.stays_down = Some(wish.generation);
+        if why == Some(StopCause::DependencyEnded)
+            && let Some(bereft) = page.bereft.filter(|of| of.attempt == status.attempt && of.stops)
+        {
+            page.stays_down = Some(bereft.generation);
+        }
+        if page.comes_back == Some(status.attempt) && matches!(status.phase, Phase::Failed | Phase::Completed)
+        {
+            return Err(format!(
+                "{slot}: is left {}, and is to be restarted as its probe failed",
+                status.phase
+            ));
         }
         let is_down = !status.phase.is_alive() && page.outside.is_some();
-        match is_down && status.attempt == page.outside.unwrap_or_default() && !onlooker.node.is_observing(slot) {
+        match is_down
+            && status.attempt == page.outside.unwrap_or_default()
+            && !onlooker.node.is_observing(slot)
+        {
             true => Err(format!("{slot}: is {}, and its stop command was not run", status.phase)),
             false => Ok(()),
         }
@@ -430,13 +474,14 @@ impl Ledger {
             if is_fresh(status, wall) {
                 continue;
             }
-            if let Some(attempt) = page.condemned.iter().find(|attempt| onlooker.kernel.runs(slot, **attempt)) {
+            if let Some(attempt) = page.condemned.iter().find(|attempt| onlooker.kernel.runs(slot, **attempt))
+            {
                 return Err(format!("{slot}: attempt {attempt} is no good, and runs on for ever"));
             }
             if let Some((attempt, since)) = page.reload_due
                 && onlooker.kernel.runs(slot, attempt)
                 && status.phase.is_alive()
-                && !onlooker.kernel.reloads(slot, attempt).iter().any(|reload| reload.at >= since)
+                && !onlooker.kernel.reloads(slot, attempt).iter().any(|at| *at >= since)
             {
                 return Err(format!("{slot}: somebody has asked it to reload, and it never was"));
             }
@@ -470,7 +515,7 @@ impl Ledger {
                     let edge = &wish.spec.depends_on[&on.service];
                     let holds = copies.iter().all(|copy| onlooker.holds(copy, &edge.condition));
                     let reloads = onlooker.kernel.reloads(slot, status.attempt);
-                    if holds && !reloads.iter().any(|reload| Some(reload.at) >= back) {
+                    if holds && !reloads.iter().any(|at| Some(*at) >= back) {
                         return Err(format!("{slot}: {on} is back, and it was not reloaded since"));
                     }
                 }
@@ -488,7 +533,7 @@ impl Ledger {
 
 impl Page {
     fn is_bereft(&self, attempt: Attempt) -> bool {
-        self.excused == Some(attempt) || self.bereft.is_some_and(|(of, _)| of == attempt)
+        self.bereft.is_some_and(|of| of.attempt == attempt)
     }
 
     fn begin(&mut self, attempt: Attempt, now: u64) {

@@ -41,7 +41,8 @@ impl World {
         self.ledger.hears(slot, input, kills);
         match input {
             Input::Started { attempt, .. } => {
-                let known = self.node.as_ref().and_then(|node| node.status(slot)).map(|status| status.attempt);
+                let known =
+                    self.node.as_ref().and_then(|node| node.status(slot)).map(|status| status.attempt);
                 if known == Some(*attempt) {
                     self.probing.is_up(slot, *attempt, true, &self.workload.target, self.now);
                 }

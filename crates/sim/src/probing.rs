@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use upbeat_decide::instance::{Said, Watchdog};
 use upbeat_model::project::{Probe, Question, Role};
 use upbeat_model::target::Target;
-use upbeat_model::{Attempt, Mono, ProbeName, SlotId, SlotStatus};
+use upbeat_model::{Attempt, Mono, Phase, ProbeName, SlotId, SlotStatus};
 
 use crate::check::Verdict;
 
@@ -286,6 +286,10 @@ impl Probing {
         let Some(watched) = self.slots.get(slot).filter(|watched| watched.attempt == status.attempt) else {
             return Ok(());
         };
+        if status.phase == Phase::Stopping {
+            // Nobody asks it any more.
+            return Ok(());
+        }
         for (name, shown) in &status.probes {
             let Some(asked) = watched.asked.get(name) else { continue };
             let allowed = match asked.probe.ask.is_told() {
@@ -304,7 +308,10 @@ impl Probing {
 
     /// All that is known of a probe.
     pub(crate) fn tells(&self, slot: &SlotId, name: &ProbeName) -> String {
-        format!("{:?}", self.slots.get(slot).map(|watched| (watched.started, watched.exact, watched.asked.get(name))))
+        format!(
+            "{:?}",
+            self.slots.get(slot).map(|watched| (watched.started, watched.exact, watched.asked.get(name)))
+        )
     }
 
     /// Whether a probe may have come to a no.
@@ -320,11 +327,18 @@ impl Probing {
     }
 
     /// After long quiet: each probe that is to be asked was asked lately, and what was said is heard.
-    pub(crate) fn goes_on(&self, slot: &SlotId, status: &SlotStatus, said: Option<&Said>, now: u64) -> Verdict {
+    pub(crate) fn goes_on(
+        &self,
+        slot: &SlotId,
+        status: &SlotStatus,
+        said: Option<&Said>,
+        now: u64,
+    ) -> Verdict {
         let Some(watched) = self.slots.get(slot).filter(|watched| watched.attempt == status.attempt) else {
             return Ok(());
         };
-        let passes = |name: &ProbeName| status.probes.get(name).is_some_and(|shown| shown.passing == Some(true));
+        let passes =
+            |name: &ProbeName| status.probes.get(name).is_some_and(|shown| shown.passing == Some(true));
         let startup = watched.asked.keys().find(|name| name.role() == Role::Startup);
         let has_started = startup.is_none_or(passes);
         for (name, asked) in &watched.asked {
@@ -375,9 +389,11 @@ impl Watched {
             (None, _) => true,
             (Some(true), _) => asked.maybe.yes,
             (Some(false), _) if asked.was_no => true,
-            (Some(false), Question::Watchdog(_)) if self.said.is_some() => self
-                .silent_since
-                .is_some_and(|since| !self.exact || since + in_a_row * probe.interval.0.min(asked.shortest()) <= now),
+            (Some(false), Question::Watchdog(_)) if self.said.is_some() => {
+                self.silent_since.is_some_and(|since| {
+                    !self.exact || since + in_a_row * probe.interval.0.min(asked.shortest()) <= now
+                })
+            }
             (Some(false), Question::Watchdog(_)) => !self.exact,
             (Some(false), _) if !self.exact => true,
             (Some(false), _) => {

@@ -151,8 +151,16 @@ pub(crate) fn edges(
                 required: random.percent(85),
                 restart: false,
                 on_restart: on_restart(random, can_reload),
-                on_failure: *random.pick(&[OnFailure::Fail, OnFailure::Fail, OnFailure::Wait, OnFailure::Continue]),
-                timeout: random.percent(25).then(|| pace.stretch(*random.pick(&[500, 5_000, 30_000]))).map(Millis),
+                on_failure: *random.pick(&[
+                    OnFailure::Fail,
+                    OnFailure::Fail,
+                    OnFailure::Wait,
+                    OnFailure::Continue,
+                ]),
+                timeout: random
+                    .percent(25)
+                    .then(|| pace.stretch(*random.pick(&[500, 5_000, 30_000])))
+                    .map(Millis),
             };
             edges.insert(name.clone(), edge);
         }
@@ -168,7 +176,8 @@ fn condition(random: &mut Random, dependency: Option<&Service>) -> Condition {
         9 => Condition::Completed,
         10 => Condition::Failed,
         _ => {
-            let names: Vec<&ProbeName> = dependency.into_iter().flat_map(|service| service.probes.keys()).collect();
+            let names: Vec<&ProbeName> =
+                dependency.into_iter().flat_map(|service| service.probes.keys()).collect();
             match names.is_empty() {
                 true => Condition::Started,
                 false => Condition::Probe((*random.pick(&names)).clone()),
@@ -194,12 +203,9 @@ pub(crate) fn never_passes() -> Question {
 /// Half of all services have a health check; some have more probes.
 fn probes(random: &mut Random, external: bool, pace: Pace) -> BTreeMap<ProbeName, Probe> {
     let mut probes = BTreeMap::new();
-    for (name, share) in [
-        (ProbeName::STARTUP, 12),
-        (ProbeName::READINESS, 50),
-        (ProbeName::LIVENESS, 25),
-        ("warm", 12),
-    ] {
+    for (name, share) in
+        [(ProbeName::STARTUP, 12), (ProbeName::READINESS, 50), (ProbeName::LIVENESS, 25), ("warm", 12)]
+    {
         if random.percent(share)
             && let Ok(name) = ProbeName::new(name)
         {
@@ -222,12 +228,14 @@ fn question(random: &mut Random, external: bool, pace: Pace) -> Question {
 }
 
 fn rhythm(random: &mut Random, ask: Question, external: bool, pace: Pace) -> Probe {
+    // What has to pass once only is asked every second until it has, which is no rhythm for weeks.
+    let passes_once = random.percent(70) && (pace == Pace::Minutes || ask.is_told());
     Probe {
         initial_delay: Millis(if random.percent(70) { 0 } else { pace.stretch(random.below(3_000)) }),
         interval: Millis(pace.stretch(random.between(50, 5_000))),
         timeout: Millis(random.between(20, 2_000)),
         failure_threshold: random.between(1, 4) as u32,
-        success_threshold: if random.percent(70) { 1 } else { random.between(2, 3) as u32 },
+        success_threshold: if passes_once { 1 } else { random.between(2, 3) as u32 },
         start_period: Millis(pace.stretch(random.below(3_000))),
         start_interval: Millis(pace.stretch(random.between(20, 500))),
         on_failure: random.percent(40).then(|| remedy(random, external, pace)),

@@ -41,8 +41,12 @@ pub(crate) fn told(status: &SlotStatus, onlooker: &Onlooker<'_>, ledger: &Ledger
         return Err(format!("{slot}: {} though its hooks have not succeeded", status.phase));
     }
     if status.phase == Phase::Healthy && !probing.may_pass(slot, status.attempt, ProbeName::READINESS) {
-        let known = ProbeName::new(ProbeName::READINESS).map(|name| probing.tells(slot, &name)).unwrap_or_default();
-        return Err(format!("{slot}: healthy though it has not passed what its check asks: {known} {:?}", node.durable(slot)));
+        let known =
+            ProbeName::new(ProbeName::READINESS).map(|name| probing.tells(slot, &name)).unwrap_or_default();
+        return Err(format!(
+            "{slot}: healthy though it has not passed what its check asks: {known} {:?}",
+            node.durable(slot)
+        ));
     }
     probing.told(status, now)?;
     failed_edge(status, onlooker, ledger, now)
@@ -122,4 +126,3 @@ const NEWS_TRAVELS: u64 = 100;
 fn node_is_looking(node: &Node, slot: &SlotId) -> bool {
     node.is_observing(slot)
 }
-

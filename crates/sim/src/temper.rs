@@ -25,7 +25,8 @@ impl Temper {
     /// Of the process with this character: the same whenever it is asked.
     pub(crate) fn of(character: u64, question: &Question, begun: u64, pace: Pace) -> Self {
         let text = question.to_string();
-        let hash = text.bytes().fold(character, |hash, byte| hash.wrapping_mul(31).wrapping_add(u64::from(byte)));
+        let hash =
+            text.bytes().fold(character, |hash, byte| hash.wrapping_mul(31).wrapping_add(u64::from(byte)));
         let mut random = Random::new(hash);
         let (soon, late) = (random.below(2_000), random.below(60_000));
         let passes_from = begun + pace.stretch(if random.percent(80) { soon } else { late });

@@ -10,13 +10,13 @@ use upbeat_model::{Attempt, Exit, Mono, Phase, ProbeName, Service, SlotId, Wall}
 
 use crate::check::{self, Onlooker, Past};
 use crate::deeds::Key;
-use crate::kernel::{Answer, Kernel};
+use crate::kernel::Kernel;
 use crate::ledger::Ledger;
 use crate::pace::Pace;
 use crate::probing::Probing;
 use crate::random::Random;
 use crate::runs::Runs;
-use crate::temper::{Word, words};
+use crate::temper::Word;
 use crate::workload::Workload;
 use crate::{ending, telling};
 
@@ -27,7 +27,7 @@ const TRACE: usize = 60;
 const STEPS_MAX: u32 = 200_000;
 
 /// Nobody: a process whose start was ordered by a daemon that is dead.
-const NOBODY: u64 = u64::MAX;
+pub(crate) const NOBODY: u64 = u64::MAX;
 
 /// How a run ended well.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -129,7 +129,7 @@ pub(crate) struct World {
     pub(crate) pace: Pace,
     /// Copies whose `post_start` hooks have failed.
     pub(crate) failed_hooks: BTreeSet<SlotId>,
-    outcome: Outcome,
+    pub(crate) outcome: Outcome,
     trace: VecDeque<String>,
 }
 
@@ -209,10 +209,22 @@ impl World {
         let Some(onlooker) = self.onlooker() else { return Err("the daemon never came back".into()) };
         ending::at_the_end(&onlooker, now, wall)?;
         self.ledger.at_the_end(&onlooker, wall)?;
+        self.remembered().map(drop)
+    }
+
+    /// What was committed, as it comes back from where it is kept: as text.
+    fn remembered(&self) -> Result<Vec<(SlotId, Durable)>, String> {
+        let mut slots = Vec::new();
         for (slot, durable) in &self.store {
-            ending::is_small(slot, &format!("{durable:?}"))?;
+            let text = serde_json::to_string(durable).map_err(|error| format!("{slot}: {error}"))?;
+            ending::is_small(slot, &text)?;
+            let read: Durable = serde_json::from_str(&text).map_err(|error| format!("{slot}: {error}"))?;
+            if read != *durable {
+                return Err(format!("{slot}: {durable:?} is kept, and {read:?} comes back"));
+            }
+            slots.push((slot.clone(), read));
         }
-        Ok(())
+        Ok(slots)
     }
 
     fn onlooker(&self) -> Option<Onlooker<'_>> {
@@ -232,7 +244,7 @@ impl World {
         self.trace.push_back(format!("{:>9} {line}", self.now - 1_000_000));
     }
 
-    fn clocks(&self) -> (Mono, Wall) {
+    pub(crate) fn clocks(&self) -> (Mono, Wall) {
         (Mono(self.now), Wall(self.now as i64 + self.wall_shift))
     }
 
@@ -256,7 +268,10 @@ impl World {
 
     /// Commit, perform, tell; the daemon may die in between.
     fn carry_out(&mut self, bundle: Bundle) -> check::Verdict {
-        let deadly = self.chaos && !bundle.effects.is_empty() && self.random.percent(3);
+        // What happens seldom and once only is the easiest to lose.
+        let reloads = bundle.effects.iter().any(|effect| matches!(effect, Effect::Reload { .. }));
+        let risk = if reloads { 15 } else { 3 };
+        let deadly = self.chaos && !bundle.effects.is_empty() && self.random.percent(risk);
         let dies_after = if deadly { self.random.below(bundle.effects.len() as u64 + 2) } else { u64::MAX };
         let performs_first = self.rules.has(Bug::PerformBeforeCommit);
         self.check_orders(&bundle)?;
@@ -470,58 +485,11 @@ impl World {
             let soon = self.random.below(30);
             self.at(soon, Happening::Exit { slot, pid, exit: Exit::Code(1) });
         }
-        let mut node = Node::recover(self.store.clone(), self.rules);
+        let mut node = Node::recover(self.remembered()?, self.rules);
         node.found(self.kernel.places.keys().cloned());
         self.ledger.is_born(self.now);
         self.node = Some(node);
         self.decide_wishes()
-    }
-
-    fn arrive(&mut self, slot: SlotId, attempt: Attempt, spec: &Service, generation: u64, incarnation: u64) {
-        let listener = if incarnation == self.incarnation { incarnation } else { NOBODY };
-        // The directory was made for the order; one that is gone since takes no shim.
-        let stale = listener == NOBODY;
-        if stale && !self.kernel.places.contains_key(&slot) {
-            return;
-        }
-        // A daemon that was there before it may have looked, and found nothing.
-        let ordered_for = if stale && self.node.is_some() { 0 } else { generation };
-        let answer = self.kernel.start(&slot, attempt, ordered_for, self.now, listener, &mut self.random);
-        let input = match answer {
-            Answer::Started { pid } => {
-                self.outcome.starts += 1;
-                self.note(format!(
-                    "{slot} attempt {attempt} runs as {pid}{}",
-                    if stale { " (late)" } else { "" }
-                ));
-                self.plan_exit(&slot, pid);
-                for (after, word) in words(spec, pid, &mut self.random, self.pace) {
-                    self.at(after, Happening::Say { slot: slot.clone(), pid, word });
-                }
-                let (_, at) = self.clocks();
-                Input::Started { attempt, pid, at, log_start: 1 }
-            }
-            Answer::Failed => Input::StartFailed { attempt, why: "sim".into() },
-            Answer::Busy => Input::StartRefused { attempt, seen: attempt },
-            Answer::Superseded { seen } => Input::StartRefused { attempt, seen },
-        };
-        let delay = self.random.below(15);
-        self.at(delay, Happening::Deliver { slot, input, incarnation });
-    }
-
-    fn plan_exit(&mut self, slot: &SlotId, pid: i32) {
-        let ends = self.random.percent(if self.chaos { 60 } else { 30 });
-        if !ends {
-            return;
-        }
-        let after = *self.random.pick(&[5, 100, 2_000, 9_000, 15_000, 40_000]);
-        let after = self.pace.stretch(after + self.random.below(after));
-        let exit = match self.random.below(3) {
-            0 => Exit::Code(0),
-            1 => Exit::Code(1 + self.random.below(3) as i32),
-            _ => Exit::Signal(11),
-        };
-        self.at(after, Happening::Exit { slot: slot.clone(), pid, exit });
     }
 
     fn end(&mut self, slot: &SlotId, pid: i32, exit: Exit) {
@@ -538,10 +506,6 @@ impl World {
             self.deliver(late, slot.clone(), input.clone());
         }
         self.deliver(delay, slot.clone(), input);
-    }
-
-    pub(crate) fn count_start(&mut self) {
-        self.outcome.starts += 1;
     }
 
     fn any_process(&mut self) -> Option<(SlotId, i32)> {

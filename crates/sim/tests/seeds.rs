@@ -70,7 +70,8 @@ fn one_seed_is_one_run() {
 fn every_planted_bug_is_found() {
     const WITHIN: u64 = 2_000;
     for bug in Bug::ALL {
-        let found = (0..WITHIN).find_map(|seed| run(seed, Pace::Minutes, Some(*bug)).err().map(|broken| (seed, broken)));
+        let found = (0..WITHIN)
+            .find_map(|seed| run(seed, Pace::Minutes, Some(*bug)).err().map(|broken| (seed, broken)));
         match found {
             Some((seed, broken)) => println!("{bug:?}: seed {seed}: {}", broken.what),
             None => panic!("{bug:?} is not found within {WITHIN} seeds"),

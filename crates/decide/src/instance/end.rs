@@ -58,19 +58,16 @@ pub(super) fn ended(id: &SlotId, slot: &mut Slot, exit: Exit, around: &Around<'_
         }
     };
     slot.durable.exit = Some(exit.clone());
-    slot.durable.farewell = ending.rules.as_ref().and_then(|rules| hooks::farewell(slot, rules, &exit, around));
+    slot.durable.farewell =
+        ending.rules.as_ref().and_then(|rules| hooks::farewell(slot, rules, &exit, around));
     if ending.was_stopped || ending.follows == Some(Follows::Start) {
         slot.durable.failures = 0;
-        if ending.follows.is_none() {
-            // Whoever stops or restarts it looks after it.
-            slot.durable.done.clear();
-        }
         return;
     }
     count(slot, ending.ran, around);
     let again = match ending.follows {
-        Some(Follows::Restart) => true,
-        Some(Follows::Nothing) => false,
+        Some(Follows::Restart) if !around.rules.has(Bug::RestartByPolicy) => true,
+        Some(Follows::Nothing) if !around.rules.has(Bug::StopForNow) => false,
         _ => backoff::restarts(&around.wish.spec, &exit, slot.durable.failures),
     };
     slot.durable.stage = match again {

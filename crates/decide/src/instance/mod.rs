@@ -175,7 +175,8 @@ fn take(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, effects
         Input::StartUnable { attempt, why } if slot.starts(attempt) => {
             // Nothing was started, as a look will tell: then it is begun anew. What would run elsewhere
             // cannot be looked at: its command is run again.
-            slot.observing = !matches!(&slot.durable.stage, Stage::Starting { begun, .. } if begun.mark.external);
+            slot.observing =
+                !matches!(&slot.durable.stage, Stage::Starting { begun, .. } if begun.mark.external);
             slot.in_trouble(why, around);
         }
         Input::StartRefused { attempt, seen } if slot.starts(attempt) => {
@@ -292,6 +293,9 @@ fn come_up(
     around: &Around<'_>,
 ) {
     slot.health = Health::default();
+    if let Some((of, _)) = slot.said.as_mut().filter(|_| around.rules.has(Bug::SayReadyOfDeadAttempt)) {
+        *of = attempt;
+    }
     slot.recheck = None;
     slot.trouble = None;
     let Begun { mark, serial, stop, rests_on } = begun;

@@ -19,6 +19,10 @@ pub struct Done {
     pub probe: ProbeName,
     /// When.
     pub at: Mono,
+    /// Under the wish of which generation: whoever asks anew looks after it, and what was done before
+    /// counts no more.
+    #[serde(default)]
+    pub generation: u64,
 }
 
 /// A command that is run about a probe is given as long as the probe has to fail again; at least this.
@@ -43,7 +47,10 @@ pub(super) fn react(
         return None;
     }
     let done = &mut slot.durable.done;
-    done.retain(|done| done.probe != failed.name || around.now.since(done.at) < remedy.window);
+    let generation = around.wish.generation;
+    let is_due = |done: &Done| done.probe == failed.name && around.now.since(done.at) >= remedy.window;
+    let counts = |done: &Done| done.generation == generation || around.rules.has(Bug::KeepBudget);
+    done.retain(|done| counts(done) && !is_due(done));
     let times = done.iter().filter(|done| done.probe == failed.name).count() as u32;
     if times >= remedy.max_attempts && !around.rules.has(Bug::ForgetBudget) {
         if let Some(answer) = up.answers.get_mut(&failed.name) {
@@ -51,7 +58,7 @@ pub(super) fn react(
         }
         return None;
     }
-    done.push(Done { probe: failed.name.clone(), at: around.now });
+    done.push(Done { probe: failed.name.clone(), at: around.now, generation });
     let why = format!("its probe `{}` failed: {}", failed.name, failed.last);
     match &remedy.action {
         Reaction::Ignore => {}
@@ -72,7 +79,8 @@ pub(super) fn react(
             moment: Moment::Remedy,
             serial: around.now.0,
             commands: vec![HookCommand::plain(command.clone(), around.wish)],
-            timeout: EXEC_MIN.max(Millis(probe.interval.0.saturating_mul(u64::from(probe.failure_threshold)))),
+            timeout: EXEC_MIN
+                .max(Millis(probe.interval.0.saturating_mul(u64::from(probe.failure_threshold)))),
             exit: None,
         }),
     }

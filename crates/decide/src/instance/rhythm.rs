@@ -10,6 +10,7 @@ use upbeat_model::project::{Probe, Question};
 use upbeat_model::{Millis, Mono};
 
 use super::said::{Said, Watchdog};
+use crate::rules::{Bug, Rules};
 
 /// The first eager probe comes so soon after the start; the gap doubles with each.
 const EAGER_FIRST: Millis = Millis(10);
@@ -122,6 +123,8 @@ pub(super) struct Beat<'a> {
     pub(super) said: &'a Said,
     /// How many noes in a row are a no.
     pub(super) threshold: u32,
+    /// Which deliberate bug a test has planted.
+    pub(super) rules: Rules,
 }
 
 impl Beat<'_> {
@@ -134,7 +137,7 @@ impl Beat<'_> {
     fn forgives(&self, answer: &Answer) -> bool {
         let starting = self.now.since(self.started) < self.probe.start_period
             || self.said.extended.is_some_and(|until| until > self.now);
-        !answer.was_yes && starting
+        !answer.was_yes && starting && !self.rules.has(Bug::ForgiveNothing)
     }
 }
 
@@ -205,6 +208,7 @@ impl Rhythm {
                 if !counts && !eager {
                     return Turn::Rest;
                 }
+                let counts = counts || beat.rules.has(Bug::CountEagerNoes);
                 self.asked = Some(Asked { lost_at: beat.now + beat.probe.timeout + LOST_AFTER, counts });
                 Turn::Ask
             }
@@ -307,7 +311,7 @@ impl Rhythm {
         self.successes = self.successes.saturating_add(1);
         // What it is told is said once, and not again for each time that it is looked at.
         let is_enough = self.successes >= beat.probe.success_threshold || beat.probe.ask.is_told();
-        if is_enough || answer.passing == Some(true) {
+        if is_enough || beat.rules.has(Bug::BelieveFirstYes) || answer.passing == Some(true) {
             *answer = Answer { was_yes: true, passing: Some(true), spent: false, to: answer.to.take() };
         }
         Verdict::Same

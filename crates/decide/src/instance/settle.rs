@@ -7,7 +7,9 @@ use upbeat_model::{Exit, Millis, SlotId};
 use super::end::ended;
 use super::react::react;
 use super::stop::{StopRules, begin_stop, press};
-use super::{Around, Begun, Mark, Preparation, RECHECK_AFTER, Reloading, Slot, Stage, come_up, edges, hooks, reload};
+use super::{
+    Around, Begun, Mark, Preparation, RECHECK_AFTER, Reloading, Slot, Stage, come_up, edges, hooks, reload,
+};
 use crate::effect::Effect;
 use crate::gate::{Opening, Verdict};
 use crate::rules::Bug;
@@ -38,9 +40,7 @@ pub(crate) fn intent(slot: &Slot, wish: &TargetSlot) -> Intent {
         },
         Goal::Running => match &slot.durable.stage {
             Stage::Idle | Stage::Gone | Stage::Removing | Stage::Resting { .. } => Intent::Run,
-            Stage::Starting { begun, .. } => {
-                replaced(&begun.mark, wish).map_or(Intent::Hold, Intent::Down)
-            }
+            Stage::Starting { begun, .. } => replaced(&begun.mark, wish).map_or(Intent::Hold, Intent::Down),
             Stage::Up(up) => {
                 let condemned = || up.condemned.as_ref().map(|condemned| condemned.cause);
                 replaced(&up.mark, wish).or_else(condemned).map_or(Intent::Hold, Intent::Down)
@@ -144,12 +144,11 @@ fn live(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Eff
                 up.reload = Some(Reloading::Due { serial: around.wish.generation });
             }
             // One that is due stays so: somebody else's, or for the sake of what it rests on.
-            Some(Reloading::Due { .. }) => {}
-            Some(Reloading::Failed(_)) | None => up.reload = None,
+            Some(Reloading::Due { .. }) if !around.rules.has(Bug::ReplaceReloads) => {}
+            _ => up.reload = None,
         }
         up.mark.pass_to(around.wish, around.rules);
-        // Somebody looks after it: what is to be done about its probes may be done again.
-        slot.durable.done.clear();
+        // Somebody looks after it.
         up.answers.values_mut().for_each(|answer| answer.spent = false);
         slot.durable.restarts = 0;
         slot.reload_again = None;
@@ -239,7 +238,6 @@ fn run(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effe
         Stage::Resting { mark, .. } | Stage::Ended { mark } if asked_anew(mark) => {
             slot.durable.failures = 0;
             slot.durable.restarts = 0;
-            slot.durable.done.clear();
         }
         Stage::Resting { until, .. } if *until > around.now => return,
         Stage::Resting { .. } => {}
@@ -284,10 +282,11 @@ fn gate(slot: &mut Slot, around: &Around<'_>) -> Verdict {
         return Verdict::Open;
     }
     let generation = around.wish.generation;
-    let known = slot.waiting_since.filter(|(of, _)| *of == generation);
+    let known =
+        slot.waiting_since.filter(|(of, _)| *of == generation || around.rules.has(Bug::WaitSinceEver));
     let (_, since) = *slot.waiting_since.insert(known.unwrap_or((generation, around.now)));
     let Opening { verdict, due } = (around.start_gate)(since);
-    slot.gate_due = due;
+    slot.gate_due = due.filter(|_| !around.rules.has(Bug::IgnoreTimeouts));
     if verdict == Verdict::Open {
         slot.waiting_since = None;
     }
@@ -331,7 +330,9 @@ pub(super) fn preceded(
         // It is started as the newest file says, and rests on what runs now, not on what ran when its
         // hooks were.
         begun.mark = Mark::of(around.wish);
-        begun.rests_on = edges::now(around.wish, around);
+        if !around.rules.has(Bug::RestOnThePast) {
+            begun.rests_on = edges::now(around.wish, around);
+        }
     }
     start(id, slot, around, effects);
 }
@@ -341,7 +342,6 @@ fn down(id: &SlotId, slot: &mut Slot, cause: StopCause, around: &Around<'_>, eff
         // Nothing was started yet.
         Stage::Starting { before: Preparation::Due, .. } => {
             slot.durable.stage = Stage::Idle;
-            slot.durable.done.clear();
             slot.recheck = None;
             match intent(slot, around.wish) {
                 Intent::Run => run(id, slot, around, effects),
@@ -372,7 +372,6 @@ fn down(id: &SlotId, slot: &mut Slot, cause: StopCause, around: &Around<'_>, eff
         _ => {
             slot.durable.stage = Stage::Idle;
             slot.durable.failures = 0;
-            slot.durable.done.clear();
             slot.recheck = None;
         }
     }

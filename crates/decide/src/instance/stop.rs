@@ -51,7 +51,8 @@ impl StopRules {
     /// Whether this is what the file says by now. Asked for each slot at each change.
     fn is_of(&self, wish: &TargetSlot) -> bool {
         let spec = &wish.spec;
-        let (mine, theirs) = (self.commands.len() + self.after.len(), hooks(spec).count() + spec.post_stop.len());
+        let (mine, theirs) =
+            (self.commands.len() + self.after.len(), hooks(spec).count() + spec.post_stop.len());
         if self.signal != spec.stop_signal || self.grace != spec.stop_grace_period || mine != theirs {
             return false;
         }
@@ -223,7 +224,9 @@ pub(super) fn hooks_ended(
         return;
     }
     match outcome {
-        Err(why) if !around.wish.kill => slot.in_trouble(format!("its stop command: {why}"), around),
+        Err(why) if !around.wish.kill && !around.rules.has(Bug::SkipStopCommand) => {
+            slot.in_trouble(format!("its stop command: {why}"), around)
+        }
         _ => ended(id, slot, Exit::Code(0), around),
     }
 }

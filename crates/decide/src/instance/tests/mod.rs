@@ -2,6 +2,7 @@
 //! happens, what is done about it.
 
 mod edits;
+mod found;
 mod hooks;
 mod story;
 

@@ -212,7 +212,7 @@ impl Ledger {
             Effect::RunHooks { attempt, moment, serial, .. } => {
                 let known = page.serials.get(attempt).is_some_and(|known| known != serial);
                 // One that came late is taken for a stranger, which has none.
-                let stranger = onlooker.kernel.process(slot).is_some_and(|process| process.ordered_for == 0);
+                let stranger = *serial == 0;
                 if known && !stranger && *moment != Moment::Remedy {
                     return Err(format!("{slot}: its hooks are run again under another key"));
                 }
@@ -342,8 +342,8 @@ impl Ledger {
         for (dependent, wish) in &onlooker.workload.target.slots {
             let page = self.page(dependent);
             match rests(wish, &slot.service) {
-                Some(OnRestart::Reload) => page.reasons_to_reload += 1,
                 Some(follows) => {
+                    page.reasons_to_reload += u32::from(follows == OnRestart::Reload);
                     let Some((attempt, _)) = page.ordered else { continue };
                     let before = page.bereft.filter(|before| before.attempt == attempt);
                     let stops = follows == OnRestart::Stop && before.is_none_or(|before| before.stops);
@@ -376,6 +376,11 @@ impl Ledger {
             .iter()
             .any(|(on, _)| matches!(rests(wish, &on.service), Some(OnRestart::Restart | OnRestart::Stop)));
         now || lost || page.is_bereft(attempt) || page.condemned.contains(&attempt)
+    }
+
+    /// Hooks were ordered for this attempt.
+    pub(crate) fn had_hooks(&self, slot: &SlotId, attempt: Attempt) -> bool {
+        self.pages.get(slot).is_some_and(|page| page.serials.contains_key(&attempt))
     }
 
     /// It was stopped for what its probes or its dependencies did: how that end counts is not seen.

@@ -18,7 +18,9 @@ impl World {
                     self.runs.started(&slot, *attempt, generation, spec);
                     let past = self.past.entry(slot.clone()).or_default();
                     if past.generation != generation {
-                        past.ends_in_a_row = (!past.disturbed).then_some(0);
+                        // Somebody may have asked while its first hooks ran, which is no new beginning.
+                        let is_anew = !past.disturbed && !self.ledger.had_hooks(&slot, *attempt);
+                        past.ends_in_a_row = is_anew.then_some(0);
                         past.generation = generation;
                     }
                     past.disturbed = false;
@@ -50,6 +52,8 @@ impl World {
             Input::Observed { seen: Observation::Running { attempt, .. }, .. } => {
                 self.probing.is_up(slot, *attempt, false, &self.workload.target, self.now);
             }
+            // It is begun anew, under a wish that may be a newer one.
+            Input::StartUnable { .. } => self.past.entry(slot.clone()).or_default().disturbed = true,
             Input::Notified { attempt, said } => self.probing.heard(slot, *attempt, said, self.now),
             Input::Probed { attempt, healthy, message, .. } => {
                 self.probing.answered(slot, *attempt, message, *healthy, self.now);

@@ -48,7 +48,9 @@ pub(crate) fn told(status: &SlotStatus, onlooker: &Onlooker<'_>, ledger: &Ledger
             node.durable(slot)
         ));
     }
-    probing.told(status, now)?;
+    if !node.is_observing(slot) {
+        probing.told(status, now)?;
+    }
     failed_edge(status, onlooker, ledger, now)
 }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use upbeat_model::project::{Probe, Question, Reaction, Role, Service};
 use upbeat_model::target::TargetSlot;
-use upbeat_model::{Mono, ProbeName, ProbeStatus, SlotId};
+use upbeat_model::{Attempt, Mono, ProbeName, ProbeStatus, SlotId};
 
 use super::rhythm::{Answer, Beat, Rhythm, Turn, Verdict};
 use super::said::Said;
@@ -121,15 +121,18 @@ impl Health {
             }
             let beat = beat(name, probe, up, said, (around.now, around.rules));
             let Some(rhythm) = self.rhythms.get_mut(name) else { continue };
+            let log = (up.attempt, up.log_start);
             let answer = up.answers.entry(name.clone()).or_default();
-            let said = match rhythm.turn(&beat, answer) {
-                Turn::Rest => continue,
+            let mut turn = rhythm.turn(&beat, answer);
+            if turn == Turn::Watch {
+                effects.push(watch(id, log, name, rhythm.number, probe));
+                // A counted no may be due in the same moment.
+                turn = rhythm.turn(&beat, answer);
+            }
+            let said = match turn {
+                Turn::Rest | Turn::Watch => continue,
                 Turn::Ask => {
                     effects.push(ask(id, up, name, rhythm.number, probe, around));
-                    continue;
-                }
-                Turn::Watch => {
-                    effects.push(watch(id, up, name, rhythm.number, probe));
                     continue;
                 }
                 Turn::Yes => (true, told(&probe.ask, true, beat.said)),
@@ -199,12 +202,18 @@ fn ask(id: &SlotId, up: &Up, name: &ProbeName, check: u64, probe: &Probe, around
     }
 }
 
-fn watch(id: &SlotId, up: &Up, name: &ProbeName, check: u64, probe: &Probe) -> Effect {
+fn watch(
+    id: &SlotId,
+    (attempt, from): (Attempt, u64),
+    name: &ProbeName,
+    check: u64,
+    probe: &Probe,
+) -> Effect {
     let pattern = match &probe.ask {
         Question::Log(pattern) => pattern.clone(),
         _ => String::new(),
     };
-    let (slot, attempt, name, from) = (id.clone(), up.attempt, name.clone(), up.log_start);
+    let (slot, name) = (id.clone(), name.clone());
     Effect::WatchLog { slot, attempt, name, check, pattern, from }
 }
 

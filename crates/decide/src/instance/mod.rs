@@ -365,8 +365,12 @@ pub fn deadline(slot: &Slot, wish: &TargetSlot) -> Option<Mono> {
         return slot.recheck;
     }
     let blocked = || slot.gate_due.filter(|_| slot.blocked.is_some());
+    let late = match &slot.durable.stage {
+        Stage::Idle | Stage::Resting { .. } | Stage::Ended { .. } => slot.durable.late.as_ref(),
+        _ => None,
+    };
     let stage = match &slot.durable.stage {
-        Stage::Idle => slot.durable.late.as_ref().map(|late| late.until).into_iter().chain(blocked()).min(),
+        Stage::Idle => blocked(),
         Stage::Resting { until, .. } if slot.blocked.is_none() => Some(*until),
         Stage::Resting { .. } | Stage::Ended { .. } => blocked(),
         Stage::Up(up) => match &up.stopping {
@@ -380,5 +384,5 @@ pub fn deadline(slot: &Slot, wish: &TargetSlot) -> Option<Mono> {
         },
         _ => None,
     };
-    [stage, slot.recheck].into_iter().flatten().min()
+    [stage, slot.recheck, late.map(|late| late.until)].into_iter().flatten().min()
 }

@@ -71,7 +71,7 @@ fn runs_again(slot: &Slot, mark: &Mark, wish: &TargetSlot) -> bool {
 pub(super) fn settle(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effect>) {
     slot.blocked = None;
     follow(id, slot, around.wish);
-    if slot.durable.stage == Stage::Idle
+    if matches!(slot.durable.stage, Stage::Idle | Stage::Resting { .. } | Stage::Ended { .. })
         && slot.durable.late.as_ref().is_some_and(|late| late.until <= around.now)
     {
         slot.observing = true;
@@ -243,6 +243,11 @@ fn run(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effe
         Stage::Resting { .. } => {}
         _ => slot.durable.restarts = 0,
     }
+    if around.wish.spec.external && slot.durable.late.is_some() {
+        // Nothing of it would ever be met by what is begun now.
+        slot.trouble = Some("a start that was ordered before may still come".to_owned());
+        return;
+    }
     let verdict = gate(slot, around);
     if verdict != Verdict::Open {
         slot.blocked = Some(verdict);
@@ -268,7 +273,6 @@ fn run(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effe
     let before = Preparation::before(around);
     slot.durable.stage = Stage::Starting { begun, before };
     slot.recheck = None;
-    slot.durable.late = None;
     slot.trouble = None;
     match before {
         Preparation::Due => hooks::precede(id, slot, around, effects),
@@ -296,6 +300,8 @@ fn gate(slot: &mut Slot, around: &Around<'_>) -> Verdict {
 /// Orders the start of what is begun.
 fn start(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effect>) {
     slot.recheck = Some(around.now + START_OVERDUE);
+    // One that came late is met by this order, and not before.
+    slot.durable.late = None;
     let order = |attempt| Effect::Start {
         slot: id.clone(),
         attempt,
@@ -349,8 +355,11 @@ fn down(id: &SlotId, slot: &mut Slot, cause: StopCause, around: &Around<'_>, eff
                 Intent::Hold | Intent::Down(_) => {}
             }
         }
-        // Ordered by a daemon that is gone, and there is nothing to look at: it may be there.
-        Stage::Starting { begun, .. } if begun.mark.external && slot.recheck.is_none() => {
+        // Ordered by a daemon that is gone, or not answered, and there is nothing to look at: it may be
+        // there.
+        Stage::Starting { begun, .. }
+            if begun.mark.external && slot.recheck.is_none_or(|at| at <= around.now) =>
+        {
             let (begun, attempt) = (begun.clone(), slot.durable.attempt);
             come_up(slot, begun, attempt, 0, around.wall, 0, around);
             down(id, slot, cause, around, effects);

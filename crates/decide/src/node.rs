@@ -168,7 +168,13 @@ impl Node {
             {
                 stopping.unsaid = !rules.has(Bug::KeepDeadlines);
             }
-            let observing = durable.may_run() && !rules.has(Bug::SkipObservation);
+            durable.farewell.take_if(|_| rules.has(Bug::ForgetPostStop));
+            if let Stage::Up(up) = &mut durable.stage {
+                up.reload.take_if(|_| rules.has(Bug::LoseReloads));
+            }
+            let elsewhere = instance::mark(&durable).is_some_and(|mark| mark.external);
+            let may_run = durable.may_run() || (elsewhere && rules.has(Bug::LookOutside));
+            let observing = may_run && !rules.has(Bug::SkipObservation);
             let remembered = durable.entered.map(|(phase, _)| phase);
             let slot = Slot { durable, observing, ..Slot::default() };
             node.entries.insert(id, Entry::of(slot, remembered));
@@ -476,10 +482,12 @@ impl Node {
         })
     }
 
-    /// What one of the wish's edges says; one that it has not is open.
+    /// Whether the condition of one of the wish's edges holds. One that is not required is not passed
+    /// over here: whoever waits for something to be back is not told that it need not be.
     fn edge_of(&self, id: &SlotId, wish: &TargetSlot, service: &ServiceName) -> Verdict {
-        let edge = wish.spec.depends_on.get(service);
-        edge.map_or(Verdict::Open, |edge| self.edge(&id.app, service, edge))
+        let strict = |edge: &Dependency| Dependency { required: true, ..edge.clone() };
+        let edge = wish.spec.depends_on.get(service).map(strict);
+        edge.map_or(Verdict::Open, |edge| self.edge(&id.app, service, &edge))
     }
 
     fn start_gate(&self, id: &SlotId, wish: &TargetSlot, since: Mono, now: Mono) -> Opening {

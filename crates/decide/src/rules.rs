@@ -43,6 +43,40 @@ pub enum Bug {
     ForgetBudget,
     /// A copy does not notice that what it rests on has ended.
     ForgetEdges,
+    /// Ask all probes before the startup probe has passed.
+    AskBeforeStartup,
+    /// Count the noes of probes that are asked between the counted ones.
+    CountEagerNoes,
+    /// Count noes within the start period.
+    ForgiveNothing,
+    /// One passed probe is enough, whatever the file says.
+    BelieveFirstYes,
+    /// After a crash, forget the hooks of what has ended.
+    ForgetPostStop,
+    /// After a crash, forget that a copy is to be reloaded.
+    LoseReloads,
+    /// Forget a reload that is due when somebody asks for something else.
+    ReplaceReloads,
+    /// Reload a copy before what it rests on is back.
+    ReloadTooSoon,
+    /// Wait for a dependency for ever.
+    IgnoreTimeouts,
+    /// Count the time before somebody asked anew as waited.
+    WaitSinceEver,
+    /// Take what an attempt before has said for what this one says.
+    SayReadyOfDeadAttempt,
+    /// What is to be restarted as its probe fails is restarted only if its policy says so.
+    RestartByPolicy,
+    /// What is to be stopped as its probe fails is restarted if its policy says so.
+    StopForNow,
+    /// Somebody who asks anew is given no new budget of remedies.
+    KeepBudget,
+    /// A copy rests on what ran when its first hooks did.
+    RestOnThePast,
+    /// After a crash, look for what runs elsewhere.
+    LookOutside,
+    /// What runs elsewhere is stopped when its stop command has failed.
+    SkipStopCommand,
 }
 
 impl Bug {
@@ -68,6 +102,23 @@ impl Bug {
         Self::SkipHooks,
         Self::ForgetBudget,
         Self::ForgetEdges,
+        Self::AskBeforeStartup,
+        Self::CountEagerNoes,
+        Self::ForgiveNothing,
+        Self::BelieveFirstYes,
+        Self::ForgetPostStop,
+        Self::LoseReloads,
+        Self::ReplaceReloads,
+        Self::ReloadTooSoon,
+        Self::IgnoreTimeouts,
+        Self::WaitSinceEver,
+        Self::SayReadyOfDeadAttempt,
+        Self::RestartByPolicy,
+        Self::StopForNow,
+        Self::KeepBudget,
+        Self::RestOnThePast,
+        Self::LookOutside,
+        Self::SkipStopCommand,
     ];
 }
 

@@ -2,12 +2,14 @@
 //! statuses people are shown; of the decisions they know nothing.
 
 use upbeat_decide::instance::Moment;
-use upbeat_decide::{Effect, Node};
-use upbeat_model::project::{Condition, Dependency, Question, Signal};
+use upbeat_decide::{Bundle, Effect, Node};
+use upbeat_model::project::{Condition, Dependency, OnFailure, Signal};
 use upbeat_model::target::{Ask, Goal};
-use upbeat_model::{Exit, Phase, SlotId, SlotStatus};
+use upbeat_model::{Attempt, Phase, ProbeName, SlotId};
 
 use crate::kernel::Kernel;
+use crate::ledger::Ledger;
+use crate::probing::Probing;
 use crate::runs::Runs;
 use crate::workload::Workload;
 
@@ -31,6 +33,8 @@ pub(crate) struct Past {
     pub(crate) generation: u64,
     /// The daemon was killed since, so it may have noticed later.
     pub(crate) disturbed: bool,
+    /// Hooks are run before it may be started again.
+    pub(crate) has_hooks: bool,
 }
 
 /// What can be seen: what the node shows, what is really there, what is wished, and what was ordered.
@@ -39,20 +43,86 @@ pub(crate) struct Onlooker<'a> {
     pub(crate) kernel: &'a Kernel,
     pub(crate) workload: &'a Workload,
     pub(crate) runs: &'a Runs,
+    pub(crate) probing: &'a Probing,
+}
+
+impl Onlooker<'_> {
+    /// What this attempt runs is elsewhere.
+    pub(crate) fn is_external(&self, slot: &SlotId, attempt: Attempt) -> bool {
+        self.runs.held(slot, attempt).is_some_and(|held| held.external)
+    }
+
+    /// When what this attempt runs began to.
+    pub(crate) fn began(&self, slot: &SlotId, attempt: Attempt) -> Option<u64> {
+        let outside = self.kernel.elsewhere.get(slot).filter(|outside| outside.attempt == attempt);
+        outside.map(|outside| outside.since).or_else(|| self.kernel.began(slot, attempt))
+    }
+
+    /// Whether a copy is as a condition wants it, as far as it is shown.
+    pub(crate) fn holds(&self, copy: &SlotId, condition: &Condition) -> bool {
+        let Some(seen) = self.node.status(copy) else { return false };
+        let phase = seen.phase;
+        match condition {
+            Condition::Started => {
+                let up = matches!(
+                    phase,
+                    Phase::Running
+                        | Phase::Healthy
+                        | Phase::Unhealthy
+                        | Phase::NeedsAttention
+                        | Phase::Completed
+                );
+                up || (phase == Phase::Starting && seen.started_at.is_some())
+            }
+            Condition::Healthy => matches!(phase, Phase::Running | Phase::Healthy),
+            Condition::CompletedSuccessfully => phase == Phase::Completed,
+            Condition::Ready => matches!(phase, Phase::Running | Phase::Healthy | Phase::Completed),
+            Condition::Completed => matches!(phase, Phase::Completed | Phase::Failed),
+            Condition::Failed => phase == Phase::Failed,
+            Condition::Probe(name) => {
+                phase.is_alive() && seen.probes.get(name).is_some_and(|shown| shown.passing == Some(true))
+            }
+        }
+    }
+
+    /// It will never be so without somebody's help, and the edge says what then.
+    pub(crate) fn has_failed(&self, copy: &SlotId, edge: &Dependency) -> bool {
+        let Some(seen) = self.node.status(copy) else { return false };
+        match (seen.phase, &edge.condition) {
+            (Phase::Failed, Condition::Failed | Condition::Completed) => false,
+            (Phase::Failed | Phase::DependencyFailed, _) => true,
+            (Phase::Completed, Condition::Healthy | Condition::Failed | Condition::Probe(_)) => true,
+            _ => false,
+        }
+    }
 }
 
 /// An order is about to be carried out.
-pub(crate) fn order(effect: &Effect, onlooker: &Onlooker<'_>, past: &Past, now: u64) -> Verdict {
+pub(crate) fn order(
+    effect: &Effect,
+    bundle: &Bundle,
+    onlooker: &Onlooker<'_>,
+    ledger: &Ledger,
+    past: &Past,
+    now: u64,
+) -> Verdict {
     match effect {
-        Effect::Start { slot, .. } => start(slot, onlooker, past, now),
+        Effect::Start { slot, attempt, .. } => {
+            let page = ledger.pages.get(slot);
+            if page.and_then(|page| page.ordered).is_some_and(|(ordered, _)| ordered == *attempt) {
+                // Of what runs elsewhere: whether its command was run died with the daemon.
+                return Ok(());
+            }
+            start(slot, onlooker, ledger, past, now)
+        }
         Effect::Stop { slot, .. } | Effect::RunHooks { slot, moment: Moment::PreStop, .. } => {
-            stop(slot, onlooker)
+            stop(slot, bundle, onlooker, ledger)
         }
         _ => Ok(()),
     }
 }
 
-fn start(slot: &SlotId, onlooker: &Onlooker<'_>, past: &Past, now: u64) -> Verdict {
+fn start(slot: &SlotId, onlooker: &Onlooker<'_>, ledger: &Ledger, past: &Past, now: u64) -> Verdict {
     let Onlooker { node, kernel, workload, .. } = onlooker;
     if let Some(process) = kernel.process(slot)
         && process.listener != u64::MAX
@@ -64,11 +134,24 @@ fn start(slot: &SlotId, onlooker: &Onlooker<'_>, past: &Past, now: u64) -> Verdi
     if wish.goal != Goal::Running {
         return Err(format!("{slot}: a start is ordered though its goal is {:?}", wish.goal));
     }
+    let waited = now.saturating_sub(ledger.waits_since(slot));
     for (service, edge) in &wish.spec.depends_on {
-        for copy in workload.copies(service) {
+        let copies = workload.copies(service);
+        let gives_up = edge.timeout.is_some_and(|timeout| waited >= timeout.0)
+            || copies.iter().any(|copy| onlooker.has_failed(copy, edge));
+        if edge.on_failure == OnFailure::Continue && gives_up {
+            continue;
+        }
+        for copy in copies {
             condition(slot, copy, edge, onlooker)?;
         }
     }
+    rhythm(slot, onlooker, past, now)
+}
+
+/// A start after an end comes when its back-off is over, and then at once.
+fn rhythm(slot: &SlotId, onlooker: &Onlooker<'_>, past: &Past, now: u64) -> Verdict {
+    let wish = &onlooker.workload.target.slots[slot];
     let (Some(ends), Some(ended_at)) = (past.ends_in_a_row, past.ended_at) else { return Ok(()) };
     if past.generation != wish.generation {
         return Ok(());
@@ -77,7 +160,8 @@ fn start(slot: &SlotId, onlooker: &Onlooker<'_>, past: &Past, now: u64) -> Verdi
     if waited < least {
         return Err(format!("{slot}: started {waited} ms after an end, {least} ms are due"));
     }
-    let free = wish.spec.depends_on.is_empty() && !past.disturbed;
+    let spec = &wish.spec;
+    let free = spec.depends_on.is_empty() && spec.pre_start.is_empty() && !past.disturbed && !past.has_hooks;
     if free && waited > least + least / 10 + 200 {
         return Err(format!("{slot}: started {waited} ms after an end, only {least} ms are due"));
     }
@@ -85,22 +169,9 @@ fn start(slot: &SlotId, onlooker: &Onlooker<'_>, past: &Past, now: u64) -> Verdi
 }
 
 fn condition(slot: &SlotId, copy: &SlotId, edge: &Dependency, onlooker: &Onlooker<'_>) -> Verdict {
-    let Onlooker { node, kernel, runs, .. } = onlooker;
+    let Onlooker { node, kernel, runs, probing, .. } = onlooker;
     let Some(seen) = node.status(copy) else { return Ok(()) };
     let phase = seen.phase;
-    let holds = match &edge.condition {
-        Condition::Started => {
-            matches!(phase, Phase::Running | Phase::Healthy | Phase::Unhealthy | Phase::Completed)
-                || (phase == Phase::Starting && seen.pid.is_some())
-        }
-        Condition::Healthy => matches!(phase, Phase::Running | Phase::Healthy),
-        Condition::CompletedSuccessfully => phase == Phase::Completed,
-        Condition::Completed => matches!(phase, Phase::Completed | Phase::Failed),
-        Condition::Failed => phase == Phase::Failed,
-        Condition::Ready => matches!(phase, Phase::Running | Phase::Healthy | Phase::Completed),
-        // No workload has one yet.
-        Condition::Probe(_) => false,
-    };
     if edge.condition == Condition::Started
         && kernel
             .process(copy)
@@ -109,31 +180,41 @@ fn condition(slot: &SlotId, copy: &SlotId, edge: &Dependency, onlooker: &Onlooke
         return Err(format!("{slot}: started though the hooks of {copy} have not succeeded"));
     }
     let passed_over = !edge.required
-        && matches!(phase, Phase::Failed | Phase::DependencyFailed | Phase::Stopped | Phase::Completed);
+        && (phase == Phase::Stopped || phase == Phase::Completed || onlooker.has_failed(copy, edge));
+    let holds = onlooker.holds(copy, &edge.condition);
     if !holds && !passed_over {
         return Err(format!("{slot}: started though {copy} is {phase}, not {}", edge.condition));
     }
-    if edge.condition == Condition::Healthy
-        && phase == Phase::Healthy
-        && kernel.process(copy).is_some_and(|process| {
-            process.passed != Some(runs.question(copy)) && process.attempt == seen.attempt
-        })
-    {
-        return Err(format!("{slot}: started though {copy} has not passed what its check asks"));
+    let asks = match &edge.condition {
+        Condition::Healthy if phase == Phase::Healthy => Some(ProbeName::READINESS),
+        Condition::Probe(name) => Some(name.as_str()),
+        _ => None,
+    };
+    match asks {
+        Some(name) if holds && !probing.may_pass(copy, seen.attempt, name) => {
+            Err(format!("{slot}: started though {copy} has not passed what its probe `{name}` asks"))
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// What is as wished is left alone. What rests on it, and goes too, goes first.
-fn stop(slot: &SlotId, onlooker: &Onlooker<'_>) -> Verdict {
-    let Onlooker { node, kernel, workload, runs } = onlooker;
+fn stop(slot: &SlotId, bundle: &Bundle, onlooker: &Onlooker<'_>, ledger: &Ledger) -> Verdict {
+    let Onlooker { node, kernel, workload, runs, .. } = onlooker;
     let wish = &workload.target.slots[slot];
     // One that came late, after a later attempt was decided, is nobody's.
     let last = node.durable(slot).map(|durable| durable.attempt);
-    let known = kernel.process(slot).filter(|process| Some(process.attempt) == last);
-    let there_for = known.map(|process| process.ordered_for);
+    let known =
+        kernel.process(slot).filter(|process| Some(process.attempt) == last && process.ordered_for != 0);
     let has_failed = known.is_some_and(|process| process.hooks_failed);
-    if wish.goal == Goal::Running && there_for == Some(wish.generation) && !has_failed {
+    if let Some(attempt) = known.map(|process| process.attempt)
+        && let Some(run) = runs.of_attempt(slot, attempt)
+        && wish.goal == Goal::Running
+        && run.held.digest() == wish.digest
+        && (wish.ask != Ask::Restart || run.ordered_for == wish.generation)
+        && !has_failed
+        && !ledger.has_cause(slot, attempt, bundle, onlooker)
+    {
         return Err(format!("{slot}: is to be stopped, though it runs as wished"));
     }
     if wish.kill {
@@ -155,19 +236,13 @@ fn stop(slot: &SlotId, onlooker: &Onlooker<'_>) -> Verdict {
 }
 
 /// A copy is stopped as the file says that it was started by, or went on under since.
-pub(crate) fn manner(
-    effect: &Effect,
-    pressed: bool,
-    kernel: &Kernel,
-    workload: &Workload,
-    runs: &Runs,
-) -> Verdict {
+pub(crate) fn manner(effect: &Effect, pressed: bool, onlooker: &Onlooker<'_>) -> Verdict {
+    let Onlooker { kernel, workload, runs, .. } = onlooker;
     let slot = effect.slot();
     let Some(run) = kernel.process(slot).and_then(|process| runs.of(process, slot)) else { return Ok(()) };
     let spec = &run.held;
     match effect {
-        Effect::RunHooks { moment: Moment::PostStart, .. } => Ok(()),
-        Effect::RunHooks { commands, timeout, .. } => {
+        Effect::RunHooks { moment: Moment::PreStop, commands, timeout, .. } => {
             let hooks = spec.pre_stop.iter().map(|hook| &hook.command).chain(&spec.stop_command);
             let own = commands.iter().map(|command| &command.command).eq(hooks)
                 && commands.iter().all(|command| spec.environment == command.environment)
@@ -187,105 +262,6 @@ pub(crate) fn manner(
     }
 }
 
-/// What people are told is so.
-pub(crate) fn told(status: &SlotStatus, onlooker: &Onlooker<'_>) -> Verdict {
-    let Onlooker { node, kernel, workload, runs } = onlooker;
-    let slot = &status.slot;
-    if matches!(status.phase, Phase::Completed | Phase::Failed | Phase::BackingOff | Phase::CrashLooping)
-        && let Some(exit) = &status.exit
-        && !kernel.ended_so(slot, status.attempt, exit)
-        && !matches!(exit, Exit::NotStarted(_))
-    {
-        return Err(format!(
-            "{slot}: attempt {} is said to have ended by {exit}, which it did not",
-            status.attempt
-        ));
-    }
-    let content = status.phase.is_ready() || status.phase == Phase::Completed;
-    let at_goal = match status.goal {
-        Goal::Running => content,
-        Goal::Stopped => true,
-        Goal::Absent => true,
-    };
-    // A wait that was taken up in this very moment has its reason in the next status.
-    if !at_goal && status.reasons.is_empty() && !node_is_looking(node, slot) {
-        return Err(format!("{slot}: is {} and nobody says why", status.phase));
-    }
-    if matches!(status.phase, Phase::Running | Phase::Healthy | Phase::Unhealthy)
-        && let Some(process) = kernel.process(slot)
-        && process.attempt == status.attempt
-        && !runs.is_prepared(process, slot)
-    {
-        return Err(format!("{slot}: {} though its hooks have not succeeded", status.phase));
-    }
-    if status.phase == Phase::Healthy
-        && let Some(process) = kernel.process(slot)
-        && process.attempt == status.attempt
-        && process.passed != Some(runs.question(slot))
-    {
-        return Err(format!("{slot}: healthy though it has not passed what its check asks"));
-    }
-    if status.phase == Phase::Unhealthy {
-        let check = workload.target.slots.get(slot).and_then(|wish| wish.spec.readiness().cloned());
-        if let (Some(check), Some(process)) = (check, kernel.process(slot))
-            && !matches!(check.ask, Question::Log(_))
-            && process.attempt == status.attempt
-            && process.failed_in_a_row < check.failure_threshold
-        {
-            let failed = process.failed_in_a_row;
-            return Err(format!(
-                "{slot}: unhealthy after {failed} failures, not {}",
-                check.failure_threshold
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// What ends an operation is true at that moment, but for what is still on its way here.
-pub(crate) fn reached(
-    status: &SlotStatus,
-    kernel: &Kernel,
-    workload: &Workload,
-    started_under: Option<u64>,
-    now: u64,
-) -> Verdict {
-    let (slot, attempt) = (&status.slot, status.attempt);
-    let Some(wish) = workload.target.slots.get(slot) else { return Ok(()) };
-    if upbeat_decide::outcome(status) != Some(upbeat_model::Wish::Reached) {
-        return Ok(());
-    }
-    let process = kernel.process(slot).filter(|process| process.listener != u64::MAX);
-    let wrong = match status.phase {
-        Phase::Running | Phase::Healthy => {
-            let runs = process.is_some_and(|process| process.attempt == attempt);
-            !runs && !kernel.ended_since(slot, attempt, now.saturating_sub(NEWS_TRAVELS))
-        }
-        Phase::Completed => {
-            let listed = wish.spec.success_exit_codes.iter().map(|code| i32::from(*code));
-            !listed.chain([0]).any(|code| kernel.ended_so(slot, attempt, &Exit::Code(code)))
-        }
-        _ => process.is_some(),
-    };
-    if wrong {
-        let there = process.map_or("nothing".to_owned(), |process| format!("attempt {}", process.attempt));
-        return Err(format!(
-            "{slot}: attempt {attempt} is said to be {}, and there is {there}",
-            status.phase
-        ));
-    }
-    let asked_anew = wish.ask == Ask::Restart && status.phase.is_ready();
-    match started_under {
-        Some(generation) if asked_anew && generation < wish.generation => {
-            Err(format!("{slot}: a restart is said to be done, and attempt {attempt} is older"))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// News of an end, or an answer about what there is, is on its way for less than this.
-const NEWS_TRAVELS: u64 = 100;
-
 /// A shim is about to kill what it has asked to stop.
 pub(crate) fn patience(slot: &SlotId, kernel: &Kernel, workload: &Workload, now: u64) -> Verdict {
     let asked = kernel.process(slot).and_then(|process| process.asked);
@@ -293,89 +269,6 @@ pub(crate) fn patience(slot: &SlotId, kernel: &Kernel, workload: &Workload, now:
     match asked {
         Some((at, due)) if now < at + due && !at_once => {
             Err(format!("{slot}: killed {} ms after it was asked to stop, {due} are due", now - at))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Nothing is decided before an observation comes.
-fn node_is_looking(node: &Node, slot: &SlotId) -> bool {
-    node.is_observing(slot)
-}
-
-/// After everything has been quiet for long.
-pub(crate) fn at_the_end(node: &Node, kernel: &Kernel, workload: &Workload) -> Verdict {
-    for (slot, wish) in &workload.target.slots {
-        let Some(status) = node.status(slot) else { return Err(format!("{slot}: nothing is known of it")) };
-        let alive = kernel.process(slot).is_some();
-        let phase = status.phase;
-        if alive != status.pid.is_some() {
-            return Err(format!(
-                "{slot}: it is {phase}, but its process {}",
-                if alive { "lives" } else { "is gone" }
-            ));
-        }
-        let settled = match wish.goal {
-            Goal::Running => match phase {
-                Phase::Running | Phase::Healthy | Phase::Unhealthy => true,
-                Phase::NeedsAttention | Phase::Completed => true,
-                Phase::Failed | Phase::DependencyFailed | Phase::BackingOff | Phase::CrashLooping => true,
-                Phase::Starting => {
-                    let prepared = kernel
-                        .process(slot)
-                        .is_some_and(|process| process.hooks_succeeded || wish.spec.post_start.is_empty());
-                    wish.spec.readiness().is_some() && alive && prepared
-                }
-                Phase::Waiting => waits_with_cause(slot, node, workload),
-                Phase::Stopped | Phase::Absent | Phase::Stopping => false,
-            },
-            Goal::Stopped => phase == Phase::Stopped && !alive,
-            Goal::Absent => phase == Phase::Absent && !alive,
-        };
-        if !settled {
-            return Err(format!("{slot}: it shall be {:?} and is {phase} for ever", wish.goal));
-        }
-    }
-    match kernel
-        .places
-        .iter()
-        .find(|(id, place)| place.process.is_some() && !workload.target.slots.contains_key(*id))
-    {
-        Some((slot, _)) => Err(format!("{slot}: a process is left that nobody wishes for")),
-        None => Ok(()),
-    }
-}
-
-/// Some condition of it really does not hold.
-fn waits_with_cause(slot: &SlotId, node: &Node, workload: &Workload) -> bool {
-    workload.target.slots[slot].spec.depends_on.iter().any(|(service, edge)| {
-        let copies = workload.copies(service);
-        copies.is_empty()
-            || copies.iter().any(|copy| {
-                let phase = node.status(copy).map(|status| status.phase);
-                match &edge.condition {
-                    Condition::Started => !matches!(
-                        phase,
-                        Some(Phase::Running | Phase::Healthy | Phase::Unhealthy | Phase::Completed)
-                    ),
-                    Condition::Healthy => !matches!(phase, Some(Phase::Running | Phase::Healthy)),
-                    Condition::CompletedSuccessfully => phase != Some(Phase::Completed),
-                    Condition::Completed => !matches!(phase, Some(Phase::Completed | Phase::Failed)),
-                    Condition::Failed => phase != Some(Phase::Failed),
-                    Condition::Ready => {
-                        !matches!(phase, Some(Phase::Running | Phase::Healthy | Phase::Completed))
-                    }
-                    Condition::Probe(_) => true,
-                }
-            })
-    })
-}
-
-/// A deadline that is due was just looked at: it must have moved.
-pub(crate) fn moves_on(node: &Node, now: u64) -> Verdict {
-    match node.deadline() {
-        Some(due) if due.0 <= now => {
-            Err(format!("the deadline {} is due at {now} and does not move: a busy loop", due.0))
         }
         _ => Ok(()),
     }

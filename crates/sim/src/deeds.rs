@@ -6,8 +6,10 @@ use upbeat_model::project::Signal;
 use upbeat_model::{Attempt, Exit, SlotId};
 
 use crate::runs::Run;
-use crate::workload::never_passes;
 use crate::world::{Happening, World};
+
+/// What one driver runs, and runs once: of which slot, what, of which attempt, which time.
+pub(crate) type Key = (SlotId, &'static str, Attempt, u64);
 
 impl World {
     pub(crate) fn perform(&mut self, effect: &Effect) {
@@ -20,27 +22,26 @@ impl World {
             Effect::Observe { attempt, .. } => {
                 self.at(soon, Happening::Look { slot, asked: *attempt, incarnation });
             }
-            Effect::Start { attempt, .. } => {
+            Effect::Start { attempt, .. } if lost => {
+                let why = "no room".to_owned();
+                self.deliver(soon, slot, Input::StartUnable { attempt: *attempt, why });
+            }
+            Effect::Start { attempt, spec, .. } if spec.external => self.start_outside(slot, *attempt),
+            Effect::Start { attempt, spec, .. } => {
                 let late = if self.random.percent(5) { self.random.below(3_000) } else { soon };
                 let generation = self.workload.target.slots[&slot].generation;
-                self.at(late, Happening::Arrive { slot, attempt: *attempt, generation, incarnation });
+                let (attempt, spec) = (*attempt, spec.clone());
+                self.at(late, Happening::Arrive { slot, attempt, spec, generation, incarnation });
             }
             Effect::Stop { attempt, signal, grace, .. } => self.stop(slot, *attempt, *signal, grace.0),
-            Effect::RunHooks { moment: Moment::PostStart, .. } if lost => {}
-            Effect::RunHooks { attempt, moment: Moment::PostStart, .. } => self.prepare(slot, *attempt),
-            // No workload has any of these yet.
-            Effect::RunHooks { moment: Moment::PreStart | Moment::PostStop | Moment::Remedy, .. } => {}
-            Effect::Signal { .. } | Effect::Reload { .. } => {}
-            Effect::RunHooks { attempt, moment: Moment::PreStop, timeout, .. } => {
-                self.ask_to_stop(&slot);
-                let works = self.random.percent(50);
-                if works && let Some(pid) = self.kernel.process(&slot).map(|process| process.pid) {
-                    let exit = Happening::Exit { slot: slot.clone(), pid, exit: Exit::Code(0) };
-                    self.at(soon + 5, exit);
-                }
-                let takes = self.random.below(timeout.0 + 1);
-                let ended = Input::HooksEnded { attempt: *attempt, moment: Moment::PreStop, outcome: Ok(()) };
-                self.deliver(takes, slot, ended);
+            Effect::RunHooks { moment, .. } if lost && *moment != Moment::PreStop => {}
+            Effect::RunHooks { attempt, moment, serial, timeout, .. } => {
+                self.run_hooks((slot, moment.key(), *attempt, *serial), *moment, timeout.0);
+            }
+            Effect::Signal { attempt, .. } => self.signal(&slot, *attempt),
+            Effect::Reload { .. } if lost => {}
+            Effect::Reload { attempt, serial, signal, .. } => {
+                self.reload(slot, *attempt, *serial, signal.is_some());
             }
             Effect::Probe { .. } | Effect::WatchLog { .. } => self.probe(&slot, effect, lost),
             Effect::Remove { .. } => self.remove(slot, soon),
@@ -52,15 +53,79 @@ impl World {
         self.at(delay, Happening::Deliver { slot, input, incarnation });
     }
 
-    /// Its hooks run, unless they do already.
-    fn prepare(&mut self, slot: SlotId, attempt: Attempt) {
-        if self.preparing.get(&slot) == Some(&attempt) {
+    /// Whether this driver is to run it: not while it does already.
+    fn takes(&mut self, key: Key, takes: u64) -> bool {
+        if self.busy.get(&key).is_some_and(|until| *until > self.now) {
+            return false;
+        }
+        self.busy.insert(key, self.now + takes);
+        true
+    }
+
+    fn run_hooks(&mut self, key: Key, moment: Moment, timeout: u64) {
+        let (slot, attempt) = (key.0.clone(), key.2);
+        if moment == Moment::PreStop {
+            return self.run_before_stop(key, timeout);
+        }
+        let takes = if self.random.percent(80) { self.random.below(500) } else { self.random.below(90_000) };
+        let takes = takes.min(timeout);
+        if !self.takes(key, takes) {
             return;
         }
-        self.preparing.insert(slot.clone(), attempt);
-        let outcome = if self.random.percent(80) { Ok(()) } else { Err("sim".to_owned()) };
-        let takes = if self.random.percent(80) { self.random.below(500) } else { self.random.below(90_000) };
-        self.deliver(takes, slot, Input::HooksEnded { attempt, moment: Moment::PostStart, outcome });
+        let succeeds = self.random.percent(if moment == Moment::PostStop { 60 } else { 80 });
+        let outcome = if succeeds { Ok(()) } else { Err("sim".to_owned()) };
+        self.deliver(takes, slot, Input::HooksEnded { attempt, moment, outcome });
+    }
+
+    fn run_before_stop(&mut self, key: Key, timeout: u64) {
+        let (slot, attempt) = (key.0.clone(), key.2);
+        let takes = self.random.below(timeout + 1);
+        if self.ledger.pages.get(&slot).is_some_and(|page| page.outside == Some(attempt)) {
+            if !self.takes(key, takes) {
+                return;
+            }
+            let incarnation = self.incarnation;
+            return self.at(takes, Happening::Outside { slot, attempt, starts: false, incarnation });
+        }
+        self.ask_to_stop(&slot);
+        let works = self.random.percent(50);
+        if works && let Some(pid) = self.kernel.process(&slot).map(|process| process.pid) {
+            let soon = self.random.below(15) + 5;
+            let exit = Happening::Exit { slot: slot.clone(), pid, exit: Exit::Code(0) };
+            self.at(soon, exit);
+        }
+        let ended = Input::HooksEnded { attempt, moment: Moment::PreStop, outcome: Ok(()) };
+        self.deliver(takes, slot, ended);
+    }
+
+    fn start_outside(&mut self, slot: SlotId, attempt: Attempt) {
+        let takes = if self.random.percent(90) { self.random.below(500) } else { self.random.below(150_000) };
+        if self.takes((slot.clone(), "start", attempt, 0), takes) {
+            let incarnation = self.incarnation;
+            self.at(takes, Happening::Outside { slot, attempt, starts: true, incarnation });
+        }
+    }
+
+    /// A signal that its probe has earned it. It may not survive that.
+    fn signal(&mut self, slot: &SlotId, attempt: Attempt) {
+        let process = self.kernel.process(slot).filter(|process| process.attempt == attempt);
+        if let Some(pid) = process.map(|process| process.pid)
+            && self.random.percent(20)
+        {
+            self.at(1, Happening::Exit { slot: slot.clone(), pid, exit: Exit::Signal(10) });
+        }
+    }
+
+    fn reload(&mut self, slot: SlotId, attempt: Attempt, serial: u64, by_signal: bool) {
+        let takes = if self.random.percent(90) { self.random.below(300) } else { self.random.below(80_000) };
+        if !self.takes((slot.clone(), "reload", attempt, serial), takes) {
+            return;
+        }
+        let there = self.kernel.reload(&slot, attempt, self.now);
+        let succeeds = there && self.random.percent(85);
+        let outcome = if succeeds { Ok(()) } else { Err("sim".to_owned()) };
+        let takes = if by_signal { 5 } else { takes };
+        self.deliver(takes, slot, Input::Reloaded { attempt, serial, outcome });
     }
 
     fn stop(&mut self, slot: SlotId, attempt: Attempt, signal: Signal, grace: u64) {
@@ -104,38 +169,51 @@ impl World {
     }
 
     fn probe(&mut self, slot: &SlotId, effect: &Effect, lost: bool) {
-        let Some(process) = self.kernel.process(slot).cloned() else { return };
-        let (attempt, check, delay, healthy) =
-            match effect {
-                Effect::WatchLog { attempt, check, .. } => {
-                    (*attempt, *check, process.healthy_from.saturating_sub(self.now) + 1, true)
+        let now = self.now;
+        let (attempt, name, check, delay, healthy) = match effect {
+            Effect::WatchLog { attempt, name, check, .. } => {
+                if lost {
+                    // The agent says so: it is tried again.
+                    let (attempt, check) = (*attempt, *check);
+                    let input = Input::Probed { attempt, check, healthy: false, message: "sim".into() };
+                    return self.deliver(5, slot.clone(), input);
                 }
-                Effect::Probe { attempt, check, ask, timeout, .. } => {
-                    if self.asking.get(slot).is_some_and(|(of, which, until)| {
-                        (of, which) == (attempt, check) && *until > self.now
-                    }) {
-                        // It waits for its turn, and is not asked twice.
-                        return;
-                    }
-                    let late = if self.chaos && self.random.percent(2) {
-                        timeout.0 + self.random.below(6_000)
-                    } else {
-                        0
-                    };
-                    let takes = late + self.random.below(timeout.0.min(200) + 1);
-                    self.asking.insert(slot.clone(), (*attempt, *check, self.now + takes));
-                    let flaps = process.flaps && self.random.percent(30);
-                    let never = *ask == never_passes();
-                    (*attempt, *check, takes, self.now >= process.healthy_from && !flaps && !never)
+                let ask = upbeat_model::project::Question::Log("a line".into());
+                let Some(temper) = self.kernel.temper(slot, &ask, self.pace) else { return };
+                (*attempt, name, *check, temper.passes_from.saturating_sub(now) + 1, true)
+            }
+            Effect::Probe { attempt, name, check, ask, timeout, .. } => {
+                let key = (slot.clone(), name.clone());
+                if self
+                    .asking
+                    .get(&key)
+                    .is_some_and(|(of, which, until)| (of, which) == (attempt, check) && *until > now)
+                {
+                    // It waits for its turn, and is not asked twice.
+                    return;
                 }
-                _ => return,
-            };
-        if lost && matches!(effect, Effect::Probe { .. }) {
-            self.asking.remove(slot);
-            return;
-        }
-        // By this an onlooker knows whose answer it is, whatever the numbers of the machine say.
-        let message = self.runs.rhythm(slot).to_string();
+                let answer = match self.kernel.temper(slot, ask, self.pace) {
+                    Some(temper) => temper.answer(now, &mut self.random),
+                    None => Some(false),
+                };
+                let late = if self.chaos && self.random.percent(2) {
+                    timeout.0 + self.random.below(6_000)
+                } else {
+                    0
+                };
+                let takes = match answer {
+                    None => timeout.0,
+                    Some(_) => late + self.random.below(timeout.0.min(200) + 1),
+                };
+                if lost {
+                    return;
+                }
+                self.asking.insert(key, (*attempt, *check, now + takes));
+                (*attempt, name, *check, takes, answer.unwrap_or(false))
+            }
+            _ => return,
+        };
+        let message = self.probing.tag(slot, name).to_string();
         self.deliver(delay, slot.clone(), Input::Probed { attempt, check, healthy, message });
     }
 
@@ -146,12 +224,16 @@ impl World {
                 self.kernel.places.remove(&slot);
                 // The driver tells an end once, and before it removes; nothing of it comes later. With
                 // the copy the agent has dropped all that was asked of it.
-                self.asking.remove(&slot);
-                self.preparing.remove(&slot);
+                self.asking.retain(|(of, _), _| *of != slot);
+                self.busy.retain(|(of, ..), _| *of != slot);
                 self.queue.retain(|_, happening| match happening {
                     Happening::Deliver { slot: of, input, .. } if *of == slot => !matches!(
                         input,
-                        Input::Exited { .. } | Input::Probed { .. } | Input::HooksEnded { .. }
+                        Input::Exited { .. }
+                            | Input::Probed { .. }
+                            | Input::HooksEnded { .. }
+                            | Input::Reloaded { .. }
+                            | Input::Notified { .. }
                     ),
                     _ => true,
                 });

@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use upbeat_decide::instance::Said;
+use upbeat_model::project::Question;
 use upbeat_model::{Attempt, Exit, SlotId};
 
+use crate::pace::Pace;
 use crate::random::Random;
+use crate::temper::Temper;
 
 /// A process under its shim.
 #[derive(Clone, Debug)]
@@ -17,9 +21,12 @@ pub(crate) struct Process {
     /// Which daemon hears of its end, if that one lives then.
     pub(crate) listener: u64,
     pub(crate) ignores_signals: bool,
-    /// Its health check passes from then on (and not while it flaps).
-    pub(crate) healthy_from: u64,
-    pub(crate) flaps: bool,
+    /// What its probes will be answered follows from it.
+    pub(crate) character: u64,
+    /// What it has said, as its shim keeps it.
+    pub(crate) said: Said,
+    /// When it has read its configuration anew.
+    pub(crate) reloads: Vec<u64>,
     pub(crate) kill_at: Option<u64>,
     /// When it was first asked to stop, and how long it may take from then on.
     pub(crate) asked: Option<(u64, u64)>,
@@ -28,10 +35,15 @@ pub(crate) struct Process {
     pub(crate) hooks_succeeded: bool,
     /// They have failed, last.
     pub(crate) hooks_failed: bool,
-    /// Answers to probes that the living daemon was given: to which question the last good one,
-    pub(crate) passed: Option<u64>,
-    /// and how many bad ones since.
-    pub(crate) failed_in_a_row: u32,
+}
+
+/// Something that a command has started in the world outside. It has no shim, and nobody tells its end.
+#[derive(Clone, Debug)]
+pub(crate) struct Elsewhere {
+    pub(crate) attempt: Attempt,
+    pub(crate) since: u64,
+    pub(crate) character: u64,
+    pub(crate) reloads: Vec<u64>,
 }
 
 /// The record in a slot's directory.
@@ -52,6 +64,8 @@ pub(crate) struct Place {
 #[derive(Default)]
 pub(crate) struct Kernel {
     pub(crate) places: BTreeMap<SlotId, Place>,
+    /// What runs outside.
+    pub(crate) elsewhere: BTreeMap<SlotId, Elsewhere>,
     /// How every attempt really ended.
     pub(crate) history: BTreeMap<(SlotId, Attempt, i32), Exit>,
     /// When every attempt really ended.
@@ -106,14 +120,13 @@ impl Kernel {
             ordered_for,
             listener,
             ignores_signals: random.percent(15),
-            healthy_from: now + if random.percent(80) { random.below(2_000) } else { random.below(60_000) },
-            flaps: random.percent(20),
+            character: random.next(),
+            said: Said::default(),
+            reloads: Vec::new(),
             kill_at: None,
             asked: None,
             hooks_succeeded: false,
             hooks_failed: false,
-            passed: None,
-            failed_in_a_row: 0,
         });
         Answer::Started { pid }
     }
@@ -130,6 +143,44 @@ impl Kernel {
         self.history.insert((slot.clone(), process.attempt, pid), exit);
         self.ended.insert((slot.clone(), process.attempt), now);
         Some(process)
+    }
+
+    /// What whatever runs there answers to a question; nothing where nothing runs.
+    pub(crate) fn temper(&self, slot: &SlotId, question: &Question, pace: Pace) -> Option<Temper> {
+        let process = self.process(slot).map(|process| (process.character, process.begun));
+        let elsewhere = || self.elsewhere.get(slot).map(|outside| (outside.character, outside.since));
+        let (character, begun) = process.or_else(elsewhere)?;
+        Some(Temper::of(character, question, begun, pace))
+    }
+
+    /// When whatever runs there has read its configuration anew.
+    pub(crate) fn reloads(&self, slot: &SlotId, attempt: Attempt) -> &[u64] {
+        let process = self.process(slot).filter(|process| process.attempt == attempt);
+        let outside = || self.elsewhere.get(slot).filter(|outside| outside.attempt == attempt);
+        match (process, outside()) {
+            (Some(process), _) => &process.reloads,
+            (None, Some(outside)) => &outside.reloads,
+            (None, None) => &[],
+        }
+    }
+
+    /// It reads its configuration anew, if it is there.
+    pub(crate) fn reload(&mut self, slot: &SlotId, attempt: Attempt, now: u64) -> bool {
+        if let Some(outside) = self.elsewhere.get_mut(slot).filter(|outside| outside.attempt == attempt) {
+            outside.reloads.push(now);
+            return true;
+        }
+        match self.process_mut(slot).filter(|process| process.attempt == attempt) {
+            Some(process) => process.reloads.push(now),
+            None => return false,
+        }
+        true
+    }
+
+    /// This attempt runs, here or elsewhere.
+    pub(crate) fn runs(&self, slot: &SlotId, attempt: Attempt) -> bool {
+        let here = self.process(slot).is_some_and(|process| process.attempt == attempt);
+        here || self.elsewhere.get(slot).is_some_and(|outside| outside.attempt == attempt)
     }
 
     pub(crate) fn began(&self, slot: &SlotId, attempt: Attempt) -> Option<u64> {

@@ -6,11 +6,20 @@
 
 mod check;
 mod deeds;
+mod ending;
 mod kernel;
+mod ledger;
 mod onlooker;
+mod outside;
+mod pace;
+mod probing;
 mod random;
 mod runs;
+mod services;
+mod telling;
+mod temper;
 mod workload;
 mod world;
 
+pub use pace::Pace;
 pub use world::{Broken, Outcome, run};

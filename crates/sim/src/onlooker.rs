@@ -1,6 +1,6 @@
 //! What somebody beside the machine can count: orders, ends, answers to probes.
 
-use upbeat_decide::instance::{Input, Moment};
+use upbeat_decide::instance::{Input, Moment, Observation};
 use upbeat_decide::{Bundle, Effect};
 use upbeat_model::SlotId;
 use upbeat_model::target::Ask;
@@ -14,11 +14,13 @@ impl World {
             let slot = effect.slot().clone();
             match effect {
                 Effect::Start { attempt, spec, .. } => {
-                    self.runs.started(&slot, *attempt, spec);
                     let generation = self.workload.target.slots[&slot].generation;
+                    self.runs.started(&slot, *attempt, generation, spec);
                     let past = self.past.entry(slot.clone()).or_default();
                     if past.generation != generation {
-                        past.ends_in_a_row = (!past.disturbed).then_some(0);
+                        // Somebody may have asked while its first hooks ran, which is no new beginning.
+                        let is_anew = !past.disturbed && !self.ledger.had_hooks(&slot, *attempt);
+                        past.ends_in_a_row = is_anew.then_some(0);
                         past.generation = generation;
                     }
                     past.disturbed = false;
@@ -37,16 +39,24 @@ impl World {
 
     /// An onlooker's count of ends and of answers.
     pub(crate) fn count(&mut self, slot: &SlotId, input: &Input) {
+        let kills = self.workload.target.slots.get(slot).is_some_and(|wish| wish.kill);
+        self.ledger.hears(slot, input, kills);
         match input {
-            // What another check was answered is no answer.
-            Input::Probed { message, .. } if *message != self.runs.rhythm(slot).to_string() => {}
-            Input::Probed { attempt, healthy, .. } => {
-                let question = self.runs.question(slot);
-                if let Some(process) = self.kernel.process_mut(slot).filter(|p| p.attempt == *attempt) {
-                    process.passed = if *healthy { Some(question) } else { process.passed };
-                    process.failed_in_a_row =
-                        if *healthy { 0 } else { process.failed_in_a_row.saturating_add(1) };
+            Input::Started { attempt, .. } => {
+                let known =
+                    self.node.as_ref().and_then(|node| node.status(slot)).map(|status| status.attempt);
+                if known == Some(*attempt) {
+                    self.probing.is_up(slot, *attempt, true, &self.workload.target, self.now);
                 }
+            }
+            Input::Observed { seen: Observation::Running { attempt, .. }, .. } => {
+                self.probing.is_up(slot, *attempt, false, &self.workload.target, self.now);
+            }
+            // It is begun anew, under a wish that may be a newer one.
+            Input::StartUnable { .. } => self.past.entry(slot.clone()).or_default().disturbed = true,
+            Input::Notified { attempt, said } => self.probing.heard(slot, *attempt, said, self.now),
+            Input::Probed { attempt, healthy, message, .. } => {
+                self.probing.answered(slot, *attempt, message, *healthy, self.now);
             }
             Input::HooksEnded { attempt, moment: Moment::PostStart, outcome } => {
                 if self.asked_to_stop.contains(slot) {
@@ -80,8 +90,12 @@ impl World {
                 let taken_over = ran.is_some() && wish.ask != Ask::Restart;
                 past.generation = if taken_over { wish.generation } else { started_under };
                 past.ended_at = Some(self.now);
+                past.has_hooks = self.runs.held(slot, *attempt).is_none_or(|held| !held.post_stop.is_empty());
                 past.ends_in_a_row = if hooks_failed {
                     // Whether it counts as an end by itself, depends on what is wished by now.
+                    past.ended_at = None;
+                    None
+                } else if self.asked_to_stop.contains(slot) && self.ledger.was_no_good(slot, *attempt) {
                     past.ended_at = None;
                     None
                 } else if self.asked_to_stop.contains(slot) {

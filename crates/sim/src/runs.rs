@@ -1,19 +1,20 @@
-//! By what each copy was started, and what is asked of it by now: as somebody would note it who
+//! By what each copy was started: as somebody would note it who
 //! reads every file and every order to start.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use upbeat_model::project::Probe;
 use upbeat_model::target::Target;
 use upbeat_model::{Attempt, Service, ServiceName, SlotId};
 
-use crate::kernel::{Kernel, Process};
+use crate::kernel::Process;
 
 /// One attempt.
 #[derive(Clone, Debug)]
 pub(crate) struct Run {
     attempt: Attempt,
+    /// The wish it was ordered for.
+    pub(crate) ordered_for: u64,
     /// The file it was started by, or a newer one under which it went on: it says how it is stopped.
     pub(crate) held: Arc<Service>,
     /// What it was started to rest on.
@@ -24,24 +25,12 @@ pub(crate) struct Run {
     is_free: bool,
 }
 
-/// The health check of a slot.
-#[derive(Clone, Debug, Default)]
-struct Asked {
-    check: Option<Probe>,
-    /// Another number whenever anything of it changes,
-    rhythm: u64,
-    /// and whenever what it asks does.
-    question: u64,
-}
-
 /// All of it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Runs {
     runs: BTreeMap<SlotId, Run>,
-    checks: BTreeMap<SlotId, Asked>,
     /// Edges that go round in a circle, of one file and those before it: they order nothing.
     loose: BTreeSet<(ServiceName, ServiceName)>,
-    serial: u64,
     /// As it was before the last file: a daemon that dies before its commit has never read that.
     before: Option<Box<Runs>>,
 }
@@ -52,19 +41,7 @@ impl Runs {
         self.before = None;
         self.before = Some(Box::new(self.clone()));
         self.runs.retain(|slot, _| target.slots.contains_key(slot));
-        self.checks.retain(|slot, _| target.slots.contains_key(slot));
         for (slot, wish) in &target.slots {
-            let check = &wish.spec.readiness().cloned();
-            let asked = self.checks.entry(slot.clone()).or_default();
-            if asked.check != *check {
-                self.serial += 1;
-                asked.rhythm = self.serial;
-                let question = |check: &Option<Probe>| check.as_ref().map(|check| check.ask.clone());
-                if question(&asked.check) != question(check) {
-                    asked.question = self.serial;
-                }
-                asked.check = check.clone();
-            }
             if let Some(run) = self.runs.get_mut(slot) {
                 if run.held.digest() == wish.digest {
                     run.held = wish.spec.clone();
@@ -76,33 +53,25 @@ impl Runs {
         self.loose = self.circles(target);
     }
 
-    /// What was read is remembered from now on. Answers so far were to other questions, where it
-    /// asks something else now.
-    pub(crate) fn committed(&mut self, kernel: &mut Kernel) {
-        let Some(before) = self.before.take() else { return };
-        for (slot, asked) in &self.checks {
-            let Some(earlier) = before.checks.get(slot) else { continue };
-            let Some(process) = kernel.process_mut(slot) else { continue };
-            if earlier.question != asked.question {
-                process.failed_in_a_row = 0;
-            } else if earlier.rhythm != asked.rhythm {
-                // It may be unhealthy by the earlier measure.
-                process.failed_in_a_row = u32::MAX;
-            }
-        }
+    /// What was read is remembered from now on.
+    pub(crate) fn committed(&mut self) {
+        self.before = None;
     }
 
     pub(crate) fn died_before_commit(&mut self) {
         if let Some(before) = self.before.take() {
-            *self = Self { serial: self.serial, ..*before };
+            *self = *before;
         }
     }
 
     /// A start is ordered.
-    pub(crate) fn started(&mut self, slot: &SlotId, attempt: Attempt, spec: &Arc<Service>) {
+    pub(crate) fn started(&mut self, slot: &SlotId, attempt: Attempt, ordered_for: u64, spec: &Arc<Service>) {
+        if self.of_attempt(slot, attempt).is_some() {
+            return;
+        }
         let needs: BTreeSet<ServiceName> = spec.depends_on.keys().cloned().collect();
         let is_free = spec.post_start.is_empty();
-        let run = Run { attempt, held: spec.clone(), ever: needs.clone(), needs, is_free };
+        let run = Run { attempt, ordered_for, held: spec.clone(), ever: needs.clone(), needs, is_free };
         self.runs.insert(slot.clone(), run);
     }
 
@@ -121,14 +90,14 @@ impl Runs {
         process.hooks_succeeded || self.perhaps_of(process, slot).is_none_or(|run| run.is_free)
     }
 
-    /// Which check asks by now.
-    pub(crate) fn rhythm(&self, slot: &SlotId) -> u64 {
-        self.checks.get(slot).map_or(0, |asked| asked.rhythm)
+    /// Of this attempt.
+    pub(crate) fn of_attempt(&self, slot: &SlotId, attempt: Attempt) -> Option<&Run> {
+        self.runs.get(slot).filter(|run| run.attempt == attempt)
     }
 
-    /// What is asked by now.
-    pub(crate) fn question(&self, slot: &SlotId) -> u64 {
-        self.checks.get(slot).map_or(0, |asked| asked.question)
+    /// The file that an attempt is held by.
+    pub(crate) fn held(&self, slot: &SlotId, attempt: Attempt) -> Option<&Arc<Service>> {
+        self.of_attempt(slot, attempt).map(|run| &run.held)
     }
 
     pub(crate) fn is_loose(&self, dependent: &SlotId, dependency: &SlotId) -> bool {

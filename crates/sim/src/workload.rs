@@ -2,23 +2,26 @@
 //!
 //! This is a model of control, written apart from it: goals, generations and what a command asks.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use upbeat_model::project::{Condition, Dependency, Hook, Probe, Question, RestartPolicy, Signal};
+use upbeat_model::project::OnRestart;
 use upbeat_model::target::{Ask, Goal, Target, TargetSlot};
-use upbeat_model::{AppName, Millis, OperationId, ProbeName, Service, ServiceName, SlotId};
+use upbeat_model::{AppName, OperationId, Service, ServiceName, SlotId};
 
+use crate::pace::Pace;
 use crate::random::Random;
+use crate::services::{Services, change, edges, service};
 
 /// What is declared, and what is wished.
 pub(crate) struct Workload {
     app: AppName,
-    services: BTreeMap<ServiceName, Arc<Service>>,
+    services: Services,
     /// Services only rest on those before them.
     order: Vec<ServiceName>,
     pub(crate) target: Target,
     operation: u64,
+    pace: Pace,
 }
 
 fn service_name(index: u64) -> ServiceName {
@@ -27,13 +30,16 @@ fn service_name(index: u64) -> ServiceName {
 }
 
 impl Workload {
-    pub(crate) fn new(random: &mut Random) -> Self {
+    pub(crate) fn new(random: &mut Random, pace: Pace) -> Self {
         let count = random.between(1, 6);
-        let services = (0..count).map(|n| (service_name(n), Arc::new(service(random, n)))).collect();
+        let services = (0..count).map(|n| (service_name(n), Arc::new(service(random, n, pace)))).collect();
         // INVARIANT: a word is a name.
         let app = AppName::new("app").expect("a word is a name");
-        let order = (0..count).map(service_name).collect();
-        let mut workload = Self { app, services, order, target: Target::default(), operation: 0 };
+        let order: Vec<ServiceName> = (0..count).map(service_name).collect();
+        let mut workload = Self { app, services, order, target: Target::default(), operation: 0, pace };
+        for name in workload.order.clone() {
+            workload.draw_edges(random, &name);
+        }
         workload.up();
         workload
     }
@@ -86,7 +92,7 @@ impl Workload {
         let name = random.pick(&names).clone();
         let slots: Vec<SlotId> = self.of(&name).cloned().collect();
         let everything: Vec<SlotId> = self.target.slots.keys().cloned().collect();
-        let (what, goal, ask, kill, slots) = match random.below(12) {
+        let (what, goal, ask, kill, slots) = match random.below(14) {
             0 | 1 => ("stop", Goal::Stopped, Ask::Ensure, random.percent(20), slots),
             2 | 3 => ("start", Goal::Running, Ask::Start, false, slots),
             4 => ("restart", Goal::Running, Ask::Restart, false, slots),
@@ -94,6 +100,7 @@ impl Workload {
             6 => ("down", Goal::Absent, Ask::Ensure, random.percent(10), everything),
             7..=9 => return self.edit(random, &name),
             10 => return self.scale(random, &name),
+            11 | 12 => ("reload", Goal::Running, Ask::Reload, false, slots),
             _ => {
                 self.up();
                 return "up".into();
@@ -112,12 +119,13 @@ impl Workload {
             keys.push(match random.below(8) {
                 0 => self.turn_edges_round(random),
                 1 => {
-                    let earlier = self.earlier(name);
-                    let edges = edges(random, &earlier);
-                    self.spec(name).depends_on = edges;
+                    self.draw_edges(random, name);
                     "depends_on"
                 }
-                _ => change(random, self.spec(name)),
+                _ => {
+                    let pace = self.pace;
+                    change(random, self.spec(name), pace)
+                }
             });
         }
         self.up();
@@ -127,6 +135,13 @@ impl Workload {
     fn spec(&mut self, name: &ServiceName) -> &mut Service {
         // INVARIANT: names are only ever taken from this map, which none leaves.
         Arc::make_mut(self.services.get_mut(name).expect("every service is declared"))
+    }
+
+    fn draw_edges(&mut self, random: &mut Random, name: &ServiceName) {
+        let earlier = self.earlier(name);
+        let can_reload = self.spec(name).reload.is_some();
+        let edges = edges(random, &earlier, &self.services, can_reload, self.pace);
+        self.spec(name).depends_on = edges;
     }
 
     /// Those that come before it in the file's order: it may rest on them.
@@ -150,7 +165,10 @@ impl Workload {
                 .collect();
             for other in against {
                 let edge = self.spec(&name).depends_on.remove(&other);
-                if let Some(edge) = edge.filter(|_| random.percent(50)) {
+                if let Some(mut edge) = edge.filter(|_| random.percent(50)) {
+                    if self.spec(&other).reload.is_none() && edge.on_restart == OnRestart::Reload {
+                        edge.on_restart = OnRestart::Ignore;
+                    }
                     self.spec(&other).depends_on.insert(name.clone(), edge);
                 }
             }
@@ -195,139 +213,4 @@ impl Workload {
         self.target.slots.retain(|id, wish| wish.goal != Goal::Absent || !gone.contains(id));
         self.target.slots.len() != before
     }
-}
-
-/// A random service that depends on some of those before it.
-fn service(random: &mut Random, index: u64) -> Service {
-    let earlier: Vec<ServiceName> = (0..index).map(service_name).collect();
-    Service {
-        depends_on: edges(random, &earlier),
-        probes: readiness(healthcheck(random)),
-        restart: policy(random),
-        stop_grace_period: Millis(random.between(100, 5_000)),
-        stop_command: random.percent(15).then(|| vec!["stop".into()]),
-        post_start: hooks(random),
-        pre_stop: hooks(random),
-        success_exit_codes: if random.percent(20) { [1].into() } else { [].into() },
-        scale: random.between(1, 2) as u32,
-        ..Service::new(vec![format!("program-{index}")], "/")
-    }
-}
-
-/// Another value for one key of a service, under whatever runs of it. Says which.
-fn change(random: &mut Random, service: &mut Service) -> &'static str {
-    let number = random.below(1000).to_string();
-    match random.below(12) {
-        0 | 1 => {
-            service.command.push(number);
-            "command"
-        }
-        2 => {
-            service.environment.insert("PORT".into(), number);
-            "environment"
-        }
-        3 => {
-            service.probes = readiness(healthcheck(random));
-            "healthcheck"
-        }
-        4 => {
-            if let (Some(check), Some(other)) = (service.readiness(), healthcheck(random)) {
-                service.probes = readiness(Some(Probe { ask: check.ask.clone(), ..other }));
-            }
-            "the rhythm of the check"
-        }
-        5 => {
-            service.stop_signal = *random.pick(&[Signal::TERM, Signal(2), Signal(3)]);
-            "stop_signal"
-        }
-        6 => {
-            service.stop_grace_period = Millis(*random.pick(&[0, 10, 500, 3_000, 20_000]));
-            "stop_grace_period"
-        }
-        7 => {
-            service.stop_command = random.percent(50).then(|| vec!["stop".into(), number]);
-            "stop_command"
-        }
-        8 => {
-            service.post_start = hooks(random);
-            "post_start"
-        }
-        9 => {
-            service.pre_stop = hooks(random);
-            "pre_stop"
-        }
-        10 => {
-            service.success_exit_codes = if random.percent(50) { [1].into() } else { [].into() };
-            "success_exit_codes"
-        }
-        _ => {
-            service.restart = policy(random);
-            "restart"
-        }
-    }
-}
-
-/// Most services have none.
-fn hooks(random: &mut Random) -> Vec<Hook> {
-    let count = if random.percent(80) { 0 } else { random.between(1, 2) };
-    let hook = |n: u64| Hook {
-        command: vec![format!("hook-{n}")],
-        environment: BTreeMap::new(),
-        working_dir: None,
-        user: None,
-    };
-    (0..count).map(hook).collect()
-}
-
-fn edges(random: &mut Random, earlier: &[ServiceName]) -> BTreeMap<ServiceName, Dependency> {
-    let mut edges = BTreeMap::new();
-    for name in earlier {
-        if random.percent(40) {
-            let conditions = [Condition::Started, Condition::Healthy, Condition::CompletedSuccessfully];
-            let edge = Dependency {
-                condition: random.pick(&conditions).clone(),
-                required: random.percent(85),
-                ..Dependency::default()
-            };
-            edges.insert(name.clone(), edge);
-        }
-    }
-    edges
-}
-
-/// A question that is never answered well.
-pub(crate) fn never_passes() -> Question {
-    Question::Tcp("127.0.0.1:3".into())
-}
-
-fn readiness(probe: Option<Probe>) -> BTreeMap<ProbeName, Probe> {
-    ProbeName::new(ProbeName::READINESS).ok().zip(probe).into_iter().collect()
-}
-
-fn healthcheck(random: &mut Random) -> Option<Probe> {
-    let ask = match random.below(10) {
-        0..=2 => Question::Log(if random.percent(70) { "up" } else { "ready" }.into()),
-        3 => never_passes(),
-        4 => Question::Tcp("127.0.0.1:2".into()),
-        _ => Question::Tcp("127.0.0.1:1".into()),
-    };
-    random.percent(50).then(|| Probe {
-        interval: Millis(random.between(50, 5_000)),
-        timeout: Millis(random.between(20, 2_000)),
-        failure_threshold: random.between(1, 4) as u32,
-        start_period: Millis(random.below(3_000)),
-        start_interval: Millis(random.between(20, 500)),
-        ..Probe::new(ask)
-    })
-}
-
-fn policy(random: &mut Random) -> RestartPolicy {
-    let policies = [
-        RestartPolicy::No,
-        RestartPolicy::Always,
-        RestartPolicy::OnFailure { max: None },
-        RestartPolicy::OnFailure { max: Some(random.below(3) as u32) },
-        RestartPolicy::UnlessStopped,
-    ];
-    *random.pick(&policies)
 }

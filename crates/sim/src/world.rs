@@ -1,31 +1,33 @@
 //! The loop: time passes, things happen, the daemon decides, dies, and comes back.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use upbeat_decide::instance::{Durable, Input, Moment, Observation};
 use upbeat_decide::rules::{Bug, Rules};
 use upbeat_decide::{Bundle, Effect, Node};
-use upbeat_model::{Attempt, Exit, Mono, Phase, SlotId, Wall};
+use upbeat_model::{Attempt, Exit, Mono, Phase, ProbeName, Service, SlotId, Wall};
 
 use crate::check::{self, Onlooker, Past};
-use crate::kernel::{Answer, Kernel};
+use crate::deeds::Key;
+use crate::kernel::Kernel;
+use crate::ledger::Ledger;
+use crate::pace::Pace;
+use crate::probing::Probing;
 use crate::random::Random;
 use crate::runs::Runs;
+use crate::temper::Word;
 use crate::workload::Workload;
+use crate::{ending, telling};
 
 /// Lines of what happened that are kept for the report of a failure.
 const TRACE: usize = 60;
-
-/// Commands and faults come for so long (two minutes); then all is quiet for so long that the
-/// longest back-off is over several times.
-const CHAOS_MS: u64 = 120_000;
-const QUIET_MS: u64 = 900_000;
 
 /// More happenings than any run of this length has reason for.
 const STEPS_MAX: u32 = 200_000;
 
 /// Nobody: a process whose start was ordered by a daemon that is dead.
-const NOBODY: u64 = u64::MAX;
+pub(crate) const NOBODY: u64 = u64::MAX;
 
 /// How a run ended well.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,9 +54,25 @@ pub(crate) enum Happening {
     Arrive {
         slot: SlotId,
         attempt: Attempt,
+        spec: Arc<Service>,
         generation: u64,
         incarnation: u64,
     },
+    /// A command that starts or stops something elsewhere ends.
+    Outside {
+        slot: SlotId,
+        attempt: Attempt,
+        starts: bool,
+        incarnation: u64,
+    },
+    /// A process says something of itself.
+    Say {
+        slot: SlotId,
+        pid: i32,
+        word: Word,
+    },
+    /// The clock on the wall is set.
+    Clock,
     /// An input reaches the daemon that waits for it.
     Deliver {
         slot: SlotId,
@@ -102,20 +120,23 @@ pub(crate) struct World {
     pub(crate) started_under: BTreeMap<SlotId, u64>,
     pub(crate) asked_to_stop: BTreeSet<SlotId>,
     pub(crate) runs: Runs,
+    pub(crate) probing: Probing,
+    pub(crate) ledger: Ledger,
     /// Probes that are out: of which attempt and check, and until when.
-    pub(crate) asking: BTreeMap<SlotId, (Attempt, u64, u64)>,
-    /// Attempts whose `post_start` hooks this daemon has begun.
-    pub(crate) preparing: BTreeMap<SlotId, Attempt>,
+    pub(crate) asking: BTreeMap<(SlotId, ProbeName), (Attempt, u64, u64)>,
+    /// What this daemon runs beside its slots, and until when.
+    pub(crate) busy: BTreeMap<Key, u64>,
+    pub(crate) pace: Pace,
     /// Copies whose `post_start` hooks have failed.
     pub(crate) failed_hooks: BTreeSet<SlotId>,
-    outcome: Outcome,
+    pub(crate) outcome: Outcome,
     trace: VecDeque<String>,
 }
 
-/// Runs one seed, with or without a planted bug.
-pub fn run(seed: u64, bug: Option<Bug>) -> Result<Outcome, Broken> {
+/// Runs one seed at one pace, with or without a planted bug.
+pub fn run(seed: u64, pace: Pace, bug: Option<Bug>) -> Result<Outcome, Broken> {
     let mut random = Random::new(seed);
-    let workload = Workload::new(&mut random);
+    let workload = Workload::new(&mut random, pace);
     let mut world = World {
         random,
         rules: bug.map_or_else(Rules::default, Rules::with),
@@ -133,8 +154,11 @@ pub fn run(seed: u64, bug: Option<Bug>) -> Result<Outcome, Broken> {
         started_under: BTreeMap::new(),
         asked_to_stop: BTreeSet::new(),
         runs: Runs::default(),
+        probing: Probing::default(),
+        ledger: Ledger::default(),
         asking: BTreeMap::new(),
-        preparing: BTreeMap::new(),
+        busy: BTreeMap::new(),
+        pace,
         failed_hooks: BTreeSet::new(),
         outcome: Outcome::default(),
         trace: VecDeque::new(),
@@ -146,16 +170,21 @@ pub fn run(seed: u64, bug: Option<Bug>) -> Result<Outcome, Broken> {
 impl World {
     fn live(&mut self, bug: Option<Bug>) -> check::Verdict {
         self.at(0, Happening::Revive);
-        self.at(CHAOS_MS, Happening::Quiet);
+        let (chaos, quiet) = (self.pace.chaos(), self.pace.quiet());
+        self.at(chaos, Happening::Quiet);
         for _ in 0..self.random.between(3, 15) {
-            let when = self.random.below(CHAOS_MS);
+            let when = self.random.below(chaos);
             self.at(when, Happening::Command);
         }
         for _ in 0..self.random.below(4) {
-            let when = self.random.below(CHAOS_MS);
+            let when = self.random.below(chaos);
             self.at(when, Happening::KillShim);
         }
-        let end = self.now + CHAOS_MS + QUIET_MS;
+        for _ in 0..self.random.below(3) {
+            let when = self.random.below(chaos);
+            self.at(when, Happening::Clock);
+        }
+        let end = self.now + chaos + quiet;
         for step in 0.. {
             if step > STEPS_MAX {
                 return Err("things happen for ever: a busy loop".into());
@@ -172,14 +201,35 @@ impl World {
             } else {
                 self.decide(|node, now, wall| node.take([], now, wall))?;
                 if let Some(node) = &self.node {
-                    check::moves_on(node, self.now)?;
+                    ending::moves_on(node, self.now)?;
                 }
             }
         }
-        match &self.node {
-            Some(node) => check::at_the_end(node, &self.kernel, &self.workload),
-            None => Err("the daemon never came back".into()),
+        let (now, wall) = (end, end as i64 + self.wall_shift);
+        let Some(onlooker) = self.onlooker() else { return Err("the daemon never came back".into()) };
+        ending::at_the_end(&onlooker, now, wall)?;
+        self.ledger.at_the_end(&onlooker, wall)?;
+        self.remembered().map(drop)
+    }
+
+    /// What was committed, as it comes back from where it is kept: as text.
+    fn remembered(&self) -> Result<Vec<(SlotId, Durable)>, String> {
+        let mut slots = Vec::new();
+        for (slot, durable) in &self.store {
+            let text = serde_json::to_string(durable).map_err(|error| format!("{slot}: {error}"))?;
+            ending::is_small(slot, &text)?;
+            let read: Durable = serde_json::from_str(&text).map_err(|error| format!("{slot}: {error}"))?;
+            if read != *durable {
+                return Err(format!("{slot}: {durable:?} is kept, and {read:?} comes back"));
+            }
+            slots.push((slot.clone(), read));
         }
+        Ok(slots)
+    }
+
+    fn onlooker(&self) -> Option<Onlooker<'_>> {
+        let (kernel, workload, runs, probing) = (&self.kernel, &self.workload, &self.runs, &self.probing);
+        self.node.as_ref().map(|node| Onlooker { node, kernel, workload, runs, probing })
     }
 
     pub(crate) fn at(&mut self, delay: u64, happening: Happening) {
@@ -187,14 +237,14 @@ impl World {
         self.queue.insert((self.now + delay, self.sequence), happening);
     }
 
-    fn note(&mut self, line: String) {
+    pub(crate) fn note(&mut self, line: String) {
         if self.trace.len() == TRACE {
             self.trace.pop_front();
         }
         self.trace.push_back(format!("{:>9} {line}", self.now - 1_000_000));
     }
 
-    fn clocks(&self) -> (Mono, Wall) {
+    pub(crate) fn clocks(&self) -> (Mono, Wall) {
         (Mono(self.now), Wall(self.now as i64 + self.wall_shift))
     }
 
@@ -208,15 +258,20 @@ impl World {
     /// The daemon, if there is one, reads the newest wishes.
     fn decide_wishes(&mut self) -> check::Verdict {
         let target = self.workload.target.clone();
-        if self.node.is_some() {
+        if let Some(node) = &self.node {
             self.runs.aim(&target);
+            self.probing.aim(&target, self.now);
+            self.ledger.aim(&target, node, self.now);
         }
         self.decide(|node, now, wall| node.aim(&target, now, wall))
     }
 
     /// Commit, perform, tell; the daemon may die in between.
     fn carry_out(&mut self, bundle: Bundle) -> check::Verdict {
-        let deadly = self.chaos && !bundle.effects.is_empty() && self.random.percent(3);
+        // What happens seldom and once only is the easiest to lose.
+        let reloads = bundle.effects.iter().any(|effect| matches!(effect, Effect::Reload { .. }));
+        let risk = if reloads { 15 } else { 3 };
+        let deadly = self.chaos && !bundle.effects.is_empty() && self.random.percent(risk);
         let dies_after = if deadly { self.random.below(bundle.effects.len() as u64 + 2) } else { u64::MAX };
         let performs_first = self.rules.has(Bug::PerformBeforeCommit);
         self.check_orders(&bundle)?;
@@ -228,7 +283,12 @@ impl World {
             }
             self.commit(&bundle);
         }
-        self.runs.committed(&mut self.kernel);
+        self.runs.committed();
+        if let Some(node) = &self.node {
+            let (kernel, workload, runs, probing) = (&self.kernel, &self.workload, &self.runs, &self.probing);
+            let onlooker = Onlooker { node, kernel, workload, runs, probing };
+            self.ledger.committed(&bundle, &onlooker, self.now);
+        }
         self.remember_orders(&bundle);
         for (index, effect) in bundle.effects.iter().enumerate() {
             if dies_after == index as u64 + 1 {
@@ -248,24 +308,35 @@ impl World {
     }
 
     fn check_orders(&mut self, bundle: &Bundle) -> check::Verdict {
+        for reacted in &bundle.reacted {
+            self.note(format!("{}: {} as `{}` fails", reacted.slot, reacted.action, reacted.probe));
+        }
         for effect in &bundle.effects {
-            let slot = effect.slot().clone();
-            let past = self.past.get(&slot).copied().unwrap_or_default();
-            // A stop that was begun is only pressed on, also by a later daemon: its order was judged then.
-            let stops =
-                matches!(effect, Effect::Stop { .. } | Effect::RunHooks { moment: Moment::PreStop, .. });
-            let pressed = stops && self.asked_to_stop.contains(&slot);
-            check::manner(effect, pressed, &self.kernel, &self.workload, &self.runs)?;
-            if let Some(node) = &self.node
-                && !pressed
-            {
-                let onlooker =
-                    Onlooker { node, kernel: &self.kernel, workload: &self.workload, runs: &self.runs };
-                check::order(effect, &onlooker, &past, self.now)?;
-            }
             // Of a quarter of an hour of probes nothing else would be left to read.
             if self.chaos || !matches!(effect, Effect::Probe { .. }) {
                 self.note(format!("order {}", shown(effect)));
+            }
+        }
+        if let Some(onlooker) = self.onlooker() {
+            self.ledger.judge(bundle, &onlooker, self.now)?;
+            for effect in &bundle.effects {
+                let slot = effect.slot();
+                let past = self.past.get(slot).copied().unwrap_or_default();
+                // A stop that was begun is only pressed on, also by a later daemon: its order was judged
+                // then.
+                let stops =
+                    matches!(effect, Effect::Stop { .. } | Effect::RunHooks { moment: Moment::PreStop, .. });
+                let pressed = stops && self.asked_to_stop.contains(slot);
+                check::manner(effect, pressed, &onlooker)?;
+                if !pressed {
+                    check::order(effect, bundle, &onlooker, &self.ledger, &past, self.now)?;
+                }
+            }
+        }
+        for effect in &bundle.effects {
+            if let Effect::Probe { slot, attempt, name, .. } = effect {
+                let has_startup = self.workload.target.slots[slot].spec.probes.contains_key("startup");
+                self.probing.asks((slot, *attempt, name), has_startup, self.now)?;
             }
         }
         let starts: Vec<&SlotId> = (bundle.effects.iter())
@@ -293,11 +364,14 @@ impl World {
         for change in bundle.statuses.values() {
             let status = &change.status;
             if let Some(node) = &self.node {
-                let (kernel, workload, runs) = (&self.kernel, &self.workload, &self.runs);
-                check::told(status, &Onlooker { node, kernel, workload, runs })?;
+                let (kernel, workload, runs, probing) =
+                    (&self.kernel, &self.workload, &self.runs, &self.probing);
+                let onlooker = Onlooker { node, kernel, workload, runs, probing };
+                telling::told(status, &onlooker, &self.ledger, self.now)?;
+                self.ledger.told(status, &onlooker, self.now)?;
                 if change.is_seen {
                     let started_under = self.started_under.get(&status.slot).copied();
-                    check::reached(status, &self.kernel, &self.workload, started_under, self.now)?;
+                    telling::reached(status, &onlooker, started_under, self.now)?;
                 }
             }
             if change.from != status.phase {
@@ -306,6 +380,16 @@ impl World {
             if status.phase == Phase::Absent {
                 gone.insert(status.slot.clone());
             }
+        }
+        if !bundle.statuses.is_empty()
+            && let Some(node) = &self.node
+        {
+            let (kernel, workload, runs, probing) = (&self.kernel, &self.workload, &self.runs, &self.probing);
+            self.ledger.note_edges(&Onlooker { node, kernel, workload, runs, probing });
+        }
+        for slot in &gone {
+            self.probing.is_gone(slot);
+            self.ledger.is_gone(slot);
         }
         if self.workload.forget(&gone) {
             // Whoever comes to that place later has no past.
@@ -321,24 +405,33 @@ impl World {
         self.outcome.crashes += 1;
         self.node = None;
         self.asking.clear();
-        self.preparing.clear();
+        self.busy.clear();
+        self.probing.died();
+        self.ledger.died();
         self.incarnation += 1;
         for past in self.past.values_mut() {
             past.disturbed = true;
             past.ends_in_a_row = None;
         }
-        // The last answer may have died with the daemon: as many failed as it remembers.
-        for process in self.kernel.places.values_mut().filter_map(|place| place.process.as_mut()) {
-            process.failed_in_a_row = u32::MAX;
-        }
-        let away = if self.random.percent(70) { self.random.below(200) } else { self.random.below(20_000) };
+        let long = self.pace.stretch(self.random.below(20_000));
+        let away = if self.random.percent(70) { self.random.below(200) } else { long };
         self.at(away, Happening::Revive);
     }
 
     fn happen(&mut self, happening: Happening) -> check::Verdict {
         match happening {
-            Happening::Arrive { slot, attempt, generation, incarnation } => {
-                self.arrive(slot, attempt, generation, incarnation);
+            Happening::Arrive { slot, attempt, spec, generation, incarnation } => {
+                self.arrive(slot, attempt, &spec, generation, incarnation);
+            }
+            Happening::Outside { slot, attempt, starts, incarnation } => {
+                self.outside(slot, attempt, starts, incarnation);
+            }
+            Happening::Say { slot, pid, word } => self.say(&slot, pid, word),
+            Happening::Clock => {
+                // By hours, both ways; sometimes the battery was empty.
+                let hours = self.random.between(0, 20_000_000) as i64 - 10_000_000;
+                self.wall_shift = if self.random.percent(5) { -(self.now as i64) } else { hours };
+                self.note("the clock on the wall is set".into());
             }
             Happening::Deliver { slot, input, incarnation } if incarnation == self.incarnation => {
                 self.receive(slot, input)?;
@@ -392,54 +485,11 @@ impl World {
             let soon = self.random.below(30);
             self.at(soon, Happening::Exit { slot, pid, exit: Exit::Code(1) });
         }
-        let mut node = Node::recover(self.store.clone(), self.rules);
+        let mut node = Node::recover(self.remembered()?, self.rules);
         node.found(self.kernel.places.keys().cloned());
+        self.ledger.is_born(self.now);
         self.node = Some(node);
         self.decide_wishes()
-    }
-
-    fn arrive(&mut self, slot: SlotId, attempt: Attempt, generation: u64, incarnation: u64) {
-        let listener = if incarnation == self.incarnation { incarnation } else { NOBODY };
-        // The directory was made for the order; one that is gone since takes no shim.
-        let stale = listener == NOBODY;
-        if stale && !self.kernel.places.contains_key(&slot) {
-            return;
-        }
-        // A daemon that was there before it may have looked, and found nothing.
-        let ordered_for = if stale && self.node.is_some() { 0 } else { generation };
-        let answer = self.kernel.start(&slot, attempt, ordered_for, self.now, listener, &mut self.random);
-        let input = match answer {
-            Answer::Started { pid } => {
-                self.outcome.starts += 1;
-                self.note(format!(
-                    "{slot} attempt {attempt} runs as {pid}{}",
-                    if stale { " (late)" } else { "" }
-                ));
-                self.plan_exit(&slot, pid);
-                let (_, at) = self.clocks();
-                Input::Started { attempt, pid, at, log_start: 1 }
-            }
-            Answer::Failed => Input::StartFailed { attempt, why: "sim".into() },
-            Answer::Busy => Input::StartRefused { attempt, seen: attempt },
-            Answer::Superseded { seen } => Input::StartRefused { attempt, seen },
-        };
-        let delay = self.random.below(15);
-        self.at(delay, Happening::Deliver { slot, input, incarnation });
-    }
-
-    fn plan_exit(&mut self, slot: &SlotId, pid: i32) {
-        let ends = self.random.percent(if self.chaos { 60 } else { 30 });
-        if !ends {
-            return;
-        }
-        let after = *self.random.pick(&[5, 100, 2_000, 9_000, 15_000, 40_000]);
-        let after = after + self.random.below(after);
-        let exit = match self.random.below(3) {
-            0 => Exit::Code(0),
-            1 => Exit::Code(1 + self.random.below(3) as i32),
-            _ => Exit::Signal(11),
-        };
-        self.at(after, Happening::Exit { slot: slot.clone(), pid, exit });
     }
 
     fn end(&mut self, slot: &SlotId, pid: i32, exit: Exit) {
@@ -491,7 +541,8 @@ impl World {
             (None, None) => Observation::Never,
         };
         let delay = self.random.below(10);
-        self.deliver(delay, slot, Input::Observed { asked, seen });
+        self.deliver(delay, slot.clone(), Input::Observed { asked, seen });
+        self.tell_said(&slot, incarnation);
     }
 
     fn receive(&mut self, slot: SlotId, input: Input) -> check::Verdict {

@@ -49,7 +49,9 @@ pub(super) fn look(up: &mut Up, around: &Around<'_>) {
             OnRestart::Ignore => {}
             OnRestart::Restart => condemn(up, None, Follows::Start),
             OnRestart::Stop => condemn(up, Some(Exit::Stopped(what)), Follows::Nothing),
-            OnRestart::Reload if (around.edge)(service) == Verdict::Open => {
+            OnRestart::Reload
+                if (around.edge)(service) == Verdict::Open || around.rules.has(Bug::ReloadTooSoon) =>
+            {
                 *rests_on = running(&copies);
                 let serial = around.now.0;
                 up.reload = Some(Reloading::Due { serial });

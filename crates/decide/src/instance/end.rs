@@ -60,18 +60,14 @@ pub(super) fn ended(id: &SlotId, slot: &mut Slot, exit: Exit, around: &Around<'_
     slot.durable.exit = Some(exit.clone());
     slot.durable.farewell =
         ending.rules.as_ref().and_then(|rules| hooks::farewell(slot, rules, &exit, around));
-    if ending.was_stopped {
-        // By a person: what is to be done about its probes may be done again.
-        slot.durable.done.clear();
-    }
     if ending.was_stopped || ending.follows == Some(Follows::Start) {
         slot.durable.failures = 0;
         return;
     }
     count(slot, ending.ran, around);
     let again = match ending.follows {
-        Some(Follows::Restart) => true,
-        Some(Follows::Nothing) => false,
+        Some(Follows::Restart) if !around.rules.has(Bug::RestartByPolicy) => true,
+        Some(Follows::Nothing) if !around.rules.has(Bug::StopForNow) => false,
         _ => backoff::restarts(&around.wish.spec, &exit, slot.durable.failures),
     };
     slot.durable.stage = match again {

@@ -12,13 +12,13 @@ use std::sync::Arc;
 
 use upbeat_model::project::{Probe, Question, Reaction, Role, Service};
 use upbeat_model::target::TargetSlot;
-use upbeat_model::{Mono, ProbeName, ProbeStatus, SlotId};
+use upbeat_model::{Attempt, Mono, ProbeName, ProbeStatus, SlotId};
 
 use super::rhythm::{Answer, Beat, Rhythm, Turn, Verdict};
 use super::said::Said;
 use super::{Around, Up, backoff};
 use crate::effect::Effect;
-use crate::rules::Bug;
+use crate::rules::{Bug, Rules};
 
 /// The rhythms of the probes of one process. Not kept across a restart of the daemon: they begin anew.
 #[derive(Clone, Debug, Default)]
@@ -54,10 +54,16 @@ pub(super) fn has_started(up: &Up, spec: &Service) -> bool {
     !spec.probes.contains_key(ProbeName::STARTUP) || was_yes(up, ProbeName::STARTUP)
 }
 
-fn beat<'a>(name: &ProbeName, probe: &'a Probe, up: &Up, said: &'a Said, now: Mono, once: bool) -> Beat<'a> {
-    let threshold = if once { 1 } else { probe.failure_threshold };
+fn beat<'a>(
+    name: &ProbeName,
+    probe: &'a Probe,
+    up: &Up,
+    said: &'a Said,
+    (now, rules): (Mono, Rules),
+) -> Beat<'a> {
+    let threshold = if rules.has(Bug::IgnoreRetries) { 1 } else { probe.failure_threshold };
     let is_awaited = name.role() != Role::Liveness;
-    Beat { probe, now, started: up.started, is_awaited, said, threshold }
+    Beat { probe, now, started: up.started, is_awaited, said, threshold, rules }
 }
 
 impl Health {
@@ -69,7 +75,7 @@ impl Health {
         let due = asked.filter_map(|(name, probe)| {
             let Some(rhythm) = self.rhythms.get(name) else { return Some(up.started) };
             let answer = up.answers.get(name).unwrap_or(&nothing);
-            rhythm.due(&beat(name, probe, up, said, Mono(0), false), answer)
+            rhythm.due(&beat(name, probe, up, said, (Mono(0), Rules::default())), answer)
         });
         due.min()
     }
@@ -110,21 +116,23 @@ impl Health {
         let spec = &around.wish.spec;
         let mut failed = Vec::new();
         for (name, probe) in &spec.probes {
-            if !is_asked(name, up, spec) {
+            if !is_asked(name, up, spec) && !around.rules.has(Bug::AskBeforeStartup) {
                 continue;
             }
-            let once = around.rules.has(Bug::IgnoreRetries);
-            let beat = beat(name, probe, up, said, around.now, once);
+            let beat = beat(name, probe, up, said, (around.now, around.rules));
             let Some(rhythm) = self.rhythms.get_mut(name) else { continue };
+            let log = (up.attempt, up.log_start);
             let answer = up.answers.entry(name.clone()).or_default();
-            let said = match rhythm.turn(&beat, answer) {
-                Turn::Rest => continue,
+            let mut turn = rhythm.turn(&beat, answer);
+            if turn == Turn::Watch {
+                effects.push(watch(id, log, name, rhythm.number, probe));
+                // A counted no may be due in the same moment.
+                turn = rhythm.turn(&beat, answer);
+            }
+            let said = match turn {
+                Turn::Rest | Turn::Watch => continue,
                 Turn::Ask => {
                     effects.push(ask(id, up, name, rhythm.number, probe, around));
-                    continue;
-                }
-                Turn::Watch => {
-                    effects.push(watch(id, up, name, rhythm.number, probe));
                     continue;
                 }
                 Turn::Yes => (true, told(&probe.ask, true, beat.said)),
@@ -149,7 +157,7 @@ impl Health {
         let wrong = around.rules.has(Bug::TakeAnyAnswer);
         let (name, rhythm) = self.rhythms.iter_mut().find(|(_, rhythm)| rhythm.number == check || wrong)?;
         let probe = spec.probes.get(name)?;
-        let beat = beat(name, probe, up, said, around.now, around.rules.has(Bug::IgnoreRetries));
+        let beat = beat(name, probe, up, said, (around.now, around.rules));
         let answer = up.answers.entry(name.clone()).or_default();
         if !yes && matches!(probe.ask, Question::Log(_)) {
             // Nothing is said about the service: it is we who cannot look.
@@ -194,12 +202,18 @@ fn ask(id: &SlotId, up: &Up, name: &ProbeName, check: u64, probe: &Probe, around
     }
 }
 
-fn watch(id: &SlotId, up: &Up, name: &ProbeName, check: u64, probe: &Probe) -> Effect {
+fn watch(
+    id: &SlotId,
+    (attempt, from): (Attempt, u64),
+    name: &ProbeName,
+    check: u64,
+    probe: &Probe,
+) -> Effect {
     let pattern = match &probe.ask {
         Question::Log(pattern) => pattern.clone(),
         _ => String::new(),
     };
-    let (slot, attempt, name, from) = (id.clone(), up.attempt, name.clone(), up.log_start);
+    let (slot, name) = (id.clone(), name.clone());
     Effect::WatchLog { slot, attempt, name, check, pattern, from }
 }
 

@@ -87,8 +87,9 @@ pub struct Slot {
     pub trouble: Option<String>,
     /// What the process of this attempt has said of itself. Its shim says it again to every daemon.
     pub said: Option<(Attempt, Said)>,
-    /// Since when it waits for what it needs. Begins anew with the daemon.
-    pub waiting_since: Option<Mono>,
+    /// Since when it waits for what it needs, and under the wish of which generation: whoever asks
+    /// anew waits anew. Begins anew with the daemon.
+    pub waiting_since: Option<(u64, Mono)>,
     /// When to look at the gate again, if nothing around it changes.
     pub gate_due: Option<Mono>,
     /// When to order a reload again that was not answered.
@@ -174,8 +175,10 @@ fn take(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, effects
             ended(id, slot, Exit::NotStarted(why), around);
         }
         Input::StartUnable { attempt, why } if slot.starts(attempt) => {
-            // Nothing was started, as a look will tell: then it is begun anew.
-            slot.observing = true;
+            // Nothing was started, as a look will tell: then it is begun anew. What would run elsewhere
+            // cannot be looked at: its command is run again.
+            slot.observing =
+                !matches!(&slot.durable.stage, Stage::Starting { begun, .. } if begun.mark.external);
             slot.in_trouble(why, around);
         }
         Input::StartRefused { attempt, seen } if slot.starts(attempt) => {
@@ -292,6 +295,9 @@ fn come_up(
     around: &Around<'_>,
 ) {
     slot.health = Health::default();
+    if let Some((of, _)) = slot.said.as_mut().filter(|_| around.rules.has(Bug::SayReadyOfDeadAttempt)) {
+        *of = attempt;
+    }
     slot.recheck = None;
     slot.trouble = None;
     timeline::comes_up(&mut slot.durable, around.now);
@@ -362,8 +368,12 @@ pub fn deadline(slot: &Slot, wish: &TargetSlot) -> Option<Mono> {
         return slot.recheck;
     }
     let blocked = || slot.gate_due.filter(|_| slot.blocked.is_some());
+    let late = match &slot.durable.stage {
+        Stage::Idle | Stage::Resting { .. } | Stage::Ended { .. } => slot.durable.late.as_ref(),
+        _ => None,
+    };
     let stage = match &slot.durable.stage {
-        Stage::Idle => slot.durable.late.as_ref().map(|late| late.until).into_iter().chain(blocked()).min(),
+        Stage::Idle => blocked(),
         Stage::Resting { until, .. } if slot.blocked.is_none() => Some(*until),
         Stage::Resting { .. } | Stage::Ended { .. } => blocked(),
         Stage::Up(up) => match &up.stopping {
@@ -377,5 +387,5 @@ pub fn deadline(slot: &Slot, wish: &TargetSlot) -> Option<Mono> {
         },
         _ => None,
     };
-    [stage, slot.recheck].into_iter().flatten().min()
+    [stage, slot.recheck, late.map(|late| late.until)].into_iter().flatten().min()
 }

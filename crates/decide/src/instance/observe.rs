@@ -5,7 +5,7 @@ use upbeat_model::state::Exit;
 
 use super::end::ended;
 use super::settle::START_OVERDUE;
-use super::{Around, Begun, Late, Observation, Slot, Stage, come_up};
+use super::{Around, Begun, Late, Observation, Preparation, Slot, Stage, come_up};
 
 /// What is there overrules what was believed.
 pub(super) fn take_observation(id: &SlotId, slot: &mut Slot, seen: Observation, around: &Around<'_>) {
@@ -26,11 +26,11 @@ pub(super) fn take_observation(id: &SlotId, slot: &mut Slot, seen: Observation, 
     let attempt = slot.durable.attempt;
     match seen {
         Observation::Never => match &slot.durable.stage {
+            // Of this one nothing was ordered yet.
+            Stage::Starting { before: Preparation::Due, .. } => {}
             Stage::Starting { begun, .. } => {
-                // Should it come late after all, a second look finds it, though nothing else is begun.
-                let until = around.now + START_OVERDUE;
-                slot.durable.late = Some(Late { until, begun: begun.clone() });
-                slot.durable.stage = Stage::Idle;
+                let begun = begun.clone();
+                may_come_late(slot, begun, around);
             }
             Stage::Up(_) => ended(id, slot, Exit::Unknown("its records are gone".into()), around),
             _ => {}
@@ -44,7 +44,9 @@ pub(super) fn take_observation(id: &SlotId, slot: &mut Slot, seen: Observation, 
                     come_up(slot, begun, running, pid, started_at, log_start, around);
                 }
                 // It came late. One that was ordered before the last is nobody's any more.
-                Stage::Idle if was_asked && running <= attempt && late.is_some() => {
+                Stage::Idle | Stage::Resting { .. } | Stage::Ended { .. }
+                    if was_asked && running <= attempt && late.is_some() =>
+                {
                     slot.durable.late = None;
                     let ordered = late.filter(|_| running == attempt).map(|late| late.begun);
                     let begun = ordered.unwrap_or_else(Begun::unknown);
@@ -64,10 +66,21 @@ pub(super) fn take_observation(id: &SlotId, slot: &mut Slot, seen: Observation, 
             match &slot.durable.stage {
                 Stage::Up(up) if up.attempt == last => ended(id, slot, exit, around),
                 Stage::Starting { .. } if attempt == last => ended(id, slot, exit, around),
-                Stage::Starting { .. } => slot.durable.stage = Stage::Idle,
+                Stage::Starting { before: Preparation::Due, .. } => {}
+                Stage::Starting { begun, .. } => {
+                    let begun = begun.clone();
+                    may_come_late(slot, begun, around);
+                }
                 Stage::Up(_) => ended(id, slot, Exit::Unknown("its record is gone".into()), around),
                 _ => {}
             }
         }
     }
+}
+
+/// What was ordered is not there. Should it come late after all, a second look finds it, though nothing
+/// else is begun.
+fn may_come_late(slot: &mut Slot, begun: Begun, around: &Around<'_>) {
+    slot.durable.late = Some(Late { until: around.now + START_OVERDUE, begun });
+    slot.durable.stage = Stage::Idle;
 }

@@ -6,6 +6,7 @@ use upbeat_model::reason::StopCause;
 use upbeat_model::{Exit, Millis, Mono, ProbeName, SlotId};
 
 use super::health::{Failed, acts};
+use super::settle::{Intent, intent};
 use super::{Around, Condemned, Follows, HookCommand, Moment, Slot, Stage};
 use crate::effect::Effect;
 use crate::node::Reacted;
@@ -18,6 +19,10 @@ pub struct Done {
     pub probe: ProbeName,
     /// When.
     pub at: Mono,
+    /// Under the wish of which generation: whoever asks anew looks after it, and what was done before
+    /// counts no more.
+    #[serde(default)]
+    pub generation: u64,
 }
 
 /// A command that is run about a probe is given as long as the probe has to fail again; at least this.
@@ -33,12 +38,19 @@ pub(super) fn react(
 ) -> Option<Reacted> {
     let probe = around.wish.spec.probes.get(&failed.name)?;
     let remedy = probe.remedy(failed.name.role());
+    if intent(slot, around.wish) != Intent::Hold {
+        // It goes anyway.
+        return None;
+    }
     let Stage::Up(up) = &mut slot.durable.stage else { return None };
-    if !acts(&remedy.action) || up.stopping.is_some() || up.condemned.is_some() {
+    if !acts(&remedy.action) || up.stopping.is_some() {
         return None;
     }
     let done = &mut slot.durable.done;
-    done.retain(|done| done.probe != failed.name || around.now.since(done.at) < remedy.window);
+    let generation = around.wish.generation;
+    let is_due = |done: &Done| done.probe == failed.name && around.now.since(done.at) >= remedy.window;
+    let counts = |done: &Done| done.generation == generation || around.rules.has(Bug::KeepBudget);
+    done.retain(|done| counts(done) && !is_due(done));
     let times = done.iter().filter(|done| done.probe == failed.name).count() as u32;
     if times >= remedy.max_attempts && !around.rules.has(Bug::ForgetBudget) {
         if let Some(answer) = up.answers.get_mut(&failed.name) {
@@ -46,7 +58,7 @@ pub(super) fn react(
         }
         return None;
     }
-    done.push(Done { probe: failed.name.clone(), at: around.now });
+    done.push(Done { probe: failed.name.clone(), at: around.now, generation });
     let why = format!("its probe `{}` failed: {}", failed.name, failed.last);
     match &remedy.action {
         Reaction::Ignore => {}

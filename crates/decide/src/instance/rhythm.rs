@@ -10,6 +10,7 @@ use upbeat_model::project::{Probe, Question};
 use upbeat_model::{Millis, Mono};
 
 use super::said::{Said, Watchdog};
+use crate::rules::{Bug, Rules};
 
 /// The first eager probe comes so soon after the start; the gap doubles with each.
 const EAGER_FIRST: Millis = Millis(10);
@@ -122,6 +123,8 @@ pub(super) struct Beat<'a> {
     pub(super) said: &'a Said,
     /// How many noes in a row are a no.
     pub(super) threshold: u32,
+    /// Which deliberate bug a test has planted.
+    pub(super) rules: Rules,
 }
 
 impl Beat<'_> {
@@ -134,7 +137,7 @@ impl Beat<'_> {
     fn forgives(&self, answer: &Answer) -> bool {
         let starting = self.now.since(self.started) < self.probe.start_period
             || self.said.extended.is_some_and(|until| until > self.now);
-        !answer.was_yes && starting
+        !answer.was_yes && starting && !self.rules.has(Bug::ForgiveNothing)
     }
 }
 
@@ -205,6 +208,7 @@ impl Rhythm {
                 if !counts && !eager {
                     return Turn::Rest;
                 }
+                let counts = counts || beat.rules.has(Bug::CountEagerNoes);
                 self.asked = Some(Asked { lost_at: beat.now + beat.probe.timeout + LOST_AFTER, counts });
                 Turn::Ask
             }
@@ -233,7 +237,8 @@ impl Rhythm {
             Watchdog::Off => Turn::Rest,
             Watchdog::Alive => {
                 let was_expired = std::mem::take(&mut self.has_expired);
-                if was_expired || answer.passing.is_none() { Turn::Yes } else { Turn::Rest }
+                // A no may be one that a rhythm or a daemon before this one came to.
+                if was_expired || answer.passing != Some(true) { Turn::Yes } else { Turn::Rest }
             }
             Watchdog::Expired | Watchdog::Triggered if counts || !self.has_expired => {
                 self.has_expired = true;
@@ -282,11 +287,12 @@ impl Rhythm {
         if !matches!(self.watch, Watch::Failed { .. }) {
             self.last = Some(message);
         }
-        let is_first = yes && !answer.was_yes;
+        let was_yes = answer.was_yes;
         let verdict = match yes {
             true => self.passed(beat, answer),
             false => self.refused(counts, beat, answer),
         };
+        let is_first = answer.was_yes && !was_yes;
         if counts || yes || self.next.is_none() {
             let interval = beat.interval(answer);
             let early = if is_first && interval >= SPREAD_FROM { interval.0 * self.spread / 1000 } else { 0 };
@@ -303,7 +309,9 @@ impl Rhythm {
     fn passed(&mut self, beat: &Beat<'_>, answer: &mut Answer) -> Verdict {
         self.failures = 0;
         self.successes = self.successes.saturating_add(1);
-        if self.successes >= beat.probe.success_threshold || answer.passing == Some(true) {
+        // What it is told is said once, and not again for each time that it is looked at.
+        let is_enough = self.successes >= beat.probe.success_threshold || beat.probe.ask.is_told();
+        if is_enough || beat.rules.has(Bug::BelieveFirstYes) || answer.passing == Some(true) {
             *answer = Answer { was_yes: true, passing: Some(true), spent: false, to: answer.to.take() };
         }
         Verdict::Same

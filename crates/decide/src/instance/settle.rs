@@ -64,15 +64,15 @@ fn replaced(mark: &Mark, wish: &TargetSlot) -> Option<StopCause> {
 fn runs_again(slot: &Slot, mark: &Mark, wish: &TargetSlot) -> bool {
     let completed = slot.durable.exit.as_ref().is_some_and(|exit| wish.spec.succeeds_with(exit));
     let asked_anew = mark.generation < wish.generation;
-    mark.digest != wish.digest
-        || (asked_anew && !(matches!(wish.ask, Ask::Ensure | Ask::Reload) && completed))
+    let leaves_completed = matches!(wish.ask, Ask::Ensure | Ask::Reload);
+    mark.digest != wish.digest || (asked_anew && !(leaves_completed && completed))
 }
 
 /// Decides until nothing more is to be decided now.
 pub(super) fn settle(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effect>) {
     slot.blocked = None;
     follow(id, slot, around.wish);
-    if slot.durable.stage == Stage::Idle
+    if matches!(slot.durable.stage, Stage::Idle | Stage::Resting { .. } | Stage::Ended { .. })
         && slot.durable.late.as_ref().is_some_and(|late| late.until <= around.now)
     {
         slot.observing = true;
@@ -86,7 +86,11 @@ pub(super) fn settle(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects:
             return;
         }
     }
-    match intent(slot, around.wish) {
+    let intent = intent(slot, around.wish);
+    if intent != Intent::Run {
+        slot.waiting_since = None;
+    }
+    match intent {
         Intent::Hold => hold(id, slot, around, effects),
         Intent::Clear => clear(id, slot, around, effects),
         Intent::Run => run(id, slot, around, effects),
@@ -136,11 +140,16 @@ fn live(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Eff
     let Stage::Up(up) = &mut slot.durable.stage else { return };
     if up.mark.generation < around.wish.generation {
         // `start`, `up` or `reload` found it running: from now on it runs under their wish.
-        up.reload =
-            reload::is_asked(up, around.wish).then_some(Reloading::Due { serial: around.wish.generation });
+        match &up.reload {
+            _ if reload::is_asked(up, around.wish) => {
+                up.reload = Some(Reloading::Due { serial: around.wish.generation });
+            }
+            // One that is due stays so: somebody else's, or for the sake of what it rests on.
+            Some(Reloading::Due { .. }) if !around.rules.has(Bug::ReplaceReloads) => {}
+            _ => up.reload = None,
+        }
         up.mark.pass_to(around.wish, around.rules);
-        // Somebody looks after it: what is to be done about its probes may be done again.
-        slot.durable.done.clear();
+        // Somebody looks after it.
         up.answers.values_mut().for_each(|answer| answer.spent = false);
         slot.durable.failures = 0;
         slot.durable.restarts = 0;
@@ -231,13 +240,17 @@ fn run(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effe
         Stage::Resting { mark, .. } | Stage::Ended { mark } if asked_anew(mark) => {
             slot.durable.failures = 0;
             slot.durable.restarts = 0;
-            slot.durable.done.clear();
         }
         Stage::Resting { until, .. } if *until > around.now => return,
         Stage::Resting { .. } => {}
         _ => slot.durable.restarts = 0,
     }
-    let since = slot.waiting_since.unwrap_or(around.now);
+    let since = slot.waiting_since.map_or(around.now, |(_, since)| since);
+    if around.wish.spec.external && slot.durable.late.is_some() {
+        // Nothing of it would ever be met by what is begun now.
+        slot.trouble = Some("a start that was ordered before may still come".to_owned());
+        return;
+    }
     let verdict = gate(slot, around);
     if verdict != Verdict::Open {
         slot.blocked = Some(verdict);
@@ -265,7 +278,6 @@ fn run(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effe
     let before = Preparation::before(around);
     slot.durable.stage = Stage::Starting { begun, before };
     slot.recheck = None;
-    slot.durable.late = None;
     slot.trouble = None;
     match before {
         Preparation::Due => hooks::precede(id, slot, around, effects),
@@ -278,9 +290,12 @@ fn gate(slot: &mut Slot, around: &Around<'_>) -> Verdict {
     if around.rules.has(Bug::IgnoreGate) {
         return Verdict::Open;
     }
-    let since = *slot.waiting_since.get_or_insert(around.now);
+    let generation = around.wish.generation;
+    let known =
+        slot.waiting_since.filter(|(of, _)| *of == generation || around.rules.has(Bug::WaitSinceEver));
+    let (_, since) = *slot.waiting_since.insert(known.unwrap_or((generation, around.now)));
     let Opening { verdict, due } = (around.start_gate)(since);
-    slot.gate_due = due;
+    slot.gate_due = due.filter(|_| !around.rules.has(Bug::IgnoreTimeouts));
     if verdict == Verdict::Open {
         slot.waiting_since = None;
     }
@@ -290,6 +305,8 @@ fn gate(slot: &mut Slot, around: &Around<'_>) -> Verdict {
 /// Orders the start of what is begun.
 fn start(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effect>) {
     slot.recheck = Some(around.now + START_OVERDUE);
+    // One that came late is met by this order, and not before.
+    slot.durable.late = None;
     let order = |attempt| Effect::Start {
         slot: id.clone(),
         attempt,
@@ -316,10 +333,19 @@ pub(super) fn preceded(
         return ended(id, slot, Exit::NotStarted(format!("pre_start: {why}")), around);
     }
     *before = Preparation::Done;
-    match gate(slot, around) {
-        Verdict::Open => start(id, slot, around, effects),
-        _ => slot.durable.stage = Stage::Idle,
+    if gate(slot, around) != Verdict::Open {
+        slot.durable.stage = Stage::Idle;
+        return;
     }
+    if let Stage::Starting { begun, .. } = &mut slot.durable.stage {
+        // It is started as the newest file says, and rests on what runs now, not on what ran when its
+        // hooks were.
+        begun.mark = Mark::of(around.wish);
+        if !around.rules.has(Bug::RestOnThePast) {
+            begun.rests_on = edges::now(around.wish, around);
+        }
+    }
+    start(id, slot, around, effects);
 }
 
 fn down(id: &SlotId, slot: &mut Slot, cause: StopCause, around: &Around<'_>, effects: &mut Vec<Effect>) {
@@ -328,9 +354,17 @@ fn down(id: &SlotId, slot: &mut Slot, cause: StopCause, around: &Around<'_>, eff
         Stage::Starting { before: Preparation::Due, .. } => {
             slot.durable.stage = Stage::Idle;
             slot.recheck = None;
+            match intent(slot, around.wish) {
+                Intent::Run => run(id, slot, around, effects),
+                Intent::Clear => clear(id, slot, around, effects),
+                Intent::Hold | Intent::Down(_) => {}
+            }
         }
-        // Ordered by a daemon that is gone, and there is nothing to look at: it may be there.
-        Stage::Starting { begun, .. } if begun.mark.external && slot.recheck.is_none() => {
+        // Ordered by a daemon that is gone, or not answered, and there is nothing to look at: it may be
+        // there.
+        Stage::Starting { begun, .. }
+            if begun.mark.external && slot.recheck.is_none_or(|at| at <= around.now) =>
+        {
             let (begun, attempt) = (begun.clone(), slot.durable.attempt);
             come_up(slot, begun, attempt, 0, around.wall, 0, around);
             down(id, slot, cause, around, effects);
@@ -341,6 +375,7 @@ fn down(id: &SlotId, slot: &mut Slot, cause: StopCause, around: &Around<'_>, eff
             let skip = around.wish.kill || around.rules.has(Bug::StopInAnyOrder);
             if let Some(reason) = (!skip).then(|| (around.stop_gate)()).flatten() {
                 slot.blocked = Some(Verdict::Wait(reason));
+                slot.reload_again = None;
                 if up.preparation.is_done() {
                     ask(id, slot, around, effects);
                 }

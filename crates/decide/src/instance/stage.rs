@@ -62,6 +62,24 @@ impl Mark {
 /// Of each dependency that it is to be told the end of: which attempts of which copies it rests on.
 pub type RestsOn = BTreeMap<ServiceName, BTreeMap<u32, Attempt>>;
 
+/// [`RestsOn`] is kept as pairs: inside of an enum that is told apart by a tag, numbers that are keys
+/// are texts, and are not read back.
+mod pairs {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::{Attempt, BTreeMap, RestsOn, ServiceName};
+
+    pub(super) fn serialize<S: Serializer>(rests_on: &RestsOn, to: S) -> Result<S::Ok, S::Error> {
+        let pairs = rests_on.iter().map(|(service, copies)| (service, Vec::from_iter(copies)));
+        pairs.collect::<BTreeMap<_, _>>().serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<RestsOn, D::Error> {
+        let pairs = BTreeMap::<ServiceName, Vec<(u32, Attempt)>>::deserialize(from)?;
+        Ok(pairs.into_iter().map(|(service, copies)| (service, BTreeMap::from_iter(copies))).collect())
+    }
+}
+
 /// What a copy is begun with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Begun {
@@ -75,7 +93,7 @@ pub struct Begun {
     #[serde(default, skip_serializing_if = "StopRules::is_not_kept")]
     pub stop: Option<StopRules>,
     /// What it rests on.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", with = "pairs")]
     pub rests_on: RestsOn,
 }
 
@@ -158,7 +176,7 @@ pub struct Up {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub condemned: Option<Condemned>,
     /// What it rests on.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", with = "pairs")]
     pub rests_on: RestsOn,
     /// It is to read its configuration anew, or could not.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -224,7 +224,9 @@ pub(super) fn hooks_ended(
         return;
     }
     match outcome {
-        Err(why) if !around.wish.kill => slot.in_trouble(format!("its stop command: {why}"), around),
+        Err(why) if !around.wish.kill && !around.rules.has(Bug::SkipStopCommand) => {
+            slot.in_trouble(format!("its stop command: {why}"), around)
+        }
         _ => ended(id, slot, Exit::Code(0), around),
     }
 }

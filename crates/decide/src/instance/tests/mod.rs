@@ -3,6 +3,7 @@
 
 mod edges;
 mod edits;
+mod found;
 mod hooks;
 mod probes;
 mod story;

@@ -141,7 +141,6 @@ fn live(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Eff
         // Somebody looks after it: what is to be done about its probes may be done again.
         slot.durable.done.clear();
         up.answers.values_mut().for_each(|answer| answer.spent = false);
-        slot.durable.failures = 0;
         slot.durable.restarts = 0;
         slot.reload_again = None;
         if !up.preparation.is_done() {

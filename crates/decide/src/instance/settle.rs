@@ -151,7 +151,6 @@ fn live(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Eff
         up.mark.pass_to(around.wish, around.rules);
         // Somebody looks after it.
         up.answers.values_mut().for_each(|answer| answer.spent = false);
-        slot.durable.failures = 0;
         slot.durable.restarts = 0;
         slot.reload_again = None;
         if !up.preparation.is_done() {

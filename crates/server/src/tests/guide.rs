@@ -167,7 +167,11 @@ async fn every_path_for_every_role_and_changes_are_recorded() {
             let said = afar.ask(&line, &["Content-Type: application/json", &token], body).await;
             let recorded = afar.fake.recorded();
             assert_eq!(said.starts_with("403 "), role < least, "{line} as {role}: {said}");
-            assert_eq!(recorded.is_empty(), role >= least && method == "GET", "{line} as {role}: {recorded:?}");
+            assert_eq!(
+                recorded.is_empty(),
+                role >= least && method == "GET",
+                "{line} as {role}: {recorded:?}"
+            );
         }
         assert!(afar.ask(&line, &["Content-Type: application/json"], body).await.starts_with("401 "));
     }

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use upbeat_api::{AppName, Asked, Need, Origin, Role};
 
-use super::conduct::{Conductor, LOG_LINES_MAX};
 use super::APP;
+use super::conduct::{Conductor, LOG_LINES_MAX};
 use super::error::{self, ServicesError};
 use super::service::Service;
 use crate::access;

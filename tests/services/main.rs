@@ -1,6 +1,8 @@
 //! The service orchestration guide, line by line, through the library: `cargo test
 //! test_service_orchestration`. Real processes, and stand-ins for `systemctl` and `nu`.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod attacks;
 mod guide;
 mod home;

@@ -199,6 +199,7 @@ fn what_others_wait_for_is_asked_once() {
     let text = include_str!("fixtures/service/depends_on_conditions.yaml");
     insta::assert_snapshot!(edges(text), @r#"
     again → cache: {"condition":"probe:port-6379","required":true,"restart":false}
+    again → job: {"condition":"service_ready","required":true,"restart":false}
     again → log: {"condition":"probe:log-4b65ad37","required":true,"restart":false}
     cache.port-6379: tcp 127.0.0.1:6379 every 1s
     db.readiness: tcp 127.0.0.1:5432 every 10s

@@ -19,4 +19,4 @@ mod turns;
 
 pub use keep::{Keep, KeepError};
 pub use meter::{Counted, Histogram, Meter, ProbeMeter, SlotMeter};
-pub use run::{Agent, Report, TargetSource};
+pub use run::{Agent, Onlookers, Report, TargetSource};

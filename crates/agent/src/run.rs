@@ -54,6 +54,15 @@ pub(crate) const INPUTS: usize = 4096;
 /// what runs is looked after, and stopped when that is wished.
 const COMMIT_AGAIN: Duration = Duration::from_secs(1);
 
+/// Who looks on, and decides nothing.
+pub struct Onlookers {
+    /// What is counted.
+    pub meter: Arc<Meter>,
+    /// Called at named points of the loop (`intent_committed`, `performed`, `outcome_committed`), so
+    /// that a test can kill the process there.
+    pub failpoint: fn(&str),
+}
+
 /// One machine's agent.
 pub struct Agent {
     node: Node,
@@ -82,9 +91,6 @@ struct Unsaved {
 
 impl Agent {
     /// Remembers what its store holds and looks what the machine shows.
-    ///
-    /// `failpoint` is called at named points of the loop (`intent_committed`, `performed`,
-    /// `outcome_committed`), so that a test can kill the process there.
     pub async fn new(
         keep: Keep,
         driver: ProcessDriver,
@@ -92,9 +98,9 @@ impl Agent {
         events: mpsc::Receiver<ProcessEvent>,
         target: TargetSource,
         reports: mpsc::Sender<Report>,
-        meter: Arc<Meter>,
-        failpoint: fn(&str),
+        onlookers: Onlookers,
     ) -> Result<Self, KeepError> {
+        let Onlookers { meter, failpoint } = onlookers;
         let remembered = keep.load().await?;
         let found = driver.slots();
         let unseen = remembered.iter().map(|(id, _)| id).chain(&found).cloned().collect();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
 use tokio::sync::{mpsc, oneshot};
-use upbeat_agent::{Agent, Keep, Meter, Report, TargetSource};
+use upbeat_agent::{Agent, Keep, Meter, Onlookers, Report, TargetSource};
 use upbeat_drivers::process::{ProcessDriver, ProcessEvent};
 use upbeat_drivers::watch::Watches;
 
@@ -74,8 +74,9 @@ impl AgentThread {
 async fn open(hand: Hand) -> Result<(Agent, Watches), ServeError> {
     let Hand { keep, driver, events, target, report, meter } = hand;
     let watches = Watches::new().map_err(system("inotify"))?;
+    let onlookers = Onlookers { meter, failpoint: failpoint::reach };
     let seen = watches.clone();
-    let agent = Agent::new(keep, driver, seen, events, target, report, meter, failpoint::reach).await?;
+    let agent = Agent::new(keep, driver, seen, events, target, report, onlookers).await?;
     Ok((agent, watches))
 }
 

@@ -102,7 +102,7 @@ impl Room<'_> {
             *self.left -= text.len();
             self.text.push_str(text);
         } else {
-            let end = text.floor_char_boundary(*self.left);
+            let end = (0..=*self.left).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
             self.text.push_str(&text[..end]);
             self.text.push_str(CUT);
             *self.left = 0;

@@ -1,3 +1,5 @@
+//! Records in every form, and readers that hang, reset, refuse, come back or take only little.
+
 use std::io::{BufRead, BufReader, IoSliceMut, Read, Write};
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::net::UnixDatagram;
@@ -309,18 +311,19 @@ fn datagram(socket: &UnixDatagram) -> Vec<u8> {
     let read =
         rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, RecvFlags::empty());
     let length = read.unwrap().bytes;
-    for message in control.drain() {
-        let RecvAncillaryMessage::ScmRights(fds) = message else { continue };
-        for fd in fds {
-            let seals = rustix::fs::fcntl_get_seals(&fd).unwrap();
-            assert!(seals.contains(SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW), "{seals:?}");
-            assert_eq!(length, 0);
-            let mut file = std::fs::File::from(fd);
-            std::io::Seek::rewind(&mut file).unwrap();
-            let mut text = Vec::new();
-            file.read_to_end(&mut text).unwrap();
-            return text;
-        }
+    let received = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    if let Some(fd) = received {
+        let seals = rustix::fs::fcntl_get_seals(&fd).unwrap();
+        assert!(seals.contains(SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW), "{seals:?}");
+        assert_eq!(length, 0);
+        let mut file = std::fs::File::from(fd);
+        std::io::Seek::rewind(&mut file).unwrap();
+        let mut text = Vec::new();
+        file.read_to_end(&mut text).unwrap();
+        return text;
     }
     bytes.truncate(length);
     bytes

@@ -72,6 +72,9 @@ struct Row<'a> {
     used: Option<&'a Used>,
 }
 
+/// One of a slot's numbers.
+type Of<T> = fn(&SlotMeter) -> &T;
+
 fn seconds(ms: u64) -> f64 {
     ms as f64 / 1e3
 }
@@ -177,14 +180,12 @@ fn each<N: std::fmt::Display>(
 }
 
 fn starts(page: &mut Page, rows: &[Row<'_>]) {
-    let of = |row: &Row<'_>, counter: fn(&SlotMeter) -> &AtomicU64| {
-        row.meter.as_deref().map(|m| count(counter(m)))
-    };
+    let of = |row: &Row<'_>, counter: Of<AtomicU64>| row.meter.as_deref().map(|m| count(counter(m)));
     each(page, t::STARTS, rows, |row| of(row, |meter| &meter.starts));
     each(page, t::FAILED_STARTS, rows, |row| of(row, |meter| &meter.failed_starts));
     each(page, t::RESTARTS, rows, |row| of(row, |meter| &meter.restarts));
     each(page, t::BACK_OFFS, rows, |row| of(row, |meter| &meter.back_offs));
-    let histograms: [(Family, fn(&SlotMeter) -> &Histogram); 2] =
+    let histograms: [(Family, Of<Histogram>); 2] =
         [(t::EXECUTED, |meter| &meter.executed), (t::READY, |meter| &meter.ready)];
     for (family, histogram) in histograms {
         page.family(family);
@@ -215,8 +216,12 @@ fn probes(page: &mut Page, rows: &[Row<'_>]) {
     for Row { labels, meter, .. } in rows {
         for (probe, meter) in meter.iter().flat_map(|meter| meter.probes()) {
             for (outcome, histogram) in [("pass", &meter.passed), ("fail", &meter.failed)] {
-                let labels = format!("{labels},probe=\"{probe}\",outcome=\"{outcome}\"");
-                page.histogram(t::PROBE_TIME, &labels, &histogram.counted());
+                let counted = histogram.counted();
+                // Most probes never fail, and a thousand histograms of nothing are a megabyte.
+                if counted.count > 0 {
+                    let labels = format!("{labels},probe=\"{probe}\",outcome=\"{outcome}\"");
+                    page.histogram(t::PROBE_TIME, &labels, &counted);
+                }
             }
         }
     }

@@ -52,6 +52,9 @@ impl Keep {
             slots.push((id, durable));
         }
         if !same_boot {
+            // First what was forgotten, then that it was: a crash in between has it done again.
+            let forgotten = slots.iter().map(|(id, durable)| (id.clone(), Some(durable.clone())));
+            self.save(&forgotten.collect()).await?;
             self.store.write(vec![Op::put(BOOT, self.boot_id.clone())]).await?;
         }
         Ok(slots)

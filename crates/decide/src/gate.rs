@@ -144,6 +144,12 @@ fn judge(copy: &View, edge: &Dependency) -> Judgement {
         (Phase::Completed, _) => Judgement::Holds,
         (_, Condition::CompletedSuccessfully | Condition::Completed | Condition::Failed) => Judgement::NotYet,
         (Phase::Healthy | Phase::Running, Condition::Healthy | Condition::Ready) => Judgement::Holds,
+        // Something else is wrong with it, but it may be used.
+        (Phase::Unhealthy | Phase::NeedsAttention, Condition::Healthy | Condition::Ready)
+            if copy.passing.contains(ProbeName::READINESS) =>
+        {
+            Judgement::Holds
+        }
         (_, Condition::Healthy | Condition::Ready) => Judgement::NotYet,
         (_, Condition::Probe(name)) if copy.passing.contains(name) => Judgement::Holds,
         (_, Condition::Probe(_)) => Judgement::NotYet,

@@ -58,6 +58,14 @@ impl Onlooker<'_> {
         outside.map(|outside| outside.since).or_else(|| self.kernel.began(slot, attempt))
     }
 
+    /// Something is wrong with it, but its readiness passes.
+    fn is_usable(&self, copy: &SlotId) -> bool {
+        self.node.status(copy).is_some_and(|seen| {
+            let ready = seen.probes.get("readiness").is_some_and(|shown| shown.passing == Some(true));
+            matches!(seen.phase, Phase::Unhealthy | Phase::NeedsAttention) && ready
+        })
+    }
+
     /// Whether a copy is as a condition wants it, as far as it is shown.
     pub(crate) fn holds(&self, copy: &SlotId, condition: &Condition) -> bool {
         let Some(seen) = self.node.status(copy) else { return false };
@@ -74,9 +82,11 @@ impl Onlooker<'_> {
                 );
                 up || (phase == Phase::Starting && seen.started_at.is_some())
             }
-            Condition::Healthy => matches!(phase, Phase::Running | Phase::Healthy),
+            Condition::Healthy => matches!(phase, Phase::Running | Phase::Healthy) || self.is_usable(copy),
             Condition::CompletedSuccessfully => phase == Phase::Completed,
-            Condition::Ready => matches!(phase, Phase::Running | Phase::Healthy | Phase::Completed),
+            Condition::Ready => {
+                matches!(phase, Phase::Running | Phase::Healthy | Phase::Completed) || self.is_usable(copy)
+            }
             Condition::Completed => matches!(phase, Phase::Completed | Phase::Failed),
             Condition::Failed => phase == Phase::Failed,
             Condition::Probe(name) => {

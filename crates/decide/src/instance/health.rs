@@ -92,8 +92,9 @@ impl Health {
         up.answers.retain(|name, _| spec.probes.contains_key(name));
         for (name, probe) in &spec.probes {
             let answer = up.answers.entry(name.clone()).or_default();
-            if answer.to.as_ref() != Some(&probe.ask) {
-                *answer = Answer { to: Some(probe.ask.clone()), ..Answer::default() };
+            let asks = probe.ask.identity();
+            if answer.to.as_ref() != Some(&asks) {
+                *answer = Answer { to: Some(asks), ..Answer::default() };
             }
             let same = before.as_ref().is_some_and(|before| before.probes.get(name) == Some(probe));
             if !same || !self.rhythms.contains_key(name) {
@@ -233,10 +234,14 @@ fn told(question: &Question, yes: bool, said: &Said) -> String {
 
 /// The probe that says most about how the slot stands, with its question: one that is spent, then one
 /// that fails, then one that is waited for.
-pub(super) fn worst<'a>(up: &'a Up, wish: &'a TargetSlot) -> Option<(&'a ProbeName, &'a Probe, Standing)> {
+pub(super) fn worst<'a>(
+    health: &Health,
+    up: &'a Up,
+    wish: &'a TargetSlot,
+) -> Option<(&'a ProbeName, &'a Probe, Standing)> {
     let spec = &wish.spec;
     let standing = |name: &ProbeName| {
-        let answer = answer(up, wish, name);
+        let answer = answer(health, up, wish, name);
         let passing = answer.and_then(|answer| answer.passing);
         match (passing, name.role()) {
             (Some(false), _) if answer.is_some_and(|answer| answer.spent) => Some(Standing::Spent),
@@ -268,14 +273,19 @@ pub(super) fn acts(action: &Reaction) -> bool {
 }
 
 /// What a probe was answered, where that is an answer to what it asks by now.
-fn answer<'a>(up: &'a Up, wish: &TargetSlot, name: &ProbeName) -> Option<&'a Answer> {
-    let asks = wish.spec.probes.get(name).map(|probe| &probe.ask);
-    up.answers.get(name).filter(|answer| answer.to.as_ref() == asks)
+fn answer<'a>(health: &Health, up: &'a Up, wish: &TargetSlot, name: &ProbeName) -> Option<&'a Answer> {
+    let answer = up.answers.get(name)?;
+    if health.of.as_ref().is_some_and(|of| Arc::ptr_eq(of, &wish.spec)) {
+        // It has followed the file, and forgotten what was no answer to it.
+        return Some(answer);
+    }
+    let asks = wish.spec.probes.get(name).map(|probe| probe.ask.identity());
+    Some(answer).filter(|answer| answer.to == asks)
 }
 
 /// The probes that pass now.
-pub(super) fn passing(up: &Up, wish: &TargetSlot) -> BTreeSet<ProbeName> {
+pub(super) fn passing(health: &Health, up: &Up, wish: &TargetSlot) -> BTreeSet<ProbeName> {
     let passes =
-        |name: &&ProbeName| answer(up, wish, name).is_some_and(|answer| answer.passing == Some(true));
+        |name: &&ProbeName| answer(health, up, wish, name).is_some_and(|answer| answer.passing == Some(true));
     wish.spec.probes.keys().filter(passes).cloned().collect()
 }

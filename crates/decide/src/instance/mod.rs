@@ -324,8 +324,12 @@ fn come_up(
 /// Of a copy that was just started there are none.
 fn answers(around: &Around<'_>) -> BTreeMap<ProbeName, Answer> {
     let probes = around.wish.spec.probes.iter().filter(|_| around.rules.has(Bug::ReadyWhenStarted));
-    let yes =
-        |ask: &Question| Answer { to: Some(ask.clone()), was_yes: true, passing: Some(true), spent: false };
+    let yes = |ask: &Question| Answer {
+        to: Some(ask.identity()),
+        was_yes: true,
+        passing: Some(true),
+        spent: false,
+    };
     probes.map(|(name, probe)| (name.clone(), yes(&probe.ask))).collect()
 }
 

@@ -32,8 +32,9 @@ const SPREAD_FROM: Millis = Millis::seconds(1);
 /// What is known of a probe's answers so far. Kept across a restart of the daemon.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Answer {
-    /// What was asked. An answer to something else says nothing.
-    pub to: Option<Question>,
+    /// What was asked, by its [`Question::identity`]: this is written for each change of a slot. An
+    /// answer to something else says nothing.
+    pub to: Option<String>,
     /// There was a yes.
     pub was_yes: bool,
     /// The last verdict.

@@ -4,7 +4,7 @@ use upbeat_model::state::{Exit, SlotStatus};
 use upbeat_model::target::{Goal, TargetSlot};
 use upbeat_model::{Phase, ProbeName, Reason, SlotId, Wall};
 
-use super::health::Standing;
+use super::health::{Health, Standing};
 use super::settle::{Intent, intent};
 use super::{Moment, Preparation, Reloading, Slot, Stage, Up, backoff, health};
 use crate::gate::{Verdict, View};
@@ -16,15 +16,19 @@ pub(super) fn phase(slot: &Slot, wish: &TargetSlot) -> Phase {
         // Whatever is there shall go, and it is not known yet what that is.
         return Phase::Stopping;
     }
-    if slot.durable.farewell.is_some() && shall_go {
-        return Phase::Stopping;
+    if slot.durable.farewell.is_some() {
+        // Neither is its end over, nor has anything new begun.
+        return match intent(slot, wish) {
+            Intent::Run if !shall_go => Phase::Waiting,
+            _ => Phase::Stopping,
+        };
     }
     match (&slot.durable.stage, &slot.blocked) {
         (Stage::Gone, _) => Phase::Absent,
         (Stage::Removing, _) if wish.goal == Goal::Running => Phase::Waiting,
         (Stage::Removing, _) => Phase::Stopped,
         (Stage::Starting { .. }, _) => Phase::Starting,
-        (Stage::Up(up), blocked) => up_phase(up, blocked.is_some(), wish),
+        (Stage::Up(up), blocked) => up_phase(&slot.health, up, blocked.is_some(), wish),
         (_, Some(Verdict::Failed(_))) => Phase::DependencyFailed,
         (_, Some(Verdict::Wait(_))) => Phase::Waiting,
         (Stage::Idle, _) if wish.goal == Goal::Running => Phase::Waiting,
@@ -38,14 +42,14 @@ pub(super) fn phase(slot: &Slot, wish: &TargetSlot) -> Phase {
     }
 }
 
-fn up_phase(up: &Up, blocked: bool, wish: &TargetSlot) -> Phase {
+fn up_phase(health: &Health, up: &Up, blocked: bool, wish: &TargetSlot) -> Phase {
     if up.stopping.is_some() || blocked {
         return Phase::Stopping;
     }
     if !up.preparation.is_done() {
         return Phase::Starting;
     }
-    match health::worst(up, wish) {
+    match health::worst(health, up, wish) {
         Some((_, _, Standing::Spent)) => Phase::NeedsAttention,
         Some((_, _, Standing::Fails)) => Phase::Unhealthy,
         Some((_, _, Standing::Awaited)) => Phase::Starting,
@@ -61,7 +65,7 @@ pub fn view(id: &SlotId, slot: &Slot, wish: &TargetSlot) -> View {
         Intent::Run => matches!(slot.durable.stage, Stage::Ended { .. }),
         Intent::Hold => matches!(&slot.durable.stage, Stage::Up(up) if up.stopping.is_some()),
     };
-    let parting = slot.durable.farewell.is_some() && wish.goal != Goal::Running;
+    let parting = slot.durable.farewell.is_some();
     let up = match &slot.durable.stage {
         Stage::Up(up) if up.preparation.is_done() => Some(up),
         _ => None,
@@ -74,7 +78,7 @@ pub fn view(id: &SlotId, slot: &Slot, wish: &TargetSlot) -> View {
             || parting
             || (slot.observing && matches!(slot.durable.stage, Stage::Up(_) | Stage::Starting { .. })),
         exit: slot.durable.exit.clone(),
-        passing: up.map(|up| health::passing(up, wish)).unwrap_or_default(),
+        passing: up.map(|up| health::passing(&slot.health, up, wish)).unwrap_or_default(),
         attempt: slot.durable.attempt,
         is_known: !slot.observing,
     }
@@ -185,12 +189,12 @@ fn up_reasons(slot: &Slot, up: &Up, phase: Phase, wish: &TargetSlot) -> Vec<Reas
         Reloading::Failed(why) => Reason::ReloadFailed { detail: why.clone() },
     });
     let mut reasons: Vec<Reason> = reload.into_iter().collect();
-    let Some((name, probe, standing)) = health::worst(up, wish) else { return reasons };
+    let Some((name, probe, standing)) = health::worst(&slot.health, up, wish) else { return reasons };
     if phase == Phase::Stopping {
         return reasons;
     }
     let (last, failures) = slot.health.last(name.as_str());
-    let (name, question) = (name.clone(), probe.ask.clone());
+    let (name, question) = (name.clone(), probe.ask.to_look_at());
     let unheard = || "it has not answered since Upbeat was restarted".to_owned();
     if standing == Standing::Spent {
         let remedy = probe.remedy(name.role());

@@ -202,8 +202,12 @@ fn press_external(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &m
     let again = slot.recheck.unwrap_or(stopping.deadline + RECHECK_AFTER);
     if again <= around.now {
         slot.recheck = None;
-        let cause = stopping.cause;
+        let Stopping { cause, deadline, deadline_wall, .. } = *stopping;
         begin_stop(id, up, cause, around, effects);
+        if let Some(stopping) = &mut up.stopping {
+            // It is tried again and again, but not for ever.
+            (stopping.deadline, stopping.deadline_wall) = (deadline, deadline_wall);
+        }
     }
 }
 
@@ -224,10 +228,16 @@ pub(super) fn hooks_ended(
         return;
     }
     match outcome {
-        Err(why) if !around.wish.kill && !around.rules.has(Bug::SkipStopCommand) => {
-            slot.in_trouble(format!("its stop command: {why}"), around)
+        Err(why)
+            if !around.wish.kill
+                && around.now < stopping.deadline
+                && !around.rules.has(Bug::SkipStopCommand) =>
+        {
+            slot.in_trouble(format!("its stop command: {why}"), around);
         }
-        _ => ended(id, slot, Exit::Code(0), around),
+        // Whoever stopped it otherwise is not to be stopped for ever.
+        Err(why) => ended(id, slot, Exit::Unknown(format!("its stop command failed: {why}")), around),
+        Ok(()) => ended(id, slot, Exit::Code(0), around),
     }
 }
 

@@ -262,6 +262,27 @@ pub enum Question {
 }
 
 impl Question {
+    /// The same for whoever must know it again and need not know it: 16 characters, however much it
+    /// says.
+    pub fn identity(&self) -> String {
+        let text = serde_json::to_vec(self).unwrap_or_default();
+        blake3::hash(&text).to_hex().as_str()[..16].to_owned()
+    }
+
+    /// The same for whoever only looks: what headers say, which may be secret, and certificates, which
+    /// are long, are left out.
+    #[must_use]
+    pub fn to_look_at(&self) -> Self {
+        let mut shown = self.clone();
+        if let Self::Http(http) = &mut shown {
+            http.headers.clear();
+        }
+        if let Some(tls) = shown.tls_mut() {
+            tls.ca = None;
+        }
+        shown
+    }
+
     /// It is not asked but told: by the service itself, or by a line of its log.
     pub fn is_told(&self) -> bool {
         matches!(self, Self::Log(_) | Self::Notify | Self::Watchdog(_))

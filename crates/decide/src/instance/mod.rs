@@ -381,6 +381,8 @@ pub fn deadline(slot: &Slot, wish: &TargetSlot) -> Option<Mono> {
         Stage::Resting { until, .. } if slot.blocked.is_none() => Some(*until),
         Stage::Resting { .. } | Stage::Ended { .. } => blocked(),
         Stage::Up(up) => match &up.stopping {
+            // Its stop command is run again, or asked after.
+            Some(_) if up.mark.external && slot.recheck.is_some() => slot.recheck,
             Some(stopping) => Some(stopping.deadline + RECHECK_AFTER),
             None if up.preparation.is_done() => {
                 let said = Slot::said_by(&slot.said, up.attempt);

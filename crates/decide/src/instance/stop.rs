@@ -201,13 +201,10 @@ fn press_external(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &m
     let Some(stopping) = &up.stopping else { return };
     let again = slot.recheck.unwrap_or(stopping.deadline + RECHECK_AFTER);
     if again <= around.now {
-        slot.recheck = None;
-        let Stopping { cause, deadline, deadline_wall, .. } = *stopping;
+        let cause = stopping.cause;
         begin_stop(id, up, cause, around, effects);
-        if let Some(stopping) = &mut up.stopping {
-            // It is tried again and again, but not for ever.
-            (stopping.deadline, stopping.deadline_wall) = (deadline, deadline_wall);
-        }
+        // By then it has said how it ended, if anybody runs it.
+        slot.recheck = up.stopping.as_ref().map(|stopping| stopping.deadline + RECHECK_AFTER);
     }
 }
 
@@ -228,16 +225,10 @@ pub(super) fn hooks_ended(
         return;
     }
     match outcome {
-        Err(why)
-            if !around.wish.kill
-                && around.now < stopping.deadline
-                && !around.rules.has(Bug::SkipStopCommand) =>
-        {
+        Err(why) if !around.wish.kill && !around.rules.has(Bug::SkipStopCommand) => {
             slot.in_trouble(format!("its stop command: {why}"), around);
         }
-        // Whoever stopped it otherwise is not to be stopped for ever.
-        Err(why) => ended(id, slot, Exit::Unknown(format!("its stop command failed: {why}")), around),
-        Ok(()) => ended(id, slot, Exit::Code(0), around),
+        _ => ended(id, slot, Exit::Code(0), around),
     }
 }
 

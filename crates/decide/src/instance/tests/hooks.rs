@@ -301,14 +301,4 @@ fn what_runs_elsewhere_is_started_and_stopped_by_commands_and_never_looked_for()
     assert_eq!(story.ordered(), ["before its stop s systemctl stop 10s"], "it is tried again");
     story.hooks_end("s", Moment::PreStop, Ok(()));
     assert_eq!(story.phase("s"), "stopped");
-    story.command(Goal::Running, Ask::Start, &["s"]);
-    story.started("s");
-    story.command(Goal::Stopped, Ask::Ensure, &["s"]);
-    for _ in 0..8 {
-        story.hooks_end("s", Moment::PreStop, Err("busy"));
-        story.pass(Millis(1_500));
-    }
-    assert_eq!(story.phase("s"), "stopped", "what cannot be stopped is not stopped for ever");
-    let exit = story.node.status(&id("s")).unwrap().exit.clone();
-    assert_eq!(exit, Some(Exit::Unknown("its stop command failed: busy".into())));
 }

@@ -123,7 +123,7 @@ pub(crate) fn order(
                 // Of what runs elsewhere: whether its command was run died with the daemon.
                 return Ok(());
             }
-            start(slot, onlooker, ledger, past, now)
+            start(slot, bundle, onlooker, ledger, past, now)
         }
         Effect::Stop { slot, .. } | Effect::RunHooks { slot, moment: Moment::PreStop, .. } => {
             stop(slot, bundle, onlooker, ledger)
@@ -132,7 +132,14 @@ pub(crate) fn order(
     }
 }
 
-fn start(slot: &SlotId, onlooker: &Onlooker<'_>, ledger: &Ledger, past: &Past, now: u64) -> Verdict {
+fn start(
+    slot: &SlotId,
+    bundle: &Bundle,
+    onlooker: &Onlooker<'_>,
+    ledger: &Ledger,
+    past: &Past,
+    now: u64,
+) -> Verdict {
     let Onlooker { node, kernel, workload, .. } = onlooker;
     if let Some(process) = kernel.process(slot)
         && process.listener != u64::MAX
@@ -153,10 +160,19 @@ fn start(slot: &SlotId, onlooker: &Onlooker<'_>, ledger: &Ledger, past: &Past, n
             continue;
         }
         for copy in copies {
+            // In one and the same decision it was still there for the one, and is taken down for another.
+            let goes_now = |effect: &Effect| effect.slot() == copy && is_stop(effect);
+            if bundle.effects.iter().any(goes_now) {
+                continue;
+            }
             condition(slot, copy, edge, onlooker)?;
         }
     }
     rhythm(slot, onlooker, past, now)
+}
+
+fn is_stop(effect: &Effect) -> bool {
+    matches!(effect, Effect::Stop { .. } | Effect::RunHooks { moment: Moment::PreStop, .. })
 }
 
 /// A start after an end comes when its back-off is over, and then at once.

@@ -84,6 +84,10 @@ impl World {
             if !self.takes(key, takes) {
                 return;
             }
+            // Whoever is to stop it is not still to start it.
+            self.queue.retain(|_, happening| {
+                !matches!(happening, Happening::Outside { slot: of, starts: true, .. } if *of == slot)
+            });
             let incarnation = self.incarnation;
             return self.at(takes, Happening::Outside { slot, attempt, starts: false, incarnation });
         }
@@ -235,6 +239,7 @@ impl World {
                             | Input::Reloaded { .. }
                             | Input::Notified { .. }
                     ),
+                    Happening::Outside { slot: of, .. } => *of != slot,
                     _ => true,
                 });
                 Input::Removed

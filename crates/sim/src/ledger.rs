@@ -127,7 +127,11 @@ impl Ledger {
             Input::Exited { attempt, .. }
             | Input::Observed { seen: Observation::Ended { attempt, .. }, .. }
             | Input::StartFailed { attempt, .. } => self.heard.push((slot.clone(), *attempt)),
-            Input::Observed { asked, seen: Observation::Never } => self.heard.push((slot.clone(), *asked)),
+            Input::Observed { asked, seen: Observation::Never }
+                if page.ordered.is_some_and(|(ordered, _)| ordered == *asked) =>
+            {
+                self.heard.push((slot.clone(), *asked));
+            }
             Input::HooksEnded { attempt, moment: Moment::PreStart, outcome: Ok(()) } => {
                 page.prepared = Some(*attempt);
             }
@@ -341,17 +345,13 @@ impl Ledger {
         }
         for (dependent, wish) in &onlooker.workload.target.slots {
             let page = self.page(dependent);
-            match rests(wish, &slot.service) {
-                Some(follows) => {
-                    page.reasons_to_reload += u32::from(follows == OnRestart::Reload);
-                    let Some((attempt, _)) = page.ordered else { continue };
-                    let before = page.bereft.filter(|before| before.attempt == attempt);
-                    let stops = follows == OnRestart::Stop && before.is_none_or(|before| before.stops);
-                    let generation = before.map_or(page.generation, |before| before.generation);
-                    page.bereft = Some(Bereft { attempt, stops, generation });
-                }
-                None => {}
-            }
+            let Some(follows) = rests(wish, &slot.service) else { continue };
+            page.reasons_to_reload += u32::from(follows == OnRestart::Reload);
+            let Some((attempt, _)) = page.ordered else { continue };
+            let before = page.bereft.filter(|before| before.attempt == attempt);
+            let stops = follows == OnRestart::Stop && before.is_none_or(|before| before.stops);
+            let generation = before.map_or(page.generation, |before| before.generation);
+            page.bereft = Some(Bereft { attempt, stops, generation });
         }
     }
 
@@ -404,8 +404,10 @@ impl Ledger {
             _ => None,
         });
         let page = self.pages.entry(slot.clone()).or_default();
-        if is_up(status) && known {
-            page.up = Some(status.attempt);
+        if is_up(status) {
+            page.up = page.up.filter(|_| !known).or(known.then_some(status.attempt));
+            // It came late: that it was not there is no news of its end.
+            page.heard_end.take_if(|end| *end >= status.attempt);
         }
         page.completed = status.exit.clone().filter(|_| status.phase == Phase::Completed);
         let began = page.ordered.map_or(0, |(_, at)| at);
@@ -427,6 +429,17 @@ impl Ledger {
             && let Some(bereft) = page.bereft.filter(|of| of.attempt == status.attempt && of.stops)
         {
             page.stays_down = Some(bereft.generation);
+        }
+        let reloads = |reason: &Reason| matches!(reason, Reason::Reloads | Reason::ReloadFailed { .. });
+        if let Some((attempt, since)) = page.reload_due
+            && attempt == status.attempt
+            && (status.phase.is_ready() || status.phase == Phase::Unhealthy)
+            && !onlooker.node.is_observing(slot)
+            && onlooker.kernel.runs(slot, attempt)
+            && !status.reasons.iter().any(reloads)
+            && !onlooker.kernel.reloads(slot, attempt).iter().any(|at| *at >= since)
+        {
+            return Err(format!("{slot}: somebody has asked it to reload, and nobody knows that any more"));
         }
         if page.comes_back == Some(status.attempt) && matches!(status.phase, Phase::Failed | Phase::Completed)
         {

@@ -37,10 +37,7 @@ impl World {
         }
     }
 
-    /// An onlooker's count of ends and of answers.
-    pub(crate) fn count(&mut self, slot: &SlotId, input: &Input) {
-        let kills = self.workload.target.slots.get(slot).is_some_and(|wish| wish.kill);
-        self.ledger.hears(slot, input, kills);
+    fn hears_of_probes(&mut self, slot: &SlotId, input: &Input) {
         match input {
             Input::Started { attempt, .. } => {
                 let known =
@@ -52,12 +49,23 @@ impl World {
             Input::Observed { seen: Observation::Running { attempt, .. }, .. } => {
                 self.probing.is_up(slot, *attempt, false, &self.workload.target, self.now);
             }
-            // It is begun anew, under a wish that may be a newer one.
-            Input::StartUnable { .. } => self.past.entry(slot.clone()).or_default().disturbed = true,
+            Input::Removed => self.probing.is_gone(slot),
             Input::Notified { attempt, said } => self.probing.heard(slot, *attempt, said, self.now),
             Input::Probed { attempt, healthy, message, .. } => {
                 self.probing.answered(slot, *attempt, message, *healthy, self.now);
             }
+            _ => {}
+        }
+    }
+
+    /// An onlooker's count of ends and of answers.
+    pub(crate) fn count(&mut self, slot: &SlotId, input: &Input) {
+        let kills = self.workload.target.slots.get(slot).is_some_and(|wish| wish.kill);
+        self.ledger.hears(slot, input, kills);
+        self.hears_of_probes(slot, input);
+        match input {
+            // It is begun anew, under a wish that may be a newer one.
+            Input::StartUnable { .. } => self.past.entry(slot.clone()).or_default().disturbed = true,
             Input::HooksEnded { attempt, moment: Moment::PostStart, outcome } => {
                 if self.asked_to_stop.contains(slot) {
                     return;

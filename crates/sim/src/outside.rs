@@ -43,7 +43,8 @@ impl World {
         // Whoever starts what is there already succeeds.
         let succeeds = self.random.percent(85) || (starts && self.kernel.elsewhere.contains_key(&slot));
         let is_awaited = self.ledger.pages.get(&slot).is_some_and(|page| page.outside == Some(attempt));
-        if orphaned && (!is_awaited || self.random.percent(50)) {
+        // With the attempt its driver has ended the command.
+        if !is_awaited || (orphaned && self.random.percent(50)) {
             return;
         }
         self.note(format!(

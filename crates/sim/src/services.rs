@@ -71,25 +71,10 @@ pub(crate) fn change(random: &mut Random, service: &mut Service, pace: Pace) -> 
             service.stop_command = (random.percent(50) || external).then(|| vec!["stop".into(), number]);
             "stop_command"
         }
-        8 => {
-            service.post_start = hooks(random);
-            "post_start"
-        }
-        9 => {
-            service.pre_stop = hooks(random);
-            "pre_stop"
-        }
+        8 | 9 | 11 | 12 => change_hooks(random, service),
         10 => {
             service.success_exit_codes = if random.percent(50) { [1].into() } else { [].into() };
             "success_exit_codes"
-        }
-        11 => {
-            service.pre_start = hooks(random);
-            "pre_start"
-        }
-        12 => {
-            service.post_stop = hooks(random);
-            "post_stop"
         }
         13 => {
             if service.reload.is_some() {
@@ -107,6 +92,28 @@ pub(crate) fn change(random: &mut Random, service: &mut Service, pace: Pace) -> 
         _ => {
             service.restart = policy(random);
             "restart"
+        }
+    }
+}
+
+fn change_hooks(random: &mut Random, service: &mut Service) -> &'static str {
+    let hooks = hooks(random);
+    match random.below(4) {
+        0 => {
+            service.pre_start = hooks;
+            "pre_start"
+        }
+        1 => {
+            service.post_start = hooks;
+            "post_start"
+        }
+        2 => {
+            service.pre_stop = hooks;
+            "pre_stop"
+        }
+        _ => {
+            service.post_stop = hooks;
+            "post_stop"
         }
     }
 }

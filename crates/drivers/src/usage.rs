@@ -2,7 +2,7 @@
 //!
 //! A slot's processes are those below its shim: the shim takes in what loses its parent, so nothing
 //! leaves its tree. Who is below whom is looked up for the whole machine at once, and that serves all
-//! slots for a while ([`LOOK_SHARE`]), as there is no cheap way to ask the kernel for one process'
+//! slots for a while (`LOOK_SHARE`), as there is no cheap way to ask the kernel for one process'
 //! descendants everywhere. So a process that is younger than that may not be counted yet. What each
 //! process uses is read at the moment it is asked for.
 //!

@@ -1,7 +1,7 @@
 //! What a process says of itself by the protocol of `sd_notify(3)`, and whether it still says that
 //! all is well.
 //!
-//! [`Notify`] is what is known, without a socket and without a clock: it is handed datagrams and the
+//! `Notify` is what is known, without a socket and without a clock: it is handed datagrams and the
 //! time. The socket is the shim's, so that what is said while no daemon lives is kept. Nothing here
 //! acts upon what is known: an expired watchdog is told, and that is all.
 

@@ -161,18 +161,16 @@ fn start(
         }
         for copy in copies {
             // In one and the same decision it was still there for the one, and is taken down for another.
-            let goes_now = |effect: &Effect| effect.slot() == copy && is_stop(effect);
-            if bundle.effects.iter().any(goes_now) {
+            let change = bundle.statuses.get(copy);
+            if change.is_some_and(|change| {
+                change.from != change.status.phase && change.status.phase == Phase::Stopping
+            }) {
                 continue;
             }
             condition(slot, copy, edge, onlooker)?;
         }
     }
     rhythm(slot, onlooker, past, now)
-}
-
-fn is_stop(effect: &Effect) -> bool {
-    matches!(effect, Effect::Stop { .. } | Effect::RunHooks { moment: Moment::PreStop, .. })
 }
 
 /// A start after an end comes when its back-off is over, and then at once.

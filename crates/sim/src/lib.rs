@@ -2,7 +2,8 @@
 //! real decisions are run against a kernel made of a few maps, in virtual time.
 //!
 //! Checkers run beside it. They know what shims and processes really did, and hold that against
-//! what the node believes and orders. The same seed gives the same run, to the last input.
+//! what the node believes and orders. The same seed gives the same run, to the last input. `ledger`
+//! notes what is owed to whoever wrote the file, `probing` what each probe may have come to.
 
 mod check;
 mod deeds;

@@ -116,7 +116,10 @@ impl Health {
     ) -> Vec<Failed> {
         let spec = &around.wish.spec;
         let mut failed = Vec::new();
-        for (name, probe) in &spec.probes {
+        // Where it has passed by now, the others are asked in the same moment.
+        let is_startup = |(name, _): &(&ProbeName, &Probe)| name.role() == Role::Startup;
+        let startup = spec.probes.iter().filter(is_startup);
+        for (name, probe) in startup.chain(spec.probes.iter().filter(|probe| !is_startup(probe))) {
             if !is_asked(name, up, spec) && !around.rules.has(Bug::AskBeforeStartup) {
                 continue;
             }

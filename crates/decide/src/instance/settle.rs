@@ -159,7 +159,11 @@ fn live(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Eff
         }
     }
     if !up.preparation.is_done() {
-        return hooks::prepare(id, slot, around, effects);
+        hooks::prepare(id, slot, around, effects);
+    }
+    let Stage::Up(up) = &mut slot.durable.stage else { return };
+    if !up.preparation.is_done() {
+        return;
     }
     edges::look(up, around);
     ask(id, slot, around, effects);
@@ -352,6 +356,7 @@ fn down(id: &SlotId, slot: &mut Slot, cause: StopCause, around: &Around<'_>, eff
         // Nothing was started yet.
         Stage::Starting { before: Preparation::Due, .. } => {
             slot.durable.stage = Stage::Idle;
+            slot.durable.failures = 0;
             slot.recheck = None;
             match intent(slot, around.wish) {
                 Intent::Run => run(id, slot, around, effects),

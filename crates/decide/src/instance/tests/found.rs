@@ -8,7 +8,7 @@ use upbeat_model::{Exit, Millis, Mono, ProbeName, Wall};
 
 use super::NONE;
 use super::story::{Story, id};
-use crate::instance::{Durable, Input, Moment, Said, Watchdog};
+use crate::instance::{Durable, Input, Moment, Observation, Said, Watchdog};
 
 /// `upbeat up` of this file, in which `edit` has changed what its name is.
 fn up(text: &str, edit: impl Fn(&str, &mut Service)) -> Story {
@@ -216,7 +216,7 @@ fn a_watchdog_that_was_silent_is_believed_again_by_the_next_daemon() {
     let attempt = story.attempt("s");
     story.daemon_dies();
     let started_at = Wall(0);
-    story.seen("s", crate::instance::Observation::Running { attempt, pid: 7, started_at, log_start: 1 });
+    story.seen("s", Observation::Running { attempt, pid: 7, started_at, log_start: 1 });
     says(&mut story, watchdog(Watchdog::Alive));
     assert_eq!(story.phase("s"), "healthy");
 }
@@ -262,4 +262,35 @@ fn an_order_to_reload_that_is_due_spins_in_no_stop_that_has_to_wait() {
         story.keep(bundle);
         assert!(story.node.deadline().is_none_or(|at| at > Mono(story.now)));
     }
+}
+
+#[test]
+fn a_start_that_comes_late_is_met_though_the_next_one_never_got_beyond_its_hooks() {
+    let mut story = up("  s: { command: [s] }", with_hooks);
+    story.hooks_end("s", Moment::PreStart, Ok(()));
+    assert_eq!(story.ordered(), ["before its start s h", "start s #1"]);
+    story.daemon_dies();
+    story.seen("s", Observation::Never);
+    story.hooks_end("s", Moment::PreStart, Err("exit 1"));
+    assert_eq!(story.phase("s"), "failed");
+    story.ordered();
+    story.pass(Millis::seconds(60));
+    assert_eq!(story.ordered(), ["observe s"]);
+    let (attempt, started_at) = (upbeat_model::Attempt(1), Wall(0));
+    story.seen("s", Observation::Running { attempt, pid: 7, started_at, log_start: 1 });
+    assert_eq!(story.ordered(), ["stop s SIGTERM 10s"]);
+}
+
+#[test]
+fn what_was_begun_elsewhere_is_not_started_here_when_the_file_changes() {
+    let mut story = up("  s: { command: [s] }", |_, spec| {
+        spec.external = true;
+        spec.stop_command = Some(vec!["off".into()]);
+    });
+    assert_eq!(story.ordered(), ["start s #1"]);
+    story.declare("  s: { command: [s] }");
+    story.pass(Millis::seconds(61));
+    assert_eq!(story.ordered(), ["before its stop s off 10s"]);
+    story.hooks_end("s", Moment::PreStop, Ok(()));
+    assert_eq!(story.ordered(), ["start s #2"]);
 }

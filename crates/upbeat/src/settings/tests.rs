@@ -225,16 +225,19 @@ fn a_file_that_is_none_is_refused_and_one_that_is_missing_is_not() {
 
 #[test]
 fn a_log_that_cannot_be_had_is_refused_with_where_that_was_said() {
-    insta::assert_snapshot!(refused(file("[log]\nformat = 'morse'\n")), @"
-    error: `log.format = \"morse\"` (config.toml:2:10) is no format of a log
-    hint: it can be `text`, `json`, `journald`, `syslog`, `logstash`
-    ");
+    insta::assert_snapshot!(refused(file("[log]\nformat = 'morse'\n")), @r#"
+    error: `log.format = "morse"` (config.toml:2:10) is no format of a log
+     |
+     = hint: it can be `text`, `json`, `journald`, `syslog`, `logstash`
+    "#);
     insta::assert_snapshot!(refused(file("log.format = 'logstash'\n")), @"
     error: A log for logstash needs a place to go to (config.toml:1:14)
-    hint: say where: `--log-target tcp://HOST:PORT`, or `udp://HOST:PORT`
+     |
+     = hint: say where: `--log-target tcp://HOST:PORT`, or `udp://HOST:PORT`
     ");
     insta::assert_snapshot!(refused(file("[log]\nformat = 'json'\ntarget = 'tcp://logs:5'\n")), @"
     error: A log in the format `json` cannot go to `tcp://logs:5` (config.toml:3:10)
-    hint: it can go to `stderr`; over a network, `logstash` is JSON as well
+     |
+     = hint: it can go to `stderr`; over a network, `logstash` is JSON as well
     ");
 }

@@ -136,9 +136,8 @@ impl Beat<'_> {
 
     /// A no is forgiven: it may still be starting.
     fn forgives(&self, answer: &Answer) -> bool {
-        // More time is for whoever is not ready yet, and not for whoever is and hangs.
-        let extended = !self.said.ready && self.said.extended.is_some_and(|until| until > self.now);
-        let starting = self.now.since(self.started) < self.probe.start_period || extended;
+        let starting = self.now.since(self.started) < self.probe.start_period
+            || self.said.extended.is_some_and(|until| until > self.now);
         !answer.was_yes && starting && !self.rules.has(Bug::ForgiveNothing)
     }
 }

@@ -353,16 +353,6 @@ fn who_asks_for_more_time_is_given_it() {
 }
 
 #[test]
-fn who_is_ready_is_given_no_more_time() {
-    let mut story = Story::of(service(&[("liveness", tcp())]));
-    story.started("s");
-    let forever = Some(Mono(story.now + 86_400_000));
-    story.notified("s", Said { ready: true, extended: forever, ..Said::default() });
-    answer(&mut story, "liveness", "--");
-    assert_eq!(story.phase("s"), "stopping");
-}
-
-#[test]
 fn a_watchdog_that_expires_is_a_no_at_once_and_each_further_interval_one_more() {
     let remedy = Remedy { max_attempts: 2, ..Remedy::of(Reaction::Signal(Signal::parse("ABRT").unwrap())) };
     let dog = Probe {

@@ -72,7 +72,8 @@ services:
 
 fn numbers() {
     let home = Home::with(CRASHES);
-    home.run(&["up", "-d"]).ok();
+    // It may have failed before `up` has ended, and may not.
+    home.run(&["up", "-d"]);
     eventually("it has failed for good", || home.phase("crash-1") == "failed");
     let slot = |service: &str| format!("app=\"shop\",service=\"{service}\",slot=\"1\"");
     let (web, crash) = (slot("web"), slot("crash"));
@@ -377,7 +378,8 @@ fn query(port: u16, query: &str) -> Option<f64> {
 
 fn prometheus() {
     let home = Home::with(CRASHES);
-    home.run(&["up", "-d"]).ok();
+    // It may have failed before `up` has ended, and may not.
+    home.run(&["up", "-d"]);
     eventually("it has failed for good", || home.phase("crash-1") == "failed");
     let mut promtool = Command::new("promtool")
         .args(["check", "metrics"])

@@ -260,7 +260,12 @@ impl Book {
 
     /// The segments a reader of records after a number has to look at.
     pub(crate) fn snapshot_after(&self, after: u64) -> io::Result<Vec<Segment<io::Take<BufReader<File>>>>> {
-        let skipped = self.segments.iter().take_while(|first| **first <= after + 1).count().saturating_sub(1);
+        let skipped = self
+            .segments
+            .iter()
+            .take_while(|first| **first <= after.saturating_add(1))
+            .count()
+            .saturating_sub(1);
         Ok(self.snapshot()?.into_iter().skip(skipped).collect())
     }
 }

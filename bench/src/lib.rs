@@ -160,3 +160,12 @@ pub fn sleepers(count: usize) -> String {
     }
     file
 }
+
+/// What a process has used of the CPU, in hundredths of a second.
+pub fn cpu_ticks(pid: i32) -> Result<u64, Failure> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let fields: Vec<&str> =
+        stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect()).unwrap_or_default();
+    let field = |index: usize| fields.get(index).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+    Ok(field(11) + field(12))
+}

@@ -1,7 +1,8 @@
-//! Who may speak to the daemon, from here and from elsewhere, and the record of what they did.
+//! Who may speak to the daemon, from here and from elsewhere.
 
 use std::fs;
 use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -9,8 +10,9 @@ use std::process::{Child, Stdio};
 
 use serde_json::Value;
 
-use crate::home::{Home, Ran, eventually, kill};
+use crate::home::{Home, PATIENCE, Ran, eventually, kill};
 use crate::readme::{ROOT, blocks};
+use crate::record::records;
 use crate::{Journey, Need};
 
 pub(crate) fn journeys() -> Vec<Journey> {
@@ -26,19 +28,8 @@ pub(crate) fn journeys() -> Vec<Journey> {
             run: secret,
         },
         Journey {
-            name: "what was done is on record, also of a daemon that was killed",
-            needs: &[],
-            run: record,
-        },
-        Journey { name: "no change to the record goes unseen", needs: &[], run: tampered },
-        Journey {
-            name: "a full disk stops changes but not `stop`, and the gap is told",
-            needs: &[Need::Root],
-            run: full,
-        },
-        Journey {
             name: "members of a group are operators, and others are nobody",
-            needs: &[Need::Root],
+            needs: &[Need::ROOT],
             run: group,
         },
         Journey {
@@ -46,21 +37,42 @@ pub(crate) fn journeys() -> Vec<Journey> {
             needs: &[],
             run: settings,
         },
+        Journey {
+            name: "every wrong way in over TCP is refused, bounded and on record",
+            needs: &[],
+            run: wrong_ways,
+        },
+        Journey {
+            name: "who does not take what was asked for over TCP is let go, and holds up nobody",
+            needs: &[],
+            run: untaken,
+        },
+        Journey {
+            name: "a certificate that is made as the page says is trusted",
+            needs: &[Need::OPENSSL],
+            run: made_certificate,
+        },
+        Journey {
+            name: "the daemon is ended by hand, and what it runs goes on",
+            needs: &[],
+            run: ended_by_hand,
+        },
         Journey { name: "the page about access, typed", needs: &[], run: page },
     ]
 }
 
-const WEB: &str = "name: shop\nservices:\n  web: { command: [sleep, \"600\"] }\n";
+/// One that does nothing.
+pub(crate) const WEB: &str = "name: shop\nservices:\n  web: { command: [sleep, \"600\"] }\n";
 
 /// A daemon that was started by hand. It is ended with this.
-struct Served {
+pub(crate) struct Served {
     child: Child,
     log: std::path::PathBuf,
 }
 
 impl Served {
     /// With these arguments of `serve`.
-    fn start(home: &Home, arguments: &[&str]) -> Self {
+    pub(crate) fn start(home: &Home, arguments: &[&str]) -> Self {
         let log = home.outside("serve.log");
         let file = fs::File::create(&log).unwrap();
         let mut command = home.command(&[&["serve", "--color", "never"], arguments].concat());
@@ -71,10 +83,15 @@ impl Served {
     }
 
     /// The address it got.
-    fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         let log = fs::read_to_string(&self.log).unwrap();
         let said = log.split("served over TCP address=").nth(1).unwrap_or_else(|| panic!("{log}"));
         said.split_whitespace().next().unwrap().to_owned()
+    }
+
+    /// What it says.
+    pub(crate) fn log(&self) -> &Path {
+        &self.log
     }
 
     fn port(&self) -> String {
@@ -90,7 +107,7 @@ impl Drop for Served {
 }
 
 /// A command that asks from afar.
-fn afar(home: &Home, host: &str, token: &str, arguments: &[&str]) -> Ran {
+pub(crate) fn afar(home: &Home, host: &str, token: &str, arguments: &[&str]) -> Ran {
     let output =
         home.command(&[&["--host", host], arguments].concat()).env("UPBEAT_TOKEN", token).output().unwrap();
     Ran {
@@ -100,7 +117,7 @@ fn afar(home: &Home, host: &str, token: &str, arguments: &[&str]) -> Ran {
     }
 }
 
-fn new_token(home: &Home, name: &str, more: &[&str]) -> String {
+pub(crate) fn new_token(home: &Home, name: &str, more: &[&str]) -> String {
     let ran = home.run(&[&["token", "create", name], more].concat()).ok();
     let token = ran.stdout.trim_end().to_owned();
     assert!(token.starts_with("upb_") && token.len() == 68 && !ran.stderr.contains(&token), "{ran:?}");
@@ -114,16 +131,16 @@ fn token() {
     let [viewer, operator, admin] =
         ["viewer", "operator", "admin"].map(|role| new_token(&home, role, &["--role", role]));
     for nobody in ["", "upb_", &"0".repeat(68), &format!("upb_{}", "0".repeat(64))] {
-        let ran = afar(&home, &host, nobody, &["ps"]).code(1);
+        let ran = afar(&home, &host, nobody, &["ps"]).code(10);
         assert!(ran.stderr.contains("token"), "{ran:?}");
     }
     afar(&home, &host, &operator, &["up", "-d", "--wait"]).ok();
     assert!(afar(&home, &host, &viewer, &["ps"]).ok().stdout.contains("running"));
-    let refused = afar(&home, &host, &viewer, &["stop"]).code(1);
+    let refused = afar(&home, &host, &viewer, &["stop"]).code(10);
     assert!(refused.stderr.contains("viewer") && refused.stderr.contains("operator"), "{refused:?}");
     assert_eq!(home.phase("web-1"), "running");
-    afar(&home, &host, &operator, &["token", "ls"]).code(1);
-    afar(&home, &host, &operator, &["audit", "ls"]).code(1);
+    afar(&home, &host, &operator, &["token", "ls"]).code(10);
+    afar(&home, &host, &operator, &["audit", "ls"]).code(10);
     assert!(afar(&home, &host, &admin, &["token", "ls"]).ok().stdout.contains("viewer"));
     home.run(&["token", "create", "admin", "--role", "viewer"]).code(4);
     // It runs out, and lets nobody in from then on.
@@ -133,14 +150,14 @@ fn token() {
     });
     assert!(home.run(&["token", "ls"]).ok().stdout.contains("expired"));
     home.run(&["token", "revoke", "operator"]).ok();
-    let refused = afar(&home, &host, &operator, &["down"]).code(1);
+    let refused = afar(&home, &host, &operator, &["down"]).code(10);
     assert!(refused.stderr.contains("not known"), "{refused:?}");
     home.run(&["token", "revoke", "operator"]).code(3);
     // The next daemon knows them, too.
     drop(served);
     let served = Served::start(&home, &["--listen", "127.0.0.1:0"]);
     let host = format!("http://{}", served.address());
-    afar(&home, &host, &operator, &["down"]).code(1);
+    afar(&home, &host, &operator, &["down"]).code(10);
     assert_eq!(home.phase("web-1"), "running");
     let records = home.run(&["audit", "ls", "-o", "json"]).ok().stdout;
     afar(&home, &host, &admin, &["down"]).ok();
@@ -195,131 +212,13 @@ fn secret() {
     afar(&home, &plain, &token, &["ps"]).code(1);
     let refused = afar(&home, "http://192.0.2.1:7000", &token, &["ps"]).code(2);
     assert!(refused.stderr.contains("in the clear"), "{refused:?}");
+    let refused = home.command(&["serve", "--stop"]).env("UPBEAT_HOST", &host).output().unwrap();
+    assert_eq!(refused.status.code(), Some(2));
     let refused = home.command(&["serve"]).env("UPBEAT_HOST", &host).output().unwrap();
     assert_eq!(refused.status.code(), Some(2));
+    let unset = home.command(&["ps"]).env("UPBEAT_HOST", "").env("UPBEAT_CA", "").output().unwrap();
+    assert_eq!(unset.status.code(), Some(0), "an empty variable says nothing: {unset:?}");
     home.run(&["down"]).ok();
-}
-
-/// All records, as JSON has them.
-fn records(home: &Home) -> Vec<Value> {
-    let ran = home.run(&["audit", "ls", "-o", "json"]).ok();
-    ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
-fn record() {
-    let mut home = Home::with(WEB);
-    home.run(&["up", "-d", "--wait"]).ok();
-    home.run(&["stop", "web"]).ok();
-    home.run(&["stop", "nothing"]).code(3);
-    let told: Vec<String> = records(&home)
-        .iter()
-        .map(|record| match record["entry"].as_str().unwrap() {
-            "asked" => format!("{} {} {}", record["method"], record["app"], record["what"]).replace('"', ""),
-            _ => format!("{} of {}, operation {}", record["status"], record["asked"], record["operation"]),
-        })
-        .collect();
-    assert_eq!(told, ["PUT shop up", "200 of 1, operation 1", "POST shop stop web", "200 of 3, operation 2"]);
-    let who = format!("uid {}", rustix::process::geteuid().as_raw());
-    assert!(records(&home).iter().filter(|r| r["entry"] == "asked").all(|r| r["who"] == who));
-    assert!(home.run(&["audit", "ls", "--since", "2000-01-01T00:00:00Z"]).ok().stdout.lines().count() == 4);
-    assert_eq!(home.run(&["audit", "ls", "--since", "2999-01-01T00:00:00Z"]).ok().stdout, "");
-    // A daemon that dies after a change was kept and before its outcome was recorded.
-    home.kill_daemon();
-    home.set("UPBEAT_FAILPOINT", format!("command_kept:{}", home.outside("marker").display()));
-    home.run(&["start", "web"]).ok();
-    home.unset("UPBEAT_FAILPOINT");
-    let verdict = home.run(&["audit", "verify"]).ok().stdout;
-    assert!(verdict.contains("no outcome is recorded of 5:"), "{verdict}");
-    // What was asked again is on record again, and that one has its outcome.
-    let asked = records(&home);
-    let starts: Vec<_> = asked.iter().filter(|r| r["what"] == "start web").collect();
-    assert_eq!(starts.len(), 2, "{asked:?}");
-    home.run(&["down"]).ok();
-}
-
-fn tampered() {
-    let home = Home::with(WEB);
-    home.run(&["audit", "verify"]).code(3);
-    for command in [&["up", "-d", "--wait"][..], &["restart"], &["stop"], &["down"]] {
-        home.run(command).ok();
-    }
-    let verify = || home.run(&["audit", "verify"]);
-    let head = |ran: &Ran| ran.stdout.lines().find_map(|l| l.strip_prefix("head: ")).unwrap().to_owned();
-    let noted = head(&verify().ok());
-    home.run(&["audit", "verify", "--anchor", &noted]).ok();
-    home.run(&["audit", "verify", "--anchor", &format!("9{noted}")]).code(1);
-    home.kill_daemon();
-    assert_eq!(head(&verify().ok()), noted, "without a daemon it is the same");
-    let file = fs::read_dir(home.state().join("audit")).unwrap().next().unwrap().unwrap().path();
-    let good = fs::read_to_string(&file).unwrap();
-    let lines: Vec<&str> = good.lines().collect();
-    assert_eq!(lines.len(), 8);
-    let without = |gone: usize| {
-        let left = lines.iter().enumerate().filter(|(n, _)| *n != gone);
-        left.map(|(_, line)| format!("{line}\n")).collect::<String>()
-    };
-    let swapped = format!("{}{}\n{}\n{}", without_from(&lines, 2), lines[3], lines[2], rest(&lines, 4));
-    for (text, first) in [
-        (good.replacen("restart", "restarT", 1), 3),
-        (without(4), 5),
-        (without(0), 1),
-        (without(7), 8),
-        (swapped, 3),
-        (good[..good.len() - 10].to_owned(), 8),
-        (without_from(&lines, 4), 5),
-        (String::new(), 1),
-    ] {
-        fs::write(&file, &text).unwrap();
-        let ran = verify().code(1);
-        assert!(ran.stdout.contains(&format!("not whole: record {first} at")), "{first}: {}", ran.stdout);
-        let dir = home.state().join("audit").display().to_string();
-        home.run(&["audit", "verify", "--dir", &dir, "--anchor", &noted]).code(1);
-    }
-    // The next daemon goes on, and mends nothing.
-    fs::write(&file, without_from(&lines, 4)).unwrap();
-    home.run(&["up", "-d", "--wait"]).ok();
-    let ran = verify().code(1);
-    assert!(ran.stdout.contains("not whole: record 5 at"), "{}", ran.stdout);
-    let log = fs::read_to_string(home.state().join("daemon.log")).unwrap();
-    assert!(log.contains("the audit log is not as it was left"), "{log}");
-    home.run(&["down"]).ok();
-}
-
-fn without_from(lines: &[&str], from: usize) -> String {
-    lines[..from].iter().map(|line| format!("{line}\n")).collect()
-}
-
-fn rest(lines: &[&str], from: usize) -> String {
-    lines[from..].iter().map(|line| format!("{line}\n")).collect()
-}
-
-fn full() {
-    let mut home = Home::with(WEB);
-    let disk = home.outside("disk");
-    fs::create_dir(&disk).unwrap();
-    let mount = crate::extremes::Mount::tmpfs(&disk, "24m");
-    home.set("UPBEAT_STATE_DIR", disk.join("state").display().to_string());
-    home.run(&["up", "-d", "--wait"]).ok();
-    let ballast = disk.join("ballast");
-    fs::create_dir(&ballast).unwrap();
-    // What is left of the last page takes some records, and a restart makes some room.
-    let refused = (0..50).map(|n| {
-        crate::extremes::fill(&ballast.join(n.to_string()));
-        home.run(&["restart"])
-    });
-    let refused = refused.into_iter().find(|ran| ran.code != 0).unwrap();
-    assert!(refused.stderr.contains("make room"), "{refused:?}");
-    home.run(&["stop"]).ok();
-    assert_eq!(home.phase("web-1"), "stopped");
-    fs::remove_dir_all(&ballast).unwrap();
-    home.run(&["start"]).ok();
-    let verdict = home.run(&["audit", "verify"]).ok().stdout;
-    assert!(verdict.contains("could not be written at their time"), "{verdict}");
-    let gap = records(&home).into_iter().find(|record| record["entry"] == "gap").unwrap();
-    assert!(gap["what"].to_string().contains("stop of shop"), "{gap}");
-    home.run(&["down"]).ok();
-    home.kill_daemon();
-    drop(mount);
 }
 
 /// What the daemon tells this user with these groups.
@@ -408,10 +307,183 @@ fn settings() {
     assert!(refused.stderr.contains("socketgroup"), "{}", refused.stderr);
 }
 
+/// What a daemon answers with over TCP: the status, or nothing.
+fn status(address: &str, line: &str, headers: &[&str]) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let head: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
+    // Who does not read all it is sent answers, and resets the connection: then neither need get through.
+    let _ = write!(stream, "{line} HTTP/1.1\r\nConnection: close\r\n{head}\r\n");
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).split(' ').nth(1).unwrap_or_default().to_owned()
+}
+
+fn wrong_ways() {
+    let home = Home::with(WEB);
+    let served = Served::start(&home, &["--listen", "127.0.0.1:0"]);
+    let address = served.address();
+    let token = new_token(&home, "viewer", &["--role", "viewer"]);
+    let own = format!("Authorization: Bearer {token}");
+    let (own, here, get) = (own.as_str(), "Host: localhost", "GET /api/v1/apps");
+    let huge = format!("X: {}", "x".repeat(upbeat_server::bounds::HEAD_MAX));
+    assert_eq!(status(&address, get, &[here, own]), "200");
+    for (line, headers, expected) in [
+        (get, &["Host: evil.example", own][..], "403"),
+        (get, &["Host: localhost:evil.example", own], "403"),
+        (get, &[here, "Host: evil.example", own], "403"),
+        (get, &[here, own, "Origin: http://localhost"], "403"),
+        (get, &[here], "401"),
+        (get, &[here, "Authorization: Bearer upb_nonsense"], "401"),
+        (get, &[here, own, own], "401"),
+        ("DELETE /api/v1/apps/shop", &[here, own], "403"),
+        ("GET /api/v1/audit", &[here, own], "403"),
+        ("GET /nowhere", &[here], "401"),
+    ] {
+        assert_eq!(status(&address, line, headers), expected, "{line} {headers:?}");
+    }
+    // Not even read as a request; so it is on nobody's record.
+    let refused = status(&address, get, &[here, own, &huge]);
+    assert!(matches!(&*refused, "431" | ""), "{refused}");
+    let refused = || -> Vec<String> {
+        let refused = records(&home).into_iter().filter(|record| record["entry"] == "refused");
+        refused.map(|r| format!("{} {} {} {}", r["who"], r["status"], r["path"], r["why"])).collect()
+    };
+    eventually("all of them are on record", || refused().len() >= 10);
+    let told = refused();
+    assert_eq!(told.len(), 10, "{told:?}");
+    for words in
+        ["`Host`", "web pages", "there is no token", "not known", "token viewer is viewer", "/nowhere"]
+    {
+        assert!(told.iter().any(|told| told.contains(words)), "{words} in {told:?}");
+    }
+    assert!(told.iter().all(|told| !told.contains(&token[4..]) && !told.contains("nonsense")), "{told:?}");
+    // A crowd that is silent or slow keeps nobody out, here or there.
+    let mut crowd = Vec::new();
+    for n in 0..upbeat_server::bounds::TCP_CONNECTIONS_MAX * 2 {
+        let mut stream = TcpStream::connect(&address).unwrap();
+        if n % 2 == 0 {
+            // Those that were dropped already do not take it.
+            let _ = write!(stream, "{get} HTTP/1.1\r\nHo");
+        }
+        crowd.push(stream);
+    }
+    afar(&home, &format!("http://{address}"), &token, &["apps"]).ok();
+    home.run(&["apps"]).ok();
+    drop(crowd);
+    let short = new_token(&home, "short", &["--role", "viewer", "--expires", "1s"]);
+    let short = format!("Authorization: Bearer {short}");
+    eventually("it has expired", || status(&address, get, &[here, &short]) == "401");
+    eventually("that is on record", || refused().iter().any(|told| told.contains("`short` has expired")));
+    home.run(&["audit", "verify"]).ok();
+}
+
+/// The other end of this connection, as the kernel has it: there is one for as long as it is open.
+fn is_held(client: SocketAddr, server: SocketAddr) -> bool {
+    let hex = |at: SocketAddr| match at.ip() {
+        IpAddr::V4(ip) => format!("{:08X}:{:04X}", u32::from_ne_bytes(ip.octets()), at.port()),
+        IpAddr::V6(_) => panic!("{at}"),
+    };
+    let (local, remote) = (hex(server), hex(client));
+    fs::read_to_string("/proc/net/tcp").unwrap().lines().any(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        fields[1..3] == [local.as_str(), remote.as_str()]
+    })
+}
+
+/// A connection that asks so often for this, and reads nothing of what it is answered.
+fn reads_nothing(address: &str, asked: &str, times: usize) -> TcpStream {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(asked.repeat(times).as_bytes()).unwrap();
+    stream
+}
+
+/// It takes as long as nothing may be taken for: a minute, in which it waits for the kernel to say so.
+fn untaken() {
+    let home = Home::with(
+        "name: shop\nservices:\n  web:\n    command: [sh, -c, 'yes 0123456789012345678901234567890123456789 | head -c 30m; exec sleep 600']\n    \
+         log: { max_size: 64m, max_files: 3 }\n",
+    );
+    let served = Served::start(&home, &["--listen", "127.0.0.1:0"]);
+    let address = served.address();
+    let server: SocketAddr = address.parse().unwrap();
+    home.run(&["up", "-d", "--wait"]).ok();
+    let token = new_token(&home, "viewer", &["--role", "viewer"]);
+    let get = |path: &str| {
+        format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n")
+    };
+    // Answers upon answers, and one without an end.
+    let readers = [
+        reads_nothing(&address, &get("/api/v1/openapi.json"), 500),
+        reads_nothing(&address, &get("/api/v1/apps/shop/logs?follow=true"), 1),
+    ];
+    let clients = readers.each_ref().map(|reader| reader.local_addr().unwrap());
+    assert!(clients.iter().all(|client| is_held(*client, server)));
+    // Meanwhile everybody else is answered, here and there, and may change what they may.
+    afar(&home, &format!("http://{address}"), &token, &["logs", "-n", "1"]).ok();
+    home.run(&["restart"]).ok();
+    assert!(clients.iter().all(|client| is_held(*client, server)), "a moment is no minute");
+    eventually("they are let go", || !clients.iter().any(|client| is_held(*client, server)));
+    for mut reader in readers {
+        // What was on its way is there; the rest, and the end of it, never comes.
+        let error = reader.read_to_end(&mut Vec::new()).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    }
+    home.run(&["down"]).ok();
+}
+
+/// How the block of the page begins that makes a certificate.
+const OPENSSL: &str = "openssl req";
+
+fn made_certificate() {
+    let home = Home::with(WEB);
+    let typed = blocks("docs/access.md", "sh").into_iter().find(|block| block.starts_with(OPENSSL)).unwrap();
+    let ran = home.shell(&typed).output().unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let file = |name: &str| home.project().join(name).display().to_string();
+    let token = {
+        let (cert, key) = (file("cert.pem"), file("key.pem"));
+        let served = Served::start(&home, &["--listen", "0.0.0.0:0", "--tls-cert", &cert, "--tls-key", &key]);
+        let token = new_token(&home, "far", &["--role", "viewer"]);
+        let host = format!("https://localhost:{}", served.port());
+        afar(&home, &host, &token, &["--ca", &cert, "apps"]).ok();
+        token
+    };
+    // Left to itself it makes one that clients refuse, who then say what to do.
+    let careless = typed.replace(" -addext basicConstraints=critical,CA:FALSE", "").replace(".pem", "-2.pem");
+    assert_ne!(careless, typed);
+    assert!(home.shell(&careless).output().unwrap().status.success());
+    let (cert, key) = (file("cert-2.pem"), file("key-2.pem"));
+    let served = Served::start(&home, &["--listen", "0.0.0.0:0", "--tls-cert", &cert, "--tls-key", &key]);
+    let host = format!("https://localhost:{}", served.port());
+    let refused = afar(&home, &host, &token, &["--ca", &cert, "apps"]).code(1);
+    assert!(refused.stderr.contains("CA:FALSE"), "{refused:?}");
+}
+
+/// It ends, what it runs goes on, and its place is free at once.
+fn ended_by_hand() {
+    let home = Home::with(WEB);
+    let nobody = home.run(&["serve", "--stop"]).code(3);
+    assert!(nobody.stderr.contains("o daemon is listening"), "{nobody:?}");
+    home.run(&["up", "-d", "--wait"]).ok();
+    let (daemon, before) = (home.daemon().unwrap(), home.run(&["ps", "-o", "json"]).ok().stdout);
+    let taken = home.run(&["serve"]).code(4);
+    assert!(taken.stderr.contains("upbeat serve --stop"), "{taken:?}");
+    let ended = home.run(&["serve", "--stop"]).ok();
+    assert!(ended.stdout.contains(&format!("(pid {daemon}) has ended; what it runs goes on")), "{ended:?}");
+    home.run(&["serve", "--stop"]).code(3);
+    let served = Served::start(&home, &["--listen", "127.0.0.1:0"]);
+    let pid = |listed: &str| serde_json::from_str::<Value>(listed).unwrap()[0]["pid"].clone();
+    assert_eq!(pid(&home.run(&["ps", "-o", "json"]).ok().stdout), pid(&before));
+    home.run(&["down"]).ok();
+    drop(served);
+}
+
 /// All that is typed there, in one shell. The address is one that is free.
 fn page() {
     let home = Home::with(WEB);
-    let typed = blocks("docs/access.md", "sh").concat();
+    let typed = blocks("docs/access.md", "sh");
+    let typed = typed.into_iter().filter(|block| !block.starts_with(OPENSSL)).collect::<String>();
     let serve = "upbeat serve --listen 127.0.0.1:7000 &\n";
     assert_eq!(typed.matches(serve).count(), 1, "{typed}");
     let begun = "upbeat serve --listen 127.0.0.1:0 --color never 2> serve.log &\n\
@@ -429,8 +501,26 @@ fn page() {
         assert!(said.contains(words), "{words} in\n{said}\n{errors}");
     }
     // What it says of bounds is so.
+    use upbeat_server::bounds as b;
     let page = fs::read_to_string(format!("{ROOT}/docs/access.md")).unwrap();
-    let bounds =
-        (upbeat_server::bounds::TCP_CONNECTIONS_MAX, upbeat_server::bounds::TCP_CONNECTIONS_OF_ONE_MAX);
-    assert!(page.contains(&format!("{} connections over TCP, {} from one address", bounds.0, bounds.1)));
+    for words in [
+        format!(
+            "{} connections over TCP, {} from one address",
+            b::TCP_CONNECTIONS_MAX,
+            b::TCP_CONNECTIONS_OF_ONE_MAX
+        ),
+        format!(
+            "{} from this machine; they are counted apart from the {}",
+            b::TCP_CONNECTIONS_OF_HERE_MAX,
+            b::CONNECTIONS_MAX
+        ),
+        format!(
+            "at most {}, and all members together leave {}",
+            b::CONNECTIONS_OF_ONE_MAX,
+            b::RESERVED_CONNECTIONS
+        ),
+        format!("One token has at most {} streams", b::STREAMS_OF_TOKEN_MAX),
+    ] {
+        assert!(page.contains(&words), "{words}");
+    }
 }

@@ -339,7 +339,7 @@ fn exit_unseen() {
     eventually("it was started a second time", || lines(&home.project().join("runs")).len() == 2);
 }
 
-fn parent(pid: i32) -> i32 {
+pub(crate) fn parent(pid: i32) -> i32 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let after = stat.rsplit(')').next().unwrap();
     after.split_whitespace().nth(1).unwrap().parse().unwrap()

@@ -16,7 +16,7 @@ pub(crate) fn journeys() -> Vec<Journey> {
         },
         Journey { name: "a child that closes its output runs on", needs: &[], run: closes_stdout },
         Journey { name: "a thousand services start and stop", needs: &[], run: thousand },
-        Journey { name: "a full disk drops whole records and says so", needs: &[Need::Root], run: full_disk },
+        Journey { name: "a full disk drops whole records and says so", needs: &[Need::ROOT], run: full_disk },
         Journey {
             name: "ten thousand services in one chain are planned, and a cycle of them is named",
             needs: &[],

@@ -17,6 +17,21 @@ pub(crate) fn journeys() -> Vec<Journey> {
             run: three_services,
         },
         Journey { name: "the guide's two settings are honoured", needs: &[], run: settings },
+        Journey {
+            name: "the guide's services say over HTTP what they print and why they fail",
+            needs: &[],
+            run: troubles,
+        },
+        Journey {
+            name: "the guide's service that cannot be stopped stays registered",
+            needs: &[],
+            run: stays,
+        },
+        Journey {
+            name: "each line of the guide's list of troubles is answered over HTTP by what to do",
+            needs: &[],
+            run: list_of_troubles,
+        },
     ]
 }
 
@@ -151,9 +166,13 @@ fn three_services() {
     assert_eq!(calls().len(), 3, "nothing is started again");
     assert!(home.run(&["ps", "-p", "services"]).ok().stdout.contains("orchestrator"));
 
+    assert_eq!(post(&home, "orchestrator/restart", &Value::Null), done(json!("orchestrator")));
+    assert_eq!(calls()[3..], [nu("--stop"), nu("--background")]);
+    eventually("it is asked again", || get(&home, "status") == statuses("Running"));
+
     assert_eq!(post(&home, "coredns/stop", &Value::Null), done(json!("coredns")));
     let stops = [nu("--stop"), "systemctl stop oci-registry".to_owned(), "systemctl stop coredns".to_owned()];
-    assert_eq!(calls()[3..], stops);
+    assert_eq!(calls()[5..], stops);
     assert_eq!(get(&home, "status"), statuses("Stopped"));
     let (status, refused) = post(&home, "coredns/unregister", &Value::Null);
     assert_eq!((status, &refused["success"]), (409, &json!(false)), "{refused}");
@@ -174,4 +193,152 @@ fn settings() {
     assert_eq!(status, 409);
     assert!(said["error"].as_str().unwrap().contains("`coredns`, `oci-registry`"), "{said}");
     assert_eq!(post(&alone, "coredns/start", &Value::Null), done(json!("coredns")));
+}
+
+fn troubles() {
+    let home = home("");
+    let service = |name: &str, start: &str| json!({ "name": name, "start_command": start });
+    let services = json!([
+        service("talks", "sh -c 'echo one; echo two; exec sleep 600'"),
+        service("ends", "sh -c 'echo no config in /etc/ends >&2; exit 3'"),
+        service("typo", "slep 600"),
+    ]);
+    assert_eq!(post(&home, "register", &services), done(json!(["talks", "ends", "typo"])));
+    assert_eq!(post(&home, "talks/start", &Value::Null), done(json!("talks")));
+    eventually("it has talked", || get(&home, "talks/logs") == done(json!(["one", "two"])));
+    assert_eq!(get(&home, "talks/logs?tail=1"), done(json!(["two"])));
+    for (name, words) in [("ends", "exit 3; it printed last: no config in /etc/ends"), ("typo", "slep")] {
+        let (status, said) = post(&home, &format!("{name}/start"), &Value::Null);
+        assert_eq!((status, &said["success"]), (409, &json!(false)), "{said}");
+        let error = said["error"].as_str().unwrap();
+        assert!(
+            error.starts_with(&format!("service `{name}` failed to start: ")) && error.contains(words),
+            "{said}"
+        );
+    }
+    let of = |name: &str, status: &str| json!({ "name": name, "status": status });
+    let known = [of("ends", "Failed"), of("talks", "Running"), of("typo", "Failed")];
+    assert_eq!(get(&home, "status"), done(json!(known)));
+    let (_, health) = get(&home, "ends/health");
+    assert_eq!(health["data"]["healthy"], json!(false), "{health}");
+}
+
+/// Nobody could reach it any more where it was forgotten.
+fn stays() {
+    let home = home("");
+    let lets = home.outside("lets-itself-be-stopped");
+    let stuck = json!({
+        "name": "stuck",
+        "start_command": "true",
+        "stop_command": format!("test -e '{}'", lets.display()),
+        "health_check_endpoint": endpoint(),
+    });
+    assert_eq!(post(&home, "register", &stuck), done(json!(["stuck"])));
+    assert_eq!(post(&home, "stuck/start", &Value::Null), done(json!("stuck")));
+    let (status, said) = post(&home, "stuck/unregister", &Value::Null);
+    assert_eq!(status, 409, "{said}");
+    let error = said["error"].as_str().unwrap();
+    assert!(error.starts_with("service `stuck` could not be stopped: "), "{error}");
+    let (_, services) = get(&home, "list");
+    assert_eq!(services["data"][0]["name"], "stuck", "{services}");
+    std::fs::write(&lets, "").unwrap();
+    let gone = || post(&home, "stuck/unregister", &Value::Null) == done(json!("stuck"));
+    eventually("it lets itself be stopped", gone);
+    assert_eq!(get(&home, "list"), done(json!([])));
+}
+
+/// Somebody who takes connections and answers none.
+fn silence() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/health", listener.local_addr().unwrap());
+    std::thread::spawn(move || listener.incoming().collect::<Vec<_>>());
+    url
+}
+
+/// Somebody who knows no such path.
+fn nothing_there() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/helth", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            if stream.read(&mut [0; 4096]).is_ok() {
+                let answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+                drop(stream.write_all(answer));
+            }
+        }
+    });
+    url
+}
+
+/// The list is that of the guide, line by line; each is asked of a daemon as its reader would.
+fn list_of_troubles() {
+    let home = home("");
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let closed = format!("http://{}/health", free.local_addr().unwrap());
+    drop(free);
+    std::fs::write(home.outside("bin/denied"), "#!/bin/sh\n").unwrap();
+    let process = |name: &str, needs: &[&str], start: &str| json!({ "name": name, "dependencies": needs, "start_command": start });
+    let unit = |name: &str, url: &str| {
+        json!({
+            "name": name,
+            "start_command": format!("systemctl start {name}"),
+            "stop_command": format!("systemctl stop {name}"),
+            "health_check_endpoint": url,
+        })
+    };
+    let denied = home.outside("bin/denied").display().to_string();
+    let well = endpoint();
+    let services = json!([
+        process("down", &[], "sh -c 'echo disk full >&2; exit 3'"),
+        process("needs", &["down"], "sleep 600"),
+        process("typo", &[], "slep 600"),
+        process("denied", &[], &denied),
+        process("lacks", &["nobody"], "sleep 600"),
+        unit("elsewhere", &well),
+        unit("missed", &nothing_there()),
+        unit("unnamed", "http://no-such-host.invalid/health"),
+        unit("closed", &closed),
+        unit("silent", &silence()),
+        unit("plain", &well.replace("http://", "https://")),
+        process("ended", &[], "true"),
+    ]);
+    assert_eq!(post(&home, "register", &services).0, 200);
+    let refused = |(status, said): (u16, Value), expected: u16, words: &[&str]| {
+        let error = said["error"].as_str().unwrap_or_default();
+        assert_eq!((status, &said["success"]), (expected, &json!(false)), "{said}");
+        assert!(words.iter().all(|words| error.contains(words)), "{words:?} in {error}");
+    };
+    // "Service fails to start": is it registered, do its dependencies run, its command, its log, permissions.
+    let start = |name: &str| post(&home, &format!("{name}/start"), &Value::Null);
+    refused(start("neds"), 404, &["service `neds` is not registered", "`needs`"]);
+    refused(start("needs"), 409, &["it needs `down`, which failed", "exit 3", "disk full"]);
+    refused(start("typo"), 409, &["failed to start", "slep"]);
+    refused(start("down"), 409, &["exit 3; it printed last: disk full"]);
+    assert_eq!(get(&home, "down/logs?tail=1"), done(json!(["disk full"])));
+    assert_eq!(start("elsewhere"), done(json!("elsewhere")));
+    let logs = ["service `elsewhere` runs elsewhere", "`systemctl start elsewhere`", "journalctl -u"];
+    refused(get(&home, "elsewhere/logs"), 409, &logs);
+    refused(start("denied"), 409, &["failed to start", "denied", "ermission denied"]);
+    // "Dependency resolution fails": circles, what is not registered, how dependencies are declared.
+    let circle = json!([process("a", &["b"], "sleep 600"), process("b", &["a"], "sleep 600")]);
+    refused(post(&home, "register", &circle), 400, &["Circular dependency detected: ", "a -> b"]);
+    let own = process("own", &["own"], "sleep 600");
+    refused(post(&home, "register", &own), 400, &["Circular dependency detected: own -> own"]);
+    refused(start("lacks"), 400, &["Missing dependencies of `lacks`: `nobody`", "register"]);
+    refused(get(&home, "order?services=lacks"), 400, &["Missing dependencies of `lacks`: `nobody`"]);
+    let bad = json!({ "name": "bad", "dependencies": "down", "start_command": "sleep 600" });
+    refused(post(&home, "register", &bad), 400, &["`dependencies`: invalid type: string, expected"]);
+    // "Health check fails": its endpoint, whether it runs, the way to it, the time.
+    let unwell = |name: &str, words: &[&str]| {
+        let (status, health) = get(&home, &format!("{name}/health"));
+        assert_eq!((status, &health["data"]["healthy"]), (200, &json!(false)), "{health}");
+        let message = health["data"]["message"].as_str().unwrap();
+        assert!(words.iter().all(|words| message.contains(words)), "{words:?} in {message}");
+    };
+    unwell("missed", &["/helth: HTTP 404"]);
+    unwell("plain", &["https://", "TLS"]);
+    unwell("ended", &["no process runs"]);
+    unwell("closed", &[&closed, "connection refused"]);
+    unwell("unnamed", &["no-such-host.invalid"]);
+    unwell("silent", &["timed out after 5s"]);
 }

@@ -7,6 +7,7 @@ use rustix::net::{AddressFamily, SocketType};
 use crate::Journey;
 use crate::crash::nothing_is_left;
 use crate::home::{Home, eventually, kill};
+use crate::readme::blocks;
 use crate::stand_in::command;
 
 pub(crate) fn journeys() -> Vec<Journey> {
@@ -20,6 +21,11 @@ pub(crate) fn journeys() -> Vec<Journey> {
             name: "a condition that cannot hold is waited for, passed over or fails the start",
             needs: &[],
             run: failures,
+        },
+        Journey {
+            name: "what waits for a failure runs once, and again only when it is asked for",
+            needs: &[],
+            run: told_once,
         },
         Journey { name: "every condition holds back until it holds", needs: &[], run: conditions },
     ]
@@ -91,6 +97,43 @@ fn failures() {
     }
 }
 
+/// The example of the page about services.
+fn told_once() {
+    let examples = blocks("docs/services.md", "yaml");
+    let example = examples.iter().find(|example| example.contains("read order < orders")).unwrap();
+    let home = Home::with(example);
+    assert!(home.shell("mkfifo orders").status().unwrap().success());
+    let told = || home.read("told").lines().count();
+    let fail = |wanted: usize| {
+        let attempt = home.slots()["web-1"]["attempt"].as_u64();
+        assert!(home.shell("echo > orders").status().unwrap().success());
+        eventually("it has failed", || {
+            let web = &home.slots()["web-1"];
+            web["phase"] == "failed" && web["attempt"].as_u64() == attempt
+        });
+        eventually("all is at rest", || home.phase("tell-1") == "completed");
+        assert_eq!(told(), wanted);
+    };
+    home.run(&["up", "-d", "--wait"]).ok();
+    assert_eq!((home.phase("tell-1").as_str(), told()), ("waiting", 0));
+    fail(1);
+    for again in [&["start", "web"][..], &["restart", "web"], &["up", "-d", "--wait"]] {
+        home.run(again).ok();
+        assert_eq!(home.phase("web-1"), "running", "{again:?}");
+        fail(1);
+    }
+    // Asked for where it has failed, and where it has not.
+    home.run(&["start", "tell"]).ok();
+    eventually("it tells at once", || told() == 2);
+    eventually("it has ended", || home.phase("tell-1") == "completed");
+    home.run(&["start", "web"]).ok();
+    home.run(&["restart", "tell"]).ok();
+    assert_eq!((home.phase("tell-1").as_str(), told()), ("waiting", 2));
+    fail(3);
+    home.run(&["down"]).ok();
+    nothing_is_left(&home);
+}
+
 /// A port at which nobody listens yet, and nobody else can.
 fn port() -> (std::os::fd::OwnedFd, u16) {
     let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
@@ -133,6 +176,13 @@ fn conditions() {
         let probes = &home.slots()["port-1"]["probes"];
         probes[format!("port-{port}")]["last"].as_str().is_some_and(|last| last.contains("refused"))
     });
+    for (name, what) in [
+        ("log", "waits for log to print a line that matches /now r.ady/ (".to_owned()),
+        ("port", format!("waits for port to accept connections at 127.0.0.1:{port} (")),
+    ] {
+        let why = home.run(&["why", &format!("for-{name}")]).ok().stdout;
+        assert!(why.contains(&what), "{why}");
+    }
     home.write("go", "");
     rustix::net::listen(socket.as_fd(), 128).unwrap();
     for (name, _) in &waits {

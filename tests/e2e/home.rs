@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -16,6 +17,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 pub(crate) struct Home {
     dir: tempfile::TempDir,
     environment: BTreeMap<String, String>,
+    /// Whose it is, if somebody else's.
+    user: Option<u32>,
 }
 
 /// What a command printed and how it ended.
@@ -47,7 +50,7 @@ impl Home {
     pub(crate) fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("upbeat-e2e-").tempdir().unwrap();
         fs::create_dir(dir.path().join("project")).unwrap();
-        Self { dir, environment: BTreeMap::new() }
+        Self { dir, environment: BTreeMap::new(), user: None }
     }
 
     /// One with this project file.
@@ -55,6 +58,15 @@ impl Home {
         let home = Self::new();
         home.write("upbeat.yaml", file);
         home
+    }
+
+    /// Gives it to another user, who alone may enter it: every later command is that user's, and so is a
+    /// daemon it starts. Only for root.
+    pub(crate) fn give_to(&mut self, uid: u32) {
+        for path in [self.dir.path(), &self.project()] {
+            std::os::unix::fs::chown(path, Some(uid), Some(uid)).unwrap();
+        }
+        self.user = Some(uid);
     }
 
     /// The project's directory.
@@ -119,6 +131,9 @@ impl Home {
             .env("UPBEAT_RUNTIME_DIR", self.dir.path().join("run"))
             .envs(&self.environment)
             .stdin(Stdio::null());
+        if let Some(user) = self.user {
+            command.uid(user).gid(user);
+        }
         command
     }
 
@@ -135,10 +150,7 @@ impl Home {
 
     /// Starts it and leaves it running; its output can be read line by line.
     pub(crate) fn spawn(&self, arguments: &[&str]) -> Running {
-        let mut child =
-            self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap());
-        Running { child, lines }
+        Running::of(self.command(arguments).stderr(Stdio::piped()))
     }
 
     /// The app, as `ps -o json` has it.
@@ -230,6 +242,13 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    /// Starts it.
+    pub(crate) fn of(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        Self { child, lines }
+    }
+
     /// The next line it prints; none when it has closed its output.
     pub(crate) fn line(&mut self) -> Option<String> {
         let mut line = String::new();

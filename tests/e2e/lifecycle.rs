@@ -172,7 +172,8 @@ fn many_clients() {
 
 fn foreground() {
     let file = "services:\n  a: { command: [sh, note.sh, a], healthcheck: { log: up } }\n  b:\n    command: [sh, note.sh, b]\n    depends_on: { a: { condition: service_healthy } }\n";
-    let note = "trap 'echo \"-$1\" >> order; exit 0' TERM\necho up\nwhile :; do sleep 60 & wait $!; done\n";
+    let note =
+        "trap 'echo \"-$1\" >> order; exit 0' TERM\necho up $$\nwhile :; do sleep 60 & wait $!; done\n";
     let home = Home::with(file);
     home.write("note.sh", note);
     let mut up = home.spawn(&["up"]);
@@ -185,6 +186,12 @@ fn foreground() {
     up.signal(2);
     up.end().code(130);
     assert_eq!(lines(&home.project().join("order")), ["-b", "-a"]);
+    // What earlier runs have printed is no part of this one.
+    let mut up = home.spawn(&["up"]);
+    let first = up.until(|line| line.contains("up "));
+    assert!(first.trim_end().ends_with(&format!("up {}", home.pid("a-1"))), "{first}");
+    up.signal(2);
+    up.end().code(130);
 }
 
 fn ctrl_c_without_an_answer() {

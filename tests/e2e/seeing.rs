@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
+use crate::access::{Served, new_token};
 use crate::home::{Home, eventually, kill};
 use crate::{Journey, Need};
 
@@ -35,8 +36,13 @@ pub(crate) fn journeys() -> Vec<Journey> {
             run: bad_log,
         },
         Journey {
+            name: "a real Prometheus scrapes the daemon over TCP, with a token",
+            needs: &[Need::PROMETHEUS],
+            run: from_afar,
+        },
+        Journey {
             name: "a real Prometheus scrapes the daemon, and promtool finds nothing to complain of",
-            needs: &[Need::Prometheus],
+            needs: &[Need::PROMETHEUS],
             run: prometheus,
         },
     ]
@@ -68,16 +74,42 @@ const CRASHES: &str = "name: shop
 services:
   web: { command: [sleep, '600'], probes: { readiness: { exec: ['true'], interval: 100ms } } }
   crash: { command: [sh, -c, 'exit 3'], restart: 'on-failure:1', depends_on: { web: { condition: service_healthy } } }
+  nope: { command: [./nope] }
+  burner: { command: [sh, -c, 'while :; do :; done'] }
+  sick:
+    command: [sleep, '600']
+    probes:
+      liveness: { exec: ['false'], interval: 50ms, timeout: 1m, failure_threshold: 1, on_failure: { action: restart, max_attempts: 2, window: 1h } }
+  outside:
+    command: [touch, unit]
+    stop_command: [rm, -f, unit]
+    external: true
+    probes: { readiness: { file: unit, interval: 50ms, timeout: 1m } }
 ";
 
-fn numbers() {
-    let home = Home::with(CRASHES);
+/// All of [`CRASHES`] has gone as far as it goes.
+fn crashed(home: &Home) {
     // It may have failed before `up` has ended, and may not.
     home.run(&["up", "-d"]);
     eventually("it has failed for good", || home.phase("crash-1") == "failed");
+    eventually("it could not be started", || home.phase("nope-1") == "failed");
+    eventually("it was restarted as often as it may be", || home.phase("sick-1") == "needs_attention");
+    eventually("it is there", || home.phase("outside-1") == "healthy");
+}
+
+fn numbers() {
+    let home = Home::with(CRASHES);
+    crashed(&home);
     let slot = |service: &str| format!("app=\"shop\",service=\"{service}\",slot=\"1\"");
     let (web, crash) = (slot("web"), slot("crash"));
-    let page = page_where(&home, |page| number(page, "upbeat_slot_last_exit_code", &crash) == Some(3.0));
+    let (sick, burner, outside) = (slot("sick"), slot("burner"), slot("outside"));
+    let page = page_where(&home, |page| {
+        number(page, "upbeat_slot_last_exit_code", &crash) == Some(3.0)
+            // An end may be heard before the answer to the start.
+            && number(page, "upbeat_slot_exec_seconds_count", &crash) == Some(2.0)
+            && number(page, "upbeat_slot_cpu_seconds_total", &burner) > Some(0.0)
+            && number(page, "upbeat_slot_uptime_seconds", &web) > Some(0.0)
+    });
     for (name, labels, wanted) in [
         ("upbeat_slot_state", format!("{web},state=\"healthy\""), 1.0),
         ("upbeat_slot_state", format!("{web},state=\"failed\""), 0.0),
@@ -85,6 +117,16 @@ fn numbers() {
         ("upbeat_slot_starts_total", web.clone(), 1.0),
         ("upbeat_slot_starts_total", crash.clone(), 2.0),
         ("upbeat_slot_restarts_total", crash.clone(), 1.0),
+        ("upbeat_slot_failed_starts_total", slot("nope"), 1.0),
+        // It ran, and no health check has to pass before it is ready.
+        ("upbeat_slot_failed_starts_total", crash.clone(), 0.0),
+        ("upbeat_slot_failed_starts_total", web.clone(), 0.0),
+        ("upbeat_slot_restarts_total", sick.clone(), 2.0),
+        ("upbeat_slot_remedies_total", format!("{sick},probe=\"liveness\",action=\"restart\""), 2.0),
+        ("upbeat_slot_exec_seconds_count", web.clone(), 1.0),
+        ("upbeat_slot_exec_seconds_count", crash.clone(), 2.0),
+        ("upbeat_slot_state", format!("{sick},state=\"needs_attention\""), 1.0),
+        ("upbeat_slot_state", format!("{outside},state=\"healthy\""), 1.0),
         ("upbeat_slot_ready_seconds_count", web.clone(), 1.0),
         ("upbeat_slot_processes", web.clone(), 1.0),
         ("upbeat_probe_passing", format!("{web},probe=\"readiness\""), 1.0),
@@ -97,7 +139,17 @@ fn numbers() {
         &format!("{web},probe=\"readiness\",outcome=\"pass\""),
     );
     assert!(asked.is_some_and(|n| n >= 1.0), "{page}");
-    assert!(number(&page, "upbeat_slot_memory_bytes", &web).is_some_and(|n| n > 0.0), "{page}");
+    for (name, labels) in [
+        ("upbeat_slot_memory_bytes", &web),
+        ("upbeat_slot_open_fds", &web),
+        ("upbeat_slot_exec_seconds_sum", &web),
+        ("upbeat_slot_uptime_seconds", &outside),
+    ] {
+        assert!(number(&page, name, labels).is_some_and(|n| n > 0.0), "{name} {labels} in\n{page}");
+    }
+    assert_eq!(number(&page, "upbeat_slot_uptime_seconds", &crash), None, "it is not up");
+    let up = number(&page, "upbeat_slot_uptime_seconds", &web);
+    page_where(&home, |page| number(page, "upbeat_slot_uptime_seconds", &web) > up);
     home.run(&["down"]).ok();
     page_where(&home, |page| !page.contains("service="));
 }
@@ -335,11 +387,12 @@ impl Drop for Server {
     }
 }
 
-/// Starts it on a port that is free. Somebody else may take that first: then on another one.
-fn scraper(home: &Home, target: u16) -> (Server, u16) {
+/// Starts it on a port that is free, with this about what it scrapes. Somebody else may take that port first:
+/// then on another one.
+fn scraper(home: &Home, scraped: &str) -> (Server, u16) {
     let config = home.outside("prometheus.yml");
     let text = format!(
-        "global: {{ scrape_interval: 1s, scrape_timeout: 1s }}\nscrape_configs:\n  - job_name: upbeat\n    static_configs: [{{ targets: ['localhost:{target}'] }}]\n"
+        "global: {{ scrape_interval: 1s, scrape_timeout: 1s }}\nscrape_configs:\n  - job_name: upbeat\n    {scraped}\n"
     );
     std::fs::write(&config, text).unwrap();
     loop {
@@ -377,10 +430,12 @@ fn query(port: u16, query: &str) -> Option<f64> {
 }
 
 fn prometheus() {
-    let home = Home::with(CRASHES);
-    // It may have failed before `up` has ended, and may not.
-    home.run(&["up", "-d"]);
-    eventually("it has failed for good", || home.phase("crash-1") == "failed");
+    let beats = crate::stand_in::command(&["say", "READY=1", "beat", "go", "forever"]);
+    let home = Home::with(&format!(
+        "{CRASHES}  beats: {{ command: {beats}, probes: {{ liveness: {{ watchdog: 2s }}, readiness: {{ notify: true }} }} }}\n"
+    ));
+    crashed(&home);
+    eventually("it is seen to live", || home.slots()["beats-1"]["probes"]["liveness"]["passing"] == true);
     let mut promtool = Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())
@@ -392,12 +447,15 @@ fn prometheus() {
     let checked = promtool.wait_with_output().unwrap();
     let said = [checked.stdout, checked.stderr].concat();
     assert!(checked.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
-    let (_server, port) = scraper(&home, bridge(socket(&home)));
+    let target = format!("static_configs: [{{ targets: ['localhost:{}'] }}]", bridge(socket(&home)));
+    let (_server, port) = scraper(&home, &target);
     for (asked, wanted) in [
         ("up{job=\"upbeat\"}", 1.0),
         ("upbeat_slot_state{service=\"web\",state=\"healthy\"}", 1.0),
         ("upbeat_slot_last_exit_code{service=\"crash\"}", 3.0),
-        ("sum(upbeat_slot_starts_total)", 3.0),
+        ("sum(upbeat_slot_starts_total)", 10.0),
+        ("sum(upbeat_slot_remedies_total)", 2.0),
+        ("upbeat_probe_passing{service=\"beats\",probe=\"liveness\"}", 1.0),
         ("histogram_quantile(0.5, upbeat_slot_ready_seconds_bucket{service=\"web\"}) > bool 0", 1.0),
     ] {
         let mut last = None;
@@ -409,4 +467,20 @@ fn prometheus() {
     home.run(&["down"]).ok();
     // What is gone is not scraped any more: its series end.
     eventually("its series have ended", || query(port, "count(upbeat_slot_state)").is_none());
+}
+
+fn from_afar() {
+    let home = Home::with(SLEEPER);
+    let served = Served::start(&home, &["--listen", "127.0.0.1:0"]);
+    home.run(&["up", "-d", "--wait"]).ok();
+    let token = new_token(&home, "prometheus", &["--role", "viewer"]);
+    let target = format!("static_configs: [{{ targets: ['{}'] }}]", served.address());
+    let with = |credentials: &str| format!("{target}\n    authorization: {{ credentials: '{credentials}' }}");
+    let (_server, port) = scraper(&home, &with(&token));
+    eventually("it is let in", || query(port, "up{job=\"upbeat\"}") == Some(1.0));
+    eventually("it has the numbers", || query(port, "sum(upbeat_slot_starts_total)") == Some(1.0));
+    home.run(&["token", "revoke", "prometheus"]).ok();
+    eventually("it is let in no more", || query(port, "up{job=\"upbeat\"}") == Some(0.0));
+    let log = std::fs::read_to_string(served.log()).unwrap();
+    assert!(!log.contains(&token), "a token is told");
 }

@@ -24,6 +24,11 @@ pub(crate) fn journeys() -> Vec<Journey> {
         },
         Journey { name: "what surrounds a process is as its file says", needs: &[], run: surroundings },
         Journey {
+            name: "a daemon of an ordinary user refuses what it has no right to before it changes anything",
+            needs: &[],
+            run: no_rights,
+        },
+        Journey {
             name: "a limit for all processes of a copy holds, or is refused by its key with the reason",
             needs: &[],
             run: limits,
@@ -226,17 +231,85 @@ services:
     assert_eq!(home.run(&["logs", "--no-prefix", "ends"]).ok().stdout, "end of input\n");
     home.run(&["stop"]).ok();
     assert!(!home.run(&["logs"]).ok().stdout.contains("never"));
-    // What cannot be given is a failure of the start that says what.
+    // What there is not is a failure of the start that says what.
     home.write(
         "upbeat.yaml",
-        "name: shop\nservices:\n  web: { command: [sleep, \"600\"], ulimits: { nofile: 1099511627776 } }\n  job: { command: [sleep, \"600\"], group_add: [no-such-group] }\n",
+        "name: shop\nservices:\n  job: { command: [sleep, \"600\"], group_add: [no-such-group] }\n",
     );
     home.run(&["up", "-d"]);
-    eventually("both have failed", || home.phase("web-1") == "failed" && home.phase("job-1") == "failed");
-    let why = home.run(&["why", "web"]).ok().stdout;
-    assert!(why.contains("cannot set the limit `nofile` to 1099511627776: operation not permitted"), "{why}");
+    eventually("it has failed", || home.phase("job-1") == "failed");
     let why = home.run(&["why", "job"]).ok().stdout;
     assert!(why.contains("there is no group `no-such-group` in /etc/group"), "{why}");
+    // And what the kernel gives nobody is refused, of root too.
+    home.write(
+        "upbeat.yaml",
+        "name: shop\nservices:\n  job: { command: [sleep, \"600\"], ulimits: { nofile: 1099511627776 } }\n",
+    );
+    let refused = home.run(&["up", "-d"]).code(2).stderr;
+    let why = "`services.job.ulimits.nofile`: 1099511627776 is more than the daemon may give, which is ";
+    assert!(refused.contains(why), "{refused}");
+}
+
+/// `nobody`, as numbers go.
+const NOBODY: u32 = 65534;
+
+fn no_rights() {
+    let mut home = Home::with("name: shop\nservices:\n  web: { command: [sleep, \"600\"] }\n");
+    let own = rustix::process::geteuid();
+    if own.is_root() {
+        home.give_to(NOBODY);
+    }
+    let uid = if own.is_root() { NOBODY } else { own.as_raw() };
+    home.run(&["up", "-d", "--wait"]).ok();
+    let before = home.pid("web-1");
+    let log = std::fs::read_to_string(home.state().join("daemon.log")).unwrap();
+    let told: Vec<&str> = log.lines().filter(|line| line.contains("the daemon may not ")).collect();
+    assert_eq!(told.len(), 1, "{log}");
+    for key in ["`user`", "`group_add`", "`oom_score_adj`", "`ulimits`"] {
+        assert!(told[0].contains(key), "{told:?}");
+    }
+    home.write(
+        "upbeat.yaml",
+        r#"
+name: shop
+services:
+  web:
+    command: [sleep, "600"]
+    user: root
+    group_add: ["0"]
+    oom_score_adj: -999
+    ulimits: { nofile: 1099511627776 }
+    pre_start: [{ command: ["true"], user: "0:0" }]
+  job: { command: [sleep, "600"] }
+"#,
+    );
+    let is_root = format!("is user 0, and the daemon runs as user {uid}");
+    let events = home.run(&["events"]).ok().stdout;
+    for command in [&["up", "-d"][..], &["plan"]] {
+        let refused = home.run(command).code(2).stderr;
+        for expected in [
+            &format!("`services.web.user`: `root` {is_root}"),
+            "`services.web.group_add`: the daemon is not in group `0`",
+            "`services.web.oom_score_adj`: -999 is lower than the daemon's own score, which is ",
+            "`services.web.ulimits.nofile`: 1099511627776 is more than the daemon may give, which is ",
+            &format!("`services.web.pre_start[0].user`: `0:0` {is_root}"),
+            "\nhint: nothing was changed; run the daemon as root, or take it out\n",
+        ] {
+            assert!(refused.contains(expected), "{expected}\nis not in\n{refused}");
+        }
+    }
+    assert_eq!(home.pid("web-1"), before, "nothing was changed");
+    assert_eq!(home.run(&["events"]).ok().stdout, events);
+    // The user it is already it may be told to be.
+    let gid = if own.is_root() { NOBODY } else { rustix::process::getegid().as_raw() };
+    home.write(
+        "upbeat.yaml",
+        &format!(
+            "name: shop\nservices:\n  web: {{ command: [sh, -c, 'id -u; exec sleep 600'], user: \"{uid}:{gid}\", oom_score_adj: 900 }}\n"
+        ),
+    );
+    home.run(&["up", "-d", "--wait"]).ok();
+    assert_eq!(home.run(&["logs", "--no-prefix", "web"]).ok().stdout, format!("{uid}\n"));
 }
 
 fn limits() {

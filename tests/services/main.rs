@@ -4,13 +4,14 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod attacks;
+mod elsewhere;
 mod guide;
 mod home;
 mod troubles;
 
 /// All of it is found by the guide's own command.
 mod test_service_orchestration {
-    use super::{attacks, guide, troubles};
+    use super::{attacks, elsewhere, guide, troubles};
 
     macro_rules! tests {
         ($($module:ident: $($name:ident)*;)*) => {
@@ -42,6 +43,11 @@ mod test_service_orchestration {
             a_corrected_command_is_used_by_the_next_start
             a_start_command_that_ends_without_an_endpoint_is_explained
             a_stop_command_that_fails_is_told;
+        elsewhere:
+            independent_services_start_at_the_same_time
+            with_an_endpoint_alone_a_command_may_have_started_it_elsewhere
+            a_service_elsewhere_fails_with_its_endpoint
+            what_is_wrong_with_an_endpoint_is_said;
         attacks:
             hostile_names_reach_nothing
             two_orchestrators_have_no_directory_in_common

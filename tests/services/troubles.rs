@@ -42,7 +42,12 @@ pub(crate) async fn what_does_not_answer_says_where_and_how() {
     assert_eq!(home.status("web").await, ServiceStatus::Unknown);
     let health = home.services.check_service_health("web").await.unwrap();
     assert_eq!((health.healthy, health.message), (false, format!("{url}: connection refused")));
-    assert!(home.services.get_service_logs("web", 5).await.unwrap().is_empty());
+    let said = home.services.get_service_logs("web", 5).await.unwrap_err().to_string();
+    for words in
+        ["service `web` runs elsewhere, and so does its log", "`systemctl start web`", "journalctl -u"]
+    {
+        assert!(said.contains(words), "{said}");
+    }
 }
 
 pub(crate) async fn a_corrected_command_is_used_by_the_next_start() {

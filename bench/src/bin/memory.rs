@@ -5,7 +5,7 @@
 use std::fs;
 use std::time::Duration;
 
-use upbeat_bench::{Failure, Home, median, pss_kb, sleepers};
+use upbeat_bench::{Failure, Home, cpu_ticks, median, pss_kb, sleepers};
 
 const COUNT: usize = 500;
 const IDLE: Duration = Duration::from_secs(10);
@@ -45,14 +45,6 @@ fn shims_of(home: &Home) -> Result<Vec<i32>, Failure> {
         shims.extend(parent);
     }
     Ok(shims)
-}
-
-fn cpu_ticks(pid: i32) -> Result<u64, Failure> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let fields: Vec<&str> =
-        stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect()).unwrap_or_default();
-    let field = |index: usize| fields.get(index).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
-    Ok(field(11) + field(12))
 }
 
 fn switches(pid: i32) -> Result<u64, Failure> {

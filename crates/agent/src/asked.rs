@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::task::AbortHandle;
+use tokio::sync::Notify;
+use tokio::task::{AbortHandle, JoinHandle};
 use upbeat_decide::instance::HookCommand;
 use upbeat_model::{Attempt, ProbeName};
 
@@ -19,11 +20,11 @@ pub(crate) struct Asked {
     /// What is run before its stop. It may go on when the copy is gone: only who kills ends it.
     pub(crate) farewell: Option<AbortHandle>,
     /// The command that starts it elsewhere.
-    pub(crate) start: Option<Task>,
+    pub(crate) start: Option<StartCommand>,
     /// What makes it read its configuration anew.
     pub(crate) reload: Option<Task>,
-    /// What is done about a failing probe.
-    pub(crate) remedy: Option<Task>,
+    /// What is done about a failing probe, and which time that is.
+    pub(crate) remedy: Option<(u64, Task)>,
     pub(crate) over: Arc<AtomicBool>,
 }
 
@@ -64,6 +65,28 @@ impl Asked {
 impl Drop for Asked {
     fn drop(&mut self) {
         self.over.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A command that starts something elsewhere. Ends when dropped, though nobody knows when.
+pub(crate) struct StartCommand {
+    /// Told to a command that is to end before its time.
+    pub(crate) called_off: Arc<Notify>,
+    pub(crate) task: JoinHandle<()>,
+}
+
+impl StartCommand {
+    /// Calls it off, and waits until nothing of it runs any more.
+    pub(crate) async fn end(mut self) {
+        self.called_off.notify_one();
+        // Whatever has become of it, it is over.
+        let _ = (&mut self.task).await;
+    }
+}
+
+impl Drop for StartCommand {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }
 

@@ -5,8 +5,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use upbeat_decide::instance::{HookCommand, Moment};
-use upbeat_drivers::process::{ExecRequest, Launch, Notify, ProcessDriver, Rights, Stdio, environment};
-use upbeat_model::project::Service;
+use upbeat_drivers::process::{
+    ExecOutcome, ExecRequest, Launch, Leftovers, Notify, ProcessDriver, Rights, Stdio, environment,
+};
+use upbeat_model::project::{Question, Service};
+use upbeat_model::withheld::{Secrets, is_secret};
 use upbeat_model::{Attempt, Exit, Millis, SlotId};
 
 /// Given to hooks: the same for each time one and the same hook is run, and never to another.
@@ -38,12 +41,27 @@ pub(crate) fn launch(spec: &Service, base: &BTreeMap<String, String>) -> Launch 
         },
         files: spec.files.clone(),
         resources: spec.resources,
-        notify: spec.notifies().then(|| Notify { watchdog_ms: spec.watchdog().map(|every| every.0) }),
+        notify: spec.notifies().then(|| notify(spec)),
         log_max_size: spec.log.unwrap_or_default().max_size,
         log_max_files: spec.log.unwrap_or_default().max_files,
     }
 }
 
+/// Nobody hears of a service that hangs before it says that it is ready, where nobody waits for that:
+/// then it has to speak up from the start.
+fn notify(spec: &Service) -> Notify {
+    let is_awaited = spec.probes.values().any(|probe| probe.ask == Question::Notify);
+    let first = spec.probes.values().filter_map(|probe| match probe.ask {
+        Question::Watchdog(every) => Some(probe.initial_delay.0.saturating_add(every.0)),
+        _ => None,
+    });
+    Notify {
+        watchdog_ms: spec.watchdog().map(|every| every.0),
+        first_ms: first.min().filter(|_| !is_awaited),
+    }
+}
+
+/// The command that starts a service elsewhere.
 pub(crate) fn exec_request(
     slot: &SlotId,
     command: Vec<String>,
@@ -59,7 +77,17 @@ pub(crate) fn exec_request(
         rights: Rights::of(spec),
         beside: Some(slot.clone()),
         timeout,
+        leftovers: Leftovers::Left,
     }
+}
+
+/// How commands did not end well.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum NotWell {
+    /// They have failed, as is said here.
+    Failed(String),
+    /// Upbeat could not run one of them. No word about the commands.
+    Unable(String),
 }
 
 /// Commands that are run beside a copy.
@@ -68,6 +96,8 @@ pub(crate) struct Hooks {
     pub(crate) attempt: Attempt,
     /// What they are, as a file calls them: `post_start`.
     pub(crate) kind: &'static str,
+    /// When the copy was begun: one of its kind, as no serial is after a `down`.
+    pub(crate) begun: u64,
     /// Which time.
     pub(crate) serial: u64,
     pub(crate) commands: Vec<Arc<HookCommand>>,
@@ -79,35 +109,48 @@ pub(crate) struct Hooks {
 }
 
 impl Hooks {
-    /// Runs them one after the other. Errors: the last that failed, and how.
-    pub(crate) async fn run(&self, driver: &ProcessDriver) -> Result<(), String> {
+    /// Runs them one after the other. Errors: what failed, and how; or why one could not be run, for want
+    /// of something of ours. Then none that follows it is run either: all are, once more.
+    pub(crate) async fn run(&self, driver: &ProcessDriver) -> Result<(), NotWell> {
         let begun = Instant::now();
-        let mut failed = Ok(());
+        let mut failed = Vec::new();
         for (n, hook) in self.commands.iter().enumerate() {
             let gone = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
             let why = match self.timeout.0.saturating_sub(gone) {
                 // One that is begun to be killed at once would be half done at best.
                 0 => "no time was left for it".to_owned(),
-                left => match driver.exec(self.request(n, hook, Millis(left))).await {
+                left => match driver.exec(self.request(n, hook, within(left, hook))).await {
                     outcome if outcome.is_success() => continue,
+                    ExecOutcome::Unable(why) => return Err(NotWell::Unable(told(hook, &why))),
                     outcome => outcome.describe(),
                 },
             };
-            let program = hook.command.first().map_or("", String::as_str);
-            let why = format!("`{program}`: {why}");
+            let why = told(hook, &why);
             if !self.goes_on {
-                return Err(why);
+                return Err(NotWell::Failed(why));
             }
-            tracing::warn!(slot = %self.slot, "{}: {why}", self.kind);
-            failed = Err(why);
+            failed.push(why);
         }
-        failed
+        if failed.is_empty() { Ok(()) } else { Err(NotWell::Failed(failed.join("; "))) }
+    }
+
+    /// The key of the nth of them. One that the file has changed since is another. Keys are given to others,
+    /// who could try out what a hash is of: no secret is in it.
+    fn key(&self, n: usize, hook: &HookCommand) -> String {
+        let Self { slot, attempt, kind, begun, serial, .. } = self;
+        let HookCommand { command, environment, working_dir, user, .. } = hook;
+        let is_plain = |(name, _): &(&String, &String)| !is_secret(name);
+        let plain: BTreeMap<_, _> = environment.iter().filter(is_plain).collect();
+        let what = serde_json::json!([command, plain, working_dir, user]).to_string();
+        let what = Secrets::of_variables(environment).hide(what);
+        let what = blake3::hash(what.as_bytes()).to_hex();
+        format!("{slot}:{attempt}:{begun}:{kind}:{serial}:{n}:{}", &what.as_str()[..16])
     }
 
     fn request(&self, n: usize, hook: &HookCommand, timeout: Millis) -> ExecRequest {
-        let Self { slot, attempt, kind, serial, exit, .. } = self;
+        let Self { slot, exit, .. } = self;
         let mut environment = environment(&hook.environment, &hook.base_environment);
-        environment.insert(KEY.to_owned(), format!("{slot}:{attempt}:{serial}:{kind}:{n}"));
+        environment.insert(KEY.to_owned(), self.key(n, hook));
         environment.insert(SLOT.to_owned(), slot.to_string());
         if let Some(exit) = exit {
             environment.insert(EXIT.to_owned(), exit.to_string());
@@ -129,8 +172,22 @@ impl Hooks {
             },
             beside: Some(slot.clone()),
             timeout,
+            leftovers: if hook.leaves { Leftovers::Left } else { Leftovers::Killed },
         }
     }
+}
+
+/// Of which of them this is said, without the secrets it was given: it may be of a copy whose file was
+/// another one, before this daemon.
+fn told(hook: &HookCommand, why: &str) -> String {
+    let program = hook.command.first().map_or("", String::as_str);
+    let own = [&*hook.base_environment, &hook.environment].map(Secrets::of_variables);
+    own.iter().fold(format!("`{program}`: {why}"), |why, own| own.hide(why))
+}
+
+/// How long one of them has, when so many milliseconds are left for all.
+fn within(left: u64, hook: &HookCommand) -> Millis {
+    hook.timeout.map_or(Millis(left), |own| own.min(Millis(left)))
 }
 
 impl Hooks {
@@ -139,12 +196,88 @@ impl Hooks {
         slot: SlotId,
         attempt: Attempt,
         moment: Moment,
-        serial: u64,
+        (begun, serial): (u64, u64),
         commands: Vec<Arc<HookCommand>>,
         timeout: Millis,
         exit: Option<Exit>,
     ) -> Self {
         let goes_on = matches!(moment, Moment::PreStop | Moment::PostStop);
-        Self { slot, attempt, kind: moment.key(), serial, commands, timeout, exit, goes_on }
+        Self { slot, attempt, kind: moment.key(), begun, serial, commands, timeout, exit, goes_on }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watchdog_runs_from_the_start_where_nobody_waits_for_the_service_to_be_ready() {
+        let alive = r#""liveness":{"ask":{"watchdog":2000},"initial_delay":5000}"#;
+        for (probes, expected) in [
+            (alive.to_owned(), Some((Some(2_000), Some(7_000)))),
+            (format!(r#"{alive},"readiness":{{"ask":"notify"}}"#), Some((Some(2_000), None))),
+            (r#""readiness":{"ask":"notify"}"#.to_owned(), Some((None, None))),
+            (r#""readiness":{"ask":{"tcp":"127.0.0.1:1"}}"#.to_owned(), None),
+        ] {
+            let spec = format!(r#"{{"command":["x"],"working_dir":"/","probes":{{{probes}}}}}"#);
+            let spec: Service = serde_json::from_str(&spec).unwrap();
+            let notify = launch(&spec, &BTreeMap::new()).notify;
+            assert_eq!(
+                notify.map(|Notify { watchdog_ms, first_ms }| (watchdog_ms, first_ms)),
+                expected,
+                "{probes}"
+            );
+        }
+    }
+
+    fn hook(command: &str, variable: &str) -> Arc<HookCommand> {
+        let hook = format!(
+            r#"{{"command":["{command}"],"environment":{{"A":"{variable}"}},"base_environment":{{}},"working_dir":"/","user":null}}"#
+        );
+        Arc::new(serde_json::from_str(&hook).unwrap())
+    }
+
+    #[test]
+    fn the_key_of_a_hook_is_that_of_no_other() {
+        let key = |begun, serial, kind, n, hook: Arc<HookCommand>| {
+            let hooks = Hooks {
+                slot: "shop/web/1".parse().unwrap(),
+                attempt: Attempt(1),
+                kind,
+                begun,
+                serial,
+                commands: Vec::new(),
+                timeout: Millis(1),
+                exit: None,
+                goes_on: false,
+            };
+            hooks.key(n, &hook)
+        };
+        let keys = [
+            key(5, 2, "reload", 0, hook("x", "a")),
+            // Attempts and generations are counted anew after a `down`.
+            key(6, 2, "reload", 0, hook("x", "a")),
+            key(5, 3, "reload", 0, hook("x", "a")),
+            key(5, 2, "on_failure", 0, hook("x", "a")),
+            key(5, 2, "reload", 1, hook("x", "a")),
+            // The file was changed while it ran.
+            key(5, 2, "reload", 0, hook("y", "a")),
+            key(5, 2, "reload", 0, hook("x", "b")),
+        ];
+        assert_eq!(keys.iter().collect::<std::collections::BTreeSet<_>>().len(), keys.len(), "{keys:?}");
+        assert_eq!(keys[0], key(5, 2, "reload", 0, hook("x", "a")));
+    }
+
+    #[test]
+    fn a_hook_has_its_own_time_and_no_more_than_is_left_for_all() {
+        for (own, left, expected) in
+            [(r#","timeout":500"#, 86_400_000, 500), (r#","timeout":500"#, 200, 200), ("", 200, 200)]
+        {
+            let hook = format!(
+                r#"{{"command":["x"],"environment":{{}},"base_environment":{{}},"working_dir":"/","user":null{own}}}"#
+            );
+            let hook: HookCommand = serde_json::from_str(&hook).unwrap();
+            assert_eq!(within(left, &hook), Millis(expected), "{own} of {left}");
+        }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use upbeat_decide::instance::{Begun, Durable, Preparation, Stage, Up};
-use upbeat_model::{Mono, SlotId};
+use upbeat_decide::instance::{Durable, Stage};
+use upbeat_model::{Millis, Mono, SlotId, Wall};
 use upbeat_store::{OPS_MAX, Op, REQUEST_MAX, Store, StoreError};
 
 const SLOTS: &str = "slots/";
@@ -94,11 +94,11 @@ fn forget_clock(durable: &mut Durable) {
     durable.done.clear();
     durable.timeline = None;
     match &mut durable.stage {
-        // Nobody sees that what ran elsewhere is gone: it is started again.
+        // Nobody sees that what ran elsewhere is gone: it is started again, when its conditions hold and its
+        // hooks have run.
         Stage::Up(up) if up.mark.external => {
-            let Up { mark, serial, stop, rests_on, .. } = (**up).clone();
-            let begun = Begun { mark, serial, stop, rests_on };
-            durable.stage = Stage::Starting { begun, before: Preparation::Done };
+            let (until, until_wall, delay) = (Mono(0), Wall(0), Millis(0));
+            durable.stage = Stage::Resting { mark: up.mark.clone(), until, until_wall, delay };
         }
         Stage::Resting { until, .. } => *until = Mono(0),
         Stage::Up(up) => {
@@ -122,7 +122,7 @@ mod tests {
         });
         let mut durable = Durable { stage: serde_json::from_value(up).unwrap(), ..Durable::default() };
         forget_clock(&mut durable);
-        assert!(matches!(&durable.stage, Stage::Starting { begun, .. } if begun.mark.external));
+        assert!(matches!(&durable.stage, Stage::Resting { mark, .. } if mark.external));
     }
 
     #[test]

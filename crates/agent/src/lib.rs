@@ -9,8 +9,14 @@
 
 mod asked;
 mod command;
+mod discretion;
+#[cfg(test)]
+mod fake;
+mod guarded;
 mod keep;
 mod meter;
+#[cfg(test)]
+mod moments;
 mod outbox;
 mod perform;
 mod reading;

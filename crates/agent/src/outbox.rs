@@ -85,30 +85,14 @@ impl Outbox {
 
 #[cfg(test)]
 mod tests {
-    use upbeat_model::{Attempt, Goal, OperationId, Phase, SlotStatus, Wall};
+    use upbeat_model::Phase;
 
     use super::*;
+    use crate::fake;
 
     fn change(short: &str, from: Phase, to: Phase) -> (SlotId, Change) {
         let slot: SlotId = format!("app/{short}/1").parse().unwrap();
-        let status = SlotStatus {
-            slot: slot.clone(),
-            goal: Goal::Running,
-            phase: to,
-            attempt: Attempt(1),
-            pid: None,
-            exit: None,
-            restarts: 0,
-            since: Wall(0),
-            started_at: None,
-            health: None,
-            probes: BTreeMap::new(),
-            says: None,
-            reasons: Vec::new(),
-            operation: OperationId(1),
-            release: 1,
-        };
-        (slot, Change { from, status, mark: None, timeline: None, is_seen: true })
+        (slot.clone(), fake::change(slot, from, to, 1, 0))
     }
 
     fn told(report: Option<Report>) -> Vec<String> {

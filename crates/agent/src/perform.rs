@@ -4,19 +4,22 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use upbeat_decide::Effect;
-use upbeat_decide::instance::{Durable, HookCommand, Input, Moment, Observation, Preparation, Stage};
+use upbeat_decide::instance::{
+    Durable, Healing, HookCommand, Input, Moment, Observation, Preparation, Stage,
+};
 use upbeat_drivers::logs;
 use upbeat_drivers::probe::{self, Prober};
-use upbeat_drivers::process::{self, Launch, ProcessDriver, StartError};
+use upbeat_drivers::process::{self, ExecOutcome, Launch, ProcessDriver, StartError};
 use upbeat_drivers::watch::Watches;
 use upbeat_model::{Attempt, Exit, Millis, SlotId};
 
-use crate::asked::{Asked, Question, Task};
-use crate::command::{Hooks, exec_request, launch};
+use crate::asked::{Asked, Question, StartCommand, Task};
+use crate::command::{Hooks, NotWell, exec_request, launch};
+use crate::guarded::{attempted, guarded};
 use crate::meter::{Meter, count};
 use crate::run::is_up;
 use crate::turns::Turns;
@@ -48,13 +51,14 @@ pub(crate) struct Performer {
 
 impl Performer {
     pub(crate) fn new(driver: ProcessDriver, watches: Watches, inputs: Inputs, meter: Arc<Meter>) -> Self {
+        let prober = Prober::new(driver.clone());
         Self {
-            prober: Prober::new(driver.clone()),
+            probes: Turns::new(prober.clone()),
+            prober,
             driver,
             watches,
             inputs,
             starts: Arc::new(Semaphore::new(STARTS)),
-            probes: Turns::new(),
             meter,
             asked: HashMap::new(),
             partings: HashMap::new(),
@@ -79,6 +83,9 @@ impl Performer {
                 // It may have no hooks any more, and nobody waits for those that run.
                 asked.preparation = None;
             }
+            let is_due = |(serial, _): &(u64, Task)| matches!(&up.remedy, Some(Healing::Due { serial: due, .. }) if due == serial);
+            // The file may know nothing of it any more.
+            asked.remedy.take_if(|remedy| !is_due(remedy));
         }
     }
 
@@ -89,9 +96,11 @@ impl Performer {
         let inputs = self.inputs.clone();
         match effect {
             Effect::Observe { attempt, .. } => {
-                tokio::spawn(
-                    async move { tell(&inputs, &slot, observe(&driver, &slot, attempt).await).await },
-                );
+                tokio::spawn(async move {
+                    let seen = guarded(observe(&driver, &slot, attempt)).await;
+                    let seen = seen.unwrap_or_else(|why| Input::ObserveFailed { why });
+                    tell(&inputs, &slot, seen).await;
+                });
             }
             effect @ Effect::Start { .. } => self.start(slot, effect),
             Effect::Stop { attempt, signal, grace, .. } => {
@@ -100,28 +109,38 @@ impl Performer {
                 // They have ended, or their time is over, or it is killed.
                 asked.farewell.take().inspect(AbortHandle::abort);
                 tokio::spawn(async move {
-                    if let Err(error) = driver.stop(&slot, attempt, signal, grace).await {
-                        let why = process::chain(&error);
+                    let stop = async {
+                        driver
+                            .stop(&slot, attempt, signal, grace)
+                            .await
+                            .map_err(|error| process::chain(&error))
+                    };
+                    if let Err(why) = attempted(stop).await {
                         tell(&inputs, &slot, Input::StopFailed { attempt, why }).await;
                     }
                 });
             }
-            Effect::Signal { attempt, signal, .. } => {
+            Effect::Signal { attempt, probe, signal, .. } => {
                 if let Err(error) = driver.signal(&slot, attempt, signal) {
-                    tracing::warn!(%slot, %signal, "not sent: {}", process::chain(&error));
+                    let why = format!("{signal} could not be sent: {}", process::chain(&error));
+                    tokio::spawn(async move {
+                        tell(&inputs, &slot, Input::SignalFailed { attempt, probe, why }).await;
+                    });
                 }
             }
             effect @ Effect::Reload { .. } => self.reload(slot, effect),
-            Effect::RunHooks { attempt, moment, serial, commands, timeout, exit, .. } => {
-                self.run_hooks(Hooks::of(slot, attempt, moment, serial, commands, timeout, exit), moment);
+            Effect::RunHooks { attempt, moment, begun, serial, commands, timeout, exit, .. } => {
+                let which = (begun, serial);
+                self.run_hooks(Hooks::of(slot, attempt, moment, which, commands, timeout, exit), moment);
             }
             effect @ Effect::Probe { .. } => self.probe(effect),
             effect @ Effect::WatchLog { .. } => self.watch_log(effect),
             Effect::Remove { .. } => {
                 tokio::spawn(async move {
-                    let input = match driver.remove(&slot).await {
+                    let remove = async { driver.remove(&slot).await.map_err(|error| process::chain(&error)) };
+                    let input = match attempted(remove).await {
                         Ok(()) => Input::Removed,
-                        Err(error) => Input::RemoveFailed { why: process::chain(&error) },
+                        Err(why) => Input::RemoveFailed { why },
                     };
                     tell(&inputs, &slot, input).await;
                 });
@@ -139,73 +158,108 @@ impl Performer {
                 let _turn = starts.acquire().await;
                 meter.start_turns.took(begun.elapsed());
                 let launch = launch(&spec, &base_environment);
-                tell(&inputs, &slot, start(&driver, &slot, attempt, &launch).await).await;
+                let started = guarded(start(&driver, &slot, attempt, &launch)).await;
+                // It may have been started: that is looked for before anything else is done.
+                let started = started.unwrap_or_else(|why| Input::StartUnable { attempt, why });
+                tell(&inputs, &slot, started).await;
             });
             return;
         }
-        if self.asked(&slot, attempt).start.as_ref().is_some_and(|task| !task.0.is_finished()) {
+        if self.asked(&slot, attempt).start.as_ref().is_some_and(|start| !start.task.is_finished()) {
             // It is on its way: ordered again in case it was lost.
             return;
         }
-        let started = slot.clone();
+        let (started, called_off) = (slot.clone(), Arc::new(Notify::new()));
+        let no_more = called_off.clone();
         let task = tokio::spawn(async move {
-            let _turn = starts.acquire().await;
+            let _turn = tokio::select! {
+                biased;
+                () = no_more.notified() => return,
+                turn = starts.acquire() => turn,
+            };
             let request =
                 exec_request(&started, spec.command.clone(), &spec, &base_environment, EXTERNAL_START);
-            let input = match driver.exec(request).await {
+            let outcome = guarded(driver.exec_until(request, no_more.notified())).await;
+            let input = match outcome.unwrap_or_else(ExecOutcome::Unable) {
                 outcome if outcome.is_success() => {
                     let at = upbeat_drivers::clock::wall();
                     Input::Started { attempt, pid: 0, at, log_start: 0 }
                 }
+                ExecOutcome::Unable(why) => Input::StartUnable { attempt, why },
                 outcome => Input::StartFailed { attempt, why: outcome.describe() },
             };
             tell(&inputs, &started, input).await;
         });
-        self.asked(&slot, attempt).start = Some(Task(task.abort_handle()));
+        self.asked(&slot, attempt).start = Some(StartCommand { called_off, task });
     }
 
     fn reload(&mut self, slot: SlotId, effect: Effect) {
-        let Effect::Reload { attempt, serial, signal, commands, timeout, .. } = effect else { return };
+        let Effect::Reload { attempt, begun, serial, signal, commands, timeout, .. } = effect else { return };
         let (driver, inputs) = (self.driver.clone(), self.inputs.clone());
         if self.asked(&slot, attempt).reload.as_ref().is_some_and(|task| !task.0.is_finished()) {
             return;
         }
         let (kind, goes_on, exit) = ("reload", false, None);
-        let hooks = Hooks { slot: slot.clone(), attempt, kind, serial, commands, timeout, exit, goes_on };
+        let hooks =
+            Hooks { slot: slot.clone(), attempt, kind, begun, serial, commands, timeout, exit, goes_on };
         let task = tokio::spawn(async move {
-            let sent = signal.map(|signal| driver.signal(&hooks.slot, attempt, signal));
-            let outcome = match sent {
-                Some(Err(error)) => Err(process::chain(&error)),
-                _ => hooks.run(&driver).await,
+            let outcome = match signal {
+                // One that ends is not reloaded, and nobody asked for an end.
+                Some(signal) if driver.would_end(&hooks.slot, attempt, signal) => {
+                    Err(NotWell::Failed(format!("{signal} would end it: it has no handler for that signal")))
+                }
+                Some(signal) => driver
+                    .signal(&hooks.slot, attempt, signal)
+                    .map_err(|error| NotWell::Failed(process::chain(&error))),
+                None => run(&hooks, &driver).await,
             };
-            tell(&inputs, &hooks.slot, Input::Reloaded { attempt, serial, outcome }).await;
+            let input = match outcome {
+                Err(NotWell::Unable(why)) => Input::ReloadUnable { attempt, serial, why },
+                Err(NotWell::Failed(why)) => Input::Reloaded { attempt, serial, outcome: Err(why) },
+                Ok(()) => Input::Reloaded { attempt, serial, outcome: Ok(()) },
+            };
+            tell(&inputs, &hooks.slot, input).await;
         });
         self.asked(&slot, attempt).reload = Some(Task(task.abort_handle()));
     }
 
     fn run_hooks(&mut self, hooks: Hooks, moment: Moment) {
-        let (slot, attempt) = (hooks.slot.clone(), hooks.attempt);
+        let (slot, attempt, serial) = (hooks.slot.clone(), hooks.attempt, hooks.serial);
         if self.is_running(&slot, attempt, moment, &hooks.commands) {
             // They run: asked for again in case they were lost.
             return;
         }
         let commands = hooks.commands.clone();
-        let over = match moment {
-            Moment::PostStop => Arc::default(),
+        let (over, start) = match moment {
+            Moment::PostStop => (Arc::default(), None),
             _ => {
                 let asked = self.asked(&slot, attempt);
                 // A start that is called off has no use for them, and neither has one that has others.
                 asked.preparation = None;
-                asked.over.clone()
+                (asked.over.clone(), asked.start.take_if(|_| moment == Moment::PreStop))
             }
         };
         let (driver, inputs) = (self.driver.clone(), self.inputs.clone());
         let task = tokio::spawn(async move {
-            let outcome = hooks.run(&driver).await;
-            // They may go on after what they stopped has ended.
-            if !over.load(Ordering::Relaxed) {
-                tell(&inputs, &hooks.slot, Input::HooksEnded { attempt, moment, outcome }).await;
+            if let Some(start) = start {
+                // What is to be stopped is not still being started.
+                start.end().await;
             }
+            let outcome = run(&hooks, &driver).await;
+            // They may go on after what they stopped has ended.
+            if over.load(Ordering::Relaxed) {
+                if outcome.is_err() {
+                    // What it said is not looked through for secrets here.
+                    tracing::warn!(slot = %hooks.slot, "{}: failed when its copy had ended", hooks.kind);
+                }
+                return;
+            }
+            let input = match outcome {
+                Err(NotWell::Unable(why)) => Input::HooksUnable { attempt, moment, serial, why },
+                Err(NotWell::Failed(why)) => Input::HooksEnded { attempt, moment, serial, outcome: Err(why) },
+                Ok(()) => Input::HooksEnded { attempt, moment, serial, outcome: Ok(()) },
+            };
+            tell(&inputs, &hooks.slot, input).await;
         });
         let task = task.abort_handle();
         match moment {
@@ -214,7 +268,7 @@ impl Performer {
             }
             Moment::PreStop => self.asked(&slot, attempt).farewell = Some(task),
             Moment::PostStop => drop(self.partings.insert(slot, (attempt, Task(task)))),
-            Moment::Remedy => self.asked(&slot, attempt).remedy = Some(Task(task)),
+            Moment::Remedy => self.asked(&slot, attempt).remedy = Some((serial, Task(task))),
         }
     }
 
@@ -235,8 +289,11 @@ impl Performer {
                 self.partings.get(slot).is_some_and(|(of, task)| *of == attempt && runs(task))
             }
             // One that still runs is not run beside itself.
-            Moment::Remedy => self.asked(slot, attempt).remedy.as_ref().is_some_and(runs),
-            Moment::PreStop => false,
+            Moment::Remedy => self.asked(slot, attempt).remedy.as_ref().is_some_and(|(_, task)| runs(task)),
+            // Neither is this, though a stop command that does not end in time is run again.
+            Moment::PreStop => {
+                self.asked(slot, attempt).farewell.as_ref().is_some_and(|task| !task.is_finished())
+            }
         }
     }
 
@@ -257,7 +314,7 @@ impl Performer {
         let of_probe = meter.slot(&slot).probe(&name);
         let task = tokio::spawn(async move {
             let waiting = Instant::now();
-            let _turn = queue.turn().await;
+            let turn = queue.turn().await;
             meter.probe_turns.took(waiting.elapsed());
             count(&meter.probes, 1);
             let begun = Instant::now();
@@ -270,7 +327,13 @@ impl Performer {
                 base_environment: &base_environment,
                 timeout,
             };
-            let probe::Verdict { healthy, message, .. } = prober.ask(&question).await;
+            let verdict = guarded(prober.ask_at(&turn.place, &question)).await;
+            let probe::Verdict { healthy, message, unasked, .. } = verdict.unwrap_or_else(not_asked);
+            if unasked {
+                tracing::debug!(slot = %asked, probe = %probed, "{message}");
+                answers.store(true, Ordering::Relaxed);
+                return tell(&inputs, &asked, Input::Unasked { attempt, check, why: message }).await;
+            }
             if let Some(of_probe) = of_probe {
                 if healthy { &of_probe.passed } else { &of_probe.failed }.took(begun.elapsed());
             }
@@ -287,9 +350,13 @@ impl Performer {
         let inputs = self.inputs.clone();
         let (watched, watches) = (slot.clone(), self.watches.clone());
         let task = tokio::spawn(async move {
-            let (healthy, message) = match logs::watch_for(&watches, &dir, from, &pattern).await {
+            let watch = async {
+                let line = logs::watch_for(&watches, &dir, from, &pattern).await;
+                line.map_err(|error| process::chain(&error))
+            };
+            let (healthy, message) = match attempted(watch).await {
                 Ok(line) => (true, format!("line matched: {line}")),
-                Err(error) => (false, process::chain(&error)),
+                Err(why) => (false, why),
             };
             tell(&inputs, &watched, Input::Probed { attempt, check, healthy, message }).await;
         });
@@ -306,9 +373,21 @@ impl Performer {
     }
 }
 
+/// Runs them. A fault of ours while they ran has failed them: begun again it would come again.
+async fn run(hooks: &Hooks, driver: &ProcessDriver) -> Result<(), NotWell> {
+    guarded(hooks.run(driver)).await.unwrap_or_else(|why| Err(NotWell::Failed(why)))
+}
+
 /// The loop is gone only when the daemon ends; then nobody needs the outcome.
 async fn tell(inputs: &Inputs, slot: &SlotId, input: Input) {
     let _ = inputs.send((slot.clone(), input)).await;
+}
+
+/// A question on which Upbeat itself stumbles is answered with a no: unanswered it would be asked for
+/// ever, and nobody would hear why.
+fn not_asked(why: String) -> probe::Verdict {
+    let message = format!("could not be asked: {why}");
+    probe::Verdict { healthy: false, message, took: Millis(0), unasked: false }
 }
 
 async fn observe(driver: &ProcessDriver, slot: &SlotId, last: Attempt) -> Input {
@@ -344,74 +423,4 @@ async fn start(driver: &ProcessDriver, slot: &SlotId, attempt: Attempt, launch: 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use tokio::net::TcpListener;
-    use upbeat_drivers::process::{Places, ShimProgram};
-    use upbeat_model::ProbeName;
-    use upbeat_model::project::{Http, Question as Ask, Service};
-
-    fn service() -> Arc<Service> {
-        Arc::new(serde_json::from_str(r#"{"command":["x"],"working_dir":"/"}"#).unwrap())
-    }
-
-    fn probe(slot: &str, probe: Ask) -> Effect {
-        Effect::Probe {
-            slot: slot.parse().unwrap(),
-            attempt: Attempt(1),
-            check: 1,
-            name: ProbeName::new("readiness").unwrap(),
-            ask: probe,
-            spec: service(),
-            base_environment: Arc::default(),
-            timeout: Millis::seconds(3_600),
-        }
-    }
-
-    /// No process is started here.
-    fn performer() -> (Performer, mpsc::Receiver<(SlotId, Input)>) {
-        let program = ShimProgram { path: "/nonexistent".into(), args: Vec::new() };
-        let [slots, private, process] = ["/nonexistent"; 3].map(Into::into);
-        let places = Places { slots, private, process };
-        let (driver, _events) = ProcessDriver::new(program, places).unwrap();
-        let (inputs, outcomes) = mpsc::channel(16);
-        (Performer::new(driver, Watches::new().unwrap(), inputs, Arc::default()), outcomes)
-    }
-
-    #[tokio::test]
-    async fn probes_that_hang_hold_up_no_other_app() {
-        let (mut performer, mut outcomes) = performer();
-        // Connections are accepted by the system, and nobody ever answers.
-        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/", silent.local_addr().unwrap());
-        for n in 1..=600 {
-            performer.perform(probe(&format!("hangs/s/{n}"), Ask::Http(Http::get(url.clone()))));
-        }
-        let there = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = there.local_addr().unwrap().to_string();
-        performer.perform(probe("web/s/1", Ask::Tcp(address)));
-        let (slot, answer) = outcomes.recv().await.unwrap();
-        assert_eq!(slot.app.to_string(), "web");
-        assert!(matches!(answer, Input::Probed { healthy: true, check: 1, .. }), "{answer:?}");
-    }
-
-    #[tokio::test]
-    async fn a_probe_that_is_out_is_not_asked_twice_and_another_check_takes_its_place() {
-        let (mut performer, mut outcomes) = performer();
-        let slot: SlotId = "a/s/1".parse().unwrap();
-        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/", silent.local_addr().unwrap());
-        performer.perform(probe("a/s/1", Ask::Http(Http::get(url.clone()))));
-        let first = performer.asked[&slot].questions["readiness"].task.0.clone();
-        performer.perform(probe("a/s/1", Ask::Http(Http::get(url))));
-        assert!(!first.is_finished());
-        let mut other = probe("a/s/1", Ask::Log("x".into()));
-        if let Effect::Probe { check, .. } = &mut other {
-            *check = 2;
-        }
-        performer.perform(other);
-        let (_, answer) = outcomes.recv().await.unwrap();
-        assert!(matches!(answer, Input::Probed { check: 2, .. }), "{answer:?}");
-        assert!(first.is_finished());
-    }
-}
+mod tests;

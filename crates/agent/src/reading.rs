@@ -6,8 +6,9 @@ use std::sync::Arc;
 use upbeat_decide::instance::{Input, Moment};
 use upbeat_decide::node::Reacted;
 use upbeat_decide::{Change, Effect};
+use upbeat_model::project::Role;
 use upbeat_model::target::Goal;
-use upbeat_model::{Attempt, Mono, Phase, SlotId};
+use upbeat_model::{Attempt, Exit, Mono, Phase, ProbeName, SlotId};
 
 use crate::meter::{Meter, count};
 
@@ -16,6 +17,8 @@ struct Ordered {
     attempt: Attempt,
     at: Mono,
     is_executed: bool,
+    /// More has to come than that it runs before it is ready.
+    awaits: bool,
     /// It was ready, or failed, or somebody stopped it: it is counted.
     is_over: bool,
 }
@@ -44,12 +47,19 @@ impl Reading {
             else {
                 continue;
             };
+            let awaits = matches!(effect, Effect::Start { spec, .. } if {
+                let is_awaited = |name: &ProbeName| matches!(name.role(), Role::Startup | Role::Readiness);
+                spec.probes.keys().any(is_awaited) || !spec.post_start.is_empty()
+            });
+            if let Some(before) = self.ordered.get_mut(slot).filter(|before| before.attempt == *attempt) {
+                before.awaits |= awaits;
+            }
             // It may be ordered again, and after its hooks it is.
             if self.ordered.get(slot).is_some_and(|before| before.attempt >= *attempt) {
                 continue;
             }
             count(&self.meter.slot(slot).starts, 1);
-            let begun = Ordered { attempt: *attempt, at: now, is_executed: false, is_over: false };
+            let begun = Ordered { attempt: *attempt, at: now, is_executed: false, awaits, is_over: false };
             self.ordered.insert(slot.clone(), begun);
         }
     }
@@ -90,7 +100,9 @@ impl Reading {
                 }
                 Phase::BackingOff | Phase::CrashLooping | Phase::Failed => {
                     ordered.is_over = true;
-                    count(&meter.failed_starts, 1);
+                    // Its end may be heard together with its start, or before: it ran all the same.
+                    let has_run = matches!(&status.exit, Some(exit) if !matches!(exit, Exit::NotStarted(_)));
+                    count(&meter.failed_starts, u64::from(ordered.awaits || !has_run));
                 }
                 Phase::Stopping | Phase::Stopped | Phase::Completed => ordered.is_over = true,
                 _ => {}
@@ -116,8 +128,9 @@ mod tests {
     use std::sync::atomic::Ordering::Relaxed;
 
     use super::*;
+    use crate::fake;
     use crate::meter::SlotMeter;
-    use upbeat_model::{OperationId, SlotStatus, Wall};
+    use upbeat_model::Wall;
 
     fn slot() -> SlotId {
         "shop/web/1".parse().unwrap()
@@ -130,24 +143,7 @@ mod tests {
     }
 
     fn looks(from: Phase, phase: Phase, attempt: u64, restarts: u32) -> BTreeMap<SlotId, Change> {
-        let status = SlotStatus {
-            slot: slot(),
-            goal: if phase == Phase::Absent { Goal::Absent } else { Goal::Running },
-            phase,
-            attempt: Attempt(attempt),
-            pid: None,
-            exit: None,
-            restarts,
-            since: Wall(0),
-            started_at: None,
-            health: None,
-            probes: BTreeMap::new(),
-            says: None,
-            reasons: Vec::new(),
-            operation: OperationId(1),
-            release: 1,
-        };
-        BTreeMap::from([(slot(), Change { from, status, mark: None, timeline: None, is_seen: true })])
+        [(slot(), fake::change(slot(), from, phase, attempt, restarts))].into()
     }
 
     fn started(attempt: u64) -> Input {
@@ -160,6 +156,22 @@ mod tests {
         let SlotMeter { starts, failed_starts, restarts, back_offs, .. } = &*meter;
         let [a, b, c, d] = [starts, failed_starts, restarts, back_offs].map(|n| n.load(Relaxed));
         [a, b, c, d, meter.executed.counted().count, meter.ready.counted().count]
+    }
+
+    #[test]
+    fn who_ran_before_anybody_heard_of_its_start_has_not_failed_to_start() {
+        let mut reading = Reading::new(Arc::default());
+        reading.ordered(&start(1), Mono(0));
+        let mut ended = looks(Phase::Starting, Phase::BackingOff, 1, 0);
+        ended.values_mut().for_each(|change| change.status.exit = Some(Exit::Code(3)));
+        reading.changed(&ended, Mono(10));
+        assert_eq!(numbers(&reading), [1, 0, 0, 1, 0, 0]);
+        reading.ordered(&start(2), Mono(20));
+        let why = Exit::NotStarted("no such file".to_owned());
+        let mut ended = looks(Phase::Starting, Phase::BackingOff, 2, 1);
+        ended.values_mut().for_each(|change| change.status.exit = Some(why.clone()));
+        reading.changed(&ended, Mono(30));
+        assert_eq!(numbers(&reading), [2, 1, 1, 2, 0, 0]);
     }
 
     #[test]

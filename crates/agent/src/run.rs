@@ -6,16 +6,17 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
-use upbeat_decide::instance::{Durable, Input, Observation, Said, Stage, Watchdog};
-use upbeat_decide::node::Reacted;
+use upbeat_decide::instance::{self, Durable, Input, Moment, Observation, Said, Stage, Watchdog};
+use upbeat_decide::node::{Outcome, Reacted};
 use upbeat_decide::rules::Rules;
 use upbeat_decide::{Bundle, Change, Effect, Node};
 use upbeat_drivers::clock;
 use upbeat_drivers::process::{NotifyState, ProcessDriver, ProcessEvent, WatchdogState};
 use upbeat_drivers::watch::Watches;
-use upbeat_model::{Attempt, Mono, SlotId, Target};
+use upbeat_model::{Attempt, Millis, Mono, SlotId, Target};
 use upbeat_store::StoreError;
 
+use crate::discretion::Discretion;
 use crate::keep::{Keep, KeepError};
 use crate::meter::{Meter, count};
 use crate::outbox::{Gone, Outbox};
@@ -32,6 +33,8 @@ pub enum Report {
     Changed(Vec<Change>),
     /// Something was done about a failing probe.
     Reacted(Reacted),
+    /// Something came of what was done to a running copy.
+    CameTo(Outcome),
     /// A process that ran before this agent did was found again.
     Adopted {
         /// Which slot.
@@ -51,7 +54,7 @@ const BATCH: usize = 512;
 pub(crate) const INPUTS: usize = 4096;
 
 /// After a commit failed (the disk is full), it is tried again. Until it holds nothing is started;
-/// what runs is looked after, and stopped when that is wished.
+/// what runs is looked after, and stopped when that is wished, but not in order to be started again.
 const COMMIT_AGAIN: Duration = Duration::from_secs(1);
 
 /// Who looks on, and decides nothing.
@@ -76,6 +79,7 @@ pub struct Agent {
     outbox: Outbox,
     unsaved: Unsaved,
     reading: Reading,
+    discretion: Discretion,
     failpoint: fn(&str),
 }
 
@@ -87,6 +91,17 @@ struct Unsaved {
     starts: BTreeMap<SlotId, Effect>,
     /// The last commit failed.
     again_at: Option<Instant>,
+    /// Orders that were not carried out while it does.
+    withheld: Vec<(SlotId, Input)>,
+    /// It has not, as the node is still to be told.
+    is_well_again: bool,
+}
+
+impl Unsaved {
+    /// The node is to be told something before anything else comes.
+    fn has_news(&self) -> bool {
+        self.is_well_again || !self.withheld.is_empty()
+    }
 }
 
 impl Agent {
@@ -121,6 +136,7 @@ impl Agent {
             outbox,
             unsaved,
             reading,
+            discretion: Discretion::default(),
             failpoint,
         })
     }
@@ -129,6 +145,7 @@ impl Agent {
     /// is.
     pub async fn run(mut self) {
         let target = self.target.borrow_and_update().clone();
+        self.discretion.aim(&target);
         let bundle = self.node.aim(&target, clock::mono(), clock::wall());
         if self.carry_out(bundle).await.is_err() {
             return;
@@ -155,6 +172,7 @@ impl Agent {
                         return;
                     }
                 }
+                () = std::future::ready(()), if self.unsaved.has_news() => {}
                 () = wait(due) => {}
                 () = tokio::time::sleep_until(self.unsaved.again_at.unwrap_or_else(Instant::now)),
                     if self.unsaved.again_at.is_some() => {}
@@ -181,6 +199,7 @@ impl Agent {
             _ => None,
         };
         if let Some(target) = target {
+            self.discretion.aim(&target);
             let bundle = self.node.aim(&target, clock::mono(), clock::wall());
             self.carry_out(bundle).await?;
         }
@@ -193,16 +212,31 @@ impl Agent {
                 self.outbox.news(Report::Adopted { slot, attempt, pid })?;
             }
         }
+        if std::mem::take(&mut self.unsaved.is_well_again) {
+            let bundle = self.node.keeps_again(clock::mono(), clock::wall());
+            self.carry_out(bundle).await?;
+        }
         let bundle = self.take(batch, events);
         self.carry_out(bundle).await
     }
 
     fn take(&mut self, batch: &mut Vec<(SlotId, Input)>, events: &mut Vec<ProcessEvent>) -> Bundle {
         let seen = events.drain(..).map(perceive);
-        let inputs: Vec<(SlotId, Input)> = batch.drain(..).chain(seen).collect();
+        let withheld = self.unsaved.withheld.drain(..);
+        let mut inputs: Vec<(SlotId, Input)> = withheld.chain(batch.drain(..)).chain(seen).collect();
         count(&self.reading.meter().turns, 1);
         count(&self.reading.meter().inputs, inputs.len() as u64);
-        for (slot, input) in &inputs {
+        for (slot, input) in &mut inputs {
+            let copy = self.node.durable(slot).and_then(instance::mark).map(|mark| &*mark.digest);
+            self.discretion.hide(slot, copy, input);
+            if let Input::HooksEnded {
+                moment: moment @ (Moment::PreStop | Moment::PostStop), outcome, ..
+            } = input
+                && let Err(why) = outcome
+            {
+                // Nothing else is said of them: what they were to stop, or to clean up after, goes on.
+                tracing::warn!(%slot, "{}: {why}", moment.key());
+            }
             self.reading.heard(slot, input, clock::mono());
         }
         self.node.take(inputs, clock::mono(), clock::wall())
@@ -210,7 +244,7 @@ impl Agent {
 
     /// Commit, perform, tell: in this order. Errors: nobody listens any more.
     async fn carry_out(&mut self, bundle: Bundle) -> Result<(), Gone> {
-        let Bundle { persist, effects, statuses, reacted } = bundle;
+        let Bundle { persist, effects, statuses, reacted, outcomes } = bundle;
         self.performer.follow(&persist);
         self.reading.ordered(&effects, clock::mono());
         self.reading.changed(&statuses, clock::mono());
@@ -218,10 +252,10 @@ impl Agent {
         // Of a slot that is gone all the same, though nobody looked.
         persist.iter().filter(|(_, kept)| kept.is_none()).for_each(|(slot, _)| self.reading.forget(slot));
         self.unsaved.states.extend(persist);
-        let (starts, others): (Vec<Effect>, Vec<Effect>) =
-            effects.into_iter().partition(|effect| matches!(effect, Effect::Start { .. }));
+        let (starts, others): (Vec<Effect>, Vec<Effect>) = effects.into_iter().partition(begins);
         self.unsaved.starts.extend(starts.into_iter().map(|start| (start.slot().clone(), start)));
         let starts = self.commit().await?;
+        let others = self.withhold(others);
         let any = !starts.is_empty();
         for effect in starts.into_iter().chain(others) {
             self.performer.perform(effect);
@@ -231,6 +265,9 @@ impl Agent {
         }
         for reacted in reacted {
             self.outbox.news(Report::Reacted(reacted))?;
+        }
+        for outcome in outcomes {
+            self.outbox.news(Report::CameTo(outcome))?;
         }
         self.outbox.changed(statuses)
     }
@@ -251,8 +288,12 @@ impl Agent {
             Err(KeepError::Store(StoreError::Stopped)) => return Err(Gone),
             Err(error) => {
                 if !failed_before {
-                    tracing::error!(%error, "the agent's state cannot be stored; nothing is started until it can");
+                    tracing::error!(
+                        %error,
+                        "the agent's state cannot be stored; until it can nothing is started, and nothing is stopped that would be started again"
+                    );
                 }
+                self.node.cannot_keep();
                 self.unsaved.again_at = Some(Instant::now() + COMMIT_AGAIN);
                 return Ok(Vec::new());
             }
@@ -260,7 +301,10 @@ impl Agent {
         if failed_before {
             tracing::info!("the agent's state can be stored again");
         }
-        let Unsaved { states, starts, .. } = std::mem::take(&mut self.unsaved);
+        let (states, starts) =
+            (std::mem::take(&mut self.unsaved.states), std::mem::take(&mut self.unsaved.starts));
+        self.unsaved.again_at = None;
+        self.unsaved.is_well_again |= failed_before;
         if !starts.is_empty() {
             (self.failpoint)("intent_committed");
         } else if !states.is_empty() {
@@ -270,8 +314,25 @@ impl Agent {
         Ok(starts.into_values().filter(|start| self.is_due(start)).collect())
     }
 
+    /// Takes out what would stop something that could not be started again by now. The node is told.
+    fn withhold(&mut self, mut effects: Vec<Effect>) -> Vec<Effect> {
+        if self.unsaved.again_at.is_some() {
+            let node = &self.node;
+            let held =
+                effects.extract_if(.., |effect| stops(effect).is_some() && node.comes_back(effect.slot()));
+            let told = held.filter_map(|effect| {
+                let attempt = stops(&effect)?;
+                Some((effect.slot().clone(), Input::StopWithheld { attempt }))
+            });
+            self.unsaved.withheld.extend(told);
+        }
+        effects
+    }
+
     fn is_due(&self, start: &Effect) -> bool {
-        let Effect::Start { slot, attempt, .. } = start else { return true };
+        let (Effect::Start { slot, attempt, .. } | Effect::RunHooks { slot, attempt, .. }) = start else {
+            return true;
+        };
         self.node.durable(slot).is_some_and(|durable| {
             durable.attempt == *attempt && matches!(durable.stage, Stage::Starting { .. })
         })
@@ -282,9 +343,14 @@ fn until(at: Mono) -> Duration {
     at.since(clock::mono()).as_duration()
 }
 
+/// What is due is so on the clock that goes on while the machine sleeps, and a sleep here is on one that
+/// does not. So it is looked at the clock this often: what has become due in a machine's sleep is done so
+/// long after it at the latest. Once more in half a minute costs nothing that anybody could measure.
+const SLEEP_MAX: Duration = Duration::from_secs(30);
+
 async fn wait(due: Option<Duration>) {
     match due {
-        Some(due) => tokio::time::sleep(due).await,
+        Some(due) => tokio::time::sleep(due.min(SLEEP_MAX)).await,
         None => std::future::pending().await,
     }
 }
@@ -303,6 +369,21 @@ fn perceive(event: ProcessEvent) -> (SlotId, Input) {
     }
 }
 
+/// It begins something that nobody would know of if this could not be kept.
+fn begins(effect: &Effect) -> bool {
+    matches!(effect, Effect::Start { .. } | Effect::RunHooks { moment: Moment::PreStart, .. })
+}
+
+/// It stops a copy, or begins to: which attempt.
+fn stops(effect: &Effect) -> Option<Attempt> {
+    match effect {
+        Effect::Stop { attempt, .. } | Effect::RunHooks { attempt, moment: Moment::PreStop, .. } => {
+            Some(*attempt)
+        }
+        _ => None,
+    }
+}
+
 fn said(state: NotifyState) -> Said {
     let watchdog = match state.watchdog {
         WatchdogState { triggered: true, .. } => Watchdog::Triggered,
@@ -318,6 +399,8 @@ fn said(state: NotifyState) -> Said {
         main_pid: state.main_pid,
         extended: state.extended_until_ms.map(Mono),
         watchdog,
+        expiries: state.watchdog.expiries,
+        watchdog_every: state.watchdog.interval_ms.map(Millis),
     }
 }
 
@@ -328,5 +411,125 @@ pub(crate) fn is_up(durable: &Durable) -> Option<Attempt> {
         // Its hooks run, or the command that starts it elsewhere.
         Stage::Starting { .. } => Some(durable.attempt),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::Ordering;
+    use upbeat_drivers::process::{Places, ShimProgram};
+    use upbeat_model::project::{Probe, Question, Service};
+    use upbeat_model::target::Goal;
+    use upbeat_model::{ProbeName, Wall};
+    use upbeat_store::faults::{Faults, open_faulty};
+
+    use crate::fake;
+
+    fn slot() -> SlotId {
+        "shop/web/1".parse().unwrap()
+    }
+
+    struct World {
+        agent: Agent,
+        faults: Faults,
+        wishes: watch::Sender<Arc<Target>>,
+        target: Target,
+        _reports: mpsc::Receiver<Report>,
+    }
+
+    impl World {
+        /// It is up, and its watchdog hears of it. No process is started here.
+        async fn new() -> Self {
+            let ask = Question::Watchdog(Millis::seconds(1));
+            let asks = Probe { failure_threshold: 1, ..Probe::new(ask) };
+            let probes = [(ProbeName::new("liveness").unwrap(), asks)].into();
+            let spec = Service { probes, ..Service::new(vec!["x".into()], "/") };
+            let target = fake::target(slot(), spec);
+            let (wishes, source) = watch::channel(Arc::new(target.clone()));
+            let faults = Faults::default();
+            let (store, _) = open_faulty(&faults).unwrap();
+            // Nothing can be made there, whoever runs this.
+            let [slots, private, process] = ["/dev/null/none"; 3].map(Into::into);
+            let program = ShimProgram { path: "/nonexistent".into(), args: Vec::new() };
+            let (driver, events) = ProcessDriver::new(program, Places { slots, private, process }).unwrap();
+            let (reports, told) = mpsc::channel(64);
+            let onlookers = Onlookers { meter: Arc::default(), failpoint: |_| {} };
+            let (keep, watches) = (Keep::new(store, "boot".into()), Watches::new().unwrap());
+            let agent = Agent::new(keep, driver, watches, events, source, reports, onlookers).await.unwrap();
+            let mut world = Self { agent, faults, wishes, target, _reports: told };
+            world.agent.target.mark_changed();
+            world.turn([]).await;
+            let at = Wall(1);
+            world.turn([Input::Started { attempt: Attempt(1), pid: 7, at, log_start: 0 }]).await;
+            world.is_alive(Watchdog::Alive, 0).await;
+            world
+        }
+
+        async fn turn<const N: usize>(&mut self, inputs: [Input; N]) {
+            let mut batch = inputs.map(|input| (slot(), input)).into();
+            assert!(self.agent.turn(&mut batch, &mut Vec::new()).await.is_ok());
+        }
+
+        /// Its watchdog says so.
+        async fn is_alive(&mut self, watchdog: Watchdog, expiries: u32) {
+            let said = Said { watchdog, expiries, ..Said::default() };
+            self.turn([Input::Notified { attempt: Attempt(1), said }]).await;
+        }
+
+        fn why(&self) -> String {
+            let reasons = &self.agent.node.status(&slot()).unwrap().reasons;
+            reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+        }
+
+        fn is_being_stopped(&self) -> bool {
+            matches!(&self.agent.node.durable(&slot()).unwrap().stage, Stage::Up(up) if up.stopping.is_some())
+        }
+    }
+
+    /// An hour on one clock, of which the other knows nothing.
+    #[tokio::test(start_paused = true)]
+    async fn the_clock_is_looked_at_twice_a_minute_whatever_is_due() {
+        for (due, waits) in [(3_600, 30), (30, 30), (2, 2), (0, 0)] {
+            let begun = Instant::now();
+            wait(Some(Duration::from_secs(due))).await;
+            assert_eq!(begun.elapsed().as_secs(), waits, "{due}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_started_again_is_not_stopped_by_ourselves() {
+        let mut world = World::new().await;
+        world.faults.full.store(true, Ordering::SeqCst);
+        world.is_alive(Watchdog::Expired, 1).await;
+        assert_eq!(world.agent.unsaved.withheld, [(slot(), Input::StopWithheld { attempt: Attempt(1) })]);
+        for _ in 0..2 {
+            // And the node tries nothing that would have to be withheld.
+            world.turn([]).await;
+            assert!(!world.is_being_stopped() && !world.agent.unsaved.has_news());
+            assert!(
+                world.why().contains("it is not stopped before it could be started again"),
+                "{}",
+                world.why()
+            );
+        }
+        world.faults.full.store(false, Ordering::SeqCst);
+        world.agent.unsaved.again_at = Some(Instant::now());
+        world.turn([]).await;
+        world.turn([]).await;
+        assert!(world.is_being_stopped() && !world.agent.unsaved.has_news(), "{}", world.why());
+        assert_eq!(world.agent.keep.load().await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_somebody_wants_to_be_down_is_stopped_on_a_full_disk_too() {
+        let mut world = World::new().await;
+        world.faults.full.store(true, Ordering::SeqCst);
+        world.is_alive(Watchdog::Expired, 1).await;
+        let wish = world.target.slots.get_mut(&slot()).unwrap();
+        (wish.goal, wish.generation) = (Goal::Stopped, 2);
+        world.wishes.send(Arc::new(world.target.clone())).unwrap();
+        world.turn([]).await;
+        assert!(world.is_being_stopped() && !world.agent.unsaved.has_news(), "{}", world.why());
     }
 }

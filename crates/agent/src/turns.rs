@@ -4,19 +4,20 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use upbeat_drivers::probe::{Place, Prober};
 use upbeat_model::AppName;
 
-/// Probes of one app under way at once. Enough that some hundred hanging ones delay no other of the
-/// app; few enough that it takes many such apps to use up what is there for all.
+/// Probes of one app under way at once. Up to so many that hang delay no other of the app; who comes then
+/// waits until the first of them has ended, which it does when its time is over.
 const OF_ONE_APP: usize = 256;
 
-/// Probes under way at once. Each has a socket or two, and many systems allow a daemon no more than
-/// 4,096 open files. Who waits for a turn waits in order, one app behind the other.
-const OF_ALL: usize = 1024;
+/// It takes so many apps that hang to use up what is there for all.
+const APPS: usize = 4;
 
 /// The turns to probe.
 pub(crate) struct Turns {
-    all: Arc<Semaphore>,
+    prober: Prober,
+    of_one_app: usize,
     apps: HashMap<AppName, Weak<Semaphore>>,
     /// When there are so many apps, those that ask nothing any more are forgotten.
     tidy_at: usize,
@@ -24,47 +25,57 @@ pub(crate) struct Turns {
 
 /// The place of one app in the queue.
 pub(crate) struct Queue {
+    name: AppName,
     app: Arc<Semaphore>,
-    all: Arc<Semaphore>,
+    prober: Prober,
 }
 
 /// Leave to probe, until it is dropped.
 pub(crate) struct Turn {
+    /// There are the means to.
+    pub(crate) place: Place,
     _of_app: Option<OwnedSemaphorePermit>,
-    _of_all: Option<OwnedSemaphorePermit>,
 }
 
 /// Fewer apps than this are not worth being looked through.
 const TIDY_FROM: usize = 64;
 
 impl Turns {
-    pub(crate) fn new() -> Self {
-        Self { all: Arc::new(Semaphore::new(OF_ALL)), apps: HashMap::new(), tidy_at: TIDY_FROM }
+    /// To ask this one.
+    pub(crate) fn new(prober: Prober) -> Self {
+        let of_one_app = (prober.places() / APPS).clamp(1, OF_ONE_APP);
+        Self { prober, of_one_app, apps: HashMap::new(), tidy_at: TIDY_FROM }
+    }
+
+    /// Probes of one app under way at once.
+    #[cfg(test)]
+    pub(crate) fn of_one_app(&self) -> usize {
+        self.of_one_app
     }
 
     /// Where an app's probes queue.
     pub(crate) fn of(&mut self, app: &AppName) -> Queue {
-        let all = self.all.clone();
+        let (name, prober) = (app.clone(), self.prober.clone());
         if let Some(app) = self.apps.get(app).and_then(Weak::upgrade) {
-            return Queue { app, all };
+            return Queue { name, app, prober };
         }
         if self.apps.len() >= self.tidy_at {
             self.apps.retain(|_, turns| turns.strong_count() > 0);
             self.tidy_at = TIDY_FROM.max(self.apps.len() * 2);
         }
-        let turns = Arc::new(Semaphore::new(OF_ONE_APP));
+        let turns = Arc::new(Semaphore::new(self.of_one_app));
         self.apps.insert(app.clone(), Arc::downgrade(&turns));
-        Queue { app: turns, all }
+        Queue { name, app: turns, prober }
     }
 }
 
 impl Queue {
-    /// Waits for its turn. First among its own, so that an app that hangs is before the others with
-    /// no more than its share.
+    /// Waits for its turn: first among its own, so that an app that hangs is before the others with no
+    /// more than its share; then for the means to ask, which the app is given that has the fewest out.
     pub(crate) async fn turn(self) -> Turn {
-        // The semaphores are never closed, so there is no error to tell.
+        // The semaphore is never closed, so there is no error to tell.
         let of_app = self.app.acquire_owned().await.ok();
-        Turn { _of_app: of_app, _of_all: self.all.acquire_owned().await.ok() }
+        Turn { place: self.prober.place(&self.name).await, _of_app: of_app }
     }
 }
 
@@ -72,10 +83,11 @@ impl Queue {
 mod tests {
     use super::*;
     use std::task::{Context, Poll, Waker};
+    use upbeat_drivers::process::{Places, ProcessDriver, ShimProgram};
 
-    /// What is there at once.
+    /// What is there at once. So many are asked for that the runtime would have them wait for others.
     fn now(turn: impl Future<Output = Turn>) -> Option<Turn> {
-        match std::pin::pin!(turn).poll(&mut Context::from_waker(Waker::noop())) {
+        match std::pin::pin!(tokio::task::unconstrained(turn)).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(turn) => Some(turn),
             Poll::Pending => None,
         }
@@ -85,28 +97,52 @@ mod tests {
         AppName::new(name).unwrap()
     }
 
-    #[test]
-    fn an_app_whose_probes_all_hang_holds_up_no_other() {
-        let mut turns = Turns::new();
+    /// No process is started here.
+    fn turns() -> Turns {
+        let program = ShimProgram { path: "/nonexistent".into(), args: Vec::new() };
+        let [slots, private, process] = ["/nonexistent"; 3].map(Into::into);
+        let (driver, _events) = ProcessDriver::new(program, Places { slots, private, process }).unwrap();
+        Turns::new(Prober::new(driver))
+    }
+
+    #[tokio::test]
+    async fn an_app_whose_probes_all_hang_holds_up_no_other() {
+        let mut turns = turns();
         let hanging: Vec<Turn> = (0..).map_while(|_| now(turns.of(&app("hangs")).turn())).collect();
-        assert_eq!(hanging.len(), OF_ONE_APP);
+        assert_eq!(hanging.len(), turns.of_one_app());
         let other = now(turns.of(&app("web")).turn());
         assert!(other.is_some());
         drop(hanging);
         assert!(now(turns.of(&app("hangs")).turn()).is_some());
     }
 
-    #[test]
-    fn all_apps_together_have_a_bound_too_and_are_forgotten_when_they_ask_nothing() {
-        let mut turns = Turns::new();
+    #[tokio::test]
+    async fn where_all_is_in_use_the_next_is_of_the_app_that_has_the_fewest_out() {
+        let mut turns = turns();
         let mut hanging = Vec::new();
-        for n in 0..OF_ALL / OF_ONE_APP {
+        for n in 0..=APPS {
             let app = app(&format!("hangs{n}"));
             hanging.extend((0..).map_while(|_| now(turns.of(&app).turn())));
         }
-        assert_eq!(hanging.len(), OF_ALL);
-        assert!(now(turns.of(&app("web")).turn()).is_none());
-        drop(hanging);
+        assert_eq!(hanging.len(), turns.prober.places());
+        // Behind one of an app that has its share out but for one.
+        hanging.remove(0);
+        let mut another = Box::pin(tokio::task::unconstrained(turns.of(&app("hangs1")).turn()));
+        let mut other = Box::pin(tokio::task::unconstrained(turns.of(&app("web")).turn()));
+        let mut context = Context::from_waker(Waker::noop());
+        let taken = now(turns.of(&app("hangs2")).turn());
+        assert!(taken.is_none(), "it has its share");
+        hanging.extend(now(turns.of(&app("hangs0")).turn()));
+        assert!(another.as_mut().poll(&mut context).is_pending());
+        assert!(other.as_mut().poll(&mut context).is_pending());
+        hanging.remove(0);
+        assert!(another.as_mut().poll(&mut context).is_pending());
+        assert!(other.as_mut().poll(&mut context).is_ready());
+    }
+
+    #[tokio::test]
+    async fn apps_that_ask_nothing_are_forgotten() {
+        let mut turns = turns();
         for n in 0..10 * TIDY_FROM {
             assert!(now(turns.of(&app(&format!("app{n}"))).turn()).is_some());
         }

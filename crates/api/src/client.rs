@@ -27,7 +27,7 @@ use upbeat_model::{
 use crate::connection::{Remote, Way};
 use crate::decode::{Decoder, MAX_RECORD, Told};
 use crate::endpoint::{Endpoint, Method};
-use crate::error::ClientError;
+use crate::error::{ClientError, TlsError};
 use crate::types::{
     EndReason, EventsQuery, IssuedToken, LogQuery, NewToken, Problem, ProblemKind, Up, Version, joined,
 };
@@ -35,6 +35,10 @@ use crate::types::{
 /// The daemon answers at once or not at all; this is for a machine under heavy load, and so that
 /// no command hangs for ever on a daemon that is stopped or wedged.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What a client without a token is told to do where one is asked for.
+const NO_TOKEN: &str =
+    "say who asks: set `UPBEAT_TOKEN` to a token; `upbeat token create` makes one where the daemon runs";
 
 /// Of a request for a change: under which it is known when it is sent again.
 pub const KEY_HEADER: &str = "idempotency-key";
@@ -303,14 +307,26 @@ impl Client {
         }
         let asked =
             asked.body(Full::new(request.body)).map_err(|e| self.protocol(format!("cannot be said: {e}")))?;
-        let response = sender.send_request(asked).await.map_err(|e| self.interrupted(Some(e)))?;
+        let response = sender.send_request(asked).await.map_err(|error| match *self.way {
+            // What is no HTTP at all is, from a daemon, the alert of TLS.
+            Way::Tcp { tls: None, .. } if error.is_parse() => self.unconnected(TlsError::Only.into()),
+            _ => self.interrupted(Some(error)),
+        })?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
         }
         let body = self.whole(response).await?;
         match serde_json::from_slice::<Problem>(&body) {
-            Ok(problem) => Err(ClientError::Problem(problem)),
+            Ok(mut problem) => {
+                let is_elsewhere = matches!(*self.way, Way::Tcp { .. });
+                let has_none = is_elsewhere && self.authorization.is_none();
+                if has_none && problem.kind == ProblemKind::Unauthorized {
+                    // The daemon says it in the words of HTTP.
+                    problem.hint = Some(NO_TOKEN.to_owned());
+                }
+                Err(ClientError::Problem(problem))
+            }
             Err(_) => Err(self.protocol(format!("status {status} without a reason"))),
         }
     }

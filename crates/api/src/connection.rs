@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
-use crate::error::ClientError;
+use crate::error::{ClientError, TlsError};
 
 /// A daemon elsewhere, and who asks it.
 #[derive(Clone)]
@@ -98,7 +98,10 @@ impl Way {
                 stream.set_nodelay(true)?;
                 match tls {
                     None => Box::new(stream),
-                    Some((connector, name)) => Box::new(connector.connect(name.clone(), stream).await?),
+                    Some((connector, name)) => {
+                        let connected = connector.connect(name.clone(), stream).await;
+                        Box::new(connected.map_err(|error| TlsError::said_of(error, name))?)
+                    }
                 }
             }
         };
@@ -109,7 +112,9 @@ impl Way {
     }
 }
 
-fn is_this_machine(host: &str) -> bool {
+/// Whether a host, as a URL names it, is this machine.
+pub(crate) fn is_this_machine(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
@@ -130,7 +135,11 @@ fn config(ca: Option<&Path>) -> Result<ClientConfig, ClientError> {
         None => drop(roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)),
     }
     if roots.is_empty() {
-        return Err(refuse("there is none; `--ca FILE` names one to trust".to_owned()));
+        let why = match ca {
+            Some(_) => "it holds no certificate (`-----BEGIN CERTIFICATE-----`)",
+            None => "there are none; `--ca FILE` names one to trust",
+        };
+        return Err(refuse(why.to_owned()));
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
@@ -157,6 +166,16 @@ mod tests {
             let way = Way::to(&Remote { url: url.into(), token: None, ca: None }).unwrap();
             assert_eq!(way.host(), url[7..].trim_end_matches('/'));
         }
+    }
+
+    #[test]
+    fn a_file_without_a_certificate_is_named_with_what_it_lacks() {
+        let directory = tempfile::tempdir().unwrap();
+        let key = directory.path().join("key.pem");
+        std::fs::write(&key, "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n").unwrap();
+        let error = config(Some(&key)).err().unwrap().to_string();
+        let expected = "cannot be used: it holds no certificate (`-----BEGIN CERTIFICATE-----`)";
+        assert_eq!(error, format!("`{}` {expected}", key.display()));
     }
 
     #[test]

@@ -1,9 +1,12 @@
 //! What can go wrong between a client and the daemon, told so that a person knows what to do.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustls::pki_types::ServerName;
+
+use crate::connection::is_this_machine;
 use crate::types::Problem;
 
 /// Why a request has no answer, or a stream no further item.
@@ -78,7 +81,14 @@ impl ClientError {
     /// What to do about it, where there is something to do.
     pub fn hint(&self) -> Option<&str> {
         match self {
+            Self::Connect { socket, source } if TlsError::of(source).is_some() => {
+                TlsError::of(source).map(|error| error.hint(socket))
+            }
             Self::Connect { socket, source } if is_elsewhere(socket) => match source.kind() {
+                io::ErrorKind::InvalidData if is_authority(source) => Some(
+                    "its certificate is that of an authority (CA:TRUE), which vouches for others and proves no \
+                     server; make it one with CA:FALSE, as docs/access.md shows",
+                ),
                 io::ErrorKind::InvalidData => Some("`--ca FILE` names a certificate to trust instead"),
                 io::ErrorKind::ConnectionRefused => {
                     Some("start it there, with `upbeat serve --listen ADDRESS`")
@@ -95,6 +105,82 @@ impl ClientError {
             Self::Connect { .. } | Self::BadAddress { .. } => None,
         }
     }
+}
+
+/// What is wrong with TLS at the other end, where that is to be told in words of our own. Nothing was sent
+/// to it but a greeting.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TlsError {
+    #[error("it speaks no TLS")]
+    None,
+    #[error("it speaks TLS")]
+    Only,
+    #[error("its certificate is not for `{asked}`, but for {}", or_nothing(names))]
+    Name { asked: String, names: Vec<String> },
+}
+
+impl TlsError {
+    /// The error of a handshake, in our words where there are some.
+    pub(crate) fn said_of(error: io::Error, asked: &ServerName<'_>) -> io::Error {
+        let tls = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+        let said = match tls {
+            Some(rustls::Error::InvalidMessage(_)) => Self::None,
+            Some(rustls::Error::InvalidCertificate(rustls::CertificateError::NotValidForNameContext {
+                presented,
+                ..
+            })) => Self::Name {
+                asked: asked.to_str().into_owned(),
+                names: presented.iter().map(|name| plain(name)).collect(),
+            },
+            _ => return error,
+        };
+        said.into()
+    }
+
+    fn of(error: &io::Error) -> Option<&Self> {
+        error.get_ref().and_then(|error| error.downcast_ref())
+    }
+
+    fn hint(&self, url: &Path) -> &'static str {
+        let is_here = url.to_str().and_then(|url| url.split_once("://")).is_some_and(|(_, authority)| {
+            authority.parse::<hyper::http::uri::Authority>().is_ok_and(|it| is_this_machine(it.host()))
+        });
+        match self {
+            Self::Only => "use `https://`",
+            Self::None if is_here => "use `http://`",
+            Self::None => "give the daemon there a certificate: `upbeat serve --tls-cert … --tls-key …`",
+            Self::Name { .. } => "name it so as its certificate does, or make it one for that name, too",
+        }
+    }
+}
+
+impl From<TlsError> for io::Error {
+    fn from(error: TlsError) -> Self {
+        Self::new(io::ErrorKind::InvalidData, error)
+    }
+}
+
+/// `DnsName("localhost")`, `IpAddress(127.0.0.1)`: without what programs need of it.
+fn plain(name: &str) -> String {
+    let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name);
+    inner.trim_matches('"').to_owned()
+}
+
+fn or_nothing(names: &[String]) -> String {
+    match names {
+        [] => "no name at all".to_owned(),
+        names => names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),
+    }
+}
+
+/// Whether TLS failed since the server showed a certificate that is for vouching: what `openssl req
+/// -x509` makes where nothing is said.
+fn is_authority(error: &io::Error) -> bool {
+    let tls = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+    let Some(rustls::Error::InvalidCertificate(rustls::CertificateError::Other(why))) = tls else {
+        return false;
+    };
+    why.0.downcast_ref::<webpki::Error>() == Some(&webpki::Error::CaUsedAsEndEntity)
 }
 
 fn is_elsewhere(socket: &std::path::Path) -> bool {

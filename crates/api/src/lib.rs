@@ -18,5 +18,5 @@ pub use upbeat_model::{
     Action, App, AppName, AppSummary, Asked, AuditEntry, AuditHead, AuditRecord, AuditVerdict, Event,
     EventFilter, EventKind, EventWord, IdempotencyKey, LogLine, LogStream, Need, Operation, OperationId,
     Origin, Plan, Project, Refused, Role, ServiceName, SlotId, SlotStatus, Starts, Stats, TokenInfo,
-    TokenName, Why, WhyLink, Wish,
+    TokenName, Whom, Why, WhyLink, Wish,
 };

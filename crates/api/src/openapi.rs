@@ -15,6 +15,8 @@ use crate::types::{
     ProblemKind, Up, Version, WatchEventsQuery,
 };
 
+pub mod guide;
+
 /// What an endpoint takes and gives.
 struct Shape {
     query: Option<Schema>,
@@ -48,6 +50,9 @@ pub fn document() -> Value {
         let path = paths.entry(endpoint.path()).or_insert_with(|| json!({}));
         path[endpoint.method().as_str().to_ascii_lowercase()] = operation;
     }
+    for described in guide::PATHS {
+        paths.insert(described.path.to_owned(), guide::item(described));
+    }
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -57,7 +62,8 @@ pub fn document() -> Value {
             "description": "The native API, spoken through the daemon's unix socket, where the kernel \
                 says who asks; or over TCP, where a token says it. A query key or a field that is not \
                 listed is refused. Every answer that is not a success is a \
-                `Problem`, but for requests that are no HTTP.",
+                `Problem`, but for requests that are no HTTP, and below `/api/v1/services`, whose \
+                answers have one shape of their own.",
         },
         "servers": [{ "url": "http://localhost", "description": "Through the daemon's unix socket." }],
         "paths": paths,

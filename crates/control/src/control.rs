@@ -17,12 +17,13 @@ use upbeat_store::{Journal, Store, StoreError};
 use crate::error::ControlError;
 use crate::events::EventLog;
 use crate::persist::{self, Kept};
+use crate::reactions::{self, End};
 use crate::record::{AppRecord, OperationRecord};
 use crate::state::{News, Rest, State, revive};
-use crate::{edit, reactions, wishes};
+use crate::{edit, wishes};
 
 /// What the store could not do is tried again after so long: the disk may be well by then.
-const AGAIN: Duration = Duration::from_secs(1);
+pub(crate) const AGAIN: Duration = Duration::from_secs(1);
 
 /// What control needs to know of its surroundings.
 pub struct Settings {
@@ -31,8 +32,8 @@ pub struct Settings {
     pub boot_id: String,
     /// The clock on the wall.
     pub wall: fn() -> Wall,
-    /// Called at named points (`command_kept`, `operation_kept`, `app_forgotten`), so that a test can
-    /// kill the process there.
+    /// Called at named points (`command_kept`, `operation_kept`, `app_forgotten`, `end_seen`), so that a
+    /// test can kill the process there.
     pub failpoint: fn(&str),
 }
 
@@ -42,7 +43,7 @@ pub struct Control {
     inner: Arc<Inner>,
 }
 
-struct Inner {
+pub(crate) struct Inner {
     store: Store,
     events: EventLog,
     wall: fn() -> Wall,
@@ -125,6 +126,18 @@ impl Control {
         self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn downgrade(&self) -> Weak<Inner> {
+        Arc::downgrade(&self.inner)
+    }
+
+    pub(crate) fn upgrade(inner: &Weak<Inner>) -> Option<Self> {
+        inner.upgrade().map(|inner| Self { inner })
+    }
+
+    pub(crate) fn failpoint(&self, name: &str) {
+        (self.inner.failpoint)(name);
+    }
+
     /// The wishes, to be watched by an agent.
     pub fn target(&self) -> watch::Receiver<Arc<Target>> {
         self.inner.target.subscribe()
@@ -135,8 +148,8 @@ impl Control {
         self.inner.changed.subscribe()
     }
 
-    /// Waits until an agent has seen every slot there was before this process: until then what is
-    /// shown may be of before.
+    /// Waits until an agent has looked at every slot there was before this process: until then what is
+    /// shown may be of before. How their probes stand may be so for longer.
     pub async fn looked(&self) {
         let mut changes = self.changes();
         while !self.state().all_seen() && changes.changed().await.is_ok() {}
@@ -200,6 +213,18 @@ impl Control {
         self.command(Request::new(app, what, origin, &("act", action)), |old, operation| {
             let old = old.ok_or_else(|| ControlError::NoSuchApp(app.clone()))?;
             wishes::act(old, action, operation)
+        })
+        .await
+    }
+
+    /// Stops a whole app because a copy has ended. Errors: besides those of any change, that it is not
+    /// due any more is a refusal.
+    pub(crate) async fn end(&self, end: &End) -> Result<Operation, ControlError> {
+        let app = end.slot.app.clone();
+        let request = Request::new(&app, "stop".to_owned(), Origin::end_of(&end.slot, &end.how), &());
+        self.command(request, |old, operation| {
+            let old = old.ok_or(ControlError::NoSuchApp(app))?;
+            wishes::end(old, end, operation)
         })
         .await
     }
@@ -275,7 +300,7 @@ impl Control {
         if let Err(error) = persist::save(&self.inner.store, &change.record, id, &operation).await {
             let StoreError::Unknown(_) = error else { return Err(error.into()) };
             *turn = Some(Unsure { app, id });
-            tokio::spawn(find_out_later(Arc::downgrade(&self.inner)));
+            tokio::spawn(find_out_later(self.downgrade()));
             return Err(ControlError::Unsure(error));
         }
         (self.inner.failpoint)("command_kept");
@@ -306,25 +331,28 @@ impl Control {
     }
 
     /// What an agent reports.
-    pub async fn report(&self, changes: Vec<SlotChange>) {
+    pub async fn report(&self, mut changes: Vec<SlotChange>) {
         let at = (self.inner.wall)();
+        {
+            let state = self.state();
+            changes.iter_mut().for_each(|change| state.explain(&mut change.status));
+        }
         for change in &changes {
             if let Some(kind) = phase_event(change) {
                 self.inner.events.add(at, change.status.slot.app.clone(), kind);
             }
         }
         let mut news = News::default();
-        let ends = {
+        let rested = reactions::rested(&changes);
+        {
             let mut state = self.state();
-            let ends = reactions::ends(&state, &changes);
-            for change in changes {
-                state.take(change, &mut news);
-            }
-            ends
-        };
+            changes.into_iter().for_each(|change| state.take(change, &mut news));
+        }
         self.spread(news).await;
         self.touch();
-        self.end_apps(ends).await;
+        for app in rested {
+            self.end_app(&app).await;
+        }
     }
 
     /// A process that ran before the agent did was found again.
@@ -373,7 +401,7 @@ impl Control {
         let Err(error) = self.try_to_forget(app).await else { return };
         tracing::warn!(%error, %app, "what is gone could not be forgotten; it is tried again");
         if self.state().cannot_forget(app) {
-            tokio::spawn(forget_later(Arc::downgrade(&self.inner), app.clone()));
+            tokio::spawn(forget_later(self.downgrade(), app.clone()));
         }
     }
 
@@ -421,8 +449,7 @@ impl Control {
 async fn find_out_later(control: Weak<Inner>) {
     loop {
         tokio::time::sleep(AGAIN).await;
-        let Some(inner) = control.upgrade() else { return };
-        let control = Control { inner };
+        let Some(control) = Control::upgrade(&control) else { return };
         let found = {
             let mut turn = control.inner.commands.lock().await;
             control.find_out(&mut turn).await
@@ -441,8 +468,7 @@ async fn find_out_later(control: Weak<Inner>) {
 async fn forget_later(control: Weak<Inner>, app: AppName) {
     loop {
         tokio::time::sleep(AGAIN).await;
-        let Some(inner) = control.upgrade() else { return };
-        let control = Control { inner };
+        let Some(control) = Control::upgrade(&control) else { return };
         match control.try_to_forget(&app).await {
             Ok(()) => return control.touch(),
             Err(error) => tracing::debug!(%error, %app, "what is gone cannot be forgotten yet"),

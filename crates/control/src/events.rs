@@ -10,6 +10,8 @@ use upbeat_model::event::EventKind;
 use upbeat_model::{AppName, Event, EventFilter, Wall};
 use upbeat_store::{APPEND_MAX, Journal, StoreError};
 
+use crate::told;
+
 /// Events a reader gets at once.
 const PAGE: usize = 1000;
 
@@ -39,8 +41,9 @@ impl EventLog {
         Ok(log)
     }
 
-    /// Something happened.
+    /// Something happened: it is a line of the daemon's log, too, also when there is no room for it here.
     pub(crate) fn add(&self, at: Wall, app: AppName, kind: EventKind) {
+        told::tell(&app, &kind);
         if self.sender.try_send((at, app, kind)).is_err() {
             *lock(&self.dropped) += 1;
         }
@@ -106,7 +109,10 @@ async fn write_behind(
         let mut size = 0;
         for (at, app, kind) in batch.drain(..) {
             // The number is the journal's; it is put in when the event is read.
-            let Ok(record) = serde_json::to_vec(&Event { sequence: 0, at, app, kind }) else { continue };
+            let Ok(record) = serde_json::to_vec(&Event { sequence: 0, at, app, kind }) else {
+                *lock(&dropped) += 1;
+                continue;
+            };
             if size + record.len() > APPEND_MAX {
                 write(&journal, &last, std::mem::take(&mut records), &dropped).await;
                 size = 0;

@@ -17,6 +17,7 @@ pub mod record;
 mod seen;
 mod state;
 pub mod tokens;
+mod told;
 pub mod wishes;
 
 pub use control::{Control, Settings};

@@ -1,6 +1,8 @@
 //! What there is to be seen of slots, for numbers and for those who ask what took so long.
 
-use upbeat_model::{AppName, Mono, SlotStatus, Starts};
+use std::collections::BTreeMap;
+
+use upbeat_model::{AppName, Mono, SlotId, SlotStatus, Starts};
 
 use crate::control::Control;
 use crate::error::ControlError;
@@ -9,6 +11,12 @@ impl Control {
     /// How all slots look that an agent has told of.
     pub fn statuses(&self) -> Vec<SlotStatus> {
         self.state().statuses()
+    }
+
+    /// Since when the copies are up that are, on the boot clock: what they are shown as started at is of
+    /// the clock on the wall, which steps.
+    pub fn up_since(&self) -> BTreeMap<SlotId, Mono> {
+        self.state().up_since()
     }
 
     /// Whether there is such an app.

@@ -37,8 +37,12 @@ pub(crate) struct State {
     marks: BTreeMap<SlotId, Mark>,
     /// How far the last start of each came, and when.
     timelines: BTreeMap<SlotId, Timeline>,
+    /// Since when the copies are up that are.
+    up_since: BTreeMap<SlotId, Mono>,
     /// Slots from before this process that no agent has seen since.
     unseen: BTreeSet<SlotId>,
+    /// Apps that could not be stopped with one of their services, and somebody tries again.
+    ending: BTreeSet<AppName>,
     next_operation: OperationId,
 }
 
@@ -158,7 +162,9 @@ impl State {
             statuses: BTreeMap::new(),
             marks: BTreeMap::new(),
             timelines: BTreeMap::new(),
+            up_since: BTreeMap::new(),
             unseen: BTreeSet::new(),
+            ending: BTreeSet::new(),
             next_operation,
         };
         state.unseen = state.apps.values().flat_map(|app| app.record.slots.keys().cloned()).collect();
@@ -168,7 +174,7 @@ impl State {
         (state, news)
     }
 
-    /// Every slot was seen since this process began.
+    /// Every slot was looked at since this process began.
     pub(crate) fn all_seen(&self) -> bool {
         self.unseen.is_empty()
     }
@@ -282,9 +288,9 @@ impl State {
 
     /// An agent says how a slot looks.
     pub(crate) fn take(&mut self, change: SlotChange, news: &mut News) {
-        let SlotChange { status, mark, timeline, is_seen, .. } = change;
+        let SlotChange { status, mark, timeline, up_since, is_looked_at, is_seen, .. } = change;
         let slot = status.slot.clone();
-        if is_seen {
+        if is_looked_at {
             self.unseen.remove(&slot);
         }
         match mark {
@@ -296,6 +302,10 @@ impl State {
             Some(timeline) => drop(self.timelines.insert(slot.clone(), timeline)),
             None => drop(self.timelines.remove(&slot)),
         }
+        match up_since {
+            Some(since) => drop(self.up_since.insert(slot.clone(), since)),
+            None => drop(self.up_since.remove(&slot)),
+        }
         // What an agent remembers of before it was restarted ends no wish.
         if is_seen && has_gone {
             self.part(&slot, status.operation, news);
@@ -306,9 +316,30 @@ impl State {
         {
             news.ended.push(status.operation);
         }
+        let (app, operation) = (slot.app.clone(), status.operation);
         match has_gone {
             true => drop(self.statuses.remove(&slot)),
             false => drop(self.statuses.insert(slot, status)),
+        }
+        self.end_in_vain(&app, operation, news);
+    }
+
+    /// What has gone is forgotten with the last of its operation. Where what is left cannot go, as its
+    /// stop has failed, nobody waits for that: the others have gone.
+    fn end_in_vain(&mut self, app: &AppName, id: OperationId, news: &mut News) {
+        let Some(left) = self.apps.get(app).and_then(|app| app.going.get(&id)) else { return };
+        let Some(operation) = self.operations.get_mut(&id) else { return };
+        let wishes = &operation.record.slots;
+        let has_failed = |slot: &SlotId| matches!(wishes.get(slot), Some(Wish::Failed { .. }));
+        if left.is_empty() || !left.iter().all(has_failed) {
+            return;
+        }
+        let gone = wishes.iter().filter(|(slot, wish)| **wish == Wish::Pending && !left.contains(*slot));
+        let gone: Vec<SlotId> = gone.map(|(slot, _)| slot.clone()).collect();
+        for slot in gone {
+            if operation.end(&slot, Wish::Reached) {
+                news.ended.push(id);
+            }
         }
     }
 
@@ -348,6 +379,21 @@ impl State {
         self.apps.get_mut(name).is_some_and(|app| !std::mem::replace(&mut app.stuck, true))
     }
 
+    /// An app could not be stopped. Says whether that is news.
+    pub(crate) fn cannot_end(&mut self, name: &AppName) -> bool {
+        self.ending.insert(name.clone())
+    }
+
+    /// Nobody has to try that again.
+    pub(crate) fn can_end(&mut self, name: &AppName) {
+        self.ending.remove(name);
+    }
+
+    /// How a slot looks, once an agent has looked at it since this process began.
+    pub(crate) fn seen(&self, slot: &SlotId) -> Option<&SlotStatus> {
+        self.statuses.get(slot).filter(|_| !self.unseen.contains(slot))
+    }
+
     /// What the planner may know of an app's slots.
     pub(crate) fn observed(&self, app: &AppName) -> BTreeMap<SlotId, planner::Observed> {
         let observed = |status: &SlotStatus| {
@@ -367,6 +413,11 @@ impl State {
     /// How all slots look that an agent has told of.
     pub(crate) fn statuses(&self) -> Vec<SlotStatus> {
         self.statuses.values().cloned().collect()
+    }
+
+    /// Since when the copies are up that are.
+    pub(crate) fn up_since(&self) -> BTreeMap<SlotId, Mono> {
+        self.up_since.clone()
     }
 
     /// The last start of each slot of an app, by what the file says now.
@@ -389,7 +440,9 @@ impl State {
     /// One line an app.
     pub(crate) fn summaries(&self) -> Vec<AppSummary> {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let is_ready = |id: &SlotId| self.statuses.get(id).is_some_and(|status| status.phase.is_ready());
+        // What has ended as it should is not waited for any more.
+        let is_there = |phase: Phase| phase.is_ready() || phase == Phase::Completed;
+        let is_ready = |id: &SlotId| self.statuses.get(id).is_some_and(|status| is_there(status.phase));
         (self.apps.values())
             .map(|Known { record, .. }| {
                 let wanted = || record.slots.iter().filter(|(_, slot)| slot.goal == Goal::Running);

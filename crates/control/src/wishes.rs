@@ -8,6 +8,7 @@ use upbeat_model::target::{Ask, Goal};
 use upbeat_model::{Action, AppName, OperationId, Project, ServiceName, SlotId};
 
 use crate::error::ControlError;
+use crate::reactions::End;
 use crate::record::{AppRecord, SlotRecord};
 
 /// A changed app, and the slots the change is about.
@@ -254,9 +255,14 @@ fn reload(
         |name: &ServiceName| record.project.services.get(name).is_some_and(|spec| spec.reload.is_some());
     let named = named(record, services)?;
     if let Some(name) = services.iter().find(|name| !can(name)) {
+        let is_external = record.project.services.get(name).is_some_and(|spec| spec.external);
+        let remedy = match is_external {
+            // Nobody here knows a process to send a signal to.
+            true => "`reload: { command: … }`",
+            false => "`reload: SIGHUP` or a command",
+        };
         return Err(ControlError::Refused(format!(
-            "`{name}` cannot be reloaded: it does not say how; give it `reload: SIGHUP` or a command, or use \
-             `restart`"
+            "`{name}` cannot be reloaded: it does not say how; give it {remedy}, or use `restart`"
         )));
     }
     let copies: Vec<SlotId> = (named.iter().filter(|name| can(name)))
@@ -265,7 +271,10 @@ fn reload(
         .cloned()
         .collect();
     if copies.is_empty() {
-        let what = format!("nothing of `{}` that could be reloaded is to run", record.name);
+        let what = match services {
+            [name] => format!("`{name}` is stopped: it reads its configuration when it is started"),
+            _ => format!("nothing of `{}` that could be reloaded is to run", record.name),
+        };
         return Err(ControlError::Refused(what));
     }
     for id in copies {
@@ -327,6 +336,15 @@ fn makes_copies(project: &Project, service: &ServiceName, count: u32) -> Result<
         })?;
     }
     Ok(())
+}
+
+/// The app stops with one of its copies, if that is due still. Errors: it is not.
+pub(crate) fn end(old: &AppRecord, end: &End, operation: OperationId) -> Result<Change, ControlError> {
+    if !end.holds(old.slots.get(&end.slot)) {
+        let what = format!("`{}` does not end with {}: it was asked for anew", old.name, end.slot.short());
+        return Err(ControlError::Refused(what));
+    }
+    act(old, &Action::Stop { services: Vec::new(), kill: false }, operation)
 }
 
 /// Everything goes.

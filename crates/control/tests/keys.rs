@@ -26,6 +26,11 @@ async fn open((store, journal): &(Store, Journal)) -> Control {
     Control::open(store.clone(), journal.clone(), settings).await.expect("an empty store")
 }
 
+/// Of the first service there are so many.
+fn scale(count: u32) -> Action {
+    Action::Scale { services: [("s1".parse().expect("a name"), count)].into() }
+}
+
 fn generation(control: &Control) -> u64 {
     control.target().borrow().slots.values().map(|slot| slot.generation).sum()
 }
@@ -82,7 +87,6 @@ async fn a_command_whose_fate_is_not_known_is_found_out_before_the_next() {
     let shop = AppName::new("shop").unwrap();
     let control = open(&files).await;
     control.up(project(), &[], by("ann", "a")).await.unwrap();
-    let scale = |n| Action::Scale { services: [(upbeat_model::ServiceName::new("s1").unwrap(), n)].into() };
     // The disk takes the operation, then the command; of the command it says that it has not.
     control.act(&shop, &scale(2), by("ann", "b")).await.unwrap();
     faults.deny_after(1);
@@ -98,7 +102,6 @@ async fn nothing_is_decided_before_that_is_known() {
     let shop = AppName::new("shop").unwrap();
     let control = open(&files).await;
     control.up(project(), &[], by("ann", "a")).await.unwrap();
-    let scale = |n| Action::Scale { services: [(upbeat_model::ServiceName::new("s1").unwrap(), n)].into() };
     faults.deny_after(1);
     faults.then_full.store(true, Ordering::SeqCst);
     let unknown = control.act(&shop, &scale(3), by("ann", "b")).await.unwrap_err();

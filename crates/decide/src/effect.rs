@@ -8,7 +8,8 @@ use upbeat_model::{Attempt, Exit, Millis, ProbeName, SlotId};
 
 use crate::instance::{HookCommand, Moment};
 
-/// One thing to do to the machine. Each is harmless when done twice: the attempt fences it.
+/// One thing to do to the machine. Each is harmless when it is ordered twice, as the attempt fences it, but
+/// for a signal, which is ordered once. Commands may be run twice, and can tell by their idempotency key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Look what is there. Where that is nothing any more, end what is left of these attempts.
@@ -46,6 +47,8 @@ pub enum Effect {
         slot: SlotId,
         /// The fence.
         attempt: Attempt,
+        /// The probe that has failed.
+        probe: ProbeName,
         /// Which.
         signal: Signal,
     },
@@ -55,6 +58,8 @@ pub enum Effect {
         slot: SlotId,
         /// The fence.
         attempt: Attempt,
+        /// When the copy was begun: part of the idempotency key.
+        begun: u64,
         /// Which time this is: goes back with the answer.
         serial: u64,
         /// Sent to its main process.
@@ -73,7 +78,10 @@ pub enum Effect {
         attempt: Attempt,
         /// When in its life.
         moment: Moment,
-        /// Which time in this attempt; part of their idempotency key.
+        /// When the copy was begun, which tells it from one of the same attempt of a slot that was
+        /// there before. Part of their idempotency key, as is the next.
+        begun: u64,
+        /// Which time in this attempt: goes back with the answer.
         serial: u64,
         /// What to run, and as what.
         commands: Vec<Arc<HookCommand>>,

@@ -18,6 +18,8 @@ pub struct View {
     pub phase: Phase,
     /// Its program was executed and is there now.
     pub running: bool,
+    /// Its stop was begun and given up: half stopped as it may be, nothing is begun on it.
+    pub given_up: bool,
     /// It is about to be replaced, run again or stopped: what it offers now will not last.
     pub leaving: bool,
     /// How it ended last.
@@ -26,7 +28,7 @@ pub struct View {
     pub passing: BTreeSet<ProbeName>,
     /// How many times it was started.
     pub attempt: Attempt,
-    /// It was looked at since this daemon runs.
+    /// It was looked at since this daemon runs, and what had passed has passed again.
     pub is_known: bool,
 }
 
@@ -131,14 +133,15 @@ enum Judgement {
 }
 
 fn judge(copy: &View, edge: &Dependency) -> Judgement {
-    if copy.leaving {
+    if copy.leaving || !copy.is_known {
         return Judgement::NotYet;
     }
     match (copy.phase, &edge.condition) {
         (Phase::Failed, Condition::Failed | Condition::Completed) => Judgement::Holds,
         (Phase::Failed | Phase::DependencyFailed, _) => Judgement::Impossible,
         (Phase::Stopped | Phase::Absent, _) => Judgement::Passed,
-        (Phase::Completed, Condition::Healthy | Condition::Failed | Condition::Probe(_)) => {
+        (Phase::Completed, Condition::Healthy | Condition::Failed) => Judgement::Impossible,
+        (Phase::Completed, Condition::Probe(_) | Condition::Port(_) | Condition::Line(_)) => {
             Judgement::Impossible
         }
         (Phase::Completed, _) => Judgement::Holds,
@@ -151,9 +154,13 @@ fn judge(copy: &View, edge: &Dependency) -> Judgement {
             Judgement::Holds
         }
         (_, Condition::Healthy | Condition::Ready) => Judgement::NotYet,
-        (_, Condition::Probe(name)) if copy.passing.contains(name) => Judgement::Holds,
-        (_, Condition::Probe(_)) => Judgement::NotYet,
-        (_, Condition::Started) if copy.running => Judgement::Holds,
+        (_, asks @ (Condition::Probe(_) | Condition::Port(_) | Condition::Line(_))) => {
+            match asks.probe().is_some_and(|name| copy.passing.contains(&*name)) {
+                true => Judgement::Holds,
+                false => Judgement::NotYet,
+            }
+        }
+        (_, Condition::Started) if copy.running && !copy.given_up => Judgement::Holds,
         (_, Condition::Started) => Judgement::NotYet,
     }
 }
@@ -180,6 +187,7 @@ mod tests {
             slot: "app/db/1".parse().unwrap(),
             phase,
             running: phase.is_alive(),
+            given_up: false,
             leaving: false,
             exit: None,
             passing: BTreeSet::new(),

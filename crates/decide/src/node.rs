@@ -29,6 +29,33 @@ pub struct Bundle {
     pub statuses: BTreeMap<SlotId, Change>,
     /// And what was done about failing probes.
     pub reacted: Vec<Reacted>,
+    /// And what came of what was done before.
+    pub outcomes: Vec<Outcome>,
+}
+
+/// What came of something that was done to a running copy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A command was run about a failing probe, or a signal could not be sent.
+    Remedied {
+        /// Of which slot.
+        slot: SlotId,
+        /// Of which attempt.
+        attempt: Attempt,
+        /// Which probe.
+        probe: ProbeName,
+        /// How it failed, if it did.
+        failure: Option<String>,
+    },
+    /// It was asked to read its configuration anew.
+    Reloaded {
+        /// Of which slot.
+        slot: SlotId,
+        /// Of which attempt.
+        attempt: Attempt,
+        /// How that failed, if it did.
+        failure: Option<String>,
+    },
 }
 
 /// Something was done about a failing probe.
@@ -59,7 +86,11 @@ pub struct Change {
     pub mark: Option<Mark>,
     /// How far its last start came, and when.
     pub timeline: Option<Timeline>,
-    /// This is what was seen, not what is remembered of before a restart.
+    /// Since when the copy is up that is there, on the clock that never steps.
+    pub up_since: Option<Mono>,
+    /// The machine was looked at: it is known what runs there.
+    pub is_looked_at: bool,
+    /// This is what was seen, not what is remembered of before a restart: also how its probes stand.
     pub is_seen: bool,
 }
 
@@ -70,8 +101,8 @@ struct Entry {
     slot: Slot,
     wish: Option<TargetSlot>,
     shown: Option<SlotStatus>,
-    /// What was shown was what was seen.
-    shown_as_seen: bool,
+    /// What was shown came of a look, and was what was seen.
+    shown_as: (bool, bool),
     /// Nobody wishes anything of it any more: it goes, and is forgotten when it is gone.
     orphaned: bool,
     deadline: Option<Mono>,
@@ -85,7 +116,7 @@ impl Entry {
             slot,
             wish: None,
             shown: None,
-            shown_as_seen: false,
+            shown_as: (false, false),
             orphaned: false,
             deadline: None,
             remembered,
@@ -144,6 +175,8 @@ pub struct Node {
     loose: BTreeSet<(AppName, ServiceName, ServiceName)>,
     timers: BTreeSet<(Mono, SlotId)>,
     verdicts: RefCell<Verdicts>,
+    /// What is decided cannot be kept.
+    unkept: bool,
     rules: Rules,
 }
 
@@ -166,11 +199,12 @@ impl Node {
             if let Stage::Up(up) = &mut durable.stage
                 && let Some(stopping) = &mut up.stopping
             {
-                stopping.unsaid = !rules.has(Bug::KeepDeadlines);
+                stopping.unsaid = stopping.given_up.is_none() && !rules.has(Bug::KeepDeadlines);
             }
             durable.farewell.take_if(|_| rules.has(Bug::ForgetPostStop));
             if let Stage::Up(up) = &mut durable.stage {
                 up.reload.take_if(|_| rules.has(Bug::LoseReloads));
+                up.remedy.take_if(|_| rules.has(Bug::LoseRemedies));
             }
             let elsewhere = instance::mark(&durable).is_some_and(|mark| mark.external);
             let may_run = durable.may_run() || (elsewhere && rules.has(Bug::LookOutside));
@@ -243,6 +277,33 @@ impl Node {
         }
         self.settle(dirty, now, wall, &mut bundle);
         bundle
+    }
+
+    /// What is decided cannot be kept, so that nothing can be started: from now on nothing is stopped
+    /// that would be started again. Whoever performs withholds such stops as [`Node::comes_back`] says, and
+    /// tells so by [`Input::StopWithheld`].
+    pub fn cannot_keep(&mut self) {
+        self.unkept = true;
+    }
+
+    /// It can be kept again: what was not stopped is, now.
+    pub fn keeps_again(&mut self, now: Mono, wall: Wall) -> Bundle {
+        self.unkept = false;
+        let waits =
+            |entry: &Entry| entry.slot.blocked.is_some() && matches!(entry.slot.durable.stage, Stage::Up(_));
+        let waiting = self.entries.iter().filter(|(_, entry)| waits(entry));
+        let dirty = waiting.map(|(id, _)| id.clone()).collect();
+        let mut bundle = Bundle::default();
+        self.settle(dirty, now, wall, &mut bundle);
+        bundle
+    }
+
+    /// A stop of this slot is begun, of which nothing was carried out yet, and after which it would be started
+    /// again.
+    pub fn comes_back(&self, id: &SlotId) -> bool {
+        self.entries.get(id).is_some_and(|entry| {
+            entry.wish.as_ref().is_some_and(|wish| instance::comes_back(&entry.slot, wish))
+        })
     }
 
     /// When to call [`Node::take`] next, if nothing is seen before.
@@ -363,7 +424,7 @@ impl Node {
             self.entries.insert(id.clone(), entry);
             return;
         };
-        let before = (instance::view(id, &entry.slot, &wish), entry.slot.durable.clone());
+        let before = (instance::view(id, &entry.slot, &wish, self.rules), entry.slot.durable.clone());
         let around = Around {
             now,
             wall,
@@ -371,12 +432,14 @@ impl Node {
             start_gate: &|since| self.start_gate(id, &wish, since, now),
             copies: &|service| self.views(&id.app, service).unwrap_or_default(),
             edge: &|service| self.edge_of(id, &wish, service),
+            keeps: !self.unkept,
             stop_gate: &|| self.stop_gate(id),
             rules: self.rules,
         };
         bundle.effects.extend(instance::step(id, &mut entry.slot, input, &around));
         bundle.reacted.append(&mut entry.slot.reacted);
-        let after = instance::view(id, &entry.slot, &wish);
+        bundle.outcomes.append(&mut entry.slot.outcomes);
+        let after = instance::view(id, &entry.slot, &wish, self.rules);
         if before.1 != entry.slot.durable {
             bundle.persist.insert(id.clone(), Some(entry.slot.durable.clone()));
         }
@@ -394,8 +457,9 @@ impl Node {
 
     fn show(&self, id: &SlotId, entry: &mut Entry, wish: &TargetSlot, bundle: &mut Bundle) {
         let status = instance::status(id, &entry.slot, wish);
-        let is_seen = !entry.slot.observing || self.rules.has(Bug::BelieveMemory);
-        if entry.shown.as_ref() == Some(&status) && entry.shown_as_seen == is_seen {
+        let is_seen = instance::is_known(&entry.slot, wish, self.rules) || self.rules.has(Bug::BelieveMemory);
+        let is_looked_at = !entry.slot.observing;
+        if entry.shown.as_ref() == Some(&status) && entry.shown_as == (is_looked_at, is_seen) {
             return;
         }
         let from = match bundle.statuses.get(id) {
@@ -403,10 +467,12 @@ impl Node {
             None => entry.before(),
         };
         entry.shown = Some(status.clone());
-        entry.shown_as_seen = is_seen;
+        entry.shown_as = (is_looked_at, is_seen);
         let mark = instance::mark(&entry.slot.durable).cloned();
         let timeline = entry.slot.durable.timeline.clone();
-        bundle.statuses.insert(id.clone(), Change { from, status, mark, timeline, is_seen });
+        let up_since = instance::up_since(&entry.slot);
+        let change = Change { from, status, mark, timeline, up_since, is_looked_at, is_seen };
+        bundle.statuses.insert(id.clone(), change);
     }
 
     fn remind(&mut self, id: &SlotId, entry: &mut Entry, wish: &TargetSlot) {
@@ -447,7 +513,7 @@ impl Node {
         let view = |id: &SlotId| {
             let entry = self.entries.get(id)?;
             let wish = entry.wish.as_ref()?;
-            Some((wish.goal, instance::view(id, &entry.slot, wish)))
+            Some((wish.goal, instance::view(id, &entry.slot, wish, self.rules)))
         };
         Some(
             copies
@@ -492,7 +558,16 @@ impl Node {
 
     fn start_gate(&self, id: &SlotId, wish: &TargetSlot, since: Mono, now: Mono) -> Opening {
         let edges = wish.spec.depends_on.iter();
-        opening(edges.map(|(service, edge)| (service, edge, self.edge(&id.app, service, edge))), since, now)
+        let judged = edges.map(|(service, edge)| (service, edge, self.edge(&id.app, service, edge)));
+        let Opening { verdict, due } = opening(judged, since, now);
+        match verdict {
+            Verdict::Wait(reason @ Reason::DependencyFailed { .. })
+                if self.rules.has(Bug::IgnoreOnFailure) =>
+            {
+                Opening { verdict: Verdict::Failed(reason), due }
+            }
+            verdict => Opening { verdict, due },
+        }
     }
 
     fn stop_gate(&self, id: &SlotId) -> Option<Reason> {
@@ -513,7 +588,7 @@ impl Node {
             let mark = instance::mark(&entry.slot.durable);
             let rests = wish.spec.depends_on.contains_key(&id.service)
                 || mark.is_some_and(|mark| mark.needs.contains(&id.service));
-            rests.then(|| instance::view(&copy, &entry.slot, wish))
+            rests.then(|| instance::view(&copy, &entry.slot, wish, self.rules))
         }));
         self.verdicts.borrow_mut().stop.insert(key, verdict.clone());
         verdict

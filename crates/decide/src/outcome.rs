@@ -13,6 +13,9 @@ pub fn outcome(status: &SlotStatus) -> Option<Wish> {
     if running && status.reasons.iter().any(|reason| matches!(reason, Reason::ReloadFailed { .. })) {
         return Some(Wish::Failed { reasons: status.reasons.clone() });
     }
+    if status.reasons.iter().any(|reason| matches!(reason, Reason::StopFailed { .. })) {
+        return Some(Wish::Failed { reasons: status.reasons.clone() });
+    }
     match (status.goal, status.phase) {
         (Goal::Running, Phase::Running | Phase::Healthy | Phase::Completed) => Some(Wish::Reached),
         (

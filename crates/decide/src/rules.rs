@@ -77,6 +77,28 @@ pub enum Bug {
     LookOutside,
     /// What runs elsewhere is stopped when its stop command has failed.
     SkipStopCommand,
+    /// After a crash, believe what probes were answered before it.
+    BelieveOldYes,
+    /// After a crash, forget what is to be run about a failing probe.
+    LoseRemedies,
+    /// Give up what runs elsewhere when its stop command has failed once.
+    GiveUpAtOnce,
+    /// Hear nothing of a watchdog.
+    IgnoreWatchdogs,
+    /// A condition that cannot hold any more is a failure, whatever its edge says.
+    IgnoreOnFailure,
+    /// What is to be stopped with what it rests on is restarted.
+    RestartInsteadOfStop,
+    /// Believe the clock on the wall.
+    TrustTheWall,
+    /// What says `restart: true` of something follows its crashes too.
+    FollowCrashes,
+    /// Give nobody more time to end.
+    IgnoreExtensions,
+    /// The process that was started is the main one, whatever it says.
+    IgnoreMainPid,
+    /// Take it for a failure of hooks that Upbeat itself could not run them.
+    SpendOnUnable,
 }
 
 impl Bug {
@@ -119,6 +141,17 @@ impl Bug {
         Self::RestOnThePast,
         Self::LookOutside,
         Self::SkipStopCommand,
+        Self::BelieveOldYes,
+        Self::LoseRemedies,
+        Self::GiveUpAtOnce,
+        Self::IgnoreWatchdogs,
+        Self::IgnoreOnFailure,
+        Self::RestartInsteadOfStop,
+        Self::TrustTheWall,
+        Self::FollowCrashes,
+        Self::IgnoreExtensions,
+        Self::IgnoreMainPid,
+        Self::SpendOnUnable,
     ];
 }
 

@@ -5,12 +5,14 @@
 
 pub mod cgroups;
 pub mod clock;
+pub mod ending;
 pub mod logs;
 mod looks;
 pub mod peer;
 pub mod probe;
 pub mod process;
 mod readiness;
+pub mod rights;
 mod tree;
 pub mod usage;
 pub mod watch;

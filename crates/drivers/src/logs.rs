@@ -83,7 +83,7 @@ impl Reader {
     /// So that about the last `count` lines are read. Reads only as many segments as hold them.
     pub fn tail(dir: &Path, count: u64) -> io::Result<Self> {
         let mut wanted = count;
-        for first in segments(dir).iter().rev() {
+        for first in segments(dir)?.iter().rev() {
             let bytes = match std::fs::read(dir.join(segment_name(*first))) {
                 Ok(bytes) => bytes,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => break,
@@ -99,7 +99,7 @@ impl Reader {
 
     /// The same, but it ends with what is there now, so that it ends although more is printed.
     pub fn until_now(mut self) -> io::Result<Self> {
-        let last = segments(&self.dir).last().copied().unwrap_or(0);
+        let last = segments(&self.dir)?.last().copied().unwrap_or(0);
         let size = match std::fs::metadata(self.dir.join(segment_name(last))) {
             Ok(metadata) => metadata.len(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
@@ -130,7 +130,7 @@ impl Reader {
         /// Segments deleted between the listing and the opening, in a row.
         const LISTINGS: u32 = 8;
         for _ in 0..LISTINGS {
-            let firsts = segments(&self.dir);
+            let firsts = segments(&self.dir)?;
             let found = firsts.iter().rev().find(|first| **first <= self.next).or(firsts.first());
             let Some(first) = found.copied() else { return Ok(false) };
             let file = match File::open(self.dir.join(segment_name(first))) {
@@ -187,7 +187,7 @@ impl Reader {
         if self.end.is_some_and(|(last, _)| first >= last) {
             return Ok(false);
         }
-        let Some(later) = segments(&self.dir).into_iter().find(|other| *other > first) else {
+        let Some(later) = segments(&self.dir)?.into_iter().find(|other| *other > first) else {
             return Ok(false);
         };
         // Nothing is ever added to a segment once there is a later one; but something may have been

@@ -8,18 +8,35 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
+use std::mem::MaybeUninit;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::Duration;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::fs::RawDir;
+use rustix::process::{Pid, Signal, getpgid, getsid, kill_process, kill_process_group};
 use upbeat_model::Attempt;
 use upbeat_shim::record::{Outlets, Record};
 
-/// Looks so often, so far apart: a tree that forks faster than it is killed would take longer, and
-/// so would a process that the kernel does not let die.
-const ROUNDS: u32 = 500;
+/// Looks so far apart, ...
 const BETWEEN: Duration = Duration::from_millis(2);
+
+/// ... and so long: a tree that forks faster than it is killed would take longer, and so would a process
+/// that the kernel does not let die. Less than a look at a slot takes at most.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Nobody is there when so many looks in a row have found nobody, ...
+const QUIET: u32 = 2;
+
+/// ... or so many, where in each some process was gone before it was looked at: mostly a stranger's, as
+/// there are many on a busy machine; but it may be one of a tree that lives on by making another and
+/// ending, at any time younger than the look at it. Of such a one, nine of ten looks find somebody.
+const QUIET_AMONG_OTHERS: u32 = 10;
+
+/// Bytes: of what else is listed there, the longest name fits in with ease.
+const LISTED_AT_ONCE: usize = 160;
 
 /// Only the mark tells.
 const UNKNOWN: Outlets = Outlets::Pipes([0, 0]);
@@ -34,7 +51,31 @@ pub(crate) fn mark(slot_dir: &Path, attempt: Attempt) -> String {
 
 /// What processes of one `exec` carry.
 pub(crate) fn mark_of_exec(slots_dir: &Path, number: u64) -> String {
-    format!("{VARIABLE}={}#exec-{}-{number}", slots_dir.display(), std::process::id())
+    format!("{VARIABLE}={}#exec-{}-{number}", slots_dir.display(), own())
+}
+
+/// What processes of a command carry that may leave some of them behind: not the same, as those are
+/// not looked for.
+pub(crate) fn mark_of_start(slots_dir: &Path, number: u64) -> String {
+    mark_of_started(slots_dir, &number_of_start(number))
+}
+
+/// By which number such a command is known on the machine.
+pub(crate) fn number_of_start(number: u64) -> String {
+    format!("{}-{number}", own())
+}
+
+/// This process, and no other of this boot, whatever number it may be given.
+fn own() -> &'static str {
+    static OWN: OnceLock<String> = OnceLock::new();
+    OWN.get_or_init(|| {
+        let pid = std::process::id();
+        format!("{pid}.{}", life(pid as i32).unwrap_or_default())
+    })
+}
+
+fn mark_of_started(slots_dir: &Path, number: &str) -> String {
+    format!("{VARIABLE}={}#start-{number}", slots_dir.display())
 }
 
 /// How to tell the processes of an attempt.
@@ -69,11 +110,16 @@ impl Tree {
     /// What [`mark_of_exec`] has marked in other processes than this.
     pub(crate) fn of_execs_of_others(slots_dir: &Path) -> Self {
         let before = format!("{VARIABLE}={}#exec-", slots_dir.display());
-        let own = format!("{}-", std::process::id());
-        Self { mark: Mark::But(before, own), outlets: UNKNOWN }
+        Self { mark: Mark::But(before, format!("{}-", own())), outlets: UNKNOWN }
     }
 
-    /// What [`mark_of_exec`] has marked.
+    /// What [`mark_of_start`] has marked in another process than this. `None`: it was this one.
+    pub(crate) fn of_start_of_other(slots_dir: &Path, number: &str) -> Option<Self> {
+        let own = format!("{}-", own());
+        (!number.starts_with(&own)).then(|| Self::of_exec(mark_of_started(slots_dir, number)))
+    }
+
+    /// What [`mark_of_exec`], or [`mark_of_start`], has marked.
     pub(crate) fn of_exec(mark: String) -> Self {
         Self { mark: Mark::Whole(mark), outlets: UNKNOWN }
     }
@@ -96,51 +142,124 @@ impl Mark {
     }
 }
 
-/// Some process does not die.
+/// Some process does not die, or others are made as fast as they are killed; so many were seen last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StillThere(pub(crate) usize);
 
+/// One look at all processes.
+struct Look {
+    /// Those of the tree.
+    members: Vec<i32>,
+    /// Each other one was looked at.
+    is_whole: bool,
+}
+
+/// Who was killed, and when they were begun.
+type Dying = BTreeMap<i32, u64>;
+
 /// Kills what belongs to an attempt until nothing does, and nothing of it is left.
 pub(crate) async fn clear(tree: Tree) -> Result<(), StillThere> {
-    let mut dying = BTreeMap::new();
-    for _ in 0..ROUNDS {
+    let until = Instant::now() + PATIENCE;
+    let mut dying = Dying::new();
+    let (mut quiet, mut whole) = (0, 0);
+    loop {
         let tree = tree.clone();
         // Reads a few files for each process of the machine.
         let round = tokio::task::spawn_blocking(move || {
-            for pid in tree.members() {
-                if let (Some(id), Some(begun)) = (Pid::from_raw(pid), life(pid)) {
-                    dying.insert(pid, begun);
-                    // Gone in between is as good.
-                    let _ = kill_process(id, Signal::KILL);
-                }
-            }
+            let look = tree.look();
+            look.iter().for_each(|look| kill_all(&look.members, &mut dying));
             // A dying process gives up its environment first and its sockets later.
             dying.retain(|pid, begun| life(*pid) == Some(*begun));
-            dying
+            (look, dying)
         });
-        match round.await {
-            Ok(left) if left.is_empty() => return Ok(()),
-            Ok(left) => dying = left,
+        let (look, left) = match round.await {
+            Ok(done) => done,
             // The runtime is being shut down.
             Err(_) => return Err(StillThere(0)),
+        };
+        dying = left;
+        let seen = match look {
+            Ok(Look { members, is_whole }) if members.is_empty() && dying.is_empty() => {
+                quiet += 1;
+                whole = if is_whole { whole + 1 } else { 0 };
+                if whole >= QUIET || quiet >= QUIET_AMONG_OTHERS {
+                    return Ok(());
+                }
+                0
+            }
+            Ok(Look { members, .. }) => {
+                (quiet, whole) = (0, 0);
+                members.len()
+            }
+            // There are no open files left, or the like: who is there is not known.
+            Err(_) => {
+                (quiet, whole) = (0, 0);
+                0
+            }
+        };
+        if Instant::now() >= until {
+            return Err(StillThere(seen.max(dying.len()).max(1)));
         }
         tokio::time::sleep(BETWEEN).await;
     }
-    Err(StillThere(dying.len()))
+}
+
+fn kill_all(members: &[i32], dying: &mut Dying) {
+    for pid in members {
+        let Some(id) = Pid::from_raw(*pid) else { continue };
+        // With its group, in which others may have been made meanwhile: the kernel spares none of them,
+        // be they just being made.
+        if let Some(group) = group_of(id, members) {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+        if let Some(begun) = life(*pid) {
+            dying.insert(*pid, begun);
+            // Gone in between is as good.
+            let _ = kill_process(id, Signal::KILL);
+        }
+    }
+}
+
+/// The process group of a member, if that is all of the tree: its leader is a member too, or has ended. A
+/// group of this session is not: it was made by somebody else, who has taken on the mark.
+fn group_of(member: Pid, members: &[i32]) -> Option<Pid> {
+    let group = getpgid(Some(member)).ok()?;
+    let is_strange = getsid(Some(member)).ok()? == getsid(None).ok()?;
+    let leader = group.as_raw_pid();
+    (!is_strange && leader > 1 && (members.contains(&leader) || life(leader).is_none())).then_some(group)
 }
 
 impl Tree {
-    fn members(&self) -> Vec<i32> {
+    /// Errors: nobody can be looked at.
+    fn look(&self) -> io::Result<Look> {
         let own = std::process::id() as i32;
-        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-        pids.filter(|pid| *pid != own && (self.is_carried_by(*pid) || self.is_printed_to_by(*pid))).collect()
+        let mut look = Look { members: Vec::new(), is_whole: true };
+        let processes = fs::File::open("/proc")?;
+        // Room for a few at a time, so that each is looked at as soon as it is listed, and has no time to
+        // end in between.
+        let mut room = [const { MaybeUninit::uninit() }; LISTED_AT_ONCE];
+        let mut listed = RawDir::new(&processes, &mut room);
+        while let Some(entry) = listed.next() {
+            let pid = entry?.file_name().to_str().ok().and_then(|name| name.parse().ok());
+            let Some(pid) = pid.filter(|pid| *pid != own) else { continue };
+            let is_carried = self.is_carried_by(pid)?;
+            look.is_whole &= is_carried.is_some();
+            if is_carried == Some(true) || self.is_printed_to_by(pid) {
+                look.members.push(pid);
+            }
+        }
+        Ok(look)
     }
 
-    /// A zombie's environment is empty, so it does not carry the mark.
-    fn is_carried_by(&self, pid: i32) -> bool {
-        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environment.split(|byte| *byte == 0).any(|entry| self.mark.is(entry))
+    /// A zombie's environment is empty, so it does not carry the mark. `None`: it is gone.
+    fn is_carried_by(&self, pid: i32) -> io::Result<Option<bool>> {
+        let environment = match of_process(fs::read(format!("/proc/{pid}/environ"))) {
+            // Another user's.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Some(Vec::new()),
+            environment => environment?,
+        };
+        let is_ours = |bytes: Vec<u8>| bytes.split(|byte| *byte == 0).any(|entry| self.mark.is(entry));
+        Ok(environment.map(is_ours))
     }
 
     fn is_printed_to_by(&self, pid: i32) -> bool {
@@ -172,6 +291,27 @@ pub(crate) fn parent(pid: i32) -> Option<i32> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok().filter(|parent| *parent > 1)
 }
 
+/// These end nobody who has no word for them: SIGCHLD, SIGCONT, SIGURG and SIGWINCH are passed over,
+/// SIGSTOP, SIGTSTP, SIGTTIN and SIGTTOU halt.
+const HARMLESS: [i32; 8] = [17, 18, 23, 28, 19, 20, 21, 22];
+
+/// Whether a process is there that this signal would end: its main thread has it neither handled, nor
+/// ignored, nor blocked.
+pub(crate) fn would_end(pid: i32, signal: i32) -> bool {
+    let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
+    is_ended_by(&status, signal)
+}
+
+fn is_ended_by(status: &str, signal: i32) -> bool {
+    let masks = ["SigBlk:", "SigIgn:", "SigCgt:"].map(|name| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        u64::from_str_radix(line.trim(), 16).ok()
+    });
+    let [Some(blocked), Some(ignored), Some(caught)] = masks else { return false };
+    let is_met = u32::try_from(signal - 1).ok().and_then(|bit| 1_u64.checked_shl(bit));
+    is_met.is_some_and(|bit| (blocked | ignored | caught) & bit == 0) && !HARMLESS.contains(&signal)
+}
+
 /// Lets a process go on that somebody has stopped.
 pub(crate) fn wake(pid: i32) {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -185,11 +325,65 @@ pub(crate) fn wake(pid: i32) {
 
 /// When a process that is no zombie was begun, in ticks since boot: with its number, its identity.
 pub(crate) fn life(pid: i32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    life_of(pid).ok().flatten()
+}
+
+/// The same. Errors: it cannot be looked at; to be gone is none.
+pub(crate) fn life_of(pid: i32) -> io::Result<Option<u64>> {
+    let stat = of_process(fs::read(format!("/proc/{pid}/stat")))?;
+    Ok(stat.and_then(|stat| begun(&String::from_utf8_lossy(&stat))))
+}
+
+fn begun(stat: &str) -> Option<u64> {
     // The name before may hold anything.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
     let is_dead = matches!(fields.next()?, "Z" | "X" | "x");
     // Field 22 of the line.
     let begun = fields.nth(18)?.parse().ok()?;
     (!is_dead).then_some(begun)
+}
+
+/// What the kernel says of a process. `None`: it has ended.
+pub(crate) fn of_process<T>(said: io::Result<T>) -> io::Result<Option<T>> {
+    match said {
+        Ok(said) => Ok(Some(said)),
+        Err(error) if is_gone(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// What was asked of a process is not there, or is not any more when it is read.
+fn is_gone(error: &io::Error) -> bool {
+    let errno = rustix::io::Errno::from_io_error(error);
+    matches!(errno, Some(rustix::io::Errno::NOENT | rustix::io::Errno::SRCH))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_ends_whoever_has_no_word_for_it() {
+        // SIGHUP blocked, SIGINT ignored, SIGUSR1 caught.
+        let status = "Name:\tSigCgt: 1\nSigBlk:\t0000000000000001\nSigIgn:\t0000000000000002\n\
+                      SigCgt:\t0000000000000200\n";
+        let ends = |signals: &[i32]| -> Vec<bool> {
+            signals.iter().map(|signal| is_ended_by(status, *signal)).collect()
+        };
+        assert_eq!(ends(&[1, 2, 10]), [false; 3], "blocked, ignored, caught");
+        assert_eq!(ends(&[12, 15, 9, 64]), [true; 4]);
+        assert_eq!(ends(&[17, 28, 19]), [false; 3], "harmless");
+        assert_eq!(ends(&[0, -1, 65]), [false; 3], "no signals");
+        assert!(!is_ended_by("Name:\tgone\n", 15), "nobody is there");
+    }
+
+    #[test]
+    fn it_is_seen_of_a_process() {
+        let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        assert!(would_end(pid, 10) && !would_end(pid, 17));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!would_end(pid, 10));
+    }
 }

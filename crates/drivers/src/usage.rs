@@ -10,15 +10,18 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use upbeat_model::{Attempt, SlotId};
 use upbeat_shim::cgroup;
 
 use crate::looks::Looks;
 use crate::process::ProcessDriver;
+use crate::tree;
 
 /// The machine's processes are looked through at most so often, ...
 const LOOK_LEAST: Duration = Duration::from_secs(1);
@@ -74,12 +77,15 @@ pub(crate) struct Root {
     pub(crate) slot_dir: PathBuf,
 }
 
+/// What a look has found, to be shared by all who asked for it.
+type Seen = Result<Option<Usage>, Errno>;
+
 /// Asks what slots use. Clones share what they have seen.
 #[derive(Clone)]
 pub struct Usages {
     driver: ProcessDriver,
     machine: Arc<Mutex<Option<Machine>>>,
-    looks: Arc<Looks<(SlotId, Attempt, Sharing), Option<Usage>>>,
+    looks: Arc<Looks<(SlotId, Attempt, Sharing), Seen>>,
 }
 
 impl Usages {
@@ -89,25 +95,31 @@ impl Usages {
     }
 
     /// What the processes of an attempt use now. Takes some ten microseconds for each, on a thread of
-    /// its own. `None`: that attempt does not run.
-    pub async fn of(&self, slot: &SlotId, attempt: Attempt, sharing: Sharing) -> Option<Usage> {
-        let root = self.driver.root(slot, attempt)?;
+    /// its own. `None`: that attempt does not run. Errors: it cannot be looked at, as when this process
+    /// has no open files left; then nothing is known of it.
+    pub async fn of(&self, slot: &SlotId, attempt: Attempt, sharing: Sharing) -> io::Result<Option<Usage>> {
+        let Some(root) = self.driver.root(slot, attempt) else { return Ok(None) };
         let machine = self.machine.clone();
-        let look = move || of(&machine, &root, sharing);
-        self.looks.at((slot.clone(), attempt, sharing), look).await.flatten()
+        let look = move || {
+            let used = of(&machine, &root, sharing);
+            used.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+        };
+        let seen = self.looks.at((slot.clone(), attempt, sharing), look).await;
+        Ok(seen.unwrap_or(Err(Errno::CANCELED))?)
     }
 }
 
-fn of(machine: &Mutex<Option<Machine>>, root: &Root, sharing: Sharing) -> Option<Usage> {
-    let shim = Stat::of(root.shim).filter(|stat| stat.begun == root.begun)?;
-    let below = below(machine, root.shim);
+fn of(machine: &Mutex<Option<Machine>>, root: &Root, sharing: Sharing) -> io::Result<Option<Usage>> {
+    let Some(shim) = Stat::of(root.shim)?.filter(|stat| stat.begun == root.begun) else { return Ok(None) };
+    let below = below(machine, root.shim)?;
     let ticks = rustix::param::clock_ticks_per_second().max(1);
     let page = rustix::param::page_size() as u64;
     let mut usage = Usage::default();
     // What its children used that have ended: the first process of all, and those it took in.
     let mut time = shim.time_of_children;
     let mut living = Vec::new();
-    for (pid, stat) in below.into_iter().filter_map(|pid| Some((pid, Stat::of(pid)?))) {
+    for pid in below {
+        let Some(stat) = Stat::of(pid)? else { continue };
         time += stat.time + stat.time_of_children;
         if stat.is_zombie {
             continue;
@@ -116,31 +128,40 @@ fn of(machine: &Mutex<Option<Machine>>, root: &Root, sharing: Sharing) -> Option
         usage.memory_bytes += stat.resident_pages * page;
         living.push(pid);
         match descriptors(pid) {
-            Ok(count) => {
+            Ok(Some(count)) => {
                 usage.descriptors += count;
                 usage.descriptors_most = usage.descriptors_most.max(count);
             }
-            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-                usage.descriptors_hidden += 1
-            }
-            // It has ended.
-            Err(_) => {}
+            Ok(None) => {}
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => usage.descriptors_hidden += 1,
+            Err(error) => return Err(error),
         }
     }
     usage.cpu_ms = time.saturating_mul(1000) / ticks;
-    let group = fs::read_link(root.slot_dir.join(cgroup::LINK)).ok();
-    if let Some(cpu_ms) = group.as_deref().and_then(cpu_of_group) {
+    let group = told(fs::read_link(root.slot_dir.join(cgroup::LINK)))?;
+    if let Some(cpu_ms) = group.as_deref().map(cpu_of_group).transpose()?.flatten() {
         usage.cpu_ms = cpu_ms;
     }
-    if let Some(memory) = group.as_deref().and_then(memory_of_group) {
+    if let Some(memory) = group.as_deref().map(memory_of_group).transpose()?.flatten() {
         usage.memory_bytes = memory;
     } else if let Sharing::DividedAbove(limit) = sharing
         && (limit.saturating_add(1)..SHARED_MAX).contains(&usage.memory_bytes)
-        && let Some(divided) = living.iter().map(|pid| proportional(*pid)).sum()
     {
-        usage.memory_bytes = divided;
+        let divided: io::Result<Vec<_>> = living.iter().map(|pid| proportional(*pid)).collect();
+        usage.memory_bytes = divided?.into_iter().sum::<Option<u64>>().unwrap_or(usage.memory_bytes);
     }
-    Some(usage)
+    Ok(Some(usage))
+}
+
+/// What the kernel says, but for what is not there, or nobody here may know. Errors: anything else, which
+/// leaves open what it would have said.
+fn told<T>(said: io::Result<T>) -> io::Result<Option<T>> {
+    match tree::of_process(said) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(None),
+        // A cgroup that was removed while it was read.
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::NODEV) => Ok(None),
+        said => said,
+    }
 }
 
 /// What this process uses.
@@ -159,11 +180,11 @@ pub struct OwnUsage {
 /// What this process uses now. `None`: `/proc` is not there.
 pub fn own() -> Option<OwnUsage> {
     let pid = i32::try_from(std::process::id()).ok()?;
-    let stat = Stat::of(pid)?;
+    let stat = Stat::of(pid).ok()??;
     Some(OwnUsage {
         cpu_ms: stat.time.saturating_mul(1000) / rustix::param::clock_ticks_per_second().max(1),
         memory_bytes: stat.resident_pages * rustix::param::page_size() as u64,
-        descriptors: descriptors(pid).ok()?,
+        descriptors: descriptors(pid).ok()??,
         descriptors_max: rustix::process::getrlimit(rustix::process::Resource::Nofile).current,
     })
 }
@@ -176,16 +197,17 @@ struct Machine {
 }
 
 impl Machine {
-    fn look() -> Self {
+    /// Errors: a process that is there cannot be looked at, so that not all would be known of the others.
+    fn look() -> io::Result<Self> {
         let seen = Instant::now();
         let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
-        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-        for pid in entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()) {
-            if let Some(stat) = Stat::of(pid) {
+        for entry in fs::read_dir("/proc")? {
+            let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            if let Some(stat) = Stat::of(pid)? {
                 children.entry(stat.parent).or_default().push(pid);
             }
         }
-        Self { seen, took: seen.elapsed(), children }
+        Ok(Self { seen, took: seen.elapsed(), children })
     }
 
     fn is_good(&self) -> bool {
@@ -206,16 +228,16 @@ impl Machine {
 }
 
 /// The processes below one. Looked for anew where none is known: then it is younger than the last look.
-fn below(machine: &Mutex<Option<Machine>>, root: i32) -> Vec<i32> {
+fn below(machine: &Mutex<Option<Machine>>, root: i32) -> io::Result<Vec<i32>> {
     // It is replaced as a whole: nothing is half-done after a panic.
     let mut machine = machine.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(machine) = machine.as_ref().filter(|machine| machine.is_good()) {
         let below = machine.below(root);
         if !below.is_empty() {
-            return below;
+            return Ok(below);
         }
     }
-    machine.insert(Machine::look()).below(root)
+    Ok(machine.insert(Machine::look()?).below(root))
 }
 
 /// A process, as the kernel has it in `/proc/PID/stat`. Times in ticks.
@@ -229,8 +251,9 @@ struct Stat {
 }
 
 impl Stat {
-    fn of(pid: i32) -> Option<Self> {
-        Self::parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+    /// `None`: it has ended.
+    fn of(pid: i32) -> io::Result<Option<Self>> {
+        Ok(told(fs::read(format!("/proc/{pid}/stat")))?.and_then(|line| Self::parse(&line)))
     }
 
     fn parse(text: &[u8]) -> Option<Self> {
@@ -249,32 +272,36 @@ impl Stat {
     }
 }
 
-/// Errors: it has ended, or belongs to somebody else.
-fn descriptors(pid: i32) -> std::io::Result<u64> {
+/// `None`: it has ended. Errors: it belongs to somebody else; it cannot be looked at.
+fn descriptors(pid: i32) -> io::Result<Option<u64>> {
     let dir = format!("/proc/{pid}/fd");
     // Since Linux 6.2 the size says it; before it is 0, and each is counted.
-    match fs::metadata(&dir)?.len() {
-        0 => Ok(fs::read_dir(&dir)?.count() as u64),
+    match tree::of_process(fs::metadata(&dir))?.map(|dir| dir.len()) {
+        Some(0) => Ok(tree::of_process(fs::read_dir(&dir))?.map(|files| files.count() as u64)),
         count => Ok(count),
     }
 }
 
 /// In bytes. `None`: it has ended, or may not be asked.
-fn proportional(pid: i32) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+fn proportional(pid: i32) -> io::Result<Option<u64>> {
+    let text = told(fs::read_to_string(format!("/proc/{pid}/smaps_rollup")))?.unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap_or_default();
+    let kib = line.trim().strip_suffix("kB").and_then(|kib| kib.trim().parse::<u64>().ok());
+    Ok(kib.and_then(|kib| kib.checked_mul(1024)))
 }
 
-fn cpu_of_group(dir: &Path) -> Option<u64> {
-    field(&fs::read_to_string(dir.join("cpu.stat")).ok()?, "usage_usec").map(|time| time / 1000)
+/// `None`: it does not count time.
+fn cpu_of_group(dir: &Path) -> io::Result<Option<u64>> {
+    let text = told(fs::read_to_string(dir.join("cpu.stat")))?;
+    Ok(text.and_then(|text| field(&text, "usage_usec")).map(|time| time / 1000))
 }
 
 /// `None`: it does not count memory.
-fn memory_of_group(dir: &Path) -> Option<u64> {
-    let all: u64 = fs::read_to_string(dir.join("memory.current")).ok()?.trim().parse().ok()?;
-    let unused = field(&fs::read_to_string(dir.join("memory.stat")).ok()?, "inactive_file")?;
-    Some(all.saturating_sub(unused))
+fn memory_of_group(dir: &Path) -> io::Result<Option<u64>> {
+    let read = |file: &str| told(fs::read_to_string(dir.join(file)));
+    let all = read("memory.current")?.and_then(|all| all.trim().parse::<u64>().ok());
+    let unused = read("memory.stat")?.and_then(|text| field(&text, "inactive_file"));
+    Ok(all.zip(unused).map(|(all, unused)| all.saturating_sub(unused)))
 }
 
 fn field(text: &str, name: &str) -> Option<u64> {
@@ -298,11 +325,12 @@ mod tests {
     #[test]
     fn this_process_reads_as_it_is() {
         let own = std::process::id() as i32;
-        let stat = Stat::of(own).unwrap();
+        let stat = Stat::of(own).unwrap().unwrap();
+        assert!(Stat::of(i32::MAX).unwrap().is_none());
         assert!(!stat.is_zombie && stat.resident_pages > 0 && stat.begun > 0);
-        assert!(descriptors(own).unwrap() >= 3);
-        assert!(proportional(own).unwrap() > 0);
-        assert!(descriptors(i32::MAX).is_err());
+        assert!(descriptors(own).unwrap().unwrap() >= 3);
+        assert!(proportional(own).unwrap().unwrap() > 0);
+        assert_eq!(descriptors(i32::MAX).unwrap(), None);
         let used = super::own().unwrap();
         assert!(used.memory_bytes > 0 && used.descriptors >= 3, "{used:?}");
         assert!(used.descriptors_max.is_none_or(|most| most >= used.descriptors), "{used:?}");
@@ -339,10 +367,11 @@ mod tests {
     fn a_cgroup_counts_as_docker_does() {
         let group = tempfile::tempdir().unwrap();
         let write = |file: &str, text: &str| std::fs::write(group.path().join(file), text).unwrap();
-        assert_eq!((cpu_of_group(group.path()), memory_of_group(group.path())), (None, None));
+        let of = |dir: &Path| (cpu_of_group(dir).unwrap(), memory_of_group(dir).unwrap());
+        assert_eq!(of(group.path()), (None, None));
         write("cpu.stat", "usage_usec 12345678\nuser_usec 1\n");
         write("memory.current", "1000\n");
         write("memory.stat", "anon 5\ninactive_file_other 7\ninactive_file 300\n");
-        assert_eq!((cpu_of_group(group.path()), memory_of_group(group.path())), (Some(12_345), Some(700)));
+        assert_eq!(of(group.path()), (Some(12_345), Some(700)));
     }
 }

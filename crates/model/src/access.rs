@@ -94,6 +94,15 @@ pub enum Need {
     Anyway,
 }
 
+/// Who was turned away. What strangers do is not to push out what is recorded of those who are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whom {
+    /// The holder of a token that holds, or a user who is let in.
+    Known,
+    /// Anybody.
+    Stranger,
+}
+
 /// A request that was turned away.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -155,7 +164,7 @@ pub enum AuditEntry {
         /// The hash of the last of them.
         last: String,
     },
-    /// What a daemon found when it started that it had not left so.
+    /// What a daemon found that it had not left so.
     Found {
         /// In words.
         what: String,

@@ -50,7 +50,7 @@ impl Timeline {
     fn held(&self, condition: &Condition) -> Option<Mono> {
         match condition {
             Condition::Started => self.executed,
-            Condition::Healthy | Condition::Probe(_) => self.ready,
+            Condition::Healthy | Condition::Probe(_) | Condition::Port(_) | Condition::Line(_) => self.ready,
             Condition::Ready => self.ready.or(self.ended),
             Condition::CompletedSuccessfully | Condition::Completed | Condition::Failed => self.ended,
         }

@@ -16,7 +16,7 @@ pub struct AppSummary {
     pub release: u64,
     /// Slots that shall run.
     pub wanted: u32,
-    /// Slots that are ready.
+    /// Slots that are ready, or have ended as they should.
     pub ready: u32,
 }
 

@@ -60,6 +60,10 @@ pub enum EventWord {
     Phase,
     /// [`EventKind::Reacted`].
     Reacted,
+    /// [`EventKind::Remedied`].
+    Remedied,
+    /// [`EventKind::Reloaded`].
+    Reloaded,
     /// [`EventKind::Adopted`].
     Adopted,
     /// [`EventKind::OperationStarted`].
@@ -70,8 +74,15 @@ pub enum EventWord {
 
 impl EventWord {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Phase, Self::Reacted, Self::Adopted, Self::OperationStarted, Self::OperationEnded];
+    pub const ALL: [Self; 7] = [
+        Self::Phase,
+        Self::Reacted,
+        Self::Remedied,
+        Self::Reloaded,
+        Self::Adopted,
+        Self::OperationStarted,
+        Self::OperationEnded,
+    ];
 }
 
 impl EventWord {
@@ -80,6 +91,8 @@ impl EventWord {
         match self {
             Self::Phase => "phase",
             Self::Reacted => "reacted",
+            Self::Remedied => "remedied",
+            Self::Reloaded => "reloaded",
             Self::Adopted => "adopted",
             Self::OperationStarted => "operation_started",
             Self::OperationEnded => "operation_ended",
@@ -108,6 +121,8 @@ impl EventKind {
         match self {
             Self::Phase { .. } => EventWord::Phase,
             Self::Reacted { .. } => EventWord::Reacted,
+            Self::Remedied { .. } => EventWord::Remedied,
+            Self::Reloaded { .. } => EventWord::Reloaded,
             Self::Adopted { .. } => EventWord::Adopted,
             Self::OperationStarted { .. } => EventWord::OperationStarted,
             Self::OperationEnded { .. } => EventWord::OperationEnded,
@@ -117,7 +132,11 @@ impl EventKind {
     /// The slot it is about, if it is about one.
     pub fn slot(&self) -> Option<&SlotId> {
         match self {
-            Self::Phase { slot, .. } | Self::Reacted { slot, .. } | Self::Adopted { slot, .. } => Some(slot),
+            Self::Phase { slot, .. }
+            | Self::Reacted { slot, .. }
+            | Self::Remedied { slot, .. }
+            | Self::Reloaded { slot, .. }
+            | Self::Adopted { slot, .. } => Some(slot),
             Self::OperationStarted { .. } | Self::OperationEnded { .. } => None,
         }
     }
@@ -159,6 +178,27 @@ pub enum EventKind {
         last: String,
         /// How often within its window, this time included.
         times: u32,
+    },
+    /// A command that was run about a failing probe has ended.
+    Remedied {
+        /// Which slot.
+        slot: SlotId,
+        /// Of which attempt.
+        attempt: Attempt,
+        /// Which probe.
+        probe: ProbeName,
+        /// How it failed, if it did.
+        failure: Option<String>,
+    },
+    /// A running copy was asked to read its configuration anew: by somebody, or for the sake of what it
+    /// rests on.
+    Reloaded {
+        /// Which slot.
+        slot: SlotId,
+        /// Of which attempt.
+        attempt: Attempt,
+        /// How that failed, if it did.
+        failure: Option<String>,
     },
     /// A running slot was found again after a restart of the daemon.
     Adopted {

@@ -16,13 +16,15 @@ pub mod operation;
 pub mod plan;
 pub mod project;
 pub mod reason;
+pub mod rights;
 pub mod state;
 pub mod stats;
 pub mod target;
 pub mod time;
+pub mod withheld;
 
 pub use access::{
-    Asked, AuditEntry, AuditHead, AuditRecord, AuditVerdict, BadRecord, Need, Refused, Role, TokenInfo,
+    Asked, AuditEntry, AuditHead, AuditRecord, AuditVerdict, BadRecord, Need, Refused, Role, TokenInfo, Whom,
 };
 pub use analyze::{ChainLink, CriticalChain, OwnTime, SlotStart, Starts, Timeline};
 pub use app::{App, AppSummary, Why, WhyLink};

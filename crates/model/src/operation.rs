@@ -79,18 +79,26 @@ pub struct Origin {
 const END_OF: &str = "`exit_on_end` of ";
 
 impl Origin {
-    /// Of a stop that nobody asks for: this copy has ended, and its app ends with it.
-    pub fn end_of(slot: &SlotId) -> Self {
-        Self { who: format!("{END_OF}{}", slot.short()), key: None }
+    /// Of a stop that nobody asks for: this copy has ended so, and its app ends with it.
+    pub fn end_of(slot: &SlotId, how: &str) -> Self {
+        Self { who: format!("{END_OF}{}: {how}", slot.short()), key: None }
+    }
+
+    /// The copy of this app whose end a change by this one follows from, and how that ended: what
+    /// [`Origin::end_of`] was told.
+    pub fn is_end_of<'a>(app: &AppName, who: &'a str) -> Option<(SlotId, &'a str)> {
+        let (slot, how) = who.strip_prefix(END_OF)?.split_once(": ")?;
+        let (service, index) = slot.rsplit_once('-')?;
+        let (service, index) = (ServiceName::new(service).ok()?, index.parse().ok()?);
+        Some((SlotId { app: app.clone(), service, index }, how))
     }
 }
 
 impl Operation {
-    /// The copy whose end it follows from, where nobody asked for it: [`Origin::end_of`].
-    pub fn is_end_of(&self) -> Option<SlotId> {
-        let (service, index) = self.who.strip_prefix(END_OF)?.rsplit_once('-')?;
-        let (service, index) = (ServiceName::new(service).ok()?, index.parse().ok()?);
-        Some(SlotId { app: self.app.clone(), service, index })
+    /// The copy whose end it follows from, where nobody asked for it, and how that ended:
+    /// [`Origin::end_of`].
+    pub fn is_end_of(&self) -> Option<(SlotId, &str)> {
+        Origin::is_end_of(&self.app, &self.who)
     }
 }
 
@@ -151,7 +159,8 @@ mod tests {
             slots: BTreeMap::new(),
             ended: false,
         };
-        assert_eq!(of(Origin::end_of(&slot).who).is_end_of(), Some(slot));
+        let how = "could not start: `a: b`";
+        assert_eq!(of(Origin::end_of(&slot, how).who).is_end_of(), Some((slot, how)));
         assert_eq!(of("uid 1000".into()).is_end_of(), None);
     }
 }

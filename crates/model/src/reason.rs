@@ -85,6 +85,26 @@ pub enum Reason {
         /// How.
         detail: String,
     },
+    /// It has said that it is about to end (`STOPPING=1`).
+    SaysStopping,
+    /// It has said that it reads its configuration anew, and not yet that it has (`RELOADING=1`).
+    SaysReloading,
+    /// A probe cannot be asked for want of something of Upbeat's own: its last answer holds.
+    CannotAsk {
+        /// Which probe.
+        name: ProbeName,
+        /// The question.
+        probe: Question,
+        /// Why.
+        detail: String,
+    },
+    /// What was run about a failing probe has failed.
+    RemedyFailed {
+        /// Which probe.
+        name: ProbeName,
+        /// How.
+        detail: String,
+    },
     /// It runs, and a probe has not passed yet.
     NotReadyYet {
         /// Which probe.
@@ -120,15 +140,30 @@ pub enum Reason {
     BeingStopped {
         /// What asks it.
         how: String,
-        /// When it is killed.
-        kill_at: Wall,
+        /// When it is killed. Nothing: what runs elsewhere is not ours to kill.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kill_at: Option<Wall>,
         /// For what.
         why: StopCause,
+    },
+    /// What runs elsewhere could not be stopped, and may run on.
+    StopFailed {
+        /// How its stop command failed last.
+        detail: String,
     },
     /// Somebody wanted it stopped.
     StoppedBy {
         /// The operation.
         operation: OperationId,
+    },
+    /// It was stopped because a copy with whose end its app ends (`exit_on_end`) has ended.
+    EndedWith {
+        /// The operation that stopped it.
+        operation: OperationId,
+        /// That copy; it may be this one.
+        slot: SlotId,
+        /// How that one ended, in words.
+        how: String,
     },
     /// What was there is being deleted first.
     BeingRemoved,
@@ -161,6 +196,10 @@ pub enum StopCause {
     ProbeFailed,
     /// What it rests on has ended or was replaced.
     DependencyEnded,
+    /// It has said that it would end (`STOPPING=1`), and has not.
+    SaidStopping,
+    /// An earlier stop of it was given up, and it may be half stopped.
+    HalfStopped,
 }
 
 impl Reason {
@@ -170,7 +209,33 @@ impl Reason {
             Self::WaitsFor { blocking: Some((slot, _)), .. }
             | Self::DependencyFailed { failed: Some((slot, _, _)), .. } => Some(slot),
             Self::WaitsForDependents { dependents, .. } => dependents.first(),
+            Self::EndedWith { slot, .. } => Some(slot),
             _ => None,
+        }
+    }
+}
+
+impl Reason {
+    /// The clause of a reason that is about a probe.
+    fn of_probe(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NotReadyYet { name, probe, last: None } => {
+                write!(f, "{} has not answered yet", asking(name, probe))
+            }
+            Self::NotReadyYet { name, probe, last: Some(last) } => {
+                write!(f, "{} has not passed yet: {last}", asking(name, probe))
+            }
+            Self::ProbeFails { name, probe, last, failures } => {
+                write!(f, "{} failed{}: {last}", asking(name, probe), in_a_row(*failures))
+            }
+            Self::NeedsAttention { name, action, times, window } => {
+                write!(f, "{} still fails after {action} {times} times within {window}: ", called(name))?;
+                f.write_str("a person has to look; `upbeat restart` begins anew")
+            }
+            Self::CannotAsk { name, probe, detail } => {
+                write!(f, "{} cannot be asked: {detail}", asking(name, probe))
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -189,9 +254,7 @@ impl std::fmt::Display for Reason {
             Self::DependencyFailed { service, condition, failed } => {
                 write!(f, "needs {service} to {}, but ", wanted(condition))?;
                 match failed {
-                    Some((slot, phase, Some(exit))) => {
-                        write!(f, "{} is {phase} ({exit})", slot.short())
-                    }
+                    Some((slot, phase, Some(exit))) => write!(f, "{} is {phase} ({exit})", slot.short()),
                     Some((slot, phase, None)) => write!(f, "{} is {phase}", slot.short()),
                     None => write!(f, "{service} is not there"),
                 }
@@ -218,25 +281,28 @@ impl std::fmt::Display for Reason {
             Self::StaysDown { exit } => write!(f, "was {exit}; it stays so until somebody starts it"),
             Self::RunsHooks { hooks } => write!(f, "its `{hooks}` hooks have not ended yet"),
             Self::Reloads => f.write_str("is being asked to read its configuration anew"),
+            Self::SaysReloading => f.write_str("has said that it reads its configuration anew"),
+            Self::SaysStopping => f.write_str("has said that it is about to end"),
             Self::ReloadFailed { detail } => {
                 write!(f, "could not be asked to read its configuration anew: {detail}")
             }
+            Self::RemedyFailed { name, detail } => {
+                write!(f, "what was run because {} failed has failed, too: {detail}", called(name))
+            }
             Self::BeingStarted => f.write_str("its process is being started"),
-            Self::NotReadyYet { name, probe, last: None } => {
-                write!(f, "{} ({probe}) has not answered yet", called(name))
-            }
-            Self::NotReadyYet { name, probe, last: Some(last) } => {
-                write!(f, "{} ({probe}) has not passed yet: {last}", called(name))
-            }
-            Self::ProbeFails { name, probe, last, failures } => {
-                write!(f, "{} ({probe}) failed{}: {last}", called(name), in_a_row(*failures))
-            }
-            Self::NeedsAttention { name, action, times, window } => {
-                write!(f, "{} still fails after {action} {times} times within {window}: ", called(name))?;
-                f.write_str("a person has to look; `upbeat restart` begins anew")
-            }
+            Self::NotReadyYet { .. }
+            | Self::ProbeFails { .. }
+            | Self::CannotAsk { .. }
+            | Self::NeedsAttention { .. } => self.of_probe(f),
             Self::BeingStopped { how, why, .. } => write!(f, "is being stopped {why} ({how})"),
-            Self::StoppedBy { operation } => write!(f, "was stopped by operation {operation}"),
+            Self::StopFailed { detail } => write!(
+                f,
+                "could not be stopped, and may run on: its stop command failed: {detail}; `stop`, `up` or `down` tries again"
+            ),
+            Self::StoppedBy { operation } => f.write_str(&stopped_by(*operation)),
+            Self::EndedWith { operation, slot, how } => {
+                write!(f, "{} (`exit_on_end` of {}: {how})", stopped_by(*operation), slot.short())
+            }
             Self::BeingRemoved => f.write_str("what was there is being deleted first"),
             Self::Trouble { detail } => write!(f, "cannot be handled for now: {detail}"),
             Self::ShimLost { detail } => write!(f, "its shim was killed: {detail}"),
@@ -253,9 +319,15 @@ impl std::fmt::Display for StopCause {
             Self::Changed => "because what it should run has changed",
             Self::ProbeFailed => "because a probe of it has failed",
             Self::DependencyEnded => "because what it rests on has ended",
+            Self::SaidStopping => "because it said that it would end and has not",
+            Self::HalfStopped => "because an earlier stop of it was given up",
             Self::HookFailed => "because a `post_start` hook of it has failed",
         })
     }
+}
+
+fn stopped_by(operation: OperationId) -> String {
+    format!("was stopped by operation {operation}")
 }
 
 fn in_a_row(times: u32) -> String {
@@ -270,6 +342,14 @@ fn called(name: &ProbeName) -> String {
     }
 }
 
+/// The same with its question. One that nobody has written has no name that anybody knows.
+fn asking(name: &ProbeName, question: &Question) -> String {
+    match question.own_name().as_ref() == Some(name) {
+        true => format!("what others wait for ({question})"),
+        false => format!("{} ({question})", called(name)),
+    }
+}
+
 fn wanted(condition: &Condition) -> String {
     let plain = match condition {
         Condition::Started => "be started",
@@ -279,6 +359,8 @@ fn wanted(condition: &Condition) -> String {
         Condition::Failed => "fail",
         Condition::Ready => "be ready, or complete successfully",
         Condition::Probe(name) => return format!("pass its probe `{name}`"),
+        Condition::Port(address) => return format!("accept connections at {address}"),
+        Condition::Line(pattern) => return format!("print a line that matches /{pattern}/"),
     };
     plain.to_owned()
 }

@@ -100,6 +100,26 @@ impl Phase {
         matches!(self, Self::Running | Self::Healthy)
     }
 
+    /// The word programs read, as in JSON.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Absent => "absent",
+            Self::Stopped => "stopped",
+            Self::Waiting => "waiting",
+            Self::DependencyFailed => "dependency_failed",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Healthy => "healthy",
+            Self::Unhealthy => "unhealthy",
+            Self::NeedsAttention => "needs_attention",
+            Self::BackingOff => "backing_off",
+            Self::CrashLooping => "crash_looping",
+            Self::Stopping => "stopping",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+        }
+    }
+
     /// The word people read.
     pub fn word(self) -> &'static str {
         match self {

@@ -16,13 +16,15 @@ use futures_util::{StreamExt, stream};
 use tokio::time::Instant;
 use upbeat_api::{
     AppName, Asked, Endpoint, Need, Operation, OperationId, Problem, ProblemKind, Refused, Role, TokenName,
+    Whom,
 };
 
 use crate::backend::{Answer, Backend};
-use crate::bounds::{PATH_SHOWN, STREAM_LOOK};
+use crate::bounds::{MISSED_MAX, PATH_SHOWN, STREAM_LOOK};
+use crate::door::Seat;
 use crate::handlers::{Reply, Shared};
 use crate::refusal::Refusal;
-use crate::streams;
+use crate::streams::{self, Holding, OpenStream};
 
 /// Who is known to ask, and what they may.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,10 +83,17 @@ pub(crate) async fn authenticate<B: Backend>(
     };
     match known {
         Ok((name, role)) => {
-            request.extensions_mut().insert(Caller { name: Name::Token(name), role, from: Some(from) });
+            if let Some(seat) = request.extensions().get::<Seat>().cloned() {
+                seat.is_busy().await;
+            }
+            let caller = Caller { name: Name::Token(name.clone()), role, from: Some(from) };
+            request.extensions_mut().insert(caller);
             let answer = next.run(request).await;
             match token {
-                Ok(token) if streams::is_stream(&answer) => while_it_holds(here.backend, token, answer),
+                Ok(token) if streams::is_stream(&answer) => match here.streams.open(&name) {
+                    Ok(open) => while_it_holds(here.backend, token, answer, open),
+                    Err(problem) => Refusal::from(problem).into_response(),
+                },
                 _ => answer,
             }
         }
@@ -99,22 +108,27 @@ pub(crate) async fn authenticate<B: Backend>(
     }
 }
 
-/// A stream that breaks off when its token does not hold any more.
-fn while_it_holds<B: Backend>(backend: B, token: String, answer: Response) -> Response {
+/// A stream that breaks off when its token does not hold any more, and is counted until it ends.
+fn while_it_holds<B: Backend>(backend: B, token: String, answer: Response, open: OpenStream) -> Response {
     answer.map(|body| {
+        let body = Body::new(Holding::new(body, open));
         let looks = tokio::time::interval_at(Instant::now() + STREAM_LOOK, STREAM_LOOK);
-        let begun = (body.into_data_stream(), looks, backend, token);
-        Body::from_stream(stream::unfold(begun, async |(mut body, mut looks, backend, token)| {
+        let begun = (body.into_data_stream(), looks, 0, backend, token);
+        Body::from_stream(stream::unfold(begun, async |(mut body, mut looks, mut missed, backend, token)| {
             loop {
                 tokio::select! {
                     biased;
                     _ = looks.tick() => {
-                        if backend.authenticate(&token).await.is_err() {
+                        missed = match backend.authenticate(&token).await {
+                            Ok(_) => 0,
                             // Without a word of an end: whoever reads it asks again, and is told why not.
-                            return None;
-                        }
+                            Err(Problem { kind: ProblemKind::Unauthorized, .. }) => return None,
+                            // That it cannot be looked up says nothing of it: it held, and is looked up soon.
+                            Err(_) if missed < MISSED_MAX => missed + 1,
+                            Err(_) => return None,
+                        };
                     }
-                    chunk = body.next() => return Some((chunk?, (body, looks, backend, token))),
+                    chunk = body.next() => return Some((chunk?, (body, looks, missed, backend, token))),
                 }
             }
         }))
@@ -166,7 +180,8 @@ pub(crate) async fn authorize<B: Backend>(
 pub(crate) fn turned_away<B: Backend>(backend: &B, request: &Request, status: u16, why: &str) {
     let caller = request.extensions().get::<Caller>();
     let peer = request.extensions().get::<Peer>().map(|peer| peer.from);
-    backend.refused(Refused {
+    let whom = if caller.is_some() { Whom::Known } else { Whom::Stranger };
+    let refused = Refused {
         who: caller.map_or_else(|| "nobody known".to_owned(), Caller::who),
         from: caller.and_then(|caller| caller.from).or(peer).map(|from| from.to_string()),
         method: request.method().as_str().chars().take(PATH_SHOWN).collect(),
@@ -174,7 +189,8 @@ pub(crate) fn turned_away<B: Backend>(backend: &B, request: &Request, status: u1
         status,
         why: why.to_owned(),
         not_written: 0,
-    });
+    };
+    backend.refused(refused, whom);
 }
 
 /// What is about to be changed, for the record.

@@ -9,7 +9,7 @@ use futures_util::Stream;
 use upbeat_api::{
     Action, App, AppName, AppSummary, Asked, AuditQuery, AuditRecord, AuditVerdict, Event, EventFilter,
     IssuedToken, LogLine, Need, NewToken, Operation, OperationId, Origin, Plan, Problem, Refused, Role,
-    ServiceName, Starts, Stats, TokenInfo, TokenName, Up, Version, Why,
+    ServiceName, Starts, Stats, TokenInfo, TokenName, Up, Version, Whom, Why,
 };
 
 pub use upbeat_api::LogQuery;
@@ -40,7 +40,7 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// Whose token this is, and what it allows. Errors: `unauthorized`, without the token.
     fn authenticate(&self, token: &str) -> impl Future<Output = Answer<(TokenName, Role)>> + Send;
     /// A change is about to be made; its record is kept when this answers. Errors: it is not, and the
-    /// change may not be made; never with [`Need::Anyway`].
+    /// change may not be made; with [`Need::Anyway`] only where the log itself is broken, and not the disk.
     fn asked(&self, asked: Asked, need: Need) -> impl Future<Output = Answer<Self::Ticket>> + Send;
     /// What came of it.
     fn answered(
@@ -50,7 +50,7 @@ pub trait Backend: Clone + Send + Sync + 'static {
         operation: Option<OperationId>,
     ) -> impl Future<Output = ()> + Send;
     /// Somebody was turned away. Never waits.
-    fn refused(&self, refused: Refused);
+    fn refused(&self, refused: Refused, whom: Whom);
     /// Who answers.
     fn version(&self) -> Version;
     /// One line an app.

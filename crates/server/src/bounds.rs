@@ -22,12 +22,27 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// raised that; a person with some tools uses ten.
 pub const CONNECTIONS_MAX: usize = 256;
 
+/// Of these, no member of the socket's group gets the last: the daemon's own user and root come in
+/// whatever guests do.
+pub const RESERVED_CONNECTIONS: usize = 32;
+
+/// Of these for one member of the socket's group.
+pub const CONNECTIONS_OF_ONE_MAX: usize = 64;
+
 /// Connections over TCP at once. They are counted apart, so that whoever fills them does not keep out
 /// those on the socket of this machine.
 pub const TCP_CONNECTIONS_MAX: usize = 128;
 
-/// Of these from one address: one machine alone does not fill them.
+/// Of these from one address: one machine alone does not fill them. Of IPv6 the first half of an
+/// address counts: the other half is its owner's to choose.
 pub const TCP_CONNECTIONS_OF_ONE_MAX: usize = 64;
+
+/// Of these from this machine: several users, or a proxy that speaks for many.
+pub const TCP_CONNECTIONS_OF_HERE_MAX: usize = 96;
+
+/// Streams over TCP that one token keeps open: a person with ten terminals, or a page with some
+/// tabs. They are answers that do not end, so no newcomer gets their places.
+pub const STREAMS_OF_TOKEN_MAX: usize = 32;
 
 /// How long agreeing on TLS may take: two journeys around the world, on a machine under heavy load.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -49,11 +64,15 @@ pub const UNTAKEN_MAX_MS: u32 = 60_000;
 /// somebody whose token was revoked hears more, at most. A look costs microseconds.
 pub const STREAM_LOOK: Duration = Duration::from_secs(5);
 
+/// So many looks in a row may come to nothing before a stream breaks off: a store that is busy has answered
+/// by then, and whoever was revoked meanwhile reads no longer than this.
+pub const MISSED_MAX: u32 = 12;
+
 /// A path is written down only so far, in characters.
 pub const PATH_SHOWN: usize = 200;
 
-/// Connections that are being told no, at once. When these are taken too, nobody is accepted until
-/// one of them is through, which takes at most [`REFUSAL_TIMEOUT`].
+/// Connections that are being told no, at once, each for at most [`REFUSAL_TIMEOUT`]. When there are
+/// so many, the next is closed without a word: whoever may come in does not wait for them.
 pub const REFUSALS_MAX: usize = 16;
 
 /// How long somebody who is not let in may take to ask and to hear why.

@@ -1,21 +1,22 @@
-//! The doors: who may come in at each, and how many at once.
+//! The doors: who may come in at each. How many at once, [`crate::admission`] decides.
 
-use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 use upbeat_api::{Problem, ProblemKind, Refused, Role};
 
 use crate::access::{Caller, Name};
+use crate::admission::{Crowd, Peer, Rules, Standing};
 use crate::bounds::{
-    CONNECTIONS_MAX, KEEP_ALIVE_AGAIN, KEEP_ALIVE_IDLE, KEEP_ALIVE_TIMES, TCP_CONNECTIONS_MAX,
-    TCP_CONNECTIONS_OF_ONE_MAX, UNTAKEN_MAX_MS,
+    CONNECTIONS_MAX, CONNECTIONS_OF_ONE_MAX, KEEP_ALIVE_AGAIN, KEEP_ALIVE_IDLE, KEEP_ALIVE_TIMES,
+    RESERVED_CONNECTIONS, TCP_CONNECTIONS_MAX, TCP_CONNECTIONS_OF_HERE_MAX, TCP_CONNECTIONS_OF_ONE_MAX,
+    UNTAKEN_MAX_MS,
 };
 use crate::socket::Name as SocketName;
 use crate::tls::Tls;
@@ -77,58 +78,103 @@ pub(crate) struct Turned {
     pub(crate) record: Option<Box<Refused>>,
 }
 
+type Places = Arc<Mutex<Crowd<oneshot::Sender<()>>>>;
+
 /// Given back when it is dropped.
 pub(crate) struct Place {
-    _permit: OwnedSemaphorePermit,
-    _share: Option<Share>,
+    pub(crate) seat: Seat,
+    lost: oneshot::Receiver<()>,
 }
 
-/// Connections by address: as many entries as there are connections.
-type Crowd = Arc<Mutex<HashMap<IpAddr, usize>>>;
-
-struct Share {
-    crowd: Crowd,
-    of: IpAddr,
+impl Place {
+    /// Until it was given to somebody else.
+    pub(crate) async fn lost(&mut self) {
+        // Nothing is ever sent: the sender goes with the place.
+        let _ = (&mut self.lost).await;
+    }
 }
 
-impl Drop for Share {
+impl Drop for Place {
     fn drop(&mut self) {
-        let mut crowd = self.crowd.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = crowd.get_mut(&self.of) {
-            *count -= 1;
-            if *count == 0 {
-                crowd.remove(&self.of);
-            }
+        self.seat.with(|crowd, number| crowd.leave(number));
+    }
+}
+
+/// Says what a place is used for.
+#[derive(Clone)]
+pub(crate) struct Seat {
+    places: Places,
+    number: u64,
+}
+
+impl Seat {
+    fn with<T>(&self, look: impl FnOnce(&mut Crowd<oneshot::Sender<()>>, u64) -> T) -> T {
+        look(&mut self.places.lock().unwrap_or_else(PoisonError::into_inner), self.number)
+    }
+
+    /// It is known who asks, and they are being answered. Does not return where the place was given to
+    /// somebody else in this moment: nothing may be begun on it any more.
+    pub(crate) async fn is_busy(&self) {
+        if !self.with(|crowd, number| crowd.is_now(number, Standing::Busy)) {
+            std::future::pending().await
         }
+    }
+}
+
+/// Held while something is answered.
+pub(crate) struct Answering(pub(crate) Seat);
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        // Who has proved nothing has still proved nothing.
+        self.0.with(|crowd, number| {
+            if crowd.standing(number) == Some(Standing::Busy) {
+                crowd.is_now(number, Standing::Idle);
+            }
+        });
     }
 }
 
 enum Kind {
     Unix { listener: UnixListener, name: Option<SocketName>, own_uid: u32, group: Option<Group> },
-    Tcp { listener: TcpListener, tls: Option<TlsAcceptor>, crowd: Crowd },
+    Tcp { listener: TcpListener, tls: Option<TlsAcceptor> },
 }
 
 /// One door.
 pub(crate) struct Door {
     kind: Kind,
-    places: Arc<Semaphore>,
-    size: usize,
+    places: Places,
 }
+
+const UNIX_RULES: Rules = Rules {
+    size: CONNECTIONS_MAX,
+    reserved: RESERVED_CONNECTIONS,
+    share: CONNECTIONS_OF_ONE_MAX,
+    loopback_share: 0,
+};
+
+/// Nobody who comes over TCP is of the house.
+const TCP_RULES: Rules = Rules {
+    size: TCP_CONNECTIONS_MAX,
+    reserved: 0,
+    share: TCP_CONNECTIONS_OF_ONE_MAX,
+    loopback_share: TCP_CONNECTIONS_OF_HERE_MAX,
+};
 
 impl Door {
     pub(crate) fn unix(Unix { listener, group }: Unix) -> Self {
         let name = SocketName::of(&listener);
         let own_uid = rustix::process::geteuid().as_raw();
-        Self::new(Kind::Unix { listener, name, own_uid, group }, CONNECTIONS_MAX)
+        Self::new(Kind::Unix { listener, name, own_uid, group }, UNIX_RULES)
     }
 
     pub(crate) fn tcp(Tcp { listener, tls, .. }: Tcp) -> Self {
         let tls = tls.map(|tls| TlsAcceptor::from(tls.0));
-        Self::new(Kind::Tcp { listener, tls, crowd: Crowd::default() }, TCP_CONNECTIONS_MAX)
+        Self::new(Kind::Tcp { listener, tls }, TCP_RULES)
     }
 
-    fn new(kind: Kind, size: usize) -> Self {
-        Self { kind, places: Arc::new(Semaphore::new(size)), size }
+    fn new(kind: Kind, rules: Rules) -> Self {
+        Self { kind, places: Arc::new(Mutex::new(Crowd::new(rules))) }
     }
 
     pub(crate) fn tls(&self) -> Option<TlsAcceptor> {
@@ -152,33 +198,29 @@ impl Door {
         }
     }
 
-    /// Whether there is a place for whoever it is.
+    /// Whether there is a place for whoever it is. Another may lose theirs for it.
     pub(crate) fn enter(&self, knock: &Knock) -> Result<Entered, Turned> {
-        let caller = match (&self.kind, knock) {
+        let (caller, peer, standing) = match (&self.kind, knock) {
             (Kind::Unix { own_uid, group, .. }, Knock::Unix(stream)) => {
-                Some(known(stream, *own_uid, group.as_ref())?)
+                let (caller, peer) = known(stream, *own_uid, group.as_ref())?;
+                (Some(caller), peer, Standing::Idle)
             }
-            _ => None,
+            (_, Knock::Tcp(_, from)) => (None, Peer::at(from.ip()), Standing::Unproven),
+            // Never: who knocks at one door does not come in by the other.
+            (Kind::Tcp { .. }, Knock::Unix(_)) => {
+                let problem = Problem::new(ProblemKind::Forbidden, "it is not known who asks");
+                return Err(Turned { problem, record: None });
+            }
         };
-        let full = |message: String| Turned {
-            problem: Problem::new(ProblemKind::Unavailable, message).with_hint("close some, and ask again"),
+        let (hold, lost) = oneshot::channel();
+        let entered = self.places.lock().unwrap_or_else(PoisonError::into_inner).enter(peer, standing, hold);
+        let number = entered.map_err(|full| Turned {
+            problem: Problem::new(ProblemKind::Unavailable, full.to_string())
+                .with_hint("close some, and ask again"),
             record: None,
-        };
-        let permit = self.places.clone().try_acquire_owned().map_err(|_| {
-            full(format!("{} connections are open, which is as many as there may be", self.size))
         })?;
-        let share = match (&self.kind, knock) {
-            (Kind::Tcp { crowd, .. }, Knock::Tcp(_, from)) => {
-                Some(share(crowd, from.ip()).ok_or_else(|| {
-                    full(format!(
-                        "{TCP_CONNECTIONS_OF_ONE_MAX} connections of one address are open, which is as many as \
-                         there may be"
-                    ))
-                })?)
-            }
-            _ => None,
-        };
-        Ok(Entered { caller, place: Place { _permit: permit, _share: share } })
+        let seat = Seat { places: self.places.clone(), number };
+        Ok(Entered { caller, place: Place { seat, lost } })
     }
 
     /// Nobody new comes in.
@@ -193,16 +235,6 @@ impl Door {
     }
 }
 
-fn share(crowd: &Crowd, of: IpAddr) -> Option<Share> {
-    let mut counts = crowd.lock().unwrap_or_else(PoisonError::into_inner);
-    let count = counts.entry(of).or_default();
-    if *count >= TCP_CONNECTIONS_OF_ONE_MAX {
-        return None;
-    }
-    *count += 1;
-    Some(Share { crowd: crowd.clone(), of })
-}
-
 /// So that what was switched off, or does not read, is found out by the kernel.
 fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
@@ -214,7 +246,7 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
 }
 
 /// Who it is, where they may come in.
-fn known(stream: &UnixStream, own_uid: u32, group: Option<&Group>) -> Result<Caller, Turned> {
+fn known(stream: &UnixStream, own_uid: u32, group: Option<&Group>) -> Result<(Caller, Peer), Turned> {
     let unknown = |error: io::Error| Turned {
         problem: Problem::new(ProblemKind::Forbidden, format!("it cannot be known who asks: {error}")),
         record: None,
@@ -222,12 +254,14 @@ fn known(stream: &UnixStream, own_uid: u32, group: Option<&Group>) -> Result<Cal
     let peer = stream.peer_cred().map_err(unknown)?;
     let uid = peer.uid();
     if is_admitted(uid, own_uid) {
-        return Ok(Caller { name: Name::Uid(uid), role: Role::Admin, from: None });
+        let caller = Caller { name: Name::Uid(uid), role: Role::Admin, from: None };
+        return Ok((caller, Peer::House(uid)));
     }
     if let Some(Group { gid, groups_of }) = group
         && (peer.gid() == *gid || groups_of(stream.as_fd()).map_err(unknown)?.contains(gid))
     {
-        return Ok(Caller { name: Name::Uid(uid), role: Role::Operator, from: None });
+        let caller = Caller { name: Name::Uid(uid), role: Role::Operator, from: None };
+        return Ok((caller, Peer::Guest(uid)));
     }
     let message = format!("uid {uid} may not speak to this daemon, which runs as uid {own_uid}");
     let hint = match group {

@@ -70,7 +70,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
             Err(error) => {
                 let text = error.body_text();
                 let text = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
-                Err(Refusal::bad_request(format!("in the query: {text}")))
+                Err(Refusal::bad_request(format!("in the query: {}", in_words(text))))
             }
         }
     }
@@ -91,10 +91,38 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
             // `.` is the body itself, `?` is where nothing had begun yet.
             let place =
                 if matches!(path.as_str(), "." | "?") { String::new() } else { format!(" at `{path}`") };
-            Refusal::bad_request(format!("in the body{place}: {}", error.into_inner()))
+            let why = in_words(&without_value(&error.into_inner().to_string()));
+            Refusal::bad_request(format!("in the body{place}: {why}"))
         })?;
         json.end().map_err(|error| Refusal::bad_request(format!("in the body: {error}")))?;
         Ok(Self(value))
+    }
+}
+
+/// Why something cannot be read, without what it says: it may be a secret in the wrong place.
+pub(crate) fn without_value(error: &str) -> String {
+    for kind in ["invalid type: ", "invalid value: "] {
+        if let Some(rest) = error.strip_prefix(kind)
+            && let Some((given, expected)) = rest.rsplit_once(", expected ")
+        {
+            // string "…", integer `…`
+            let sort = given.split(['"', '`']).next().unwrap_or_default().trim_end();
+            return format!("{kind}{sort}, expected {expected}");
+        }
+    }
+    error.to_owned()
+}
+
+/// What the readers of numbers and fields say to programmers, to people.
+pub(crate) fn in_words(error: &str) -> String {
+    let error = error.replace("invalid digit found in string", "must be a whole number");
+    let error = error.replace("number too large to fit in target type", "is too large a number");
+    match error.split_once("missing field `") {
+        Some((before, rest)) if rest.contains('`') => {
+            let (field, after) = rest.split_once('`').unwrap_or((rest, ""));
+            format!("{before}`{field}` is missing{after}")
+        }
+        _ => error,
     }
 }
 

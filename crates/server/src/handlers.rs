@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
+use futures_util::StreamExt;
 use upbeat_api::{
     Action, App, AppName, AppSummary, AuditQuery, AuditRecord, AuditVerdict, DownQuery, Endpoint, Event,
     EventsQuery, IssuedToken, Method, Need, NewToken, Operation, OperationId, Plan, ServiceName, TokenInfo,
@@ -14,10 +15,11 @@ use upbeat_api::{
 
 use crate::access::{self, Change};
 use crate::backend::{Backend, LogQuery};
+use crate::compat::guide;
 use crate::extract::{By, Json, Path, Query};
 use crate::refusal::Refusal;
 use crate::seeing;
-use crate::streams::{self, Closing};
+use crate::streams::{self, Closing, OpenStreams};
 
 /// The description of the API, as a test writes it from the types.
 const OPENAPI: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.json"));
@@ -29,6 +31,8 @@ pub(crate) struct Shared<B> {
     pub(crate) closing: Closing,
     /// The names this door answers to.
     pub(crate) hosts: Arc<[String]>,
+    /// Those of each token.
+    pub(crate) streams: OpenStreams,
 }
 
 pub(crate) type Here<B> = State<Shared<B>>;
@@ -89,7 +93,7 @@ async fn apps<B: Backend>(State(here): Here<B>, _: Query<NoQuery>) -> Reply<Vec<
 }
 
 async fn app<B: Backend>(State(here): Here<B>, Path(app): Path<AppName>, _: Query<NoQuery>) -> Reply<App> {
-    Ok(axum::Json(here.backend.app(app).await?))
+    Ok(axum::Json(guide::to_look_at(here.backend.app(app).await?)))
 }
 
 async fn watch_app<B: Backend>(
@@ -97,7 +101,8 @@ async fn watch_app<B: Backend>(
     Path(app): Path<AppName>,
     _: Query<NoQuery>,
 ) -> Streamed {
-    Ok(streams::states("app", here.backend.watch(app).await?, here.closing))
+    let states = here.backend.watch(app).await?.map(guide::to_look_at).boxed();
+    Ok(streams::states("app", states, here.closing))
 }
 
 async fn up<B: Backend>(

@@ -9,6 +9,7 @@
 //! * A change goes on when the one who asked for it goes away; a stream does not.
 
 mod access;
+mod admission;
 mod backend;
 pub mod bounds;
 pub mod compat;
@@ -16,6 +17,7 @@ mod connections;
 mod door;
 mod extract;
 mod handlers;
+mod host;
 mod refusal;
 mod router;
 mod seeing;
@@ -30,6 +32,7 @@ mod tests;
 pub use backend::{Answer, Backend, BoxStream, Checked, LogQuery};
 pub use connections::open as open_connections;
 pub use door::{Group, GroupsOf, Tcp, Unix};
+pub use host::is_host;
 pub use router::router;
 pub use serve::{Doors, serve};
 pub use socket::{BindError, bind, bind_for};

@@ -8,32 +8,30 @@ use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use axum::routing::MethodRouter;
 use futures_util::FutureExt;
-use upbeat_api::{Endpoint, Problem, ProblemKind};
+use upbeat_api::{Endpoint, Problem, ProblemKind, Role};
 
 use crate::access::{self, Peer};
 use crate::backend::Backend;
 use crate::compat::guide;
 use crate::handlers::{Shared, handler};
+use crate::host;
 use crate::refusal::Refusal;
-use crate::streams::Closing;
-
-/// The names every door answers to. A browser that was led here by somebody else's name is not
-/// answered.
-const HOSTS: &[&str] = &["", "localhost", "upbeat"];
+use crate::streams::{Closing, OpenStreams};
 
 /// All routes of the native API. Who asks must be put into the request by whoever accepts it, as
 /// [`crate::serve`] does; without that, nothing can be changed.
 pub fn router<B: Backend>(backend: B) -> Router {
-    router_until(Shared { backend, closing: Closing::never(), hosts: Arc::default() })
+    let (closing, hosts, streams) = (Closing::never(), Arc::default(), OpenStreams::default());
+    router_until(Shared { backend, closing, hosts, streams })
 }
 
 /// As [`router`], with streams that end when the server does, and with the names of a door.
 pub(crate) fn router_until<B: Backend>(here: Shared<B>) -> Router {
     let mut router = Router::new();
     for &endpoint in Endpoint::ALL {
-        let may = middleware::from_fn_with_state((here.clone(), endpoint.role()), access::authorize::<B>);
-        router = router.route(endpoint.path(), handler::<B>(endpoint).route_layer(may));
+        router = guarded(router, &here, endpoint.path(), endpoint.role(), handler::<B>(endpoint));
     }
     guide::onto(router, &here)
         .fallback(unknown_route)
@@ -44,29 +42,44 @@ pub(crate) fn router_until<B: Backend>(here: Shared<B>) -> Router {
         .layer(middleware::from_fn(survive_panics))
 }
 
-async fn unknown_route(uri: Uri) -> Refusal {
-    let path: String = uri.path().chars().take(200).collect();
-    let problem = Problem::new(ProblemKind::NotFound, format!("there is no `{path}` here"));
-    problem.with_hint("`GET /api/v1/openapi.json` lists what there is").into()
+/// The one way for a route onto the router: with the least role that may ask it. A test sees to it that
+/// there is no other.
+pub(crate) fn guarded<B: Backend>(
+    router: Router<Shared<B>>,
+    here: &Shared<B>,
+    path: &str,
+    least: Role,
+    handler: MethodRouter<Shared<B>>,
+) -> Router<Shared<B>> {
+    let may = middleware::from_fn_with_state((here.clone(), least), access::authorize::<B>);
+    router.route(path, handler.route_layer(may))
 }
 
-async fn wrong_method(method: Method, uri: Uri) -> Refusal {
-    Refusal::bad_request(format!("`{}` cannot be asked with {method}", uri.path()))
+async fn unknown_route(uri: Uri) -> Response {
+    let path: String = uri.path().chars().take(200).collect();
+    let problem = Problem::new(ProblemKind::NotFound, format!("there is no `{path}` here"));
+    refused(&uri, problem.with_hint("`GET /api/v1/openapi.json` lists what there is").into())
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Response {
+    let refusal = Refusal::bad_request(format!("`{}` cannot be asked with {method}", uri.path()))
         .with_hint("`GET /api/v1/openapi.json` says how")
-        .with_status(StatusCode::METHOD_NOT_ALLOWED)
+        .with_status(StatusCode::METHOD_NOT_ALLOWED);
+    refused(&uri, refusal)
+}
+
+/// In the shape of all answers below that path.
+fn refused(uri: &Uri, refusal: Refusal) -> Response {
+    match guide::is_its(uri.path()) {
+        true => guide::refused(refusal),
+        false => refusal.into_response(),
+    }
 }
 
 async fn check_host<B: Backend>(State(here): State<Shared<B>>, request: Request, next: Next) -> Response {
     let headers = request.headers();
-    // An address is no name that leads somebody here who meant another; and it may listen on all.
     let to = request.extensions().get::<Peer>().and_then(|peer| peer.to);
-    let to = to.map(|to| to.to_canonical().to_string());
-    let host = headers.get(header::HOST).map_or(Ok(""), |host| host.to_str()).map(without_port);
-    let is_ours = |host: &str| {
-        let mut names = HOSTS.iter().copied().chain(here.hosts.iter().map(String::as_str));
-        names.any(|ours| host.eq_ignore_ascii_case(ours)) || Some(host) == to.as_deref()
-    };
-    let (message, hint) = if !host.is_ok_and(is_ours) {
+    let (message, hint) = if !host::is_ours(request.uri(), headers, &here.hosts, to) {
         (
             "the `Host` of the request is not this server",
             "use `Host: localhost`, or one of `api.allowed_hosts`",
@@ -78,14 +91,6 @@ async fn check_host<B: Backend>(State(here): State<Shared<B>>, request: Request,
     };
     access::turned_away(&here.backend, &request, ProblemKind::Forbidden.status(), message);
     Refusal::from(Problem::new(ProblemKind::Forbidden, message).with_hint(hint)).into_response()
-}
-
-/// `localhost:80` → `localhost`, `[::1]:80` → `::1`.
-fn without_port(host: &str) -> &str {
-    match host.strip_prefix('[').and_then(|host| host.split_once(']')) {
-        Some((address, _port)) => address,
-        None => host.rsplit_once(':').map_or(host, |(name, _port)| name),
-    }
 }
 
 /// A bug in a handler is the problem of one request, not of the daemon.

@@ -3,7 +3,7 @@
 //! Laws: on the unix socket the kernel says who is at the other end; the daemon's own user, root and
 //! the members of one group are let in, others hear that they are not. Over TCP whoever comes may
 //! ask, and has to show a token with each request. Each door has its own places, so that one that is
-//! crowded closes no other. Whoever is turned away, or slow, or gone, holds nothing for longer than
+//! crowded closes no other; who gets them, [`crate::admission`] decides. Whoever is turned away, or slow, or gone, holds nothing for longer than
 //! [`crate::bounds`] says. When the end comes, nobody new is accepted, answers under way are
 //! finished, streams say that they end.
 
@@ -27,7 +27,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
-use upbeat_api::Problem;
+use upbeat_api::{Problem, Whom};
 
 use crate::access::{Caller, Peer};
 use crate::backend::Backend;
@@ -36,11 +36,11 @@ use crate::bounds::{
     REFUSALS_MAX,
 };
 use crate::connections::Open;
-use crate::door::{Door, Entered, Knock, Tcp, Unix};
+use crate::door::{Answering, Door, Entered, Knock, Seat, Tcp, Unix};
 use crate::handlers::Shared;
 use crate::refusal::Refusal;
 use crate::router::router_until;
-use crate::streams::Closing;
+use crate::streams::{Closing, Holding, OpenStreams};
 
 /// Where the server listens: always on a socket of this machine, on demand over TCP.
 pub struct Doors {
@@ -83,29 +83,32 @@ pub async fn serve<B: Backend>(
 async fn attend<B: Backend>(door: Door, backend: B, hosts: Arc<[String]>, mut is_end: watch::Receiver<bool>) {
     let (close, _) = watch::channel(false);
     let closing = Closing::told_by(&close);
-    let here = Shared { backend: backend.clone(), closing: closing.clone(), hosts };
+    let (told, streams) = (closing.clone(), OpenStreams::default());
+    let here = Shared { backend: backend.clone(), closing: told, hosts, streams };
     let routes = TowerToHyperService::new(router_until(here));
     let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
     let mut tasks = JoinSet::new();
     loop {
-        let (knock, refusal_permit) = tokio::select! {
+        let knock = tokio::select! {
             biased;
             _ = is_end.wait_for(|end| *end) => break,
             // Takes up what connections end with, so that they do not pile up.
             Some(ended) = tasks.join_next() => { note(ended); continue }
-            accepted = accept(&door, &refusals) => accepted,
+            accepted = accept(&door) => accepted,
         };
         match door.enter(&knock) {
             Ok(entered) => {
-                drop(refusal_permit);
                 tasks.spawn(admitted(knock, entered, door.tls(), routes.clone(), closing.clone()));
             }
             Err(refused) => {
-                tracing::warn!(problem = %refused.problem.message, "a connection is turned away");
                 if let Some(record) = refused.record {
-                    backend.refused(*record);
+                    backend.refused(*record, Whom::Stranger);
                 }
-                tasks.spawn(turned_away(knock, door.tls(), refused.problem, refusal_permit));
+                // Else there are too many to be told so, and it is closed.
+                if let Ok(permit) = refusals.clone().try_acquire_owned() {
+                    tracing::warn!(problem = %refused.problem.message, "a connection is turned away");
+                    tasks.spawn(turned_away(knock, door.tls(), refused.problem, permit));
+                }
             }
         }
     }
@@ -122,15 +125,11 @@ async fn attend<B: Backend>(door: Door, backend: B, hosts: Arc<[String]>, mut is
     }
 }
 
-/// The next connection, once there is room to turn it away if need be.
-async fn accept(door: &Door, refusals: &Arc<Semaphore>) -> (Knock, OwnedSemaphorePermit) {
+/// The next connection.
+async fn accept(door: &Door) -> Knock {
     loop {
-        let Ok(permit) = refusals.clone().acquire_owned().await else {
-            // Never closed; but if it were, nobody would be accepted.
-            return std::future::pending().await;
-        };
         match door.accept().await {
-            Ok(knock) => return (knock, permit),
+            Ok(knock) => return knock,
             Err(error) => {
                 tracing::warn!(%error, "a connection cannot be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -162,51 +161,58 @@ async fn admitted(
     entered: Entered,
     tls: Option<TlsAcceptor>,
     routes: Routes,
+    closing: Closing,
+) {
+    let Entered { caller, mut place } = entered;
+    let seat = place.seat.clone();
+    let served = async {
+        match (knock, caller) {
+            (Knock::Unix(stream), Some(caller)) => {
+                conversation(stream, Known::Caller(caller), seat, routes, closing).await;
+            }
+            // Never: nobody comes in there unknown.
+            (Knock::Unix(_), None) => {}
+            (Knock::Tcp(stream, from), _) => from_afar(stream, from, tls, seat, routes, closing).await,
+        }
+    };
+    tokio::select! {
+        () = served => {}
+        () = place.lost() => tracing::debug!("a connection is closed to make place for another"),
+    }
+}
+
+async fn from_afar(
+    stream: TcpStream,
+    from: SocketAddr,
+    tls: Option<TlsAcceptor>,
+    seat: Seat,
+    routes: Routes,
     mut closing: Closing,
 ) {
-    // The place is held until the end.
-    let Entered { caller, place } = entered;
-    match (knock, caller) {
-        (Knock::Unix(stream), Some(caller)) => {
-            conversation(stream, Known::Caller(caller), routes, closing).await;
-        }
-        // Never: nobody comes in there unknown.
-        (Knock::Unix(_), None) => {}
-        (Knock::Tcp(stream, from), _) => {
-            let peer = Known::Peer(Peer { from, to: stream.local_addr().ok().map(|to| to.ip()) });
-            match tls {
-                None => conversation(stream, peer, routes, closing).await,
-                Some(tls) => {
-                    let agreed = tokio::select! {
-                        agreed = timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)) => agreed,
-                        () = closing.closing() => return,
-                    };
-                    match agreed {
-                        Ok(Ok(stream)) => conversation(stream, peer, routes, closing).await,
-                        Ok(Err(error)) => tracing::debug!(%error, %from, "no TLS was agreed on"),
-                        Err(_) => tracing::debug!(%from, "no TLS was agreed on in time"),
-                    }
-                }
-            }
-        }
+    let peer = Known::Peer(Peer { from, to: stream.local_addr().ok().map(|to| to.ip()) });
+    let Some(tls) = tls else { return conversation(stream, peer, seat, routes, closing).await };
+    let agreed = tokio::select! {
+        agreed = timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)) => agreed,
+        () = closing.closing() => return,
+    };
+    match agreed {
+        Ok(Ok(stream)) => conversation(stream, peer, seat, routes, closing).await,
+        Ok(Err(error)) => tracing::debug!(%error, %from, "no TLS was agreed on"),
+        Err(_) => tracing::debug!(%from, "no TLS was agreed on in time"),
     }
-    drop(place);
 }
 
 async fn conversation(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     known: Known,
+    seat: Seat,
     routes: Routes,
     mut closing: Closing,
 ) {
     let told = known.clone();
     let _open = Open::one();
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        match told.clone() {
-            Known::Caller(caller) => drop(request.extensions_mut().insert(caller)),
-            Known::Peer(peer) => drop(request.extensions_mut().insert(peer)),
-        }
-        routes.call(request)
+    let service = service_fn(move |request: Request<Incoming>| {
+        answer(request, told.clone(), seat.clone(), routes.clone())
     });
     let mut connection = pin!(http().serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
@@ -222,6 +228,28 @@ async fn conversation(
             Known::Peer(Peer { from, .. }) => tracing::debug!(%error, %from, "a connection ended early"),
         }
     }
+}
+
+/// Whoever is known has their place for as long as they are answered; who has to prove it, from then on.
+async fn answer(
+    mut request: Request<Incoming>,
+    known: Known,
+    seat: Seat,
+    routes: Routes,
+) -> Result<Response<Holding<Answering>>, Infallible> {
+    let answering = Answering(seat.clone());
+    match known {
+        Known::Caller(caller) => {
+            seat.is_busy().await;
+            request.extensions_mut().insert(caller);
+        }
+        Known::Peer(peer) => {
+            request.extensions_mut().insert(peer);
+            request.extensions_mut().insert(seat);
+        }
+    }
+    let answer = routes.call(request).await?;
+    Ok(answer.map(|body| Holding::new(body, answering)))
 }
 
 async fn turned_away(knock: Knock, tls: Option<TlsAcceptor>, problem: Problem, permit: OwnedSemaphorePermit) {

@@ -5,7 +5,10 @@
 //! where each item matters, its source waits. Every body says that it ends, and why, before it
 //! does. When the reader goes, the source is dropped.
 
+use std::collections::BTreeMap;
 use std::future::{pending, poll_fn};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use axum::body::Body;
@@ -15,15 +18,85 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream::Fuse;
 use futures_util::{Stream, StreamExt, stream};
+use hyper::body::{Body as HttpBody, SizeHint};
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use upbeat_api::{End, EndReason, Event, LogLine};
+use upbeat_api::{End, EndReason, Event, LogLine, Problem, ProblemKind, TokenName};
 
 use crate::backend::BoxStream;
-use crate::bounds::{COALESCED_MAX, LOG_BATCH, STATES_PAUSE_MAX, STATES_SHARE};
+use crate::bounds::{COALESCED_MAX, LOG_BATCH, STATES_PAUSE_MAX, STATES_SHARE, STREAMS_OF_TOKEN_MAX};
 
 const LINES: &str = "application/x-ndjson";
+
+/// A body that holds something until it was told, or nobody reads it any more.
+pub(crate) struct Holding<T> {
+    body: Body,
+    _held: T,
+}
+
+impl<T> Holding<T> {
+    pub(crate) fn new(body: Body, held: T) -> Self {
+        Self { body, _held: held }
+    }
+}
+
+impl<T: Unpin> HttpBody for Holding<T> {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<hyper::body::Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// How many streams each token has open: as many entries as there are streams.
+#[derive(Clone, Default)]
+pub(crate) struct OpenStreams(Arc<Mutex<BTreeMap<TokenName, usize>>>);
+
+impl OpenStreams {
+    /// One more of this token, until it is dropped. Errors: there are as many as there may be.
+    pub(crate) fn open(&self, of: &TokenName) -> Result<OpenStream, Problem> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(of.clone()).or_default();
+        if *count >= STREAMS_OF_TOKEN_MAX {
+            let message = format!("token {of} has {count} streams open, which is as many as there may be");
+            return Err(Problem::new(ProblemKind::Unavailable, message)
+                .with_hint("end some, such as `logs -f`; or give each program a token of its own"));
+        }
+        *count += 1;
+        Ok(OpenStream { all: self.clone(), of: of.clone() })
+    }
+}
+
+/// One stream.
+pub(crate) struct OpenStream {
+    all: OpenStreams,
+    of: TokenName,
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        let mut counts = self.all.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.of) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.of);
+            }
+        }
+    }
+}
 
 /// Knows when the daemon is about to end.
 #[derive(Clone, Debug)]

@@ -4,13 +4,13 @@
 use std::cell::Cell;
 use std::ffi::{CString, c_char};
 use std::fs::File;
-use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::failpoint;
 use crate::notify::WATCHDOG_PID;
+use crate::privileges;
 use crate::spec::{Limit, Notify, Order, Spec, Supervise};
 use crate::stdio::Streams;
 use crate::user::{Identity, User, own_groups};
@@ -18,6 +18,9 @@ use crate::wire::Stage;
 
 /// Without a `PATH` of its own, a program is looked for here.
 const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/usr/bin:/bin";
+
+/// Who is allowed everything.
+const ROOT: libc::uid_t = 0;
 
 /// The kernel's last signal, on x86-64 and arm64.
 const SIGNAL_MAX: libc::c_int = 64;
@@ -105,12 +108,12 @@ pub(crate) fn spawn(image: &Image, streams: Streams, door: Option<File>) -> Resu
     }
     drop((theirs, report_write, door));
     failpoint::reach("after_fork");
-    let mut report = Vec::new();
-    // The pipe closes by itself when the program is executed.
-    File::from(report_read).read_to_end(&mut report).map_err(failed)?;
-    if let [stage, errno @ ..] = &report[..]
-        && let (Some(stage), Ok(errno)) = (Stage::from_number(*stage), <[u8; 4]>::try_from(errno))
-    {
+    // The pipe closes by itself when the program is executed. Into room that is there already, as from
+    // here on nothing may fail: the program may run. What is written at once is read at once.
+    let mut report = [0; 5];
+    let read = rustix::io::retry_on_intr(|| rustix::io::read(&report_read, &mut report));
+    let [stage, errno @ ..] = report;
+    if let (Ok(5), Some(stage)) = (read, Stage::from_number(stage)) {
         // SAFETY: reaps the child that was just made.
         unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
         return Err((stage, i32::from_le_bytes(errno)));
@@ -154,7 +157,7 @@ pub(crate) fn prepare(spec: &Spec) -> Result<Image, Failure> {
             _ => None,
         },
         watchdog_pid: match &spec.order {
-            Order::Supervise(Supervise { notify: Some(Notify { watchdog_ms: Some(_) }), .. }) => {
+            Order::Supervise(Supervise { notify: Some(Notify { watchdog_ms: Some(_), .. }), .. }) => {
                 let mut variable = [0; _];
                 let name = [WATCHDOG_PID.as_bytes(), b"="].concat();
                 variable[..name.len()].copy_from_slice(&name);
@@ -192,7 +195,7 @@ fn oom_score(spec: &Spec) -> Option<(Vec<u8>, bool)> {
     is_protected.then(|| (b"0".to_vec(), false))
 }
 
-fn errno() -> i32 {
+pub(crate) fn errno() -> i32 {
     std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
 }
 
@@ -231,7 +234,8 @@ unsafe fn set_limits(image: &Image) -> Result<(), Failure> {
     Ok(())
 }
 
-/// In the child: becomes its user, in its groups.
+/// In the child: becomes its user, in its groups; and for good, with no more rights than that one, where
+/// that is not root.
 ///
 /// # Safety
 /// Only between `fork` and `_exit`.
@@ -253,9 +257,36 @@ unsafe fn become_user(image: &Image, own: &[RawFd]) -> Result<(), Failure> {
             return Err((Stage::Group(u8::try_from(place).unwrap_or(u8::MAX)), refused));
         }
         let Some(user) = user else { return Ok(()) };
+        let remains = |errno| (Stage::Privileges, errno);
+        let is_ordinary = user.uid != ROOT;
+        if is_ordinary {
+            // Before the user, who has no say in this any more.
+            privileges::empty_bounding_set().map_err(remains)?;
+        }
         done = done && libc::setgid(user.gid) == 0 && libc::setuid(user.uid) == 0;
-        let already = libc::geteuid() == user.uid && libc::getegid() == user.gid;
-        if done || already { Ok(()) } else { Err((Stage::User, errno())) }
+        if !done && !is_user(*user) {
+            return Err((Stage::User, errno()));
+        }
+        if is_ordinary {
+            privileges::give_up().map_err(remains)?;
+        }
+        if is_user(*user) { Ok(()) } else { Err(remains(libc::EPERM)) }
+    }
+}
+
+/// In the child: it is this user in every respect, and has no way back.
+///
+/// # Safety
+/// Only between `fork` and `_exit`.
+unsafe fn is_user(user: User) -> bool {
+    let (mut uids, mut gids) = ([0; 3], [0; 3]);
+    // SAFETY: the kernel writes three numbers each, which are ours.
+    unsafe {
+        let [real, effective, saved] = &mut uids;
+        let by_user = libc::getresuid(real, effective, saved) == 0;
+        let [real, effective, saved] = &mut gids;
+        let by_group = libc::getresgid(real, effective, saved) == 0;
+        by_user && by_group && uids == [user.uid; 3] && gids == [user.gid; 3]
     }
 }
 

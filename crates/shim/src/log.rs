@@ -93,13 +93,19 @@ pub fn segment_first(name: &str) -> Option<u64> {
     (digits.len() == DIGITS).then(|| digits.parse().ok()).flatten()
 }
 
-/// The segments in a directory, by their first record, in order. No directory: none.
-pub fn segments(dir: &Path) -> Vec<u64> {
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    let mut firsts: Vec<u64> =
-        entries.filter_map(|entry| segment_first(entry.file_name().to_str()?)).collect();
+/// The segments in a directory, by their first record, in order. No directory: none. Errors: it cannot be
+/// listed, which does not say that there are none.
+pub fn segments(dir: &Path) -> std::io::Result<Vec<u64>> {
+    let mut firsts = Vec::new();
+    let entries = match std::fs::read_dir(dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(firsts),
+        entries => entries?,
+    };
+    for entry in entries {
+        firsts.extend(entry?.file_name().to_str().and_then(segment_first));
+    }
     firsts.sort_unstable();
-    firsts
+    Ok(firsts)
 }
 
 /// Writes the log of one slot. One at a time: the slot's lock sees to that.
@@ -126,7 +132,11 @@ impl Writer {
     /// far the last writer came ([`Writer::trouble`]) it drops everything, rather than write over
     /// what is there.
     pub fn open(dir: &Path, max_size: u64, max_files: u32, on_rotation: fn()) -> Self {
-        let segments: VecDeque<u64> = segments(dir).into();
+        let (segments, listed) = match segments(dir) {
+            Ok(segments) => (VecDeque::from(segments), Ok(())),
+            // What cannot be listed must not be taken for empty.
+            Err(error) => (VecDeque::new(), Err(error)),
+        };
         let mut writer = Self {
             dir: dir.to_owned(),
             max_size: max_size.max(1),
@@ -142,7 +152,7 @@ impl Writer {
             batched: 0,
             on_rotation,
         };
-        match writer.resume() {
+        match listed.and_then(|()| writer.resume()) {
             Ok(unended) => {
                 // Its writer was killed: what comes next is not the rest of that line.
                 unended.into_iter().for_each(|stream| writer.add(stream, wall_ns(), true, b""));
@@ -157,8 +167,6 @@ impl Writer {
 
     /// The streams whose last line has no end.
     fn resume(&mut self) -> std::io::Result<Vec<Stream>> {
-        // What cannot be listed must not be taken for empty.
-        std::fs::read_dir(&self.dir)?;
         let Some(last) = self.segments.back().copied() else { return Ok(Vec::new()) };
         let (file, size, records) = resume(&self.dir.join(segment_name(last)))?;
         let unended = unended(&file, size)?;
@@ -388,7 +396,7 @@ mod tests {
 
     fn read(dir: &Path) -> Vec<(u64, String, bool)> {
         let mut found = Vec::new();
-        for first in segments(dir) {
+        for first in segments(dir).unwrap() {
             let text = std::fs::read(dir.join(segment_name(first))).unwrap();
             for (offset, line) in text.split(|byte| *byte == b'\n').filter(|l| !l.is_empty()).enumerate() {
                 let parsed = parse(line).unwrap();
@@ -459,7 +467,7 @@ mod tests {
             }
         }
         let found = read(dir.path());
-        assert!(segments(dir.path()).len() <= 2);
+        assert!(segments(dir.path()).unwrap().len() <= 2);
         assert!(found.len() < 60);
         assert!(found.iter().all(|(number, text, _)| number.to_string() == *text));
         assert_eq!(found.last().unwrap().0, 60);
@@ -550,6 +558,6 @@ mod tests {
         let mut log = writer(dir.path(), 1 << 20, 2);
         assert!(log.trouble().is_some());
         log.take(Stream::Stdout, b"a\n");
-        assert_eq!((segments(dir.path()), log.owed()), (vec![7], 1));
+        assert_eq!((segments(dir.path()).unwrap(), log.owed()), (vec![7], 1));
     }
 }

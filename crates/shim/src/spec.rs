@@ -14,11 +14,10 @@ use crate::wire::{Decoder, Encoder, Garbled};
 pub const SPEC_MAX: u64 = 8 * 1024 * 1024;
 
 /// The layout of an order: its first byte. To be counted up with each change.
-const LAYOUT: u8 = 0x82;
+const LAYOUT: u8 = 0x83;
 
 /// What kind of order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "a process has one of them")]
 pub enum Order {
     /// Own a slot's process for its life.
     Supervise(Supervise),
@@ -26,6 +25,11 @@ pub enum Order {
     Exec {
         /// After which it is killed.
         timeout_ms: u64,
+        /// What it leaves behind when it ends with status 0 is left alone. None: nothing is left.
+        ///
+        /// A file, by its absolute path, that says of whoever carries the mark of this command that it
+        /// is to be killed with it. Removed when that is not so any more, before the end is told.
+        leaves: Option<Vec<u8>>,
     },
 }
 
@@ -57,6 +61,10 @@ pub struct Supervise {
 pub struct Notify {
     /// It shall be heard of at least so often; at least 1.
     pub watchdog_ms: Option<u64>,
+    /// For the first time it shall be heard of so long after it was executed, at least 1: where nobody
+    /// waits for it to say that it is ready, that may never come. None: the watchdog begins with that.
+    /// Of no use without the other.
+    pub first_ms: Option<u64>,
 }
 
 /// A cgroup to be made and joined.
@@ -136,8 +144,8 @@ impl Supervise {
             put_list(to, settings.iter().flat_map(|(file, value)| [file, value]));
         }
         to.u8(u8::from(notify.is_some()));
-        if let Some(Notify { watchdog_ms }) = notify {
-            to.u64(watchdog_ms.unwrap_or_default());
+        if let Some(Notify { watchdog_ms, first_ms }) = notify {
+            to.u64(watchdog_ms.unwrap_or_default()).u64(first_ms.unwrap_or_default());
         }
     }
 
@@ -164,7 +172,11 @@ impl Supervise {
             },
             notify: match from.u8()? {
                 0 => None,
-                _ => Some(Notify { watchdog_ms: Some(from.u64()?).filter(|ms| *ms > 0) }),
+                _ => {
+                    let [watchdog_ms, first_ms] =
+                        [from.u64()?, from.u64()?].map(|ms| Some(ms).filter(|ms| *ms > 0));
+                    Some(Notify { watchdog_ms, first_ms })
+                }
             },
         })
     }
@@ -261,8 +273,8 @@ impl Spec {
                 to.u8(1);
                 supervise.encode(&mut to);
             }
-            Order::Exec { timeout_ms } => {
-                to.u8(2).u64(*timeout_ms);
+            Order::Exec { timeout_ms, leaves } => {
+                to.u8(2).u64(*timeout_ms).bytes(leaves.as_deref().unwrap_or_default());
             }
         }
         for list in [&self.command, &self.environment, &self.groups] {
@@ -285,7 +297,10 @@ impl Spec {
         }
         let order = match from.u8()? {
             1 => Order::Supervise(Supervise::decode(&mut from)?),
-            2 => Order::Exec { timeout_ms: from.u64()? },
+            2 => Order::Exec {
+                timeout_ms: from.u64()?,
+                leaves: Some(from.bytes()?.to_vec()).filter(|path| !path.is_empty()),
+            },
             _ => return Err(Garbled),
         };
         let [command, environment, groups] =
@@ -344,7 +359,7 @@ mod tests {
                     controllers: vec![],
                     settings: vec![(b"pids.max".to_vec(), b"7".to_vec())],
                 }),
-                notify: Some(Notify { watchdog_ms: Some(30_000) }),
+                notify: Some(Notify { watchdog_ms: Some(30_000), first_ms: Some(90_000) }),
             }),
             command: vec![b"sh".to_vec(), b"".to_vec()],
             environment: vec![b"A=hush".to_vec()],

@@ -1,7 +1,7 @@
 //! What a process reads from and prints into: pipes, or a terminal of its own.
 
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -43,10 +43,16 @@ impl Streams {
         }
     }
 
-    /// No input, and one pipe for both outputs, so that what is printed stays in order.
-    pub(crate) fn joined() -> Result<Self, Failure> {
+    /// No input, and one pipe for both outputs, so that what is printed stays in order. `leaves`: whoever
+    /// prints into it may outlive who reads it.
+    pub(crate) fn joined(leaves: bool) -> Result<Self, Failure> {
         let joined = || {
-            let (output, out) = outlet()?;
+            let (output, mut out) = outlet()?;
+            let path = format!("/proc/self/fd/{}", out.as_raw_fd());
+            if leaves && let Ok(both) = File::options().read(true).write(true).open(path) {
+                // Who could read from it themselves is not ended for writing what nobody else reads.
+                out = both.into();
+            }
             let err = rustix::io::fcntl_dupfd_cloexec(&out, 0)?;
             let outlets = Outlets::Pipes([inode(&output), inode(&output)]);
             let theirs = [null()?, out, err];

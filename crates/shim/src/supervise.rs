@@ -4,6 +4,7 @@
 //! lock ─▶ void? ─▶ fence ─▶ files ─▶ record: begun ─▶ fork, exec ─▶ loop { output, orders, ends } ─▶ tree empty
 //!   │busy   │void    │superseded                         │failed                                        │
 //!   ▼       ▼        ▼                                   ▼                 files gone, record: ended, unlock, tell, go
+//!                                    for want of ours: record: as before, else: ended
 //! ```
 //!
 //! An order is **void** when whoever gave it is gone by the time the lock is held. So a daemon that
@@ -22,6 +23,7 @@ use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketT
 
 use crate::cgroup::Group;
 use crate::child::{self, Child, Image};
+use crate::grace::Grace;
 use crate::leader::Leader;
 use crate::log::{self, Stream, Writer};
 use crate::notify::Notices;
@@ -29,7 +31,7 @@ use crate::private::Private;
 use crate::record::{self, Record};
 use crate::spec::{Order, Spec, Stdio, Supervise};
 use crate::stdio::Streams;
-use crate::system::{boot_ms, create_private, wall_ns};
+use crate::system::{awake_ms, boot_ms, create_private, wall_ns};
 use crate::wire::{End, FromShim, ToShim, VERSION, send};
 use crate::zygote::wait_for;
 use crate::{failpoint, stdio, tree};
@@ -126,8 +128,8 @@ fn take(dir: Option<OwnedFd>, channel: &OwnedFd) -> Result<File, FromShim> {
     Ok(lock)
 }
 
-/// The record and the log of the slot, for an attempt that it has not seen.
-fn open(order: &Supervise) -> Result<(File, Writer), FromShim> {
+/// The record and the log of the slot, for an attempt that it has not seen; and what is on record.
+fn open(order: &Supervise) -> Result<(File, Writer, Option<Record>), FromShim> {
     let mut record = create_private(Path::new(record::FILE)).map_err(unable("the slot's record"))?;
     let mut block = Vec::new();
     record.read_to_end(&mut block).map_err(unable("the slot's record"))?;
@@ -142,11 +144,30 @@ fn open(order: &Supervise) -> Result<(File, Writer), FromShim> {
     if let Some(trouble) = log.trouble() {
         return Err(FromShim::Unable { why: format!("the slot's log: {trouble}") });
     }
-    log.owe(before.map_or(0, |record| record.dropped));
+    log.owe(before.as_ref().map_or(0, |record| record.dropped));
     if order.stdio == Stdio::Terminal {
         log.expect_terminal();
     }
-    Ok((record, log))
+    Ok((record, log, before))
+}
+
+/// Puts on record that an attempt was not begun: where that was for a want of ours, by what was there
+/// before, as if it had not been ordered. Should this be killed before, it is lost, as any other.
+fn take_back(
+    file: &File,
+    (record, before): (Record, Option<Record>),
+    (stage, errno): child::Failure,
+) -> FromShim {
+    let done = match before {
+        Some(before) if stage.is_want(errno) => before.write(file),
+        None if stage.is_want(errno) => file.set_len(0),
+        _ => Record { end: Some((End::NotExecuted(stage, errno), wall_ns())), ..record }.write(file),
+    };
+    if let Err(error) = done {
+        return unable("the slot's record")(error);
+    }
+    let _ = std::fs::remove_file(SOCKET);
+    FromShim::StartFailed { stage, errno }
 }
 
 /// From the lock to the process. What the order holds of secrets is forgotten with it.
@@ -156,7 +177,7 @@ fn begin(mut spec: Spec, dir: Option<OwnedFd>, channel: &OwnedFd) -> Result<Begu
     };
     failpoint::set_daemon(order.daemon);
     let lock = take(dir, channel)?;
-    let (record_file, log) = open(order)?;
+    let (record_file, log, before) = open(order)?;
     let mut notices = order.notify.map(Notices::open).transpose().map_err(unable("the notify socket"))?;
     notices.iter().for_each(|notices| notices.invite(&mut spec.environment));
     let image = child::prepare(&spec);
@@ -169,7 +190,7 @@ fn begin(mut spec: Spec, dir: Option<OwnedFd>, channel: &OwnedFd) -> Result<Begu
     let door = cgroup.as_ref().map(Group::door).transpose().map_err(|why| FromShim::Unable { why })?;
     let streams =
         Streams::new(order.stdio, user).map_err(|(stage, errno)| FromShim::StartFailed { stage, errno })?;
-    let mut record = Record {
+    let record = Record {
         attempt: order.attempt,
         boot_id: order.boot_id.clone(),
         log_start: log.next_sequence(),
@@ -193,22 +214,18 @@ fn begin(mut spec: Spec, dir: Option<OwnedFd>, channel: &OwnedFd) -> Result<Begu
                 FromShim::Started { pid: child.pid, at_ns: record.begun_ns, log_start: record.log_start };
             // Nobody there to hear it: then a later daemon will ask.
             let _ = send(channel.as_fd(), &started.encode());
+            notices.iter_mut().for_each(Notices::begin);
             let (listener, notices) = (Some(listener), notices.map(Box::new));
             let slot = Slot { record, record_file, log, listener, private, cgroup, notices, lock };
             Ok(Begun { slot, child })
         }
-        Err((stage, errno)) => {
-            record.end = Some((End::NotExecuted(stage, errno), wall_ns()));
-            record.write(&record_file).map_err(unable("the slot's record"))?;
-            let _ = std::fs::remove_file(SOCKET);
-            Err(FromShim::StartFailed { stage, errno })
-        }
+        Err(failure) => Err(take_back(&record_file, (record, before), failure)),
     }
 }
 
 /// Whether whoever gave the order is gone. Nothing else makes the channel readable: who gives an
 /// order says nothing more before it is answered.
-fn is_void(channel: &OwnedFd) -> bool {
+pub(crate) fn is_void(channel: &OwnedFd) -> bool {
     let mut byte = [0];
     matches!(rustix::net::recv(channel, &mut byte, RecvFlags::DONTWAIT | RecvFlags::PEEK), Ok((0, _)))
 }
@@ -235,15 +252,9 @@ struct Life {
     held: Option<OwnedFd>,
     daemons: Vec<OwnedFd>,
     end: Option<End>,
-    /// Of what it was ordered, the earliest.
-    deadline_ms: Option<u64>,
-    /// It has asked for time until then, when it had been asked to stop.
-    extended_ms: Option<u64>,
-    /// It is not to be asked any more, but killed.
-    is_condemned: bool,
-    /// The last signal it was asked to stop by.
-    asked_by: Option<i32>,
-    /// When it was first asked.
+    /// How long it may take to stop, since it was asked to.
+    grace: Grace,
+    /// When it was first asked, on the boot clock.
     asked_at_ms: u64,
     /// When to look for newborn children again, and how long after the look before.
     newborn: Option<(u64, u64)>,
@@ -260,10 +271,7 @@ impl Slot {
             held: child.input,
             daemons: vec![channel],
             end: None,
-            deadline_ms: None,
-            extended_ms: None,
-            is_condemned: false,
-            asked_by: None,
+            grace: Grace::default(),
             asked_at_ms: 0,
             newborn: None,
             refused: false,
@@ -289,7 +297,7 @@ impl Slot {
             return true;
         }
         let over = life.is_over();
-        let ended_by_itself = life.end.is_some() && life.asked_by.is_none();
+        let ended_by_itself = life.end.is_some() && life.grace.asked_by().is_none();
         if over || ended_by_itself {
             let refused = tree::kill_children();
             life.refused = refused.is_some();
@@ -302,13 +310,14 @@ impl Slot {
 
     /// Sleeps until something happens, and takes what has come.
     fn wait(&mut self, life: &mut Life, buffer: &mut Vec<u8>) {
-        let killing = life.end.is_some() && life.asked_by.is_none() || life.is_over();
-        let timeout = match (killing, life.deadline()) {
-            (true, _) if life.refused => Some(KILL_REFUSED_AGAIN_MS),
-            (true, _) => Some(KILL_AGAIN_MS),
-            (false, deadline) => {
-                let next = deadline.into_iter().chain(life.newborn.map(|(at, _)| at)).min();
-                next.map(|next| next.saturating_sub(boot_ms()).max(1))
+        let killing = life.end.is_some() && life.grace.asked_by().is_none() || life.is_over();
+        let timeout = match killing {
+            true if life.refused => Some(KILL_REFUSED_AGAIN_MS),
+            true => Some(KILL_AGAIN_MS),
+            false => {
+                let over = life.grace.deadline().map(|at| at.saturating_sub(awake_ms()));
+                let newborn = life.newborn.map(|(at, _)| at.saturating_sub(boot_ms()));
+                over.into_iter().chain(newborn).min().map(|pause| pause.max(1))
             }
         };
         let owes = self.log.owed() > 0;
@@ -381,8 +390,8 @@ impl Slot {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let Ok(daemon) = rustix::net::accept_with(listener, flags) else { return };
         let own = rustix::process::geteuid();
-        let known = rustix::net::sockopt::socket_peercred(&daemon)
-            .is_ok_and(|peer| peer.uid == own || peer.uid.is_root());
+        let known = crate::system::peer_user(daemon.as_fd())
+            .is_ok_and(|peer| peer == own.as_raw() || rustix::process::Uid::from_raw(peer).is_root());
         if !known || life.daemons.len() >= DAEMONS_MAX {
             return;
         }
@@ -403,12 +412,12 @@ impl Slot {
     /// Takes what the process says of itself, and tells daemons what they should know.
     fn hear_process(&mut self, life: &mut Life, ended: &[(i32, End)]) {
         let Some(notices) = &mut self.notices else { return };
-        if life.asked_by.is_some() {
+        if life.grace.asked_by().is_some() {
             notices.ask_to_stop();
         }
         let extended = notices.read(ended, |pid| life.follow(pid, ended));
-        if life.asked_by.is_some() {
-            life.extended_ms = life.extended_ms.max(extended);
+        if let (Some(_), Some(until)) = (life.grace.asked_by(), extended) {
+            life.grace.extend(awake_ms().saturating_add(until.saturating_sub(boot_ms())));
         }
         if let Some(state) = notices.news()
             && !life.tell(&FromShim::Notified(state))
@@ -487,7 +496,7 @@ impl Life {
     fn follow(&mut self, pid: i32, ended: &[(i32, End)]) -> bool {
         let Some(leader) = Leader::other(pid, ended).filter(|_| self.end.is_none()) else { return false };
         self.leader = leader;
-        if let Some(signal) = self.asked_by
+        if let Some(signal) = self.grace.asked_by()
             && self.leader.group() != Some(self.group)
         {
             self.ask(signal);
@@ -504,7 +513,7 @@ impl Life {
             (Some(_), _) => {}
             (None, _) => {
                 self.end = of_leader.or_else(|| self.leader.end_elsewhere());
-                if let (Some(_), Some(signal)) = (self.end, self.asked_by) {
+                if let (Some(_), Some(signal)) = (self.end, self.grace.asked_by()) {
                     // Its group was asked with it; who is outside, or was born since, is asked now.
                     tree::signal_unasked(self.group, signal);
                     self.newborn = Some((boot_ms() + NEWBORN_AGAIN_MS, NEWBORN_AGAIN_MS));
@@ -521,14 +530,8 @@ impl Life {
         }
     }
 
-    /// When what is left is killed.
-    fn deadline(&self) -> Option<u64> {
-        let extended = self.extended_ms.filter(|_| !self.is_condemned);
-        self.deadline_ms.map(|deadline| extended.map_or(deadline, |extended| extended.max(deadline)))
-    }
-
     fn is_over(&self) -> bool {
-        self.deadline().is_some_and(|deadline| deadline <= boot_ms())
+        self.grace.is_over(awake_ms())
     }
 
     /// Sends the group of the main process a signal. One that is gone has no end only until it is looked
@@ -543,7 +546,7 @@ impl Life {
     /// A child between `fork` and `exec` still has its parent's handlers: it looks as if it could hear,
     /// and what it hears is lost with them. So it is looked at again, when it is what it shall be.
     fn ask_newborn(&mut self) {
-        let (Some(signal), Some((at, pause))) = (self.asked_by, self.newborn) else { return };
+        let (Some(signal), Some((at, pause))) = (self.grace.asked_by(), self.newborn) else { return };
         let now = boot_ms();
         if at <= now {
             tree::signal_newborn(self.group, signal, self.asked_at_ms.saturating_sub(BIRTH_MS));
@@ -551,19 +554,16 @@ impl Life {
         }
     }
 
-    /// Asks it to stop. The earliest deadline holds, but for the time it asks for itself; where it shall
-    /// be killed, it has none to ask for.
+    /// Asks it to stop.
     fn stop(&mut self, signal: i32, grace_ms: u64) {
-        if self.end.is_some() && self.asked_by.is_none() {
+        if self.end.is_some() && self.grace.asked_by().is_none() {
             // It ended by itself; what it left behind is being killed and gets no grace.
             return;
         }
-        self.is_condemned |= signal == libc::SIGKILL || grace_ms == 0;
-        let deadline = boot_ms().saturating_add(grace_ms);
-        self.deadline_ms = Some(self.deadline_ms.map_or(deadline, |earlier| earlier.min(deadline)));
-        if self.asked_by.replace(signal).is_none() {
+        if self.grace.asked_by().is_none() {
             self.asked_at_ms = boot_ms();
         }
+        self.grace.ask(signal, grace_ms, awake_ms());
         if self.end.is_none() {
             self.ask(signal);
         }

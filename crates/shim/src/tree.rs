@@ -161,10 +161,15 @@ pub(crate) fn signal_newborn(group: i32, signal: i32, since_ms: u64) {
     }
 }
 
-/// When a process was forked, on the boot clock.
-fn born_ms(pid: i32) -> Option<u64> {
+/// When a process was forked, in ticks since boot.
+pub(crate) fn begun(pid: i32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let ticks: u64 = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
+/// The same on the boot clock.
+fn born_ms(pid: i32) -> Option<u64> {
+    let ticks = begun(pid)?;
     Some(ticks.saturating_mul(1000) / rustix::param::clock_ticks_per_second().max(1))
 }
 

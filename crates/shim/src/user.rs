@@ -1,7 +1,13 @@
 //! Who a process runs as: names and numbers, by `/etc/passwd` and `/etc/group`.
 
+use std::io;
+
 use crate::child::Failure;
 use crate::wire::Stage;
+
+/// Who there is.
+const USERS: &str = "/etc/passwd";
+const GROUPS: &str = "/etc/group";
 
 /// What a process becomes, before it is executed.
 pub(crate) struct Identity {
@@ -27,8 +33,8 @@ impl Identity {
         if user.is_empty() && groups.is_empty() {
             return Ok(Self { user: None, groups: None, added: Vec::new() });
         }
-        let file = std::fs::read_to_string("/etc/group").unwrap_or_default();
-        let known: Vec<Vec<&str>> = file.lines().map(|line| line.split(':').collect()).collect();
+        let file = list(GROUPS)?;
+        let known = entries(&file);
         let unknown = |place: usize| (Stage::Group(u8::try_from(place).unwrap_or(u8::MAX)), libc::ENOENT);
         let find = |(place, name): (usize, &Vec<u8>)| {
             let name = std::str::from_utf8(name).map_err(|_| unknown(place))?;
@@ -46,6 +52,34 @@ impl Identity {
         }
         Ok(Self { user, groups: Some(all), added })
     }
+}
+
+/// The number of a user, and of its own group. `text`: `name`, `uid`, either with `:group`. `None`: there
+/// is none.
+pub fn user(text: &str) -> Option<(u32, u32)> {
+    let groups = list(GROUPS).ok()?;
+    let (user, _) = find_user(text.as_bytes(), &entries(&groups)).ok()?;
+    Some((user.uid, user.gid))
+}
+
+/// The number of a group, by its name or number. `None`: there is none.
+pub fn group(text: &str) -> Option<u32> {
+    find_group(&entries(&list(GROUPS).ok()?), text)
+}
+
+/// One of the two files; one that cannot be read names nobody. Errors: it could not be opened for want of
+/// something of ours, which does not say that it names nobody.
+fn list(path: &str) -> Result<String, Failure> {
+    let wanting = |error: &io::Error| error.raw_os_error().filter(|errno| Stage::User.is_want(*errno));
+    match std::fs::read_to_string(path) {
+        Ok(list) => Ok(list),
+        Err(error) => wanting(&error).map_or_else(|| Ok(String::new()), |errno| Err((Stage::User, errno))),
+    }
+}
+
+/// The fields of each line.
+fn entries(file: &str) -> Vec<Vec<&str>> {
+    file.lines().map(|line| line.split(':').collect()).collect()
 }
 
 /// Those this process is in.
@@ -67,7 +101,7 @@ fn find_user(text: &[u8], known: &[Vec<&str>]) -> Result<(User, Vec<libc::gid_t>
     let unknown = || (Stage::User, libc::ENOENT);
     let text = std::str::from_utf8(text).map_err(|_| unknown())?;
     let (name, group) = text.split_once(':').map_or((text, None), |(name, group)| (name, Some(group)));
-    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let passwd = list(USERS)?;
     let entry = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| {
         fields.len() > 3 && (fields[0] == name || (name.parse::<u32>().is_ok() && fields[2] == name))
     });

@@ -55,6 +55,8 @@ pub enum Stage {
     Private,
     /// Joining its cgroup.
     Cgroup,
+    /// Giving up what its user has no right to.
+    Privileges,
     /// Setting the limit of this number, 0 to 15.
     Limit(u8),
     /// Joining the group that stands at this place in the order, counted from 0.
@@ -80,6 +82,8 @@ impl Stage {
             Self::Terminal => 5,
             Self::Private => 6,
             Self::Cgroup => 7,
+            // 8 is [`END_UNKNOWN`].
+            Self::Privileges => 9,
             Self::Limit(number) => Self::LIMITS + number.min(Self::GROUPS - Self::LIMITS - 1),
             Self::Group(place) => Self::GROUPS + place.min(Self::GROUP_MAX),
         }
@@ -96,10 +100,18 @@ impl Stage {
             5 => Some(Self::Terminal),
             6 => Some(Self::Private),
             7 => Some(Self::Cgroup),
+            9 => Some(Self::Privileges),
             Self::LIMITS..Self::GROUPS => Some(Self::Limit(number - Self::LIMITS)),
             Self::GROUPS.. => Some(Self::Group(number - Self::GROUPS)),
             _ => None,
         }
+    }
+
+    /// What failed here with this number is a want of processes or files of ours, and nothing was begun:
+    /// no word about the command, which can be begun as soon as there are some. A limit that is asked for
+    /// the command itself is only met by what comes after the fork, and never with these numbers.
+    pub fn is_want(self, errno: i32) -> bool {
+        self == Self::Fork || matches!(errno, libc::EMFILE | libc::ENFILE)
     }
 }
 
@@ -115,7 +127,8 @@ pub enum FromShim {
         /// The sequence number its first record has in the log.
         log_start: u64,
     },
-    /// The program was not executed; the shim is gone.
+    /// The program was not executed; the shim is gone. Where that is for a want of ours
+    /// ([`Stage::is_want`]), the slot has seen no attempt.
     StartFailed {
         /// How far it came.
         stage: Stage,
@@ -165,6 +178,14 @@ pub enum FromShim {
     /// What the process says of itself, where it was given a socket to do so: to whoever connects, and
     /// when it has changed.
     Notified(NotifyState),
+    /// The shim of an `exec` is there, and is this process. Told before the command is run: one that is
+    /// stopped later can be ended.
+    Here {
+        /// Which.
+        pid: i32,
+        /// When it was begun, in ticks since boot; 0: it cannot tell.
+        begun: u64,
+    },
     /// An `exec` ended.
     Done {
         /// How; `None` when it was killed because its time was over.
@@ -337,6 +358,9 @@ impl FromShim {
                 to.u8(10);
                 put_state(&mut to, state);
             }
+            Self::Here { pid, begun } => {
+                to.u8(11).i32(*pid).u64(*begun);
+            }
             Self::Done { end, output } => {
                 to.u8(8).u8(u8::from(end.is_some())).end(end.unwrap_or(End::Code(0))).bytes(output);
             }
@@ -372,6 +396,7 @@ impl FromShim {
             }
             9 => Self::Refused { pid: from.i32()?, errno: from.i32()? },
             10 => Self::Notified(take_state(&mut from)?),
+            11 => Self::Here { pid: from.i32()?, begun: from.u64()? },
             _ => return Ok(None),
         }))
     }
@@ -504,6 +529,7 @@ mod tests {
             FromShim::Exited { end: End::Signal(9), at_ns: 5 },
             FromShim::Exited { end: End::NotExecuted(Stage::Execute, 2), at_ns: 5 },
             FromShim::Refused { pid: 9, errno: 1 },
+            FromShim::Here { pid: 7, begun: u64::MAX },
             FromShim::Done { end: None, output: b"x".to_vec() },
             FromShim::Done { end: Some(End::Code(3)), output: vec![] },
         ];

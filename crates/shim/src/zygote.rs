@@ -143,7 +143,7 @@ fn be_shim(order: Received) -> ExitCode {
     match Spec::read(File::from(spec)) {
         Ok(spec) => match spec.order {
             Order::Supervise(_) => supervise::run(spec, dir, channel),
-            Order::Exec { .. } => exec::run(&spec, channel),
+            Order::Exec { .. } => exec::run(spec, channel),
         },
         Err(error) => {
             let _ = send(channel.as_fd(), &FromShim::Unable { why: error.to_string() }.encode());

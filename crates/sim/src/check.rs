@@ -8,7 +8,7 @@ use upbeat_model::target::{Ask, Goal};
 use upbeat_model::{Attempt, Phase, ProbeName, SlotId};
 
 use crate::kernel::Kernel;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, gave_up};
 use crate::probing::Probing;
 use crate::runs::Runs;
 use crate::workload::Workload;
@@ -80,7 +80,7 @@ impl Onlooker<'_> {
                         | Phase::NeedsAttention
                         | Phase::Completed
                 );
-                up || (phase == Phase::Starting && seen.started_at.is_some())
+                !gave_up(seen) && (up || (phase == Phase::Starting && seen.started_at.is_some()))
             }
             Condition::Healthy => matches!(phase, Phase::Running | Phase::Healthy) || self.is_usable(copy),
             Condition::CompletedSuccessfully => phase == Phase::Completed,
@@ -89,21 +89,27 @@ impl Onlooker<'_> {
             }
             Condition::Completed => matches!(phase, Phase::Completed | Phase::Failed),
             Condition::Failed => phase == Phase::Failed,
-            Condition::Probe(name) => {
-                phase.is_alive() && seen.probes.get(name).is_some_and(|shown| shown.passing == Some(true))
+            Condition::Probe(_) | Condition::Port(_) | Condition::Line(_) => {
+                let shown = condition.probe().and_then(|name| seen.probes.get(&*name));
+                phase.is_alive() && shown.is_some_and(|shown| shown.passing == Some(true))
             }
         }
     }
 
     /// It will never be so without somebody's help, and the edge says what then.
     pub(crate) fn has_failed(&self, copy: &SlotId, edge: &Dependency) -> bool {
-        let Some(seen) = self.node.status(copy) else { return false };
-        match (seen.phase, &edge.condition) {
-            (Phase::Failed, Condition::Failed | Condition::Completed) => false,
-            (Phase::Failed | Phase::DependencyFailed, _) => true,
-            (Phase::Completed, Condition::Healthy | Condition::Failed | Condition::Probe(_)) => true,
-            _ => false,
-        }
+        self.node.status(copy).is_some_and(|seen| is_hopeless(seen.phase, edge))
+    }
+}
+
+/// Who waits for this of what is in such a phase waits in vain.
+fn is_hopeless(phase: Phase, edge: &Dependency) -> bool {
+    match (phase, &edge.condition) {
+        (Phase::Failed, Condition::Failed | Condition::Completed) => false,
+        (Phase::Failed | Phase::DependencyFailed, _) => true,
+        (Phase::Completed, Condition::Healthy | Condition::Failed) => true,
+        (Phase::Completed, asks) => asks.probe().is_some(),
+        _ => false,
     }
 }
 
@@ -152,10 +158,14 @@ fn start(
         return Err(format!("{slot}: a start is ordered though its goal is {:?}", wish.goal));
     }
     let waited = now.saturating_sub(ledger.waits_since(slot));
+    // In one and the same decision it had failed for the one, and is begun anew after that.
+    let had_failed = |copy: &SlotId, edge: &Dependency| {
+        bundle.statuses.get(copy).is_some_and(|change| is_hopeless(change.from, edge))
+    };
     for (service, edge) in &wish.spec.depends_on {
         let copies = workload.copies(service);
         let gives_up = edge.timeout.is_some_and(|timeout| waited >= timeout.0)
-            || copies.iter().any(|copy| onlooker.has_failed(copy, edge));
+            || copies.iter().any(|copy| onlooker.has_failed(copy, edge) || had_failed(copy, edge));
         if edge.on_failure == OnFailure::Continue && gives_up {
             continue;
         }
@@ -209,14 +219,20 @@ fn condition(slot: &SlotId, copy: &SlotId, edge: &Dependency, onlooker: &Onlooke
     if !holds && !passed_over {
         return Err(format!("{slot}: started though {copy} is {phase}, not {}", edge.condition));
     }
+    let probe;
     let asks = match &edge.condition {
-        Condition::Healthy if phase == Phase::Healthy => Some(ProbeName::READINESS),
-        Condition::Probe(name) => Some(name.as_str()),
-        _ => None,
+        Condition::Healthy | Condition::Ready if phase.is_alive() => Some(ProbeName::READINESS),
+        asks => {
+            probe = asks.probe();
+            probe.as_deref().map(ProbeName::as_str)
+        }
     };
     match asks {
         Some(name) if holds && !probing.may_pass(copy, seen.attempt, name) => {
             Err(format!("{slot}: started though {copy} has not passed what its probe `{name}` asks"))
+        }
+        Some(name) if holds && !probing.is_heard(copy, seen.attempt, name) => {
+            Err(format!("{slot}: started by what `{name}` of {copy} was answered before the daemon died"))
         }
         _ => Ok(()),
     }
@@ -270,7 +286,8 @@ pub(crate) fn manner(effect: &Effect, pressed: bool, onlooker: &Onlooker<'_>) ->
             let hooks = spec.pre_stop.iter().map(|hook| &hook.command).chain(&spec.stop_command);
             let own = commands.iter().map(|command| &command.command).eq(hooks)
                 && commands.iter().all(|command| spec.environment == command.environment)
-                && spec.stop_grace_period == *timeout;
+                // What could not be run is run with what is left of the time.
+                && (spec.stop_grace_period == *timeout || (pressed && *timeout < spec.stop_grace_period));
             own.then_some(()).ok_or_else(|| format!("{slot}: what is run before its stop is not its own"))
         }
         Effect::Stop { signal: Signal::KILL, .. } if pressed || workload.target.slots[slot].kill => Ok(()),

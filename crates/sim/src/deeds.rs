@@ -6,6 +6,7 @@ use upbeat_model::project::Signal;
 use upbeat_model::{Attempt, Exit, SlotId};
 
 use crate::runs::Run;
+use crate::temper::Word;
 use crate::world::{Happening, World};
 
 /// What one driver runs, and runs once: of which slot, what, of which attempt, which time.
@@ -63,7 +64,7 @@ impl World {
     }
 
     fn run_hooks(&mut self, key: Key, moment: Moment, timeout: u64) {
-        let (slot, attempt) = (key.0.clone(), key.2);
+        let (slot, attempt, serial) = (key.0.clone(), key.2, key.3);
         if moment == Moment::PreStop {
             return self.run_before_stop(key, timeout);
         }
@@ -72,9 +73,12 @@ impl World {
         if !self.takes(key, takes) {
             return;
         }
+        if self.is_out_of_processes() {
+            return self.deliver(takes, slot, unable(attempt, moment, serial));
+        }
         let succeeds = self.random.percent(if moment == Moment::PostStop { 60 } else { 80 });
         let outcome = if succeeds { Ok(()) } else { Err("sim".to_owned()) };
-        self.deliver(takes, slot, Input::HooksEnded { attempt, moment, outcome });
+        self.deliver(takes, slot, Input::HooksEnded { attempt, moment, serial, outcome });
     }
 
     fn run_before_stop(&mut self, key: Key, timeout: u64) {
@@ -92,14 +96,22 @@ impl World {
             return self.at(takes, Happening::Outside { slot, attempt, starts: false, incarnation });
         }
         self.ask_to_stop(&slot);
+        if self.is_out_of_processes() {
+            return self.deliver(takes, slot, unable(attempt, Moment::PreStop, 0));
+        }
         let works = self.random.percent(50);
         if works && let Some(pid) = self.kernel.process(&slot).map(|process| process.pid) {
             let soon = self.random.below(15) + 5;
             let exit = Happening::Exit { slot: slot.clone(), pid, exit: Exit::Code(0) };
             self.at(soon, exit);
         }
-        let ended = Input::HooksEnded { attempt, moment: Moment::PreStop, outcome: Ok(()) };
+        let ended = Input::HooksEnded { attempt, moment: Moment::PreStop, serial: 0, outcome: Ok(()) };
         self.deliver(takes, slot, ended);
+    }
+
+    /// Upbeat itself cannot run what it is to, now.
+    pub(crate) fn is_out_of_processes(&mut self) -> bool {
+        self.chaos && self.random.percent(5)
     }
 
     fn start_outside(&mut self, slot: SlotId, attempt: Attempt) {
@@ -125,6 +137,10 @@ impl World {
         if !self.takes((slot.clone(), "reload", attempt, serial), takes) {
             return;
         }
+        if !by_signal && self.is_out_of_processes() {
+            let why = "sim".to_owned();
+            return self.deliver(takes, slot, Input::ReloadUnable { attempt, serial, why });
+        }
         let there = self.kernel.reload(&slot, attempt, self.now);
         let succeeds = there && self.random.percent(85);
         let outcome = if succeeds { Ok(()) } else { Err("sim".to_owned()) };
@@ -139,13 +155,20 @@ impl World {
         let Some(process) = heard else {
             return self.deliver(1, slot, Input::StopFailed { attempt, why: "not there".into() });
         };
+        if process.kill_at.is_none() {
+            // What it has asked for until now was for something else.
+            process.said.extended = None;
+        }
         let deadline = now + grace;
-        process.kill_at = Some(process.kill_at.map_or(deadline, |earlier| earlier.min(deadline)));
+        let granted = process.said.extended.filter(|_| signal != Signal::KILL).map_or(0, |until| until.0);
+        let earlier = process.kill_at.map_or(deadline, |earlier| earlier.min(deadline));
+        process.kill_at = Some(earlier.max(granted));
         let (pid, ignores) = (process.pid, process.ignores_signals);
         match signal {
             Signal::KILL => process.asked = Some((now, 0)),
             _ => self.ask_to_stop(&slot),
         }
+        self.asks_for_more(&slot, pid, grace);
         self.at(grace, Happening::Deadline { slot: slot.clone(), pid });
         if signal == Signal::KILL {
             self.at(0, Happening::Exit { slot, pid, exit: Exit::Signal(9) });
@@ -153,6 +176,15 @@ impl World {
             let takes = self.random.below(300);
             let exit = if self.random.percent(50) { Exit::Code(0) } else { Exit::Signal(15) };
             self.at(takes, Happening::Exit { slot, pid, exit });
+        }
+    }
+
+    /// One that speaks up may ask for more time to end.
+    fn asks_for_more(&mut self, slot: &SlotId, pid: i32, grace: u64) {
+        let speaks = self.workload.target.slots.get(slot).is_some_and(|wish| wish.spec.notifies());
+        if speaks && self.random.percent(40) {
+            let (after, by) = (self.random.below(grace + 1), self.random.below(30_000));
+            self.at(after, Happening::Say { slot: slot.clone(), pid, word: Word::Extend(by) });
         }
     }
 
@@ -236,7 +268,9 @@ impl World {
                         Input::Exited { .. }
                             | Input::Probed { .. }
                             | Input::HooksEnded { .. }
+                            | Input::HooksUnable { .. }
                             | Input::Reloaded { .. }
+                            | Input::ReloadUnable { .. }
                             | Input::Notified { .. }
                     ),
                     Happening::Outside { slot: of, .. } => *of != slot,
@@ -247,4 +281,9 @@ impl World {
         };
         self.deliver(soon, slot, input);
     }
+}
+
+/// What becomes of hooks that could not be run.
+pub(crate) fn unable(attempt: Attempt, moment: Moment, serial: u64) -> Input {
+    Input::HooksUnable { attempt, moment, serial, why: "sim".to_owned() }
 }

@@ -6,7 +6,7 @@ use upbeat_model::target::Goal;
 use upbeat_model::{Millis, Phase, Reason, SlotId, SlotStatus};
 
 use crate::check::{Onlooker, Verdict};
-use crate::ledger::is_up;
+use crate::ledger::{gave_up, is_up};
 
 /// News of an end or a start is on its way for less than this.
 const NEWS_TRAVELS: u64 = 100;
@@ -37,6 +37,7 @@ pub(crate) fn at_the_end(onlooker: &Onlooker<'_>, now: u64, wall: i64) -> Verdic
         }
         let settled = match wish.goal {
             Goal::Running => is_settled(status, onlooker, wall) || is_fresh(status, wall),
+            Goal::Stopped | Goal::Absent if gave_up(status) => !here,
             Goal::Stopped => phase == Phase::Stopped && !here,
             Goal::Absent => phase == Phase::Absent && !here,
         };
@@ -55,7 +56,7 @@ pub(crate) fn at_the_end(onlooker: &Onlooker<'_>, now: u64, wall: i64) -> Verdic
                 edges.join(", ")
             ));
         }
-        if is_up(status) && wish.goal == Goal::Running && phase != Phase::Stopping {
+        if is_up(status) && wish.goal == Goal::Running && phase != Phase::Stopping && !gave_up(status) {
             let said = kernel.process(slot).map(|process| &process.said);
             if !runs_hooks(status) {
                 probing.goes_on(slot, status, said, now)?;

@@ -2,17 +2,19 @@
 //! reactions to the end of a dependency, commands of what runs elsewhere. Noted from orders and from
 //! what the daemon hears, and checked by nothing else.
 
+mod told;
+
+pub(crate) use told::gave_up;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use upbeat_decide::instance::{Input, Moment, Observation};
 use upbeat_decide::{Bundle, Effect, Node};
 use upbeat_model::project::{OnRestart, Reaction};
-use upbeat_model::reason::StopCause;
 use upbeat_model::target::{Ask, Goal, Target, TargetSlot};
 use upbeat_model::{Attempt, Exit, Phase, ProbeName, Reason, ServiceName, SlotId, SlotStatus};
 
 use crate::check::{Onlooker, Verdict};
-use crate::ending::is_fresh;
 
 /// Of one slot.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +44,13 @@ pub(crate) struct Page {
     killed: bool,
     /// Its command was run elsewhere, and is to be followed by a stop command.
     pub(crate) outside: Option<Attempt>,
+    /// The living daemon has asked this attempt to stop, and has heard until when that wants more time.
+    asked_to_stop: Option<(Attempt, Option<u64>)>,
+    /// When the daemon that stops it has had all its time for that.
+    gives_up_at: Option<u64>,
+    gave_up: bool,
+    /// A command is to be run about a failing probe.
+    mends: Option<Mends>,
     /// When it was last wished, ended, or met by a new daemon: it waits since then at the earliest.
     pub(crate) waits_since: u64,
     /// The last attempt whose end was heard of.
@@ -61,6 +70,16 @@ pub(crate) struct Page {
     completed: Option<Exit>,
 }
 
+/// A command is to be run about a failing probe, and has not ended as far as the daemon has kept it.
+#[derive(Clone, Debug)]
+struct Mends {
+    attempt: Attempt,
+    probe: ProbeName,
+    /// By the living daemon.
+    is_ordered: bool,
+    serial: Option<u64>,
+}
+
 /// Something has ended that an attempt rests on.
 #[derive(Clone, Copy, Debug)]
 struct Bereft {
@@ -78,6 +97,7 @@ pub(crate) struct Ledger {
     /// What the daemon has heard and not committed.
     heard: Vec<(SlotId, Attempt)>,
     asked: Vec<(SlotId, Attempt)>,
+    mended: Vec<SlotId>,
     removed: Vec<SlotId>,
     /// When a daemon was last born.
     born: u64,
@@ -93,7 +113,13 @@ impl Ledger {
         self.pages.retain(|slot, _| target.slots.contains_key(slot));
         for (slot, wish) in &target.slots {
             let is_up = node.status(slot).filter(|status| is_up(status) && !node.is_observing(slot));
-            let attempt = is_up.map(|status| status.attempt);
+            // One that was ordered may have read its configuration before anybody hears of its start.
+            let ordered = self.pages.get(slot).and_then(|page| page.ordered);
+            let is_begun = node.status(slot).filter(|status| {
+                let is_it = ordered.is_some_and(|(ordered, _)| ordered == status.attempt);
+                status.phase == Phase::Starting && is_it && !node.is_observing(slot)
+            });
+            let attempt = is_up.or(is_begun).map(|status| status.attempt);
             let page = self.pages.entry(slot.clone()).or_default();
             page.killed |= wish.kill;
             let asked_anew = page.generation != wish.generation;
@@ -102,6 +128,12 @@ impl Ledger {
                 page.waits_since = now;
                 page.completed = page.completed.take().filter(|_| wish.goal == Goal::Running);
                 page.needs_attention = None;
+            }
+            if asked_anew && page.gave_up {
+                // Whoever asks anew decides anew about it.
+                page.condemned.clear();
+                (page.comes_back, page.stays_down) = (None, None);
+                (page.gave_up, page.gives_up_at) = (false, None);
             }
             if asked_anew && wish.ask == Ask::Reload && wish.goal == Goal::Running {
                 page.reasons_to_reload += 1;
@@ -112,13 +144,18 @@ impl Ledger {
             if wish.spec.reload.is_none() {
                 page.reload_due = None;
             }
+            page.mends.take_if(|mends| {
+                let probe = wish.spec.probes.get(&mends.probe);
+                let action = probe.map(|probe| probe.remedy(mends.probe.role()).action);
+                !matches!(action, Some(Reaction::Exec(_)))
+            });
             page.generation = wish.generation;
             page.rests_on.retain(|on, _| rests(wish, &on.service).is_some() && is_wished(target, on));
         }
     }
 
     /// The daemon hears something.
-    pub(crate) fn hears(&mut self, slot: &SlotId, input: &Input, kills: bool) {
+    pub(crate) fn hears(&mut self, slot: &SlotId, input: &Input, kills: bool, now: u64) {
         if *input == Input::Removed {
             return self.removed.push(slot.clone());
         }
@@ -132,14 +169,41 @@ impl Ledger {
             {
                 self.heard.push((slot.clone(), *asked));
             }
-            Input::HooksEnded { attempt, moment: Moment::PreStart, outcome: Ok(()) } => {
+            Input::Notified { attempt, said } => {
+                if let Some((of, more)) = &mut page.asked_to_stop
+                    && of == attempt
+                {
+                    *more = said.extended.map(|until| until.0);
+                }
+            }
+            // What could not be started for a lack of ours is started by the next without them.
+            Input::StartUnable { attempt, .. } if page.prepared == Some(*attempt) => {
+                page.prepared = Some(attempt.next());
+            }
+            Input::HooksEnded { attempt, moment: Moment::PreStart, outcome: Ok(()), .. } => {
                 page.prepared = Some(*attempt);
             }
             Input::HooksEnded { attempt, moment: Moment::PostStop, .. } => {
                 page.parted = page.parted.max(Some(*attempt));
             }
-            Input::HooksEnded { attempt, moment: Moment::PreStop, outcome }
+            Input::HooksEnded { attempt, moment: Moment::Remedy, serial, .. }
+                if page
+                    .mends
+                    .as_ref()
+                    .is_some_and(|mends| mends.attempt == *attempt && mends.serial == Some(*serial)) =>
+            {
+                self.mended.push(slot.clone());
+            }
+            Input::HooksEnded { attempt, moment: Moment::PreStop, outcome, .. }
                 if page.outside == Some(*attempt) && (outcome.is_ok() || kills) =>
+            {
+                self.heard.push((slot.clone(), *attempt));
+            }
+            // Whoever kills waits for what could not be run no longer than it may take.
+            Input::HooksUnable { attempt, moment: Moment::PreStop, .. }
+                if kills
+                    && page.outside == Some(*attempt)
+                    && page.gives_up_at.is_some_and(|at| at <= now) =>
             {
                 self.heard.push((slot.clone(), *attempt));
             }
@@ -151,7 +215,13 @@ impl Ledger {
     pub(crate) fn died(&mut self) {
         self.heard.clear();
         self.asked.clear();
+        self.mended.clear();
         self.removed.clear();
+        for page in self.pages.values_mut() {
+            page.gives_up_at.take_if(|_| !page.gave_up);
+            page.asked_to_stop = None;
+            page.mends.iter_mut().for_each(|mends| mends.is_ordered = false);
+        }
     }
 
     pub(crate) fn is_born(&mut self, now: u64) {
@@ -187,6 +257,7 @@ impl Ledger {
                 ));
             }
         }
+        bundle.effects.iter().try_for_each(|effect| self.presses(effect, now))?;
         bundle.effects.iter().try_for_each(|effect| self.order(effect, bundle, onlooker))
     }
 
@@ -222,6 +293,7 @@ impl Ledger {
                 }
                 match moment {
                     Moment::PreStart => parted(slot, page, *attempt),
+                    Moment::Remedy => mends(slot, page, *serial, bundle),
                     Moment::PreStop if onlooker.is_external(slot, *attempt) && outside != Some(*attempt) => {
                         Err(format!("{slot}: its stop command is run before its start command"))
                     }
@@ -295,6 +367,9 @@ impl Ledger {
         for (slot, attempt) in std::mem::take(&mut self.asked) {
             self.page(&slot).reload_due = Some((attempt, now));
         }
+        for slot in std::mem::take(&mut self.mended) {
+            self.page(&slot).mends = None;
+        }
         for reacted in &bundle.reacted {
             let generation = onlooker.workload.target.slots[&reacted.slot].generation;
             let page = self.page(&reacted.slot);
@@ -308,6 +383,10 @@ impl Ledger {
                     page.condemned.insert(reacted.attempt);
                     page.stays_down = Some(generation);
                 }
+                Reaction::Exec(_) => {
+                    let (attempt, probe) = (reacted.attempt, reacted.probe.clone());
+                    page.mends = Some(Mends { attempt, probe, is_ordered: false, serial: None });
+                }
                 _ => {}
             }
         }
@@ -320,10 +399,26 @@ impl Ledger {
                     }
                     page.outside = spec.external.then_some(*attempt);
                 }
-                Effect::RunHooks { attempt, moment, serial, .. } if *moment != Moment::Remedy => {
+                Effect::RunHooks { moment: Moment::Remedy, serial, .. } => {
+                    page.mends.iter_mut().for_each(|mends| {
+                        (mends.is_ordered, mends.serial) = (true, Some(*serial));
+                    });
+                }
+                Effect::RunHooks { attempt, moment, serial, timeout, .. } => {
+                    if *moment == Moment::PreStop && page.outside == Some(*attempt) {
+                        // It is begun anew, with all its time.
+                        if std::mem::take(&mut page.gave_up) {
+                            page.gives_up_at = None;
+                        }
+                        page.gives_up_at.get_or_insert(now + timeout.0);
+                    }
                     page.serials.insert(*attempt, *serial);
                 }
                 Effect::Reload { serial, .. } => drop(page.reloads.insert(*serial)),
+                Effect::Stop { attempt, .. } => {
+                    page.asked_to_stop.take_if(|(of, _)| of != attempt);
+                    page.asked_to_stop.get_or_insert((*attempt, None));
+                }
                 _ => {}
             }
         }
@@ -375,7 +470,11 @@ impl Ledger {
             .heard
             .iter()
             .any(|(on, _)| matches!(rests(wish, &on.service), Some(OnRestart::Restart | OnRestart::Stop)));
-        now || lost || page.is_bereft(attempt) || page.condemned.contains(&attempt)
+        let process = onlooker.kernel.process(slot).filter(|process| process.attempt == attempt);
+        let said = onlooker.probing.said(slot, attempt);
+        let leaves =
+            said.is_some_and(|said| said.stopping) || process.is_some_and(|process| process.said.stopping);
+        now || lost || leaves || page.is_bereft(attempt) || page.condemned.contains(&attempt)
     }
 
     /// Hooks were ordered for this attempt.
@@ -389,158 +488,9 @@ impl Ledger {
         page.is_some_and(|page| page.is_bereft(attempt) || page.condemned.contains(&attempt))
     }
 
-    /// People are told.
-    pub(crate) fn told(&mut self, status: &SlotStatus, onlooker: &Onlooker<'_>, now: u64) -> Verdict {
-        let slot = &status.slot;
-        if !onlooker.workload.target.slots.contains_key(slot) {
-            return Ok(());
-        }
-        let known = onlooker.kernel.process(slot).is_none_or(|process| process.ordered_for != 0);
-        let born = self.born;
-        let spent = status.reasons.iter().find_map(|reason| match reason {
-            Reason::NeedsAttention { name, times, window, .. } => {
-                Some((name, *times, self.times(slot, name, now.saturating_sub(window.0))))
-            }
-            _ => None,
-        });
-        let page = self.pages.entry(slot.clone()).or_default();
-        if is_up(status) {
-            page.up = page.up.filter(|_| !known).or(known.then_some(status.attempt));
-            // It came late: that it was not there is no news of its end.
-            page.heard_end.take_if(|end| *end >= status.attempt);
-        }
-        page.completed = status.exit.clone().filter(|_| status.phase == Phase::Completed);
-        let began = page.ordered.map_or(0, |(_, at)| at);
-        if let Some((name, allowed, times)) = spent {
-            if status.probes.get(name).is_none_or(|shown| shown.passing != Some(false)) {
-                return Err(format!("{slot}: needs attention though `{name}` does not fail"));
-            }
-            let is_first = page.needs_attention != Some(status.attempt) && born < began;
-            if is_first && times < allowed {
-                return Err(format!("{slot}: needs attention after {times} of {allowed} remedies"));
-            }
-            page.needs_attention = Some(status.attempt);
-        }
-        let why = status.reasons.iter().find_map(|reason| match reason {
-            Reason::BeingStopped { why, .. } => Some(*why),
-            _ => None,
-        });
-        if why == Some(StopCause::DependencyEnded)
-            && let Some(bereft) = page.bereft.filter(|of| of.attempt == status.attempt && of.stops)
-        {
-            page.stays_down = Some(bereft.generation);
-        }
-        let reloads = |reason: &Reason| matches!(reason, Reason::Reloads | Reason::ReloadFailed { .. });
-        if let Some((attempt, since)) = page.reload_due
-            && attempt == status.attempt
-            && (status.phase.is_ready() || status.phase == Phase::Unhealthy)
-            && !onlooker.node.is_observing(slot)
-            && onlooker.kernel.runs(slot, attempt)
-            && !status.reasons.iter().any(reloads)
-            && !onlooker.kernel.reloads(slot, attempt).iter().any(|at| *at >= since)
-        {
-            return Err(format!("{slot}: somebody has asked it to reload, and nobody knows that any more"));
-        }
-        if page.comes_back == Some(status.attempt) && matches!(status.phase, Phase::Failed | Phase::Completed)
-        {
-            return Err(format!(
-                "{slot}: is left {}, and is to be restarted as its probe failed",
-                status.phase
-            ));
-        }
-        let is_down = !status.phase.is_alive() && page.outside.is_some();
-        match is_down
-            && status.attempt == page.outside.unwrap_or_default()
-            && !onlooker.node.is_observing(slot)
-        {
-            true => Err(format!("{slot}: is {}, and its stop command was not run", status.phase)),
-            false => Ok(()),
-        }
-    }
-
-    /// What runs now rests on what runs now.
-    pub(crate) fn note_edges(&mut self, onlooker: &Onlooker<'_>) {
-        let target = &onlooker.workload.target;
-        let up = |slot: &SlotId| {
-            let status = onlooker.node.status(slot).filter(|_| !onlooker.node.is_observing(slot))?;
-            let settled = is_up(status) && status.phase != Phase::Stopping && !runs_hooks(status);
-            settled.then_some(status.attempt)
-        };
-        for (slot, wish) in &target.slots {
-            if wish.spec.depends_on.values().all(|edge| edge.on_restart == OnRestart::Ignore) {
-                continue;
-            }
-            let Some(attempt) = up(slot) else { continue };
-            let page = self.pages.entry(slot.clone()).or_default();
-            if page.rests_as != Some(attempt) {
-                page.rests_as = Some(attempt);
-                page.rests_on.clear();
-            }
-            for (on, _) in target.slots.iter().filter(|(on, wish)| *on != slot && wish.goal != Goal::Absent) {
-                if let (Some(_), Some(theirs)) = (rests(wish, &on.service), up(on)) {
-                    page.rests_on.entry(on.clone()).or_insert(theirs);
-                }
-            }
-        }
-    }
-
-    /// After long quiet: nothing is owed any more.
-    pub(crate) fn at_the_end(&self, onlooker: &Onlooker<'_>, wall: i64) -> Verdict {
-        for (slot, page) in &self.pages {
-            let Some(status) = onlooker.node.status(slot) else { continue };
-            let wish = &onlooker.workload.target.slots[slot];
-            if is_fresh(status, wall) {
-                continue;
-            }
-            if let Some(attempt) = page.condemned.iter().find(|attempt| onlooker.kernel.runs(slot, **attempt))
-            {
-                return Err(format!("{slot}: attempt {attempt} is no good, and runs on for ever"));
-            }
-            if let Some((attempt, since)) = page.reload_due
-                && onlooker.kernel.runs(slot, attempt)
-                && status.phase.is_alive()
-                && !onlooker.kernel.reloads(slot, attempt).iter().any(|at| *at >= since)
-            {
-                return Err(format!("{slot}: somebody has asked it to reload, and it never was"));
-            }
-            if page.rests_as == Some(status.attempt) && is_up(status) {
-                self.rests_at_the_end(slot, page, wish, status, onlooker)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn rests_at_the_end(
-        &self,
-        slot: &SlotId,
-        page: &Page,
-        wish: &TargetSlot,
-        status: &SlotStatus,
-        onlooker: &Onlooker<'_>,
-    ) -> Verdict {
-        for (on, attempt) in &page.rests_on {
-            let Some(theirs) = onlooker.node.status(on) else { continue };
-            if theirs.attempt == *attempt && is_up(theirs) {
-                continue;
-            }
-            match rests(wish, &on.service) {
-                Some(OnRestart::Restart | OnRestart::Stop) => {
-                    return Err(format!("{slot}: runs on, and attempt {attempt} of {on} has ended"));
-                }
-                Some(OnRestart::Reload) if theirs.phase.is_ready() && theirs.attempt > *attempt => {
-                    let back = onlooker.began(on, theirs.attempt);
-                    let copies = onlooker.workload.copies(&on.service);
-                    let edge = &wish.spec.depends_on[&on.service];
-                    let holds = copies.iter().all(|copy| onlooker.holds(copy, &edge.condition));
-                    let reloads = onlooker.kernel.reloads(slot, status.attempt);
-                    if holds && !reloads.iter().any(|at| Some(*at) >= back) {
-                        return Err(format!("{slot}: {on} is back, and it was not reloaded since"));
-                    }
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+    /// What the daemon has heard to be removed, and has not committed yet.
+    pub(crate) fn removed(&self) -> &[SlotId] {
+        &self.removed
     }
 
     /// It was removed: whoever comes to that place has no past.
@@ -563,8 +513,21 @@ impl Page {
         self.reasons_to_reload = 0;
         self.reloads.clear();
         self.reload_due = None;
+        (self.mends, self.gives_up_at) = (None, None);
         self.serials.retain(|of, _| *of >= attempt);
         self.condemned.retain(|of| *of >= attempt);
+    }
+}
+
+/// A command about a failing probe is run because one failed, and under one key.
+fn mends(slot: &SlotId, page: &Page, serial: u64, bundle: &Bundle) -> Verdict {
+    let acts = |action: &Reaction| matches!(action, Reaction::Exec(_));
+    let is_new = bundle.reacted.iter().any(|reacted| reacted.slot == *slot && acts(&reacted.action));
+    match &page.mends {
+        _ if is_new => Ok(()),
+        Some(mends) if mends.serial.is_none_or(|known| known == serial) => Ok(()),
+        Some(_) => Err(format!("{slot}: what is run about a probe is run again under another key")),
+        None => Err(format!("{slot}: something is run about a probe that nobody knows to fail")),
     }
 }
 

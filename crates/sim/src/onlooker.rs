@@ -61,12 +61,12 @@ impl World {
     /// An onlooker's count of ends and of answers.
     pub(crate) fn count(&mut self, slot: &SlotId, input: &Input) {
         let kills = self.workload.target.slots.get(slot).is_some_and(|wish| wish.kill);
-        self.ledger.hears(slot, input, kills);
+        self.ledger.hears(slot, input, kills, self.now);
         self.hears_of_probes(slot, input);
         match input {
             // It is begun anew, under a wish that may be a newer one.
             Input::StartUnable { .. } => self.past.entry(slot.clone()).or_default().disturbed = true,
-            Input::HooksEnded { attempt, moment: Moment::PostStart, outcome } => {
+            Input::HooksEnded { attempt, moment: Moment::PostStart, outcome, .. } => {
                 if self.asked_to_stop.contains(slot) {
                     return;
                 }
@@ -95,7 +95,8 @@ impl World {
                 let length =
                     self.kernel.began(slot, *attempt).map_or(0, |began| self.now.saturating_sub(began));
                 // A copy that is found running runs under the wish from then on, unless it shall be another.
-                let taken_over = ran.is_some() && wish.ask != Ask::Restart;
+                let is_same = self.runs.held(slot, *attempt).is_none_or(|held| held.digest() == wish.digest);
+                let taken_over = ran.is_some() && wish.ask != Ask::Restart && is_same;
                 past.generation = if taken_over { wish.generation } else { started_under };
                 past.ended_at = Some(self.now);
                 past.has_hooks = self.runs.held(slot, *attempt).is_none_or(|held| !held.post_stop.is_empty());
@@ -103,7 +104,9 @@ impl World {
                     // Whether it counts as an end by itself, depends on what is wished by now.
                     past.ended_at = None;
                     None
-                } else if self.asked_to_stop.contains(slot) && self.ledger.was_no_good(slot, *attempt) {
+                } else if self.asked_to_stop.contains(slot)
+                    && (self.ledger.was_no_good(slot, *attempt) || wish.spec.notifies())
+                {
                     past.ended_at = None;
                     None
                 } else if self.asked_to_stop.contains(slot) {

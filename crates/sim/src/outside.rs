@@ -3,6 +3,7 @@
 use upbeat_decide::instance::{Input, Moment};
 use upbeat_model::{Attempt, Exit, Service, SlotId};
 
+use crate::deeds::unable;
 use crate::kernel::{Answer, Elsewhere};
 use crate::temper::{Word, words};
 use crate::world::{Happening, NOBODY, World};
@@ -63,11 +64,12 @@ impl World {
                 Input::Started { attempt, pid: 0, at: self.clocks().1, log_start: 0 }
             }
             true => Input::StartFailed { attempt, why: "sim".into() },
+            false if self.is_out_of_processes() => unable(attempt, Moment::PreStop, 0),
             false => {
                 if succeeds {
                     self.kernel.elsewhere.remove(&slot);
                 }
-                Input::HooksEnded { attempt, moment: Moment::PreStop, outcome }
+                Input::HooksEnded { attempt, moment: Moment::PreStop, serial: 0, outcome }
             }
         };
         if !orphaned {

@@ -77,8 +77,12 @@ struct Asked {
     asked_at: Option<u64>,
     last_asked: Option<u64>,
     answered_at: Option<u64>,
+    /// The living daemon has heard an answer.
+    is_heard: bool,
     /// The last answer was the one that made it a yes for the first time.
     was_first_yes: bool,
+    /// It has said yes since the living daemon, or this rhythm, began.
+    has_passed: bool,
 }
 
 /// One process and what is known of it.
@@ -93,6 +97,9 @@ struct Watched {
     was_ready: bool,
     was_alive: bool,
     silent_since: Option<u64>,
+    /// How often its watchdog has expired, and that no no of it was acted upon since the last time.
+    expiries: u32,
+    has_lapsed: bool,
     asked: BTreeMap<ProbeName, Asked>,
 }
 
@@ -162,6 +169,8 @@ impl Probing {
             was_ready: false,
             was_alive: false,
             silent_since: None,
+            expiries: 0,
+            has_lapsed: false,
             asked: BTreeMap::new(),
         };
         for (name, probe) in &wish.spec.probes {
@@ -190,6 +199,7 @@ impl Probing {
             watched.exact = false;
             watched.said = None;
             watched.silent_since = None;
+            (watched.expiries, watched.has_lapsed) = (0, false);
             watched.asked.values_mut().for_each(Asked::forget);
         }
     }
@@ -208,6 +218,16 @@ impl Probing {
         asked.is_none_or(|asked| asked.maybe.yes)
     }
 
+    /// The living daemon has had an answer from this probe, if that is one that is asked.
+    pub(crate) fn is_heard(&self, slot: &SlotId, attempt: Attempt, name: &str) -> bool {
+        let watched = self.slots.get(slot).filter(|watched| watched.attempt == attempt);
+        let asked =
+            watched.and_then(|watched| watched.asked.iter().find(|(other, _)| other.as_str() == name));
+        asked.is_none_or(|(name, asked)| {
+            asked.is_heard || asked.probe.ask.is_told() || name.role() == Role::Startup
+        })
+    }
+
     /// The daemon hears what a process says of itself.
     pub(crate) fn heard(&mut self, slot: &SlotId, attempt: Attempt, said: &Said, now: u64) {
         let known = self.slots.get_mut(slot).filter(|watched| watched.attempt == attempt);
@@ -216,6 +236,10 @@ impl Probing {
             return;
         };
         watched.was_ready |= said.ready;
+        if watched.expiries != said.expiries {
+            watched.expiries = said.expiries;
+            watched.has_lapsed = true;
+        }
         match said.watchdog {
             Watchdog::Off => {}
             Watchdog::Alive => {
@@ -237,6 +261,11 @@ impl Probing {
             asked.maybe.yes |= yes;
             asked.was_yes_perhaps |= yes;
         }
+    }
+
+    /// What the living daemon has heard this attempt say of itself.
+    pub(crate) fn said(&self, slot: &SlotId, attempt: Attempt) -> Option<&Said> {
+        self.slots.get(slot).filter(|watched| watched.attempt == attempt)?.said.as_ref()
     }
 
     /// A question is asked.
@@ -276,7 +305,8 @@ impl Probing {
             asked.was_no &= !yes;
             return;
         }
-        let extended = said.as_ref().is_some_and(|said| said.extended.is_some_and(|until| until > Mono(now)));
+        let more_time = |said: &Said| !said.ready && said.extended.is_some_and(|until| until > Mono(now));
+        let extended = said.as_ref().is_some_and(more_time);
         asked.judge(yes, (*started, *exact), extended, now);
     }
 
@@ -323,6 +353,16 @@ impl Probing {
         match asked.probe.ask.is_told() {
             true => watched.told_may_be(asked, Some(false), now),
             false => asked.maybe.no,
+        }
+    }
+
+    /// Something was done about it.
+    pub(crate) fn has_reacted(&mut self, slot: &SlotId, name: &ProbeName) {
+        if let Some(watched) = self.slots.get_mut(slot)
+            && let Some(asked) = watched.asked.get(name)
+            && matches!(asked.probe.ask, Question::Watchdog(_))
+        {
+            watched.has_lapsed = false;
         }
     }
 
@@ -389,6 +429,7 @@ impl Watched {
             (None, _) => true,
             (Some(true), _) => asked.maybe.yes,
             (Some(false), _) if asked.was_no => true,
+            (Some(false), Question::Watchdog(_)) if self.has_lapsed && in_a_row == 0 => true,
             (Some(false), Question::Watchdog(_)) if self.said.is_some() => {
                 self.silent_since.is_some_and(|since| {
                     !self.exact || since + in_a_row * probe.interval.0.min(asked.shortest()) <= now
@@ -422,7 +463,9 @@ impl Asked {
             asked_at: None,
             last_asked: None,
             answered_at: None,
+            is_heard: false,
             was_first_yes: false,
+            has_passed: false,
         };
         asked.turn_over(probe, tag, started, now);
         asked
@@ -434,6 +477,7 @@ impl Asked {
         self.tag = tag;
         (self.yes, self.no) = (Span::default(), Span::default());
         (self.asked_at, self.answered_at, self.was_first_yes) = (None, None, false);
+        self.has_passed = false;
         self.begun = now;
         self.next_least = now.max(started + probe.initial_delay.0) + self.shortest();
         self.next_most = u64::MAX;
@@ -444,6 +488,7 @@ impl Asked {
         (self.was_yes_perhaps, self.was_yes_surely) = (true, false);
         (self.yes, self.no) = (Span::ANY, Span::ANY);
         (self.next_least, self.next_most) = (0, u64::MAX);
+        (self.is_heard, self.has_passed) = (false, false);
         (self.asked_at, self.last_asked, self.answered_at, self.was_first_yes) = (None, None, None, false);
     }
 
@@ -500,12 +545,14 @@ impl Asked {
         let asked_at = self.asked_at.take();
         let surely = asked_at.is_some();
         self.answered_at = Some(now);
+        self.is_heard = true;
         self.was_first_yes = false;
         let perhaps_starting = !self.was_yes_surely && now <= started + self.probe.start_period.0 + 50;
         if yes {
             self.no = Span::default();
             self.yes.count(surely, true);
             self.passed();
+            self.was_first_yes |= !std::mem::replace(&mut self.has_passed, true);
             (self.next_least, self.next_most) = (now + self.shortest().div_ceil(2), now + self.longest());
             return;
         }

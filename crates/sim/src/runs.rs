@@ -53,9 +53,10 @@ impl Runs {
         self.loose = self.circles(target);
     }
 
-    /// What was read is remembered from now on.
-    pub(crate) fn committed(&mut self) {
+    /// What was read is remembered from now on; what was removed is not: attempts are counted anew.
+    pub(crate) fn committed(&mut self, removed: &[SlotId]) {
         self.before = None;
+        removed.iter().for_each(|slot| drop(self.runs.remove(slot)));
     }
 
     pub(crate) fn died_before_commit(&mut self) {

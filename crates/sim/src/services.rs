@@ -126,6 +126,7 @@ fn hooks(random: &mut Random) -> Vec<Hook> {
         environment: BTreeMap::new(),
         working_dir: None,
         user: None,
+        timeout: None,
     };
     (0..count).map(hook).collect()
 }
@@ -156,7 +157,7 @@ pub(crate) fn edges(
             let edge = Dependency {
                 condition: condition(random, services.get(name).map(|service| &**service)),
                 required: random.percent(85),
-                restart: false,
+                restart: random.percent(25),
                 on_restart: on_restart(random, can_reload),
                 on_failure: *random.pick(&[
                     OnFailure::Fail,
@@ -176,8 +177,9 @@ pub(crate) fn edges(
 }
 
 fn condition(random: &mut Random, dependency: Option<&Service>) -> Condition {
-    match random.below(12) {
+    match random.below(13) {
         0..=3 => Condition::Started,
+        12 => Condition::Ready,
         4..=6 => Condition::Healthy,
         7 | 8 => Condition::CompletedSuccessfully,
         9 => Condition::Completed,

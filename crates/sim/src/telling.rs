@@ -51,6 +51,12 @@ pub(crate) fn told(status: &SlotStatus, onlooker: &Onlooker<'_>, ledger: &Ledger
     if !node.is_observing(slot) {
         probing.told(status, now)?;
     }
+    let main = probing.said(slot, status.attempt).and_then(|said| said.main_pid);
+    if let (Some(pid), Some(main)) = (status.pid, main)
+        && pid != main
+    {
+        return Err(format!("{slot}: its main process is said to be {pid}, and it has said {main}"));
+    }
     failed_edge(status, onlooker, ledger, now)
 }
 

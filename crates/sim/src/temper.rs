@@ -8,6 +8,9 @@ use crate::pace::Pace;
 use crate::random::Random;
 use crate::services::never_passes;
 
+/// The number of a process that another one names as its main one is so much larger.
+const CHILDREN: i32 = 1_000_000;
+
 /// What one process answers to one question.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Temper {
@@ -73,8 +76,13 @@ impl Word {
             Self::MainPid(pid) => said.main_pid = Some(pid),
             Self::Extend(by) => said.extended = Some(Mono(now + by)),
             Self::Alive => said.watchdog = Watchdog::Alive,
-            Self::Expired => said.watchdog = Watchdog::Expired,
-            Self::Triggered => said.watchdog = Watchdog::Triggered,
+            Self::Expired | Self::Triggered => {
+                said.expiries += 1;
+                said.watchdog = match self {
+                    Self::Expired => Watchdog::Expired,
+                    _ => Watchdog::Triggered,
+                };
+            }
         }
     }
 }
@@ -93,7 +101,7 @@ pub(crate) fn words(spec: &Service, pid: i32, random: &mut Random, pace: Pace) -
         words.push((random.below(500), Word::Status));
     }
     if random.percent(10) {
-        words.push((random.below(20), Word::MainPid(pid)));
+        words.push((random.below(20), Word::MainPid(pid + CHILDREN)));
     }
     if random.percent(30) {
         words.push((random.below(2_000), Word::Extend(pace.stretch(random.below(10_000)))));

@@ -69,6 +69,11 @@ impl Workload {
     fn up(&mut self) {
         let all: Vec<(ServiceName, u32)> =
             self.services.iter().map(|(name, service)| (name.clone(), service.scale)).collect();
+        let runs_other = |(id, wish): &(&SlotId, &TargetSlot)| {
+            self.services.get(&id.service).is_some_and(|service| service.digest() != wish.digest)
+        };
+        let replaced: BTreeSet<ServiceName> =
+            self.target.slots.iter().filter(runs_other).map(|(id, _)| id.service.clone()).collect();
         for (name, scale) in all {
             for index in 1..=scale {
                 self.wish(self.slot(&name, index), Goal::Running, Ask::Ensure, false);
@@ -76,6 +81,28 @@ impl Workload {
             let extra: Vec<SlotId> = self.of(&name).filter(|id| id.index > scale).cloned().collect();
             for id in extra {
                 self.wish(id, Goal::Absent, Ask::Ensure, false);
+            }
+        }
+        self.drag_along(replaced);
+    }
+
+    /// What says `restart: true` of something that is restarted or replaced on purpose is restarted too.
+    fn drag_along(&mut self, renewed: BTreeSet<ServiceName>) {
+        let mut open: Vec<ServiceName> = renewed.iter().cloned().collect();
+        let mut seen = renewed;
+        while let Some(dependency) = open.pop() {
+            let follows =
+                |service: &Service| service.depends_on.get(&dependency).is_some_and(|edge| edge.restart);
+            let dependents = self.services.iter().filter(|(_, service)| follows(service));
+            let dependents: Vec<ServiceName> =
+                dependents.map(|(name, _)| name.clone()).filter(|name| seen.insert(name.clone())).collect();
+            for dependent in dependents {
+                let runs = |id: &&SlotId| self.target.slots[*id].goal == Goal::Running;
+                let copies: Vec<SlotId> = self.of(&dependent).filter(runs).cloned().collect();
+                for id in copies {
+                    self.wish(id, Goal::Running, Ask::Restart, false);
+                }
+                open.push(dependent);
             }
         }
     }
@@ -108,6 +135,9 @@ impl Workload {
         };
         for id in slots {
             self.wish(id, goal, ask, kill);
+        }
+        if ask == Ask::Restart {
+            self.drag_along([name.clone()].into());
         }
         format!("{what} {name}")
     }

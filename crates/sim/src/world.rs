@@ -269,8 +269,10 @@ impl World {
     /// Commit, perform, tell; the daemon may die in between.
     fn carry_out(&mut self, bundle: Bundle) -> check::Verdict {
         // What happens seldom and once only is the easiest to lose.
-        let reloads = bundle.effects.iter().any(|effect| matches!(effect, Effect::Reload { .. }));
-        let risk = if reloads { 15 } else { 3 };
+        let is_seldom = |effect: &Effect| {
+            matches!(effect, Effect::Reload { .. } | Effect::RunHooks { moment: Moment::Remedy, .. })
+        };
+        let risk = if bundle.effects.iter().any(is_seldom) { 15 } else { 3 };
         let deadly = self.chaos && !bundle.effects.is_empty() && self.random.percent(risk);
         let dies_after = if deadly { self.random.below(bundle.effects.len() as u64 + 2) } else { u64::MAX };
         let performs_first = self.rules.has(Bug::PerformBeforeCommit);
@@ -283,7 +285,7 @@ impl World {
             }
             self.commit(&bundle);
         }
-        self.runs.committed();
+        self.runs.committed(self.ledger.removed());
         if let Some(node) = &self.node {
             let (kernel, workload, runs, probing) = (&self.kernel, &self.workload, &self.runs, &self.probing);
             let onlooker = Onlooker { node, kernel, workload, runs, probing };
@@ -332,6 +334,9 @@ impl World {
                     check::order(effect, bundle, &onlooker, &self.ledger, &past, self.now)?;
                 }
             }
+        }
+        for reacted in &bundle.reacted {
+            self.probing.has_reacted(&reacted.slot, &reacted.probe);
         }
         for effect in &bundle.effects {
             if let Effect::Probe { slot, attempt, name, .. } = effect {

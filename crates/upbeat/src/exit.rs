@@ -18,7 +18,7 @@ pub enum ExitCode {
     Usage,
     /// No such app, service or operation, or no daemon that could know it.
     NotFound,
-    /// Somebody else changed the same thing first.
+    /// Somebody else changed the same thing first, or (`serve`) is there already.
     Conflict,
     /// The time given with `--timeout` or `--wait-timeout` is over.
     Timeout,
@@ -30,6 +30,8 @@ pub enum ExitCode {
     RolledBack,
     /// `plan --detailed-exitcode`: there is something to do.
     PlanHasChanges,
+    /// The daemon does not let whoever asks do this.
+    Denied,
     /// Ended by Ctrl-C.
     Interrupted,
     /// As the service ended: see [`ExitCode::of`].
@@ -38,17 +40,21 @@ pub enum ExitCode {
 
 impl ExitCode {
     /// Every code with its number, in the order of the numbers: the table of the reference.
-    pub const ALL: [(Self, &'static str); 11] = [
+    pub const ALL: [(Self, &'static str); 12] = [
         (Self::Ok, "everything asked for is so"),
         (Self::Failed, "something asked for did not come about"),
         (Self::Usage, "the command line or the project file is wrong; nothing was changed"),
-        (Self::NotFound, "no such app, service or operation, or no daemon runs"),
-        (Self::Conflict, "somebody else changed the same thing first"),
+        (Self::NotFound, "no such app, service or operation, or no daemon runs there"),
+        (
+            Self::Conflict,
+            "somebody else changed the same thing first; of `serve`: another daemon runs already",
+        ),
         (Self::Timeout, "the time given is over"),
         (Self::Unhealthy, "a service runs, but its health check fails"),
         (Self::DependencyFailed, "a service cannot start because something it depends on failed"),
         (Self::RolledBack, "a new release did not prove itself and the last good one is back"),
         (Self::PlanHasChanges, "`plan --detailed-exitcode`: there is something to do"),
+        (Self::Denied, "the daemon does not let whoever asks do this: no token, or its role is too low"),
         (Self::Interrupted, "ended by Ctrl-C"),
     ];
 
@@ -65,6 +71,7 @@ impl ExitCode {
             Self::DependencyFailed => 7,
             Self::RolledBack => 8,
             Self::PlanHasChanges => 9,
+            Self::Denied => 10,
             Self::Interrupted => 130,
             Self::Service(number) => number,
         }
@@ -87,10 +94,8 @@ impl From<ProblemKind> for ExitCode {
             ProblemKind::BadRequest => Self::Usage,
             ProblemKind::NotFound => Self::NotFound,
             ProblemKind::Conflict => Self::Conflict,
-            ProblemKind::Unauthorized
-            | ProblemKind::Forbidden
-            | ProblemKind::Unavailable
-            | ProblemKind::Internal => Self::Failed,
+            ProblemKind::Unauthorized | ProblemKind::Forbidden => Self::Denied,
+            ProblemKind::Unavailable | ProblemKind::Internal => Self::Failed,
         }
     }
 }
@@ -108,7 +113,7 @@ mod tests {
     #[test]
     fn the_numbers_are_the_promised_ones() {
         let numbers: Vec<u8> = ExitCode::ALL.iter().map(|(code, _)| code.number()).collect();
-        assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 130]);
+        assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 130]);
     }
 
     #[test]
@@ -128,8 +133,8 @@ mod tests {
     fn every_kind_of_problem_has_an_exit_code_of_its_own_or_the_general_one() {
         for (kind, number) in [
             (ProblemKind::BadRequest, 2),
-            (ProblemKind::Unauthorized, 1),
-            (ProblemKind::Forbidden, 1),
+            (ProblemKind::Unauthorized, 10),
+            (ProblemKind::Forbidden, 10),
             (ProblemKind::NotFound, 3),
             (ProblemKind::Conflict, 4),
             (ProblemKind::Unavailable, 1),

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use upbeat_model::{
     App, Goal, Operation, OperationId, Phase, Reason, ServiceName, SlotId, SlotStatus, Wish,
-    project::Condition,
+    project::{Condition, RestartPolicy, Service},
 };
 
 use crate::exit::ExitCode;
@@ -43,6 +43,8 @@ pub enum Standing {
     Pending,
     /// As far as asked.
     Good,
+    /// It waits for an end that nobody expects, and all it waits for is as it should be.
+    Waits(Vec<Reason>),
     /// Somebody else wants something else of it now.
     Superseded(OperationId),
     /// It will not get there unless a person does something.
@@ -55,6 +57,8 @@ pub struct Progress {
     operation: Operation,
     release: u64,
     slots: BTreeMap<SlotId, SlotStatus>,
+    /// What the file says of each service.
+    declared: BTreeMap<ServiceName, Service>,
     /// Whether the app was seen at all: before that, that it has no slots means nothing.
     is_seen: bool,
 }
@@ -62,7 +66,8 @@ pub struct Progress {
 impl Progress {
     /// As the daemon answered.
     pub fn new(operation: Operation) -> Self {
-        Self { operation, release: 0, slots: BTreeMap::new(), is_seen: false }
+        let (slots, declared) = (BTreeMap::new(), BTreeMap::new());
+        Self { operation, release: 0, slots, declared, is_seen: false }
     }
 
     /// The operation, as last seen.
@@ -94,6 +99,7 @@ impl Progress {
     /// The app changed. Returns the slots that entered another phase, or that are new in one.
     pub fn see_app(&mut self, app: App) -> Vec<SlotStatus> {
         self.release = app.release;
+        self.declared = app.project.services;
         self.is_seen = true;
         let now: BTreeMap<SlotId, SlotStatus> = app.slots.into_iter().map(|s| (s.slot.clone(), s)).collect();
         let before = std::mem::replace(&mut self.slots, now);
@@ -170,6 +176,14 @@ impl Progress {
     /// A slot that has taken the wish to run, and of which the daemon has not said how it ended.
     fn on_its_way(&self, status: &SlotStatus, until: Until) -> Standing {
         let bad = |trouble| Standing::Bad(trouble, status.reasons.clone());
+        if status.phase.is_alive() && status.reasons.contains(&Reason::Reloads) {
+            // What fails by now may be what it is to mend.
+            return Standing::Pending;
+        }
+        if status.reasons.iter().any(|reason| matches!(reason, Reason::ReloadFailed { .. })) {
+            // The operation has failed, and is told so a moment later.
+            return bad(Trouble::Failed);
+        }
         match status.phase {
             Phase::Unhealthy | Phase::NeedsAttention if until == Until::Ready => bad(Trouble::Unhealthy),
             // The release tells the new copy from one that is still to be replaced.
@@ -182,10 +196,56 @@ impl Progress {
             }
             Phase::Waiting => match self.blocked_by(status) {
                 Some(trouble) => bad(trouble),
+                None if self.waits_in_vain(status, until) => Standing::Waits(status.reasons.clone()),
                 None => Standing::Pending,
             },
             _ => Standing::Pending,
         }
+    }
+
+    /// What stands at the end of the chain of reasons runs as it should, and it is its end that is waited
+    /// for. A job may take its time: only what is not expected to end is not waited for.
+    fn waits_in_vain(&self, status: &SlotStatus, until: Until) -> bool {
+        let mut seen = BTreeSet::new();
+        let mut current = status;
+        while seen.insert(&current.slot) {
+            let waits = current.reasons.iter().find_map(|reason| match reason {
+                Reason::WaitsFor { service, condition, blocking: Some((slot, _)) } => {
+                    Some((service, condition, slot))
+                }
+                _ => None,
+            });
+            let Some((service, condition, slot)) = waits else { return false };
+            let edge = self.declared.get(&current.slot.service).and_then(|s| s.depends_on.get(service));
+            let next = self.slots.get(slot).filter(|next| next.goal == Goal::Running);
+            match next {
+                // With a time-out it goes on by itself.
+                _ if edge.is_some_and(|edge| edge.timeout.is_some()) => return false,
+                Some(next) if next.phase == Phase::Waiting => current = next,
+                Some(next) => return self.goes_on(next, condition, until),
+                None => return false,
+            }
+        }
+        false
+    }
+
+    /// It is there, and nobody expects it to end as this condition says.
+    fn goes_on(&self, status: &SlotStatus, condition: &Condition, until: Until) -> bool {
+        let is_there = match status.phase {
+            Phase::Running | Phase::Healthy | Phase::Unhealthy | Phase::NeedsAttention => true,
+            Phase::Starting => until == Until::Started && status.started_at.is_some(),
+            _ => false,
+        };
+        let restart = self.declared.get(&status.slot.service).map(|service| service.restart);
+        let is_endless = matches!(restart, Some(RestartPolicy::Always | RestartPolicy::UnlessStopped));
+        is_there
+            && match condition {
+                Condition::Failed => true,
+                // Who asks whether it may be used takes it for no job.
+                Condition::Completed => is_endless || status.phase == Phase::Healthy,
+                Condition::CompletedSuccessfully => is_endless,
+                _ => false,
+            }
     }
 
     /// What stands at the end of the chain of reasons, where only a person can remove it.
@@ -224,19 +284,33 @@ impl Progress {
             if !named.is_empty() && !named.contains(&slot.service) {
                 continue;
             }
-            let code = match standing {
-                Standing::Good => ExitCode::Ok,
-                Standing::Pending => ExitCode::Timeout,
-                Standing::Superseded(_) => ExitCode::Conflict,
-                Standing::Bad(Trouble::Failed, _) => ExitCode::Failed,
-                Standing::Bad(Trouble::Unhealthy, _) => ExitCode::Unhealthy,
-                Standing::Bad(Trouble::DependencyFailed, _) => ExitCode::DependencyFailed,
-            };
+            let code = code_of(&standing);
             if rank(code) > rank(worst) {
                 worst = code;
             }
         }
         worst
+    }
+
+    /// Of which service to ask why the command ends with this number: the first of those judged where
+    /// that is so.
+    pub fn to_blame(&self, until: Until, code: ExitCode, named: &[ServiceName]) -> Option<ServiceName> {
+        let is_judged = |slot: &SlotId| named.is_empty() || named.contains(&slot.service);
+        let mut standings = self.standings(until).filter(|(slot, _)| is_judged(slot));
+        let asked =
+            standings.find(|(_, standing)| code != ExitCode::Conflict && code_of(standing) == code)?;
+        Some(asked.0.service.clone())
+    }
+}
+
+fn code_of(standing: &Standing) -> ExitCode {
+    match standing {
+        Standing::Good | Standing::Waits(_) => ExitCode::Ok,
+        Standing::Pending => ExitCode::Timeout,
+        Standing::Superseded(_) => ExitCode::Conflict,
+        Standing::Bad(Trouble::Failed, _) => ExitCode::Failed,
+        Standing::Bad(Trouble::Unhealthy, _) => ExitCode::Unhealthy,
+        Standing::Bad(Trouble::DependencyFailed, _) => ExitCode::DependencyFailed,
     }
 }
 
@@ -268,9 +342,9 @@ fn since(status: &SlotStatus, until: Until) -> Standing {
 mod tests {
     use super::*;
     use crate::face::examples::{
-        NOW, dependency_failed, not_restarted, probe_fails, project, service, status, waits_for_db,
+        NOW, dependency_failed, not_restarted, probe_fails, project, service, slot, status, waits_for_db,
     };
-    use upbeat_model::AppName;
+    use upbeat_model::{AppName, Project};
 
     /// Operation 4 over these slots, all pending.
     fn progress(slots: Vec<SlotStatus>) -> Progress {
@@ -369,6 +443,62 @@ mod tests {
         check(&progress, Until::Started, false, ExitCode::Timeout);
     }
 
+    /// `web` waits for `db` in this way, and `db` is so.
+    fn waiting(condition: Condition, phase: Phase, edit: impl FnOnce(&mut Project)) -> Progress {
+        let blocking = Some((slot("db-1"), phase));
+        let reason = Reason::WaitsFor { service: service("db"), condition, blocking };
+        let mut progress = progress(Vec::new());
+        let mut app = app(vec![status("db-1", phase), with("web-1", Phase::Waiting, reason)]);
+        edit(&mut app.project);
+        progress.operation.slots = app.slots.iter().map(|s| (s.slot.clone(), Wish::Pending)).collect();
+        let db = progress.operation.slots.get_mut(&slot("db-1")).unwrap();
+        *db = if phase.is_ready() { Wish::Reached } else { Wish::Pending };
+        progress.see_app(app);
+        progress
+    }
+
+    #[test]
+    fn an_end_that_nobody_expects_is_not_waited_for() {
+        use Condition::{Completed, CompletedSuccessfully, Failed};
+        let plain = |_: &mut Project| {};
+        let endless = |project: &mut Project| {
+            project.services.get_mut("db").unwrap().restart = RestartPolicy::Always;
+        };
+        let timed = |project: &mut Project| {
+            let edge = project.services.get_mut("web").unwrap().depends_on.get_mut("db").unwrap();
+            edge.timeout = Some(upbeat_model::Millis::seconds(10));
+        };
+        for until in [Until::Started, Until::Ready] {
+            for (condition, phase) in
+                [(Failed, Phase::Running), (Failed, Phase::Healthy), (Completed, Phase::Healthy)]
+            {
+                check(&waiting(condition.clone(), phase, plain), until, true, ExitCode::Ok);
+                check(&waiting(condition, phase, timed), until, false, ExitCode::Timeout);
+            }
+            for condition in [Completed, CompletedSuccessfully] {
+                // A job, for all anybody knows.
+                check(&waiting(condition.clone(), Phase::Running, plain), until, false, ExitCode::Timeout);
+                check(&waiting(condition, Phase::Running, endless), until, true, ExitCode::Ok);
+            }
+            check(&waiting(Failed, Phase::BackingOff, plain), until, false, ExitCode::Timeout);
+        }
+        check(&waiting(Failed, Phase::Starting, plain), Until::Started, true, ExitCode::Ok);
+        check(&waiting(Failed, Phase::Starting, plain), Until::Ready, false, ExitCode::Timeout);
+        check(&waiting(Failed, Phase::Unhealthy, plain), Until::Ready, true, ExitCode::Unhealthy);
+    }
+
+    #[test]
+    fn who_waits_for_one_that_waits_so_is_not_waited_for_either() {
+        let mut seen = waiting(Condition::Failed, Phase::Running, |_| {});
+        let mut slots: Vec<SlotStatus> = seen.statuses().cloned().collect();
+        let blocking = Some((slot("web-1"), Phase::Waiting));
+        let (service, condition) = (service("web"), Condition::Healthy);
+        slots.push(with("cache-1", Phase::Waiting, Reason::WaitsFor { service, condition, blocking }));
+        seen.operation.slots.insert(slot("cache-1"), Wish::Pending);
+        seen.see_app(app(slots));
+        check(&seen, Until::Ready, true, ExitCode::Ok);
+    }
+
     #[test]
     fn waiting_for_something_that_needs_a_person_is_trouble() {
         for (db, exit) in [
@@ -415,6 +545,10 @@ mod tests {
 
     #[test]
     fn an_unhealthy_copy_ends_the_wait() {
+        // That a reload has failed is known a moment before its operation has.
+        let mut status = with("db-1", Phase::Unhealthy, probe_fails());
+        status.reasons.insert(0, Reason::ReloadFailed { detail: "exit 4".to_owned() });
+        check(&progress(vec![status]), Until::Ready, true, ExitCode::Failed);
         let progress = progress(vec![with("db-1", Phase::Unhealthy, probe_fails())]);
         check(&progress, Until::Ready, true, ExitCode::Unhealthy);
         check(&progress, Until::Started, true, ExitCode::Ok);

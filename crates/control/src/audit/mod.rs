@@ -22,7 +22,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use upbeat_model::{
-    Asked, AuditEntry, AuditHead, AuditRecord, AuditVerdict, Need, OperationId, Refused, Wall,
+    Asked, AuditEntry, AuditHead, AuditRecord, AuditVerdict, Need, OperationId, Refused, Wall, Whom,
 };
 use upbeat_store::{Compare, Op, Store, StoreError, Txn};
 
@@ -80,7 +80,7 @@ pub enum AuditError {
     #[error("somebody else has written the head of the audit log")]
     Conflict,
     /// Its writer is gone: it panicked, which is a bug.
-    #[error("the audit log has stopped")]
+    #[error("the audit log cannot be written any more: its writer has stopped, which is a bug in Upbeat")]
     Stopped,
 }
 
@@ -114,13 +114,13 @@ enum Job {
     Missed(String),
     Look {
         after: u64,
-        looked: oneshot::Sender<io::Result<Look>>,
+        looked: oneshot::Sender<Result<Look, AuditError>>,
     },
 }
 
 /// The log as it was at one moment.
 struct Look {
-    segments: Vec<Segment<io::Take<io::BufReader<std::fs::File>>>>,
+    segments: Vec<book::Opened>,
     anchor: AuditHead,
 }
 
@@ -130,7 +130,23 @@ pub struct Audit {
     jobs: mpsc::Sender<Job>,
     key: Key,
     begun: Instant,
-    pace: Arc<Mutex<pace::Pace>>,
+    paces: Arc<Mutex<Paces>>,
+}
+
+/// How fast refusals are written. Apart, since whoever floods one of them silences it, and strangers
+/// must not silence what is said of those who are known.
+struct Paces {
+    known: pace::Pace,
+    strangers: pace::Pace,
+}
+
+impl Paces {
+    fn of(&mut self, whom: Whom) -> &mut pace::Pace {
+        match whom {
+            Whom::Known => &mut self.known,
+            Whom::Stranger => &mut self.strangers,
+        }
+    }
 }
 
 /// What `store` keeps of the log: the number and the hash of the last record.
@@ -163,13 +179,22 @@ impl Audit {
             let what = AuditEntry::Found { what };
             writer.write(vec![(what, String::new(), None)]).await;
         }
-        tokio::spawn(writer.run(waiting));
-        let begun = Instant::now();
-        Ok(Self { jobs, key, begun, pace: Arc::new(Mutex::new(pace::Pace::new(Duration::ZERO))) })
+        let writing = tokio::spawn(writer.run(waiting));
+        tokio::spawn(async move {
+            if let Err(error) = writing.await
+                && error.is_panic()
+            {
+                tracing::error!(%error, "the audit log has stopped: no change is made any more");
+            }
+        });
+        let (begun, pace) = (Instant::now(), || pace::Pace::new(Duration::ZERO));
+        let paces = Paces { known: pace(), strangers: pace() };
+        Ok(Self { jobs, key, begun, paces: Arc::new(Mutex::new(paces)) })
     }
 
     /// A change is about to be made. Its record is on disk when this returns. Errors: it is not, and
-    /// the change may not be made; never with [`Need::Anyway`].
+    /// the change may not be made; with [`Need::Anyway`] only when the writer has stopped: then nothing
+    /// would ever tell of the change, and another daemon can be asked for it, which a full disk cannot.
     pub async fn asked(&self, asked: Asked, need: Need) -> Result<Ticket, AuditError> {
         let words = words(&asked);
         let (done, is_done) = oneshot::channel();
@@ -181,6 +206,10 @@ impl Audit {
         };
         match (written, need) {
             (Ok(sequence), _) => Ok(Ticket { asked: Some(sequence), words }),
+            (Err(AuditError::Stopped), _) => {
+                tracing::error!(words, "a change is refused: the audit log has stopped");
+                Err(AuditError::Stopped)
+            }
             (Err(error), Need::Anyway) => {
                 tracing::error!(%error, words, "a change is made that could not be recorded");
                 Ok(Ticket { asked: None, words })
@@ -193,34 +222,42 @@ impl Audit {
     pub async fn answered(&self, ticket: Ticket, status: u16, operation: Option<OperationId>) {
         let words = format!("{}: {status}", ticket.words);
         let Some(asked) = ticket.asked else {
-            let _ = self.jobs.send(Job::Missed(words)).await;
+            if let Err(mpsc::error::SendError(_)) = self.jobs.send(Job::Missed(words.clone())).await {
+                tracing::error!(words, "a change was made that nothing tells of: the audit log has stopped");
+            }
             return;
         };
         let (done, is_done) = oneshot::channel();
         let entry = AuditEntry::Answered { asked, status, operation };
-        if self.jobs.send(Job::Write { entry, words, done: Some(done) }).await.is_ok()
-            && let Ok(Err(error)) = is_done.await
-        {
+        let written = match self.jobs.send(Job::Write { entry, words, done: Some(done) }).await {
+            Ok(()) => is_done.await.unwrap_or(Err(AuditError::Stopped)),
+            Err(_) => Err(AuditError::Stopped),
+        };
+        if let Err(error) = written {
             tracing::error!(%error, asked, status, "the outcome of a change could not be recorded");
         }
     }
 
     /// Somebody was turned away. Written when there is time, and at a pace: see `pace`.
-    pub fn refused(&self, mut refused: Refused) {
-        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+    pub fn refused(&self, mut refused: Refused, whom: Whom) {
+        let mut paces = self.paces.lock().unwrap_or_else(PoisonError::into_inner);
+        let pace = paces.of(whom);
         let Some(not_written) = pace.take(self.begun.elapsed()) else { return };
         refused.not_written = not_written;
         let words = format!("{}: {} {} refused", refused.who, refused.method, refused.path);
         let job = Job::Write { entry: AuditEntry::Refused(refused), words, done: None };
-        if self.jobs.try_send(job).is_err() {
+        if let Err(error) = self.jobs.try_send(job) {
             pace.lost(not_written);
+            if matches!(error, mpsc::error::TrySendError::Closed(_)) {
+                tracing::error!("a refusal is not recorded: the audit log has stopped");
+            }
         }
     }
 
     async fn look(&self, after: u64) -> Result<Look, AuditError> {
         let (looked, look) = oneshot::channel();
         self.jobs.send(Job::Look { after, looked }).await.map_err(|_| AuditError::Stopped)?;
-        Ok(look.await.map_err(|_| AuditError::Stopped)??)
+        look.await.map_err(|_| AuditError::Stopped)?
     }
 
     /// Records after a number and not before a moment, the oldest first, at most `limit`.
@@ -310,8 +347,8 @@ impl Writer {
         }
     }
 
-    fn look(&self, after: u64) -> io::Result<Look> {
-        let Some(book) = &self.book else { return Err(io::ErrorKind::NotFound.into()) };
+    fn look(&self, after: u64) -> Result<Look, AuditError> {
+        let Some(book) = &self.book else { return Err(AuditError::Stopped) };
         let segments = if after == 0 { book.snapshot()? } else { book.snapshot_after(after)? };
         Ok(Look { segments, anchor: self.anchor.clone().unwrap_or_else(AuditHead::none) })
     }
@@ -385,11 +422,14 @@ impl Writer {
         let Some(head) = self.book.as_ref().map(|book| book.head().clone()) else {
             return Err(AuditError::Stopped);
         };
-        if let Some(unsure) = self.unsure.take()
-            && let kept = anchor(&self.store).await?
-            && kept.as_ref() == Some(&unsure)
-        {
-            self.anchor = kept;
+        if let Some(unsure) = &self.unsure {
+            // Whoever writes, and be it nothing, has the file read again where that is due.
+            self.store.write(Vec::new()).await?;
+            let kept = anchor(&self.store).await?;
+            if kept.as_ref() == Some(unsure) {
+                self.anchor = kept;
+            }
+            self.unsure = None;
         }
         let compare = match &self.anchor {
             None => Compare::Absent(ANCHOR.to_owned()),

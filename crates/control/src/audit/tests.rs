@@ -18,6 +18,18 @@ fn asked(n: u64) -> Asked {
     }
 }
 
+fn refused(who: &str) -> Refused {
+    Refused {
+        who: who.into(),
+        from: Some("192.0.2.1:7".into()),
+        method: "GET".into(),
+        path: "/".into(),
+        status: 401,
+        why: "there is no token".into(),
+        not_written: 0,
+    }
+}
+
 /// A log of its own, and its daemon, which can be replaced.
 struct Room {
     dir: tempfile::TempDir,
@@ -306,6 +318,31 @@ async fn a_disk_that_refuses_stops_changes_but_for_those_that_stop() {
     assert_eq!((verdict.bad, verdict.notes.len()), (None, 1));
 }
 
+/// The store has kept a head, and could not say so: it is found out before anything goes on.
+#[tokio::test]
+async fn a_head_whose_fate_is_not_known_is_found_out() {
+    let faults = upbeat_store::faults::Faults::default();
+    let (store, _journal) = upbeat_store::faults::open_faulty(&faults).unwrap();
+    let room = Room { store, ..Room::new() };
+    let audit = room.open().await;
+    audit.asked(asked(1), Need::Recorded).await.unwrap();
+    audit.read(0, Wall(0), 0).await.unwrap();
+    faults.deny_after(0);
+    faults.then_full.store(true, std::sync::atomic::Ordering::SeqCst);
+    audit.asked(asked(2), Need::Recorded).await.unwrap();
+    for n in 3..5 {
+        let refused = audit.asked(asked(n), Need::Recorded).await;
+        assert!(matches!(refused, Err(AuditError::Store(_))), "{refused:?}");
+    }
+    faults.full.store(false, std::sync::atomic::Ordering::SeqCst);
+    for n in 5..8 {
+        audit.asked(asked(n), Need::Recorded).await.unwrap();
+    }
+    audit.read(0, Wall(0), 0).await.unwrap();
+    drop(audit);
+    assert_eq!(room.verdict().await.bad, None);
+}
+
 #[tokio::test]
 async fn many_at_once_are_one_chain() {
     let room = Room::new();
@@ -315,15 +352,7 @@ async fn many_at_once_are_one_chain() {
         let audit = audit.clone();
         tasks.spawn(async move {
             let ticket = audit.asked(asked(n), Need::Recorded).await.unwrap();
-            audit.refused(Refused {
-                who: "nobody".into(),
-                from: Some("192.0.2.1:7".into()),
-                method: "GET".into(),
-                path: "/".into(),
-                status: 401,
-                why: "there is no token".into(),
-                not_written: 0,
-            });
+            audit.refused(refused("nobody known"), Whom::Stranger);
             audit.answered(ticket, 200, None).await;
         });
     }
@@ -372,4 +401,182 @@ fn files_are_private() {
     for path in [path.to_owned(), path.join("00000000000000000001.jsonl")] {
         assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o077, 0);
     }
+}
+
+#[tokio::test]
+async fn strangers_silence_nobody_who_is_known() {
+    let room = Room::new();
+    let audit = room.changes(1).await;
+    for _ in 0..1_000 {
+        audit.refused(refused("nobody known"), Whom::Stranger);
+        // Room for it in the queue, which is bounded.
+        audit.read(0, Wall(0), 0).await.unwrap();
+    }
+    audit.refused(refused("token ci"), Whom::Known);
+    let records = audit.read(2, Wall(0), 100).await.unwrap();
+    let who: Vec<&str> = records
+        .iter()
+        .map(|record| match &record.entry {
+            AuditEntry::Refused(refused) => refused.who.as_str(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert!(who.len() > 2 && who.len() < 30, "{}", who.len());
+    assert_eq!(who.last(), Some(&"token ci"));
+}
+
+/// The clock of a daemon with a bug.
+fn broken() -> Wall {
+    panic!("a bug of the test")
+}
+
+#[tokio::test]
+async fn a_writer_that_panicked_lets_no_change_pass() {
+    let room = Room::new();
+    room.changes(1).await;
+    let settings = AuditSettings { wall: broken, ..room.settings() };
+    let audit = Audit::open(room.store.clone(), settings).await.unwrap();
+    for need in [Need::Recorded, Need::Anyway, Need::Recorded] {
+        let error = audit.asked(asked(1), need).await.unwrap_err();
+        assert!(matches!(error, AuditError::Stopped), "{error}");
+        assert!(error.to_string().contains("cannot be written any more"), "{error}");
+    }
+    assert!(matches!(audit.verify().await, Err(AuditError::Stopped)));
+    assert!(matches!(audit.read(0, Wall(0), 1).await, Err(AuditError::Stopped)));
+    // It hangs on nothing, and the next daemon goes on.
+    audit.answered(Ticket { asked: Some(1), words: String::new() }, 200, None).await;
+    audit.answered(Ticket { asked: None, words: String::new() }, 200, None).await;
+    audit.refused(refused("token ci"), Whom::Known);
+    let verdict = room.changes(1).await.verify().await.unwrap();
+    assert_eq!((verdict.good, verdict.bad), (4, None));
+}
+
+/// One change, by a daemon that has run for long.
+async fn change(audit: &Audit, n: u64) {
+    let ticket = audit.asked(asked(n), Need::Recorded).await.unwrap();
+    audit.answered(ticket, 200, None).await;
+    audit.read(0, Wall(0), 0).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_file_that_is_removed_under_the_daemon_is_missed_at_once() {
+    let room = Room::new();
+    let audit = room.changes(2).await;
+    fs::remove_file(&room.files()[0]).unwrap();
+    // Before anything is written: the head is kept elsewhere.
+    let bad = audit.verify().await.unwrap().bad.unwrap();
+    assert_eq!(bad.why, "the log ends with record 0, but 4 were written; the rest is missing");
+    change(&audit, 3).await;
+    assert_eq!(room.bad().await, "1 at the beginning of the log: the records from 1 to 4 are missing");
+    let records = audit.read(0, Wall(0), 9).await.unwrap();
+    assert_eq!(records.iter().map(|r| r.sequence).collect::<Vec<_>>(), [5, 6, 7], "what came later is there");
+    let what = "`00000000000000000001.jsonl` was removed while it was in use; it had the records from 1 to 4";
+    assert_eq!(records[0].entry, AuditEntry::Found { what: what.into() });
+    // With the directory, too.
+    fs::remove_dir_all(room.path()).unwrap();
+    change(&audit, 4).await;
+    assert_eq!(room.bad().await, "1 at the beginning of the log: the records from 1 to 7 are missing");
+    assert_eq!(audit.read(0, Wall(0), 9).await.unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn a_file_that_is_replaced_or_cut_under_the_daemon_is_left_and_said() {
+    /// What is done to the file.
+    type Harm = fn(&Path);
+    let copy: Harm = |file| {
+        let beside = file.with_extension("copy");
+        fs::copy(file, &beside).unwrap();
+        fs::rename(&beside, file).unwrap();
+    };
+    let older: Harm = |file| {
+        let text = fs::read_to_string(file).unwrap();
+        let lines: Vec<&str> = text.split_inclusive('\n').take(2).collect();
+        let beside = file.with_extension("copy");
+        fs::write(&beside, lines.concat()).unwrap();
+        fs::rename(&beside, file).unwrap();
+    };
+    let cut: Harm = |file| fs::File::options().write(true).open(file).unwrap().set_len(0).unwrap();
+    let more: Harm = |file| {
+        let text = fs::read(file).unwrap();
+        fs::write(file, [&text[..], b"more\n"].concat()).unwrap();
+    };
+    for (harm, said, bad) in [
+        (copy, "was replaced", None),
+        (older, "was replaced", Some(3)),
+        (cut, "was written by somebody else", Some(1)),
+        (more, "was written by somebody else", Some(5)),
+    ] {
+        let room = Room::new();
+        let audit = room.changes(2).await;
+        harm(&room.files()[0]);
+        change(&audit, 3).await;
+        let verdict = audit.verify().await.unwrap();
+        assert_eq!(verdict.bad.clone().map(|bad| bad.sequence), bad, "{verdict:?}");
+        assert_eq!(room.verdict().await.bad.map(|bad| bad.sequence), bad);
+        let found = &audit.read(4, Wall(0), 9).await.unwrap()[0].entry;
+        assert!(matches!(found, AuditEntry::Found { what } if what.contains(said)), "{found:?}");
+        if bad.is_none() {
+            assert!(verdict.notes[0].contains(said), "{:?}", verdict.notes);
+        }
+        // The next daemon finds nothing new.
+        let next = room.changes(1).await.read(7, Wall(0), 9).await.unwrap();
+        assert!(next.iter().all(|r| !matches!(r.entry, AuditEntry::Found { .. })), "{next:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_older_file_that_is_removed_under_the_daemon_shows_and_stops_nothing() {
+    let mut room = Room::new();
+    room.limits = Limits { segment: 1_000, segments: 4 };
+    let audit = room.changes(20).await;
+    fs::remove_file(&room.files()[1]).unwrap();
+    assert!(audit.verify().await.unwrap().bad.is_some());
+    // Also when it is its turn to go.
+    for n in 0..20 {
+        change(&audit, n).await;
+    }
+    assert_eq!(room.verdict().await.bad, None, "all that was missing is no longer kept");
+}
+
+#[tokio::test]
+async fn a_segment_that_was_begun_and_not_written_is_no_alarm() {
+    let room = Room::new();
+    room.changes(2).await;
+    // Killed between making the file and writing its first record.
+    let next = room.path().join("00000000000000000005.jsonl");
+    fs::write(&next, "").unwrap();
+    assert_eq!(room.verdict().await.bad, None);
+    let audit = room.changes(1).await;
+    let verdict = audit.verify().await.unwrap();
+    assert_eq!((verdict.good, verdict.bad, verdict.notes), (6, None, vec![]));
+    // But an end that was cut off is one, however it was done.
+    fs::write(&room.files()[0], "").unwrap();
+    room.changes(1).await;
+    assert!(room.verdict().await.bad.is_some());
+}
+
+#[tokio::test]
+async fn only_files_by_their_own_names_are_segments() {
+    let room = Room::new();
+    room.changes(2).await;
+    let file = room.files()[0].clone();
+    let text = fs::read(&file).unwrap();
+    for other in [
+        "1.jsonl",
+        "+0000000000000000001.jsonl",
+        "00000000000000000001.jsonl ",
+        "000000000000000000001.jsonl",
+    ] {
+        fs::write(room.path().join(other), &text).unwrap();
+    }
+    assert_eq!(room.verdict().await.good, 4);
+    // A link is none, even to the very file.
+    let elsewhere = room.dir.path().join("elsewhere");
+    fs::rename(&file, &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &file).unwrap();
+    assert!(room.bad().await.contains("the log ends with record 0"));
+    // And no daemon writes through it.
+    let audit = room.open().await;
+    drop(audit.asked(asked(1), Need::Recorded).await.unwrap());
+    assert_eq!(fs::read(&elsewhere).unwrap(), text);
 }

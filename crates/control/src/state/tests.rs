@@ -1,7 +1,7 @@
 //! Stories of commands and news, told in a few words: `a-1` is the first copy of service `a`.
 
 use upbeat_model::project::{Dependency, Service};
-use upbeat_model::{Action, Project, ServiceName};
+use upbeat_model::{Action, Project, Reason, ServiceName};
 
 use super::*;
 use crate::wishes;
@@ -103,15 +103,55 @@ impl Desk {
             };
             let status = SlotStatus { phase, ..unseen(&slot(text), &record) };
             self.state.take(
-                SlotChange { from: Phase::Waiting, status, mark: None, timeline: None, is_seen },
+                SlotChange {
+                    from: Phase::Waiting,
+                    status,
+                    mark: None,
+                    timeline: None,
+                    up_since: None,
+                    is_looked_at: is_seen,
+                    is_seen,
+                },
                 &mut news,
             );
         }
         news
     }
 
+    /// What runs elsewhere could not be stopped.
+    fn gives_up(&mut self, text: &str, operation: u64) -> News {
+        let mut news = self.hear(&[], operation, Phase::Stopping, true);
+        let mut status = self.state.statuses[&slot(text)].clone();
+        (status.goal, status.phase) = (Goal::Absent, Phase::NeedsAttention);
+        status.operation = OperationId(operation);
+        status.reasons = vec![Reason::StopFailed { detail: "busy".to_owned() }];
+        let (from, mark, timeline, up_since) = (Phase::Stopping, None, None, None);
+        self.state.take(
+            SlotChange { from, status, mark, timeline, up_since, is_looked_at: true, is_seen: true },
+            &mut news,
+        );
+        news
+    }
+
     fn sees(&mut self, slots: &[&str], operation: u64, phase: Phase) -> News {
         self.hear(slots, operation, phase, true)
+    }
+
+    /// Declared, and it is to end with its `job`.
+    fn up_with_job(&mut self, only: &[&str]) {
+        let mut project = project(&["job", "web"]);
+        project.services.get_mut(&name("job")).unwrap().exit_on_end = true;
+        let only: Vec<_> = only.iter().copied().map(name).collect();
+        self.command(|old, id| wishes::up(old, project, &only, id).unwrap());
+    }
+
+    fn act(&mut self, action: Action) {
+        self.command(|old, id| wishes::act(old.unwrap(), &action, id).unwrap());
+    }
+
+    /// The copy the app is to end with, and under which operation it ran.
+    fn end(&self) -> Option<(String, u64)> {
+        self.state.end_of(&app()).map(|end| (end.slot.short(), end.under.0))
     }
 
     fn forget(&mut self) -> Vec<OperationId> {
@@ -393,4 +433,109 @@ fn all_copies_together_are_bounded() {
         refused.to_string(),
         "`app` would have 17000 copies of services, and 16384 are the most on one machine"
     );
+}
+
+fn services(of: &[&str]) -> Vec<ServiceName> {
+    of.iter().copied().map(name).collect()
+}
+
+#[test]
+fn an_app_ends_with_its_service_until_it_is_stopped() {
+    let job = Some(("job-1".to_owned(), 1));
+    for phase in [Phase::Completed, Phase::Failed] {
+        let mut desk = Desk::open();
+        desk.up_with_job(&[]);
+        desk.sees(&["web-1"], 1, phase);
+        desk.sees(&["job-1"], 1, Phase::Running);
+        assert_eq!(desk.end(), None, "it runs");
+        desk.act(Action::Restart { services: services(&["web"]) });
+        desk.sees(&["job-1"], 1, phase);
+        assert_eq!(desk.end(), job, "whatever was asked of others meanwhile");
+        desk.dies();
+        assert_eq!(desk.end(), None, "nobody has looked yet");
+        desk.hear(&["job-1"], 1, phase, false);
+        assert_eq!(desk.end(), None, "that is of before");
+        desk.sees(&["job-1"], 1, phase);
+        assert_eq!(desk.end(), job);
+        let end = desk.state.end_of(&app()).unwrap();
+        desk.command(|old, id| wishes::end(old.unwrap(), &end, id).unwrap());
+        assert_eq!(desk.end(), None, "it is done");
+        let record = desk.state.app(&app()).unwrap();
+        assert!(record.slots.values().all(|slot| slot.goal == Goal::Stopped));
+        let twice = wishes::end(&record, &end, OperationId(9)).err().map(|error| error.to_string());
+        assert_eq!(twice.as_deref(), Some("`app` does not end with job-1: it was asked for anew"));
+        desk.act(Action::Start { services: services(&["web"]) });
+        assert_eq!(desk.end(), None, "web may run alone");
+    }
+}
+
+#[test]
+fn what_has_ended_as_it_should_is_there() {
+    let mut desk = Desk::open();
+    desk.up(&["job", "web", "db"]);
+    desk.sees(&["job-1"], 1, Phase::Completed);
+    desk.sees(&["web-1"], 1, Phase::Healthy);
+    let ready =
+        |desk: &Desk| desk.state.summaries().iter().map(|app| (app.ready, app.wanted)).collect::<Vec<_>>();
+    desk.sees(&["db-1"], 1, Phase::Failed);
+    assert_eq!(ready(&desk), [(2, 3)]);
+    desk.sees(&["db-1"], 1, Phase::Running);
+    assert_eq!(ready(&desk), [(3, 3)]);
+}
+
+#[test]
+fn an_app_does_not_end_with_a_copy_that_was_asked_for_anew() {
+    let ended = || {
+        let mut desk = Desk::open();
+        desk.up_with_job(&[]);
+        desk.sees(&["job-1", "web-1"], 1, Phase::Completed);
+        desk
+    };
+    for again in ["up", "start", "restart", "down", "stop", "scale"] {
+        let mut desk = ended();
+        let end = desk.state.end_of(&app()).unwrap();
+        match again {
+            "up" => desk.up_with_job(&[]),
+            "start" => desk.act(Action::Start { services: services(&["job"]) }),
+            "restart" => desk.act(Action::Restart { services: services(&["job"]) }),
+            "stop" => desk.act(Action::Stop { services: services(&["job"]), kill: false }),
+            "scale" => drop(desk.scale("job", 0)),
+            _ => drop(desk.down()),
+        }
+        assert_eq!(desk.end(), None, "{again}");
+        let record = desk.state.app(&app()).unwrap();
+        assert!(wishes::end(&record, &end, OperationId(9)).is_err(), "{again}: it came too late");
+        // What is told late is of before.
+        desk.sees(&["job-1"], 1, Phase::Completed);
+        assert_eq!(desk.end(), None, "{again}");
+    }
+    // Of another file it may be no end at all; this copy runs by the old one.
+    let mut desk = ended();
+    let other = project(&["job", "web"]);
+    desk.command(|old, id| wishes::up(old, other, &[name("web")], id).unwrap());
+    assert_eq!(desk.end(), Some(("job-1".to_owned(), 1)));
+}
+
+#[test]
+fn what_cannot_be_stopped_holds_up_the_end_of_no_command() {
+    for order in [["a-1", "b-1"], ["b-1", "a-1"]] {
+        let mut desk = Desk::open();
+        desk.up(&["a", "b"]);
+        desk.sees(&["a-1", "b-1"], 1, Phase::Running);
+        desk.down();
+        let mut ended = Vec::new();
+        for text in order {
+            let news = match text {
+                "a-1" => desk.sees(&["a-1"], 2, Phase::Absent),
+                _ => desk.gives_up("b-1", 2),
+            };
+            assert_eq!(news.parting, [].into(), "nothing is forgotten before all of it has gone");
+            ended.extend(news.ended);
+        }
+        assert_eq!(ended, [OperationId(2)], "{order:?}");
+        assert_eq!(desk.slots(), ["a-1", "b-1"]);
+        let wishes = &desk.state.operation(OperationId(2)).unwrap().slots;
+        assert!(matches!(wishes[&slot("b-1")], Wish::Failed { .. }));
+        assert_eq!(wishes[&slot("a-1")], Wish::Reached);
+    }
 }

@@ -26,6 +26,7 @@ pub(super) fn ended(id: &SlotId, slot: &mut Slot, exit: Exit, around: &Around<'_
     slot.observing = false;
     slot.recheck = None;
     slot.trouble = None;
+    slot.prepared = None;
     let before = std::mem::take(&mut slot.durable.stage);
     let runs_on = around.wish.goal == Goal::Running;
     let (ending, exit) = match before {
@@ -38,8 +39,8 @@ pub(super) fn ended(id: &SlotId, slot: &mut Slot, exit: Exit, around: &Around<'_
                 None => (None, None),
             };
             // How long its hooks took to fail is no length of a run.
-            let ran = match follows {
-                Some(Follows::Policy) => Millis(0),
+            let ran = match on_record {
+                Some(Exit::NotStarted(_)) => Millis(0),
                 _ => around.now.since(up.started),
             };
             let was_stopped = up.stopping.is_some() && follows.is_none();
@@ -60,8 +61,15 @@ pub(super) fn ended(id: &SlotId, slot: &mut Slot, exit: Exit, around: &Around<'_
     slot.durable.exit = Some(exit.clone());
     slot.durable.farewell =
         ending.rules.as_ref().and_then(|rules| hooks::farewell(slot, rules, &exit, around));
-    if ending.was_stopped || ending.follows == Some(Follows::Start) {
+    if ending.was_stopped {
         slot.durable.failures = 0;
+        return;
+    }
+    if ending.follows == Some(Follows::Start) {
+        // A restart like others, but none that it has to make up for.
+        slot.durable.failures = 0;
+        let (until, until_wall, delay) = (around.now, around.wall, Millis(0));
+        slot.durable.stage = Stage::Resting { mark: ending.mark, until, until_wall, delay };
         return;
     }
     count(slot, ending.ran, around);

@@ -6,6 +6,10 @@
 //!            ▼          NAME:      yes ⇄ no       conditions of others wait for it
 //!          remedy                    └─▶ remedy   budget spent: the slot needs attention
 //! ```
+//!
+//! A probe whose budget is spent and that passes again is well again: that is so, and is shown. Should
+//! it fail once more, the slot needs attention as before, and nothing is done. One that flaps so changes
+//! its phase no faster than its thresholds and its interval let any other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -54,6 +58,12 @@ pub(super) fn has_started(up: &Up, spec: &Service) -> bool {
     !spec.probes.contains_key(ProbeName::STARTUP) || was_yes(up, ProbeName::STARTUP)
 }
 
+/// Its startup probe has come to nothing yet.
+pub(super) fn is_starting(up: &Up, spec: &Service) -> bool {
+    let has_failed = up.answers.get(ProbeName::STARTUP).is_some_and(|answer| answer.passing == Some(false));
+    !has_started(up, spec) && !has_failed
+}
+
 fn beat<'a>(
     name: &ProbeName,
     probe: &'a Probe,
@@ -82,25 +92,28 @@ impl Health {
 
     /// The probes may have changed under a running copy: what another question was answered says
     /// nothing, and what is still out of another rhythm is not waited for.
-    pub(super) fn follow(&mut self, id: &SlotId, up: &mut Up, wish: &TargetSlot) {
+    pub(super) fn follow(&mut self, id: &SlotId, up: &mut Up, said: &Said, wish: &TargetSlot) {
         let spec = &wish.spec;
         if self.of.as_ref().is_some_and(|of| Arc::ptr_eq(of, spec)) {
             return;
         }
-        let before = self.of.replace(spec.clone());
+        let (before, expiries) = (self.of.replace(spec.clone()), said.expiries);
         self.rhythms.retain(|name, _| spec.probes.contains_key(name));
         up.answers.retain(|name, _| spec.probes.contains_key(name));
         for (name, probe) in &spec.probes {
             let answer = up.answers.entry(name.clone()).or_default();
             let asks = probe.ask.identity();
             if answer.to.as_ref() != Some(&asks) {
-                *answer = Answer { to: Some(asks), ..Answer::default() };
+                // What has expired before anybody asked is no answer.
+                let expiries = if before.is_some() { expiries } else { 0 };
+                *answer = Answer { to: Some(asks), expiries, ..Answer::default() };
             }
             let same = before.as_ref().is_some_and(|before| before.probes.get(name) == Some(probe));
             if !same || !self.rhythms.contains_key(name) {
                 self.numbers += 1;
                 let seed = backoff::spread(id, up.attempt) ^ self.numbers.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-                self.rhythms.insert(name.clone(), Rhythm::new(self.numbers, seed));
+                let is_heard = self.rhythms.get(name).is_some_and(|rhythm| rhythm.is_heard);
+                self.rhythms.insert(name.clone(), Rhythm::new(self.numbers, seed, is_heard));
             }
         }
     }
@@ -125,25 +138,28 @@ impl Health {
             }
             let beat = beat(name, probe, up, said, (around.now, around.rules));
             let Some(rhythm) = self.rhythms.get_mut(name) else { continue };
-            let log = (up.attempt, up.log_start);
+            let (attempt, log) = (up.attempt, (up.attempt, up.log_start));
             let answer = up.answers.entry(name.clone()).or_default();
-            let mut turn = rhythm.turn(&beat, answer);
-            if turn == Turn::Watch {
-                effects.push(watch(id, log, name, rhythm.number, probe));
-                // A counted no may be due in the same moment.
-                turn = rhythm.turn(&beat, answer);
-            }
-            let said = match turn {
-                Turn::Rest | Turn::Watch => continue,
-                Turn::Ask => {
-                    effects.push(ask(id, up, name, rhythm.number, probe, around));
-                    continue;
+            // What is told may be news more than once: of a log that is watched from now on a counted no
+            // may be due; who was silent may live again by now.
+            for _ in 0..2 {
+                let yes = match rhythm.turn(&beat, answer) {
+                    Turn::Rest => break,
+                    Turn::Watch => {
+                        effects.push(watch(id, log, name, rhythm.number, probe));
+                        continue;
+                    }
+                    Turn::Ask => {
+                        effects.push(ask(id, (attempt, name), rhythm.number, probe, around));
+                        break;
+                    }
+                    Turn::Yes => true,
+                    Turn::No => false,
+                };
+                let last = told(&probe.ask, yes, beat.said);
+                if rhythm.judge(yes, last.clone(), &beat, answer) == Verdict::Failed {
+                    failed.push(Failed { name: name.clone(), last });
                 }
-                Turn::Yes => (true, told(&probe.ask, true, beat.said)),
-                Turn::No => (false, told(&probe.ask, false, beat.said)),
-            };
-            if rhythm.judge(said.0, said.1.clone(), &beat, answer) == Verdict::Failed {
-                failed.push(Failed { name: name.clone(), last: said.1 });
             }
         }
         failed
@@ -172,6 +188,18 @@ impl Health {
         (verdict == Verdict::Failed).then(|| Failed { name: name.clone(), last: message })
     }
 
+    /// It could not be asked, and why.
+    pub(super) fn unasked(&mut self, check: u64, why: String, now: Mono) {
+        if let Some(rhythm) = self.rhythms.values_mut().find(|rhythm| rhythm.number == check) {
+            rhythm.cannot_ask(why, now);
+        }
+    }
+
+    /// The probes that cannot be asked, and why.
+    pub(super) fn mute(&self) -> impl Iterator<Item = (&ProbeName, &String)> {
+        self.rhythms.iter().filter_map(|(name, rhythm)| Some((name, rhythm.unasked.as_ref()?)))
+    }
+
     /// How each probe stands.
     pub(super) fn shown(&self, up: &Up) -> BTreeMap<ProbeName, ProbeStatus> {
         let shown = up.answers.iter().map(|(name, answer)| {
@@ -193,10 +221,16 @@ impl Health {
     }
 }
 
-fn ask(id: &SlotId, up: &Up, name: &ProbeName, check: u64, probe: &Probe, around: &Around<'_>) -> Effect {
+fn ask(
+    id: &SlotId,
+    (attempt, name): (Attempt, &ProbeName),
+    check: u64,
+    probe: &Probe,
+    around: &Around<'_>,
+) -> Effect {
     Effect::Probe {
         slot: id.clone(),
-        attempt: up.attempt,
+        attempt,
         name: name.clone(),
         check,
         ask: probe.ask.clone(),
@@ -228,10 +262,11 @@ fn told(question: &Question, yes: bool, said: &Said) -> String {
         (Question::Notify, true) => "it said READY=1".to_owned(),
         (Question::Notify, false) => "it has not said READY=1 yet".to_owned(),
         (_, true) => "it says WATCHDOG=1".to_owned(),
-        (Question::Watchdog(every), false) if said.watchdog == super::Watchdog::Expired => {
-            format!("it has not said WATCHDOG=1 for {every}")
+        (_, false) if said.watchdog == super::Watchdog::Triggered => "it said WATCHDOG=trigger".to_owned(),
+        (Question::Watchdog(every), false) => {
+            format!("it has not said WATCHDOG=1 for {}", said.watchdog_every.unwrap_or(*every))
         }
-        (_, false) => "it said WATCHDOG=trigger".to_owned(),
+        (_, false) => "it has not said WATCHDOG=1 in time".to_owned(),
     }
 }
 
@@ -259,6 +294,21 @@ pub(super) fn worst<'a>(
     standings.min_by_key(|(name, _, standing)| (*standing, order(name)))
 }
 
+/// Probes of a name of their own that fail: they say nothing of whether it may be used, and whoever
+/// asks how it is wants to know.
+pub(super) fn failing<'a>(
+    health: &'a Health,
+    up: &'a Up,
+    wish: &'a TargetSlot,
+) -> impl Iterator<Item = (&'a ProbeName, &'a Probe)> {
+    let fails = |name: &ProbeName| {
+        let answer = answer(health, up, wish, name);
+        name.role() == Role::Named
+            && answer.is_some_and(|answer| answer.passing == Some(false) && !answer.spent)
+    };
+    wish.spec.probes.iter().filter(move |(name, _)| fails(name))
+}
+
 /// How a probe stands that does not pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Standing {
@@ -284,6 +334,19 @@ fn answer<'a>(health: &Health, up: &'a Up, wish: &TargetSlot, name: &ProbeName) 
     }
     let asks = wish.spec.probes.get(name).map(|probe| probe.ask.identity());
     Some(answer).filter(|answer| answer.to == asks)
+}
+
+/// Whether this daemon knows how it stands: what had passed before the daemon was restarted has been
+/// answered once since. What a process is told to have said stays said, and is not asked again.
+pub(super) fn is_known(health: &Health, up: &Up, wish: &TargetSlot, rules: Rules) -> bool {
+    let spec = &wish.spec;
+    let is_remembered = |(name, probe): (&ProbeName, &Probe)| {
+        let passes = up.answers.get(name).is_some_and(|answer| answer.passing == Some(true));
+        let is_heard = || health.rhythms.get(name).is_some_and(|rhythm| rhythm.is_heard);
+        passes && !probe.ask.is_told() && is_asked(name, up, spec) && !is_heard()
+    };
+    let is_quiet = up.stopping.is_some() || !up.preparation.is_done();
+    is_quiet || rules.has(Bug::BelieveOldYes) || !spec.probes.iter().any(is_remembered)
 }
 
 /// The probes that pass now.

@@ -4,7 +4,8 @@
 //! counts as started when all have succeeded. One that fails is the failure of the start, and the
 //! restart policy says what follows. `post_stop`: nothing else is begun before they have ended,
 //! however they did. All are run at least once: a daemon that dies while they run leaves them to the
-//! next, under the same idempotency key. Source: the Compose Specification, "post_start", "pre_stop";
+//! next, under the same idempotency key, and those that Upbeat itself could not begin, for want of files
+//! or processes, are ordered again. Source: the Compose Specification, "post_start", "pre_stop";
 //! what a failure means is ours, since it says nothing of it.
 
 use std::collections::BTreeMap;
@@ -17,7 +18,7 @@ use upbeat_model::target::TargetSlot;
 use upbeat_model::{Exit, Millis, SlotId};
 
 use super::stop::{KEPT_MAX, StopRules};
-use super::{Around, Condemned, Farewell, Follows, RECHECK_AFTER, Slot, Stage};
+use super::{Around, Condemned, Farewell, Follows, RECHECK_AFTER, Slot, Stage, Up};
 use crate::effect::Effect;
 use crate::rules::Bug;
 
@@ -43,6 +44,12 @@ pub struct HookCommand {
     /// The service's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oom_score_adj: Option<i32>,
+    /// What it leaves behind when it ends well is the service itself, which runs elsewhere.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leaves: bool,
+    /// After which it is killed, where that is sooner than all have to end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Millis>,
 }
 
 impl HookCommand {
@@ -60,13 +67,17 @@ impl HookCommand {
             group_add: spec.group_add.clone(),
             ulimits: spec.ulimits.clone(),
             oom_score_adj: spec.oom_score_adj,
+            leaves: false,
+            timeout: hook.timeout,
         }
     }
 
-    /// A command with all that the service has.
+    /// A command with all that the service has; of one that runs elsewhere, by which it is changed
+    /// there.
     pub(super) fn plain(command: Vec<String>, wish: &TargetSlot) -> Arc<Self> {
-        let hook = Hook { command, environment: BTreeMap::new(), working_dir: None, user: None };
-        Arc::new(Self::of(&hook, wish))
+        let environment = BTreeMap::new();
+        let hook = Hook { command, environment, working_dir: None, user: None, timeout: None };
+        Arc::new(Self { leaves: wish.spec.external, ..Self::of(&hook, wish) })
     }
 
     /// All of these hooks.
@@ -104,7 +115,7 @@ fn written(text: &str) -> usize {
 }
 
 /// The keys of a [`HookCommand`] and its brackets, with some room to spare.
-const KEYS_ROOM: usize = 200;
+const KEYS_ROOM: usize = 240;
 
 /// `{"soft":…,"hard":…},` of two numbers of twenty characters.
 const LIMIT_ROOM: usize = 64;
@@ -178,6 +189,7 @@ pub(super) fn precede(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects
             slot: id.clone(),
             attempt: slot.durable.attempt,
             moment: Moment::PreStart,
+            begun: serial,
             serial,
             commands: HookCommand::all(&around.wish.spec.pre_start, around.wish),
             timeout: PATIENCE,
@@ -194,6 +206,7 @@ pub(super) fn prepare(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects
     if hooks.is_empty() {
         // The newest file has none any more.
         up.preparation = Preparation::Done;
+        slot.trouble = None;
         return;
     }
     if slot.recheck.is_none_or(|at| at <= around.now) {
@@ -202,6 +215,7 @@ pub(super) fn prepare(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects
             slot: id.clone(),
             attempt: up.attempt,
             moment: Moment::PostStart,
+            begun: up.serial,
             serial: up.serial,
             commands: HookCommand::all(hooks, around.wish),
             timeout: PATIENCE,
@@ -210,12 +224,20 @@ pub(super) fn prepare(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects
     }
 }
 
+/// What is said of hooks that could not be run.
+pub(super) fn not_run(moment: Moment, why: &str) -> String {
+    format!("its `{}` hooks could not be run, and are run again: {why}", moment.key())
+}
+
+/// Whether the end of its `post_start` hooks means anything.
+pub(super) fn are_awaited(up: &Up) -> bool {
+    up.preparation == Preparation::Due && up.stopping.is_none() && up.condemned.is_none()
+}
+
 /// The `post_start` hooks have ended, one way or another.
 pub(super) fn prepared(slot: &mut Slot, outcome: Result<(), String>) {
     if let Stage::Up(up) = &mut slot.durable.stage
-        && up.preparation == Preparation::Due
-        && up.stopping.is_none()
-        && up.condemned.is_none()
+        && are_awaited(up)
     {
         match outcome {
             Ok(()) => up.preparation = Preparation::Done,
@@ -225,7 +247,7 @@ pub(super) fn prepared(slot: &mut Slot, outcome: Result<(), String>) {
                     Some(Condemned { cause: StopCause::HookFailed, exit, follows: Follows::Policy });
             }
         }
-        slot.recheck = None;
+        (slot.recheck, slot.trouble) = (None, None);
     }
 }
 
@@ -252,9 +274,7 @@ pub(super) fn farewell(
 pub(super) fn part(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effect>) {
     let Some(farewell) = &slot.durable.farewell else { return };
     if around.wish.kill {
-        slot.durable.farewell = None;
-        slot.recheck = None;
-        return;
+        return parted(slot);
     }
     if slot.recheck.is_none_or(|at| at <= around.now) {
         slot.recheck = Some(around.now + farewell.timeout + ASK_AGAIN);
@@ -262,6 +282,7 @@ pub(super) fn part(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &
             slot: id.clone(),
             attempt: farewell.attempt,
             moment: Moment::PostStop,
+            begun: farewell.serial,
             serial: farewell.serial,
             commands: match farewell.commands.is_empty() {
                 // They were too large to be kept: as the newest file has them.
@@ -277,7 +298,7 @@ pub(super) fn part(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &
 /// They have ended.
 pub(super) fn parted(slot: &mut Slot) {
     slot.durable.farewell = None;
-    slot.recheck = None;
+    (slot.recheck, slot.trouble) = (None, None);
 }
 
 /// Whether these are too large to be kept.

@@ -1,7 +1,7 @@
 //! What a slot can be told, and what can be seen of it.
 
 use upbeat_model::state::Exit;
-use upbeat_model::{Attempt, Wall};
+use upbeat_model::{Attempt, ProbeName, Wall};
 
 use super::{Moment, Said};
 
@@ -72,6 +72,15 @@ pub enum Input {
         /// What it said.
         message: String,
     },
+    /// A probe could not be asked, for want of something of ours: that says nothing about the service.
+    Unasked {
+        /// Which attempt.
+        attempt: Attempt,
+        /// Which of its checks.
+        check: u64,
+        /// Why.
+        why: String,
+    },
     /// Its process says how it is doing.
     Notified {
         /// Which attempt.
@@ -88,14 +97,47 @@ pub enum Input {
         /// Or could not be: why.
         outcome: Result<(), String>,
     },
+    /// It could not be asked to, for want of something of ours: it is asked again.
+    ReloadUnable {
+        /// Which attempt.
+        attempt: Attempt,
+        /// Which time.
+        serial: u64,
+        /// Why.
+        why: String,
+    },
     /// Its hooks ended, one way or another.
     HooksEnded {
         /// Which attempt.
         attempt: Attempt,
         /// Which of its hooks.
         moment: Moment,
+        /// Which time.
+        serial: u64,
         /// All have succeeded, or how the one that failed did so.
         outcome: Result<(), String>,
+    },
+    /// Hooks of it could not be run, for want of something of ours: that says nothing about them, and
+    /// some may have been. All are run again.
+    HooksUnable {
+        /// Which attempt.
+        attempt: Attempt,
+        /// Which of its hooks.
+        moment: Moment,
+        /// Which time.
+        serial: u64,
+        /// Why.
+        why: String,
+    },
+    /// The signal could not be sent that was to be about a failing probe. It is not sent again: what it
+    /// does twice nobody knows.
+    SignalFailed {
+        /// Which attempt.
+        attempt: Attempt,
+        /// Which probe.
+        probe: ProbeName,
+        /// Why.
+        why: String,
     },
     /// A stop does not get through: to the shim, or to a process that may not be killed.
     StopFailed {
@@ -103,6 +145,12 @@ pub enum Input {
         attempt: Attempt,
         /// Why.
         why: String,
+    },
+    /// The order to stop it was not carried out, since what is decided cannot be kept now: so it could
+    /// not be started again.
+    StopWithheld {
+        /// Which attempt.
+        attempt: Attempt,
     },
     /// Its files are deleted.
     Removed,

@@ -59,13 +59,15 @@ pub use input::{Input, Observation};
 pub use react::Done;
 pub use rhythm::Answer;
 pub use said::{Said, Watchdog};
-pub use stage::{Begun, Condemned, Durable, Farewell, Follows, Late, Mark, Reloading, RestsOn, Stage, Up};
-pub use status::{status, view};
-pub use stop::{StopRules, Stopping};
+pub use stage::{
+    Begun, Condemned, Durable, Farewell, Follows, Healing, Late, Mark, Reloading, RestsOn, Stage, Up,
+};
+pub use status::{comes_back, is_known, status, up_since, view};
+pub use stop::{GivenUp, StopRules, Stopping};
 
 use crate::effect::Effect;
 use crate::gate::{Opening, Verdict, View};
-use crate::node::Reacted;
+use crate::node::{Outcome, Reacted};
 use crate::rules::{Bug, Rules};
 use end::ended;
 use observe::take_observation;
@@ -87,15 +89,24 @@ pub struct Slot {
     pub trouble: Option<String>,
     /// What the process of this attempt has said of itself. Its shim says it again to every daemon.
     pub said: Option<(Attempt, Said)>,
+    /// Since when this attempt is known to have said that it is about to end.
+    pub leaves_since: Option<(Attempt, Mono)>,
     /// Since when it waits for what it needs, and under the wish of which generation: whoever asks
     /// anew waits anew. Begins anew with the daemon.
     pub waiting_since: Option<(u64, Mono)>,
+    /// What was begun and could not be started for a lack of ours: its `pre_start` hooks have succeeded, and
+    /// are not run again for that.
+    pub prepared: Option<Begun>,
     /// When to look at the gate again, if nothing around it changes.
     pub gate_due: Option<Mono>,
     /// When to order a reload again that was not answered.
     pub reload_again: Option<Mono>,
+    /// When to order what is run about a failing probe again that was not answered.
+    pub remedy_again: Option<Mono>,
     /// What was done about failing probes just now: taken by whoever tells it.
     pub reacted: Vec<Reacted>,
+    /// And what came of what was done before.
+    pub outcomes: Vec<Outcome>,
 }
 
 impl Slot {
@@ -108,6 +119,12 @@ impl Slot {
     /// What this attempt has said of itself.
     fn said_by(said: &Option<(Attempt, Said)>, attempt: Attempt) -> Said {
         said.as_ref().filter(|(of, _)| *of == attempt).map(|(_, said)| said.clone()).unwrap_or_default()
+    }
+
+    /// By when a copy that has said that it is about to end has ended, or is made to.
+    fn leaves_by(&self, up: &Up) -> Option<Mono> {
+        let (_, since) = self.leaves_since.filter(|(of, _)| *of == up.attempt)?;
+        Some(since + up.stop.as_ref().map_or(LEAVES_WITHIN, |rules| rules.grace))
     }
 
     fn starts(&self, attempt: Attempt) -> bool {
@@ -133,6 +150,8 @@ pub struct Around<'a> {
     pub copies: &'a dyn Fn(&ServiceName) -> Vec<View>,
     /// What one of its dependencies allows.
     pub edge: &'a dyn Fn(&ServiceName) -> Verdict,
+    /// What is decided can be kept: without that nothing is started.
+    pub keeps: bool,
     /// What its dependents allow.
     pub stop_gate: &'a dyn Fn() -> Option<Reason>,
     /// Which deliberate bug a test has planted.
@@ -141,6 +160,10 @@ pub struct Around<'a> {
 
 /// After an effect that should have been answered by now, look at the machine again.
 const RECHECK_AFTER: Millis = Millis::seconds(5);
+
+/// A copy of which nobody knows how it is stopped has so long to end by itself, once it has said that it
+/// will.
+const LEAVES_WITHIN: Millis = Millis::seconds(10);
 
 /// After the machine could not be looked at, or files not be deleted, try again.
 const RETRY_AFTER: Millis = Millis::seconds(1);
@@ -174,13 +197,7 @@ fn take(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, effects
         Input::StartFailed { attempt, why } if slot.starts(attempt) => {
             ended(id, slot, Exit::NotStarted(why), around);
         }
-        Input::StartUnable { attempt, why } if slot.starts(attempt) => {
-            // Nothing was started, as a look will tell: then it is begun anew. What would run elsewhere
-            // cannot be looked at: its command is run again.
-            slot.observing =
-                !matches!(&slot.durable.stage, Stage::Starting { begun, .. } if begun.mark.external);
-            slot.in_trouble(why, around);
-        }
+        Input::StartUnable { attempt, why } if slot.starts(attempt) => start_unable(slot, why, around),
         Input::StartRefused { attempt, seen } if slot.starts(attempt) => {
             slot.durable.attempt = attempt.max(seen);
             slot.observing = true;
@@ -199,22 +216,27 @@ fn take(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, effects
         Input::Probed { attempt, check, healthy, message } => {
             probed(id, slot, attempt, (check, healthy, message), around, effects);
         }
-        Input::Notified { attempt, said } => heard(slot, attempt, said),
-        Input::HooksEnded { attempt, moment, outcome } => {
-            hooks_ended(id, slot, attempt, (moment, outcome), around, effects);
-        }
-        Input::Reloaded { attempt, serial, outcome } => reload::ended(slot, attempt, serial, outcome),
+        Input::Unasked { attempt, check, why } => unasked(slot, attempt, check, why, around),
+        Input::Notified { attempt, said } => heard(slot, attempt, said, around),
+        input @ (Input::HooksEnded { .. }
+        | Input::HooksUnable { .. }
+        | Input::Reloaded { .. }
+        | Input::ReloadUnable { .. }
+        | Input::SignalFailed { .. }) => take_deed(id, slot, input, around, effects),
         Input::StopFailed { attempt, why } => {
             if matches!(&slot.durable.stage, Stage::Up(up) if up.attempt == attempt) {
                 slot.in_trouble(why, around);
             }
         }
+        Input::StopWithheld { attempt } => stop::withheld(slot, attempt),
         Input::Removed => {
             if slot.durable.stage == Stage::Removing {
                 slot.durable =
                     Durable { stage: Stage::Gone, entered: slot.durable.entered, ..Durable::default() };
                 slot.trouble = None;
                 slot.recheck = None;
+                // Attempts are counted anew: what one of the same number has said was another.
+                (slot.said, slot.leaves_since) = (None, None);
             }
         }
         Input::RemoveFailed { why } => {
@@ -222,6 +244,41 @@ fn take(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, effects
                 slot.in_trouble(why, around);
             }
         }
+    }
+}
+
+/// What came of something that was done to a copy, or run beside it.
+fn take_deed(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, effects: &mut Vec<Effect>) {
+    match input {
+        Input::HooksEnded { attempt, moment, serial, outcome } => {
+            hooks_ended(id, slot, attempt, (moment, serial, outcome), around, effects);
+        }
+        Input::HooksUnable { attempt, moment, serial, why } if around.rules.has(Bug::SpendOnUnable) => {
+            hooks_ended(id, slot, attempt, (moment, serial, Err(why)), around, effects);
+        }
+        Input::HooksUnable { attempt, moment, serial, why } => {
+            hooks_unable(id, slot, attempt, (moment, serial, why), around, effects);
+        }
+        Input::Reloaded { attempt, serial, outcome } => reload::ended(id, slot, attempt, serial, outcome),
+        Input::ReloadUnable { attempt, serial, why } => reload::unable(slot, attempt, serial, why, around),
+        Input::SignalFailed { attempt, probe, why } => react::not_sent(id, slot, attempt, probe, why),
+        _ => {}
+    }
+}
+
+/// Nothing was started, as a look will tell: then it is begun anew. What would run elsewhere cannot be
+/// looked at: its command is run again.
+fn start_unable(slot: &mut Slot, why: String, around: &Around<'_>) {
+    if let Stage::Starting { begun, .. } = &slot.durable.stage {
+        slot.observing = !begun.mark.external;
+        slot.prepared = slot.observing.then(|| begun.clone());
+    }
+    slot.in_trouble(why, around);
+}
+
+fn unasked(slot: &mut Slot, attempt: Attempt, check: u64, why: String, around: &Around<'_>) {
+    if matches!(&slot.durable.stage, Stage::Up(up) if up.attempt == attempt) {
+        slot.health.unasked(check, why, around.now);
     }
 }
 
@@ -238,8 +295,8 @@ fn probed(
         return;
     }
     // The file may be a newer one than the one that asked.
-    slot.health.follow(id, up, around.wish);
     let said = Slot::said_by(&slot.said, attempt);
+    slot.health.follow(id, up, &said, around.wish);
     if let Some(failed) = slot.health.answered(up, &said, answer, around) {
         let reacted = react::react(id, slot, failed, around, effects);
         slot.reacted.extend(reacted);
@@ -247,19 +304,28 @@ fn probed(
 }
 
 /// It says how it is doing. May overtake the answer to its start.
-fn heard(slot: &mut Slot, attempt: Attempt, said: Said) {
-    if attempt < slot.durable.attempt {
+fn heard(slot: &mut Slot, attempt: Attempt, said: Said, around: &Around<'_>) {
+    // What stands there may be one that came late, after a later one was decided.
+    let oldest = match &slot.durable.stage {
+        Stage::Up(up) => up.attempt,
+        _ => slot.durable.attempt,
+    };
+    if attempt < oldest {
         return;
     }
     if let Stage::Up(up) = &mut slot.durable.stage
         && up.attempt == attempt
     {
-        if let Some(pid) = said.main_pid {
+        if let Some(pid) = said.main_pid.filter(|_| !around.rules.has(Bug::IgnoreMainPid)) {
             up.pid = pid;
         }
-        if let Some(until) = said.extended {
+        if let Some(until) = said.extended.filter(|_| !around.rules.has(Bug::IgnoreExtensions)) {
             stop::extend(up, until);
         }
+    }
+    slot.leaves_since.take_if(|(of, _)| *of != attempt || !said.stopping);
+    if said.stopping {
+        slot.leaves_since.get_or_insert((attempt, around.now));
     }
     slot.said = Some((attempt, said));
 }
@@ -268,7 +334,7 @@ fn hooks_ended(
     id: &SlotId,
     slot: &mut Slot,
     attempt: Attempt,
-    (moment, outcome): (Moment, Result<(), String>),
+    (moment, serial, outcome): (Moment, u64, Result<(), String>),
     around: &Around<'_>,
     effects: &mut Vec<Effect>,
 ) {
@@ -280,8 +346,38 @@ fn hooks_ended(
         Moment::PostStop if slot.durable.farewell.as_ref().is_some_and(|of| of.attempt == attempt) => {
             hooks::parted(slot);
         }
-        // Of an attempt that is over; or its probe will tell what it was good for.
+        Moment::Remedy if is_up => react::ended(id, slot, serial, outcome),
+        // Of an attempt that is over.
         _ => {}
+    }
+}
+
+/// They could not be run: what is due stays due, and is ordered again soon.
+fn hooks_unable(
+    id: &SlotId,
+    slot: &mut Slot,
+    attempt: Attempt,
+    (moment, serial, why): (Moment, u64, String),
+    around: &Around<'_>,
+    effects: &mut Vec<Effect>,
+) {
+    let is_due = match (&slot.durable.stage, moment) {
+        (Stage::Starting { before, .. }, Moment::PreStart) => {
+            *before == Preparation::Due && slot.durable.attempt == attempt
+        }
+        (Stage::Up(up), Moment::PostStart) => hooks::are_awaited(up) && up.attempt == attempt,
+        (_, Moment::PostStop) => slot.durable.farewell.as_ref().is_some_and(|of| of.attempt == attempt),
+        (Stage::Up(up), Moment::PreStop) if up.attempt == attempt => {
+            return stop::hooks_unable(id, slot, why, around, effects);
+        }
+        (Stage::Up(up), Moment::Remedy) if up.attempt == attempt => {
+            return react::unable(slot, serial, why, around);
+        }
+        // Of an attempt that is over.
+        _ => false,
+    };
+    if is_due {
+        slot.in_trouble(hooks::not_run(moment, &why), around);
     }
 }
 
@@ -300,14 +396,15 @@ fn come_up(
     }
     slot.recheck = None;
     slot.trouble = None;
+    slot.prepared = None;
     timeline::comes_up(&mut slot.durable, around.now);
-    let Begun { mark, serial, stop, rests_on } = begun;
+    let Begun { mark, serial, stop, rests_on, reload } = begun;
     let said = Slot::said_by(&slot.said, attempt);
     slot.durable.stage = Stage::Up(Box::new(Up {
         mark,
         attempt,
         serial,
-        pid: said.main_pid.unwrap_or(pid),
+        pid: said.main_pid.filter(|_| !around.rules.has(Bug::IgnoreMainPid)).unwrap_or(pid),
         started: around.now,
         started_at: at,
         log_start,
@@ -316,7 +413,8 @@ fn come_up(
         answers: answers(around),
         condemned: None,
         rests_on,
-        reload: None,
+        reload: reload.map(|serial| Reloading::Due { serial }),
+        remedy: None,
         stopping: None,
     }));
 }
@@ -328,7 +426,7 @@ fn answers(around: &Around<'_>) -> BTreeMap<ProbeName, Answer> {
         to: Some(ask.identity()),
         was_yes: true,
         passing: Some(true),
-        spent: false,
+        ..Answer::default()
     };
     probes.map(|(name, probe)| (name.clone(), yes(&probe.ask))).collect()
 }
@@ -381,13 +479,18 @@ pub fn deadline(slot: &Slot, wish: &TargetSlot) -> Option<Mono> {
         Stage::Resting { until, .. } if slot.blocked.is_none() => Some(*until),
         Stage::Resting { .. } | Stage::Ended { .. } => blocked(),
         Stage::Up(up) => match &up.stopping {
+            Some(stopping) if stopping.given_up.is_some() => None,
             // Its stop command is run again, or asked after.
             Some(_) if up.mark.external && slot.recheck.is_some() => slot.recheck,
             Some(stopping) => Some(stopping.deadline + RECHECK_AFTER),
             None if up.preparation.is_done() => {
                 let said = Slot::said_by(&slot.said, up.attempt);
                 let probes = slot.health.due(up, &said, wish);
-                probes.into_iter().chain(slot.reload_again).min()
+                // What goes anyway, and waits for others, is not made to.
+                let stays = slot.blocked.is_none() && up.condemned.is_none();
+                let leaves = slot.leaves_by(up).filter(|_| stays);
+                let orders = slot.reload_again.into_iter().chain(slot.remedy_again);
+                probes.into_iter().chain(leaves).chain(orders).min()
             }
             None => None,
         },

@@ -5,6 +5,9 @@
 //! Until the first yes there are *eager* ones between them, whose noes never count: a service that is
 //! ready after 40 ms is seen ready after 40 ms, whatever its interval. Sources: the Compose
 //! Specification, "healthcheck"; the probes of Kubernetes, whose thresholds and delays these are.
+//!
+//! After a restart of the daemon whatever had passed is asked at once: until it has answered, its yes
+//! is only a memory.
 
 use upbeat_model::project::{Probe, Question};
 use upbeat_model::{Millis, Mono};
@@ -18,15 +21,22 @@ const EAGER_FIRST: Millis = Millis(10);
 /// Eager probes are never further apart, so that readiness is seen within a second.
 const EAGER_CEILING: Millis = Millis::seconds(1);
 
+/// So long after the start, and its `start_period`, nobody waits eagerly any more: what is not ready by
+/// then is asked at its interval.
+const EAGER_FOR: Millis = Millis::seconds(60);
+
 /// A log that could not be watched is tried again.
 const WATCH_AGAIN: Millis = Millis::seconds(1);
+
+/// A probe that could not be asked is asked again.
+const ASK_AGAIN: Millis = Millis::seconds(1);
 
 /// A probe that is not answered so long after its timeout waits for its turn behind many others, or
 /// its answer was lost. Either says nothing about the service: it is asked again, and not counted.
 const LOST_AFTER: Millis = Millis::seconds(2);
 
-/// From this interval on, probes that were first passed together are asked at different times from
-/// then on.
+/// From this interval on, probes that were first passed together, or first asked by a new daemon, are
+/// asked at different times from then on.
 const SPREAD_FROM: Millis = Millis::seconds(1);
 
 /// What is known of a probe's answers so far. Kept across a restart of the daemon.
@@ -42,6 +52,13 @@ pub struct Answer {
     /// What is to be done about its no was done as often as it may be.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub spent: bool,
+    /// How many [`Said::expiries`] have been taken for a no.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub expiries: u32,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// What to do now.
@@ -79,6 +96,8 @@ pub(super) struct Rhythm {
     successes: u32,
     /// What the last probe said.
     pub(super) last: Option<String>,
+    /// Why it could not be asked the last time, if so.
+    pub(super) unasked: Option<String>,
     /// The next counted one.
     next: Option<Mono>,
     /// The next eager one.
@@ -86,8 +105,10 @@ pub(super) struct Rhythm {
     gap: Millis,
     asked: Option<Asked>,
     watch: Watch,
-    /// That its watchdog expired was taken for a no.
-    has_expired: bool,
+    /// This daemon has heard an answer.
+    pub(super) is_heard: bool,
+    /// It has said yes in this rhythm.
+    has_passed: bool,
     /// Of a thousandth of an interval, by slot and probe: the first interval after the first yes is so
     /// much shorter.
     spread: u64,
@@ -134,28 +155,37 @@ impl Beat<'_> {
         if starting { self.probe.start_interval } else { self.probe.interval }
     }
 
-    /// A no is forgiven: it may still be starting.
+    /// Its watchdog has expired, and nothing was judged by that yet. A new daemon has heard of none before
+    /// the shim has told it.
+    fn has_expired(&self, answer: &Answer) -> bool {
+        self.said.expiries > answer.expiries
+    }
+
+    /// A no is forgiven: it may still be starting. More time is for whoever has not said that it is
+    /// ready.
     fn forgives(&self, answer: &Answer) -> bool {
-        let starting = self.now.since(self.started) < self.probe.start_period
-            || self.said.extended.is_some_and(|until| until > self.now);
+        let has_more_time = !self.said.ready && self.said.extended.is_some_and(|until| until > self.now);
+        let starting = self.now.since(self.started) < self.probe.start_period || has_more_time;
         !answer.was_yes && starting && !self.rules.has(Bug::ForgiveNothing)
     }
 }
 
 impl Rhythm {
-    /// `seed`: spreads those that begin together.
-    pub(super) fn new(number: u64, seed: u64) -> Self {
+    /// `seed`: spreads those that begin together. `is_heard`: this daemon had an answer already.
+    pub(super) fn new(number: u64, seed: u64, is_heard: bool) -> Self {
         Self {
             number,
             failures: 0,
             successes: 0,
             last: None,
+            unasked: None,
             next: None,
             eager: None,
             gap: EAGER_FIRST,
             asked: None,
             watch: Watch::default(),
-            has_expired: false,
+            is_heard,
+            has_passed: false,
             spread: seed % 500,
         }
     }
@@ -175,6 +205,7 @@ impl Rhythm {
             Question::Notify => (!answer.was_yes).then_some(counted),
             // Told when it expires; from then on each further interval is one more no.
             Question::Watchdog(_) => match beat.said.watchdog {
+                _ if self.has_news(beat, answer) => Some(beat.started),
                 Watchdog::Expired | Watchdog::Triggered => Some(counted),
                 Watchdog::Off | Watchdog::Alive => self.next.is_none().then_some(beat.started),
             },
@@ -233,19 +264,23 @@ impl Rhythm {
         }
     }
 
+    /// Whether its watchdog has come to something that was not judged yet.
+    fn has_news(&self, beat: &Beat<'_>, answer: &Answer) -> bool {
+        // A no may be one that a rhythm or a daemon before this one came to.
+        let is_alive =
+            beat.said.watchdog == Watchdog::Alive && (answer.passing != Some(true) || self.failures > 0);
+        (beat.has_expired(answer) || is_alive) && !beat.rules.has(Bug::IgnoreWatchdogs)
+    }
+
+    /// That it has expired since it was last judged is a no, however often it has, and also where that was
+    /// over before anybody heard of it.
     fn await_sign(&mut self, counts: bool, beat: &Beat<'_>, answer: &Answer) -> Turn {
         match beat.said.watchdog {
-            Watchdog::Off => Turn::Rest,
-            Watchdog::Alive => {
-                let was_expired = std::mem::take(&mut self.has_expired);
-                // A no may be one that a rhythm or a daemon before this one came to.
-                if was_expired || answer.passing != Some(true) { Turn::Yes } else { Turn::Rest }
-            }
-            Watchdog::Expired | Watchdog::Triggered if counts || !self.has_expired => {
-                self.has_expired = true;
-                self.no(beat)
-            }
-            Watchdog::Expired | Watchdog::Triggered => Turn::Rest,
+            _ if beat.rules.has(Bug::IgnoreWatchdogs) => Turn::Rest,
+            _ if beat.has_expired(answer) => self.no(beat),
+            Watchdog::Alive if self.has_news(beat, answer) => Turn::Yes,
+            Watchdog::Expired | Watchdog::Triggered if counts => self.no(beat),
+            _ => Turn::Rest,
         }
     }
 
@@ -272,6 +307,14 @@ impl Rhythm {
         self.last = Some(why);
     }
 
+    /// It could not be asked for want of something of ours: it is asked again soon, and is not counted.
+    pub(super) fn cannot_ask(&mut self, why: String, now: Mono) {
+        if let Some(asked) = &mut self.asked {
+            asked.lost_at = now + ASK_AGAIN;
+            self.unasked = Some(why);
+        }
+    }
+
     /// An answer came.
     pub(super) fn judge(
         &mut self,
@@ -285,24 +328,27 @@ impl Rhythm {
             return Verdict::Same;
         }
         let counts = self.asked.take().is_some_and(|asked| asked.counts);
+        self.is_heard = true;
+        self.unasked = None;
+        if matches!(beat.probe.ask, Question::Watchdog(_)) {
+            answer.expiries = answer.expiries.max(beat.said.expiries);
+        }
         if !matches!(self.watch, Watch::Failed { .. }) {
             self.last = Some(message);
         }
-        let was_yes = answer.was_yes;
         let verdict = match yes {
             true => self.passed(beat, answer),
             false => self.refused(counts, beat, answer),
         };
-        let is_first = answer.was_yes && !was_yes;
+        let is_first = yes && answer.was_yes && !std::mem::replace(&mut self.has_passed, true);
         if counts || yes || self.next.is_none() {
             let interval = beat.interval(answer);
             let early = if is_first && interval >= SPREAD_FROM { interval.0 * self.spread / 1000 } else { 0 };
             self.next = Some(beat.now + Millis(interval.0 - early));
         }
-        self.eager = match (answer.was_yes, beat.is_awaited && beat.probe.success_threshold <= 1) {
-            (false, true) => Some(beat.now + self.gap),
-            _ => None,
-        };
+        let is_young = beat.now < beat.started + beat.probe.start_period + EAGER_FOR;
+        let is_eager = beat.is_awaited && is_young && beat.probe.success_threshold <= 1;
+        self.eager = (is_eager && !answer.was_yes).then_some(beat.now + self.gap);
         self.gap = Millis((self.gap.0 * 2).clamp(EAGER_FIRST.0, EAGER_CEILING.0));
         verdict
     }
@@ -313,7 +359,7 @@ impl Rhythm {
         // What it is told is said once, and not again for each time that it is looked at.
         let is_enough = self.successes >= beat.probe.success_threshold || beat.probe.ask.is_told();
         if is_enough || beat.rules.has(Bug::BelieveFirstYes) || answer.passing == Some(true) {
-            *answer = Answer { was_yes: true, passing: Some(true), spent: false, to: answer.to.take() };
+            (answer.was_yes, answer.passing, answer.spent) = (true, Some(true), false);
         }
         Verdict::Same
     }

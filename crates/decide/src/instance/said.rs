@@ -1,6 +1,6 @@
 //! What a process says of itself: the protocol of systemd's `sd_notify`, heard by its shim.
 
-use upbeat_model::Mono;
+use upbeat_model::{Millis, Mono};
 
 /// Everything it has said so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +19,11 @@ pub struct Said {
     pub extended: Option<Mono>,
     /// `WATCHDOG=`.
     pub watchdog: Watchdog,
+    /// How often its watchdog has expired, or it has asked to be treated so: also what was over before
+    /// anybody was told.
+    pub expiries: u32,
+    /// The interval of its watchdog, which it may have changed (`WATCHDOG_USEC=`).
+    pub watchdog_every: Option<Millis>,
 }
 
 /// Whether it says often enough that it is alive.

@@ -2,14 +2,14 @@
 
 use upbeat_model::reason::StopCause;
 use upbeat_model::target::{Ask, Goal, TargetSlot};
-use upbeat_model::{Exit, Millis, SlotId};
+use upbeat_model::{Exit, Millis, Reason, SlotId};
 
 use super::end::ended;
-use super::react::react;
-use super::stop::{StopRules, begin_stop, press};
+use super::react::{press as press_remedy, react};
+use super::stop::{self, StopRules, begin_stop, press};
 use super::{
-    Around, Begun, Mark, Preparation, RECHECK_AFTER, Reloading, Slot, Stage, come_up, edges, hooks, reload,
-    timeline,
+    Around, Begun, Condemned, Follows, Mark, Preparation, RECHECK_AFTER, Reloading, Slot, Stage, come_up,
+    edges, hooks, reload, timeline,
 };
 use crate::effect::Effect;
 use crate::gate::{Opening, Verdict};
@@ -105,11 +105,13 @@ pub(super) fn settle(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects:
 /// What the newest file changes about the copy that is there, whatever is decided about it. In the
 /// state at once, so that a daemon that dies forgets none of it.
 fn follow(id: &SlotId, slot: &mut Slot, wish: &TargetSlot) {
+    reload::follow(&mut slot.durable.stage, wish);
     match &mut slot.durable.stage {
         Stage::Starting { begun, .. } => StopRules::follow(&mut begun.stop, &begun.mark, wish),
         Stage::Up(up) => {
             StopRules::follow(&mut up.stop, &up.mark, wish);
-            slot.health.follow(id, up, wish);
+            stop::forgive(up, wish);
+            slot.health.follow(id, up, &Slot::said_by(&slot.said, up.attempt), wish);
         }
         _ => {}
     }
@@ -140,13 +142,10 @@ fn live(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Eff
     let Stage::Up(up) = &mut slot.durable.stage else { return };
     if up.mark.generation < around.wish.generation {
         // `start`, `up` or `reload` found it running: from now on it runs under their wish.
-        match &up.reload {
-            _ if reload::is_asked(up, around.wish) => {
-                up.reload = Some(Reloading::Due { serial: around.wish.generation });
-            }
-            // One that is due stays so: somebody else's, or for the sake of what it rests on.
-            Some(Reloading::Due { .. }) if !around.rules.has(Bug::ReplaceReloads) => {}
-            _ => up.reload = None,
+        // A reload that is due stays so: somebody else's, or for the sake of what it rests on.
+        let forgets = around.rules.has(Bug::ReplaceReloads) && around.wish.ask != Ask::Reload;
+        if !matches!(up.reload, Some(Reloading::Due { .. })) || forgets {
+            up.reload = None;
         }
         up.mark.pass_to(around.wish, around.rules);
         // Somebody looks after it.
@@ -166,12 +165,26 @@ fn live(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Eff
         return;
     }
     edges::look(up, around);
+    see_off(slot, around);
     ask(id, slot, around, effects);
+    press_remedy(id, slot, around, effects);
     reload::press(id, slot, around, effects);
     let Stage::Up(up) = &mut slot.durable.stage else { return };
     if let Some(condemned) = &up.condemned {
         let cause = condemned.cause;
         down(id, slot, cause, around, effects);
+    }
+}
+
+/// Who has said that it is about to end, and has not in the time it would have if it were asked to, is
+/// made to. Nothing else would see that: its watchdog is off, and nobody asks it anew.
+fn see_off(slot: &mut Slot, around: &Around<'_>) {
+    let Stage::Up(up) = &slot.durable.stage else { return };
+    let is_late = slot.leaves_by(up).is_some_and(|by| by <= around.now);
+    let Stage::Up(up) = &mut slot.durable.stage else { return };
+    if is_late && up.condemned.is_none() {
+        up.condemned =
+            Some(Condemned { cause: StopCause::SaidStopping, exit: None, follows: Follows::Policy });
     }
 }
 
@@ -244,7 +257,12 @@ fn run(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effe
             slot.durable.failures = 0;
             slot.durable.restarts = 0;
         }
-        Stage::Resting { until, .. } if *until > around.now => return,
+        Stage::Resting { until_wall, .. }
+            if around.rules.has(Bug::TrustTheWall) && *until_wall > around.wall =>
+        {
+            return;
+        }
+        Stage::Resting { until, .. } if *until > around.now && !around.rules.has(Bug::TrustTheWall) => return,
         Stage::Resting { .. } => {}
         _ => slot.durable.restarts = 0,
     }
@@ -252,11 +270,12 @@ fn run(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effe
     if around.wish.spec.external && slot.durable.late.is_some() {
         // Nothing of it would ever be met by what is begun now.
         slot.trouble = Some("a start that was ordered before may still come".to_owned());
+        slot.durable.stage = Stage::Idle;
         return;
     }
     let verdict = gate(slot, around);
     if verdict != Verdict::Open {
-        slot.blocked = Some(verdict);
+        (slot.blocked, slot.prepared) = (Some(verdict), None);
         timeline::waits(&mut slot.durable, since);
         if let Stage::Ended { mark } | Stage::Resting { mark, .. } = &slot.durable.stage
             && asked_anew(mark)
@@ -266,19 +285,25 @@ fn run(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effe
         return;
     }
     timeline::opens(&mut slot.durable, since, around.now);
-    if matches!(slot.durable.stage, Stage::Resting { .. }) && slot.durable.failures > 0 {
+    if matches!(slot.durable.stage, Stage::Resting { .. }) {
         slot.durable.restarts += 1;
     }
     if !around.rules.has(Bug::ReuseAttempts) {
         slot.durable.attempt = slot.durable.attempt.next();
     }
+    let mark = Mark::of(around.wish);
+    let prepared = slot.prepared.take().filter(|begun| begun.mark == mark);
     let begun = Begun {
-        mark: Mark::of(around.wish),
-        serial: u64::try_from(around.wall.0).unwrap_or(0),
+        mark,
+        serial: prepared.as_ref().map_or(u64::try_from(around.wall.0).unwrap_or(0), |begun| begun.serial),
         stop: Some(StopRules::of(around.wish)),
         rests_on: edges::now(around.wish, around),
+        reload: None,
     };
-    let before = Preparation::before(around);
+    let before = match prepared {
+        Some(_) => Preparation::Done,
+        None => Preparation::before(around),
+    };
     slot.durable.stage = Stage::Starting { begun, before };
     slot.recheck = None;
     slot.trouble = None;
@@ -331,7 +356,7 @@ pub(super) fn preceded(
     effects: &mut Vec<Effect>,
 ) {
     let Stage::Starting { before: before @ Preparation::Due, .. } = &mut slot.durable.stage else { return };
-    slot.recheck = None;
+    (slot.recheck, slot.trouble) = (None, None);
     if let Err(why) = outcome {
         return ended(id, slot, Exit::NotStarted(format!("pre_start: {why}")), around);
     }
@@ -351,41 +376,57 @@ pub(super) fn preceded(
     start(id, slot, around, effects);
 }
 
+/// Why something runs on that is to be stopped, and started again.
+const UNKEPT: &str = "it is not stopped before it could be started again: what is decided cannot be \
+    stored, as the daemon's log says";
+
 fn down(id: &SlotId, slot: &mut Slot, cause: StopCause, around: &Around<'_>, effects: &mut Vec<Effect>) {
     match &mut slot.durable.stage {
         // Nothing was started yet.
         Stage::Starting { before: Preparation::Due, .. } => {
             slot.durable.stage = Stage::Idle;
             slot.durable.failures = 0;
-            slot.recheck = None;
+            (slot.recheck, slot.trouble) = (None, None);
             match intent(slot, around.wish) {
                 Intent::Run => run(id, slot, around, effects),
                 Intent::Clear => clear(id, slot, around, effects),
                 Intent::Hold | Intent::Down(_) => {}
             }
         }
-        // Ordered by a daemon that is gone, or not answered, and there is nothing to look at: it may be
-        // there.
-        Stage::Starting { begun, .. }
-            if begun.mark.external && slot.recheck.is_none_or(|at| at <= around.now) =>
-        {
+        // Its command runs, or was ordered by a daemon that is gone, and there is nothing to look at: what it
+        // starts may be there. Whoever runs the stop command ends the other first.
+        Stage::Starting { begun, .. } if begun.mark.external => {
             let (begun, attempt) = (begun.clone(), slot.durable.attempt);
             come_up(slot, begun, attempt, 0, around.wall, 0, around);
+            if let Stage::Up(up) = &mut slot.durable.stage {
+                // It was never seen to be up, whatever is wished by the time that it can be stopped.
+                up.condemned = Some(Condemned::half_stopped());
+            }
             down(id, slot, cause, around, effects);
         }
         Stage::Starting { .. } => recheck_start(id, slot, around, effects),
         Stage::Up(up) if up.stopping.is_some() => press(id, slot, around, effects),
+        Stage::Up(up) if !around.keeps && stop::comes_back(up, around.wish) => {
+            let detail = UNKEPT.to_owned();
+            slot.blocked = Some(Verdict::Wait(Reason::Trouble { detail }));
+            (slot.reload_again, slot.remedy_again) = (None, None);
+            if up.preparation.is_done() {
+                ask(id, slot, around, effects);
+            }
+        }
         Stage::Up(up) => {
             let skip = around.wish.kill || around.rules.has(Bug::StopInAnyOrder);
             if let Some(reason) = (!skip).then(|| (around.stop_gate)()).flatten() {
                 slot.blocked = Some(Verdict::Wait(reason));
-                slot.reload_again = None;
+                (slot.reload_again, slot.remedy_again) = (None, None);
                 if up.preparation.is_done() {
                     ask(id, slot, around, effects);
                 }
                 return;
             }
             begin_stop(id, up, cause, around, effects);
+            // What could not be run beside it is not waited for.
+            (slot.recheck, slot.trouble) = (None, None);
         }
         _ => {
             slot.durable.stage = Stage::Idle;

@@ -95,12 +95,16 @@ pub struct Begun {
     /// What it rests on.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", with = "pairs")]
     pub rests_on: RestsOn,
+    /// Somebody has asked it to reload since it was ordered: it may have read its configuration before.
+    /// The serial of that reload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reload: Option<u64>,
 }
 
 impl Begun {
     /// Of a copy we have no memory of.
     pub(super) fn unknown() -> Self {
-        Self { mark: Mark::unknown(), serial: 0, stop: None, rests_on: RestsOn::new() }
+        Self { mark: Mark::unknown(), serial: 0, stop: None, rests_on: RestsOn::new(), reload: None }
     }
 }
 
@@ -181,6 +185,9 @@ pub struct Up {
     /// It is to read its configuration anew, or could not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reload: Option<Reloading>,
+    /// A command is run about a failing probe, or has failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<Healing>,
     /// It was asked to stop.
     pub stopping: Option<Stopping>,
 }
@@ -194,6 +201,13 @@ pub struct Condemned {
     pub exit: Option<Exit>,
     /// What follows.
     pub follows: Follows,
+}
+
+impl Condemned {
+    /// Nobody knows how far it was stopped: that is done to its end, and then it is begun anew.
+    pub(super) fn half_stopped() -> Self {
+        Self { cause: StopCause::HalfStopped, exit: None, follows: Follows::Start }
+    }
 }
 
 /// What follows when a copy that was no good any more has ended.
@@ -221,6 +235,26 @@ pub enum Reloading {
     },
     /// It could not be: how.
     Failed(String),
+}
+
+/// A command that is run about a failing probe: one at a time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Healing {
+    /// It has not ended.
+    Due {
+        /// About which probe.
+        probe: ProbeName,
+        /// Which time this is: what it is told apart by.
+        serial: u64,
+    },
+    /// It has failed, and the probe has not passed since.
+    Failed {
+        /// About which probe.
+        probe: ProbeName,
+        /// How.
+        why: String,
+    },
 }
 
 /// `post_stop` hooks that have not ended: nothing else is begun before.

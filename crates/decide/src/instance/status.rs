@@ -1,13 +1,15 @@
 //! What people and gates see of a slot.
 
+use upbeat_model::project::Probe;
 use upbeat_model::state::{Exit, SlotStatus};
 use upbeat_model::target::{Goal, TargetSlot};
-use upbeat_model::{Phase, ProbeName, Reason, SlotId, Wall};
+use upbeat_model::{Mono, Phase, ProbeName, Reason, SlotId, Wall};
 
 use super::health::{Health, Standing};
 use super::settle::{Intent, intent};
-use super::{Moment, Preparation, Reloading, Slot, Stage, Up, backoff, health};
+use super::{GivenUp, Healing, Moment, Preparation, Reloading, Slot, Stage, Up, backoff, health, stop};
 use crate::gate::{Verdict, View};
+use crate::rules::Rules;
 
 /// The phase, from the stage, the wish and what the gate said.
 pub(super) fn phase(slot: &Slot, wish: &TargetSlot) -> Phase {
@@ -43,6 +45,9 @@ pub(super) fn phase(slot: &Slot, wish: &TargetSlot) -> Phase {
 }
 
 fn up_phase(health: &Health, up: &Up, blocked: bool, wish: &TargetSlot) -> Phase {
+    if given_up(up).is_some() {
+        return Phase::NeedsAttention;
+    }
     if up.stopping.is_some() || blocked {
         return Phase::Stopping;
     }
@@ -58,13 +63,28 @@ fn up_phase(health: &Health, up: &Up, blocked: bool, wish: &TargetSlot) -> Phase
     }
 }
 
+/// Whether it was seen, by this daemon, how it is.
+pub fn is_known(slot: &Slot, wish: &TargetSlot, rules: Rules) -> bool {
+    let is_known = |up: &Up| health::is_known(&slot.health, up, wish, rules);
+    !slot.observing && !matches!(&slot.durable.stage, Stage::Up(up) if !is_known(up))
+}
+
+/// It could not be stopped, and nothing more is done about that.
+fn given_up(up: &Up) -> Option<&GivenUp> {
+    up.stopping.as_ref()?.given_up.as_ref()
+}
+
 /// What the gates of others see.
-pub fn view(id: &SlotId, slot: &Slot, wish: &TargetSlot) -> View {
+pub fn view(id: &SlotId, slot: &Slot, wish: &TargetSlot, rules: Rules) -> View {
     let leaving = match intent(slot, wish) {
         Intent::Down(_) | Intent::Clear => slot.durable.stage != Stage::Idle || slot.observing,
         Intent::Run => matches!(slot.durable.stage, Stage::Ended { .. }),
         Intent::Hold => matches!(&slot.durable.stage, Stage::Up(up) if up.stopping.is_some()),
     };
+    // Nobody waits for an end that does not come.
+    let is_given_up = matches!(&slot.durable.stage, Stage::Up(up) if given_up(up).is_some());
+    let says_so = matches!(&slot.durable.stage, Stage::Up(up) if slot.leaves_by(up).is_some());
+    let leaving = (leaving || says_so) && !is_given_up;
     let parting = slot.durable.farewell.is_some();
     let up = match &slot.durable.stage {
         Stage::Up(up) if up.preparation.is_done() => Some(up),
@@ -74,13 +94,31 @@ pub fn view(id: &SlotId, slot: &Slot, wish: &TargetSlot) -> View {
         slot: id.clone(),
         phase: phase(slot, wish),
         running: up.is_some(),
+        given_up: is_given_up,
         leaving: leaving
             || parting
             || (slot.observing && matches!(slot.durable.stage, Stage::Up(_) | Stage::Starting { .. })),
         exit: slot.durable.exit.clone(),
-        passing: up.map(|up| health::passing(&slot.health, up, wish)).unwrap_or_default(),
+        passing: up
+            .filter(|_| !is_given_up)
+            .map(|up| health::passing(&slot.health, up, wish))
+            .unwrap_or_default(),
         attempt: slot.durable.attempt,
-        is_known: !slot.observing,
+        is_known: is_known(slot, wish, rules),
+    }
+}
+
+/// A stop of it is begun, of which nothing was carried out yet, and after which it would be started again.
+pub fn comes_back(slot: &Slot, wish: &TargetSlot) -> bool {
+    let is_begun = |up: &Up| up.stopping.as_ref().is_some_and(|stopping| !stopping.is_out);
+    matches!(&slot.durable.stage, Stage::Up(up) if is_begun(up) && stop::comes_back(up, wish))
+}
+
+/// Since when the copy is up that is there.
+pub fn up_since(slot: &Slot) -> Option<Mono> {
+    match &slot.durable.stage {
+        Stage::Up(up) => Some(up.started),
+        _ => None,
     }
 }
 
@@ -174,10 +212,13 @@ fn hooks(moment: Moment) -> Reason {
 }
 
 fn up_reasons(slot: &Slot, up: &Up, phase: Phase, wish: &TargetSlot) -> Vec<Reason> {
+    if let Some(given_up) = given_up(up) {
+        return vec![Reason::StopFailed { detail: given_up.why.clone() }];
+    }
     if let Some(stopping) = &up.stopping {
         return vec![Reason::BeingStopped {
             how: stopping.how.clone(),
-            kill_at: stopping.deadline_wall,
+            kill_at: Some(stopping.deadline_wall).filter(|_| !up.mark.external),
             why: stopping.cause,
         }];
     }
@@ -188,24 +229,46 @@ fn up_reasons(slot: &Slot, up: &Up, phase: Phase, wish: &TargetSlot) -> Vec<Reas
         Reloading::Due { .. } => Reason::Reloads,
         Reloading::Failed(why) => Reason::ReloadFailed { detail: why.clone() },
     });
-    let mut reasons: Vec<Reason> = reload.into_iter().collect();
-    let Some((name, probe, standing)) = health::worst(&slot.health, up, wish) else { return reasons };
+    let said = Slot::said_by(&slot.said, up.attempt);
+    let says = [(said.stopping, Reason::SaysStopping), (said.reloading, Reason::SaysReloading)];
+    let says = says.into_iter().filter_map(|(is_so, reason)| is_so.then_some(reason));
+    let remedy = up.remedy.as_ref().and_then(|remedy| match remedy {
+        Healing::Due { .. } => None,
+        Healing::Failed { probe, why } => {
+            Some(Reason::RemedyFailed { name: probe.clone(), detail: why.clone() })
+        }
+    });
+    let mut reasons: Vec<Reason> = says.chain(reload).collect();
     if phase == Phase::Stopping {
         return reasons;
     }
-    let (last, failures) = slot.health.last(name.as_str());
-    let (name, question) = (name.clone(), probe.ask.to_look_at());
-    let unheard = || "it has not answered since Upbeat was restarted".to_owned();
-    if standing == Standing::Spent {
-        let remedy = probe.remedy(name.role());
-        let (action, times, window) = (remedy.action, remedy.max_attempts, remedy.window);
-        reasons.push(Reason::NeedsAttention { name: name.clone(), action, times, window });
-    }
-    reasons.push(match standing {
-        Standing::Awaited => Reason::NotReadyYet { name, probe: question, last },
-        Standing::Spent | Standing::Fails => {
-            Reason::ProbeFails { name, probe: question, last: last.unwrap_or_else(unheard), failures }
+    if let Some((name, probe, standing)) = health::worst(&slot.health, up, wish) {
+        if standing == Standing::Spent {
+            let (remedy, name) = (probe.remedy(name.role()), name.clone());
+            let (action, times, window) = (remedy.action.to_look_at(), remedy.max_attempts, remedy.window);
+            reasons.push(Reason::NeedsAttention { name, action, times, window });
         }
-    });
+        reasons.push(match standing {
+            Standing::Awaited => Reason::NotReadyYet {
+                name: name.clone(),
+                probe: probe.ask.to_look_at(),
+                last: slot.health.last(name.as_str()).0,
+            },
+            Standing::Spent | Standing::Fails => fails(slot, name, probe),
+        });
+    }
+    let others = health::failing(&slot.health, up, wish);
+    reasons.extend(others.map(|(name, probe)| fails(slot, name, probe)));
+    reasons.extend(remedy);
+    reasons.extend(slot.health.mute().filter_map(|(name, why)| {
+        let probe = wish.spec.probes.get(name)?.ask.to_look_at();
+        Some(Reason::CannotAsk { name: name.clone(), probe, detail: why.clone() })
+    }));
     reasons
+}
+
+fn fails(slot: &Slot, name: &ProbeName, probe: &Probe) -> Reason {
+    let (last, failures) = slot.health.last(name.as_str());
+    let last = last.unwrap_or_else(|| "it has not answered since Upbeat was restarted".to_owned());
+    Reason::ProbeFails { name: name.clone(), probe: probe.ask.to_look_at(), last, failures }
 }

@@ -4,17 +4,17 @@
 //! stop it takes effect at once. From then on, when it is to be replaced, the last such rules hold:
 //! the signal it understands, the time it needs, the stop command with the variables it knows.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use upbeat_model::project::{Hook, Service, Signal};
+use upbeat_model::project::{Service, Signal};
 use upbeat_model::reason::StopCause;
-use upbeat_model::target::TargetSlot;
-use upbeat_model::{Attempt, Exit, Millis, Mono, SlotId, Wall};
+use upbeat_model::target::{Goal, TargetSlot};
+use upbeat_model::{Attempt, Exit, Millis, Mono, OperationId, SlotId, Wall};
 
 use super::end::ended;
-use super::{Around, HookCommand, Mark, Moment, RECHECK_AFTER, Slot, Stage, Up};
+use super::hooks::not_run;
+use super::{Around, Condemned, Follows, HookCommand, Mark, Moment, RECHECK_AFTER, Slot, Stage, Up};
 use crate::effect::Effect;
 use crate::rules::Bug;
 
@@ -43,7 +43,8 @@ impl StopRules {
     /// As the file says by now.
     pub(super) fn of(wish: &TargetSlot) -> Self {
         let spec = &wish.spec;
-        let commands = hooks(spec).map(|hook| Arc::new(HookCommand::of(&hook, wish))).collect();
+        let command = spec.stop_command.iter().map(|command| HookCommand::plain(command.clone(), wish));
+        let commands = HookCommand::all(&spec.pre_stop, wish).into_iter().chain(command).collect();
         let after = HookCommand::all(&spec.post_stop, wish);
         Self { signal: spec.stop_signal, grace: spec.stop_grace_period, commands, after }
     }
@@ -51,8 +52,7 @@ impl StopRules {
     /// Whether this is what the file says by now. Asked for each slot at each change.
     fn is_of(&self, wish: &TargetSlot) -> bool {
         let spec = &wish.spec;
-        let (mine, theirs) =
-            (self.commands.len() + self.after.len(), hooks(spec).count() + spec.post_stop.len());
+        let (mine, theirs) = (self.commands.len() + self.after.len(), count(spec) + spec.post_stop.len());
         if self.signal != spec.stop_signal || self.grace != spec.stop_grace_period || mine != theirs {
             return false;
         }
@@ -84,15 +84,9 @@ impl StopRules {
     }
 }
 
-/// What is run before the signal.
-fn hooks(spec: &Service) -> impl Iterator<Item = Hook> + '_ {
-    let command = spec.stop_command.iter().map(|command| Hook {
-        command: command.clone(),
-        environment: BTreeMap::new(),
-        working_dir: None,
-        user: None,
-    });
-    spec.pre_stop.iter().cloned().chain(command)
+/// How much is run before the signal.
+fn count(spec: &Service) -> usize {
+    spec.pre_stop.len() + usize::from(spec.stop_command.is_some())
 }
 
 /// A stop under way.
@@ -114,6 +108,25 @@ pub struct Stopping {
     /// whole grace period. A shim that was asked already keeps its earlier deadline.
     #[serde(default)]
     pub unsaid: bool,
+    /// An order to stop it was carried out before the last one, by this daemon or perhaps by one before:
+    /// nothing can be taken back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_out: bool,
+    /// What runs elsewhere could not be stopped in all the time there was: nothing more is done before
+    /// somebody asks anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given_up: Option<GivenUp>,
+}
+
+/// A stop that has failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GivenUp {
+    /// How.
+    pub why: String,
+    /// Under the wish of which generation,
+    pub generation: u64,
+    /// and of which operation: a second `stop` is another of these alone.
+    pub operation: OperationId,
 }
 
 pub(super) fn begin_stop(
@@ -136,6 +149,7 @@ pub(super) fn begin_stop(
         cause,
         how: match (kill && !up.mark.external, commands.is_empty()) {
             (true, _) => Signal::KILL.to_string(),
+            (false, false) if around.wish.spec.stop_command.is_none() => "`pre_stop` hooks".to_owned(),
             (false, false) => "stop command".to_owned(),
             (false, true) => rules.signal.to_string(),
         },
@@ -144,24 +158,58 @@ pub(super) fn begin_stop(
         command_runs: !commands.is_empty() || up.mark.external,
         killed: kill,
         unsaid: false,
+        is_out: up.stopping.is_some(),
+        given_up: None,
     };
     effects.push(match stopping.command_runs {
-        true => Effect::RunHooks {
-            slot: id.clone(),
-            attempt: up.attempt,
-            moment: Moment::PreStop,
-            serial: up.serial,
-            commands,
-            timeout: grace,
-            exit: None,
-        },
+        true => before_stop(id, up, commands, grace),
         false => signal(id, up.attempt, &rules, &stopping, around),
     });
     up.stopping = Some(stopping);
 }
 
+/// Whether it would be stopped only to be started again, or as it was no good and by its policy: not what
+/// somebody wants to be down.
+pub(super) fn comes_back(up: &Up, wish: &TargetSlot) -> bool {
+    let stays_down = up.condemned.as_ref().is_some_and(|condemned| condemned.follows == Follows::Nothing);
+    wish.goal == Goal::Running && !stays_down
+}
+
+/// The order was not carried out, and none before it. It is given when that can be.
+pub(super) fn withheld(slot: &mut Slot, attempt: Attempt) {
+    if let Stage::Up(up) = &mut slot.durable.stage
+        && up.attempt == attempt
+    {
+        up.stopping.take_if(|stopping| !stopping.is_out && stopping.given_up.is_none());
+        slot.recheck = None;
+    }
+}
+
+/// Somebody asks anew of what could not be stopped: whatever they want, its stop is begun anew. Half
+/// stopped it is of no use to anybody who wants it to run: that comes after.
+pub(super) fn forgive(up: &mut Up, wish: &TargetSlot) {
+    let given_up = up.stopping.as_ref().and_then(|stopping| stopping.given_up.as_ref());
+    let is_other =
+        |given_up: &GivenUp| (given_up.generation, given_up.operation) != (wish.generation, wish.operation);
+    if given_up.is_some_and(is_other) {
+        up.stopping = None;
+        up.condemned = Some(Condemned::half_stopped());
+    }
+}
+
 /// A stop under way: kill if that is wished by now; ask again when it should be over.
 pub(super) fn press(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effect>) {
+    let before = effects.len();
+    press_on(id, slot, around, effects);
+    if effects.len() > before
+        && let Stage::Up(up) = &mut slot.durable.stage
+        && let Some(stopping) = &mut up.stopping
+    {
+        stopping.is_out = true;
+    }
+}
+
+fn press_on(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effect>) {
     let Stage::Up(up) = &mut slot.durable.stage else { return };
     if let Some(Stopping { cause, unsaid: true, .. }) = up.stopping {
         return begin_stop(id, up, cause, around, effects);
@@ -180,31 +228,75 @@ pub(super) fn press(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: 
         effects.push(signal(id, *attempt, &rules, stopping, around));
         return;
     }
+    if stopping.command_runs
+        && around.now < stopping.deadline
+        && slot.recheck.is_some_and(|at| at <= around.now)
+    {
+        // They could not be run: with what is left of the time.
+        slot.recheck = None;
+        let timeout = stopping.deadline.since(around.now);
+        effects.push(before_stop(id, up, rules.commands, timeout));
+        return;
+    }
     let overdue = stopping.deadline + RECHECK_AFTER;
     let again = slot.recheck.map_or(overdue, |at| at.min(overdue)) <= around.now;
+    if again && stopping.command_runs && stopping.deadline <= around.now {
+        effects.push(ask_late(id, *attempt, &rules, stopping, around));
+        (slot.recheck, slot.trouble) = (None, None);
+        return;
+    }
     if again {
         // Both the exit and the order to stop may have been lost with a driver: look, and say it
         // again. Either is harmless when it was not.
         stopping.deadline = around.now.max(stopping.deadline);
-        if !stopping.command_runs || around.now >= stopping.deadline {
-            stopping.command_runs = false;
-            effects.push(signal(id, *attempt, &rules, stopping, around));
-        }
+        effects.push(signal(id, *attempt, &rules, stopping, around));
         slot.recheck = Some(around.now + RECHECK_AFTER);
         effects.push(slot.look(id));
     }
 }
 
-/// A stop command that has not said how it ended is run again, with all its time.
+/// What is run first has its time within the grace. Where that is over and it has not ended, the machine
+/// has slept, or it could not be run: the process has its own time from now on, or it would be killed in
+/// the moment in which it is asked.
+fn ask_late(
+    id: &SlotId,
+    attempt: Attempt,
+    rules: &StopRules,
+    stopping: &mut Stopping,
+    around: &Around<'_>,
+) -> Effect {
+    stopping.command_runs = false;
+    stopping.deadline = around.now + rules.grace;
+    stopping.deadline_wall = Wall(around.wall.0.saturating_add_unsigned(rules.grace.0));
+    signal(id, attempt, rules, stopping, around)
+}
+
+/// A stop command that has failed, or has not said how it ended, is run again: until its time is over,
+/// and then once more.
 fn press_external(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effect>) {
     let Stage::Up(up) = &mut slot.durable.stage else { return };
-    let Some(stopping) = &up.stopping else { return };
+    let Some(stopping) = up.stopping.as_ref().filter(|stopping| stopping.given_up.is_none()) else { return };
     let again = slot.recheck.unwrap_or(stopping.deadline + RECHECK_AFTER);
     if again <= around.now {
-        let cause = stopping.cause;
-        begin_stop(id, up, cause, around, effects);
+        let timeout = stopping.deadline.since(around.now).max(COMMAND_MIN);
         // By then it has said how it ended, if anybody runs it.
-        slot.recheck = up.stopping.as_ref().map(|stopping| stopping.deadline + RECHECK_AFTER);
+        slot.recheck = Some(around.now + timeout + RECHECK_AFTER);
+        let commands = StopRules::in_force(up, around).commands;
+        effects.push(before_stop(id, up, commands, timeout));
+    }
+}
+
+/// What is to be run before the signal, or in its place.
+fn before_stop(id: &SlotId, up: &Up, commands: Vec<Arc<HookCommand>>, timeout: Millis) -> Effect {
+    Effect::RunHooks {
+        slot: id.clone(),
+        attempt: up.attempt,
+        moment: Moment::PreStop,
+        begun: up.serial,
+        serial: up.serial,
+        commands,
+        timeout,
+        exit: None,
     }
 }
 
@@ -220,22 +312,68 @@ pub(super) fn hooks_ended(
     let rules = StopRules::in_force(up, around);
     let Some(stopping) = up.stopping.as_mut().filter(|stopping| stopping.command_runs) else { return };
     if !up.mark.external {
+        slot.trouble = None;
+        stopping.is_out = true;
+        if stopping.deadline + RECHECK_AFTER <= around.now {
+            effects.push(ask_late(id, up.attempt, &rules, stopping, around));
+            return;
+        }
         stopping.command_runs = false;
         effects.push(signal(id, up.attempt, &rules, stopping, around));
         return;
     }
+    let is_over = stopping.deadline <= around.now || around.rules.has(Bug::GiveUpAtOnce);
     match outcome {
-        Err(why) if !around.wish.kill && !around.rules.has(Bug::SkipStopCommand) => {
-            slot.in_trouble(format!("its stop command: {why}"), around);
+        // Whoever kills wants it gone from here, whatever becomes of it.
+        Err(why) if around.wish.kill => {
+            ended(id, slot, Exit::Unknown(format!("its stop command failed: {why}")), around);
+        }
+        // Nothing else can be done about it, and it may run on: that is for a person to see.
+        Err(why) if is_over => {
+            stopping.given_up =
+                Some(GivenUp { why, generation: around.wish.generation, operation: around.wish.operation });
+            (slot.recheck, slot.trouble) = (None, None);
+        }
+        Err(why) if !around.rules.has(Bug::SkipStopCommand) => {
+            slot.in_trouble(format!("its stop command failed: {why}"), around);
         }
         _ => ended(id, slot, Exit::Code(0), around),
     }
 }
 
-/// The process asks for more time.
+/// What is run first could not be: it is run again soon, until its time is over.
+pub(super) fn hooks_unable(
+    id: &SlotId,
+    slot: &mut Slot,
+    why: String,
+    around: &Around<'_>,
+    effects: &mut Vec<Effect>,
+) {
+    let Stage::Up(up) = &mut slot.durable.stage else { return };
+    let rules = StopRules::in_force(up, around);
+    let Some(stopping) = up.stopping.as_mut().filter(|stopping| stopping.command_runs) else { return };
+    stopping.is_out = true;
+    if stopping.deadline <= around.now {
+        if up.mark.external {
+            return hooks_ended(id, slot, Err(why), around, effects);
+        }
+        effects.push(ask_late(id, up.attempt, &rules, stopping, around));
+        (slot.recheck, slot.trouble) = (None, None);
+        return;
+    }
+    let what = match up.mark.external {
+        true => format!("its stop command could not be run, and is run again: {why}"),
+        false => not_run(Moment::PreStop, &why),
+    };
+    slot.in_trouble(what, around);
+}
+
+/// The process asks for more time. What it asked for before it was asked to stop was for something else;
+/// from then on its shim tells of nothing older.
 pub(super) fn extend(up: &mut Up, until: Mono) {
     if let Some(stopping) = &mut up.stopping
         && !stopping.killed
+        && !stopping.command_runs
         && until > stopping.deadline
     {
         let more = until.since(stopping.deadline);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpStream, UdpSocket};
 
-use super::words;
+use super::words::{self, No};
 use crate::looks::Looks;
 
 /// Of the addresses of a name so many are tried: a probe is no search.
@@ -14,7 +14,7 @@ const ADDRESSES_MAX: usize = 8;
 
 /// Looks up names.
 pub(super) struct Names {
-    looks: Looks<String, Result<Vec<IpAddr>, String>>,
+    looks: Looks<String, Result<Vec<IpAddr>, No>>,
 }
 
 /// `host:port` as a person writes it, an IPv6 address in brackets.
@@ -38,7 +38,7 @@ impl Names {
     /// What a host and port stand for now; at least one, and at most [`ADDRESSES_MAX`].
     ///
     /// `localhost` is this machine whatever a name server says, as RFC 6761 asks.
-    pub(super) async fn addresses(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+    pub(super) async fn addresses(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, No> {
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(address, port)]);
         }
@@ -53,21 +53,22 @@ impl Names {
     }
 }
 
-fn look_up(name: &str) -> Result<Vec<IpAddr>, String> {
+fn look_up(name: &str) -> Result<Vec<IpAddr>, No> {
     let found = (name, 0).to_socket_addrs();
     let found: Vec<IpAddr> = match found {
         Ok(found) => found.map(|address| address.ip()).take(ADDRESSES_MAX).collect(),
+        Err(error) if words::is_out_of_files(&error) => return Err(words::error(&error)),
         // Of all that the resolver says, only this is of use to a person.
         Err(_) => Vec::new(),
     };
-    if found.is_empty() { Err(format!("there is no address for `{name}`")) } else { Ok(found) }
+    if found.is_empty() { Err(format!("there is no address for `{name}`").into()) } else { Ok(found) }
 }
 
 /// A connection to the first of these that accepts one. Each but the last has its share of `patience`,
 /// so that one that does not answer leaves time for the next.
 ///
 /// Errors, in words: what the first one said.
-pub(super) async fn connect(addresses: &[SocketAddr], patience: Duration) -> Result<TcpStream, String> {
+pub(super) async fn connect(addresses: &[SocketAddr], patience: Duration) -> Result<TcpStream, No> {
     let share = patience / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
     let mut first = None;
     for (index, address) in addresses.iter().enumerate() {
@@ -78,6 +79,8 @@ pub(super) async fn connect(addresses: &[SocketAddr], patience: Duration) -> Res
         };
         match opened {
             Ok(Ok(stream)) => return Ok(stream),
+            // It may be the one that would have answered.
+            Ok(Err(error)) if words::is_out_of_files(&error) => return Err(words::error(&error)),
             Ok(Err(error)) => first.get_or_insert(error),
             Err(_) => first.get_or_insert(io::ErrorKind::TimedOut.into()),
         };
@@ -141,7 +144,7 @@ mod tests {
         assert_eq!(of("127.0.0.9").await, Ok(vec!["127.0.0.9:9".parse().unwrap()]));
         assert_eq!(of("LocalHost").await.unwrap().len(), 2);
         // By RFC 6761 there never is one.
-        let nobody = "there is no address for `nobody.invalid`".to_owned();
+        let nobody = No::from("there is no address for `nobody.invalid`");
         assert_eq!(of("nobody.invalid").await, Err(nobody));
     }
 
@@ -164,6 +167,6 @@ mod tests {
         let nobody = SocketAddr::new("127.0.0.2".parse().unwrap(), there.port());
         assert!(connect(&[nobody, there], Duration::from_secs(60)).await.is_ok());
         let refused = connect(&[nobody], Duration::from_secs(60)).await;
-        assert_eq!(refused.unwrap_err(), "connection refused");
+        assert_eq!(refused.unwrap_err(), No::from("connection refused"));
     }
 }

@@ -48,10 +48,10 @@ impl Inner {
         let request = request(grpc, asked.timeout)?;
         let message = message(&grpc.service);
         match config {
-            None => check(socket, request, message).await,
+            None => Ok(check(socket, request, message).await?),
             Some(config) => {
                 let name = grpc.tls.as_ref().and_then(|tls| tls.server_name.as_deref()).unwrap_or(host);
-                check(tls::connect(config, name, socket).await?, request, message).await
+                Ok(check(tls::connect(config, name, socket).await?, request, message).await?)
             }
         }
     }
@@ -134,7 +134,7 @@ async fn check<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     request: Request<()>,
     message: Bytes,
-) -> Answered {
+) -> Result<String, String> {
     let mut builder = Builder::new();
     builder
         .enable_push(false)
@@ -155,7 +155,7 @@ async fn check<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-async fn call(calls: SendRequest<Bytes>, request: Request<()>, message: Bytes) -> Answered {
+async fn call(calls: SendRequest<Bytes>, request: Request<()>, message: Bytes) -> Result<String, String> {
     let told = |error| failed(&error);
     let mut calls = calls.ready().await.map_err(told)?;
     let (response, mut body) = calls.send_request(request, false).map_err(told)?;
@@ -196,7 +196,7 @@ fn status_of(headers: &HeaderMap) -> Option<&str> {
     Some(headers.get("grpc-status")?.to_str().unwrap_or_default())
 }
 
-fn judge(ended: &str, answer: &[u8]) -> Answered {
+fn judge(ended: &str, answer: &[u8]) -> Result<String, String> {
     match ended {
         status::OK => {}
         status::NOT_FOUND => return Err("it knows no service of this name".into()),
@@ -219,7 +219,7 @@ fn failed(error: &h2::Error) -> String {
     if let Some(error) = error.get_io() {
         return match error.kind() {
             std::io::ErrorKind::UnexpectedEof => "it closed the connection without an answer".into(),
-            _ => words::error(error),
+            _ => words::said(error),
         };
     }
     match error.reason() {

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use super::{Answered, Asked, Inner, words};
+use super::words::{self, No};
+use super::{Answered, Asked, Inner};
 use crate::usage::{Sharing, Usage};
 
 impl Inner {
-    async fn usage(&self, asked: &Asked<'_>, sharing: Sharing) -> Result<Usage, String> {
-        self.usages.of(asked.slot, asked.attempt, sharing).await.ok_or_else(|| "it does not run".to_owned())
+    async fn usage(&self, asked: &Asked<'_>, sharing: Sharing) -> Result<Usage, No> {
+        let used = self.usages.of(asked.slot, asked.attempt, sharing).await;
+        used.map_err(|error| words::unasked(&error))?.ok_or_else(|| "it does not run".into())
     }
 
     /// What processes share is only told apart where it matters: it takes longer.
@@ -16,7 +18,7 @@ impl Inner {
         let limit = words::bytes(most);
         match used <= most {
             true => Ok(format!("at most {limit} in memory")),
-            false => Err(format!("about {} in memory, more than {limit}", words::about_bytes(used))),
+            false => Err(format!("about {} in memory, more than {limit}", words::about_bytes(used)).into()),
         }
     }
 
@@ -24,10 +26,11 @@ impl Inner {
         let usage = self.usage(asked, Sharing::Repeated).await?;
         let (used, hidden) = (usage.descriptors_most, usage.descriptors_hidden);
         if used > most {
-            return Err(format!("a process has about {} open files, more than {most}", words::about(used)));
+            let about = words::open_files(words::about(used));
+            return Err(format!("a process has about {about}, more than {most}").into());
         }
         match hidden {
-            0 => Ok(format!("at most {most} open files")),
+            0 => Ok(format!("at most {}", words::open_files(most))),
             // A yes that does not know would be none.
             _ => Err("a process belongs to another user: its open files cannot be counted".into()),
         }
@@ -43,7 +46,7 @@ impl Inner {
         });
         match percent <= u64::from(most) {
             true => Ok(format!("at most {most} % of a CPU")),
-            false => Err(format!("about {} % of a CPU, more than {most} %", words::about(percent))),
+            false => Err(format!("about {} % of a CPU, more than {most} %", words::about(percent)).into()),
         }
     }
 }

@@ -9,6 +9,8 @@ mod grpc;
 mod http;
 mod limits;
 mod patterns;
+mod places;
+mod shares;
 mod sockets;
 mod stream;
 #[cfg(test)]
@@ -23,13 +25,17 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 use tokio::time::Instant;
 use upbeat_model::project::{Question, Service};
-use upbeat_model::{Attempt, Millis, ProbeName, SlotId};
+use upbeat_model::{AppName, Attempt, Millis, ProbeName, SlotId};
 
 use crate::looks::Looks;
-use crate::process::{ExecRequest, ProcessDriver, Rights, environment};
+use crate::process::{ExecOutcome, ExecRequest, Leftovers, ProcessDriver, Rights, environment};
 use crate::usage::Usages;
+
+pub use places::Place;
+use words::No;
 
 /// The answer to a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +47,8 @@ pub struct Verdict {
     pub message: String,
     /// How long the answer took.
     pub took: Millis,
+    /// It could not be asked, for a lack of files or processes here: no word about the service.
+    pub unasked: bool,
 }
 
 /// A question to one attempt.
@@ -63,7 +71,7 @@ pub struct Asked<'a> {
 }
 
 /// Yes or no, each in words.
-type Answered = Result<String, String>;
+type Answered = Result<String, No>;
 
 /// Asks. Clones share connections and what is remembered; all are used in one runtime.
 #[derive(Clone)]
@@ -73,13 +81,14 @@ pub struct Prober {
 
 struct Inner {
     driver: ProcessDriver,
+    places: places::Places,
     usages: Usages,
     names: address::Names,
     trust: tls::Trust,
     http: http::Client,
     patterns: patterns::Patterns,
-    files: Looks<PathBuf, Result<SystemTime, String>>,
-    logs: Looks<PathBuf, Result<traces::End, String>>,
+    files: Looks<PathBuf, Result<SystemTime, No>>,
+    logs: Looks<PathBuf, Result<traces::End, No>>,
     sockets: Looks<PathBuf, Result<(), Errno>>,
     /// Processor time when a probe asked last, in milliseconds.
     times: traces::Memory<u64>,
@@ -89,12 +98,16 @@ struct Inner {
 impl Prober {
     /// For the slots of this driver.
     pub fn new(driver: ProcessDriver) -> Self {
+        // As the driver has raised it.
+        let counted = driver.clone();
+        let places = places::Places::new(getrlimit(Resource::Nofile).current, move || counted.listened_to());
         let inner = Inner {
+            http: http::Client::new(places.idle()),
+            places,
             usages: Usages::new(driver.clone()),
             driver,
             names: address::Names::new(),
             trust: tls::Trust::new(),
-            http: http::Client::new(),
             patterns: patterns::Patterns::default(),
             files: Looks::new(),
             logs: Looks::new(),
@@ -110,16 +123,40 @@ impl Prober {
         self.inner.usages.clone()
     }
 
-    /// Asks, and ends with an answer by the time-out (a command a little later: its tree is ended
+    /// How many can be asked at once where no service runs. Whoever asks more waits, before its time
+    /// begins.
+    pub fn places(&self) -> usize {
+        self.inner.places.count(0) as usize
+    }
+
+    /// Waits until there are the means to ask one more probe of this app. Where not all can be asked at
+    /// once, the next is of the app of which the fewest are under way.
+    pub async fn place(&self, app: &AppName) -> Place {
+        self.inner.places.take(app).await
+    }
+
+    /// Waits for a place, asks, and ends with an answer by the time-out (a command a little later: its tree is ended
     /// first). Dropping the future ends what it does but for a look at the machine that hangs.
     pub async fn ask(&self, asked: &Asked<'_>) -> Verdict {
+        let place = self.place(&asked.slot.app).await;
+        self.ask_at(&place, asked).await
+    }
+
+    /// The same, at a place that was waited for.
+    pub async fn ask_at(&self, _place: &Place, asked: &Asked<'_>) -> Verdict {
         let begun = Instant::now();
-        let answered = match asked.question {
+        let (answered, unasked) = match asked.question {
             // It has its own, and ends what it has started.
-            Question::Exec(command) => self.inner.exec(asked, command).await,
+            Question::Exec(command) => match self.inner.exec(asked, command).await {
+                ExecOutcome::Unable(why) => (Err(why), true),
+                outcome if outcome.is_success() => (Ok(outcome.describe()), false),
+                outcome => (Err(outcome.describe()), false),
+            },
             _ => match tokio::time::timeout(asked.timeout.as_duration(), self.inner.answer(asked)).await {
-                Ok(answered) => answered,
-                Err(_) => Err(format!("timed out after {}", asked.timeout)),
+                Ok(Ok(said)) => (Ok(said), false),
+                Ok(Err(No::Said(said))) => (Err(said), false),
+                Ok(Err(No::Unasked(why))) => (Err(why), true),
+                Err(_) => (Err(format!("timed out after {}", asked.timeout)), false),
             },
         };
         let took = Millis(u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX));
@@ -127,7 +164,7 @@ impl Prober {
         let message = match answered {
             Ok(said) | Err(said) => words::shown(&said),
         };
-        Verdict { healthy, message, took }
+        Verdict { healthy, message, took, unasked }
     }
 }
 
@@ -139,12 +176,13 @@ impl Inner {
             Question::Udp(udp) => self.udp(udp).await,
             Question::Grpc(grpc) => self.grpc(asked, grpc).await,
             Question::Unix(path) => self.unix(path).await,
-            Question::Exec(command) => self.exec(asked, command).await,
             Question::File(file) => self.file(file).await,
             Question::Prints(within) => self.prints(asked, *within).await,
             Question::Memory(most) => self.memory(asked, *most).await,
             Question::Descriptors(most) => self.descriptors(asked, *most).await,
             Question::Cpu(most) => self.cpu(asked, *most).await,
+            // Whoever asks one has its outcome.
+            Question::Exec(_) => Err("a command is not asked in this way".into()),
             // Who asks all the same has not been told anything.
             Question::Log(_) => Err("no line matched yet".into()),
             Question::Notify => Err("it has not said that it is ready yet".into()),
@@ -152,9 +190,9 @@ impl Inner {
         }
     }
 
-    async fn exec(&self, asked: &Asked<'_>, command: &[String]) -> Answered {
+    async fn exec(&self, asked: &Asked<'_>, command: &[String]) -> ExecOutcome {
         let Asked { slot, spec, base_environment, timeout, .. } = asked;
-        let outcome = self.driver.exec(ExecRequest {
+        let request = ExecRequest {
             command: command.to_vec(),
             environment: environment(&spec.environment, base_environment),
             working_dir: spec.working_dir.clone(),
@@ -162,8 +200,8 @@ impl Inner {
             rights: Rights::of(spec),
             beside: Some((*slot).clone()),
             timeout: *timeout,
-        });
-        let outcome = outcome.await;
-        if outcome.is_success() { Ok(outcome.describe()) } else { Err(outcome.describe()) }
+            leftovers: Leftovers::Killed,
+        };
+        self.driver.exec(request).await
     }
 }

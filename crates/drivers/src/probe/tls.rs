@@ -15,13 +15,14 @@ use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls_native_certs::ErrorKind;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use upbeat_model::project::Tls;
 
-use super::words;
+use super::words::{self, No};
 use crate::looks::Looks;
 
 /// Settings are made anew after so long, so that a certificate that is installed while the daemon runs
@@ -42,7 +43,7 @@ struct Of {
 /// Who is believed.
 pub(super) struct Trust {
     made: Mutex<HashMap<Of, (Instant, Arc<ClientConfig>)>>,
-    machine: Looks<(), Result<Arc<RootCertStore>, String>>,
+    machine: Looks<(), Result<Arc<RootCertStore>, No>>,
 }
 
 impl Trust {
@@ -58,7 +59,7 @@ impl Trust {
         &self,
         tls: &Tls,
         protocol: Option<&'static [u8]>,
-    ) -> Result<Arc<ClientConfig>, String> {
+    ) -> Result<Arc<ClientConfig>, No> {
         let of = Of { ca: tls.ca.clone(), insecure: tls.insecure, protocol };
         // Every change is one call: nothing is half-done after a panic.
         let made = || self.made.lock().unwrap_or_else(PoisonError::into_inner);
@@ -87,20 +88,29 @@ impl Trust {
 fn named(ca: &str) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(ca.as_bytes()) {
-        let certificate = certificate.map_err(|_| "its `ca` is not PEM".to_owned())?;
-        roots.add(certificate).map_err(|_| "its `ca` holds what is no certificate".to_owned())?;
+        let certificate = certificate.map_err(|_| "its `ca_file` is not PEM".to_owned())?;
+        roots.add(certificate).map_err(|_| "its `ca_file` holds what is no certificate".to_owned())?;
     }
-    if roots.is_empty() { Err("its `ca` holds no certificate".into()) } else { Ok(roots) }
+    if roots.is_empty() { Err("its `ca_file` holds no certificate".into()) } else { Ok(roots) }
 }
 
 /// Reads files: some hundred certificates.
-fn of_machine() -> Result<Arc<RootCertStore>, String> {
+fn of_machine() -> Result<Arc<RootCertStore>, No> {
+    let loaded = rustls_native_certs::load_native_certs();
+    // Those that were read are not all there are.
+    let wanting = loaded.errors.iter().find_map(|error| match &error.kind {
+        ErrorKind::Io { inner, .. } if words::is_out_of_files(inner) => Some(words::error(inner)),
+        _ => None,
+    });
+    if let Some(unasked) = wanting {
+        return Err(unasked);
+    }
     let mut roots = RootCertStore::empty();
     // One that nobody can read is no reason to believe none.
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots.add_parsable_certificates(loaded.certs);
     match roots.is_empty() {
         true => {
-            Err("this machine has no certificates to believe: name one in `ca`, or install `ca-certificates`"
+            Err("this machine has no certificates to believe: name one in `tls: { ca_file: … }`, or install `ca-certificates`"
                 .into())
         }
         false => Ok(Arc::new(roots)),
@@ -183,7 +193,7 @@ fn failed(error: &io::Error, name: &str) -> String {
     let Some(inner) = inner else {
         return match error.kind() {
             io::ErrorKind::UnexpectedEof => "it closed the connection while TLS was agreed upon".into(),
-            _ => words::error(error),
+            _ => words::said(error),
         };
     };
     match inner {
@@ -204,7 +214,7 @@ fn certificate(wrong: &CertificateError, name: &str) -> String {
         }
         // Somebody else of the same name signed it.
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-            "its certificate is from an issuer that is not believed: name it in `ca`".into()
+            "its certificate is from an issuer that is not believed: name it in `tls: { ca_file: … }`".into()
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             format!("its certificate is not for `{name}`")

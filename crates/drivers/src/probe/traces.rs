@@ -10,7 +10,8 @@ use upbeat_model::project::FileCheck;
 use upbeat_model::{Attempt, Millis, ProbeName, SlotId};
 use upbeat_shim::log::{segment_name, segments};
 
-use super::{Answered, Asked, Inner, words};
+use super::words::{self, No};
+use super::{Answered, Asked, Inner};
 
 /// What is remembered between two questions of so many probes. Of more the older half is forgotten,
 /// and asked as if for the first time. A service that is gone is not asked, and so among them.
@@ -74,7 +75,7 @@ impl Inner {
         let age = age(changed);
         match age <= max_age.as_duration() {
             true => Ok(format!("changed within {max_age}")),
-            false => Err(format!("not changed within {max_age}")),
+            false => Err(format!("not changed within {max_age}").into()),
         }
     }
 
@@ -100,7 +101,7 @@ impl Inner {
         });
         match printed.silence <= within.as_duration() {
             true => Ok(format!("output within {within}")),
-            false => Err(format!("no output within {within}")),
+            false => Err(format!("no output within {within}").into()),
         }
     }
 }
@@ -109,23 +110,24 @@ fn age(of: SystemTime) -> Duration {
     of.elapsed().unwrap_or_default()
 }
 
-fn changed(path: &Path) -> Result<SystemTime, String> {
+fn changed(path: &Path) -> Result<SystemTime, No> {
     let seen = std::fs::metadata(path).and_then(|there| there.modified());
     seen.map_err(|error| words::error(&error))
 }
 
 /// The newest segment of a log; none is fine.
-fn end(dir: &Path) -> Result<End, String> {
+fn end(dir: &Path) -> Result<End, No> {
     /// Segments deleted between the listing and the look, in a row.
     const LISTINGS: u32 = 8;
     for _ in 0..LISTINGS {
-        let Some(segment) = segments(dir).last().copied() else {
+        let listed = segments(dir).map_err(|error| words::error(&error).of("its log cannot be read"))?;
+        let Some(segment) = listed.last().copied() else {
             return Ok(End { segment: 0, size: 0, changed: None });
         };
         match std::fs::metadata(dir.join(segment_name(segment))) {
             Ok(there) => return Ok(End { segment, size: there.len(), changed: there.modified().ok() }),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(format!("its log cannot be read: {}", words::error(&error))),
+            Err(error) => return Err(words::error(&error).of("its log cannot be read")),
         }
     }
     Err("its log is deleted faster than it is read".into())

@@ -33,8 +33,62 @@ fn is_hidden(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
+/// Why an answer is not yes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum No {
+    /// It is no, and this is what was said.
+    Said(String),
+    /// It could not be asked, for this want of ours: no word about the service.
+    Unasked(String),
+}
+
+impl From<String> for No {
+    fn from(said: String) -> Self {
+        Self::Said(said)
+    }
+}
+
+impl From<&str> for No {
+    fn from(said: &str) -> Self {
+        Self::Said(said.to_owned())
+    }
+}
+
+impl No {
+    /// What was tried, before what came of it.
+    pub(super) fn of(self, what: &str) -> Self {
+        match self {
+            Self::Said(said) => Self::Said(format!("{what}: {said}")),
+            Self::Unasked(why) => Self::Unasked(why),
+        }
+    }
+}
+
+/// What was not asked for want of files comes to.
+const OUT_OF_FILES: &str = "could not be asked: the daemon has no open files left";
+
+/// What the system said to a question: of the service, or that there is something missing here.
+pub(super) fn error(error: &io::Error) -> No {
+    match is_out_of_files(error) {
+        true => No::Unasked(OUT_OF_FILES.into()),
+        false => No::Said(said(error)),
+    }
+}
+
+/// The same where it can say nothing of the service, as when it is the kernel that is asked.
+pub(super) fn unasked(error: &io::Error) -> No {
+    match is_out_of_files(error) {
+        true => No::Unasked(OUT_OF_FILES.into()),
+        false => No::Unasked(format!("could not be asked: {}", said(error))),
+    }
+}
+
+pub(super) fn is_out_of_files(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+}
+
 /// `connection refused`: as people say it.
-pub(super) fn error(error: &io::Error) -> String {
+pub(super) fn said(error: &io::Error) -> String {
     use io::ErrorKind;
     match error.kind() {
         ErrorKind::ConnectionRefused => "connection refused".into(),
@@ -43,7 +97,7 @@ pub(super) fn error(error: &io::Error) -> String {
         ErrorKind::TimedOut => "it does not answer".into(),
         ErrorKind::NotFound => "it is not there".into(),
         ErrorKind::PermissionDenied => "permission denied".into(),
-        _ => match error.raw_os_error().map(Errno::from_raw_os_error) {
+        _ => match error.raw_os_error() {
             // What the system says ends with its number, which helps nobody.
             Some(_) => error.to_string().split(" (os error").next().unwrap_or_default().to_lowercase(),
             None => error.to_string(),
@@ -57,7 +111,10 @@ const UNITS: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 <
 pub(super) fn bytes(count: u64) -> String {
     let whole = UNITS.iter().find(|(_, unit)| count >= *unit && count.is_multiple_of(*unit));
     let (name, unit) = whole.copied().unwrap_or(("bytes", 1));
-    format!("{} {name}", count / unit)
+    match count {
+        1 => "1 byte".to_owned(),
+        _ => format!("{} {name}", count / unit),
+    }
 }
 
 /// Something measured, to two digits: it does not change its words with every measurement.
@@ -69,8 +126,14 @@ pub(super) fn about_bytes(count: u64) -> String {
             let tenths = count / (unit / 10).max(1);
             format!("{}.{} {name}", tenths / 10, tenths % 10)
         }
+        1 if unit == 1 => "1 byte".to_owned(),
         whole => format!("{} {name}", about(whole)),
     }
+}
+
+/// So many of them.
+pub(super) fn open_files(count: u64) -> String {
+    format!("{count} open file{}", if count == 1 { "" } else { "s" })
 }
 
 /// Two digits of a number.
@@ -100,7 +163,11 @@ mod tests {
     fn numbers_are_said_as_limits_or_as_measured() {
         assert_eq!(bytes(100 << 20), "100 MiB");
         assert_eq!(bytes(1_000_000), "1000000 bytes");
-        assert_eq!(bytes(0), "0 bytes");
+        assert_eq!(
+            (bytes(0), bytes(1), about_bytes(1)),
+            ("0 bytes".into(), "1 byte".into(), "1 byte".into())
+        );
+        assert_eq!(open_files(1), "1 open file");
         assert_eq!(about_bytes(137 << 20), "130 MiB");
         assert_eq!(about_bytes((3 << 30) + (700 << 20)), "3.6 GiB");
         assert_eq!(about_bytes(7), "7 bytes");
@@ -111,7 +178,17 @@ mod tests {
     #[test]
     fn errors_of_the_system_come_without_their_number() {
         let of = |errno: Errno| error(&io::Error::from(errno));
-        assert_eq!(of(Errno::CONNREFUSED), "connection refused");
-        assert_eq!(of(Errno::MFILE), "too many open files");
+        assert_eq!(of(Errno::CONNREFUSED), No::from("connection refused"));
+        assert_eq!(of(Errno::NOBUFS), No::from("no buffer space available"));
+        let kernel = unasked(&Errno::IO.into());
+        assert_eq!(kernel, No::Unasked("could not be asked: input/output error".into()));
+        for want in [Errno::MFILE, Errno::NFILE].map(io::Error::from) {
+            let unheard = No::Unasked(OUT_OF_FILES.into());
+            assert_eq!(
+                [error(&want), error(&want).of("its log"), unasked(&want)],
+                [unheard.clone(), unheard.clone(), unheard]
+            );
+        }
+        assert_eq!(of(Errno::IO).of("its log"), No::from("its log: input/output error"));
     }
 }

@@ -45,10 +45,10 @@ impl Channel {
         }
     }
 
-    /// The process that listened where this is connected to.
+    /// The process that listened where this is connected to. `None`: it is not known here.
     pub(super) fn peer(&self) -> Option<i32> {
-        let peer = rustix::net::sockopt::socket_peercred(self.0.get_ref()).ok()?;
-        Some(peer.pid.as_raw_pid())
+        let peer = crate::peer::process_of(self.0.get_ref().as_fd());
+        peer.ok().flatten().map(rustix::process::Pid::as_raw_pid)
     }
 
     /// The next message this version knows; `None` when the other end is gone. Errors: a message that
@@ -88,6 +88,12 @@ impl Channel {
                 Err(_not_yet) => {}
             }
         }
+    }
+
+    /// Says nothing more: the other end sees that whoever gave an order is gone, and can still answer.
+    pub(super) fn hang_up(&self) {
+        // Where that fails the other end is gone already.
+        let _ = rustix::net::shutdown(self.0.get_ref(), rustix::net::Shutdown::Write);
     }
 
     /// Sends a packet. Errors: the other end is gone, or does not listen.

@@ -31,7 +31,7 @@ pub enum DriverError {
         attempt: Attempt,
     },
     /// A shim was killed, and something it left behind does not die.
-    #[error("{count} processes of {slot} do not die, though they were killed")]
+    #[error("{count} processes of {slot} do not die, or make others as fast as they are killed")]
     StillThere {
         /// Which slot.
         slot: SlotId,
@@ -106,6 +106,9 @@ pub(super) fn not_executed(stage: Stage, errno: i32, asked: &Asked<'_>) -> Start
             format!("user `{user}` cannot reach its configs and secrets in {dir}: {said}")
         }
         Stage::Cgroup => format!("cannot join its cgroup: {said}"),
+        Stage::Privileges => {
+            format!("it would have rights of the daemon's that user `{user}` does not have: {said}")
+        }
         Stage::OomScore => {
             let score = asked.rights.oom_score_adj.unwrap_or_default();
             format!("cannot set `oom_score_adj` to {score}: {said}{}", rights_needed(errno))
@@ -139,6 +142,9 @@ pub(super) fn words(stage: Stage, errno: i32) -> String {
         Stage::Terminal => format!("it cannot be given a terminal: {said}"),
         Stage::Private => format!("its user cannot reach its configs and secrets: {said}"),
         Stage::Cgroup => format!("cannot join its cgroup: {said}"),
+        Stage::Privileges => {
+            format!("it would have rights of the daemon's that its user does not have: {said}")
+        }
         Stage::OomScore => format!("cannot set its `oom_score_adj`: {said}"),
         Stage::Limit(number) => format!("cannot set its limit `{}`: {said}", limit_name(number)),
         Stage::Group(_) => format!("cannot join one of its groups: {said}"),

@@ -5,13 +5,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use upbeat_model::project::{PrivateFile, Resources, Service, Ulimit};
+use upbeat_model::rights::DaemonRights;
 use upbeat_model::{Attempt, SlotId};
 use upbeat_shim::spec::{Cgroup, Limit, Order, Spec, Supervise};
 pub use upbeat_shim::spec::{Notify, Stdio};
 
 use super::{ProcessDriver, StartError, left};
 use crate::cgroups::{Capabilities, Lack};
-use crate::tree;
+use crate::{rights, tree};
 
 /// Where a driver keeps what belongs to slots.
 #[derive(Clone, Debug)]
@@ -142,6 +143,11 @@ impl ProcessDriver {
     /// What this machine can limit now.
     pub fn capabilities(&self) -> Capabilities {
         Capabilities::look(&self.inner.places.process)
+    }
+
+    /// What this daemon can give to what it starts.
+    pub fn rights(&self) -> DaemonRights {
+        rights::look(&self.inner.places.process)
     }
 
     /// The cgroup for a slot, if anything is limited. Errors: what the machine cannot limit.

@@ -15,6 +15,7 @@ mod launch;
 mod left;
 mod limits;
 mod notify;
+mod out;
 mod root;
 mod zygote;
 
@@ -27,7 +28,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
-use tokio::sync::mpsc;
+use tokio::sync::{OnceCell, mpsc};
 use upbeat_model::project::Signal;
 use upbeat_model::{Attempt, Exit, Millis, SlotId, Wall};
 use upbeat_shim::record::{self, Record};
@@ -38,7 +39,7 @@ use crate::tree::{StillThere, Tree};
 use crate::{clock, tree};
 use channel::Channel;
 pub use error::{DriverError, StartError, chain};
-pub use exec::{ExecOutcome, ExecRequest};
+pub use exec::{ExecOutcome, ExecRequest, Leftovers};
 pub use launch::{Launch, Notify, Places, Rights, Stdio, environment};
 pub use notify::{NotifyState, WatchdogState};
 pub use zygote::ShimProgram;
@@ -192,6 +193,8 @@ struct Inner {
     events: mpsc::Sender<ProcessEvent>,
     /// Commands that were run to their end.
     execs: AtomicU64,
+    /// What was run by daemons before this one is gone.
+    cleared: OnceCell<()>,
 }
 
 impl ProcessDriver {
@@ -209,8 +212,8 @@ impl ProcessDriver {
         let boot_id = clock::boot_id().map_err(|source| DriverError::io("the boot id", source))?;
         limits::raise().map_err(|source| DriverError::io("the limit of open files", source))?;
         let running = Mutex::new(HashMap::new());
-        let (zygote, execs) = (Zygote::new(program), AtomicU64::new(0));
-        let inner = Inner { zygote, places, boot_id, running, events, execs };
+        let (zygote, execs, cleared) = (Zygote::new(program), AtomicU64::new(0), OnceCell::new());
+        let inner = Inner { zygote, places, boot_id, running, events, execs, cleared };
         Ok((Self { inner: Arc::new(inner) }, receiver))
     }
 
@@ -254,6 +257,10 @@ impl ProcessDriver {
                 let shim = launch.notify.and_then(|_| tree::parent(pid));
                 self.listen(slot, attempt, channel, started, Shim { version: VERSION, pid: shim });
                 Ok(started)
+            }
+            // Nothing of it is on record: a look finds what was there before.
+            Ok(Ok(Some(FromShim::StartFailed { stage, errno }))) if stage.is_want(errno) => {
+                Err(DriverError::Shim(error::words(stage, errno)).into())
             }
             Ok(Ok(Some(FromShim::StartFailed { stage, errno }))) => {
                 Err(error::not_executed(stage, errno, &launch.asked(&private_dir)))
@@ -316,6 +323,11 @@ impl ProcessDriver {
                 let _ = driver.inner.events.send(event).await;
             }
         });
+    }
+
+    /// How many shims are listened to: each takes a descriptor of this process.
+    pub(crate) fn listened_to(&self) -> usize {
+        self.running().len()
     }
 
     fn let_go(&self, slot: &SlotId, attempt: Attempt) {
@@ -460,17 +472,6 @@ impl ProcessDriver {
 
     fn is_locked(&self, slot: &SlotId) -> Result<bool, DriverError> {
         is_locked(&self.slot_dir(slot)).map_err(|source| DriverError::io("the slot's lock", source))
-    }
-
-    /// Kills what was run for slots of this directory by daemons that are dead: probes and stop commands
-    /// whose shims were killed too.
-    ///
-    /// Errors: something does not die.
-    pub async fn clear_execs(&self) -> Result<(), DriverError> {
-        let tree = Tree::of_execs_of_others(&self.inner.places.slots);
-        tree::clear(tree).await.map_err(|StillThere(count)| {
-            DriverError::Shim(format!("{count} processes of a daemon before this one do not die"))
-        })
     }
 
     /// Deletes everything of a slot. Nothing to delete is fine.

@@ -26,6 +26,13 @@ impl ProcessDriver {
         self.tell(slot, attempt, ToShim::Signal { signal: signal.0 })
     }
 
+    /// Whether its main process is there and this signal would end it, as far as can be seen: it neither
+    /// handles it nor ignores it, and does not fetch it either (`sigwait`, `signalfd`).
+    pub fn would_end(&self, slot: &SlotId, attempt: Attempt, signal: Signal) -> bool {
+        let pid = self.running().get(slot).filter(|heard| heard.attempt == attempt).map(|it| it.started.pid);
+        pid.is_some_and(|pid| tree::would_end(pid, signal.0))
+    }
+
     /// Gives a shim an order. Errors: that attempt is not listened to; the shim is gone.
     pub(super) fn tell(&self, slot: &SlotId, attempt: Attempt, order: ToShim) -> Result<(), DriverError> {
         let heard = self

@@ -7,14 +7,14 @@ use upbeat_model::project::Resources;
 use upbeat_model::{Attempt, Exit, Millis};
 
 use crate::rig::{Place, Rig, eventually, id, is_alive, kill, number, parent};
-use crate::{Case, Need};
+use crate::{CONTROLLERS, Case};
 
 pub(crate) const CASES: &[Case] = &[
     Case::new("a limit that the machine cannot keep is refused with the reason", refused),
     Case::new("a cgroup that cannot be made is Upbeat's trouble, and nothing is left", unusable),
-    Case::needing(Need::Controllers, "a copy and its descendants are limited together", limited),
-    Case::needing(Need::Controllers, "more memory than its limit is the end of a copy", out_of_memory),
-    Case::needing(Need::Controllers, "whatever a killed shim leaves in its cgroup is killed", leftovers),
+    Case::needing(&[CONTROLLERS], "a copy and its descendants are limited together", limited),
+    Case::needing(&[CONTROLLERS], "more memory than its limit is the end of a copy", out_of_memory),
+    Case::needing(&[CONTROLLERS], "whatever a killed shim leaves in its cgroup is killed", leftovers),
 ];
 
 const SLOT: &str = "app/web/1";

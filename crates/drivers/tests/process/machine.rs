@@ -13,7 +13,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("a process is given its own environment, a mark, and nothing else", environment),
     Case::new("a process is given clean signals, its own session, and the usual limits", signals),
     Case::new("what a service prints is nobody else's to read", private),
-    Case::needing(Need::Root, "a process becomes its user, with that user's groups only", user),
+    Case::needing(&[Need::ROOT], "a process becomes its user, with that user's groups only", user),
     Case::new("200 starts at once are 200 processes and 200 ends", many),
 ];
 

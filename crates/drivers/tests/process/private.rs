@@ -1,7 +1,7 @@
 //! The files only a process can read: there while it runs, and for nobody else.
 
 use upbeat_drivers::process::{
-    ExecOutcome, ExecRequest, Launch, Observation, ProcessEvent, Rights, StartError,
+    ExecOutcome, ExecRequest, Launch, Leftovers, Observation, ProcessEvent, Rights, StartError,
 };
 use upbeat_model::project::{PrivateFile, Secret};
 use upbeat_model::{Attempt, Exit};
@@ -17,10 +17,10 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("the files of a shim that was killed while no daemon lived go with the next look", lost_unseen),
     Case::new("wherever a shim dies its files are gone before the next attempt", any_point),
     Case::new("removing a slot removes what is left of its files", removed),
-    Case::needing(Need::Root, "the files of a user are that user's and nobody else's", of_user),
-    Case::needing(Need::Root, "a user that cannot reach its files is told where they are", unreachable),
+    Case::needing(&[Need::ROOT], "the files of a user are that user's and nobody else's", of_user),
+    Case::needing(&[Need::ROOT], "a user that cannot reach its files is told where they are", unreachable),
     Case::needing(
-        Need::Root,
+        &[Need::ROOT],
         "a full memory is Upbeat's trouble, and nothing is left of what was there",
         full,
     ),
@@ -89,6 +89,7 @@ fn request(rig: &Rig<'_>, script: &str, user: Option<&str>) -> ExecRequest {
         rights: Rights::default(),
         beside: Some(id(SLOT)),
         timeout: FOREVER,
+        leftovers: Leftovers::Killed,
     }
 }
 

@@ -46,6 +46,11 @@ impl Place {
         self.dir.path()
     }
 
+    /// What is marked so is ended with this.
+    pub(crate) fn mark(&self) -> String {
+        self.slots.join("a-test").display().to_string()
+    }
+
     /// A file for services to write to or to read from.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
@@ -258,6 +263,11 @@ impl Rig<'_> {
     }
 }
 
+/// For [`Place::daemon_with`]: becomes the zygote, `"$@"`, by a script.
+pub(crate) fn zygote_by(script: &str) -> [String; 4] {
+    ["sh", "-c", script, "sh"].map(str::to_owned)
+}
+
 pub(crate) fn id(slot: &str) -> SlotId {
     slot.parse().unwrap()
 }
@@ -279,6 +289,11 @@ pub(crate) fn signal(pid: i32, signal: Signal) {
 /// It exists and is no zombie.
 pub(crate) fn is_alive(pid: i32) -> bool {
     stat(pid).is_some_and(|(state, _)| state != "Z")
+}
+
+/// It exists, if only as a zombie.
+pub(crate) fn is_there(pid: i32) -> bool {
+    stat(pid).is_some()
 }
 
 /// Somebody has stopped it.

@@ -1,31 +1,31 @@
 //! What surrounds a process: its limits, its groups, its terminal.
 
 use upbeat_drivers::process::{
-    ExecOutcome, ExecRequest, Launch, Observation, ProcessEvent, Rights, StartError, Stdio,
+    ExecOutcome, ExecRequest, Launch, Leftovers, Observation, ProcessEvent, Rights, StartError, Stdio,
 };
 use upbeat_model::project::Ulimit;
 use upbeat_model::{Attempt, Exit};
 
-use crate::rig::{FOREVER, Place, Rig, eventually, id, is_alive, kill, number, parent};
-use crate::{Case, Need};
+use crate::rig::{FOREVER, Place, Rig, eventually, id, is_alive, kill, number, parent, zygote_by};
+use crate::{Case, Need, SYS_RESOURCE};
 
 pub(crate) const CASES: &[Case] = &[
     Case::new("a process and the commands beside it have the limits it was given", limits),
     Case::new("a limit that may not be set says which, to what, and why", limit_refused),
     Case::new("a process says how soon it is killed when memory is out", oom_score),
-    Case::needing(Need::SysResource, "what protects the daemon does not protect its services", unprotected),
+    Case::needing(&[SYS_RESOURCE], "what protects the daemon does not protect its services", unprotected),
     Case::needing(
-        Need::Root,
+        &[Need::ROOT],
         "without rights no score is lowered, no limit raised, no group joined",
         no_rights,
     ),
-    Case::needing(Need::Root, "groups are added to those of the user, or of the daemon", groups),
+    Case::needing(&[Need::ROOT], "groups are added to those of the user, or of the daemon", groups),
     Case::new("a group that does not exist is named", unknown_group),
     Case::new("an open input has neither anything nor an end", open_input),
     Case::new("a terminal is the process' own, for all that it reads and prints", terminal),
     Case::new("what is printed into a terminal is kept to the last line", terminal_output),
     Case::new("a service that lets go of its terminal runs on", terminal_closed),
-    Case::needing(Need::Root, "a terminal is its user's", terminal_of_user),
+    Case::needing(&[Need::ROOT], "a terminal is its user's", terminal_of_user),
     Case::new("what a killed shim leaves in a terminal is killed, and no other terminal", lost_terminal),
     Case::new("who has the number of a terminal that is gone is left alone", reused_terminal),
 ];
@@ -70,6 +70,7 @@ fn limits() {
             rights: launch.rights,
             beside: None,
             timeout: FOREVER,
+            leftovers: Leftovers::Killed,
         };
         let output = "100\n200\n0\nunlimited\n".to_owned();
         let ended = ExecOutcome::Ended { exit: Exit::Code(0), output };
@@ -99,11 +100,6 @@ fn oom_score() {
             assert_eq!(said(&mut rig, attempt, &launch).await, [score.to_string()]);
         }
     });
-}
-
-/// Becomes the zygote, `"$@"`, by a script.
-fn zygote_by(script: &str) -> [String; 4] {
-    ["sh", "-c", script, "sh"].map(str::to_owned)
 }
 
 fn unprotected() {

@@ -8,7 +8,9 @@ use std::task::Poll;
 
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::Signal;
-use upbeat_drivers::process::{ExecOutcome, ExecRequest, Observation, ProcessEvent, Rights, StartError};
+use upbeat_drivers::process::{
+    ExecOutcome, ExecRequest, Leftovers, Observation, ProcessEvent, Rights, StartError,
+};
 use upbeat_model::{Attempt, Exit, Millis};
 
 use crate::Case;
@@ -19,6 +21,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("an end that no daemon saw is known to the next", unseen_end),
     Case::new("a stop goes on when the daemon that asked for it is gone", stop_outlives_daemon),
     Case::new("a killed shim is told as lost, when its tree is dead", lost),
+    Case::new("a killed shim's tree that lives on by making others is ended too", lost_comet),
     Case::new("a shim that was killed while no daemon lived is found out", lost_unseen),
     Case::new("what ran before the machine was restarted is lost", restarted_machine),
     Case::new("a killed zygote takes nothing with it, and is replaced", killed_zygote),
@@ -110,6 +113,31 @@ fn lost() {
     });
 }
 
+/// In one process group, and in a new one with each process.
+fn lost_comet() {
+    for hops in ["", "hops"] {
+        let place = Place::new();
+        let alive = place.fifo("alive");
+        place.daemon(async |mut rig| {
+            let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK;
+            let alive = rustix::fs::open(&alive, flags, rustix::fs::Mode::empty()).unwrap();
+            let is_held = || rustix::io::read(&alive, &mut [0; 1]) != Ok(0);
+            let script = format!("exec 9> alive; \"$SELF\" comet {hops} & exec sleep 600");
+            let started = rig.start(SLOT, 1, &script).await;
+            rig.says(SLOT, "flies").await;
+            assert!(is_held());
+            kill(parent(started.pid));
+            match rig.event().await {
+                ProcessEvent::Lost { detail, .. } => {
+                    assert_eq!(detail, "its shim was killed, and its processes with it");
+                    assert!(!is_held(), "{hops}: one is there");
+                }
+                other => panic!("{other:?}"),
+            }
+        });
+    }
+}
+
 fn lost_unseen() {
     let place = Place::new();
     let started = place.daemon(async |rig| {
@@ -173,8 +201,10 @@ fn stopped_zygote() {
             rights: Rights::default(),
             beside: None,
             timeout: Millis(50),
+            leftovers: Leftovers::Killed,
         };
-        assert!(matches!(rig.driver.exec(request).await, ExecOutcome::TimedOut { .. }));
+        let why = "the process that makes shims was stopped".to_owned();
+        assert_eq!(rig.driver.exec(request).await, ExecOutcome::Unable(why));
         let second = rig.start("app/web/2", 1, "exec sleep 600").await;
         assert_ne!(parent(parent(second.pid)), zygote);
         assert!(!is_alive(zygote) && is_alive(first.pid));

@@ -164,13 +164,14 @@ impl<'r, 'a> Canon<'r, 'a> {
             return None;
         }
         // A shell reads the command alone, and not what stands beside it.
-        let shell = self.shell;
+        let (shell, outer) = (self.shell, self.ours);
         self.shell &= key.name == "command";
+        self.ours |= key.ours;
         let value = match entry.value.tag {
             Directive::Reset => Some(entry.value),
             Directive::Merge | Directive::Override => self.value(entry.value, &key.shape, &at.key(name)),
         };
-        self.shell = shell;
+        (self.shell, self.ours) = (shell, outer);
         Some(Entry { key: *name, value: value.unwrap_or_else(|| self.bad(entry.value)) })
     }
 
@@ -179,7 +180,8 @@ impl<'r, 'a> Canon<'r, 'a> {
         self.arena.with(node, Value::Bad)
     }
 
-    /// Says what is to be said of a key alone.
+    /// Says what is to be said of a key alone, and whether its value is read. Of one that is out of place
+    /// it is: what else is said of the file then holds where that was mended.
     fn allows(&mut self, key: &Key, entry: &Entry<'a>, at: &At<'_>, ours: bool) -> bool {
         let span = entry.key.span;
         match key.verdict {
@@ -199,9 +201,11 @@ impl<'r, 'a> Canon<'r, 'a> {
             _ if key.ours && !ours => {
                 self.report.error(span, || {
                     Problem::new(format!("`{}` is no key of Compose, whose file this is", at.key(&entry.key)))
-                        .hint(format!("put it under `{OURS}`, which Compose passes over"))
+                        .hint(format!(
+                            "put it under `{OURS}`, which Compose passes over, or name the file `upbeat.yaml`"
+                        ))
                 });
-                false
+                true
             }
             _ => true,
         }

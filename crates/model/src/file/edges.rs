@@ -35,9 +35,6 @@ enum Asks {
 /// Keys that say more of one condition.
 const OF_CONDITIONS: [(&str, &str); 2] = [("pattern", "log_ready"), ("port", "port_open")];
 
-/// Where a port is, when nothing else is said.
-const HERE: &str = "127.0.0.1";
-
 pub(super) fn read(node: &Node<'_>, at: &At<'_>, report: &mut Report<'_>) -> Vec<Edge> {
     let Value::Map(entries) = node.value else { return Vec::new() };
     entries.iter().map(|entry| edge(entry, &at.key(&entry.key), report)).collect()
@@ -114,23 +111,8 @@ fn asks(value: &Node<'_>, at: &At<'_>, report: &mut Report<'_>) -> Option<Asks> 
 /// `host:port` of what may be a port alone.
 fn address(text: &str) -> Option<String> {
     questions::port(text).ok()?;
-    let (host, port) = text.rsplit_once(':').unwrap_or((HERE, text));
+    let (host, port) = text.rsplit_once(':').unwrap_or((Question::HERE, text));
     Some(format!("{host}:{}", port.parse::<u16>().ok()?))
-}
-
-/// The probe that is made of a question, by a name that is always the same.
-fn named(ask: &Question) -> Option<ProbeName> {
-    let hash = |text: &str| blake3::hash(text.as_bytes()).to_hex()[..8].to_owned();
-    match ask {
-        Question::Tcp(address) => match address.rsplit_once(':')? {
-            (HERE, port) => ProbeName::new(format!("port-{port}")).ok(),
-            (host, port) => ProbeName::new(format!("port-{host}-{port}"))
-                .or_else(|_| ProbeName::new(format!("port-{}-{port}", hash(host))))
-                .ok(),
-        },
-        Question::Log(pattern) => ProbeName::new(format!("log-{}", hash(pattern))).ok(),
-        _ => None,
-    }
 }
 
 /// Gives each service the probes that others wait for.
@@ -150,13 +132,19 @@ pub(super) fn settle(drafts: &mut [Draft], report: &mut Report<'_>) {
             let (target, span) = (edge.target.clone(), edge.condition_span);
             let place = places.get(&target).copied();
             let wait = Wait { name: &name, target: &target, span };
-            let probe = match asks {
-                Asks::Log(None) => place.and_then(|place| wait.only(&logs[place], report)),
-                Asks::Log(Some(pattern)) => wait.made(Question::Log(pattern), place, drafts, report),
-                Asks::Port(address) => wait.made(Question::Tcp(address), place, drafts, report),
+            let condition = match asks {
+                Asks::Log(None) => {
+                    place.and_then(|place| wait.only(&logs[place], report)).map(Condition::Probe)
+                }
+                Asks::Log(Some(pattern)) => wait
+                    .made(Question::Log(pattern.clone()), place, drafts, report)
+                    .then_some(Condition::Line(pattern)),
+                Asks::Port(address) => wait
+                    .made(Question::Tcp(address.clone()), place, drafts, report)
+                    .then_some(Condition::Port(address)),
             };
-            if let Some(probe) = probe {
-                drafts[from].edges[number].dependency.condition = Condition::Probe(probe);
+            if let Some(condition) = condition {
+                drafts[from].edges[number].dependency.condition = condition;
             }
         }
     }
@@ -195,19 +183,19 @@ impl Wait<'_> {
         None
     }
 
-    /// A probe of the other service that asks this; the one it has already, if it has.
+    /// Whether the other service has a probe that asks this: it is given one, where it has not.
     fn made(
         &self,
         ask: Question,
         place: Option<usize>,
         drafts: &mut [Draft],
         report: &mut Report<'_>,
-    ) -> Option<ProbeName> {
-        let name = named(&ask)?;
-        let Some(other) = place.map(|place| &mut drafts[place]) else { return Some(name) };
+    ) -> bool {
+        let Some(name) = ask.own_name() else { return false };
+        let Some(other) = place.map(|place| &mut drafts[place]) else { return true };
         let written = other.probe_spans.get(&name).copied();
         match other.spec.probes.get(&name) {
-            Some(probe) if probe.ask == ask => return Some(name),
+            Some(probe) if probe.ask == ask => return true,
             Some(_) => report.error(self.span, || {
                 let target = shown(self.target);
                 let problem = Problem::new(format!(
@@ -230,10 +218,10 @@ impl Wait<'_> {
                     .label("this would be one more")
             }),
             None => {
-                other.spec.probes.insert(name.clone(), Probe::asking(ask));
-                return Some(name);
+                other.spec.probes.insert(name, Probe::asking(ask));
+                return true;
             }
         }
-        None
+        false
     }
 }

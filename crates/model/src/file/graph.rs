@@ -9,7 +9,7 @@ use super::tree::Node;
 use super::{SLOTS_MAX, project, words};
 use crate::dag::{Dag, DagError};
 use crate::ids::{ProbeName, ServiceName};
-use crate::project::{Condition, OnRestart, RestartPolicy, Service};
+use crate::project::{Condition, OnFailure, OnRestart, RestartPolicy, Service};
 
 /// How many cycles are looked for, each through other services. Every one costs a walk over the
 /// whole graph, and the first few say enough.
@@ -95,6 +95,7 @@ fn check(
     check_probe(draft, edge, other, report);
     check_end(draft, edge, other, report);
     note_endless(draft, edge, other, report);
+    note_vain(draft, edge, report);
     if edge.dependency.on_restart == OnRestart::Reload && draft.spec.reload.is_none() {
         report.error(edge.on_restart_span, || {
             Problem::new(format!(
@@ -156,6 +157,20 @@ fn note_endless(draft: &Draft, edge: &Edge, other: &Draft, report: &mut Report<'
                 "Service `{name}` waits for `{target}` to end, which is always started again"
             ))
             .hint(format!("let `{target}` have `restart: on-failure`, or no `restart`"))
+        });
+    }
+}
+
+/// Who waits also for what has failed goes on waiting when the time is over.
+fn note_vain(draft: &Draft, edge: &Edge, report: &mut Report<'_>) {
+    if edge.dependency.on_failure == OnFailure::Wait && edge.dependency.timeout.is_some() {
+        report.note(edge.span, || {
+            let (name, target) = (shown(&draft.name), shown(&edge.target));
+            Problem::new(format!(
+                "Service `{name}` goes on waiting for `{target}` when its `timeout` is over: that is what \
+                 `on_failure: wait` says"
+            ))
+            .hint("take out the `timeout`, or use `on_failure: fail` or `continue`".to_owned())
         });
     }
 }

@@ -59,6 +59,12 @@ impl<'a> Reader<'_, '_, 'a> {
         for Entry { key, value } in entries {
             let Ok(name) = ProbeName::new(key.text) else { continue };
             let at = at.key(key);
+            if let Some(role) = nearly_a_role(key.text) {
+                self.report.note(key.span, || {
+                    Problem::new(format!("`{at}` is a probe of a name of its own, and none of the three"))
+                        .hint(format!("did you mean `{role}`?"))
+                });
+            }
             draft.probe_spans.insert(name.clone(), key.span);
             // Refused: as if it were there, so that nobody who waits for it is refused too.
             let mut found = Probe::asking(Question::Exec(Vec::new()));
@@ -226,6 +232,14 @@ impl<'a> Reader<'_, '_, 'a> {
     /// When it is asked, and what follows from a no.
     fn rhythm(&mut self, entries: &[Entry<'a>], found: &mut Probe, at: &At<'_>) {
         for Entry { key, value } in entries {
+            let idle = questions::OF_WHO_ASKS.iter().find(|(idle, _)| *idle == key.text);
+            if let Some((_, why)) = idle.filter(|_| found.ask.is_told()) {
+                let rule = questions::is_told(&found.ask, why);
+                self.report.error(key.span, || {
+                    Problem::new(format!("`{at}.{}` {}", key.text, rule.what)).hint(rule.hint)
+                });
+                continue;
+            }
             let length = || value.as_text().and_then(|text| scalar::length(text).ok());
             let count = || value.as_text().and_then(|text| text.parse().ok());
             match key.text {
@@ -310,10 +324,10 @@ impl<'a> Reader<'_, '_, 'a> {
                     .also(check.key.span, "the health check")
             });
         }
-        for (name, rule) in questions::of_service(&draft.spec) {
-            let span = name.as_ref().and_then(|name| draft.probe_spans.get(name));
-            let path = name.as_ref().map_or("probes".to_owned(), |name| format!("probes.{name}"));
-            self.report.error(span.copied().unwrap_or(draft.name_span), || {
+        for (place, rule) in questions::of_service(&draft.spec) {
+            let span = place.as_ref().and_then(|place| span_of(place, node, draft));
+            let path = questions::path(place.as_ref());
+            self.report.error(span.unwrap_or(draft.name_span), || {
                 Problem::new(format!("`{at}.{path}` {}", rule.what)).hint(rule.hint)
             });
         }
@@ -337,6 +351,29 @@ impl<'a> Reader<'_, '_, 'a> {
             });
         }
     }
+}
+
+/// The probe that has a meaning of its own, where a name is no other than by mistake: in two letters, or in
+/// their case.
+fn nearly_a_role(name: &str) -> Option<&'static str> {
+    const DIFFERENT_MAX: usize = 2;
+    // What is longer than the longest and as many letters is none of them, and costs time to compare.
+    if name.len() > ProbeName::READINESS.len() + 4 * DIFFERENT_MAX {
+        return None;
+    }
+    let lower = name.to_lowercase();
+    let roles = [ProbeName::STARTUP, ProbeName::READINESS, ProbeName::LIVENESS];
+    let is_near = |role: &&str| strsim::damerau_levenshtein(&lower, role) <= DIFFERENT_MAX;
+    roles.into_iter().find(is_near).filter(|role| *role != name)
+}
+
+/// Where a probe stands, or a key of it.
+fn span_of((probe, key): &questions::Place, service: &Node<'_>, draft: &Draft) -> Option<Span> {
+    let entry = |node: &Node<'_>, name: &str| {
+        node.entries().iter().find(|entry| entry.key.text == name).map(|entry| entry.key.span)
+    };
+    let of_key = key.and_then(|key| entry(service.get("probes")?.get(probe.as_str())?, key));
+    of_key.or_else(|| draft.probe_spans.get(probe).copied())
 }
 
 fn is_true(text: &str) -> bool {

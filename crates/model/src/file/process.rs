@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use super::place::Span;
 use super::read::{At, broken};
 use super::report::{Problem, Report, shown};
-use super::rules::{self, Broken};
+use super::rules::{self, Broken, Rule};
 use super::service::words;
 use super::tree::{Entry, Node, Value};
 use super::{Context, Unread, scalar, words};
@@ -109,7 +109,13 @@ pub(super) fn reload(node: &Node<'_>, at: &At<'_>, report: &mut Report<'_>) -> O
     // What was refused, or is not known yet, is as if it were there.
     let unknown = Some(Reload::Signal(Signal::default()));
     match (node.get("signal"), node.get("command")) {
-        (Some(signal), None) => signal.as_text().and_then(Signal::parse).map(Reload::Signal).or(unknown),
+        (Some(signal), None) => {
+            let sent = signal.as_text().and_then(Signal::parse);
+            if let Some(Err(wrong)) = sent.map(reloading_signal) {
+                broken(signal, at, wrong, report);
+            }
+            sent.map(Reload::Signal).or(unknown)
+        }
         (None, Some(command)) => words(command).map(Reload::Exec).or(unknown),
         (None, None) if !matches!(node.value, Value::Map(_)) => unknown,
         (signal, _) => {
@@ -118,6 +124,18 @@ pub(super) fn reload(node: &Node<'_>, at: &At<'_>, report: &mut Report<'_>) -> O
             unknown
         }
     }
+}
+
+/// What is sent so that something reads its configuration anew must reach it: these two the kernel takes
+/// for itself.
+pub(super) fn reloading_signal(signal: Signal) -> Rule {
+    let what = match signal {
+        Signal::KILL => "it would be ended",
+        Signal::STOP => "it would be stopped, and nobody would let it go on",
+        _ => return Ok(()),
+    };
+    Err(Broken::new(format!("cannot be `{signal}`: by that {what}"))
+        .hint("name the signal on which it reads its configuration, such as `SIGHUP`"))
 }
 
 /// Where a hook's directory and variables come from.
@@ -140,6 +158,7 @@ pub(super) fn hooks<'a>(node: &Node<'a>, at: &At<'_>, around: &mut impl Surround
             environment: around.variables(item, at),
             working_dir: working_dir.and_then(|node| around.directory(node, at)),
             user: item.get("user").and_then(|node| node.as_text()).map(str::to_owned),
+            timeout: item.get("timeout").and_then(|node| scalar::length(node.as_text()?).ok()),
         }));
     }
     found

@@ -14,6 +14,8 @@ use super::shape::one_of;
 use super::{scalar, words};
 use crate::ids::ProbeName;
 use crate::project::{Condition, Http, Probe, Question, Reaction, Reload, Remedy, Service, Tls, Udp};
+use crate::time::Millis;
+use crate::withheld::WITHHELD;
 
 /// The most that all CPUs of a machine can be used, in hundredths of one: Linux knows 8192 of them.
 pub(super) const CPU_MAX: u32 = 8192 * 100;
@@ -87,6 +89,9 @@ pub(super) fn header_name(name: &str) -> Rule {
 pub(super) fn header_value(text: &str) -> Rule {
     if !text.bytes().all(|b| b == b'\t' || b == b' ' || b.is_ascii_graphic()) {
         return Err(Broken::new("has a character that no header has").hint("write visible ASCII"));
+    }
+    if text == WITHHELD {
+        return Err(Broken::new(format!("has a header whose value is `{WITHHELD}`")).hint(rules::NOT_SHOWN));
     }
     if text.len() > HEADER_MAX {
         return Err(Broken::new(format!("is longer than {HEADER_MAX} bytes")));
@@ -162,6 +167,9 @@ pub(super) fn grpc_service(text: &str) -> Rule {
 }
 
 pub(super) fn datagram(text: &str) -> Rule {
+    if text == WITHHELD {
+        return Err(Broken::new(format!("is `{WITHHELD}`")).hint(rules::NOT_SHOWN));
+    }
     match text.len() > Udp::SEND_MAX {
         true => Err(Broken::new(format!("is longer than {} bytes", Udp::SEND_MAX))
             .hint("every network takes so much in one piece")),
@@ -335,6 +343,16 @@ fn cpu(percent: u32) -> Rule {
     }
 }
 
+/// What nobody who is told would obey: keys of a probe, and why each of them has no effect.
+pub(super) const OF_WHO_ASKS: [(&str, &str); 2] =
+    [("timeout", "no answer is waited for"), ("success_threshold", "what is said once is a yes")];
+
+/// A key of a probe that is told, and not asked.
+pub(super) fn is_told(ask: &Question, why: &str) -> Broken {
+    Broken::new(format!("has no effect beside `{}`: that is not asked but told, and {why}", ask.key()))
+        .hint("take it out")
+}
+
 fn rhythm(probe: &Probe, rule: &mut dyn FnMut(&str, Rule)) {
     rule("initial_delay", rules::length(probe.initial_delay));
     rule("interval", rules::positive_length(probe.interval));
@@ -346,6 +364,10 @@ fn rhythm(probe: &Probe, rule: &mut dyn FnMut(&str, Rule)) {
     rule(
         "success_threshold",
         match (1..=Probe::THRESHOLD_MAX).contains(&probe.success_threshold) {
+            // A time-out is there always: whether somebody has written it, only a file tells.
+            true if probe.success_threshold > 1 && probe.ask.is_told() => {
+                Err(is_told(&probe.ask, OF_WHO_ASKS[1].1))
+            }
             true => Ok(()),
             false => {
                 let (most, given) = (Probe::THRESHOLD_MAX, probe.success_threshold);
@@ -375,8 +397,21 @@ pub(super) fn reload(reload: &Reload) -> Rule {
     }
 }
 
-/// What the probes of a service say together. Errors: the probe, where it is one's, and what is wrong.
-pub(super) fn of_service(service: &Service) -> Vec<(Option<ProbeName>, Broken)> {
+/// A probe, and a key of it.
+pub(super) type Place = (ProbeName, Option<&'static str>);
+
+/// As in a file, below the service; of no probe: of all.
+pub(super) fn path(place: Option<&Place>) -> String {
+    match place {
+        None => "probes".to_owned(),
+        Some((probe, None)) => format!("probes.{probe}"),
+        Some((probe, Some(key))) => format!("probes.{probe}.{key}"),
+    }
+}
+
+/// What the probes of a service say together. Errors: the probe, where it is one's, with a key of it, where
+/// it is that; and what is wrong.
+pub(super) fn of_service(service: &Service) -> Vec<(Option<Place>, Broken)> {
     let mut found = Vec::new();
     if service.probes.len() > Probe::COUNT_MAX {
         found.push((None, too_many(service.probes.len())));
@@ -388,7 +423,16 @@ pub(super) fn of_service(service: &Service) -> Vec<(Option<ProbeName>, Broken)> 
         let mut asking = service.probes.iter().filter(|(_, probe)| is_it(&probe.ask));
         if let (Some((first, _)), Some((second, _))) = (asking.next(), asking.next()) {
             let what = format!("asks for `{key}`, and so does `{first}`: a service says it for all");
-            found.push((Some(second.clone()), Broken::new(what).hint("keep one of the two")));
+            found.push((Some((second.clone(), None)), Broken::new(what).hint("keep one of the two")));
+        }
+    }
+    if let Some((name, _)) = service.probes.iter().find(|(_, probe)| is_notify(&probe.ask)) {
+        let is_idle =
+            |probe: &Probe| matches!(probe.ask, Question::Watchdog(_)) && probe.initial_delay > Millis(0);
+        for (watchdog, _) in service.probes.iter().filter(|(_, probe)| is_idle(probe)) {
+            let what = format!("has no effect: the watchdog begins with `READY=1`, for which `{name}` waits");
+            let place = (watchdog.clone(), Some("initial_delay"));
+            found.push((Some(place), Broken::new(what).hint("take it out")));
         }
     }
     let sizes = service.probes.values().filter_map(|probe| Some(probe.ask.tls()?.ca.as_ref()?.len()));

@@ -34,6 +34,30 @@ impl<'p> At<'p> {
         matches!(self.step, Step::File)
     }
 
+    /// How that is written for which people write a text alone.
+    fn form(&self, text: &str) -> Option<String> {
+        const HOOKS: [&str; 4] = ["pre_start", "post_start", "pre_stop", "post_stop"];
+        let text = shown(text);
+        let is = |at: &At<'_>, names: &[&str]| matches!(at.step, Step::Key(name) if names.contains(&name));
+        let is_of_service = |at: &At<'_>| is(at.above().above(), &["services", "templates"]);
+        let is_of_probe =
+            |at: &At<'_>| is(at.above(), &["healthcheck"]) || is(at.above().above(), &["probes"]);
+        match self.step {
+            Step::Key("depends_on") if is_of_service(self) => Some(format!("write `depends_on: [{text}]`")),
+            Step::Key(name) if is(self.above(), &["depends_on"]) && is_of_service(self.above()) => {
+                Some(format!("write `{}: {{ condition: {text} }}`", shown(name)))
+            }
+            Step::Key(name) if HOOKS.contains(&name) && is_of_service(self) => {
+                Some(format!("write `{name}: [{{ command: {text} }}]`"))
+            }
+            Step::Item(_) if is(self.above(), &HOOKS) && is_of_service(self.above()) => {
+                Some(format!("write `{{ command: {text} }}`"))
+            }
+            Step::Key("udp") if is_of_probe(self) => Some(format!("write `udp: {{ address: \"{text}\" }}`")),
+            _ => None,
+        }
+    }
+
     /// Where this stands in.
     pub(super) fn above(&self) -> &At<'p> {
         self.parent.unwrap_or(self)
@@ -88,7 +112,8 @@ pub(super) fn wrong_type(node: &Node<'_>, at: &At<'_>, wanted: &str, report: &mu
             Step::File => "A project file".to_owned(),
             _ => format!("`{at}`"),
         };
-        Problem::new(format!("{subject} must be {wanted}, not {}", node.kind()))
+        let problem = Problem::new(format!("{subject} must be {wanted}, not {}", node.kind()));
+        problem.hint(node.as_text().and_then(|text| at.form(text)))
     });
 }
 

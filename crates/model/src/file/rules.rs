@@ -10,6 +10,7 @@ pub(super) use super::surroundings::{
 use super::{LENGTH_MAX, SCALE_MAX, scalar, words};
 use crate::project::{RestartPolicy, Signal};
 use crate::time::Millis;
+use crate::withheld::WITHHELD;
 
 /// The longest text Linux lets a program be started with, as an argument or as `NAME=value`:
 /// 32 pages of 4 KiB, less the NUL at the end.
@@ -97,6 +98,9 @@ pub(super) fn argv(words: &[String]) -> Rule {
     Ok(())
 }
 
+/// A project that was looked at is sent as it was shown.
+pub(super) const NOT_SHOWN: &str = "that stands for a value which is not shown; write the value itself";
+
 pub(super) fn variable(name: &str, value: &str) -> Rule {
     no_nul(value)?;
     if name.is_empty() {
@@ -105,6 +109,11 @@ pub(super) fn variable(name: &str, value: &str) -> Rule {
     if name.contains(|c: char| c == '=' || c.is_whitespace() || is_hidden(c)) {
         return Err(Broken::new(format!("has a variable with a bad name: `{}`", shown(name)))
             .hint("a name has no space and no `=`"));
+    }
+    if value == WITHHELD {
+        return Err(
+            Broken::new(format!("has `{WITHHELD}` as the value of `{}`", shown(name))).hint(NOT_SHOWN)
+        );
     }
     if name.len() + value.len() + 1 > EXEC_TEXT_MAX {
         return Err(Broken::new(format!(
@@ -211,6 +220,10 @@ pub(super) fn http(url: &str) -> Rule {
     }
     if !url.bytes().all(|b| b.is_ascii_graphic()) {
         return Err(Broken::new("has a character that no URL has").hint("write it as `%xx`"));
+    }
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    if query.split('&').any(|part| part.split_once('=').is_some_and(|(_, value)| value == WITHHELD)) {
+        return Err(Broken::new(format!("has `{WITHHELD}` as a parameter")).hint(NOT_SHOWN));
     }
     if url.contains('#') {
         return Err(Broken::new("has a `#` part, which is never sent").hint("take it out"));

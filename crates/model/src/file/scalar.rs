@@ -23,8 +23,12 @@ pub(super) fn flag(text: &str) -> Result<bool, Broken> {
 /// Decimal digits and nothing else.
 pub(super) fn whole(text: &str) -> Result<u64, Broken> {
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
-        let what = format!("must be a whole number, not `{}`", super::report::shown(text));
-        return Err(Broken::new(what));
+        let broken = Broken::new(format!("must be a whole number, not `{}`", super::report::shown(text)));
+        let percent = text.strip_suffix('%').filter(|number| number.bytes().all(|b| b.is_ascii_digit()));
+        return Err(match percent.filter(|number| !number.is_empty()) {
+            Some(number) => broken.hint(format!("write `{}`", super::report::shown(number))),
+            None => broken,
+        });
     }
     text.parse().map_err(|_| Broken::new("is too large"))
 }
@@ -50,8 +54,12 @@ pub(super) fn micros(text: &str) -> Result<u64, Broken> {
     };
     let too_long = || Broken::new("is longer than a year");
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-        let what = format!("has no unit: `{}`", super::report::shown(text));
-        return Err(Broken::new(what).hint(format!("did you mean `{}s`?", super::report::shown(text))));
+        let broken = Broken::new(format!("has no unit: `{}`", super::report::shown(text)));
+        // Whether none at all can be meant, only the field knows.
+        return Err(broken.hint(match text.bytes().all(|b| b == b'0') {
+            true => "such as `1h5m30s20ms`: `h`, `m`, `s`, `ms`, `us`".to_owned(),
+            false => format!("did you mean `{}s`?", super::report::shown(text)),
+        }));
     }
     let mut rest = text;
     let mut units = UNITS;

@@ -3,11 +3,11 @@
 
 use super::pattern::Patterns;
 use super::rules::{self, Broken};
-use super::{ERRORS_MAX, SLOTS_MAX, copies, external, graph, questions};
+use super::{ERRORS_MAX, SLOTS_MAX, copies, external, graph, process, questions};
 use crate::dag::{Dag, DagError};
 use crate::diagnostic::printable;
 use crate::ids::ServiceName;
-use crate::project::{Condition, OnRestart, Project, Service};
+use crate::project::{Condition, OnRestart, Project, Reload, Service};
 
 /// Checks all that the types of a [`Project`] do not keep already: what [`super::parse`] promises
 /// of its result. Errors: every broken rule, one line each, at most [`ERRORS_MAX`] and one.
@@ -103,6 +103,9 @@ fn check_service(name: &ServiceName, service: &Service, patterns: &mut Patterns,
     }
     if let Some(reload) = &service.reload {
         rule("reload", questions::reload(reload));
+        if let Reload::Signal(signal) = reload {
+            rule("reload", process::reloading_signal(*signal));
+        }
     }
     check_together(name, service, errors);
 }
@@ -173,14 +176,17 @@ fn check_surroundings(service: &Service, rule: &mut dyn FnMut(&str, Result<(), B
             if let Some(user) = &hook.user {
                 rule(key, rules::user(user));
             }
+            if let Some(timeout) = hook.timeout {
+                rule(key, rules::positive_length(timeout));
+            }
         }
     }
 }
 
 /// What probes and an external service say together, also those of a copy.
 fn check_together(name: &ServiceName, service: &Service, errors: &mut Complaints) {
-    for (probe, rule) in questions::of_service(service) {
-        let at = probe.map_or("probes".to_owned(), |probe| format!("probes.{probe}"));
+    for (place, rule) in questions::of_service(service) {
+        let at = questions::path(place.as_ref());
         errors.rule(&format_args!("services.{name}.{at}"), Err::<(), _>(rule));
     }
     if service.external {
@@ -209,6 +215,18 @@ fn check_edge(
         }
         ended if other.external && graph::is_of_end(ended) => {
             errors.add(|| format!("Service `{name}` waits for `{target}` to end, which is external"));
+        }
+        Condition::Port(_) | Condition::Line(_) => {
+            let name_of = condition.probe();
+            let probe = name_of.as_deref().and_then(|probe| other.probes.get(probe));
+            if probe.is_none_or(|probe| probe.ask.own_name().as_ref() != name_of.as_deref()) {
+                errors.add(|| {
+                    let condition = printable(&condition.to_string());
+                    format!(
+                        "Service `{name}` waits for `{condition}` of `{target}`, which no probe of it asks"
+                    )
+                });
+            }
         }
         _ => {}
     }

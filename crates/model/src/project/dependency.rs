@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+use super::Question;
 use crate::ids::ProbeName;
 use crate::time::Millis;
 
@@ -109,6 +110,10 @@ pub enum Condition {
     Ready,
     /// This probe of it passes.
     Probe(ProbeName),
+    /// This `host:port` accepts a connection: asked by a probe of it that nobody has written.
+    Port(String),
+    /// A line of its output has matched this regular expression: likewise.
+    Line(String),
 }
 
 impl Condition {
@@ -125,6 +130,22 @@ impl Condition {
     /// What stands before the name of a probe.
     pub const PROBE: &'static str = "probe:";
 
+    /// What stands before an address.
+    const PORT: &'static str = "port_open:";
+
+    /// What stands before a regular expression.
+    const LINE: &'static str = "log_ready:";
+
+    /// The probe of the dependency by which this is known, where it is by one of a name of its own.
+    pub fn probe(&self) -> Option<Cow<'_, ProbeName>> {
+        match self {
+            Self::Probe(name) => Some(Cow::Borrowed(name)),
+            Self::Port(address) => Question::Tcp(address.clone()).own_name().map(Cow::Owned),
+            Self::Line(pattern) => Question::Log(pattern.clone()).own_name().map(Cow::Owned),
+            _ => None,
+        }
+    }
+
     /// In a word: `healthy`.
     pub fn word(&self) -> Cow<'static, str> {
         Cow::Borrowed(match self {
@@ -135,6 +156,8 @@ impl Condition {
             Self::Failed => "failed",
             Self::Ready => "ready",
             Self::Probe(name) => return Cow::Owned(format!("passing `{name}`")),
+            Self::Port(_) => "port open",
+            Self::Line(_) => "log ready",
         })
     }
 }
@@ -149,6 +172,8 @@ impl std::fmt::Display for Condition {
             Self::Failed => "service_failed",
             Self::Ready => "service_ready",
             Self::Probe(name) => return write!(f, "{}{name}", Self::PROBE),
+            Self::Port(address) => return write!(f, "{}{address}", Self::PORT),
+            Self::Line(pattern) => return write!(f, "{}{pattern}", Self::LINE),
         })
     }
 }
@@ -159,6 +184,12 @@ impl std::str::FromStr for Condition {
     fn from_str(text: &str) -> Result<Self, String> {
         if let Some(name) = text.strip_prefix(Self::PROBE) {
             return ProbeName::new(name).map(Self::Probe).map_err(|error| error.to_string());
+        }
+        let asks = [(Self::PORT, Self::Port as fn(String) -> Self), (Self::LINE, Self::Line)];
+        for (sign, condition) in asks {
+            if let Some(asked) = text.strip_prefix(sign) {
+                return Ok(condition(asked.to_owned()));
+            }
         }
         let plain = Self::PLAIN.into_iter().find(|condition| condition.to_string() == text);
         plain.ok_or_else(|| format!("`{}` is no condition", text.escape_debug()))
@@ -185,7 +216,8 @@ mod tests {
     #[test]
     fn a_condition_reads_back() {
         let probe = Condition::Probe(ProbeName::new("warm").unwrap());
-        for condition in Condition::PLAIN.into_iter().chain([probe]) {
+        let made = [Condition::Port("127.0.0.1:80".into()), Condition::Line("up: (a|b)".into())];
+        for condition in Condition::PLAIN.into_iter().chain([probe]).chain(made) {
             assert_eq!(condition.to_string().parse(), Ok(condition));
         }
         assert!("service_reedy".parse::<Condition>().is_err());

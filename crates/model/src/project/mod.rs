@@ -34,18 +34,6 @@ pub struct Project {
     pub base_environment: BTreeMap<String, String>,
 }
 
-impl Project {
-    /// The same for whoever only looks: what is in configs and secrets is withheld.
-    #[must_use]
-    pub fn to_look_at(&self) -> Self {
-        let mut project = self.clone();
-        for file in project.services.values_mut().flat_map(|service| &mut service.files) {
-            file.content = Secret::withheld();
-        }
-        project
-    }
-}
-
 /// One declared thing to run: a host process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

@@ -210,6 +210,28 @@ pub enum Reaction {
     Exec(Vec<String>),
 }
 
+/// In place of what a program is given.
+const ARGUMENTS: &str = "…";
+
+fn leave_out_arguments(command: &mut Vec<String>) {
+    if command.len() > 1 {
+        command.truncate(1);
+        command.push(ARGUMENTS.to_owned());
+    }
+}
+
+impl Reaction {
+    /// The same for a reason: without arguments, as [`Question::to_look_at`].
+    #[must_use]
+    pub fn to_look_at(&self) -> Self {
+        let mut shown = self.clone();
+        if let Self::Exec(command) = &mut shown {
+            leave_out_arguments(command);
+        }
+        shown
+    }
+}
+
 impl std::fmt::Display for Reaction {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -262,6 +284,9 @@ pub enum Question {
 }
 
 impl Question {
+    /// Where a port is, when nothing else is said.
+    pub const HERE: &'static str = "127.0.0.1";
+
     /// The same for whoever must know it again and need not know it: 16 characters, however much it
     /// says.
     pub fn identity(&self) -> String {
@@ -269,13 +294,37 @@ impl Question {
         blake3::hash(&text).to_hex().as_str()[..16].to_owned()
     }
 
-    /// The same for whoever only looks: what headers say, which may be secret, and certificates, which
-    /// are long, are left out.
+    /// The name of a probe that asks this because somebody waits for it, and that nobody has written. It
+    /// is always the same; people are told the question instead.
+    pub fn own_name(&self) -> Option<ProbeName> {
+        let hash = |text: &str| blake3::hash(text.as_bytes()).to_hex()[..8].to_owned();
+        match self {
+            Self::Tcp(address) => match address.rsplit_once(':')? {
+                (Self::HERE, port) => ProbeName::new(format!("port-{port}")).ok(),
+                (host, port) => ProbeName::new(format!("port-{host}-{port}"))
+                    .or_else(|_| ProbeName::new(format!("port-{}-{port}", hash(host))))
+                    .ok(),
+            },
+            Self::Log(pattern) => ProbeName::new(format!("log-{}", hash(pattern))).ok(),
+            _ => None,
+        }
+    }
+
+    /// The same for a reason, which is also kept, logged and sent on: what may be secret is withheld, and
+    /// what is long, and in the project, is left out: headers, certificates, what an answer is to match,
+    /// and arguments.
     #[must_use]
     pub fn to_look_at(&self) -> Self {
         let mut shown = self.clone();
-        if let Self::Http(http) = &mut shown {
-            http.headers.clear();
+        shown.withhold();
+        match &mut shown {
+            Self::Http(http) => {
+                http.headers.clear();
+                http.body = None;
+            }
+            Self::Udp(udp) => udp.expect = None,
+            Self::Exec(command) => leave_out_arguments(command),
+            _ => {}
         }
         if let Some(tls) = shown.tls_mut() {
             tls.ca = None;
@@ -475,7 +524,11 @@ impl std::fmt::Display for Question {
             Self::Grpc(grpc) if grpc.service.is_empty() => write!(f, "grpc {}", grpc.address),
             Self::Grpc(grpc) => write!(f, "grpc {} {}", grpc.address, grpc.service),
             Self::Unix(path) => write!(f, "unix {path}"),
-            Self::Exec(command) => write!(f, "exec {}", command.join(" ")),
+            Self::Exec(command) => {
+                let mut shown = command.clone();
+                leave_out_arguments(&mut shown);
+                write!(f, "exec {}", shown.join(" "))
+            }
             Self::File(file) => match file.max_age {
                 Some(age) => write!(f, "file {} of the last {age}", file.path),
                 None => write!(f, "file {}", file.path),
@@ -484,7 +537,9 @@ impl std::fmt::Display for Question {
             Self::Notify => f.write_str("READY=1"),
             Self::Watchdog(every) => write!(f, "WATCHDOG=1 every {every}"),
             Self::Prints(within) => write!(f, "output within {within}"),
+            Self::Memory(1) => f.write_str("memory at most 1 byte"),
             Self::Memory(bytes) => write!(f, "memory at most {bytes} bytes"),
+            Self::Descriptors(1) => f.write_str("at most 1 open file"),
             Self::Descriptors(count) => write!(f, "at most {count} open files"),
             Self::Cpu(percent) => write!(f, "at most {percent} % of a CPU"),
         }

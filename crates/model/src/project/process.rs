@@ -131,6 +131,10 @@ pub struct Hook {
     /// The service's own where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// How long it may take before its tree is killed and it has failed; as long as all hooks of its moment
+    /// where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Millis>,
 }
 
 /// How a process is asked to read its configuration anew.

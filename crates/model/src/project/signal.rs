@@ -13,6 +13,8 @@ impl Signal {
     pub const TERM: Self = Self(15);
     /// `SIGKILL`.
     pub const KILL: Self = Self(9);
+    /// `SIGSTOP`.
+    pub const STOP: Self = Self(19);
 
     const NAMES: &[(&str, i32)] = &[
         ("HUP", 1),

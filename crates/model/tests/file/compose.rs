@@ -476,7 +476,7 @@ fn our_own_keys_stand_under_one_key_in_a_file_of_compose() {
         "services: { web: { command: x, stop_command: y, x-upbeat: { stop_comand: y, command: z } } }",
     )]);
     assert_snapshot!(plain.tell(&["compose.yaml"]), @"
-    compose.yaml:1:32: `services.web.stop_command` is no key of Compose, whose file this is (put it under `x-upbeat`, which Compose passes over)
+    compose.yaml:1:32: `services.web.stop_command` is no key of Compose, whose file this is (put it under `x-upbeat`, which Compose passes over, or name the file `upbeat.yaml`)
     compose.yaml:1:61: Unknown key `services.web.x-upbeat.stop_comand` (did you mean `stop_command`?)
     compose.yaml:1:77: `services.web.x-upbeat.command` is given beside `x-upbeat` and below it (keep one of the two)
     ");

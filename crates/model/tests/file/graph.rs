@@ -87,7 +87,7 @@ fn nobody_waits_for_health_that_nobody_checks() {
 fn dependencies_are_names_or_a_mapping() {
     check_error!(service("command: x
 depends_on: db"), @"
-    upbeat.yaml:4:17: `services.web.depends_on` must be a list of services, or a mapping, not text
+    upbeat.yaml:4:17: `services.web.depends_on` must be a list of services, or a mapping, not text (write `depends_on: [db]`)
       ^ `db`
     ");
     check_error!(service("command: x
@@ -198,9 +198,9 @@ fn edges(text: &str) -> String {
 fn what_others_wait_for_is_asked_once() {
     let text = include_str!("fixtures/service/depends_on_conditions.yaml");
     insta::assert_snapshot!(edges(text), @r#"
-    again → cache: {"condition":"probe:port-6379","required":true,"restart":false}
+    again → cache: {"condition":"port_open:127.0.0.1:6379","required":true,"restart":false}
     again → job: {"condition":"service_ready","required":true,"restart":false}
-    again → log: {"condition":"probe:log-4b65ad37","required":true,"restart":false}
+    again → log: {"condition":"log_ready:ready","required":true,"restart":false}
     cache.port-6379: tcp 127.0.0.1:6379 every 1s
     db.readiness: tcp 127.0.0.1:5432 every 10s
     far.port-10.0.0.1-6379: tcp 10.0.0.1:6379 every 10s
@@ -208,16 +208,16 @@ fn what_others_wait_for_is_asked_once() {
     only.line: log line /up/ every 10s
     six.port-0755e06b-80: tcp [::1]:80 every 10s
     warm.warm: exec ./warm every 10s
-    web → cache: {"condition":"probe:port-6379","required":true,"restart":false}
+    web → cache: {"condition":"port_open:127.0.0.1:6379","required":true,"restart":false}
     web → db: {"condition":"service_healthy","required":true,"restart":false,"on_restart":"restart","on_failure":"wait","timeout":120000}
     web → fails: {"condition":"service_failed","required":true,"restart":false}
-    web → far: {"condition":"probe:port-10.0.0.1-6379","required":true,"restart":false}
+    web → far: {"condition":"port_open:10.0.0.1:6379","required":true,"restart":false}
     web → job: {"condition":"service_completed","required":true,"restart":false}
-    web → log: {"condition":"probe:log-4b65ad37","required":true,"restart":false,"on_restart":"stop"}
-    web → nobody: {"condition":"probe:port-1","required":false,"restart":false}
+    web → log: {"condition":"log_ready:ready","required":true,"restart":false,"on_restart":"stop"}
+    web → nobody: {"condition":"port_open:127.0.0.1:1","required":false,"restart":false}
     web → nothing: {"condition":"service_started","required":false,"restart":false}
     web → only: {"condition":"probe:line","required":true,"restart":false}
-    web → six: {"condition":"probe:port-0755e06b-80","required":true,"restart":false}
+    web → six: {"condition":"port_open:[::1]:80","required":true,"restart":false}
     web → warm: {"condition":"probe:warm","required":true,"restart":false,"on_restart":"reload","on_failure":"continue"}
     "#);
 }
@@ -234,11 +234,11 @@ fn the_name_of_a_probe_that_is_made_is_always_the_same() {
 "
     );
     insta::assert_snapshot!(edges(&text).replace(&host, "…"), @r#"
-    a → b: {"condition":"probe:port-598bfe14-80","required":true,"restart":false}
+    a → b: {"condition":"port_open:…:80","required":true,"restart":false}
     b.log-9766233e: log line /ready (on|at) [0-9]+/ every 10s
     b.port-598bfe14-80: tcp …:80 every 10s
     b.port-80: tcp 127.0.0.1:80 every 10s
-    c → b: {"condition":"probe:log-9766233e","required":true,"restart":false}
-    d → b: {"condition":"probe:port-80","required":true,"restart":false}
+    c → b: {"condition":"log_ready:ready (on|at) [0-9]+","required":true,"restart":false}
+    d → b: {"condition":"port_open:127.0.0.1:80","required":true,"restart":false}
     "#);
 }

@@ -286,8 +286,8 @@ const SERVICES: &[Row] = &[
     (
         "what follows for who depends on it",
         "depends_on: { one: { on_restart: restart, timeout: 1m } }",
-        "depends_on: { one: { on_restart: stop, on_failure: wait } }",
-        "depends_on: { one: { on_restart: stop, on_failure: wait, timeout: 1m } }",
+        "depends_on: { one: { on_restart: stop, on_failure: continue } }",
+        "depends_on: { one: { on_restart: stop, on_failure: continue, timeout: 1m } }",
     ),
     (
         "keys of ours below `x-upbeat` and beside it",

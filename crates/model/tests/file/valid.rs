@@ -170,7 +170,7 @@ services:
       db: { condition: service_completed_successfully, required: false, restart: true }
       later: { required: false }
     healthcheck:
-      log: ready on port [0-9]+$$
+      exec: [./check, ready$$]
       interval: 1m30s
       timeout: 1.5s
       retries: 7
@@ -254,7 +254,10 @@ services:
           "probes": {
             "readiness": {
               "ask": {
-                "log": "ready on port [0-9]+$"
+                "exec": [
+                  "./check",
+                  "ready$"
+                ]
               },
               "interval": 90000,
               "timeout": 1500,

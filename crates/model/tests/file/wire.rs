@@ -2,7 +2,7 @@
 
 use insta::assert_snapshot;
 use upbeat_model::file::validate;
-use upbeat_model::project::Project;
+use upbeat_model::project::{Project, Question};
 
 fn complaints(json: serde_json::Value) -> String {
     let project: Project = serde_json::from_value(json).expect("the shape is right");
@@ -101,8 +101,10 @@ fn every_rule_of_probes_and_edges_holds_on_the_wire() {
                            "on_failure": { "action": "stop", "max_attempts": 101 } },
                     "s": { "ask": { "tcp": "a:1" }, "on_failure": { "action": { "exec": [] } } },
                     "t": { "ask": { "tcp": "a:1" }, "on_failure": { "action": "stop", "window": 0 } },
+                    "u": { "ask": { "log": "x" }, "success_threshold": 2, "timeout": 9 },
+                    "v": { "ask": { "watchdog": 1 }, "initial_delay": 1 },
                 },
-                "pre_start": [{ "command": [] }],
+                "pre_start": [{ "command": [], "timeout": 0 }],
                 "post_stop": [{ "command": ["x"], "working_dir": "x" }],
                 "reload": { "signal": 0 },
             },
@@ -122,6 +124,7 @@ fn every_rule_of_probes_and_edges_holds_on_the_wire() {
     });
     assert_snapshot!(complaints(project), @"
     `services.asks.pre_start` is empty (give a program and its arguments)
+    `services.asks.pre_start` must be longer than zero
     `services.asks.post_stop` must be an absolute path (start it with `/`)
     `services.asks.probes.a.http.method` is not a method: `get` (did you mean `GET`?)
     `services.asks.probes.a.http.headers` has the header `Host`, which is not to be chosen (take it out: it is the host of the URL)
@@ -154,8 +157,11 @@ fn every_rule_of_probes_and_edges_holds_on_the_wire() {
     `services.asks.probes.r.on_failure` has `max_attempts` that must be from 1 to 100, not 101
     `services.asks.probes.s.on_failure` is empty (give a program and its arguments)
     `services.asks.probes.t.on_failure` must be longer than zero
+    `services.asks.probes.u.success_threshold` has no effect beside `log`: that is not asked but told, and what is said once is a yes (take it out)
     `services.asks.reload` must be a signal from 1 to 64, not 0
     `services.asks.probes.p` asks for `notify`, and so does `o`: a service says it for all (keep one of the two)
+    `services.asks.probes.v` asks for `watchdog`, and so does `h`: a service says it for all (keep one of the two)
+    `services.asks.probes.v.initial_delay` has no effect: the watchdog begins with `READY=1`, for which `o` waits (take it out)
     `services.outside.exit_on_end` means nothing for an external service (take it out: its end is not seen, only what its probes say)
     `services.outside.stop_signal` means nothing for an external service (take it out: there is no process here to be sent one: `stop_command` stops it)
     `services.outside.tty` means nothing for an external service (take it out: nothing is printed here where it runs)
@@ -167,6 +173,26 @@ fn every_rule_of_probes_and_edges_holds_on_the_wire() {
     Service `waits` is to be reloaded with `asks`, and does not say how
     `services.waits.depends_on.asks.timeout` must be longer than zero
     Service `waits` waits for `outside` to end, which is external
+    ");
+}
+
+#[test]
+fn what_is_waited_for_on_the_wire_is_asked_by_a_probe_that_is_there() {
+    let up = Question::Log("up".into());
+    let name = up.own_name().unwrap();
+    let waits = |condition: &str| serde_json::json!({ "command": ["x"], "working_dir": "/", "depends_on": { "log": { "condition": condition } } });
+    let project = serde_json::json!({
+        "name": "app",
+        "services": {
+            "log": { "command": ["x"], "working_dir": "/", "probes": { name.as_str(): { "ask": { "log": "up" } } } },
+            "good": waits("log_ready:up"),
+            "line": waits("log_ready:down\u{7}"),
+            "port": waits("port_open:127.0.0.1:80"),
+        },
+    });
+    assert_snapshot!(complaints(project), @r"
+    Service `line` waits for `log_ready:down\u{7}` of `log`, which no probe of it asks
+    Service `port` waits for `port_open:127.0.0.1:80` of `log`, which no probe of it asks
     ");
 }
 

@@ -11,6 +11,7 @@ pub(crate) const ARROWS: &[(&str, &[&str])] = &[
     ("decide", &["model"]),
     ("drivers", &["model", "shim"]),
     ("model", &[]),
+    ("needs", &[]),
     ("server", &["model", "control", "agent", "api"]),
     ("shim", &[]),
     ("sim", &["model", "decide", "store", "shim", "drivers", "agent", "control", "api", "server"]),

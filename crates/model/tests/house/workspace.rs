@@ -54,14 +54,18 @@ fn collect(folder: &Path, shown: &str, room: &str, sources: &mut Vec<Source>) {
     }
 }
 
-/// A file declared by `#[cfg(test)] mod name;` is test code wholly, with all below it.
+/// Rooms that are there for tests alone: no other may need them at run time.
+const OF_TESTS: &[&str] = &["needs"];
+
+/// A file declared by `#[cfg(test)] mod name;` is test code wholly, with all below it; and so is a room
+/// of tests.
 pub(crate) fn mark_test_modules(sources: &mut [Source]) {
     let roots: BTreeSet<String> = sources.iter().flat_map(Source::test_modules).collect();
     for source in sources {
         let inside = |root: &String| {
             source.path.strip_prefix(root.as_str()).is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
         };
-        if roots.iter().any(inside) {
+        if roots.iter().any(inside) || OF_TESTS.contains(&source.room.as_str()) {
             source.is_test.fill(true);
         }
     }

@@ -1,6 +1,7 @@
 //! Every route, by everybody who may and who may not; and what is recorded of it.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use upbeat_api::{Action, Endpoint, IdempotencyKey, NewToken, Role, Up};
@@ -40,6 +41,39 @@ fn the_table_of_roles_is_the_promised_one() {
     assert_eq!(table[&Role::Operator], ["Up", "Plan", "Act", "Down"]);
     assert_eq!(table[&Role::Admin], ["Tokens", "CreateToken", "RevokeToken", "Audit", "VerifyAudit"]);
     assert_eq!(table[&Role::Viewer].len() + 9, Endpoint::ALL.len());
+}
+
+/// Every way to put a route on a router but `route`, which one function alone calls: so each route has a
+/// least role, and stands in one of the two tables that the tests of roles go through.
+#[test]
+fn no_route_comes_onto_the_router_past_its_tables() {
+    fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true if path.ends_with("tests") => {}
+                true => sources(&path, found),
+                false => found.push(path),
+            }
+        }
+    }
+    let mut files = Vec::new();
+    sources(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")), &mut files);
+    let count = |word: &str| -> Vec<String> {
+        let with = |path: &PathBuf| {
+            let times = std::fs::read_to_string(path).unwrap().matches(word).count();
+            (times > 0).then(|| format!("{} {times}", path.file_name().unwrap().display()))
+        };
+        files.iter().filter_map(with).collect()
+    };
+    assert_eq!(count(".route("), ["router.rs 1"]);
+    let mut guarded = count("guarded(router, ");
+    guarded.sort();
+    assert_eq!(guarded, ["http.rs 1", "router.rs 1"]);
+    for other in [".route_service(", ".nest(", ".nest_service(", ".merge(", ".fallback_service("] {
+        assert_eq!(count(other), [""; 0], "{other}");
+    }
+    assert_eq!(count(".fallback("), ["router.rs 1"]);
 }
 
 #[tokio::test]

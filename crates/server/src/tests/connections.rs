@@ -3,14 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::UnixStream;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep};
 use upbeat_api::{Action, ClientError, IdempotencyKey, ProblemKind};
 
 use super::fake::name;
-use super::{House, in_time, rest, status_and_body};
-use crate::bounds::{BODY_TIMEOUT, CONNECTIONS_MAX, HEAD_TIMEOUT};
+use super::{House, in_time, request, rest, status_and_body};
+use crate::bounds::{BODY_TIMEOUT, CONNECTIONS_MAX, CONNECTIONS_OF_ONE_MAX, HEAD_TIMEOUT, REFUSALS_MAX};
+
+/// Only root can become somebody else.
+#[track_caller]
+fn is_not_root(test: &str) -> bool {
+    upbeat_needs::is_skipped(test, upbeat_needs::Need::ROOT)
+}
 
 fn about(took: Duration, expected: Duration) -> bool {
     took >= expected && took < expected + Duration::from_secs(1)
@@ -49,18 +56,114 @@ async fn half_a_request_harms_nobody() {
     assert!(house.fake.asked().is_empty());
 }
 
+/// Asks for a change and keeps its body back: it is being answered from then on.
+pub(super) async fn keep_busy(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), headers: &[&str]) {
+    let own = ["Content-Type: application/json", "Content-Length: 9", "Expect: 100-continue"];
+    let asked = request("PUT /api/v1/apps/shop", &[&own[..], headers].concat(), "");
+    stream.write_all(asked.as_bytes()).await.unwrap();
+    let mut told = [0; 12];
+    in_time(stream.read_exact(&mut told)).await.unwrap();
+    assert_eq!(std::str::from_utf8(&told), Ok("HTTP/1.1 100"));
+}
+
 #[tokio::test]
 async fn one_connection_too_many_hears_so_and_the_next_is_let_in() {
+    let house = House::open();
+    let mut busy = Vec::new();
+    for _ in 0..CONNECTIONS_MAX {
+        busy.push(house.connect().await);
+        keep_busy(busy.last_mut().unwrap(), &[]).await;
+    }
+    let error = house.client().version().await.unwrap_err();
+    insta::assert_snapshot!(error, @"256 connections are in use, which is as many as there may be");
+    assert!(matches!(error, ClientError::Problem(problem) if problem.kind == ProblemKind::Unavailable));
+    drop(busy.pop());
+    in_time(async { while house.client().version().await.is_err() {} }).await;
+}
+
+#[tokio::test]
+async fn whoever_asks_nothing_gives_way_the_oldest_first() {
     let house = House::open();
     let mut idle = Vec::new();
     for _ in 0..CONNECTIONS_MAX {
         idle.push(house.connect().await);
     }
-    let error = house.client().version().await.unwrap_err();
-    insta::assert_snapshot!(error, @"256 connections are open, which is as many as there may be");
-    assert!(matches!(error, ClientError::Problem(problem) if problem.kind == ProblemKind::Unavailable));
-    drop(idle.pop());
-    in_time(async { while house.client().version().await.is_err() {} }).await;
+    // It was answered, and is idle again.
+    let first = &mut idle[0];
+    first.write_all(b"GET /api/v1/version HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let mut told = [0; 12];
+    in_time(first.read_exact(&mut told)).await.unwrap();
+    keep_busy(&mut idle[1], &[]).await;
+    for _ in 0..2 {
+        house.client().version().await.unwrap();
+        let _newcomer = house.connect().await;
+    }
+    // Ended, not timed out: those of `HEAD_TIMEOUT` are not first.
+    rest(&mut idle[0]).await;
+    rest(&mut idle[2]).await;
+    idle[1].write_all(b"{}       ").await.unwrap();
+    assert!(in_time(rest(&mut idle[1])).await.contains("HTTP/1.1 400"));
+}
+
+/// Nothing was said, and no end.
+pub(super) fn is_open(read: std::io::Result<usize>) -> bool {
+    read.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+}
+
+/// A connection of another user, who is in the socket's group.
+async fn connect_as(uid: u32, house: &House) -> UnixStream {
+    let socket = house.socket.clone();
+    let connecting = std::thread::spawn(move || {
+        // Of this thread alone, which ends with it.
+        rustix::thread::set_thread_uid(rustix::fs::Uid::from_raw(uid)).unwrap();
+        std::os::unix::net::UnixStream::connect(socket).unwrap()
+    });
+    let stream = connecting.join().unwrap();
+    stream.set_nonblocking(true).unwrap();
+    UnixStream::from_std(stream).unwrap()
+}
+
+/// A house whose one guest has all the places a guest may have.
+async fn crowded(guest: u32) -> (House, Vec<UnixStream>) {
+    let house = House::for_group(|_| Ok(vec![GUEST]), GUEST);
+    house.open_to_all();
+    let mut busy = Vec::new();
+    for _ in 0..CONNECTIONS_OF_ONE_MAX {
+        busy.push(connect_as(guest, &house).await);
+        keep_busy(busy.last_mut().unwrap(), &[]).await;
+    }
+    (house, busy)
+}
+
+const GUEST: u32 = 65_534;
+
+#[tokio::test]
+async fn a_member_of_the_group_gets_a_share_and_keeps_nobody_waiting() {
+    if is_not_root("a_member_of_the_group_gets_a_share") {
+        return;
+    }
+    let (house, _busy) = crowded(GUEST).await;
+    let mut refused = connect_as(GUEST, &house).await;
+    refused.write_all(request("GET /api/v1/apps", &[], "").as_bytes()).await.unwrap();
+    insta::assert_snapshot!(status_and_body(&rest(&mut refused).await), @r#"503 {"kind":"unavailable","message":"64 connections of uid 65534 are in use, which is as many as there may be","hint":"close some, and ask again"}"#);
+    house.client().version().await.unwrap();
+    // Those who are being told so and do not listen hold up nobody: none of them is through when root is
+    // answered. (On a machine that is slow enough they are; then once more.)
+    let undisturbed = async {
+        loop {
+            let (house, _busy) = crowded(GUEST).await;
+            let mut silent = Vec::new();
+            // The last hears nothing, for there are too many.
+            for _ in 0..=REFUSALS_MAX {
+                silent.push(connect_as(GUEST, &house).await);
+            }
+            house.client().version().await.unwrap();
+            if silent[..REFUSALS_MAX].iter().all(|stream| is_open(stream.try_read(&mut [0]))) {
+                return;
+            }
+        }
+    };
+    in_time(undisturbed).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -86,16 +189,11 @@ async fn a_change_is_made_whole_though_its_client_went_away() {
 #[tokio::test]
 async fn somebody_elses_process_is_turned_away() {
     use std::io::{Read, Write};
-    use std::os::unix::fs::PermissionsExt;
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("SKIPPED somebody_elses_process_is_turned_away: only root can become somebody else");
+    if is_not_root("somebody_elses_process_is_turned_away") {
         return;
     }
     let house = House::open();
-    // The file system would keep them out before the server does.
-    for path in [house.socket.as_path(), house.socket.parent().unwrap(), house._directory.path()] {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).unwrap();
-    }
+    house.open_to_all();
     let socket = house.socket.clone();
     let (tell, told) = oneshot::channel();
     std::thread::spawn(move || {
@@ -108,6 +206,10 @@ async fn somebody_elses_process_is_turned_away() {
         tell.send(answer).unwrap();
     });
     insta::assert_snapshot!(status_and_body(&in_time(told).await.unwrap()), @r#"403 {"kind":"forbidden","message":"uid 65534 may not speak to this daemon, which runs as uid 0","hint":"only its own user and root may; start a daemon of your own with `upbeat serve`"}"#);
+    assert_eq!(
+        house.fake.recorded(),
+        ["uid 65534:  : 403, uid 65534 may not speak to this daemon, which runs as uid 0"]
+    );
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use upbeat_api::{
     Action, App, AppName, AppSummary, Asked, AuditHead, AuditQuery, AuditRecord, AuditVerdict, Event,
     EventFilter, EventKind, IssuedToken, LogLine, LogStream, Need, NewToken, Operation, OperationId, Origin,
     Plan, Problem, ProblemKind, Project, Refused, Role, ServiceName, Starts, Stats, TokenInfo, TokenName, Up,
-    Version, Why, Wish,
+    Version, Whom, Why, Wish,
 };
 use upbeat_model::{
     Attempt, Edit, Goal, Mono, Phase, Service, SlotId, SlotStats, SlotStatus, SlotUsage, Wall,
@@ -19,6 +19,10 @@ use upbeat_model::{
 
 use crate::backend::{Answer, Backend, BoxStream, Checked, LogQuery};
 use crate::compat::guide::{Guide, ServicesSettings, Surroundings};
+
+fn own() -> String {
+    format!("uid {}", rustix::process::geteuid().as_raw())
+}
 
 fn by(origin: &Origin) -> String {
     match &origin.key {
@@ -42,6 +46,8 @@ pub(crate) struct Fake {
     records: Arc<Mutex<Vec<String>>>,
     /// No token holds any more.
     pub(crate) is_revoked: Arc<std::sync::atomic::AtomicBool>,
+    /// No token can be looked up.
+    pub(crate) is_busy: Arc<std::sync::atomic::AtomicBool>,
     /// Nothing can be recorded.
     pub(crate) is_full: Arc<std::sync::atomic::AtomicBool>,
     /// What the next watch of an app shows, where it is not the one app.
@@ -50,6 +56,8 @@ pub(crate) struct Fake {
     pub(crate) lines: Arc<Mutex<Option<BoxStream<LogLine>>>>,
     /// Where it is there, an action waits for it, and then says so.
     pub(crate) gate: Arc<Mutex<Option<Gate>>>,
+    /// How often one app was asked for.
+    pub(crate) looks: Arc<std::sync::atomic::AtomicUsize>,
 }
 
 impl Default for Fake {
@@ -75,8 +83,10 @@ impl Fake {
             states: Arc::default(),
             lines: Arc::default(),
             gate: Arc::default(),
+            looks: Arc::default(),
             is_full: Arc::default(),
             is_revoked: Arc::default(),
+            is_busy: Arc::default(),
             records: Arc::default(),
         }
     }
@@ -88,7 +98,7 @@ impl Fake {
         let slots = services.keys().map(|service| status(service, running.contains(service)));
         let slots = slots.collect();
         let project = Project { name: name("services"), services, base_environment: BTreeMap::new() };
-        let app = App { name: name("services"), release: 1, project, slots };
+        let app = App { name: name("services"), release: 1, project: project.to_look_at(), slots };
         Some(app).filter(|app| !app.project.services.is_empty())
     }
 
@@ -209,6 +219,9 @@ impl Backend for Fake {
 
     /// `viewer`, `operator`, `admin` are tokens; so was `expired`.
     async fn authenticate(&self, shown: &str) -> Answer<(TokenName, Role)> {
+        if self.is_busy.load(std::sync::atomic::Ordering::Relaxed) {
+            return Err(Problem::new(ProblemKind::Unavailable, "the token cannot be looked up"));
+        }
         match (shown, shown.parse::<Role>()) {
             (_, Ok(role)) if !self.is_revoked.load(std::sync::atomic::Ordering::Relaxed) => {
                 Ok((name(shown), role))
@@ -234,7 +247,12 @@ impl Backend for Fake {
         self.record(format!("{ticket} -> {status}, operation {operation:?}"));
     }
 
-    fn refused(&self, refused: Refused) {
+    fn refused(&self, refused: Refused, whom: Whom) {
+        assert_eq!(
+            whom == Whom::Known,
+            refused.who.starts_with("token ") || refused.who == own(),
+            "{refused:?}"
+        );
         let Refused { who, from, method, path, status, why, .. } = refused;
         let from = if from.is_some() { " from afar" } else { "" };
         self.record(format!("{who}{from}: {method} {path}: {status}, {why}"));
@@ -250,6 +268,7 @@ impl Backend for Fake {
 
     async fn app(&self, of: AppName) -> Answer<App> {
         assert_ne!(of.as_str(), "bug", "a bug");
+        self.looks.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         if of.as_str() == "services" {
             return self.services_app().ok_or_else(|| no_app(&of));
         }
@@ -303,6 +322,9 @@ impl Backend for Fake {
     async fn check(&self, slot: SlotId, service: Arc<Service>) -> Answer<Checked> {
         let ask = service.probes.values().next().map(|probe| probe.ask.to_string()).unwrap_or_default();
         self.note(format!("{slot}: {ask}"));
+        if slot.service.as_str() == "unaskable" {
+            return Err(Problem::new(ProblemKind::Unavailable, "nobody can be asked"));
+        }
         Ok(Checked { healthy: false, message: "status 500".into() })
     }
 

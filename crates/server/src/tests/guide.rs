@@ -1,5 +1,7 @@
 //! The guide's paths, byte by byte.
 
+use std::sync::atomic::Ordering;
+
 use upbeat_api::Role;
 
 use super::House;
@@ -67,6 +69,56 @@ async fn what_the_guide_lacks_is_asked_in_its_style() {
 }
 
 #[tokio::test]
+async fn what_an_endpoint_keeps_secret_is_shown_to_nobody() {
+    let house = House::open();
+    let endpoint = "http://localhost:53/health?deep=1&token=canary-1&api_key=canary-2";
+    post(&house, "register", &COREDNS.replace("http://localhost:53/health", endpoint)).await;
+    let shown = "http://localhost:53/health?deep=1&token=***&api_key=***";
+    let ways = ["services/list", "services/health", "services/coredns/health", "apps/services"];
+    for way in ways.map(|way| format!("/api/v1/{way}")) {
+        let answer = house.ask(&format!("GET {way}"), &[], "").await;
+        assert!(answer.contains(shown) && !answer.contains("canary"), "{way}: {answer}");
+    }
+    let watched = house.ask("GET /api/v1/apps/services/watch", &[], "").await;
+    assert!(watched.contains(shown) && !watched.contains("canary"), "{watched}");
+    // It is known all the same.
+    assert!(house.fake.asked().iter().any(|asked| asked.contains(endpoint)), "{:?}", house.fake.asked());
+    let again = post(&house, "register", &COREDNS.replace("http://localhost:53/health", shown)).await;
+    assert!(again.starts_with("400 ") && again.contains("`***`"), "{again}");
+}
+
+/// Ten thousand, each of which is only counted.
+#[tokio::test]
+async fn the_health_of_all_is_asked_of_one_look_at_them() {
+    let house = House::open();
+    let one = |n| format!(r#"{{"name":"s{n:03}","start_command":"sleep 9"}}"#);
+    let services: Vec<String> = (0..300).map(one).collect();
+    post(&house, "register", &format!("[{}]", services.join(","))).await;
+    let before = house.fake.looks.load(Ordering::SeqCst);
+    let healths = get(&house, "health").await;
+    assert_eq!(healths.matches(r#"{"name":""#).count(), 300);
+    // One for what is registered, and one for how it is.
+    assert_eq!(house.fake.looks.load(Ordering::SeqCst) - before, 2);
+}
+
+#[tokio::test]
+async fn one_that_cannot_be_asked_keeps_no_other_from_being_told() {
+    let house = House::open();
+    post(&house, "register", COREDNS).await;
+    post(&house, "register", &COREDNS.replace("\"coredns\"", "\"unaskable\"")).await;
+    let healths = get(&house, "health").await;
+    assert!(
+        healths
+            .starts_with(r#"200 {"success":true,"data":[{"name":"coredns","healthy":false,"message":"http"#),
+        "{healths}"
+    );
+    assert!(
+        healths.contains(r#"{"name":"unaskable","healthy":false,"message":"nobody can be asked""#),
+        "{healths}"
+    );
+}
+
+#[tokio::test]
 async fn what_is_not_done_says_why_in_the_guides_shape() {
     let house = House::open();
     post(&house, "register", COREDNS).await;
@@ -112,6 +164,41 @@ async fn what_is_not_done_says_why_in_the_guides_shape() {
         ),
         "{said}"
     );
+}
+
+#[tokio::test]
+async fn what_is_asked_wrongly_is_answered_in_the_same_shape_and_in_words() {
+    let house = House::open();
+    let not_done = |status: &str, error: &str| format!(r#"{status} {{"success":false,"error":"{error}"#);
+    for (asked, status, error) in [
+        ("GET /api/v1/services", "404", "there is no `/api/v1/services` here; "),
+        ("GET /api/v1/services/a/b/c", "404", "there is no `/api/v1/services/a/b/c` here; "),
+        ("DELETE /api/v1/services/list", "405", "`/api/v1/services/list` cannot be asked with DELETE; "),
+        ("GET /api/v1/services/a/logs?tail=x", "400", "in the query: tail: must be a whole number\"}"),
+        (
+            "GET /api/v1/services/order?service=a",
+            "400",
+            "in the query: service: unknown field `service`, expected `services`",
+        ),
+    ] {
+        let said = house.ask(asked, &[], "").await;
+        assert!(said.starts_with(&not_done(status, error)), "{asked}: {said}");
+    }
+    let said = post(&house, "register", r#"{"name":"a"}"#).await;
+    assert!(said.starts_with(&not_done("400", "in the body: service 1: `")), "{said}");
+    assert!(said.contains("is missing"), "{said}");
+    // Elsewhere it stays as it is.
+    let elsewhere = house.ask("GET /api/v1/servicesx", &[], "").await;
+    assert!(elsewhere.starts_with(r#"404 {"kind":"not_found""#), "{elsewhere}");
+}
+
+#[tokio::test]
+async fn the_order_of_all_is_asked_for_without_naming_any() {
+    let house = House::open();
+    post(&house, "register", &format!("[{REGISTRY},{COREDNS}]")).await;
+    let all = r#"200 {"success":true,"data":["coredns","oci-registry"]}"#;
+    assert_eq!(get(&house, "order").await, all);
+    assert_eq!(get(&house, "order?services=oci-registry").await, all);
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ mod socket;
 mod streams;
 mod tcp;
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -37,17 +38,34 @@ impl House {
     }
 
     fn with(fake: Fake) -> Self {
+        Self::of(fake, None)
+    }
+
+    /// A group's members are operators.
+    fn for_group(groups_of: crate::GroupsOf, gid: u32) -> Self {
+        Self::of(Fake::default(), Some(crate::Group { gid, groups_of }))
+    }
+
+    fn of(fake: Fake, group: Option<crate::Group>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("run/upbeat.sock");
-        let listener = crate::bind(&socket).unwrap();
+        let unix = crate::Unix { listener: crate::bind(&socket).unwrap(), group };
         let (stop, stopped) = oneshot::channel();
-        let server = tokio::spawn(crate::serve(listener, fake.clone(), async move {
+        let doors = crate::Doors { unix, tcp: None };
+        let server = tokio::spawn(crate::serve(doors, fake.clone(), async move {
             // A test that ends without a word leaves the server to the end of its runtime.
             if stopped.await.is_err() {
                 std::future::pending::<()>().await;
             }
         }));
         Self { fake, socket, stop: Some(stop), server, _directory: directory }
+    }
+
+    /// For every user, whom the file system would keep out before the server does.
+    fn open_to_all(&self) {
+        for path in [self.socket.as_path(), self.socket.parent().unwrap(), self._directory.path()] {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).unwrap();
+        }
     }
 
     fn client(&self) -> Client {

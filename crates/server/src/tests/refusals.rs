@@ -42,7 +42,7 @@ async fn a_query_is_read_strictly() {
     assert_snapshot!(house.ask("DELETE /api/v1/apps/shop?force=true", &[], "").await, @r#"400 {"kind":"bad_request","message":"in the query: force: unknown field `force`, expected `kill`"}"#);
     assert_snapshot!(house.ask("DELETE /api/v1/apps/shop?kill=1", &[], "").await, @r#"400 {"kind":"bad_request","message":"in the query: kill: provided string was not `true` or `false`"}"#);
     assert_snapshot!(house.ask("GET /api/v1/apps/shop/logs?service=web,,db", &[], "").await, @r#"400 {"kind":"bad_request","message":"in the query: service: `` is not a valid service name: it is empty"}"#);
-    assert_snapshot!(house.ask("GET /api/v1/apps/shop/logs?tail=-1", &[], "").await, @r#"400 {"kind":"bad_request","message":"in the query: tail: invalid digit found in string"}"#);
+    assert_snapshot!(house.ask("GET /api/v1/apps/shop/logs?tail=-1", &[], "").await, @r#"400 {"kind":"bad_request","message":"in the query: tail: must be a whole number"}"#);
     assert_snapshot!(house.ask("GET /api/v1/apps/shop/logs?tail=1&tail=2", &[], "").await, @r#"400 {"kind":"bad_request","message":"in the query: duplicate field `tail`"}"#);
     assert_snapshot!(house.ask("GET /api/v1/events?limit=1001", &[], "").await, @r#"400 {"kind":"bad_request","message":"in the query: limit: 1001 is more than 1000","hint":"ask again, `after` the last one you have"}"#);
     assert_snapshot!(house.ask("GET /api/v1/events/watch", &["Last-Event-ID: x"], "").await, @r#"400 {"kind":"bad_request","message":"`Last-Event-ID` is not the sequence number of an event"}"#);
@@ -57,7 +57,7 @@ async fn a_body_is_read_strictly() {
     assert_snapshot!(house.ask(put, &[], "{}").await, @r#"400 {"kind":"bad_request","message":"the body has no `Content-Type`","hint":"send JSON, with `Content-Type: application/json`"}"#);
     assert_snapshot!(house.ask(put, &["Content-Type: text/yaml"], "a: 1").await, @r#"400 {"kind":"bad_request","message":"the body is declared as `text/yaml`","hint":"send JSON, with `Content-Type: application/json`"}"#);
     assert_snapshot!(house.ask(put, &[JSON], "{").await, @r#"400 {"kind":"bad_request","message":"in the body: EOF while parsing an object at line 1 column 1"}"#);
-    assert_snapshot!(house.ask(put, &[JSON], "{}").await, @r#"400 {"kind":"bad_request","message":"in the body: missing field `project` at line 1 column 2"}"#);
+    assert_snapshot!(house.ask(put, &[JSON], "{}").await, @r#"400 {"kind":"bad_request","message":"in the body: `project` is missing at line 1 column 2"}"#);
     let unknown =
         r#"{"project":{"name":"shop","services":{"web":{"command":["a"],"working_dir":"/","colour":1}}}}"#;
     assert_snapshot!(house.ask(put, &[JSON], unknown).await, @r#"400 {"kind":"bad_request","message":"in the body at `project.services.web.colour`: unknown field `colour`, expected one of `command`, `environment`, `working_dir`, `user`, `group_add`, `ulimits`, `resources`, `oom_score_adj`, `tty`, `stdin_open`, `files`, `depends_on`, `probes`, `external`, `restart`, `restart_rhythm`, `success_exit_codes`, `pre_start`, `post_start`, `pre_stop`, `post_stop`, `reload`, `exit_on_end`, `stop_signal`, `stop_grace_period`, `stop_command`, `scale`, `log`, `per_copy`, `attach`, `labels` at line 1 column 87"}"#);
@@ -67,6 +67,35 @@ async fn a_body_is_read_strictly() {
     assert_snapshot!(house.ask(put, &[JSON], &twice).await, @r#"400 {"kind":"bad_request","message":"in the body: trailing characters at line 1 column 42"}"#);
     assert_snapshot!(house.ask(act, &[JSON], r#"{"action":"dance"}"#).await, @r#"400 {"kind":"bad_request","message":"in the body at `action`: unknown variant `dance`, expected one of `start`, `stop`, `restart`, `reload`, `scale` at line 1 column 17"}"#);
     assert_snapshot!(house.ask(act, &[JSON], r#"{"action":"stop","force":true}"#).await, @r#"400 {"kind":"bad_request","message":"in the body: unknown field `force`, expected `services` or `kill`"}"#);
+    assert!(house.fake.asked().is_empty());
+}
+
+#[tokio::test]
+async fn what_a_body_says_in_the_wrong_place_is_not_repeated() {
+    let house = House::open();
+    let service = |key: &str, value: &str| {
+        let spec = format!(r#"{{"command":["a"],"working_dir":"/","{key}":{value}}}"#);
+        format!(r#"{{"project":{{"name":"shop","services":{{"web":{spec}}}}}}}"#)
+    };
+    for (key, value) in [
+        ("environment", r#""TOKEN=canary, expected a \"canary""#),
+        ("environment", r#"["TOKEN=canary"]"#),
+        ("environment", r#"{"TOKEN":77778888}"#),
+        ("environment", r#"{"TOKEN":["canary"]}"#),
+        ("files", r#"[{"name":"key","content":"canary!"}]"#),
+        ("files", r#"[{"name":"key","content":77778888}]"#),
+        ("pre_start", r#"[{"command":["a"],"environment":"canary"}]"#),
+        ("probes", r#"{"readiness":{"ask":{"http":{"url":"http://h","headers":"canary"}}}}"#),
+    ] {
+        let answer = house.ask("PUT /api/v1/apps/shop", &[JSON], &service(key, value)).await;
+        assert!(answer.starts_with("400 ") && answer.contains(key), "{answer}");
+        assert!(!answer.contains("canary") && !answer.contains("77778888"), "{answer}");
+    }
+    let put = service("environment", r#"{"PIN":77778888}"#);
+    assert_snapshot!(house.ask("PUT /api/v1/apps/shop", &[JSON], &put).await, @r#"400 {"kind":"bad_request","message":"in the body at `project.services.web.environment.PIN`: invalid type: integer, expected a string at line 1 column 108"}"#);
+    let named = r#"[{"name":"a","start_command":["canary"]}]"#;
+    let answer = house.ask("POST /api/v1/services/register", &[JSON], named).await;
+    assert!(answer.starts_with("400 ") && !answer.contains("canary"), "{answer}");
     assert!(house.fake.asked().is_empty());
 }
 

@@ -7,15 +7,20 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 
-use tokio::io::AsyncWriteExt;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use upbeat_api::{Client, ClientError, Remote};
 
+use super::connections::{is_open, keep_busy};
 use super::fake::{Fake, app, name};
 use super::{in_time, request, rest, status_and_body};
-use crate::bounds::{HANDSHAKE_TIMEOUT, HEAD_TIMEOUT, STREAM_LOOK, TCP_CONNECTIONS_OF_ONE_MAX};
+use crate::bounds::{
+    HANDSHAKE_TIMEOUT, HEAD_TIMEOUT, MISSED_MAX, STREAM_LOOK, STREAMS_OF_TOKEN_MAX, TCP_CONNECTIONS_MAX,
+    TCP_CONNECTIONS_OF_HERE_MAX,
+};
 use crate::{Doors, Tcp, Tls, Unix};
 
 /// A server with both doors.
@@ -34,6 +39,12 @@ impl Afar {
     }
 
     fn with(secret: bool) -> Self {
+        let params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        Self::certified(secret.then_some(params))
+    }
+
+    fn certified(params: Option<CertificateParams>) -> Self {
+        let secret = params.is_some();
         let directory = tempfile::tempdir().unwrap();
         let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
         listener.set_nonblocking(true).unwrap();
@@ -42,10 +53,10 @@ impl Afar {
         let socket = directory.path().join("run/upbeat.sock");
         let unix = Unix { listener: crate::bind(&socket).unwrap(), group: None };
         let (cert, key) = (directory.path().join("cert.pem"), directory.path().join("key.pem"));
-        let tls = secret.then(|| {
-            let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-            std::fs::write(&cert, made.cert.pem()).unwrap();
-            std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        let tls = params.map(|params| {
+            let own = KeyPair::generate().unwrap();
+            std::fs::write(&cert, params.self_signed(&own).unwrap().pem()).unwrap();
+            std::fs::write(&key, own.serialize_pem()).unwrap();
             Tls::read(&cert, &key).unwrap()
         });
         let ca = secret.then_some(cert);
@@ -104,8 +115,48 @@ async fn a_certificate_that_nobody_vouches_for_gets_no_token() {
     // It is for another name, too.
     let url = format!("https://127.0.0.1:{}", afar.address.port());
     let misnamed = Remote { url, ..afar.remote("admin") };
-    assert!(Client::remote(&misnamed).unwrap().version().await.is_err());
+    let error = Client::remote(&misnamed).unwrap().version().await.unwrap_err();
+    assert_eq!(why(&error), "its certificate is not for `127.0.0.1`, but for `localhost`");
+    assert!(error.hint().unwrap_or_default().contains("name it so as its certificate does"), "{error:?}");
     assert_eq!(afar.fake.recorded(), [""; 0]);
+}
+
+/// What the system, or TLS, says of it.
+fn why(error: &ClientError) -> String {
+    std::error::Error::source(error).map(ToString::to_string).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn who_speaks_tls_and_who_does_not_is_told_with_the_remedy() {
+    for (secret, scheme, said, remedy) in [
+        (true, "http", "it speaks TLS", "use `https://`"),
+        (false, "https", "it speaks no TLS", "use `http://`"),
+    ] {
+        let (afar, certificate) = (Afar::with(secret), Afar::with(true));
+        let url = format!("{scheme}://localhost:{}", afar.address.port());
+        let ca = certificate.ca.clone().filter(|_| scheme == "https");
+        let error = Client::remote(&Remote { url, token: None, ca }).unwrap().version().await.unwrap_err();
+        assert_eq!((why(&error).as_str(), error.hint()), (said, Some(remedy)), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn who_has_no_token_is_told_where_to_put_one() {
+    let afar = Afar::open();
+    let remote = Remote { token: None, ..afar.remote("") };
+    let error = Client::remote(&remote).unwrap().version().await.unwrap_err();
+    assert!(error.hint().unwrap_or_default().contains("set `UPBEAT_TOKEN`"), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_certificate_of_an_authority_proves_no_server_and_the_remedy_is_said() {
+    let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let afar = Afar::certified(Some(params));
+    let error = afar.client("admin").version().await.unwrap_err();
+    let hint = error.hint().unwrap_or_default();
+    assert!(hint.contains("CA:FALSE") && hint.contains("docs/access.md"), "{error:?}: {hint}");
+    assert_eq!(afar.fake.recorded(), [""; 0], "and it got no token");
 }
 
 #[tokio::test(start_paused = true)]
@@ -121,6 +172,11 @@ async fn a_stream_breaks_off_when_its_token_does_not_hold_any_more() {
     assert_eq!(watch.next().await.unwrap().unwrap(), app(1));
     // Many looks later it goes on.
     assert!(tokio::time::timeout(STREAM_LOOK * 100, watch.next()).await.is_err());
+    // Nor does it break off while nobody can tell for a while whether it does.
+    afar.fake.is_busy.store(true, Ordering::Relaxed);
+    assert!(tokio::time::timeout(STREAM_LOOK * MISSED_MAX, watch.next()).await.is_err());
+    assert!(afar.client("viewer").version().await.is_err(), "but nobody new is let in");
+    afar.fake.is_busy.store(false, Ordering::Relaxed);
     afar.fake.is_revoked.store(true, Ordering::Relaxed);
     let revoked = Instant::now();
     assert!(matches!(watch.next().await, Some(Err(ClientError::Interrupted { .. }))));
@@ -146,10 +202,26 @@ async fn a_door_answers_to_its_names_and_to_no_other() {
         let told = afar.ask("GET /api/v1/apps", &[token, &format!("Host: {host}")], "").await;
         assert!(told.starts_with("200 "), "{host}: {told}");
     }
-    for host in ["evil.example", "127.0.0.1.evil.example", "[::1]:80", "upbeat.example.evil", "[localhost"] {
+    for host in [
+        "evil.example",
+        "127.0.0.1.evil.example",
+        "[::1]:80",
+        "upbeat.example.evil",
+        "[localhost",
+        "localhost:evil.example",
+        "localhost:",
+        "x@localhost",
+    ] {
         let told = afar.ask("GET /api/v1/apps", &[token, &format!("Host: {host}")], "").await;
         assert!(told.starts_with("403 "), "{host}: {told}");
     }
+    // Said twice, or another in the line: who reads which is not to matter.
+    let told = afar.ask("GET /api/v1/apps", &[token, "Host: localhost", "Host: evil.example"], "").await;
+    assert!(told.starts_with("403 "), "{told}");
+    let told = afar.ask("GET http://evil.example/api/v1/apps", &[token], "").await;
+    assert!(told.starts_with("403 "), "{told}");
+    let told = afar.ask("GET http://upbeat.example:80/api/v1/apps", &[token], "").await;
+    assert!(told.starts_with("200 "), "{told}");
     let origin = ["Origin: http://127.0.0.1:80", token];
     let told = afar.ask("GET /api/v1/apps", &origin, "").await;
     assert!(told.starts_with("403 "), "{told}");
@@ -203,17 +275,80 @@ async fn words_in_the_clear_get_no_answer_where_all_is_secret() {
 }
 
 #[tokio::test]
-async fn a_crowd_from_one_address_is_told_so_and_closes_no_other_door() {
+async fn a_crowd_that_says_nothing_keeps_nobody_out() {
+    for secret in [false, true] {
+        let afar = Afar::with(secret);
+        let mut silent = Vec::new();
+        for _ in 0..TCP_CONNECTIONS_MAX {
+            silent.push(afar.connect().await);
+        }
+        afar.client("viewer").version().await.unwrap();
+        // Gone is who came first, and nothing was said.
+        assert_eq!(rest(&mut silent[0]).await, "");
+    }
+}
+
+#[tokio::test]
+async fn who_loses_a_place_is_gone_at_once_and_who_proved_themselves_stays() {
+    // On a machine that is slow enough all are gone, as they say nothing; then once more.
+    let only_one_is_gone = async {
+        loop {
+            let afar = Afar::open();
+            let mut proven = afar.connect().await;
+            let asked =
+                "GET /api/v1/version HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer viewer\r\n\r\n";
+            proven.write_all(asked.as_bytes()).await.unwrap();
+            let mut told = Vec::new();
+            while !told.ends_with(b"}") {
+                proven.read_buf(&mut told).await.unwrap();
+            }
+            let mut busy = Vec::new();
+            for _ in 0..TCP_CONNECTIONS_OF_HERE_MAX - 2 {
+                busy.push(afar.connect().await);
+                keep_busy(busy.last_mut().unwrap(), &["Authorization: Bearer operator"]).await;
+            }
+            let mut unproven = afar.connect().await;
+            afar.client("viewer").version().await.unwrap();
+            assert_eq!(rest(&mut unproven).await, "");
+            // It was idle for longer than the other was there.
+            if is_open(proven.try_read(&mut [0])) {
+                return;
+            }
+        }
+    };
+    in_time(only_one_is_gone).await;
+}
+
+#[tokio::test]
+async fn a_crowd_that_is_answered_is_told_so_and_closes_no_other_door() {
     let afar = Afar::open();
-    let mut idle = Vec::new();
-    for _ in 0..TCP_CONNECTIONS_OF_ONE_MAX {
-        idle.push(afar.connect().await);
+    let mut busy = Vec::new();
+    for _ in 0..TCP_CONNECTIONS_OF_HERE_MAX {
+        busy.push(afar.connect().await);
+        keep_busy(busy.last_mut().unwrap(), &["Authorization: Bearer operator"]).await;
     }
     let error = afar.client("viewer").version().await.unwrap_err();
-    insta::assert_snapshot!(error, @"64 connections of one address are open, which is as many as there may be");
+    insta::assert_snapshot!(error, @"96 connections of this machine are in use, which is as many as there may be");
     Client::new(&afar.socket).version().await.unwrap();
-    drop(idle.pop());
+    drop(busy.pop());
     in_time(async { while afar.client("viewer").version().await.is_err() {} }).await;
+}
+
+#[tokio::test]
+async fn one_token_has_only_so_many_streams() {
+    let afar = Afar::open();
+    let mut streams = Vec::new();
+    for _ in 0..STREAMS_OF_TOKEN_MAX {
+        *afar.fake.states.lock().unwrap() = Some(stream::pending().boxed());
+        streams.push(afar.client("viewer").watch(&name("shop")).await.unwrap());
+    }
+    *afar.fake.states.lock().unwrap() = Some(stream::pending().boxed());
+    let refused = afar.client("viewer").watch(&name("shop")).await.err().unwrap();
+    insta::assert_snapshot!(refused, @"token viewer has 32 streams open, which is as many as there may be");
+    afar.client("viewer").version().await.unwrap();
+    drop(afar.client("operator").watch(&name("shop")).await.unwrap());
+    drop(streams.pop());
+    in_time(async { while afar.client("viewer").watch(&name("shop")).await.is_err() {} }).await;
 }
 
 #[test]

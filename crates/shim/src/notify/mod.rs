@@ -13,6 +13,8 @@ pub use message::{DATAGRAM_MAX, STATUS_MAX};
 use message::{Message, Watchdog};
 pub(crate) use notices::{Notices, WATCHDOG_PID};
 
+use crate::spec;
+
 /// Nobody needs longer at once; whoever does asks again.
 const EXTENSION_MAX_MS: u64 = 24 * 60 * 60 * 1000;
 
@@ -47,7 +49,7 @@ pub struct WatchdogState {
     /// It is to be heard of at least so often, in milliseconds. None: there is no watchdog.
     pub interval_ms: Option<u64>,
     /// When it was heard of last, in milliseconds on the boot clock; as of when this state was told, as
-    /// to be heard of is no news.
+    /// to be heard of again is no news.
     pub last_ping_ms: Option<u64>,
     /// It was not heard of for too long, or has asked to be treated so; and not heard of since.
     pub expired: bool,
@@ -79,12 +81,17 @@ pub(crate) struct Changes {
 /// What is known of one process.
 ///
 /// The watchdog runs from when the process says that it is ready, or that all is well, until it says
-/// that it is about to end, or is asked to.
+/// that it is about to end, or is asked to. Where nobody waits for it to be ready, it runs from the
+/// start: who hangs before the first word would never be found out.
 #[derive(Debug, Default)]
 pub(crate) struct Notify {
     state: NotifyState,
+    /// As ordered: what the process says of it is only for itself.
+    ordered: spec::Notify,
     /// The watchdog runs.
     is_watched: bool,
+    /// It runs since the start, and nothing was heard yet.
+    is_unheard: bool,
     /// It was asked to stop.
     is_asked_to_stop: bool,
     /// When the watchdog expires, on the clock that stands still.
@@ -93,9 +100,16 @@ pub(crate) struct Notify {
 
 impl Notify {
     /// Of a process that has not said anything yet.
-    pub(crate) fn new(watchdog_ms: Option<u64>) -> Self {
-        let watchdog = WatchdogState { interval_ms: watchdog_ms, ..WatchdogState::default() };
-        Self { state: NotifyState { watchdog, ..NotifyState::default() }, ..Self::default() }
+    pub(crate) fn new(ordered: spec::Notify) -> Self {
+        let watchdog = WatchdogState { interval_ms: ordered.watchdog_ms, ..WatchdogState::default() };
+        Self { state: NotifyState { watchdog, ..NotifyState::default() }, ordered, ..Self::default() }
+    }
+
+    /// It was executed.
+    pub(crate) fn begin(&mut self, now: Now) {
+        let first = self.ordered.first_ms.filter(|_| self.ordered.watchdog_ms.is_some());
+        self.expires_ms = first.map(|first| now.awake_ms.saturating_add(first));
+        (self.is_watched, self.is_unheard) = (first.is_some(), first.is_some());
     }
 
     /// What is known.
@@ -149,10 +163,13 @@ impl Notify {
         let watchdog = &mut self.state.watchdog;
         let mut is_news = false;
         if let Some(usec) = usec {
-            is_news |= set(&mut watchdog.interval_ms, Some(usec.div_ceil(1000)).filter(|ms| *ms > 0));
+            // Another interval it may ask for; that it is watched is not its own to say.
+            let asked = Some(usec.div_ceil(1000)).filter(|ms| *ms > 0);
+            is_news |= set(&mut watchdog.interval_ms, asked.or(self.ordered.watchdog_ms));
         }
         let is_over = self.state.stopping || self.is_asked_to_stop;
-        let begins = ready && !self.is_watched;
+        let begins = ready && (!self.is_watched || self.is_unheard);
+        self.is_unheard &= !ready && said != Some(Watchdog::Ping);
         self.is_watched = !is_over && (self.is_watched || ready || said == Some(Watchdog::Ping));
         match said {
             Some(Watchdog::Trigger) if !is_over => {
@@ -162,7 +179,8 @@ impl Notify {
                 return true;
             }
             Some(Watchdog::Ping) => {
-                watchdog.last_ping_ms = Some(now.boot_ms);
+                // That it is heard of at all is news, once.
+                is_news |= watchdog.last_ping_ms.replace(now.boot_ms).is_none();
                 is_news |= set(&mut watchdog.expired, false) | set(&mut watchdog.triggered, false);
             }
             _ => {}
@@ -182,9 +200,12 @@ impl Notify {
         self.state.watchdog.expiries = self.state.watchdog.expiries.wrapping_add(1);
     }
 
-    /// It was asked to stop: nobody waits for it to be well any more.
+    /// It was asked to stop: nobody waits for it to be well any more, and the time it has asked for until
+    /// now was for something else.
     pub(crate) fn ask_to_stop(&mut self) {
-        self.is_asked_to_stop = true;
+        if !std::mem::replace(&mut self.is_asked_to_stop, true) {
+            self.state.extended_until_ms = None;
+        }
         self.is_watched = false;
         self.expires_ms = None;
     }

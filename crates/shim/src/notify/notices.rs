@@ -57,13 +57,18 @@ fn now() -> Now {
 impl Notices {
     /// Makes the socket. Errors: what the system said.
     pub(crate) fn open(order: spec::Notify) -> std::io::Result<Self> {
-        let (socket, notify) = (Socket::open()?, Notify::new(order.watchdog_ms));
+        let (socket, notify) = (Socket::open()?, Notify::new(order));
         Ok(Self { socket, user: None, notify, tell_at_ms: None, told_at_ms: None })
     }
 
     /// Who it is that will say something.
     pub(crate) fn expect(&mut self, user: Option<User>) {
         self.user = user;
+    }
+
+    /// It was executed.
+    pub(crate) fn begin(&mut self) {
+        self.notify.begin(now());
     }
 
     /// Says so to the process by its variables, all but its number.

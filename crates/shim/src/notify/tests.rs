@@ -12,7 +12,14 @@ struct Story {
 
 impl Story {
     fn new(watchdog_ms: impl Into<Option<u64>>) -> Self {
-        Self { notify: Notify::new(watchdog_ms.into()), awake_ms: 0 }
+        Self::ordered(spec::Notify { watchdog_ms: watchdog_ms.into(), first_ms: None })
+    }
+
+    /// Executed at 0.
+    fn ordered(order: spec::Notify) -> Self {
+        let mut story = Self { notify: Notify::new(order), awake_ms: 0 };
+        story.notify.begin(story.now());
+        story
     }
 
     fn now(&self) -> Now {
@@ -57,6 +64,7 @@ fn news_is_what_has_changed() {
     assert_eq!(*story.state(), NotifyState { status: None, errno: None, ..known });
     assert!(!story.says("MAINPID=100"), "one that may not be");
     assert_eq!(story.state().main_pid, Some(7));
+    assert!(story.says("WATCHDOG=1"), "that it is heard of at all");
     assert!(!story.says("WATCHDOG=1"));
 }
 
@@ -98,6 +106,7 @@ fn the_watchdog_runs_from_ready_on_and_expires_once() {
     story.says("READY=1");
     assert_eq!(story.notify.expires_ms(), Some(1100));
     assert!(!story.at(1099).is_due());
+    assert!(story.says("WATCHDOG=1"), "for the first time");
     assert!(!story.says("WATCHDOG=1"));
     assert!(!story.at(1198).is_due());
     assert!(!story.says("READY=1"), "which is no ping");
@@ -122,8 +131,44 @@ fn the_watchdog_runs_from_ready_on_and_expires_once() {
 #[test]
 fn who_never_says_that_it_is_ready_is_watched_from_its_first_ping_on() {
     let mut story = Story::new(100);
-    assert!(!story.at(50).says("WATCHDOG=1"));
+    assert!(story.at(50).says("WATCHDOG=1"));
     assert!(story.at(150).is_due());
+}
+
+/// Where nobody waits for it to be ready.
+fn watched_from_the_start() -> Story {
+    Story::ordered(spec::Notify { watchdog_ms: Some(100), first_ms: Some(300) })
+}
+
+#[test]
+fn who_hangs_before_its_first_word_is_found_out_where_nobody_waits_for_it() {
+    let mut story = watched_from_the_start();
+    assert_eq!(story.notify.expires_ms(), Some(300));
+    story.at(200).says("STATUS=starting");
+    assert!(!story.at(299).is_due());
+    assert!(story.at(300).is_due());
+    let expired = WatchdogState { interval_ms: Some(100), expired: true, expiries: 1, ..Default::default() };
+    assert_eq!(story.state().watchdog, expired);
+    assert!(!story.at(5000).is_due());
+    story.says("WATCHDOG=1");
+    assert_eq!((story.state().watchdog.expired, story.notify.expires_ms()), (false, Some(5100)));
+    let mut unwatched = Story::ordered(spec::Notify { watchdog_ms: None, first_ms: Some(300) });
+    assert!(!unwatched.at(u64::MAX / 2).is_due());
+}
+
+#[test]
+fn from_its_first_word_on_it_has_the_time_it_always_has() {
+    for word in ["WATCHDOG=1", "READY=1"] {
+        let mut story = watched_from_the_start();
+        story.at(50).says(word);
+        assert_eq!(story.notify.expires_ms(), Some(150), "{word}");
+        story.at(60).says("READY=1");
+        assert_eq!(story.notify.expires_ms(), Some(150), "which is no ping");
+        assert!(story.at(150).is_due());
+    }
+    let mut story = watched_from_the_start();
+    story.notify.ask_to_stop();
+    assert!(!story.at(u64::MAX / 2).is_due());
 }
 
 #[test]
@@ -146,13 +191,16 @@ fn the_interval_can_be_set_anew() {
     assert_eq!(story.notify.expires_ms(), Some(250));
     assert!(!story.at(60).says("WATCHDOG_USEC=200000"), "the same, but from now on");
     assert_eq!(story.notify.expires_ms(), Some(260));
-    assert!(story.says("WATCHDOG_USEC=0"));
-    assert_eq!((story.notify.expires_ms(), story.state().watchdog.interval_ms), (None, None));
-    story.says("WATCHDOG=1");
-    assert!(!story.at(u64::MAX / 2).is_due());
+    assert!(story.says("WATCHDOG_USEC=0"), "that is not its own to say");
+    assert_eq!((story.notify.expires_ms(), story.state().watchdog.interval_ms), (Some(160), Some(100)));
+    assert!(story.at(160).is_due());
     let mut unwatched = Story::new(None);
     unwatched.says("READY=1\nWATCHDOG_USEC=1");
     assert_eq!(unwatched.notify.expires_ms(), Some(1), "rounded up: 0 would be none");
+    assert!(unwatched.says("WATCHDOG_USEC=0"), "what it asked for itself");
+    assert_eq!((unwatched.notify.expires_ms(), unwatched.state().watchdog.interval_ms), (None, None));
+    unwatched.says("WATCHDOG=1");
+    assert!(!unwatched.at(u64::MAX / 2).is_due());
 }
 
 #[test]
@@ -177,7 +225,7 @@ fn who_is_about_to_end_is_not_watched() {
 proptest! {
     #[test]
     fn nothing_breaks_it(datagrams: Vec<(Vec<u8>, u64, bool)>) {
-        let mut notify = Notify::new(Some(1));
+        let mut notify = Notify::new(spec::Notify { watchdog_ms: Some(1), first_ms: Some(2) });
         for (datagram, time, may) in datagrams {
             let now = Now { boot_ms: time, awake_ms: time / 2 };
             notify.take(&datagram, |_| may, now);
@@ -187,7 +235,7 @@ proptest! {
         }
     }
 
-    /// Whatever is said in whatever order: told is what differs, apart from pings.
+    /// Whatever is said in whatever order: told is what differs, apart from pings but the first.
     #[test]
     fn news_is_told_and_nothing_else(said in proptest::collection::vec((0..12_usize, 0..300_u64), 0..60)) {
         const WORDS: [&str; 12] = [
@@ -197,7 +245,7 @@ proptest! {
         let mut story = Story::new(20);
         let but_pings = |state: &NotifyState| {
             let mut state = state.clone();
-            state.watchdog.last_ping_ms = None;
+            state.watchdog.last_ping_ms = state.watchdog.last_ping_ms.map(|_| 0);
             state
         };
         for (word, later) in said {

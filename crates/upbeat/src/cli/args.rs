@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, Parser, Subcommand, ValueEnum};
 use upbeat_model::{EventWord, ServiceName};
 
 use crate::logging::LogFormat;
 
 pub use super::access_args::*;
+use super::length::patience;
 
 /// Starts your services in the right order and keeps them running.
 #[derive(Debug, Parser)]
@@ -22,6 +24,17 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// A variable that is empty says nothing: so scripts unset what they did not set. An option does.
+    pub(super) fn without_empty_variables(mut self, matches: &ArgMatches) -> Self {
+        let is_variable = |id| matches.value_source(id) == Some(ValueSource::EnvVariable);
+        let Global { host, ca, .. } = &mut self.global;
+        host.take_if(|host| host.is_empty() && is_variable("host"));
+        ca.take_if(|ca| ca.as_os_str().is_empty() && is_variable("ca"));
+        self
+    }
 }
 
 /// `config`.
@@ -100,7 +113,7 @@ pub struct Global {
     #[arg(long, global = true, value_name = "URL", env = "UPBEAT_HOST", hide_env = true)]
     pub host: Option<String>,
     /// The certificate (PEM) to trust there, instead of those this machine trusts
-    #[arg(long, global = true, value_name = "PATH", env = "UPBEAT_CA", hide_env = true)]
+    #[arg(long, global = true, value_name = "PATH", env = "UPBEAT_CA", hide_env = true, value_parser = path())]
     pub ca: Option<PathBuf>,
 }
 
@@ -181,7 +194,7 @@ pub enum Command {
     Wait(WaitArgs),
     /// List the apps of this daemon
     Apps,
-    /// Run the daemon; `up` starts it by itself
+    /// Run the daemon, or with `--stop` end it; `up` starts it by itself
     Serve(ServeArgs),
     /// Say who may speak to the daemon over TCP
     Token(TokenArgs),
@@ -210,11 +223,12 @@ pub struct UpArgs {
     /// Return once everything was started
     #[arg(short, long)]
     pub detach: bool,
-    /// Return once everything is ready: healthy, running where there is no health check, or completed
+    /// Return once everything is ready: healthy, running where there is no health check, or completed.
+    /// Nothing is waited for that waits for a failure of what runs
     #[arg(long)]
     pub wait: bool,
     /// Give up after this long: `90s`, `2m`, or a number of seconds
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, value_name = "TIME", value_parser = patience)]
     pub wait_timeout: Option<Duration>,
 }
 
@@ -323,7 +337,7 @@ pub struct EventsArgs {
     /// Go on with new events as they come
     #[arg(short, long, conflicts_with = "until")]
     pub follow: bool,
-    /// Not before: `10m` ago, or a moment such as `2026-03-01 14:00`, `14:00` or `2026-03-01T14:00:00Z`
+    /// Not before: `10m` or `7d` ago, or a moment such as `2026-03-01 14:00`, `14:00` or `2026-03-01T14:00:00Z`
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub since: Option<String>,
     /// Not after
@@ -388,7 +402,7 @@ pub struct WaitArgs {
     #[arg(long = "for", value_name = "STATE", value_enum, default_value_t)]
     pub state: WaitFor,
     /// Give up after this long: `90s`, `2m`, or a number of seconds
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, value_name = "TIME", value_parser = patience)]
     pub timeout: Option<Duration>,
 }
 
@@ -433,6 +447,10 @@ pub struct ServeArgs {
     /// Show each setting, its value and where that came from, and start nothing
     #[arg(long, conflicts_with_all = ["announce", "install"])]
     pub print_settings: bool,
+    /// End the daemon that runs, and start none; services go on
+    #[arg(long, conflicts_with_all = ["announce", "install", "print_settings", "log_format", "log_target",
+        "listen", "tls_cert", "tls_key"])]
+    pub stop: bool,
     /// Serve the API over TCP, too: `127.0.0.1:7000`; beyond loopback with a certificate only
     #[arg(long, value_name = "ADDRESS", conflicts_with = "install")]
     pub listen: Option<String>,
@@ -465,14 +483,9 @@ fn event_kind() -> impl TypedValueParser<Value = EventWord> {
     PossibleValuesParser::new(words).try_map(|word| word.parse::<EventWord>())
 }
 
-/// `90s`, `1m30s`, `2m`, or seconds.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    if let Ok(seconds) = text.parse::<u64>() {
-        return Ok(Duration::from_secs(seconds));
-    }
-    let expected = || "expected a length of time, such as `90s` or `2m`, or a number of seconds".to_owned();
-    let span: jiff::SignedDuration = text.parse().map_err(|_| expected())?;
-    Duration::try_from(span).map_err(|_| expected())
+/// Also an empty one, which a variable may hold.
+fn path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
 }
 
 /// `web=3`.
@@ -506,16 +519,6 @@ mod tests {
     }
 
     #[test]
-    fn lengths_of_time_may_be_plain_seconds() {
-        for (text, seconds) in [("90", 90), ("90s", 90), ("2m", 120), ("1m30s", 90), ("0", 0)] {
-            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
-        }
-        for text in ["", "-5s", "soon", "5 apples"] {
-            assert!(duration(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
     fn what_cannot_be_meant_is_refused_with_words() {
         insta::assert_snapshot!(read(&["-o", "yaml", "ps"]).unwrap_err(), @"
         error: invalid value 'yaml' for '--output <FORMAT>': YAML is not offered as an output; `json` is, and it is YAML as well
@@ -544,6 +547,11 @@ mod tests {
         insta::assert_snapshot!(read(&["wait", "--for", "ready", "web"]).unwrap_err(), @"
         error: invalid value 'ready' for '--for <STATE>'
           [possible values: healthy, running, completed, stopped]
+
+        For more information, try '--help'.
+        ");
+        insta::assert_snapshot!(read(&["token", "create", "ci", "--role", "viewer", "--expires", "30"]).unwrap_err(), @"
+        error: invalid value '30' for '--expires <TIME>': `30` has no unit; did you mean `30s`, `30m`, `30h` or `30d`?
 
         For more information, try '--help'.
         ");

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use upbeat_api::{AuditHead, AuditVerdict, ClientError, EventsQuery};
 use upbeat_control::audit::{Key, open_segments, verify};
-use upbeat_model::Wall;
 
-use super::args::{AuditArgs, AuditCommand, AuditLsArgs, AuditVerifyArgs, Moment};
+use super::args::{AuditArgs, AuditCommand, AuditLsArgs, AuditVerifyArgs};
+use super::moment::moment_of;
 use super::session::Session;
 use crate::daemon;
 use crate::exit::ExitCode;
@@ -21,14 +21,8 @@ pub(super) async fn run(session: &Session, args: AuditArgs) -> Outcome {
 }
 
 async fn list(session: &Session, args: AuditLsArgs) -> Outcome {
+    let since = moment_of("--since", args.since.as_deref(), &session.face())?;
     let client = session.to_ask().await?;
-    let since = args.since.map(|since| match since {
-        Moment::At(at) => at,
-        Moment::Ago(ago) => {
-            let ago = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
-            Wall(session.face().now.0.saturating_sub(ago))
-        }
-    });
     let mut after = 0;
     loop {
         let page = session.ask(|| client.audit(after, since, EventsQuery::MAX_LIMIT)).await??;

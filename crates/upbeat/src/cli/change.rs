@@ -213,23 +213,26 @@ pub(super) async fn conclude(
         let last = session.insist(lines).await??;
         session.print(&outcome::text(progress, until, asked, &last, &session.face()))?;
     }
-    let message = match code {
-        ExitCode::Ok => return Ok(code),
-        ExitCode::Unhealthy => "not everything is healthy",
-        ExitCode::DependencyFailed => "something cannot start because what it needs failed",
-        ExitCode::Timeout => "the time is over before everything was there",
-        ExitCode::Conflict => "somebody else asked for something else in the meantime",
-        _ => "not everything came up",
-    };
-    let failure = Failure::new(code, message);
-    let cause = progress.standings(until).find_map(|(slot, standing)| match standing {
-        Standing::Bad(..) | Standing::Pending => Some(slot.service.clone()),
-        _ => None,
-    });
-    Err(match cause {
+    if code == ExitCode::Ok {
+        return Ok(code);
+    }
+    let failure = Failure::new(code, unfinished(code, asked));
+    Err(match progress.to_blame(until, code, named) {
         Some(service) => failure.hint(format!("`upbeat why {service}` explains it")),
         None => failure,
     })
+}
+
+fn unfinished(code: ExitCode, asked: Asked) -> &'static str {
+    match (code, asked) {
+        (ExitCode::Unhealthy, _) => "not everything is healthy",
+        (ExitCode::DependencyFailed, _) => "something cannot start because what it needs failed",
+        (ExitCode::Timeout, _) => "the time is over before everything was there",
+        (ExitCode::Conflict, _) => "somebody else asked for something else in the meantime",
+        (_, Asked::Reload) => "not everything was reloaded",
+        (_, Asked::Stop | Asked::Down) => "not everything was stopped",
+        (_, Asked::Run | Asked::Restart) => "not everything came up",
+    }
 }
 
 /// What the slots that failed by themselves said last.

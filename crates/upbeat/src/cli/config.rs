@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::args::{ConfigArgs, ConfigCommand, ConfigFormat};
-use super::load::{self, Interpolate};
+use super::load::{self, Interpolate, Notes};
 use super::session::Session;
 use crate::exit::ExitCode;
 use crate::face::data;
@@ -16,7 +16,7 @@ pub(super) fn run(session: &Session, args: ConfigArgs) -> Outcome {
     }
     let is_json = session.is_json() || args.format == ConfigFormat::Json;
     if args.hash {
-        let project = load::project(session)?;
+        let project = load::project(session, Notes::Told)?;
         let digests = project.services.iter().map(|(name, service)| (name.to_string(), service.digest()));
         return match is_json {
             true => session.print_json(&digests.collect::<BTreeMap<_, _>>()),
@@ -28,7 +28,7 @@ pub(super) fn run(session: &Session, args: ConfigArgs) -> Outcome {
         .map(|()| ExitCode::Ok);
     }
     let interpolate = if args.no_interpolate { Interpolate::No } else { Interpolate::Yes };
-    let document = load::document(session, interpolate)?;
+    let document = load::document(session, interpolate, Notes::Told)?;
     if args.services {
         let services = document.get("services").and_then(|services| services.as_object());
         let names: Vec<&String> = services.into_iter().flatten().map(|(name, _)| name).collect();

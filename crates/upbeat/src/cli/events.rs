@@ -3,15 +3,15 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use upbeat_api::{AppName, Event, EventFilter, EventsQuery};
+use upbeat_api::{AppName, Client, Event, EventFilter, EventsQuery};
 
 use super::args::EventsArgs;
-use super::load;
-use super::moment::{MOMENTS, moment};
-use super::session::Session;
+use super::moment::moment_of;
+use super::session::{Session, is_absent};
 use super::watch::Steady;
+use super::{load, names};
 use crate::exit::ExitCode;
-use crate::face::events::line;
+use crate::face::events::{Columns, line};
 use crate::failure::{Failure, Outcome};
 
 pub(super) async fn run(session: &Session, args: EventsArgs) -> Outcome {
@@ -20,16 +20,22 @@ pub(super) async fn run(session: &Session, args: EventsArgs) -> Outcome {
     let as_json = args.json || session.is_json();
     let client = session.to_ask().await?;
     if !args.follow {
-        let mut after = args.since_sequence;
+        let (mut after, mut is_any) = (args.since_sequence, false);
+        let mut columns = Columns::default();
         loop {
             let page = session.ask(|| client.events(&wanted, after, EventsQuery::MAX_LIMIT)).await??;
-            let Some(last) = page.last() else { return Ok(ExitCode::Ok) };
-            after = last.sequence;
+            let Some(last) = page.last() else {
+                // Of a service that was there once something may be told; of one that never was, nothing.
+                return if is_any { Ok(ExitCode::Ok) } else { known(session, &client, &wanted).await };
+            };
+            (after, is_any) = (last.sequence, true);
+            page.iter().for_each(|event| columns.see(event, &session.face()));
             for event in &page {
-                show(session, event, as_json)?;
+                show(session, event, &mut columns, as_json)?;
             }
         }
     }
+    known(session, &client, &wanted).await?;
     let after = Rc::new(Cell::new(args.since_sequence));
     let from = after.clone();
     let opening = client.clone();
@@ -39,20 +45,34 @@ pub(super) async fn run(session: &Session, args: EventsArgs) -> Outcome {
     })
     .opened()
     .await?;
+    let mut columns = Columns::default();
     while let Some(event) = events.next().await? {
         after.set(event.sequence);
-        show(session, &event, as_json)?;
+        show(session, &event, &mut columns, as_json)?;
     }
+    Ok(ExitCode::Ok)
+}
+
+/// Whether the app has the services that were named; of an app that is not there nobody knows. Errors: it has
+/// one not.
+async fn known(session: &Session, client: &Client, wanted: &EventFilter) -> Outcome {
+    let Some(name) = wanted.app.as_ref().filter(|_| !wanted.services.is_empty()) else {
+        return Ok(ExitCode::Ok);
+    };
+    let app = match session.ask(|| client.app(name)).await? {
+        Ok(app) => app,
+        Err(error) if is_absent(&error) => return Ok(ExitCode::Ok),
+        Err(error) => return Err(error.into()),
+    };
+    let typed: Vec<String> = wanted.services.iter().map(ToString::to_string).collect();
+    names::services(&typed, name.as_str(), app.project.services.keys())?;
     Ok(ExitCode::Ok)
 }
 
 fn filter(session: &Session, app: Option<AppName>, args: &EventsArgs) -> Result<EventFilter, Failure> {
     let face = session.face();
-    let read = |option: &str, text: &Option<String>| {
-        let read = text.as_deref().map(|text| moment(text, &face)).transpose();
-        read.map_err(|why| Failure::new(ExitCode::Usage, format!("`{option}`: {why}")).hint(MOMENTS))
-    };
-    let (since, until) = (read("--since", &args.since)?, read("--until", &args.until)?);
+    let since = moment_of("--since", args.since.as_deref(), &face)?;
+    let until = moment_of("--until", args.until.as_deref(), &face)?;
     if let (Some(since), Some(until)) = (since, until)
         && since > until
     {
@@ -61,9 +81,9 @@ fn filter(session: &Session, app: Option<AppName>, args: &EventsArgs) -> Result<
     Ok(EventFilter { app, services: args.services.clone(), kinds: args.kind.clone(), since, until })
 }
 
-fn show(session: &Session, event: &Event, as_json: bool) -> Result<(), Failure> {
+fn show(session: &Session, event: &Event, columns: &mut Columns, as_json: bool) -> Result<(), Failure> {
     match as_json {
         true => session.print_json_line(event),
-        false => session.print(&line(event, &session.face())),
+        false => session.print(&line(event, columns, &session.face())),
     }
 }

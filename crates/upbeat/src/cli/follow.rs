@@ -1,10 +1,10 @@
 //! Output of services as it comes: each line once, also across a loss of the daemon.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{FutureExt, TryStreamExt};
-use upbeat_api::{Client, LogLine, LogQuery, ServiceName, SlotId};
-use upbeat_model::{AppName, LogStream};
+use upbeat_api::{App, Client, LogLine, LogQuery, ServiceName, SlotId};
+use upbeat_model::{AppName, LogStream, SlotStatus, Wall};
 
 use super::session::{Session, is_absent};
 use super::watch::Steady;
@@ -40,6 +40,33 @@ impl<'a> LogFollow<'a> {
     ) -> Result<Self, Failure> {
         let new = Self::new(session, client, app, query);
         Ok(Self { lines: new.lines.opened().await?, ..new })
+    }
+
+    /// Of an app that is there, and to which a change is about to be made: of each copy that runs the last
+    /// `tail` lines of this run of it, and of the others nothing that they have printed before.
+    pub(super) async fn of_runs(
+        session: &'a Session,
+        client: &Client,
+        app: &App,
+        query: LogQuery,
+    ) -> Result<Self, Failure> {
+        let mut seen = Seen::default();
+        let is_running = |status: &&SlotStatus| status.pid.is_some();
+        for status in app.slots.iter().filter(is_running) {
+            seen.begin(&status.slot, status.started_at);
+        }
+        let resting: BTreeSet<&SlotId> =
+            app.slots.iter().filter(|status| !is_running(status)).map(|status| &status.slot).collect();
+        if !resting.is_empty() {
+            let last = LogQuery { services: query.services.clone(), tail: Some(1), follow: false };
+            let look = || async { client.logs(&app.name, &last).await?.try_collect::<Vec<LogLine>>().await };
+            for line in session.insist(look).await?? {
+                if resting.contains(&line.slot) {
+                    seen.pass(&line);
+                }
+            }
+        }
+        Ok(Self { seen, ..Self::open(session, client, &app.name, query).await? })
     }
 
     /// Of an app that is about to be: everything, from its beginning on.
@@ -136,7 +163,13 @@ fn draw(session: &Session, view: &mut LogView, line: &LogLine) -> Result<String,
 
 /// How far each slot's output was shown, so that what is told again is left out.
 #[derive(Debug, Default)]
-struct Seen(BTreeMap<(SlotId, LogStream), Mark>);
+struct Seen {
+    marks: BTreeMap<(SlotId, LogStream), Mark>,
+    /// What was printed before is of an earlier run, by the clock of the lines.
+    begun_ns: BTreeMap<SlotId, i64>,
+}
+
+const STREAMS: [LogStream; 3] = [LogStream::Stdout, LogStream::Stderr, LogStream::Upbeat];
 
 #[derive(Clone, Copy, Debug)]
 struct Mark {
@@ -145,20 +178,36 @@ struct Mark {
 }
 
 impl Seen {
+    /// The run that is under way began then.
+    fn begin(&mut self, slot: &SlotId, at: Option<Wall>) {
+        self.begun_ns.extend(at.map(|at| (slot.clone(), at.0.saturating_mul(1_000_000))));
+    }
+
+    /// As if all of its slot up to this line had been shown.
+    fn pass(&mut self, line: &LogLine) {
+        for stream in STREAMS {
+            let mark = Mark { sequence: line.sequence, at_ns: line.at_ns };
+            self.marks.insert((line.slot.clone(), stream), mark);
+        }
+    }
+
     /// Whether this line was not shown before; it is from now on.
     ///
     /// Within a stream of a slot lines come by their numbers; a line that has no end yet may be told
     /// after later ones of another. Where the slot was deleted and made again they begin anew, later.
     fn is_new(&mut self, line: &LogLine) -> bool {
         let now = Mark { sequence: line.sequence, at_ns: line.at_ns };
-        match self.0.get_mut(&(line.slot.clone(), line.stream)) {
+        if self.begun_ns.get(&line.slot).is_some_and(|begun| line.at_ns < *begun) {
+            return false;
+        }
+        match self.marks.get_mut(&(line.slot.clone(), line.stream)) {
             Some(mark) if now.sequence <= mark.sequence && now.at_ns <= mark.at_ns => false,
             Some(mark) => {
                 *mark = Mark { at_ns: now.at_ns.max(mark.at_ns), ..now };
                 true
             }
             None => {
-                self.0.insert((line.slot.clone(), line.stream), now);
+                self.marks.insert((line.slot.clone(), line.stream), now);
                 true
             }
         }
@@ -172,8 +221,7 @@ impl Seen {
             looks.entry(&line.slot).or_insert((0, line.sequence)).0 += 1;
         }
         looks.iter().any(|(slot, (lines, first))| {
-            let streams = [LogStream::Stdout, LogStream::Stderr, LogStream::Upbeat];
-            let marks = streams.iter().filter_map(|stream| self.0.get(&((*slot).clone(), *stream)));
+            let marks = STREAMS.iter().filter_map(|stream| self.marks.get(&((*slot).clone(), *stream)));
             let shown = marks.map(|mark| mark.sequence).max().unwrap_or(0);
             // Fewer than asked for: these are all.
             *lines >= LAST_LOOK_TAIL && *first > shown + 1
@@ -222,6 +270,24 @@ mod tests {
         let late = LogLine { stream: LogStream::Stderr, ..line("a-1", 1, "E") };
         let lines = [line("a-1", 2, "A"), line("a-1", 3, "B"), late.clone(), late];
         assert_eq!(shown(&mut seen, &lines), "ABE");
+    }
+
+    #[test]
+    fn of_earlier_runs_nothing_is_shown() {
+        let mut seen = Seen::default();
+        seen.pass(&line("a-1", 3, "last"));
+        seen.begin(&slot("b-1"), Some(Wall(1)));
+        let at = |ns: i64, line: LogLine| LogLine { at_ns: ns, ..line };
+        let late = LogLine { stream: LogStream::Stderr, ..line("a-1", 2, "E") };
+        let lines = [
+            line("a-1", 1, "A"),
+            late,
+            line("a-1", 4, "new "),
+            at(999_999, line("b-1", 7, "B")),
+            at(1_000_000, line("b-1", 8, "this")),
+            line("c-1", 1, "!"),
+        ];
+        assert_eq!(shown(&mut seen, &lines), "new this!");
     }
 
     #[test]

@@ -38,7 +38,7 @@ async fn project(session: &Session) -> Result<(Project, Vec<SlotStatus>), Failur
         let app = session.ask(|| client.app(&name)).await??;
         return Ok((app.project, app.slots));
     }
-    let project = load::project(session)?;
+    let project = load::project(session, load::Notes::Kept)?;
     let slots = match session.ask(|| client.app(&project.name)).await? {
         Ok(app) => app.slots,
         Err(error) if is_absent(&error) => Vec::new(),

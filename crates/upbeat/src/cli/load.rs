@@ -28,11 +28,21 @@ pub(super) enum Interpolate {
     No,
 }
 
+/// Whether what should be known about the files is said. Who only asks for the name of the app was told by the
+/// command that used what they hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Notes {
+    Told,
+    Kept,
+}
+
 /// The project of this command line. Says on standard error what else should be known.
-pub(super) fn project(session: &Session) -> Result<Project, Failure> {
-    let files = Files::of(session)?;
+pub(super) fn project(session: &Session, told: Notes) -> Result<Project, Failure> {
+    let files = Files::of(session, told)?;
     let Parsed { mut project, notes } = files.read(Interpolate::Yes, file::parse)?;
-    note(session, &notes);
+    if told == Notes::Told {
+        note(session, &notes);
+    }
     if let Some(name) = &files.name {
         project.name = name.clone();
     }
@@ -45,10 +55,16 @@ pub(super) fn project(session: &Session) -> Result<Project, Failure> {
 }
 
 /// What the files of this command line come to.
-pub(super) fn document(session: &Session, interpolate: Interpolate) -> Result<serde_json::Value, Failure> {
-    let files = Files::of(session)?;
+pub(super) fn document(
+    session: &Session,
+    interpolate: Interpolate,
+    told: Notes,
+) -> Result<serde_json::Value, Failure> {
+    let files = Files::of(session, told)?;
     let Resolved { mut document, notes } = files.read(interpolate, file::resolve)?;
-    note(session, &notes);
+    if told == Notes::Told {
+        note(session, &notes);
+    }
     if let Some(name) = &files.name {
         document["name"] = name.as_str().into();
     }
@@ -66,7 +82,7 @@ fn note(session: &Session, notes: &[Diagnostic]) {
 pub(super) fn app_name(session: &Session) -> Result<AppName, Failure> {
     match asked_name(&session.global)? {
         Some(name) => Ok(name),
-        None => match document(session, Interpolate::Yes) {
+        None => match document(session, Interpolate::Yes, Notes::Kept) {
             Ok(document) => name_from(document["name"].as_str().unwrap_or_default()),
             // Whatever is wrong with the file, what runs can be named.
             Err(failure) if failure.hints.is_empty() => {
@@ -107,9 +123,9 @@ struct Files {
 }
 
 impl Files {
-    fn of(session: &Session) -> Result<Self, Failure> {
+    fn of(session: &Session, told: Notes) -> Result<Self, Failure> {
         let cwd = current_dir()?;
-        let paths = paths(session, &cwd)?;
+        let paths = paths(session, &cwd, told)?;
         Self::at(&session.global, &cwd, &paths)
     }
 
@@ -200,7 +216,7 @@ fn utf8(path: &Path) -> Result<String, Failure> {
 }
 
 /// Which files there are: those that were named, or the first that is found with what goes over it.
-fn paths(session: &Session, cwd: &Path) -> Result<Vec<PathBuf>, Failure> {
+fn paths(session: &Session, cwd: &Path, told: Notes) -> Result<Vec<PathBuf>, Failure> {
     let global = &session.global;
     let named: Vec<&PathBuf> = global.file.iter().chain(&global.short_file).collect();
     if !named.is_empty() {
@@ -220,7 +236,9 @@ fn paths(session: &Session, cwd: &Path) -> Result<Vec<PathBuf>, Failure> {
         None => cwd.to_owned(),
     };
     let found = locate(&start)?;
-    if let [other, ..] = found.passed_over[..] {
+    if let [other, ..] = found.passed_over[..]
+        && told == Notes::Told
+    {
         session.warn(&format!("`{other}` is passed over: `{}` comes first", shown(&found.path, cwd)));
     }
     Ok(std::iter::once(found.path).chain(found.overrides).collect())

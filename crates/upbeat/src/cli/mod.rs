@@ -17,6 +17,7 @@ mod down;
 mod events;
 mod follow;
 mod graph;
+mod length;
 mod load;
 mod locate;
 mod logs;
@@ -39,7 +40,7 @@ mod why;
 
 use std::ffi::OsString;
 
-use clap::{CommandFactory, FromArgMatches};
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
 
 use crate::exit::ExitCode;
 use crate::face::{Paint, error};
@@ -79,7 +80,8 @@ fn read(args: &[OsString]) -> Result<Cli, ExitCode> {
         None => clap::ColorChoice::Auto,
     };
     let matches = Cli::command().color(colour).try_get_matches_from(args);
-    matches.and_then(|matches| Cli::from_arg_matches(&matches)).map_err(|error| {
+    let read = |matches: ArgMatches| Ok(Cli::from_arg_matches(&matches)?.without_empty_variables(&matches));
+    matches.and_then(read).map_err(|error| {
         // Help that nobody reads, or an error that cannot be told: the exit code still says it.
         let _ = error.print();
         if error.use_stderr() { ExitCode::Usage } else { ExitCode::Ok }
@@ -97,6 +99,7 @@ fn has_no_json(command: &Command) -> Option<&'static str> {
     match command {
         Command::Wait(_) => Some("`wait` prints no answer; its exit status is the answer"),
         Command::Serve(args) if args.install => Some("`serve --install` has no answer in JSON"),
+        Command::Serve(args) if args.stop => Some("`serve --stop` has no answer in JSON"),
         Command::Serve(args) if args.print_settings => None,
         Command::Serve(_) => Some("`serve` has no answer in JSON"),
         Command::Completion(_) => Some("`completion` prints a script for a shell, not JSON"),

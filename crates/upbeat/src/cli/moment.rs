@@ -4,16 +4,25 @@ use jiff::civil::{Date, DateTime, Time};
 use jiff::{SignedDuration, Timestamp};
 use upbeat_model::Wall;
 
+use super::length::length;
+use crate::exit::ExitCode;
 use crate::face::Face;
+use crate::failure::Failure;
 
 /// What can be said.
-pub(super) const MOMENTS: &str = "say how long ago, such as `10m` or `2h30m`, or when: `14:00`, `2026-03-01 14:00`, `2026-03-01T14:00:00Z`";
+const MOMENTS: &str = "say how long ago, such as `10m`, `2h30m` or `7d`, or when: `14:00`, `2026-03-01 14:00`, `2026-03-01T14:00:00Z`";
+
+/// What an option says, where it says anything.
+pub(super) fn moment_of(option: &str, text: Option<&str>, face: &Face) -> Result<Option<Wall>, Failure> {
+    let read = text.map(|text| moment(text, face)).transpose();
+    read.map_err(|why| Failure::new(ExitCode::Usage, format!("`{option}`: {why}")).hint(MOMENTS))
+}
 
 /// `10m`: so long ago. `14:00`: today, on the clock of whoever asks; before, if that is still to come.
 /// `2026-03-01`, `2026-03-01 14:00`: on that clock. With an offset: everywhere the same.
 ///
 /// Errors: it is no moment.
-pub(super) fn moment(text: &str, face: &Face) -> Result<Wall, String> {
+fn moment(text: &str, face: &Face) -> Result<Wall, String> {
     let text = text.trim();
     let wrong = || format!("`{}` is no moment", text.escape_debug());
     let wall = |at: Timestamp| Wall(at.as_millisecond());
@@ -40,7 +49,10 @@ pub(super) fn moment(text: &str, face: &Face) -> Result<Wall, String> {
         return local(yesterday.to_datetime(time)).map_err(|_| wrong());
     }
     let ago = text.strip_suffix("ago").unwrap_or(text).trim();
-    let ago = ago.parse::<SignedDuration>().ok().filter(|ago| !ago.is_negative()).ok_or_else(wrong)?;
+    if ago.bytes().all(|b| b.is_ascii_digit()) && !ago.is_empty() {
+        return Err(format!("`{ago}` has no unit"));
+    }
+    let ago = length(ago).ok().and_then(|ago| SignedDuration::try_from(ago).ok()).ok_or_else(wrong)?;
     now.checked_sub(ago).map(wall).map_err(|_| wrong())
 }
 
@@ -56,6 +68,7 @@ mod tests {
             ("10m", -600_000),
             ("2h30m", -9_000_000),
             ("90s ago", -90_000),
+            ("7d", -604_800_000),
             ("0s", 0),
             ("11:30", -1_800_000),
             ("12:30", 1_800_000 - 86_400_000),

@@ -42,8 +42,14 @@ fn unknown(name: &str, app: &str, known: &[&ServiceName]) -> Failure {
     }
 }
 
+/// Of shorter names one letter is half of it: whoever typed `b` did not mean `a`.
+const COMPARED_MIN: usize = 3;
+
 /// The known name that was most likely meant: at most a third of its letters are wrong.
 fn nearest<'a>(name: &str, known: &[&'a ServiceName]) -> Option<&'a ServiceName> {
+    if name.chars().count() < COMPARED_MIN {
+        return None;
+    }
     let distance = |service: &&ServiceName| strsim::damerau_levenshtein(name, service.as_str());
     let best = known.iter().copied().min_by_key(distance)?;
     (distance(&best) <= (name.chars().count() / 3).max(1)).then_some(best)
@@ -86,6 +92,10 @@ mod tests {
         error: There is no service `wroker` in `shop`
         hint: did you mean `worker`?
         ");
+        // As near to `db` as can be, and yet nothing like it.
+        for short in ["d", "dc"] {
+            assert!(check(&[short]).ends_with("hint: it has `api-2`, `db`, `web`, `worker`\n"), "{short}");
+        }
         insta::assert_snapshot!(check(&["kafka"]), @"
         NotFound
         error: There is no service `kafka` in `shop`

@@ -10,7 +10,7 @@ use crate::face::plan::text;
 use crate::failure::Outcome;
 
 pub(super) async fn run(session: &Session, args: PlanArgs) -> Outcome {
-    let project = load::project(session)?;
+    let project = load::project(session, load::Notes::Told)?;
     let services = names::services(&args.services, project.name.as_str(), project.services.keys())?;
     let app = project.name.clone();
     let plan = {

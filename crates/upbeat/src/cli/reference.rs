@@ -97,8 +97,13 @@ fn text(styled: Option<&clap::builder::StyledStr>) -> String {
     styled.map(ToString::to_string).unwrap_or_default()
 }
 
+/// As it stands within a sentence; `RFC 5424` and `JSON` do as they are.
 fn lower(text: &str) -> String {
     let mut chars = text.chars();
+    let is_name = |word: &str| word.chars().skip(1).any(char::is_uppercase);
+    if text.split(' ').next().is_some_and(is_name) {
+        return text.to_owned();
+    }
     chars.next().map(|first| first.to_lowercase().chain(chars).collect()).unwrap_or_default()
 }
 

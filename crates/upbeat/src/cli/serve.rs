@@ -1,5 +1,6 @@
 //! `serve`: the daemon, in the foreground; or the unit that starts it at boot.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
@@ -17,24 +18,64 @@ use crate::settings::{self, Settings, Sources};
 /// Which of the daemon's own messages are written, as `tracing` directives.
 const LOG_VARIABLE: &str = "UPBEAT_LOG";
 
+/// From silence to everything.
+const LOG_LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
 pub(super) async fn run(session: &Session, args: ServeArgs) -> Outcome {
     if args.install {
         return install(session);
     }
     if session.is_elsewhere() {
-        return Err(Failure::new(ExitCode::Usage, "`serve` runs the daemon of this machine")
-            .hint("leave out `--host`, and unset `UPBEAT_HOST`"));
+        let message = match args.stop {
+            true => "`serve --stop` ends the daemon of this machine",
+            false => "`serve` runs the daemon of this machine",
+        };
+        return Err(
+            Failure::new(ExitCode::Usage, message).hint("leave out `--host`, and unset `UPBEAT_HOST`")
+        );
+    }
+    if args.stop {
+        return stop(session).await;
     }
     let settings = settings(&args)?;
     if args.print_settings {
         return show(session, &settings);
     }
     let dirs = session.dirs()?;
-    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = filter(std::env::var_os(LOG_VARIABLE))?;
     // Whoever asks for an announcement has given it a log of its own.
     let _logging = Logging::start(&settings.log, filter, session.face_of_errors().paint, args.announce)?;
     daemon::serve(&dirs, &settings, args.announce).await?;
     Ok(ExitCode::Ok)
+}
+
+/// What the variable says. Errors: nothing that can be understood. A word that is no level would be taken
+/// for a part of the program that never says anything, and the log would be silent.
+fn filter(said: Option<OsString>) -> Result<EnvFilter, Failure> {
+    let said = said.map(|said| said.to_string_lossy().trim().to_owned()).filter(|said| !said.is_empty());
+    let Some(said) = said else { return Ok(EnvFilter::new("info")) };
+    let is_part = |part: &str| {
+        let part = part.trim();
+        LOG_LEVELS.iter().any(|level| part.eq_ignore_ascii_case(level)) || part.contains(['=', '['])
+    };
+    let wrong = |why: Option<&dyn std::error::Error>| {
+        let failure = Failure::new(
+            ExitCode::Usage,
+            format!("`{LOG_VARIABLE}` cannot be read: `{}`", said.escape_debug()),
+        );
+        let failure = match why {
+            Some(why) => failure.because(why),
+            None => failure,
+        };
+        failure.hint(format!(
+            "it is one of `{}`, or such words for parts of it: `info,upbeat_agent=debug`",
+            LOG_LEVELS.join("`, `")
+        ))
+    };
+    if !said.split(',').all(is_part) {
+        return Err(wrong(None));
+    }
+    EnvFilter::builder().parse(&said).map_err(|error| wrong(Some(&error)))
 }
 
 /// From all the places they can come from.
@@ -69,6 +110,17 @@ fn settings(args: &ServeArgs) -> Result<Settings, Failure> {
         files: Some(Box::new(files)),
         ..Failure::new(ExitCode::Usage, "the daemon's settings make no sense")
     })
+}
+
+async fn stop(session: &Session) -> Outcome {
+    let pid = daemon::stop(&session.dirs()?).await?;
+    session.print(&format!("the daemon (pid {pid}) has ended; what it runs goes on\n"))?;
+    if daemon::is_installed() {
+        session.warn(
+            "if a unit of systemd runs it, that starts it again: `systemctl stop upbeat` ends it for good",
+        );
+    }
+    Ok(ExitCode::Ok)
 }
 
 fn show(session: &Session, settings: &Settings) -> Outcome {
@@ -124,11 +176,26 @@ impl From<LogSettingsError> for Failure {
     }
 }
 
+impl From<daemon::StopError> for Failure {
+    fn from(error: daemon::StopError) -> Self {
+        match &error {
+            daemon::StopError::NotRunning(_) => Self::new(ExitCode::NotFound, error.to_string()),
+            daemon::StopError::GoesOn { pid } => Self::new(ExitCode::Timeout, error.to_string())
+                .hint(format!("`kill -9 {pid}` ends it at once; services go on either way")),
+            daemon::StopError::System(source) => {
+                let denied = source.kind() == std::io::ErrorKind::PermissionDenied;
+                let exit = if denied { ExitCode::Denied } else { ExitCode::Failed };
+                Self::new(exit, error.to_string()).because(source)
+            }
+        }
+    }
+}
+
 impl From<daemon::ServeError> for Failure {
     fn from(error: daemon::ServeError) -> Self {
         match error {
             daemon::ServeError::Running(_) => Self::new(ExitCode::Conflict, error.to_string())
-                .hint("use that one, or end it first; services go on either way"),
+                .hint("use that one, or end it first with `upbeat serve --stop`; services go on either way"),
             daemon::ServeError::Inside => Self::new(ExitCode::Failed, error.to_string())
                 .hint("start it outside first: `upbeat serve`, or a unit by `upbeat serve --install`"),
             error => {
@@ -139,5 +206,28 @@ impl From<daemon::ServeError> for Failure {
                 failure
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::face::{Paint, error};
+
+    #[test]
+    fn a_filter_that_nobody_understands_is_refused_and_silences_nothing() {
+        let read = |said: &str| filter(Some(said.into())).map(|filter| filter.to_string());
+        assert_eq!(filter(None).unwrap().to_string(), "info");
+        for (said, taken) in [("", "info"), ("warn", "warn"), ("WARN", "warn"), (" debug ", "debug")] {
+            assert_eq!(read(said).unwrap(), taken, "{said}");
+        }
+        assert!(read("info,upbeat_agent=debug").unwrap().contains("upbeat_agent=debug"));
+        for said in ["warm", "info,warm", "upbeat=loud", "1x", ","] {
+            assert_eq!(read(said).unwrap_err().exit, ExitCode::Usage, "{said}");
+        }
+        insta::assert_snapshot!(error::text(&read("warm").unwrap_err(), Paint::Plain), @"
+        error: `UPBEAT_LOG` cannot be read: `warm`
+        hint: it is one of `off`, `error`, `warn`, `info`, `debug`, `trace`, or such words for parts of it: `info,upbeat_agent=debug`
+        ");
     }
 }

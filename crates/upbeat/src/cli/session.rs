@@ -350,7 +350,17 @@ impl From<ClientError> for Failure {
             ClientError::NotRunning { .. } => Failure::new(ExitCode::NotFound, error.to_string()),
             ClientError::BadAddress { .. } => Failure::new(ExitCode::Usage, error.to_string()),
             _ => {
-                let failure = Failure::new(ExitCode::Failed, error.to_string());
+                let exit = match &error {
+                    // Nobody listens there: no daemon runs.
+                    ClientError::Connect { source, .. }
+                        if source.kind() == io::ErrorKind::ConnectionRefused =>
+                    {
+                        ExitCode::NotFound
+                    }
+                    ClientError::PermissionDenied { .. } => ExitCode::Denied,
+                    _ => ExitCode::Failed,
+                };
+                let failure = Failure::new(exit, error.to_string());
                 match std::error::Error::source(&error) {
                     Some(source) => failure.because(source),
                     None => failure,
@@ -455,6 +465,6 @@ mod tests {
         assert!(is_absent(&ClientError::Problem(Problem::new(ProblemKind::NotFound, "no app `shop`"))));
         let denied = ClientError::PermissionDenied { socket };
         assert!(!is_absent(&denied));
-        assert_eq!(Failure::from(denied).exit, ExitCode::Failed);
+        assert_eq!(Failure::from(denied).exit, ExitCode::Denied);
     }
 }

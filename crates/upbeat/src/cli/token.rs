@@ -5,7 +5,7 @@ use upbeat_api::NewToken;
 use super::args::{CreateTokenArgs, TokenArgs, TokenCommand};
 use super::session::{Session, is_absent};
 use crate::exit::ExitCode;
-use crate::face::access;
+use crate::face::{access, visible};
 use crate::failure::Outcome;
 
 pub(super) async fn run(session: &Session, args: TokenArgs) -> Outcome {
@@ -33,7 +33,8 @@ async fn create(session: &Session, args: CreateTokenArgs) -> Outcome {
         session.print_json(&issued)?;
     } else {
         session.note(&access::issued(&issued.info, &session.face_of_errors()));
-        session.print(&format!("{}\n", issued.token))?;
+        // What another daemon says, too, may end up on a terminal.
+        session.print(&format!("{}\n", visible(&issued.token)))?;
     }
     Ok(ExitCode::Ok)
 }

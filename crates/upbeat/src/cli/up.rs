@@ -19,6 +19,7 @@ use crate::exit::ExitCode;
 use crate::face::events::note;
 use crate::face::logs::{LogView, Prefix, Stamps};
 use crate::face::outcome::Asked;
+use crate::face::visible;
 use crate::failure::{Failure, Outcome};
 use crate::progress::{Progress, Until};
 
@@ -29,7 +30,7 @@ pub(super) async fn run(session: &Session, args: UpArgs) -> Outcome {
     if !args.detach && !args.wait && args.wait_timeout.is_some() {
         return Err(Failure::new(ExitCode::Usage, "`--wait-timeout` needs `--wait` or `--detach`"));
     }
-    let project = load::project(session)?;
+    let project = load::project(session, load::Notes::Told)?;
     let services = names::services(&args.services, project.name.as_str(), project.services.keys())?;
     if !args.detach && !args.wait {
         return foreground(session, project, services).await;
@@ -100,10 +101,10 @@ async fn begin<'a>(
     let client = session.ensured().await?;
     let app = project.name.clone();
     let query = |tail| LogQuery { services: services.clone(), tail, follow: true };
-    // Of an app that runs already the last lines are shown for context, and what comes from before
-    // the change on; of a new one everything is new.
+    // Of what runs already the last lines are shown for context, and what comes from before the change on;
+    // of what does not, what earlier runs of it have printed is no part of this one.
     let logs = match session.insist(|| client.app(&app)).await? {
-        Ok(_) => LogFollow::open(session, &client, &app, query(Some(JOIN_TAIL))).await?,
+        Ok(there) => LogFollow::of_runs(session, &client, &there, query(Some(JOIN_TAIL))).await?,
         Err(error) if is_absent(&error) => LogFollow::of_new(session, &client, &app, query(None)),
         Err(error) => return Err(error.into()),
     };
@@ -287,12 +288,19 @@ impl<'a> Foreground<'a> {
         })
     }
 
-    /// How the service ended whose end was that of the app, where that is what has happened.
+    /// How the service ended whose end was that of the app, where that is what has happened. It is said:
+    /// its state may have been told as stopped only.
     async fn end_of_app(&self) -> Result<Option<ExitCode>, Failure> {
         if self.enders.is_empty() || self.stopping != Stopping::No {
             return Ok(None);
         }
-        let code = |status: &SlotStatus| status.exit.as_ref().map(ExitCode::of);
+        let app = &self.progress.operation().app;
+        let code = |status: &SlotStatus| {
+            let exit = status.exit.as_ref()?;
+            let how = visible(&exit.to_string());
+            self.session.note(&format!("`{app}` ended with {}: {how}", status.slot.short()));
+            Some(ExitCode::of(exit))
+        };
         let has_ended = |status: &&SlotStatus| {
             self.enders.contains(&status.slot.service)
                 && matches!(status.phase, Phase::Completed | Phase::Failed)
@@ -305,7 +313,7 @@ impl<'a> Foreground<'a> {
             return Ok(None);
         };
         let slot = match self.session.insist(|| self.client.operation(last)).await? {
-            Ok(operation) => operation.is_end_of(),
+            Ok(operation) => operation.is_end_of().map(|(slot, _)| slot),
             Err(error) if is_absent(&error) => None,
             Err(error) => return Err(error.into()),
         };

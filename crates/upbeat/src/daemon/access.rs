@@ -130,9 +130,14 @@ impl Access {
     pub(super) async fn asked(&self, asked: Asked, need: Need) -> Answer<Ticket> {
         self.audit.asked(asked, need).await.map_err(|error| {
             let message = format!("the change cannot be recorded, so it is not made: {}", chain(&error));
-            Problem::new(ProblemKind::Unavailable, message).with_hint(
-                "make room on the disk that holds the daemon's state; `stop` and `down` work all the same",
-            )
+            Problem::new(ProblemKind::Unavailable, message).with_hint(match error {
+                AuditError::Files(_) | AuditError::Store(_) => {
+                    "make room on the disk that holds the daemon's state; `stop` and `down` work all the same"
+                }
+                AuditError::Conflict | AuditError::Stopped => {
+                    "end the daemon and start it again: what runs goes on meanwhile; its log says what happened"
+                }
+            })
         })
     }
 

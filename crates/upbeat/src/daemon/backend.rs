@@ -14,8 +14,10 @@ use upbeat_drivers::cgroups::{Capabilities, Lack};
 use upbeat_drivers::clock;
 use upbeat_drivers::probe::{self, Prober, Verdict};
 use upbeat_drivers::process::{ProcessDriver, chain};
+use upbeat_drivers::rights::OfThisMachine;
 use upbeat_drivers::watch::Watches;
 use upbeat_model::file::validate;
+use upbeat_model::rights::{Accounts, DaemonRights};
 use upbeat_model::{
     Action, App, AppName, AppSummary, Attempt, Edit, Event, EventFilter, LogLine, Operation, OperationId,
     Origin, Plan, ProbeName, Service, ServiceName, SlotId, Starts, Stats, Wall, Why,
@@ -29,7 +31,7 @@ use super::seeing::Seeing;
 use super::{logs, why};
 use upbeat_api::{
     Asked, AuditQuery, AuditRecord, AuditVerdict, IssuedToken, Need, NewToken, Problem, ProblemKind, Refused,
-    Role, TokenInfo, TokenName, Up, Version,
+    Role, TokenInfo, TokenName, Up, Version, Whom,
 };
 
 /// Events a follower gets at once.
@@ -61,6 +63,16 @@ impl LocalBackend {
         let prober = Prober::new(driver.clone());
         let seeing = Seeing::new(control.clone(), &driver, meter, started_at);
         Self { control, driver, watches, seeing, access, prober, guide, started_at }
+    }
+
+    /// What this daemon can give to what it starts.
+    pub(super) fn rights(&self) -> DaemonRights {
+        self.driver.rights()
+    }
+
+    /// Whether this daemon can run these services as they are to be run.
+    fn judge<'a>(&self, up: impl IntoIterator<Item = (&'a ServiceName, &'a Service)>) -> Answer<()> {
+        refuse_beyond_rights(up, &self.rights(), &OfThisMachine)
     }
 
     /// Until every slot there was before was seen.
@@ -111,8 +123,18 @@ fn refuse_bad(up: &Up) -> Answer<()> {
     })
 }
 
-/// A project has at most so many of its limits named that cannot be kept: they have few reasons.
+/// So many things that cannot be had are named of a project: they have few reasons.
 const LACKS_SHOWN: usize = 10;
+
+/// What is lacking, in one line.
+fn listed(mut lacks: Vec<String>) -> String {
+    let more = lacks.len().saturating_sub(LACKS_SHOWN);
+    lacks.truncate(LACKS_SHOWN);
+    if more > 0 {
+        lacks.push(format!("and {more} more"));
+    }
+    lacks.join("; ")
+}
 
 /// What the machine cannot limit is refused beforehand, and not found out by every start.
 fn refuse_unlimited(up: &Up, look: impl FnOnce() -> Capabilities) -> Answer<()> {
@@ -126,18 +148,29 @@ fn refuse_unlimited(up: &Up, look: impl FnOnce() -> Capabilities) -> Answer<()> 
         let lacks = capabilities.lacks(&service.resources).into_iter();
         lacks.map(move |Lack { key, why }| format!("`services.{name}.{key}`: {why}"))
     });
-    let mut lacks: Vec<String> = lacks.collect();
+    let lacks: Vec<String> = lacks.collect();
     if lacks.is_empty() {
         return Ok(());
     }
-    let more = lacks.len().saturating_sub(LACKS_SHOWN);
-    lacks.truncate(LACKS_SHOWN);
-    if more > 0 {
-        lacks.push(format!("and {more} more"));
-    }
-    let message = format!("limits of the project cannot be kept: {}", lacks.join("; "));
+    let message = format!("limits of the project cannot be kept: {}", listed(lacks));
     Err(Problem::new(ProblemKind::BadRequest, message)
         .with_hint("nothing was changed; take them out, or run the project where they can be kept"))
+}
+
+/// The same of what this daemon has no right to give.
+fn refuse_beyond_rights<'a>(
+    services: impl IntoIterator<Item = (&'a ServiceName, &'a Service)>,
+    rights: &DaemonRights,
+    accounts: &impl Accounts,
+) -> Answer<()> {
+    let lacks = rights.lacks(services, accounts);
+    if lacks.is_empty() {
+        return Ok(());
+    }
+    let lacks = lacks.into_iter().map(|lack| format!("`services.{}`: {}", lack.key, lack.why)).collect();
+    let message = format!("the daemon has no right to what the project asks for: {}", listed(lacks));
+    Err(Problem::new(ProblemKind::BadRequest, message)
+        .with_hint("nothing was changed; run the daemon as root, or take it out"))
 }
 
 impl Backend for LocalBackend {
@@ -155,8 +188,8 @@ impl Backend for LocalBackend {
         self.access.audit.answered(ticket, status, operation).await;
     }
 
-    fn refused(&self, refused: Refused) {
-        self.access.audit.refused(refused);
+    fn refused(&self, refused: Refused, whom: Whom) {
+        self.access.audit.refused(refused, whom);
     }
 
     async fn tokens(&self) -> Answer<Vec<TokenInfo>> {
@@ -205,12 +238,14 @@ impl Backend for LocalBackend {
     async fn up(&self, _app: AppName, up: Up, origin: Origin) -> Answer<Operation> {
         refuse_bad(&up)?;
         refuse_unlimited(&up, || self.driver.capabilities())?;
+        self.judge(&up.project.services)?;
         self.control.up(up.project, &up.services, origin).await.map_err(|error| problem(&error))
     }
 
     async fn plan(&self, _app: AppName, up: Up) -> Answer<Plan> {
         refuse_bad(&up)?;
         refuse_unlimited(&up, || self.driver.capabilities())?;
+        self.judge(&up.project.services)?;
         self.control.plan(up.project, &up.services).map_err(|error| problem(&error))
     }
 
@@ -219,6 +254,7 @@ impl Backend for LocalBackend {
     }
 
     async fn edit(&self, app: AppName, edit: Edit, origin: Origin) -> Answer<Operation> {
+        self.judge(&edit.put)?;
         self.control.edit(&app, &edit, origin).await.map_err(|error| problem(&error))
     }
 
@@ -290,7 +326,7 @@ impl Backend for LocalBackend {
     }
 
     async fn metrics(&self) -> Answer<Bytes> {
-        Ok(self.seeing.metrics().await)
+        self.seeing.metrics().await
     }
 
     async fn watch_events(&self, wanted: EventFilter, after: u64) -> Answer<BoxStream<Event>> {
@@ -501,6 +537,38 @@ mod tests {
         let told = shown(refused(&many.into()).unwrap_err());
         assert!(told.contains("`services.s5.mem_limit`") && told.contains("; and 8 more"), "{told}");
         assert!(!told.contains("`services.s6"), "{told}");
+    }
+
+    #[test]
+    fn what_the_daemon_has_no_right_to_is_refused_by_its_key() {
+        struct Nobody;
+        impl Accounts for Nobody {
+            fn user(&self, _: &str) -> Option<(u32, u32)> {
+                Some((7, 7))
+            }
+            fn group(&self, _: &str) -> Option<u32> {
+                None
+            }
+        }
+        let rights = DaemonRights {
+            uid: 1000,
+            gid: 1000,
+            groups: [].into(),
+            becomes_others: false,
+            joins_groups: false,
+            score: Some(0),
+            ulimits: [].into(),
+        };
+        let project = |web: serde_json::Value| shop(&serde_json::json!({ "web": web }));
+        let asked = project(serde_json::json!({ "command": ["x"], "working_dir": "/", "user": "db" }));
+        let refused = refuse_beyond_rights(&asked.services, &rights, &Nobody).unwrap_err();
+        insta::assert_snapshot!(shown(refused), @"
+        Usage
+        error: The daemon has no right to what the project asks for: `services.web.user`: `db` is user 7, and the daemon runs as user 1000
+        hint: nothing was changed; run the daemon as root, or take it out
+        ");
+        let fine = project(serde_json::json!({ "command": ["x"], "working_dir": "/" }));
+        assert!(refuse_beyond_rights(&fine.services, &rights, &Nobody).is_ok());
     }
 
     #[tokio::test]

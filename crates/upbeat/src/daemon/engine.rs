@@ -14,7 +14,7 @@ use upbeat_server::compat::guide::Guide;
 use super::Dirs;
 use super::agent::{AgentThread, Hand};
 use super::backend::LocalBackend;
-use super::serve::{FIRST_LOOK, Opened, REPORTS, ServeError, clear_execs, open, pass_on, system, take_lock};
+use super::serve::{FIRST_LOOK, Opened, REPORTS, ServeError, open, pass_on, system, take_lock};
 
 /// Dropped: all has ended, and every service is as it was.
 pub(crate) struct Engine {
@@ -36,7 +36,8 @@ impl Engine {
         let process = cgroups::OF_THIS_PROCESS.into();
         let places = Places { slots: dirs.slots(), private: dirs.credentials(), process };
         let (driver, events) = ProcessDriver::new(shim, places)?;
-        tokio::spawn(clear_execs(driver.clone()));
+        let clears = driver.clone();
+        tokio::spawn(async move { clears.clear_execs_once().await });
         let (report, reports) = mpsc::channel(REPORTS);
         let (meter, target) = (Arc::new(Meter::default()), control.target());
         let hand = Hand { keep, driver: driver.clone(), events, target, report, meter: meter.clone() };
@@ -50,6 +51,12 @@ impl Engine {
     /// was.
     pub(crate) async fn looked(&self) {
         let _ = tokio::time::timeout(FIRST_LOOK, self.backend.looked()).await;
+    }
+
+    /// What it can do for no project, if there is something, in one line.
+    pub(super) fn missing_rights(&self) -> Option<String> {
+        let missing = self.backend.rights().missing();
+        (!missing.is_empty()).then(|| missing.join(", "))
     }
 
     /// What can be asked of it.

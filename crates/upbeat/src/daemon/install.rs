@@ -72,6 +72,10 @@ fn write_unit(dir: &Path, program: &Path, is_root: bool) -> Result<Installed, In
 /// `KillMode=process` because the services are not the daemon's to take with it. No `Delegate=`: the
 /// cgroups of services are not made in the unit's own, as systemd could not start the daemon again in
 /// one that is divided while they run.
+///
+/// No bound on tasks: by systemd's default all that runs below the daemon has one bound together, its threads
+/// too, so a service that leaks them would have no other started nor asked how it is. `pids_limit` bounds
+/// one.
 fn unit(program: &Path, is_root: bool) -> String {
     let wanted_by = if is_root { "multi-user.target" } else { "default.target" };
     // Only the system's manager may lower the score.
@@ -89,6 +93,7 @@ fn unit(program: &Path, is_root: bool) -> String {
          Restart=always\n\
          RestartSec=1\n\
          KillMode=process\n\
+         TasksMax=infinity\n\
          {oom}\
          \n\
          [Install]\n\
@@ -123,6 +128,7 @@ mod tests {
         Restart=always
         RestartSec=1
         KillMode=process
+        TasksMax=infinity
 
         [Install]
         WantedBy=default.target
@@ -139,6 +145,7 @@ mod tests {
         Restart=always
         RestartSec=1
         KillMode=process
+        TasksMax=infinity
         OOMScoreAdjust=-900
 
         [Install]

@@ -15,6 +15,7 @@ mod logs;
 mod notify;
 pub mod seeing;
 mod serve;
+mod stop;
 mod why;
 
 pub use access::{AccessError, anchor_on_disk};
@@ -24,6 +25,7 @@ pub(crate) use engine::Engine;
 pub use ensure::{EnsureError, LOG_MAX, ensure, is_gone};
 pub use install::{InstallError, Installed, install, is_installed};
 pub use serve::{ServeError, serve};
+pub use stop::{StopError, stop};
 
 /// `argv[1]` that makes the `upbeat` binary the shim: one file is enough to install.
 pub const SHIM_ARGUMENT: &str = "__shim";

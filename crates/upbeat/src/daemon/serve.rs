@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use upbeat_agent::{Keep, Report};
 use upbeat_control::{Control, Settings};
 use upbeat_drivers::clock;
-use upbeat_drivers::process::{ProcessDriver, ShimProgram};
+use upbeat_drivers::process::ShimProgram;
 use upbeat_server::compat::guide::{Guide, ServicesSettings, Surroundings};
 use upbeat_store::{Durability, Journal, Store, StoreError};
 
@@ -110,6 +110,9 @@ pub async fn serve(dirs: &Dirs, settings: &settings::Settings, announce: bool) -
     if let Err(error) = tell_ready(announce) {
         tracing::warn!(%error, "nobody could be told that the daemon is ready");
     }
+    if let Some(missing) = engine.missing_rights() {
+        tracing::info!("the daemon may not {missing}: a project that asks for it is refused");
+    }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), socket = %dirs.socket().display(), "the daemon is ready");
     upbeat_server::serve(doors, engine.backend(), ending).await;
     tracing::info!("the daemon ends; what runs goes on");
@@ -139,17 +142,12 @@ pub(super) async fn open(dirs: &Dirs) -> Result<Opened, ServeError> {
     Ok(Opened { control, keep, access })
 }
 
-pub(super) async fn clear_execs(driver: ProcessDriver) {
-    if let Err(error) = driver.clear_execs().await {
-        tracing::warn!(%error, "what was run for services is not all gone");
-    }
-}
-
 pub(super) async fn pass_on(mut reports: mpsc::Receiver<Report>, control: Control) {
     while let Some(report) = reports.recv().await {
         match report {
             Report::Changed(changes) => control.report(changes).await,
             Report::Reacted(reacted) => control.reacted(reacted),
+            Report::CameTo(outcome) => control.came_to(outcome),
             Report::Adopted { slot, attempt, pid } => control.adopted(slot, attempt, pid),
         }
     }
@@ -229,6 +227,17 @@ pub(super) fn take_lock(dirs: &Dirs) -> Result<File, ServeError> {
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(_) => Err(ServeError::Running(dirs.socket())),
+    }
+}
+
+/// The lock, once a daemon that has just ended has let go of it; the kernel takes a moment. Blocks.
+pub(super) fn wait_for_lock(dirs: &Dirs) -> Result<File, ServeError> {
+    let until = Instant::now() + PREDECESSOR_ENDS;
+    loop {
+        match take_lock(dirs) {
+            Err(ServeError::Running(_)) if Instant::now() < until => std::thread::sleep(LOOK_AGAIN),
+            taken => return taken,
+        }
     }
 }
 

@@ -88,6 +88,11 @@ fn are_alike(one: &SlotStatus, other: &SlotStatus) -> bool {
 
 /// Its output helps to understand why it is not as it should be.
 fn needs_lines(status: &SlotStatus) -> bool {
+    let by_itself =
+        |reason: &Reason| matches!(reason, Reason::EndedWith { slot, .. } if *slot == status.slot);
+    if status.reasons.iter().any(by_itself) {
+        return true;
+    }
     match status.phase {
         Phase::Failed
         | Phase::BackingOff

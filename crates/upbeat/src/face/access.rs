@@ -95,7 +95,7 @@ pub fn verdict(verdict: &AuditVerdict, face: &Face) -> String {
         None => {
             let good = face.paint.tone(Tone::Good, "whole");
             text.push_str(&format!("{good}: records {} to {}\n", verdict.first, verdict.head.count));
-            text.push_str(&format!("head: {}\n", verdict.head));
+            text.push_str(&format!("head: {}\n", visible(&verdict.head.to_string())));
         }
         Some(BadRecord { sequence, place, why }) => {
             let bad = face.paint.tone(Tone::Bad, "not whole");

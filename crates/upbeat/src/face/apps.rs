@@ -1,5 +1,7 @@
 //! `apps` and `version`: what there is, and who answers.
 
+use std::path::Path;
+
 use upbeat_api::{AppSummary, Version};
 
 use super::{
@@ -25,9 +27,10 @@ pub fn table(apps: &[AppSummary], face: &Face) -> String {
     table.render(face)
 }
 
-/// Both versions: the daemon may be older than the command line after an update.
-pub fn version(own: &str, daemon: Option<&Version>, face: &Face) -> String {
-    let mut text = format!("upbeat {own}\n");
+/// Both versions: the daemon may be older than the command line after an update. And where it is asked, for
+/// whoever wants to ask it without this program.
+pub fn version(own: &str, daemon: Option<&Version>, socket: &Path, face: &Face) -> String {
+    let mut text = format!("upbeat {own}\nsocket {}\n", super::visible(&socket.display().to_string()));
     match daemon {
         None => text.push_str("no daemon runs\n"),
         Some(daemon) => {
@@ -38,7 +41,7 @@ pub fn version(own: &str, daemon: Option<&Version>, face: &Face) -> String {
                 age(daemon.started_at, face.now)
             ));
             if daemon.version != own {
-                let note = "the daemon is of another version: end it and run `upbeat up`; services stay up";
+                let note = "the daemon is of another version: `upbeat serve --stop`, then `upbeat up`; services stay up";
                 text.push_str(&face.paint.tone(Tone::Caution, note));
                 text.push('\n');
             }
@@ -71,14 +74,17 @@ mod tests {
 
     #[test]
     fn a_daemon_of_another_version_is_pointed_out() {
+        let socket = Path::new("/run/upbeat/upbeat.sock");
         let daemon = Version { version: "0.0.9".into(), pid: 77, started_at: ago(7_200) };
-        insta::assert_snapshot!(version("0.1.0", Some(&daemon), &face()), @"
+        insta::assert_snapshot!(version("0.1.0", Some(&daemon), socket, &face()), @"
         upbeat 0.1.0
+        socket /run/upbeat/upbeat.sock
         daemon 0.0.9 (pid 77, for 2h)
-        the daemon is of another version: end it and run `upbeat up`; services stay up
+        the daemon is of another version: `upbeat serve --stop`, then `upbeat up`; services stay up
         ");
-        insta::assert_snapshot!(version("0.1.0", None, &face()), @"
+        insta::assert_snapshot!(version("0.1.0", None, socket, &face()), @"
         upbeat 0.1.0
+        socket /run/upbeat/upbeat.sock
         no daemon runs
         ");
     }

@@ -4,40 +4,96 @@ use upbeat_model::{Event, EventKind, Phase, SlotStatus};
 
 use super::{Face, Tone, outcome::clauses, ps, time::clock, visible};
 
+/// How wide the columns are: as wide as what was seen so far needs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Columns {
+    sequence: usize,
+    at: usize,
+    app: usize,
+    subject: usize,
+}
+
+impl Columns {
+    /// Makes room for this one.
+    pub fn see(&mut self, event: &Event, face: &Face) {
+        let Columns { sequence, at, app, subject } = self;
+        *sequence = event.sequence.to_string().len().max(*sequence);
+        *at = clock(event.at, face).len().max(*at);
+        *app = event.app.as_str().len().max(*app);
+        *subject = self::subject(event).len().max(*subject);
+    }
+}
+
+/// The slot, or the operation.
+fn subject(event: &Event) -> String {
+    match &event.kind {
+        EventKind::Phase { slot, .. }
+        | EventKind::Reacted { slot, .. }
+        | EventKind::Remedied { slot, .. }
+        | EventKind::Reloaded { slot, .. }
+        | EventKind::Adopted { slot, .. } => slot.short(),
+        EventKind::OperationStarted { operation, .. } | EventKind::OperationEnded { operation, .. } => {
+            format!("operation {operation}")
+        }
+    }
+}
+
 /// One event as one line, ended: `12  14:03:05  web-1  starting → healthy`.
-pub fn line(event: &Event, face: &Face) -> String {
-    let (subject, what) = match &event.kind {
-        EventKind::Phase { slot, from, to, attempt, pid, exit, reasons } => {
+pub fn line(event: &Event, columns: &mut Columns, face: &Face) -> String {
+    columns.see(event, face);
+    let Columns { sequence, at, app, subject } = *columns;
+    let head = format!("{:>sequence$}  {:>at$}", event.sequence, clock(event.at, face));
+    let head = face.paint.tone(Tone::Quiet, head);
+    let of = self::subject(event);
+    let gap = " ".repeat(subject - of.len());
+    let of = face.paint.tone(Tone::Strong, of);
+    format!("{head}  {:app$}  {of}{gap}  {}\n", event.app.as_str(), what(event, face))
+}
+
+fn what(event: &Event, face: &Face) -> String {
+    match &event.kind {
+        EventKind::Phase { from, to, attempt, pid, exit, reasons, .. } => {
             let mut what = format!("{from} → {}", face.paint.phase(*to));
             if let (Some(pid), Phase::Starting | Phase::Running) = (pid, to) {
                 what.push_str(&format!(" (pid {pid}, attempt {attempt})"));
             }
-            if let Some(exit) = exit {
-                what.push_str(&format!(" ({})", visible(&exit.to_string())));
+            let why = clauses(reasons).unwrap_or_default();
+            let exit = exit.as_ref().map(|exit| visible(&exit.to_string()));
+            // Most reasons of an end say it, too.
+            if let Some(exit) = exit.filter(|exit| !why.contains(exit.as_str())) {
+                what.push_str(&format!(" ({exit})"));
             }
-            if let Some(why) = clauses(reasons) {
+            if !why.is_empty() {
                 what.push_str(&format!(": {why}"));
             }
-            (slot.short(), what)
+            what
         }
-        EventKind::Reacted { slot, probe, action, last, times, .. } => {
+        EventKind::Reacted { probe, action, last, times, .. } => {
             let times = if *times > 1 { format!(" ({times} times lately)") } else { String::new() };
             let action = face.paint.tone(Tone::Caution, visible(&action.to_string()));
-            (slot.short(), format!("probe `{probe}` failed → {action}{times}: {}", visible(last)))
+            format!("probe `{probe}` failed → {action}{times}: {}", visible(last))
         }
-        EventKind::Adopted { slot, attempt, pid } => (
-            slot.short(),
-            format!("found again after a restart of the daemon (pid {pid}, attempt {attempt})"),
-        ),
-        EventKind::OperationStarted { operation, what, who } => {
-            (format!("operation {operation}"), format!("`{}` by {}", visible(what), visible(who)))
+        EventKind::Remedied { probe, failure, .. } => {
+            let what = format!("what was run about probe `{probe}`");
+            came_to(&what, "has ended well", failure.as_deref(), face)
         }
-        EventKind::OperationEnded { operation, outcome } => {
-            (format!("operation {operation}"), format!("ended: {}", visible(outcome)))
+        EventKind::Reloaded { failure, .. } => came_to("its reload", "was ordered", failure.as_deref(), face),
+        EventKind::Adopted { attempt, pid, .. } => {
+            format!("found again after a restart of the daemon (pid {pid}, attempt {attempt})")
         }
-    };
-    let at = face.paint.tone(Tone::Quiet, format!("{:>6}  {}", event.sequence, clock(event.at, face)));
-    format!("{at}  {}  {}  {what}\n", event.app, face.paint.tone(Tone::Strong, subject))
+        EventKind::OperationStarted { what, who, .. } => format!("`{}` by {}", visible(what), visible(who)),
+        EventKind::OperationEnded { outcome, .. } => format!("ended: {}", visible(outcome)),
+    }
+}
+
+fn came_to(what: &str, well: &str, failure: Option<&str>, face: &Face) -> String {
+    match failure {
+        None => format!("{what} {well}"),
+        Some(why) => {
+            let failed = face.paint.tone(Tone::Caution, "failed".to_owned());
+            format!("{what} {failed}: {}", visible(why))
+        }
+    }
 }
 
 /// The quiet note between log lines when a slot entered another phase.
@@ -82,21 +138,21 @@ mod tests {
             EventKind::Adopted { slot: slot("web-1"), attempt: Attempt(3), pid: 4711 },
             EventKind::OperationEnded { operation: OperationId(4), outcome: "reached".into() },
         ];
-        let text: String = kinds
-            .into_iter()
-            .zip(98..)
-            .map(|(kind, sequence)| {
-                let app = AppName::new("shop").unwrap();
-                line(&Event { sequence, at: ago(100_000 - 50_000), app, kind }, &face())
-            })
-            .collect();
+        let event = |(kind, sequence): (EventKind, u64)| {
+            let at = if sequence < 100 { ago(50_000) } else { ago(60) };
+            Event { sequence, at, app: AppName::new("shop").unwrap(), kind }
+        };
+        let events: Vec<Event> = kinds.into_iter().zip(98..).map(event).collect();
+        let mut columns = Columns::default();
+        events.iter().for_each(|event| columns.see(event, &face()));
+        let text: String = events.iter().map(|event| line(event, &mut columns, &face())).collect();
         insta::assert_snapshot!(text, @"
          98  2026-02-28 22:06:40  shop  operation 4  `up` by uid 1000
-         99  2026-02-28 22:06:40  shop  web-1  waiting → starting (pid 4711, attempt 3)
-        100  2026-02-28 22:06:40  shop  web-1  starting → healthy
-        101  2026-02-28 22:06:40  shop  web-1  healthy → backing off (exit 1): backs off 4s after its 3rd exit (exit 1)
-        102  2026-02-28 22:06:40  shop  web-1  found again after a restart of the daemon (pid 4711, attempt 3)
-        103  2026-02-28 22:06:40  shop  operation 4  ended: reached
+         99  2026-02-28 22:06:40  shop  web-1        waiting → starting (pid 4711, attempt 3)
+        100             11:59:00  shop  web-1        starting → healthy
+        101             11:59:00  shop  web-1        healthy → backing off: backs off 4s after its 3rd exit (exit 1)
+        102             11:59:00  shop  web-1        found again after a restart of the daemon (pid 4711, attempt 3)
+        103             11:59:00  shop  operation 4  ended: reached
         ");
     }
 

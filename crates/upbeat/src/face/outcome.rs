@@ -50,6 +50,7 @@ fn words(standing: &Standing, asked: Asked, status: Option<&SlotStatus>, face: &
             let (tone, word) = reached(asked, phase);
             face.paint.tone(tone, word)
         }
+        Standing::Waits(reasons) => clauses(reasons).unwrap_or_else(|| Phase::Waiting.to_string()),
         Standing::Superseded(by) => face.paint.tone(Tone::Caution, format!("superseded by operation {by}")),
         Standing::Bad(trouble, reasons) => {
             let (tone, word) = match (trouble, phase) {
@@ -102,10 +103,11 @@ mod tests {
     use crate::face::{
         Paint,
         examples::{
-            NOW, backs_off, dependency_failed, face, not_restarted, probe_fails, project, slot, status,
-            waits_for_db,
+            NOW, backs_off, dependency_failed, face, not_restarted, probe_fails, project, service, slot,
+            status, waits_for_db,
         },
     };
+    use upbeat_model::project::Condition;
     use upbeat_model::{App, AppName, Operation, OperationId, Wish};
 
     fn progress(slots: Vec<(SlotStatus, Wish)>) -> Progress {
@@ -181,6 +183,23 @@ mod tests {
         web-1  stopped
         db-1   removed
         web-1  removed
+        ");
+    }
+
+    #[test]
+    fn who_waits_for_what_nobody_expects_says_for_what() {
+        let reason = Reason::WaitsFor {
+            service: service("db"),
+            condition: Condition::Failed,
+            blocking: Some((slot("db-1"), Phase::Running)),
+        };
+        let done = progress(vec![
+            (status("db-1", Phase::Running), Wish::Reached),
+            (because("tell-1", Phase::Waiting, reason), Wish::Pending),
+        ]);
+        insta::assert_snapshot!(text(&done, Until::Ready, Asked::Run, &BTreeMap::new(), &face()), @"
+        db-1    running
+        tell-1  waits for db to fail (db-1 is running)
         ");
     }
 

@@ -72,6 +72,10 @@ fn link(link: &WhyLink, depth: usize, face: &Face) -> String {
         text.push_str(sentence);
         text.push('\n');
     }
+    // What each of those that are alike says is its own.
+    if let Some(says) = link.status.says.as_ref().filter(|_| link.alike.is_empty()) {
+        text.push_str(&format!("{under}it says: {}\n", visible(says)));
+    }
     if !link.last_lines.is_empty() {
         text.push_str(&format!("{under}its last lines:\n"));
         for line in last_lines(&link.last_lines, face.paint).lines() {
@@ -106,7 +110,7 @@ fn clause(reason: &Reason, face: &Face) -> String {
             let left = upbeat_model::Millis((until.0 - face.now.0).unsigned_abs());
             clause.push_str(&format!("; it starts again in {left}"));
         }
-        Reason::BeingStopped { kill_at, .. } if kill_at.0 > face.now.0 => {
+        Reason::BeingStopped { kill_at: Some(kill_at), .. } if kill_at.0 > face.now.0 => {
             let left = upbeat_model::Millis((kill_at.0 - face.now.0).unsigned_abs());
             clause.push_str(&format!("; it is killed in {left}"));
         }
@@ -207,12 +211,15 @@ mod tests {
     fn every_state_makes_a_sentence() {
         let stopping = Reason::BeingStopped {
             how: "SIGTERM".into(),
-            kill_at: Wall(NOW.0 + 8_000),
+            kill_at: Some(Wall(NOW.0 + 8_000)),
             why: StopCause::Restart,
         };
         let lost = Reason::ShimLost { detail: "killed by SIGKILL".into() };
         let chains = vec![
-            vec![linked("api-1", Phase::Healthy, vec![], &[])],
+            vec![WhyLink::from(SlotStatus {
+                says: Some("12 requests\u{1b}[2J in flight".into()),
+                ..status("api-1", Phase::Healthy)
+            })],
             vec![WhyLink::from(SlotStatus {
                 exit: Some(Exit::Code(0)),
                 ..status("job-1", Phase::Completed)
@@ -228,8 +235,9 @@ mod tests {
             vec![linked("stop-1", Phase::Stopping, vec![stopping], &[])],
             vec![linked("lost-1", Phase::BackingOff, vec![lost, backs_off()], &[])],
         ];
-        insta::assert_snapshot!(check(chains), @"
+        insta::assert_snapshot!(check(chains), @r"
         api-1 is healthy for 3m; all is as wished
+          it says: 12 requests\u{1b}[2J in flight
 
         job-1 completed 3m ago (exit 0); all is as wished
 

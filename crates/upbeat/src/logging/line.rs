@@ -2,11 +2,12 @@
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs, UdpSocket};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
@@ -51,6 +52,8 @@ const NOTE_EVERY: Duration = Duration::from_secs(60);
 pub(super) enum Line {
     /// This process' own standard error.
     Stderr {
+        /// A copy of it: what is written by others at the end of the daemon waits for no lock of ours.
+        to: OwnedFd,
         /// A file of the daemon's own: it begins anew before it gets too long.
         is_ours: bool,
     },
@@ -155,7 +158,7 @@ impl Line {
     /// One record, whole. Errors: it did not arrive, or only in part; the way is to be closed.
     pub(super) fn send(&mut self, frame: &[u8], hang: Duration) -> io::Result<()> {
         match self {
-            Self::Stderr { is_ours } => to_stderr(frame, *is_ours),
+            Self::Stderr { to, is_ours } => to_stderr(to, frame, *is_ours),
             Self::Unix { path, takes_files, socket } => {
                 let open = || {
                     let socket = UnixDatagram::unbound()?;
@@ -202,12 +205,25 @@ fn opened<T>(way: &mut Option<T>, open: impl FnOnce() -> io::Result<T>) -> io::R
     Ok(way.insert(found))
 }
 
-fn to_stderr(frame: &[u8], is_ours: bool) -> io::Result<()> {
-    let mut errors = io::stderr();
-    if is_ours && rustix::fs::fstat(&errors).is_ok_and(|file| file.st_size > LOG_MAX as i64) {
-        rustix::fs::ftruncate(&errors, 0)?;
+/// Waits for its reader as long as that takes: a line that was begun is ended, and only this thread waits.
+fn to_stderr(to: &OwnedFd, frame: &[u8], is_ours: bool) -> io::Result<()> {
+    if is_ours && rustix::fs::fstat(to).is_ok_and(|file| file.st_size > LOG_MAX as i64) {
+        rustix::fs::ftruncate(to, 0)?;
     }
-    errors.write_all(frame)
+    let mut left = frame;
+    while !left.is_empty() {
+        match rustix::io::write(to, left) {
+            Ok(written) => left = &left[written..],
+            Err(Errno::INTR) => {}
+            // Others that have it open may have set it so.
+            Err(Errno::AGAIN) => {
+                let mut ready = [PollFd::new(to, PollFlags::OUT)];
+                rustix::event::poll(&mut ready, None)?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 fn is_too_large(error: &io::Error) -> bool {

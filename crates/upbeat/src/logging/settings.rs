@@ -1,5 +1,6 @@
 //! What somebody wants of the daemon's log, and whether it can be had.
 
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -72,6 +73,9 @@ pub enum LogSettingsError {
     /// There is no usual place.
     #[error("a log for logstash needs a place to go to")]
     Nowhere,
+    /// Standard error cannot be had.
+    #[error("the log cannot be written to standard error")]
+    Stderr(#[source] std::io::Error),
     /// No thread for it.
     #[error("the log has no thread")]
     Thread(#[source] std::io::Error),
@@ -91,6 +95,7 @@ impl LogSettingsError {
             }
             Self::Elsewhere { places, .. } => format!("it can go to {places}"),
             Self::Nowhere => "say where: `--log-target tcp://HOST:PORT`, or `udp://HOST:PORT`".to_owned(),
+            Self::Stderr(_) => "raise the limit of open files of this user".to_owned(),
             Self::Thread(_) => "raise the limit of processes of this user".to_owned(),
             Self::Taken(_) => "this is a bug in Upbeat; please report it".to_owned(),
         }
@@ -161,7 +166,10 @@ impl LogSettings {
         };
         let takes_files = self.format == LogFormat::Journald;
         let line = match place {
-            Place::Stderr => Line::Stderr { is_ours },
+            Place::Stderr => {
+                let to = std::io::stderr().as_fd().try_clone_to_owned().map_err(LogSettingsError::Stderr)?;
+                Line::Stderr { to, is_ours }
+            }
             Place::Unix(path) => Line::Unix { path, takes_files, socket: None },
             Place::Udp(to) => Line::Udp { to, socket: None },
             Place::Tcp(to) => Line::Tcp { to, stream: None },

@@ -385,6 +385,78 @@ fn datagrams_to_a_server_are_whole_and_short() {
     assert!(String::from_utf8_lossy(&bytes[..length]).starts_with("<28>1 2026-"));
 }
 
+/// More than there is room for is put, and nobody reads. Then somebody does, line by line.
+fn hangs(wire: &Wire, line: Line, mut next: impl FnMut() -> String) {
+    let logging = open(wire, line);
+    let before = super::dropped();
+    let long = "x".repeat(4_000);
+    let records = 2 * BYTES_MAX / long.len();
+    for n in 0..records {
+        logging.queue.put(wire.frame(&record(&format!("{n}: {long}"))));
+    }
+    assert!(super::dropped() > before, "nobody waited, and nothing more is kept than there is room for");
+    let mut expected = 0;
+    let told = loop {
+        let line = next();
+        if line.contains("found no room and were dropped") {
+            break line;
+        }
+        assert!(line.contains(&format!("{expected}: xxx")), "{expected}: {line}");
+        expected += 1;
+    };
+    assert!(expected > 100 && expected < records, "{expected}: {told}");
+}
+
+#[test]
+fn a_pipe_that_nobody_reads_holds_up_nobody_but_the_log() {
+    for encoding in [Encoding::Text(Paint::Plain), Encoding::Json] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let mut lines = BufReader::new(reader).lines();
+        let line = Line::Stderr { to: writer.into(), is_ours: false };
+        hangs(&wire(encoding, Framing::Line), line, || lines.next().unwrap().unwrap());
+    }
+}
+
+#[test]
+fn a_log_that_nobody_reads_does_not_hold_up_the_end() {
+    let (_reader, writer) = std::io::pipe().unwrap();
+    let wire = wire(Encoding::Json, Framing::Line);
+    let logging = open(&wire, Line::Stderr { to: writer.into(), is_ours: false });
+    for _ in 0..100 {
+        logging.queue.put(wire.frame(&record(&"x".repeat(4_000))));
+    }
+    drop(logging);
+}
+
+#[test]
+fn a_syslog_that_hangs_holds_up_nobody_but_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("socket");
+    let hung = UnixDatagram::bind(&path).unwrap();
+    let settings = LogSettings { format: LogFormat::Syslog, target: Some(path.display().to_string()) };
+    let (wire, line) = settings.open(Paint::Plain, false).unwrap();
+    hangs(&wire, line, || String::from_utf8(datagram(&hung)).unwrap());
+}
+
+#[test]
+fn logstash_by_datagrams_gets_an_object_each() {
+    let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let to = format!("udp://{}", server.local_addr().unwrap());
+    let settings = LogSettings { format: LogFormat::Logstash, target: Some(to) };
+    let (wire, line) = settings.open(Paint::Plain, false).unwrap();
+    let logging = open(&wire, line);
+    for (message, is_cut) in [("short".to_owned(), false), ("x".repeat(TEXT_MAX), true)] {
+        logging.queue.put(wire.frame(&record(&message)));
+        let mut bytes = vec![0; 1 << 16];
+        let length = server.recv(&mut bytes).unwrap();
+        assert!(length <= 8 << 10, "{length}");
+        let json: serde_json::Value = serde_json::from_slice(&bytes[..length]).unwrap();
+        assert_eq!((&json["@version"], &json["level"]), (&"1".into(), &"WARN".into()));
+        let told = json["message"].as_str().unwrap();
+        assert_eq!((told.ends_with(" [cut]"), told.starts_with(&message[..5])), (is_cut, true));
+    }
+}
+
 #[test]
 fn places_are_read_and_what_cannot_go_there_is_refused() {
     let unix = |path: &str| Place::Unix(path.into());

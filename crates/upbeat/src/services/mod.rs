@@ -52,6 +52,103 @@
 //! }
 //! ```
 //!
+//! # The guide's examples
+//!
+//! An order has all that is needed, and a circle is an error:
+//!
+//! ```
+//! use upbeat::services::{Service, ServiceOrchestrator};
+//!
+//! # fn service(name: &str, dependencies: &[&str]) -> Service {
+//! #     Service {
+//! #         name: name.to_string(),
+//! #         description: String::new(),
+//! #         dependencies: dependencies.iter().map(|name| name.to_string()).collect(),
+//! #         start_command: "sleep 1000".to_string(),
+//! #         stop_command: String::new(),
+//! #         health_check_endpoint: None,
+//! #     }
+//! # }
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let orchestrator = ServiceOrchestrator::new("nu".to_string(), String::new(), true);
+//! orchestrator.register_service(service("service-a", &[])).await;
+//! orchestrator.register_service(service("service-b", &["service-a"])).await;
+//! orchestrator.register_service(service("service-c", &["service-b"])).await;
+//!
+//! let order = orchestrator.resolve_startup_order(&["service-c".to_string()]).await?;
+//! assert_eq!(order, ["service-a", "service-b", "service-c"]);
+//!
+//! orchestrator.register_service(service("a", &["c"])).await;
+//! orchestrator.register_service(service("b", &["a"])).await;
+//! orchestrator.register_service(service("c", &["b"])).await;
+//!
+//! let result = orchestrator.resolve_startup_order(&["a".to_string()]).await;
+//! assert!(result.is_err());
+//! assert!(result.unwrap_err().to_string().contains("Circular dependency detected"));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! All are started as their dependencies allow, then asked how they are:
+//!
+//! ```standalone_crate
+//! use upbeat::services::{Service, ServiceOrchestrator, ServiceStatus};
+//!
+//! # fn service(name: &str, dependencies: &[&str]) -> Service {
+//! #     Service {
+//! #         name: name.to_string(),
+//! #         description: String::new(),
+//! #         dependencies: dependencies.iter().map(|name| name.to_string()).collect(),
+//! #         start_command: "sleep 1000".to_string(),
+//! #         stop_command: String::new(),
+//! #         health_check_endpoint: None,
+//! #     }
+//! # }
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let orchestrator = ServiceOrchestrator::new("nu".to_string(), String::new(), true);
+//! # let orchestrator = orchestrator.in_directory(dir.path());
+//! for (name, dependencies) in [("database", &[][..]), ("cache", &["database"]), ("web-app", &["database", "cache"])] {
+//!     orchestrator.register_service(service(name, dependencies)).await;
+//! }
+//!
+//! let started = orchestrator.start_all_services().await?;
+//! for service in &started {
+//!     println!("Started: {}", service);
+//! }
+//! assert_eq!(started, ["database", "cache", "web-app"]);
+//!
+//! for service in &started {
+//!     let health = orchestrator.check_service_health(service).await?;
+//!     if health.healthy {
+//!         println!("✓ {} is healthy", service);
+//!     } else {
+//!         println!("✗ {} is unhealthy: {}", service, health.message);
+//!     }
+//!     println!("Last check: {}", health.last_check);
+//!     assert!(health.healthy);
+//! }
+//!
+//! let status = orchestrator.get_service_status("web-app").await?;
+//! match status {
+//!     ServiceStatus::Running => println!("Service is running"),
+//!     ServiceStatus::Stopped => println!("Service is stopped"),
+//!     ServiceStatus::Failed => println!("Service has failed"),
+//!     ServiceStatus::Unknown => println!("Service status unknown"),
+//! }
+//! # assert_eq!(status, ServiceStatus::Running);
+//! # orchestrator.stop_all_services().await?;
+//! # Ok(())
+//! # }
+//! #
+//! # fn main() {
+//! #     upbeat::services::shim_main();
+//! #     run().unwrap();
+//! # }
+//! ```
+//!
 //! # Where the shim comes from
 //!
 //! Every process has a *shim*, a small program that owns it and outlives yours. It is, in this order:
@@ -257,7 +354,7 @@ impl ServiceOrchestrator {
     /// Stops all services, dependents first.
     pub async fn stop_all_services(&self) -> Result<(), ServicesError> {
         self.ask(|conductor, registry, origin| async move {
-            let names: Vec<String> = registry.iter().map(|service| service.name.clone()).collect();
+            let names = registry.names();
             conductor.stop(&registry, &names, origin).await
         })
         .await
@@ -293,7 +390,9 @@ impl ServiceOrchestrator {
     }
 
     /// The last lines a service has printed, at most [`LOG_LINES_MAX`]. What is no UTF-8 is shown as
-    /// `\u{fffd}`. Of a service that runs elsewhere nothing is printed here.
+    /// `\u{fffd}`.
+    ///
+    /// Errors: it runs elsewhere, where its log is, too; and nothing of it was ever printed here.
     pub async fn get_service_logs(&self, name: &str, tail: u64) -> Result<Vec<String>, ServicesError> {
         let name = name.to_owned();
         self.ask(move |conductor, registry, _| async move { conductor.logs(&registry, &name, tail).await })
@@ -325,6 +424,11 @@ impl ServiceOrchestrator {
             // What this run has registered counts.
             if !registry.contains(&service.name) {
                 registry.insert(Service::clone(service));
+            }
+        }
+        for (name, why) in kept.unreadable() {
+            if !registry.contains(name) {
+                registry.insert_unreadable(name.clone(), why.clone());
             }
         }
         drop(registry);

@@ -4,7 +4,7 @@ use clap::ValueEnum;
 use upbeat_model::Diagnostic;
 
 use super::Settings;
-use super::table::SETTINGS;
+use crate::face::visible;
 use crate::logging::LogFormat;
 
 /// An error that stands in no file; its message says where it came from.
@@ -16,15 +16,6 @@ pub(super) fn nowhere(message: String, hint: Option<String>) -> Diagnostic {
 /// Everything of that kind.
 pub(super) fn all(settings: &Settings) -> Vec<Diagnostic> {
     let mut found = Vec::new();
-    for (setting, shown) in SETTINGS.iter().zip(settings.all()) {
-        let value = shown.value.to_string();
-        if let Some((only, why)) = setting.only
-            && value != only
-        {
-            let message = format!("`{} = {value}` ({}) is not supported: {why}", shown.name, shown.source);
-            found.push(nowhere(message, Some(format!("leave it out, or set it to `{only}`"))));
-        }
-    }
     let api = &settings.api;
     if let Some(missing) = match (&api.tls_cert, &api.tls_key) {
         (Some(_), None) => Some(("tls_cert", "tls_key")),
@@ -49,8 +40,20 @@ pub(super) fn all(settings: &Settings) -> Vec<Diagnostic> {
         let hint = "set `api.tls_cert` and `api.tls_key`, or listen on 127.0.0.1 and let a proxy speak TLS";
         found.push(nowhere(message, Some(hint.to_owned())));
     }
+    found.extend(api.allowed_hosts.iter().filter_map(|host| not_a_host(host, settings)));
     found.extend(log(settings));
     found
+}
+
+/// One that no request would ever be addressed to.
+fn not_a_host(host: &str, settings: &Settings) -> Option<Diagnostic> {
+    if upbeat_server::is_host(host) {
+        return None;
+    }
+    let source = settings.source("allowed_hosts");
+    let message = format!("`api.allowed_hosts` ({source}) holds `{}`, which names no host", visible(host));
+    let hint = "write names such as `upbeat.example`, or addresses, without a port: each port is meant";
+    Some(nowhere(message, Some(hint.to_owned())))
 }
 
 /// What is wrong with where the daemon's own messages are to go, and how.

@@ -14,11 +14,14 @@ mod tests;
 
 use std::ffi::OsString;
 use std::fmt;
+use std::fs::OpenOptions;
 use std::io::{self, Read};
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
+use rustix::fs::OFlags;
 use serde::{Serialize, Serializer};
 
 pub use page::markdown;
@@ -218,15 +221,20 @@ pub fn user_file(var: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     Some(config.join("upbeat/config.toml"))
 }
 
-/// The text of a file; `None` where there is none. Errors: it cannot be read, or is none of settings.
+/// The text of a file; `None` where there is none. Never waits. Errors: it cannot be read, or is none
+/// of settings.
 pub fn file_text(path: &Path) -> io::Result<Option<String>> {
-    let file = match std::fs::File::open(path) {
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
         Ok(file) => file,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             return Ok(None);
         }
         Err(error) => return Err(error),
     };
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+    }
     let mut text = String::new();
     if file.take(FILE_MAX + 1).read_to_string(&mut text)? as u64 > FILE_MAX {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 1 MiB"));

@@ -19,7 +19,7 @@ pub fn markdown() -> String {
          `upbeat serve --print-settings` shows each with its value and where that came from, and starts \
          nothing. A key that is not listed here is refused with its place. An empty text means that the \
          setting is not set, whatever a weaker place says. They are read when the daemon starts; ending it \
-         and starting it again stops no service.\n"
+         (`upbeat serve --stop`) and starting it again stops no service.\n"
     );
     for (table, words) in TABLES {
         let _ = write!(page, "\n## `[{table}]`\n\n{words}\n");
@@ -35,9 +35,6 @@ pub fn markdown() -> String {
             let _ = writeln!(page, "* variable: `{}`", setting.variable());
             if let Some(flag) = setting.flag {
                 let _ = writeln!(page, "* flag: `{flag}`");
-            }
-            if let Some((only, why)) = setting.only {
-                let _ = writeln!(page, "* anything but `{only}` is refused: {why}");
             }
         }
     }

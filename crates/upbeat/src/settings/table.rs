@@ -43,8 +43,6 @@ pub struct Setting {
     pub flag: Option<&'static str>,
     /// What it means.
     pub words: &'static str,
-    /// The one value that is honoured so far, and what is not done for another.
-    pub only: Option<(&'static str, &'static str)>,
 }
 
 impl Setting {
@@ -81,7 +79,6 @@ pub const SETTINGS: &[Setting] = &[
         flag: Some("--listen"),
         words: "Where the API is served over TCP, besides the unix socket. Every request needs a token; \
                 beyond loopback `tls_cert` and `tls_key` are needed, too",
-        only: None,
     },
     Setting {
         table: "api",
@@ -91,7 +88,6 @@ pub const SETTINGS: &[Setting] = &[
         flag: Some("--tls-cert"),
         words: "The certificate of this machine and those that vouch for it, PEM. It is read when the \
                 daemon starts",
-        only: None,
     },
     Setting {
         table: "api",
@@ -100,7 +96,6 @@ pub const SETTINGS: &[Setting] = &[
         default: "",
         flag: Some("--tls-key"),
         words: "The private key of the certificate, PEM",
-        only: None,
     },
     Setting {
         table: "api",
@@ -110,7 +105,6 @@ pub const SETTINGS: &[Setting] = &[
         flag: None,
         words: "The names this machine is called by, besides `localhost` and the address of `listen`. A \
                 request for another name is refused: a web page may have led a browser here",
-        only: None,
     },
     Setting {
         table: "api",
@@ -119,7 +113,6 @@ pub const SETTINGS: &[Setting] = &[
         default: "",
         flag: None,
         words: "A group (name or number) whose members may use the daemon's unix socket as operators",
-        only: None,
     },
     Setting {
         table: "log",
@@ -128,7 +121,6 @@ pub const SETTINGS: &[Setting] = &[
         default: "text",
         flag: Some("--log-format"),
         words: "How it is written: `text`, `json`, `journald`, `syslog` or `logstash`",
-        only: None,
     },
     Setting {
         table: "log",
@@ -138,7 +130,6 @@ pub const SETTINGS: &[Setting] = &[
         flag: Some("--log-target"),
         words: "Where it goes: `stderr`, the path of a socket, `udp://HOST:PORT` or `tcp://HOST:PORT`; where \
                 it is not set, where such a log usually goes",
-        only: None,
     },
     Setting {
         table: "orchestrator.services",
@@ -147,7 +138,6 @@ pub const SETTINGS: &[Setting] = &[
         default: "true",
         flag: None,
         words: "Whether services may be registered with the daemon (`/api/v1/services`)",
-        only: None,
     },
     Setting {
         table: "orchestrator.services",
@@ -156,6 +146,5 @@ pub const SETTINGS: &[Setting] = &[
         default: "true",
         flag: None,
         words: "Whether starting a registered service starts what it depends on; else that has to run",
-        only: None,
     },
 ];

@@ -177,6 +177,23 @@ fn what_would_not_be_honoured_or_is_unsafe_is_refused() {
 }
 
 #[test]
+fn a_host_that_is_none_is_refused_with_where_that_was_said() {
+    let hosts = "[api]\nallowed_hosts = ['a.example', 'b.example:7000', 'https://c', '2001:db8::1']\n";
+    insta::assert_snapshot!(refused(file(hosts)), @"
+    error: `api.allowed_hosts` (config.toml:2:17) holds `b.example:7000`, which names no host
+     |
+     = hint: write names such as `upbeat.example`, or addresses, without a port: each port is meant
+
+    error: `api.allowed_hosts` (config.toml:2:17) holds `https://c`, which names no host
+     |
+     = hint: write names such as `upbeat.example`, or addresses, without a port: each port is meant
+    ");
+    let variables = vec![("UPBEAT_API_ALLOWED_HOSTS".to_owned(), "a, b c".to_owned())];
+    let told = refused(Sources { variables, ..Sources::default() });
+    assert!(told.contains("(UPBEAT_API_ALLOWED_HOSTS) holds `b c`"), "{told}");
+}
+
+#[test]
 fn the_settings_on_the_pages_are_read() {
     let page = include_str!("../../../../docs/access.md");
     let toml: Vec<&str> =
@@ -221,6 +238,17 @@ fn a_file_that_is_none_is_refused_and_one_that_is_missing_is_not() {
     std::fs::write(&path, "#".repeat(FILE_MAX as usize + 1)).unwrap();
     assert!(file_text(&path).is_err());
     assert!(file_text(dir.path()).is_err());
+    // Nothing is waited for: a pipe that nobody writes to, a device that never ends.
+    let pipe = dir.path().join("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    for path in [pipe.as_path(), Path::new("/dev/zero"), Path::new("/dev/null")] {
+        assert_eq!(
+            file_text(path).unwrap_err().to_string(),
+            "it is not a regular file",
+            "{}",
+            path.display()
+        );
+    }
 }
 
 #[test]

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 
 use upbeat_model::project::{
-    Condition, Dependency, OnFailure, OnRestart, Probe, Question, Reload, Service, Signal,
+    Condition, Dependency, Hook, OnFailure, OnRestart, Probe, Question, Reload, RestartPolicy, Service,
+    Signal,
 };
 use upbeat_model::target::{Ask, Goal};
 use upbeat_model::{Exit, Millis, ProbeName, ServiceName};
 
 use super::NONE;
-use super::story::Story;
+use super::story::{Story, id};
+use crate::instance::{Input, Moment};
 
 fn name(text: &str) -> ServiceName {
     ServiceName::new(text).unwrap()
@@ -31,6 +33,16 @@ fn plain() -> Service {
 
 fn restarts() -> Service {
     Service { restart: upbeat_model::project::RestartPolicy::Always, ..plain() }
+}
+
+fn hook(command: &str) -> Hook {
+    Hook {
+        command: vec![command.into()],
+        environment: BTreeMap::new(),
+        working_dir: None,
+        user: None,
+        timeout: None,
+    }
 }
 
 fn on_restart(on_restart: OnRestart) -> Dependency {
@@ -216,4 +228,106 @@ fn a_condition_may_be_an_end_or_a_probe() {
     assert_eq!(story.why("web"), "waits for db to pass its probe `warm` (db-1 is running)");
     story.said("db", "warm", true);
     assert_eq!(story.phase("web"), "starting");
+}
+
+#[test]
+fn what_has_completed_is_no_loss_until_it_is_run_again() {
+    let job = Service { post_stop: vec![hook("sweep")], ..plain() };
+    let mut story = pair(job, on_restart(OnRestart::Restart));
+    both_run(&mut story);
+    story.exits("db", Exit::Code(0));
+    assert_eq!(story.ordered(), ["after its stop db sweep 10s"]);
+    story.hooks_end("db", Moment::PostStop, Ok(()));
+    assert_eq!((story.phase("db").as_str(), story.ordered()), ("completed", vec![]));
+    story.command(Goal::Running, Ask::Start, &["db"]);
+    story.started("db");
+    assert_eq!(story.ordered(), ["start db #2"], "its running is no loss either");
+    story.exits("db", Exit::Code(1));
+    story.hooks_end("db", Moment::PostStop, Ok(()));
+    assert_eq!(
+        story.ordered(),
+        ["after its stop db sweep 10s", "stop web SIGTERM 10s"],
+        "but its failure is"
+    );
+}
+
+#[test]
+fn a_restart_for_the_sake_of_an_edge_is_counted_like_others() {
+    let mut story = pair(restarts(), on_restart(OnRestart::Restart));
+    both_run(&mut story);
+    for times in 1..=3 {
+        story.exits("db", Exit::Signal(11));
+        story.exits("web", Exit::Signal(15));
+        story.pass(Millis::seconds(5));
+        story.started("db");
+        story.started("web");
+        let status = story.node.status(&id("web")).unwrap();
+        assert_eq!((status.restarts, status.phase.to_string().as_str()), (times, "running"));
+        story.pass(Millis::seconds(600));
+    }
+}
+
+#[test]
+fn a_reload_waits_until_the_copy_is_ready_for_the_first_time() {
+    let ready = Probe { start_period: Millis::seconds(5), ..Probe::new(Question::Tcp("127.0.0.1:1".into())) };
+    let db = Service { probes: [(ProbeName::new("readiness").unwrap(), ready)].into(), ..plain() };
+    let db = Service { reload: Some(Reload::Signal(Signal::parse("HUP").unwrap())), ..db };
+    let mut story = pair(db, Dependency::default());
+    story.ordered();
+    let reloads = |story: &mut Story| -> Vec<String> {
+        story.ordered().into_iter().filter(|order| order.starts_with("reload")).collect()
+    };
+    // It may have read its configuration before anybody hears that it was started.
+    story.command(Goal::Running, Ask::Reload, &["db"]);
+    story.command(Goal::Running, Ask::Ensure, &["db"]);
+    story.started("db");
+    story.pass(Millis(100));
+    assert_eq!(reloads(&mut story), NONE, "it may not handle the signal yet");
+    assert!(story.why("db").contains("configuration anew"), "{}", story.why("db"));
+    story.probed("db", true);
+    assert_eq!(reloads(&mut story), ["reload db SIGHUP (2)"]);
+}
+
+#[test]
+fn what_is_waited_for_is_told_in_words_and_never_by_a_name_that_nobody_has_given() {
+    let mut story = Story::up(
+        "  db: { command: [db] }
+  early: { command: [early], depends_on: { db: { condition: log_ready, pattern: 'rea.y', timeout: 1s } } }
+  late: { command: [late], depends_on: { db: { condition: log_ready, pattern: 'rea.y' } } }
+  web: { command: [web], depends_on: { db: { condition: port_open, port: 5432 } } }",
+    );
+    assert_eq!(story.why("late"), "waits for db to print a line that matches /rea.y/ (db-1 is starting)");
+    assert_eq!(story.why("web"), "waits for db to accept connections at 127.0.0.1:5432 (db-1 is starting)");
+    story.started("db");
+    story.pass(Millis::seconds(40));
+    assert_eq!(story.why("early"), "waited 1s for db to print a line that matches /rea.y/, in vain");
+    let why = "what others wait for (log line /rea.y/) failed 4 times in a row: no line matched yet";
+    assert_eq!(story.why("db"), why);
+    let attempt = story.attempt("db");
+    let check = story.check("db");
+    story.take("db", Input::Unasked { attempt, check, why: "out of files".into() });
+    let mute = "; what others wait for (tcp 127.0.0.1:5432) cannot be asked: out of files";
+    assert_eq!(story.why("db"), format!("{why}{mute}"));
+    story.exits("db", Exit::Code(0));
+    let why = "needs db to accept connections at 127.0.0.1:5432, but db-1 is completed (exit 0)";
+    assert_eq!(story.why("web"), why);
+    let told = serde_json::to_string(&story.node.status(&id("late")).unwrap().reasons).unwrap();
+    assert!(told.contains("log_ready:rea.y"), "{told}");
+}
+
+#[test]
+fn a_crash_restarts_nobody_for_the_sake_of_what_compose_calls_restart() {
+    let edge = Dependency { restart: true, ..Dependency::default() };
+    let db = Service { restart: RestartPolicy::Always, ..Service::new(vec!["db".into()], "/") };
+    let mut story = pair(db, edge);
+    story.started("db");
+    story.started("web");
+    story.ordered();
+    story.exits("db", Exit::Code(1));
+    story.started("db");
+    assert_eq!(story.ordered(), ["start db #2"]);
+    assert_eq!((story.phase("web").as_str(), story.phase("db").as_str()), ("running", "running"));
+    // Whoever restarts it on purpose asks those who say so, too: that is their wish, and no reaction.
+    story.command(Goal::Running, Ask::Restart, &["db", "web"]);
+    assert_eq!(story.ordered(), ["stop web SIGTERM 10s"]);
 }

@@ -5,7 +5,28 @@ use upbeat_model::{Exit, Millis, Wall};
 
 use super::NONE;
 use super::story::{Story, id};
-use crate::instance::{Durable, Moment, Observation, Stage};
+use crate::instance::{Durable, Input, Moment, Observation, Stage};
+
+/// Of a slot that was forgotten nothing is counted on.
+#[test]
+fn a_reload_after_a_down_is_another_than_the_same_one_before_it() {
+    let file = "  s: { command: [s], reload: SIGHUP }";
+    let mut story = Story::up(file);
+    for _ in 0..2 {
+        story.started("s");
+        story.command(Goal::Running, Ask::Reload, &["s"]);
+        story.command(Goal::Absent, Ask::Ensure, &["s"]);
+        story.exits("s", Exit::Code(0));
+        story.take("s", Input::Removed);
+        story.target.slots.clear();
+        story.aim();
+        story.pass(Millis::seconds(1));
+        story.declare(file);
+    }
+    let [before, after] = story.reloads[..] else { panic!("{:?}", story.reloads) };
+    assert_eq!((before.0, before.2), (after.0, after.2), "attempts and generations are counted anew");
+    assert_ne!(before.1, after.1);
+}
 
 #[test]
 fn a_replaced_copy_is_stopped_by_its_own_rules() {

@@ -31,7 +31,13 @@ fn name(text: &str) -> ProbeName {
 }
 
 fn hook() -> Vec<Hook> {
-    vec![Hook { command: vec!["h".into()], environment: Default::default(), working_dir: None, user: None }]
+    vec![Hook {
+        command: vec!["h".into()],
+        environment: Default::default(),
+        working_dir: None,
+        user: None,
+        timeout: None,
+    }]
 }
 
 const PAIR: &str = "  db: { command: [db], restart: always }\n  web: { command: [web], depends_on: [db] }";
@@ -209,15 +215,15 @@ fn what_is_said_once_is_enough_whatever_the_threshold() {
 fn a_watchdog_that_was_silent_is_believed_again_by_the_next_daemon() {
     let mut story = up("  s: { command: [s] }", told(Question::Watchdog(Millis::seconds(1)), 1));
     story.started("s");
-    let watchdog = |watchdog| Said { watchdog, ..Said::default() };
-    says(&mut story, watchdog(Watchdog::Alive));
-    says(&mut story, watchdog(Watchdog::Expired));
+    let watchdog = |watchdog, expiries| Said { watchdog, expiries, ..Said::default() };
+    says(&mut story, watchdog(Watchdog::Alive, 0));
+    says(&mut story, watchdog(Watchdog::Expired, 1));
     assert_eq!(story.phase("s"), "unhealthy");
     let attempt = story.attempt("s");
     story.daemon_dies();
     let started_at = Wall(0);
     story.seen("s", Observation::Running { attempt, pid: 7, started_at, log_start: 1 });
-    says(&mut story, watchdog(Watchdog::Alive));
+    says(&mut story, watchdog(Watchdog::Alive, 1));
     assert_eq!(story.phase("s"), "healthy");
 }
 
@@ -289,7 +295,6 @@ fn what_was_begun_elsewhere_is_not_started_here_when_the_file_changes() {
     });
     assert_eq!(story.ordered(), ["start s #1"]);
     story.declare("  s: { command: [s] }");
-    story.pass(Millis::seconds(61));
     assert_eq!(story.ordered(), ["before its stop s off 10s"]);
     story.hooks_end("s", Moment::PreStop, Ok(()));
     assert_eq!(story.ordered(), ["start s #2"]);

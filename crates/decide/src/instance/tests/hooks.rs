@@ -6,7 +6,7 @@ use upbeat_model::{Exit, Millis};
 
 use super::NONE;
 use super::story::{Story, id};
-use crate::instance::{Moment, Observation};
+use crate::instance::{Input, Moment, Observation};
 
 const HOOKED: &str = "  s: { command: [s], post_start: [{ command: [warm] }, { command: [tell] }] }\n";
 
@@ -222,6 +222,7 @@ fn around() -> Story {
         environment: Default::default(),
         working_dir: None,
         user: None,
+        timeout: None,
     };
     Story::of(Service {
         pre_start: vec![hook("migrate")],
@@ -296,9 +297,112 @@ fn what_runs_elsewhere_is_started_and_stopped_by_commands_and_never_looked_for()
     assert_eq!(story.ordered(), ["before its stop s systemctl stop 10s"]);
     story.hooks_end("s", Moment::PreStop, Err("busy"));
     assert_eq!(story.phase("s"), "stopping");
-    assert!(story.why("s").contains("its stop command: busy"), "{}", story.why("s"));
+    assert!(story.why("s").contains("its stop command failed: busy"), "{}", story.why("s"));
     story.pass(Millis::seconds(2));
     assert_eq!(story.ordered(), ["before its stop s systemctl stop 10s"], "it is tried again");
     story.hooks_end("s", Moment::PreStop, Ok(()));
     assert_eq!(story.phase("s"), "stopped");
+}
+
+#[test]
+fn what_is_being_started_elsewhere_is_stopped_at_once_whatever_becomes_of_its_start() {
+    let spec = Service {
+        external: true,
+        stop_command: Some(vec!["stop".into()]),
+        post_stop: vec![Hook {
+            command: vec!["sweep".into()],
+            environment: Default::default(),
+            working_dir: None,
+            user: None,
+            timeout: None,
+        }],
+        ..Service::new(vec!["start".into()], "/")
+    };
+    for kill in [false, true] {
+        let mut story = Story::of(spec.clone());
+        assert_eq!(story.ordered(), ["start s #1"]);
+        story.pass(Millis::seconds(3));
+        story.target.slots.get_mut(&id("s")).unwrap().kill = kill;
+        story.command(Goal::Stopped, Ask::Ensure, &["s"]);
+        assert_eq!(story.ordered(), ["before its stop s stop 10s"]);
+        assert_eq!(story.phase("s"), "stopping");
+        assert_eq!(story.why("s"), "is being stopped as asked (stop command)");
+        // Its start may have come to an end just before it was ended.
+        story.started("s");
+        let attempt = story.attempt("s");
+        story.take("s", Input::StartFailed { attempt, why: "killed".into() });
+        assert_eq!((story.phase("s").as_str(), story.ordered()), ("stopping", vec![]));
+        story.hooks_end("s", Moment::PreStop, Ok(()));
+        if !kill {
+            assert_eq!(story.ordered(), ["after its stop s sweep 10s"]);
+            story.hooks_end("s", Moment::PostStop, Ok(()));
+        }
+        assert_eq!((story.phase("s").as_str(), story.ordered()), ("stopped", vec![]));
+    }
+    // Neither does another file wait for the command of the one before.
+    let mut story = Story::of(spec.clone());
+    story.ordered();
+    let other = Service { command: vec!["better".into()], ..spec };
+    story.declare_all([(upbeat_model::ServiceName::new("s").unwrap(), other)].into());
+    assert_eq!(story.ordered(), ["before its stop s stop 10s"]);
+}
+
+#[test]
+fn a_stop_command_that_fails_for_all_its_time_is_given_up_and_that_is_said() {
+    let mut story = Story::of(Service {
+        external: true,
+        stop_command: Some(vec!["stop".into()]),
+        stop_grace_period: Millis::seconds(20),
+        ..Service::new(vec!["start".into()], "/")
+    });
+    story.started("s");
+    story.command(Goal::Stopped, Ask::Ensure, &["s"]);
+    let mut runs = 0;
+    let begun = story.now;
+    while story.phase("s") == "stopping" {
+        let tried = story.ordered().iter().filter(|order| order.starts_with("before its stop")).count();
+        runs += tried;
+        assert!(runs < 100, "for ever");
+        for _ in 0..tried {
+            story.hooks_end("s", Moment::PreStop, Err("exit 1: busy"));
+        }
+        story.pass(Millis(100));
+    }
+    assert!((20_000..22_000).contains(&(story.now - begun)), "{}", story.now - begun);
+    assert!(runs > 10, "{runs}");
+    assert_eq!(story.phase("s"), "needs attention");
+    assert!(story.why("s").starts_with("could not be stopped, and may run on"), "{}", story.why("s"));
+    let failed = |story: &Story| {
+        let outcome = crate::outcome(story.node.status(&id("s")).unwrap());
+        matches!(outcome, Some(upbeat_model::Wish::Failed { .. }))
+    };
+    assert!(failed(&story), "nobody is told that it is stopped");
+    story.pass(Millis::seconds(3600));
+    story.daemon_dies();
+    story.pass(Millis::seconds(3600));
+    assert_eq!((story.phase("s").as_str(), story.ordered()), ("needs attention", vec![]));
+    // Whoever wants it to run after all has it stopped to the end, and started.
+    story.command(Goal::Running, Ask::Ensure, &["s"]);
+    assert_eq!(story.ordered(), ["before its stop s stop 20s"]);
+    assert!(story.why("s").contains("because an earlier stop of it was given up"), "{}", story.why("s"));
+    story.hooks_end("s", Moment::PreStop, Ok(()));
+    assert_eq!((story.phase("s").as_str(), story.ordered()), ("starting", vec!["start s #2".to_owned()]));
+    story.started("s");
+    assert_eq!(story.phase("s"), "running");
+    story.command(Goal::Stopped, Ask::Ensure, &["s"]);
+    story.pass(Millis::seconds(21));
+    story.hooks_end("s", Moment::PreStop, Err("exit 1: busy"));
+    assert!(failed(&story), "{}", story.phase("s"));
+    story.ordered();
+    // Nothing is started over it, and it is not forgotten.
+    story.command(Goal::Running, Ask::Restart, &["s"]);
+    assert_eq!(story.ordered(), ["before its stop s stop 20s"]);
+    story.command(Goal::Absent, Ask::Ensure, &["s"]);
+    story.pass(Millis::seconds(21));
+    story.hooks_end("s", Moment::PreStop, Err("exit 1: busy"));
+    assert!(failed(&story) && story.phase("s") == "needs attention", "{}", story.phase("s"));
+    story.ordered();
+    story.command(Goal::Absent, Ask::Ensure, &["s"]);
+    story.hooks_end("s", Moment::PreStop, Ok(()));
+    assert_eq!(story.ordered(), ["before its stop s stop 20s", "remove s"]);
 }

@@ -1,6 +1,7 @@
 //! Stories of slots in virtual time, told through a whole [`Node`]: what a person declares, what
 //! happens, what is done about it.
 
+mod believed;
 mod edges;
 mod edits;
 mod found;
@@ -8,6 +9,7 @@ mod hooks;
 mod probes;
 mod story;
 mod timeline;
+mod unable;
 
 use upbeat_model::target::{Ask, Goal};
 use upbeat_model::{Attempt, Exit, Millis, Mono, Wall};
@@ -180,7 +182,10 @@ fn late_news_of_an_older_attempt_changes_nothing() {
     story.ordered();
     story.take("s", Input::Exited { attempt: Attempt(1), exit: Exit::Code(9) });
     for moment in [Moment::PostStart, Moment::PreStop] {
-        story.take("s", Input::HooksEnded { attempt: Attempt(1), moment, outcome: Err("late".into()) });
+        story.take(
+            "s",
+            Input::HooksEnded { attempt: Attempt(1), moment, serial: 1, outcome: Err("late".into()) },
+        );
     }
     story.take("s", Input::Probed { attempt: Attempt(1), check: 1, healthy: false, message: String::new() });
     assert_eq!((story.phase("s"), story.ordered()), ("running".into(), vec![]));

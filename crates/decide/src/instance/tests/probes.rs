@@ -4,11 +4,11 @@ use upbeat_model::project::{
     FileCheck, Grpc, Http, Probe, Question, Reaction, Remedy, RestartPolicy, Service, Signal, Udp,
 };
 use upbeat_model::target::{Ask, Goal};
-use upbeat_model::{Exit, Millis, Mono, ProbeName};
+use upbeat_model::{Exit, Millis, Mono, ProbeName, Wall};
 
 use super::NONE;
 use super::story::{Story, id};
-use crate::instance::{Said, Watchdog};
+use crate::instance::{Input, Moment, Observation, Said, Watchdog};
 
 fn service(probes: &[(&str, Probe)]) -> Service {
     let named = |(name, probe): &(&str, Probe)| (ProbeName::new(name).unwrap(), probe.clone());
@@ -239,6 +239,40 @@ fn whoever_starts_it_anew_gives_it_its_budget_back() {
     }
 }
 
+/// What is shown is what is so, a change at a time: no sooner than its thresholds say, and nothing is done
+/// about it nor kept of it any more.
+#[test]
+fn what_flaps_when_its_budget_is_spent_is_shown_as_it_is_and_nothing_else_comes_of_it() {
+    let action = Reaction::Signal(Signal::parse("HUP").unwrap());
+    let remedy = Remedy { max_attempts: 1, window: Millis::seconds(3600), action };
+    let (failure_threshold, success_threshold) = (2, 3);
+    let own = Probe { on_failure: Some(remedy), failure_threshold, success_threshold, ..tcp() };
+    let mut story = Story::of(service(&[("own", own)]));
+    story.started("s");
+    answer(&mut story, "own", "+++--");
+    assert_eq!(story.ordered(), ["signal s SIGHUP"]);
+    answer(&mut story, "own", "--");
+    let (mut phases, mut answers) = (vec![story.phase("s")], 0);
+    let kept = story.disk[&id("s")].done.clone();
+    for flap in ["+-", "++-", "+++", "-", "--"].iter().cycle().take(50) {
+        for one in flap.chars() {
+            answer(&mut story, "own", &one.to_string());
+            answers += 1;
+            if phases.last() != Some(&story.phase("s")) {
+                phases.push(story.phase("s"));
+            }
+        }
+    }
+    assert_eq!(
+        phases.len(),
+        21,
+        "{answers} answers, each third yes in a row, and each second no: {phases:?}"
+    );
+    assert!(phases.iter().skip(1).step_by(2).all(|phase| phase == "running"), "{phases:?}");
+    assert!(phases.iter().step_by(2).all(|phase| phase == "needs attention"), "{phases:?}");
+    assert_eq!((story.reacted.len(), story.ordered(), &story.disk[&id("s")].done), (1, vec![], &kept));
+}
+
 #[test]
 fn a_budget_is_a_window_that_moves_on() {
     let remedy = Remedy {
@@ -290,8 +324,31 @@ fn a_command_is_run_about_it_and_whoever_only_wants_to_know_is_told() {
     assert!(story.ordered().contains(&"remedy s ./heal".to_owned()));
     answer(&mut story, "b", "+---");
     assert_eq!(story.phase("s"), "running");
+    assert!(story.why("s").ends_with("its probe `b` (tcp 127.0.0.1:1) failed 3 times in a row: said false"));
     let b = &story.node.status(&id("s")).unwrap().probes["b"];
     assert_eq!((b.passing, b.failures, b.last.as_deref()), (Some(false), 3, Some("said false")));
+}
+
+#[test]
+fn who_reads_its_configuration_anew_says_so_until_it_is_ready_again() {
+    let mut story = Story::of(service(&[("readiness", probe(Question::Notify))]));
+    story.started("s");
+    let says = |reloading| Said { ready: true, reloading, ..Said::default() };
+    for times in 0..2 {
+        story.notified("s", says(false));
+        assert_eq!((story.phase("s").as_str(), story.why("s").as_str()), ("healthy", ""), "{times}");
+        story.notified("s", says(true));
+        let why = "has said that it reads its configuration anew";
+        assert_eq!((story.phase("s").as_str(), story.why("s").as_str()), ("healthy", why), "it may be used");
+        let reasons = &story.node.status(&id("s")).unwrap().reasons;
+        assert_eq!(*reasons, [upbeat_model::Reason::SaysReloading]);
+    }
+    // Another attempt has said nothing of the kind.
+    story.exits("s", Exit::Code(1));
+    story.command(Goal::Running, Ask::Start, &["s"]);
+    story.started("s");
+    story.notified("s", says(false));
+    assert_eq!((story.phase("s").as_str(), story.why("s").as_str()), ("healthy", ""));
 }
 
 #[test]
@@ -362,14 +419,14 @@ fn a_watchdog_that_expires_is_a_no_at_once_and_each_further_interval_one_more() 
     };
     let mut story = Story::of(service(&[("alive", dog)]));
     story.started("s");
-    let said = |watchdog| Said { watchdog, ..Said::default() };
+    let said = |watchdog, expiries| Said { watchdog, expiries, ..Said::default() };
     story.ordered();
     story.pass(Millis(300_000));
     assert_eq!(story.ordered(), NONE, "it is not asked before it has begun");
-    story.notified("s", said(Watchdog::Alive));
+    story.notified("s", said(Watchdog::Alive, 0));
     let passing = |story: &Story| story.node.status(&id("s")).unwrap().probes["alive"].passing;
     assert_eq!(passing(&story), Some(true));
-    story.notified("s", said(Watchdog::Expired));
+    story.notified("s", said(Watchdog::Expired, 1));
     assert_eq!(passing(&story), Some(false));
     assert_eq!(story.ordered(), ["signal s SIGABRT"]);
     story.pass(Millis(29_000));
@@ -378,9 +435,117 @@ fn a_watchdog_that_expires_is_a_no_at_once_and_each_further_interval_one_more() 
     assert_eq!(story.ordered(), ["signal s SIGABRT"]);
     story.pass(Millis(30_000));
     assert_eq!(story.phase("s"), "needs attention");
-    story.notified("s", said(Watchdog::Alive));
+    story.notified("s", said(Watchdog::Alive, 1));
     assert_eq!(story.phase("s"), "running");
-    story.notified("s", said(Watchdog::Triggered));
+    story.notified("s", said(Watchdog::Triggered, 2));
     let last = story.node.status(&id("s")).unwrap().probes["alive"].last.clone();
     assert_eq!(last.as_deref(), Some("it said WATCHDOG=trigger"));
+}
+
+#[test]
+fn a_command_about_it_is_run_to_its_end_by_the_next_daemon_and_its_failure_is_told() {
+    let heal = with(tcp(), Reaction::Exec(vec!["./heal".into()]));
+    let mut story = Story::of(service(&[("a", heal.clone()), ("b", heal)]));
+    story.started("s");
+    answer(&mut story, "a", "+-");
+    let of = |story: &mut Story| -> Vec<String> {
+        story.ordered().into_iter().filter(|order| order.starts_with("remedy")).collect()
+    };
+    assert_eq!(of(&mut story), ["remedy s ./heal"]);
+    story.daemon_dies();
+    let attempt = story.attempt("s");
+    let running = Observation::Running { attempt, pid: 7, started_at: Wall(0), log_start: 1 };
+    story.seen("s", running);
+    assert_eq!(of(&mut story), ["remedy s ./heal"], "nobody knows how far it came");
+    story.pass(Millis(900));
+    story.said("s", "b", false);
+    answer(&mut story, "b", "-");
+    assert_eq!(story.reacted, ["a `./heal` 1: said false"], "one at a time");
+    story.hooks_end("s", Moment::Remedy, Err("exit 3: disk full"));
+    assert!(
+        story
+            .why("s")
+            .contains("what was run because its probe `a` failed has failed, too: exit 3: disk full"),
+        "{}",
+        story.why("s")
+    );
+    assert_eq!(story.came_to, ["a: exit 3: disk full"]);
+    answer(&mut story, "a", "+");
+    assert!(!story.why("s").contains("disk full"), "{}", story.why("s"));
+    answer(&mut story, "b", "-");
+    assert_eq!(of(&mut story), ["remedy s ./heal"], "the other's turn");
+}
+
+#[test]
+fn more_time_is_for_whoever_is_not_ready_yet() {
+    let said = |now: u64, ready| Said { ready, extended: Some(Mono(now + 60_000)), ..Said::default() };
+    let mut story = Story::of(service(&[("readiness", tcp())]));
+    story.started("s");
+    let now = story.now;
+    story.notified("s", said(now, false));
+    answer(&mut story, "readiness", "-----");
+    assert_eq!(story.phase("s"), "starting");
+    story.notified("s", said(now, true));
+    answer(&mut story, "readiness", "-----");
+    assert_eq!(story.phase("s"), "unhealthy");
+}
+
+#[test]
+fn who_says_that_it_is_about_to_end_is_given_the_time_to() {
+    let mut story = Story::of(service(&[("liveness", with(tcp(), Reaction::Restart))]));
+    story.started("s");
+    answer(&mut story, "liveness", "+");
+    story.notified("s", Said { stopping: true, ..Said::default() });
+    assert_eq!(story.why("s"), "has said that it is about to end");
+    answer(&mut story, "liveness", "---");
+    assert_eq!(story.reacted, NONE, "it does not answer any more, and that is as it should be");
+    story.exits("s", Exit::Code(0));
+    assert_eq!(story.phase("s"), "completed", "and is no end for which it would be started again");
+    story.command(Goal::Running, Ask::Start, &["s"]);
+    story.started("s");
+    answer(&mut story, "liveness", "+");
+    story.notified("s", Said { stopping: true, ..Said::default() });
+    answer(&mut story, "liveness", &"-".repeat(8));
+    assert_eq!((story.phase("s").as_str(), story.reacted.len()), ("unhealthy", 0));
+    story.ordered();
+    story.pass(Millis::seconds(3));
+    assert_eq!(story.why("s"), "is being stopped because it said that it would end and has not (SIGTERM)");
+    assert!(story.ordered().contains(&"stop s SIGTERM 10s".to_owned()));
+}
+
+#[test]
+fn what_is_left_to_a_person_stays_so_when_the_window_has_moved_on() {
+    let remedy =
+        Remedy { max_attempts: 1, window: Millis::seconds(5), ..Remedy::of(Reaction::Signal(Signal(10))) };
+    let mut story = Story::of(service(&[("liveness", Probe { on_failure: Some(remedy), ..tcp() })]));
+    story.started("s");
+    answer(&mut story, "liveness", "+--");
+    assert_eq!((story.phase("s").as_str(), story.reacted.len()), ("needs attention", 1));
+    answer(&mut story, "liveness", &"-".repeat(20));
+    assert_eq!((story.phase("s").as_str(), story.reacted.len()), ("needs attention", 1));
+    answer(&mut story, "liveness", "+-");
+    assert_eq!(story.reacted.len(), 2, "it was well, and its budget has room again");
+}
+
+#[test]
+fn what_cannot_be_asked_is_told_asked_again_soon_and_counts_for_nothing() {
+    let mut story = Story::of(service(&[("readiness", Probe { interval: Millis::seconds(30), ..tcp() })]));
+    story.started("s");
+    answer(&mut story, "readiness", "+");
+    let mut waited = 0;
+    while story.ordered().is_empty() {
+        story.pass(Millis(100));
+        waited += 100;
+    }
+    assert!((15_000..=30_100).contains(&waited), "{waited}");
+    for again in 0..5 {
+        assert!(again == 0 || story.ordered() == ["probe s"], "a second later");
+        let (attempt, check) = (story.attempt("s"), story.check("s"));
+        story.take("s", Input::Unasked { attempt, check, why: "too many open files".into() });
+        assert_eq!(story.phase("s"), "healthy");
+        assert!(story.why("s").contains("cannot be asked: too many open files"), "{}", story.why("s"));
+        story.pass(Millis::seconds(1));
+    }
+    story.probed("s", true);
+    assert!(!story.why("s").contains("cannot be asked"), "{}", story.why("s"));
 }

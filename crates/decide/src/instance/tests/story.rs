@@ -10,7 +10,7 @@ use upbeat_model::{Attempt, Exit, Millis, Mono, OperationId, ProbeName, ServiceN
 
 use crate::effect::Effect;
 use crate::instance::{Durable, HookCommand, Input, Moment, Observation, Said};
-use crate::node::{Bundle, Node};
+use crate::node::{Bundle, Node, Outcome};
 use crate::rules::Rules;
 
 /// One machine and its person.
@@ -27,8 +27,14 @@ pub(super) struct Story {
     named: BTreeMap<(SlotId, ProbeName), u64>,
     /// What was done about failing probes.
     pub(super) reacted: Vec<String>,
+    /// And what came of that, and of reloads.
+    pub(super) came_to: Vec<String>,
     /// What was last run to stop a slot.
     stop_commands: BTreeMap<SlotId, Arc<HookCommand>>,
+    /// Of each reload that was ordered: attempt, when its copy was begun, which time.
+    pub(super) reloads: Vec<(u64, u64, u64)>,
+    /// Which hooks of a slot were ordered last.
+    serials: BTreeMap<SlotId, u64>,
 }
 
 pub(super) fn id(short: &str) -> SlotId {
@@ -56,7 +62,10 @@ impl Story {
             checks: BTreeMap::new(),
             named: BTreeMap::new(),
             reacted: Vec::new(),
+            came_to: Vec::new(),
             stop_commands: BTreeMap::new(),
+            reloads: Vec::new(),
+            serials: BTreeMap::new(),
         }
     }
 
@@ -127,7 +136,19 @@ impl Story {
         let reacted = bundle.reacted.iter();
         self.reacted
             .extend(reacted.map(|did| format!("{} {} {}: {}", did.probe, did.action, did.times, did.last)));
+        self.came_to.extend(bundle.outcomes.iter().map(|outcome| match outcome {
+            Outcome::Remedied { probe, failure, .. } => {
+                format!("{probe}: {}", failure.as_deref().unwrap_or("well"))
+            }
+            Outcome::Reloaded { failure, .. } => format!("reload: {}", failure.as_deref().unwrap_or("well")),
+        }));
         for effect in &bundle.effects {
+            if let Effect::Reload { attempt, begun, serial, .. } = effect {
+                self.reloads.push((attempt.0, *begun, *serial));
+            }
+            if let Effect::RunHooks { slot, serial, .. } = effect {
+                self.serials.insert(slot.clone(), *serial);
+            }
             match effect {
                 Effect::Probe { slot, name, check, .. } | Effect::WatchLog { slot, name, check, .. } => {
                     self.checks.insert(slot.clone(), *check);
@@ -197,7 +218,16 @@ impl Story {
     /// Its hooks end.
     pub(super) fn hooks_end(&mut self, slot: &str, moment: Moment, outcome: Result<(), &str>) {
         let attempt = self.attempt(slot);
-        self.take(slot, Input::HooksEnded { attempt, moment, outcome: outcome.map_err(str::to_owned) });
+        let serial = self.serials.get(&id(slot)).copied().unwrap_or_default();
+        let outcome = outcome.map_err(str::to_owned);
+        self.take(slot, Input::HooksEnded { attempt, moment, serial, outcome });
+    }
+
+    /// Its hooks could not be run.
+    pub(super) fn hooks_unable(&mut self, slot: &str, moment: Moment) {
+        let attempt = self.attempt(slot);
+        let serial = self.serials.get(&id(slot)).copied().unwrap_or_default();
+        self.take(slot, Input::HooksUnable { attempt, moment, serial, why: "no processes".into() });
     }
 
     /// What was last run to stop it: its arguments, and what it knows by this name.

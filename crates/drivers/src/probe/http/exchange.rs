@@ -107,7 +107,7 @@ pub(super) async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
         let read = read_some(stream, &mut heads.buffer, room).await;
         let why = match (&sent, &read) {
             (_, Ok(1..)) => continue,
-            (Err(error), _) | (Ok(()), Err(error)) => words::error(error),
+            (Err(error), _) | (Ok(()), Err(error)) => words::said(error),
             _ if heads.buffer.is_empty() => "it closed the connection without an answer".to_owned(),
             _ => "it closed the connection in the middle of its answer".to_owned(),
         };
@@ -287,7 +287,7 @@ impl Answer {
                 Ok(1..) => {}
                 Ok(0) if head.framing == Framing::UntilClosed => break,
                 Ok(0) => return Failure::bad("it closed the connection in the middle of its body"),
-                Err(error) => return Failure::bad(words::error(&error)),
+                Err(error) => return Failure::bad(words::said(&error)),
             }
         }
         let is_over = head.stays && head.framing == Framing::Length(rest.len() as u64);
@@ -315,7 +315,7 @@ async fn chunked<S: AsyncRead + Unpin>(
         match read_some(stream, &mut raw, room.min(READ)).await {
             Ok(0) => return Failure::bad("it closed the connection in the middle of its body"),
             Ok(count) => room = room.saturating_sub(count),
-            Err(error) => return Failure::bad(words::error(&error)),
+            Err(error) => return Failure::bad(words::said(&error)),
         }
         if room == 0 {
             return Err(garbled());

@@ -20,6 +20,7 @@ use upbeat_model::project::Http;
 use self::exchange::{Answer, Failure};
 use self::pool::{Destination, Kept, Pool, Settings};
 use super::stream::{Metered, Stream};
+use super::words::No;
 use super::{Answered, Asked, Inner, address};
 
 /// A body that nobody looks at is read up to so many bytes, so that the connection can be used again:
@@ -46,8 +47,9 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new() -> Self {
-        Self { pool: Pool::default(), unread: Arc::new(Semaphore::new(UNREAD_AT_ONCE)) }
+    /// `idle`: so many connections may wait for the next question.
+    pub(super) fn new(idle: usize) -> Self {
+        Self { pool: Pool::new(idle), unread: Arc::new(Semaphore::new(UNREAD_AT_ONCE)) }
     }
 
     /// Gives a connection back when the body of its last answer is over. Nobody waits for that.
@@ -160,7 +162,7 @@ impl Inner {
     /// Asks, and judges the answer.
     pub(super) async fn http(&self, asked: &Asked<'_>, http: &Http) -> Answered {
         let Some(url) = Url::parse(&http.url) else {
-            return Err(format!("`{}` is not a URL that can be asked", http.url));
+            return Err(format!("`{}` is not a URL that can be asked", http.url).into());
         };
         let request = request(http, &url)?;
         let config = match url.is_tls {
@@ -180,14 +182,14 @@ impl Inner {
             match exchange::ask(&mut kept.stream, &request, &http.method).await {
                 // It had ended before it was asked: asked anew, once, over a new one.
                 Err(Failure::Unanswered(_)) => {}
-                Err(failure) => return Err(failure.words()),
-                Ok(answer) => return self.judge(http, to, kept, answer, may_stay).await,
+                Err(failure) => return Err(failure.words().into()),
+                Ok(answer) => return Ok(self.judge(http, to, kept, answer, may_stay).await?),
             }
         }
         let stream = self.open(&url, config, name, asked.timeout).await?;
         let mut kept = Kept { stream, made: Instant::now() };
         let answer = exchange::ask(&mut kept.stream, &request, &http.method).await;
-        self.judge(http, to, kept, answer.map_err(Failure::words)?, may_stay).await
+        Ok(self.judge(http, to, kept, answer.map_err(Failure::words)?, may_stay).await?)
     }
 
     async fn open(
@@ -196,7 +198,7 @@ impl Inner {
         config: Option<Arc<rustls::ClientConfig>>,
         name: &str,
         patience: Millis,
-    ) -> Result<Stream, String> {
+    ) -> Result<Stream, No> {
         let addresses = self.names.addresses(url.host, url.port).await?;
         let socket = address::connect(&addresses, patience.as_duration()).await?;
         // A request is one segment, and nothing is to be waited for.
@@ -215,7 +217,7 @@ impl Inner {
         mut kept: Kept,
         answer: Answer,
         may_stay: bool,
-    ) -> Answered {
+    ) -> Result<String, String> {
         let status = answer.head.status;
         let said = format!("HTTP {status}");
         let (Some(pattern), true) = (&http.body, http.accepts(status)) else {

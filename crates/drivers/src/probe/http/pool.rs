@@ -26,10 +26,6 @@ const AGE_MAX: Duration = Duration::from_secs(60);
 /// Connections to one server that wait: its probes are seldom asked at the same moment.
 const OF_ONE: usize = 4;
 
-/// Connections that wait at all: half of the descriptors of a system that allows 4,096, less those of
-/// probes under way. Beyond this, one is closed when it was used.
-const OF_ALL: usize = 1024;
-
 /// How often those that wait too long are looked for.
 const SWEEP: Duration = Duration::from_secs(5);
 
@@ -90,9 +86,11 @@ struct Idle {
 }
 
 /// The connections that wait. Clones share them. All of them belong to the runtime they were made in.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Pool {
     idle: Arc<Mutex<Idle>>,
+    /// Connections that wait at all. Beyond this, one is closed when it was used.
+    most: usize,
 }
 
 fn lock(idle: &Mutex<Idle>) -> MutexGuard<'_, Idle> {
@@ -101,6 +99,10 @@ fn lock(idle: &Mutex<Idle>) -> MutexGuard<'_, Idle> {
 }
 
 impl Pool {
+    pub(super) fn new(most: usize) -> Self {
+        Self { idle: Arc::default(), most }
+    }
+
     /// One that was good when it was looked at just now; it may end any moment.
     pub(super) fn take(&self, to: &Destination) -> Option<Kept> {
         let mut idle = lock(&self.idle);
@@ -118,7 +120,7 @@ impl Pool {
     pub(super) fn put(&self, to: Destination, kept: Kept) {
         let mut idle = lock(&self.idle);
         let now = Instant::now();
-        if idle.count >= OF_ALL || now - kept.made >= AGE_MAX {
+        if idle.count >= self.most || now - kept.made >= AGE_MAX {
             return;
         }
         let of_one = idle.by_destination.entry(to).or_default();
@@ -179,7 +181,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_is_kept_for_its_attempt_for_a_while() {
-        let pool = Pool::default();
+        let pool = Pool::new(64);
         let (kept, _other) = pair().await;
         pool.put(to(1), kept);
         assert!(pool.take(&to(2)).is_none());
@@ -192,7 +194,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn none_is_used_for_ever() {
-        let pool = Pool::default();
+        let pool = Pool::new(64);
         let (mut kept, _other) = pair().await;
         let made = Instant::now();
         while made.elapsed() < AGE_MAX {
@@ -209,7 +211,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_nobody_asks_for_any_more_is_closed() {
-        let pool = Pool::default();
+        let pool = Pool::new(64);
         let mut others = Vec::new();
         for attempt in 0..3 {
             let (kept, other) = pair().await;
@@ -226,7 +228,7 @@ mod tests {
     #[tokio::test]
     async fn one_that_ended_or_speaks_unasked_is_not_used() {
         for speaks in [false, true] {
-            let pool = Pool::default();
+            let pool = Pool::new(64);
             let (kept, mut other) = pair().await;
             if speaks {
                 tokio::io::AsyncWriteExt::write_all(&mut other, b"x").await.unwrap();
@@ -245,7 +247,7 @@ mod tests {
 
     #[tokio::test]
     async fn few_wait_for_one_server_and_not_too_many_for_all() {
-        let pool = Pool::default();
+        let pool = Pool::new(64);
         let mut others = Vec::new();
         for _ in 0..OF_ONE + 2 {
             let (kept, other) = pair().await;
@@ -253,7 +255,7 @@ mod tests {
             others.push(other);
         }
         assert_eq!(lock(&pool.idle).count, OF_ONE);
-        lock(&pool.idle).count = OF_ALL;
+        lock(&pool.idle).count = pool.most;
         let (kept, _other) = pair().await;
         pool.put(to(2), kept);
         lock(&pool.idle).count = OF_ONE;

@@ -28,7 +28,6 @@ async fn asked(answer: impl Into<Vec<u8>>, how: impl Fn(Http) -> Http, timeout: 
 async fn the_status_decides_and_nothing_after_the_head_is_waited_for() {
     assert_eq!(of("HTTP/1.1 204 No Content\r\n\r\n").await, yes("HTTP 204"));
     assert_eq!(of("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n").await, yes("HTTP 200"));
-    assert_eq!(of("HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n").await, yes("HTTP 302"));
     assert_eq!(of("HTTP/1.0 500 Oops\r\n\r\n").await, no("HTTP 500"));
     assert_eq!(of("HTTP/1.1 404\n\n").await, no("HTTP 404"));
     let range = |http| Http { status: vec![(404, 404), (500, 599)], ..http };
@@ -36,6 +35,30 @@ async fn the_status_decides_and_nothing_after_the_head_is_waited_for() {
     assert_eq!(asked("HTTP/1.1 200 OK\r\n\r\n", range, PATIENT).await, no("HTTP 200"));
     let odd = b"HTTP/1.1 200 OK\r\nno colon\r\na b: c\r\n\xff: \x01\r\n folded\r\n\r\n";
     assert_eq!(of(odd).await, yes("HTTP 200"), "odd headers do not take it back");
+}
+
+/// A redirect is an answer, and where it points to is nobody's business here: not another path of the
+/// same server, not another server.
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let (elsewhere, asked_elsewhere) = recorded(EMPTY).await;
+    for status in [301, 302, 303, 307, 308] {
+        for to in ["/other", &elsewhere.url()] {
+            let answer = format!("HTTP/1.1 {status} x\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n");
+            let (server, asked) = recorded(answer).await;
+            let prober = prober();
+            let verdict = prober.verdict(&Question::Http(Http::get(server.url())), PATIENT).await;
+            assert_eq!(verdict, yes(&format!("HTTP {status}")));
+            let only_good = Http { status: vec![(200, 299)], ..Http::get(server.url()) };
+            let verdict = prober.verdict(&Question::Http(only_good), PATIENT).await;
+            assert_eq!(verdict, no(&format!("HTTP {status}")));
+            // One for each question.
+            let asked = asked.lock().unwrap();
+            assert_eq!(asked.len(), 2, "{asked:?}");
+            assert!(asked.iter().all(|head| head.starts_with("GET /health?x=1 ")), "{asked:?}");
+        }
+    }
+    assert_eq!((elsewhere.connections(), asked_elsewhere.lock().unwrap().len()), (0, 0));
 }
 
 #[tokio::test]
@@ -149,11 +172,11 @@ async fn of_an_endless_body_only_the_beginning_is_read() {
 }
 
 /// The requests a server has seen.
-async fn recorded(answer: &'static str) -> (Server, Arc<Mutex<Vec<String>>>) {
+async fn recorded(answer: impl Into<String>) -> (Server, Arc<Mutex<Vec<String>>>) {
     let seen = Arc::<Mutex<Vec<String>>>::default();
-    let record = seen.clone();
+    let (record, answer) = (seen.clone(), Arc::<str>::from(answer.into()));
     let server = Server::new(move |_, mut stream| {
-        let record = record.clone();
+        let (record, answer) = (record.clone(), answer.clone());
         async move {
             while let Some(head) = request(&mut stream).await {
                 record.lock().unwrap().push(head);

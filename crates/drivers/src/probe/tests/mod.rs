@@ -2,6 +2,7 @@
 
 mod files;
 mod grpc;
+mod hanging;
 mod sockets;
 mod tls;
 

@@ -21,16 +21,29 @@ async fn a_port_is_open_or_refused() {
     assert_eq!(of("x".into()).await, no("`x` is not `host:port`"));
 }
 
-#[tokio::test]
-async fn a_queue_that_is_full_is_waited_for_and_times_out() {
-    // Connections beyond its queue are not answered by the system.
+/// A port, its queue, and who is in it: connections beyond are not answered by the system.
+pub(super) async fn full_port() -> (String, std::net::TcpListener, TcpStream) {
     let listener = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
     bind(&listener, &"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap()).unwrap();
     listen(&listener, 0).unwrap();
-    let address = std::net::TcpListener::from(listener);
-    let at = address.local_addr().unwrap();
-    let _held = TcpStream::connect(at).await.unwrap();
-    let verdict = prober().verdict(&Question::Tcp(at.to_string()), SHORT).await;
+    let listener = std::net::TcpListener::from(listener);
+    let at = listener.local_addr().unwrap();
+    let held = TcpStream::connect(at).await.unwrap();
+    (at.to_string(), listener, held)
+}
+
+/// The same of a socket in the file system.
+pub(super) fn full_socket(dir: &tempfile::TempDir) -> (Question, OwnedFd) {
+    let (question, listener) = unix(dir, "s", SocketType::STREAM);
+    let Question::Unix(path) = &question else { panic!() };
+    listener_is_full(path);
+    (question, listener)
+}
+
+#[tokio::test]
+async fn a_queue_that_is_full_is_waited_for_and_times_out() {
+    let (port, _listener, _held) = full_port().await;
+    let verdict = prober().verdict(&Question::Tcp(port), SHORT).await;
     assert_eq!(verdict, no("timed out after 300ms"));
 }
 
@@ -106,9 +119,7 @@ async fn a_socket_of_each_kind_is_there_or_not() {
 #[tokio::test]
 async fn a_socket_whose_queue_is_full_is_waited_for() {
     let dir = tempfile::tempdir().unwrap();
-    let (question, listener) = unix(&dir, "s", SocketType::STREAM);
-    let Question::Unix(path) = &question else { panic!() };
-    listener_is_full(path);
+    let (question, listener) = full_socket(&dir);
     let prober = prober();
     assert_eq!(prober.verdict(&question, SHORT).await, no("timed out after 300ms"));
     let is_accepted = Arc::new(AtomicBool::new(false));

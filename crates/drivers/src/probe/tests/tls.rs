@@ -86,7 +86,8 @@ async fn whoever_answers_must_be_who_was_asked() {
     };
     let good = ours.server("127.0.0.1", Like::Good, &[]);
     assert_eq!(of(good.clone(), ca()).await, yes(GOOD));
-    let unknown = no("its certificate is from an issuer that is not believed: name it in `ca`");
+    let unknown =
+        no("its certificate is from an issuer that is not believed: name it in `tls: { ca_file: … }`");
     assert_eq!(of(other.server("127.0.0.1", Like::Good, &[]), ca()).await, unknown);
     assert_eq!(of(same.server("127.0.0.1", Like::Good, &[]), ca()).await, unknown);
     let expired = no("its certificate has expired");
@@ -102,8 +103,8 @@ async fn whoever_answers_must_be_who_was_asked() {
     let insecure = Tls { insecure: true, ..Tls::default() };
     assert_eq!(of(other.server("x.example", Like::Expired, &[]), insecure).await, yes(GOOD));
     for (ca, words) in [
-        ("", "its `ca` holds no certificate"),
-        ("-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n", "its `ca` is not PEM"),
+        ("", "its `ca_file` holds no certificate"),
+        ("-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n", "its `ca_file` is not PEM"),
     ] {
         let tls = Tls { ca: Some(ca.into()), ..Tls::default() };
         assert_eq!(of(good.clone(), tls).await, no(words));

@@ -8,7 +8,7 @@ use super::{FLAG, LENGTH, key, process, sub};
 use crate::project::{Probe, Remedy};
 
 /// A rhythm: any length of time but none.
-const RHYTHM: Shape = Shape::Leaf(&leaf::RHYTHM);
+pub(super) const RHYTHM: Shape = Shape::Leaf(&leaf::RHYTHM);
 const PATTERN: Shape = Shape::Leaf(&leaf::PATTERN);
 /// A path that may differ from copy to copy.
 const PLACE: Shape = Shape::Leaf(&leaf::PLACE);

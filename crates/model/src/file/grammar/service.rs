@@ -231,6 +231,7 @@ static HOOK: Keys = Keys {
         sub("command", Shape::Argv).needed().merged(Merge::Replace),
         sub("environment", VARIABLES),
         key("privileged", FLAG, container(RIGHTS)),
+        sub("timeout", probe::RHYTHM).ours(),
         sub("user", Shape::Leaf(&leaf::USER)),
         sub("working_dir", TEXT),
     ],

@@ -5,17 +5,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
-use jiff::Timestamp;
 use tokio::time::Instant;
 use upbeat_api::{LogQuery, ProblemKind};
 use upbeat_model::target::{Ask, Goal};
+use upbeat_model::withheld::url_to_look_at;
 use upbeat_model::{
-    Action, App, AppName, Edit, OperationId, Origin, Phase, Reason, Service as Declared, ServiceName, SlotId,
-    SlotStatus,
+    Action, App, AppName, Edit, OperationId, Origin, Phase, Service as Declared, ServiceName, SlotId,
+    SlotStatus, Wish,
 };
 
-use super::error::ServicesError;
+use super::elsewhere::Elsewhere;
+use super::error::{ServicesError, shown};
 use super::registry::Registry;
+use super::seen::{
+    Settled, by_name, checked, gave_up, named, needed, of_process, runs, settled, stopped, trouble,
+};
 use super::service::{Service, ServiceHealth, ServiceStatus};
 use super::translate::{self, declared};
 use super::{APP, Guide, Surroundings};
@@ -26,7 +30,7 @@ pub const LOG_LINES_MAX: u64 = 1_000;
 
 /// So many services are asked at once how they are: enough that a thousand take seconds, and few enough
 /// that their answers find a socket.
-const CHECKS_AT_ONCE: usize = 32;
+pub(super) const CHECKS_AT_ONCE: usize = 32;
 
 /// A stop command that failed is run again well within this time; until then its old failure says
 /// nothing of what was asked since.
@@ -37,14 +41,6 @@ const TRIED_AGAIN: Duration = Duration::from_secs(20);
 pub struct Conductor<B> {
     backend: B,
     guide: Guide,
-}
-
-/// How far a service is that was to be started.
-#[derive(Debug, PartialEq, Eq)]
-enum Settled {
-    NotYet,
-    Up,
-    Failed(String),
 }
 
 impl<B: Backend> Conductor<B> {
@@ -99,30 +95,51 @@ impl<B: Backend> Conductor<B> {
         Ok(())
     }
 
-    /// Stops a service and forgets it. Errors: others depend on it.
+    /// Stops a service and forgets it. Errors: others depend on it; it cannot be stopped, and then it stays
+    /// registered.
     pub async fn unregister(
         &self,
         registry: &Registry,
         name: &str,
         origin: Origin,
     ) -> Result<(), ServicesError> {
-        registry.get(name)?;
+        registry.known(name)?;
         let needs = |service: &&Arc<Service>| service.dependencies.iter().any(|need| need == name);
         let by: Vec<String> = registry.iter().filter(needs).map(|service| service.name.clone()).collect();
         if !by.is_empty() {
             return Err(ServicesError::Needed { name: name.to_owned(), by });
         }
         let is_kept = |app: &App| app.project.services.keys().any(|kept| kept.as_str() == name);
-        let (Ok(service), true) = (ServiceName::new(name), self.app().await?.as_ref().is_some_and(is_kept))
-        else {
+        let (Ok(service), Some(app)) = (ServiceName::new(name), self.app().await?.filter(is_kept)) else {
             return Ok(());
         };
+        if let Some(error) = Elsewhere::look(self, registry, Some(&app)).await?.refusal(name) {
+            return Err(error);
+        }
+        // What is not known any more could be stopped by nobody.
+        let stopping = Origin { key: None, ..origin.clone() };
+        self.stop_these(&app, &BTreeSet::from([name.to_owned()]), stopping).await?;
         let mut edit = self.edit(BTreeMap::new(), BTreeMap::new());
         edit.take.insert(service);
         let begun = self.backend.edit(self.app_name()?, edit, origin).await?;
         let mut operation = self.backend.watch_operation(begun.id).await?;
-        while operation.next().await.is_some() {}
-        Ok(())
+        let mut end = None;
+        while let Some(now) = operation.next().await {
+            end = Some(now);
+        }
+        let failed = |wish: &Wish| match wish {
+            Wish::Reached => None,
+            Wish::Failed { reasons } => {
+                Some(reasons.first().map_or_else(|| "it is still there".to_owned(), ToString::to_string))
+            }
+            Wish::Superseded { .. } => Some("somebody has asked for something else meanwhile".to_owned()),
+            Wish::Pending => Some("the daemon ends".to_owned()),
+        };
+        let why = match end {
+            Some(end) => end.slots.values().find_map(failed),
+            None => failed(&Wish::Pending),
+        };
+        why.map_or(Ok(()), |why| Err(ServicesError::StopFailed { name: name.to_owned(), why }))
     }
 
     /// Starts a service, what it needs first. Returns when it was started; of one that runs, at once.
@@ -152,6 +169,12 @@ impl<B: Backend> Conductor<B> {
         let order = self.guide.resolver().resolve(registry, &wanted)?;
         let app = self.app().await?;
         let seen = by_name(app.as_ref());
+        let elsewhere = Elsewhere::look(self, registry, app.as_ref()).await?;
+        if ask == Ask::Restart
+            && let Some(error) = elsewhere.refusal(name)
+        {
+            return Err(error);
+        }
         let mut run = BTreeMap::new();
         match self.guide.surroundings().settings.auto_start_dependencies {
             true => {
@@ -166,7 +189,9 @@ impl<B: Backend> Conductor<B> {
             }
         }
         run.remove(name);
-        run.extend(named(seen.get(name), ask).map(|ask| (name.to_owned(), ask)));
+        // One that is there elsewhere is left alone, as one that runs here.
+        let ask = named(seen.get(name), ask).filter(|_| !elsewhere.answers(name));
+        run.extend(ask.map(|ask| (name.to_owned(), ask)));
         let ends = self.run(registry, &order, run, origin).await?;
         let failed = |(of, how): (String, Settled)| match how {
             Settled::Failed(why) => Some((of, why)),
@@ -259,13 +284,32 @@ impl<B: Backend> Conductor<B> {
         origin: Origin,
     ) -> Result<(), ServicesError> {
         for name in names {
-            registry.get(name)?;
+            registry.known(name)?;
         }
-        let goes = registry.dependents(names);
+        let mut goes = registry.dependents(names);
         let Some(app) = self.app().await? else { return Ok(()) };
+        let elsewhere = Elsewhere::look(self, registry, Some(&app)).await?;
+        let refused = goes.iter().find_map(|name| elsewhere.refusal(name));
+        if refused.is_some() {
+            // What those need that cannot be stopped stays with them; the others can go.
+            let stuck: Vec<String> = goes.iter().filter(|name| elsewhere.answers(name)).cloned().collect();
+            // Where what they need is not known, they alone.
+            let stay = self.guide.resolver().resolve(registry, &stuck).map_or(stuck, |order| order.to_vec());
+            goes.retain(|name| !stay.contains(name));
+        }
+        self.stop_these(&app, &goes, origin).await?;
+        refused.map_or(Ok(()), Err)
+    }
+
+    async fn stop_these(
+        &self,
+        app: &App,
+        goes: &BTreeSet<String>,
+        origin: Origin,
+    ) -> Result<(), ServicesError> {
         let is_wanted = |status: &&SlotStatus| {
             goes.contains(status.slot.service.as_str())
-                && (status.goal == Goal::Running || status.phase == Phase::Stopping)
+                && (status.goal == Goal::Running || status.phase == Phase::Stopping || gave_up(status))
         };
         let services: Vec<ServiceName> =
             app.slots.iter().filter(is_wanted).map(|status| status.slot.service.clone()).collect();
@@ -307,13 +351,22 @@ impl<B: Backend> Conductor<B> {
     pub async fn statuses(&self, registry: &Registry) -> Result<Vec<(String, ServiceStatus)>, ServicesError> {
         let app = self.app().await?;
         let seen = by_name(app.as_ref());
+        let elsewhere = Elsewhere::look(self, registry, app.as_ref()).await?;
         let around = self.guide.surroundings();
         let status = |service: &Arc<Service>| match seen.get(service.name.as_str()) {
+            Some(_) if elsewhere.answers(&service.name) => ServiceStatus::Running,
+            Some(_) if elsewhere.is_silent(&service.name) => ServiceStatus::Failed,
             Some(status) => ServiceStatus::from(status.phase),
             None if declared(service, &Registry::default(), around).is_err() => ServiceStatus::Failed,
             None => ServiceStatus::Stopped,
         };
-        Ok(registry.iter().map(|service| (service.name.clone(), status(service))).collect())
+        let unread = |name: &String| {
+            let seen = seen.get(name.as_str());
+            (name.clone(), seen.map_or(ServiceStatus::Unknown, |status| status.phase.into()))
+        };
+        let readable = registry.iter().map(|service| (service.name.clone(), status(service)));
+        let all = readable.chain(registry.unreadable().map(|(name, _)| unread(name)));
+        Ok(all.collect::<BTreeMap<_, _>>().into_iter().collect())
     }
 
     /// How a service is.
@@ -326,6 +379,17 @@ impl<B: Backend> Conductor<B> {
 
     /// Asks a service how it is, now. Without an endpoint: whether its process is there.
     pub async fn health(&self, registry: &Registry, name: &str) -> Result<ServiceHealth, ServicesError> {
+        let app = self.app().await?;
+        self.health_among(registry, name, &by_name(app.as_ref())).await
+    }
+
+    /// The same, where it is known what is seen of all.
+    pub(super) async fn health_among(
+        &self,
+        registry: &Registry,
+        name: &str,
+        seen: &BTreeMap<&str, &SlotStatus>,
+    ) -> Result<ServiceHealth, ServicesError> {
         let service = registry.get(name)?;
         let (service_name, made) = match declared(service, registry, self.guide.surroundings()) {
             Ok(made) => made,
@@ -333,42 +397,59 @@ impl<B: Backend> Conductor<B> {
         };
         if let Some(url) = &service.health_check_endpoint {
             let slot = SlotId { app: self.app_name()?, service: service_name, index: 1 };
-            let answer = self.backend.check(slot, Arc::<Declared>::new(made)).await?;
-            return Ok(checked(answer.healthy, format!("{url}: {}", answer.message)));
+            let answer = self.backend.check(slot, Arc::<Declared>::new(translate::by_endpoint(made))).await?;
+            return Ok(checked(answer.healthy, format!("{}: {}", url_to_look_at(url), answer.message)));
         }
-        let app = self.app().await?;
-        Ok(of_process(by_name(app.as_ref()).get(name).copied()))
+        Ok(of_process(seen.get(name).copied()))
     }
 
-    /// Asks all services how they are, many at a time.
+    /// Asks all services how they are, many at a time. One that cannot be asked is not well, and says why;
+    /// the others are told all the same.
     pub async fn healths(&self, registry: &Registry) -> Result<Vec<(String, ServiceHealth)>, ServicesError> {
-        let names: Vec<String> = registry.iter().map(|service| service.name.clone()).collect();
-        let asked = stream::iter(names).map(|name| async move {
-            let health = self.health(registry, &name).await;
-            (name, health)
+        let app = self.app().await?;
+        let seen = &by_name(app.as_ref());
+        let asked = stream::iter(registry.names()).map(|name| async move {
+            // Of thousands without an endpoint none waits: others have their turn all the same.
+            tokio::task::consume_budget().await;
+            let health = self.health_among(registry, &name, seen).await;
+            (name, health.unwrap_or_else(|error| checked(false, error.to_string())))
         });
-        let answers: Vec<_> = asked.buffered(CHECKS_AT_ONCE).collect().await;
-        answers.into_iter().map(|(name, health)| Ok((name, health?))).collect()
+        Ok(asked.buffered(CHECKS_AT_ONCE).collect().await)
     }
 
     /// The last lines a service has printed; at most [`LOG_LINES_MAX`].
+    ///
+    /// Errors: it runs elsewhere, and has never printed anything here.
     pub async fn logs(
         &self,
         registry: &Registry,
         name: &str,
         tail: u64,
     ) -> Result<Vec<String>, ServicesError> {
-        registry.get(name)?;
-        let is_kept = |app: App| app.project.services.keys().any(|kept| kept.as_str() == name);
-        let (Ok(service), true) = (ServiceName::new(name), self.app().await?.is_some_and(is_kept)) else {
+        registry.known(name)?;
+        let app = self.app().await?;
+        let is_kept = |app: &App| app.project.services.keys().any(|kept| kept.as_str() == name);
+        let (Ok(service), true) = (ServiceName::new(name), app.as_ref().is_some_and(is_kept)) else {
             return Ok(Vec::new());
         };
+        let has_ended = by_name(app.as_ref()).get(name).is_some_and(|seen| seen.phase == Phase::Completed);
+        let is_elsewhere = |service: &&Arc<Service>| {
+            translate::is_external(service) || (has_ended && translate::may_be_elsewhere(service))
+        };
+        let elsewhere = registry.get(name).ok().filter(is_elsewhere);
         let tail = tail.min(LOG_LINES_MAX);
         let query = LogQuery { services: vec![service], tail: Some(tail), follow: false };
         let lines = self.backend.logs(self.app_name()?, query).await?;
         // A log grows while it is read.
         let most = usize::try_from(tail).unwrap_or(usize::MAX);
-        Ok(lines.take(most).map(|line| line.text).collect().await)
+        let lines: Vec<String> = lines.take(most).map(|line| line.text).collect().await;
+        match elsewhere.filter(|_| lines.is_empty()) {
+            Some(service) => Err(ServicesError::LogElsewhere {
+                name: name.to_owned(),
+                start_command: shown(&service.start_command),
+            }),
+            None => Ok(lines),
+        }
     }
 
     fn edit(&self, put: BTreeMap<ServiceName, Declared>, run: BTreeMap<ServiceName, Ask>) -> Edit {
@@ -388,134 +469,4 @@ impl<B: Backend> Conductor<B> {
 /// Whether a service can be run as it is declared. Errors: what is wrong with it.
 pub fn check_usable(service: &Service, around: &Surroundings) -> Result<(), ServicesError> {
     declared(service, &Registry::default(), around).map(drop)
-}
-
-/// Its first copy; it has no others.
-fn by_name(app: Option<&App>) -> BTreeMap<&str, &SlotStatus> {
-    let slots = app.into_iter().flat_map(|app| &app.slots).filter(|status| status.slot.index == 1);
-    slots.map(|status| (status.slot.service.as_str(), status)).collect()
-}
-
-/// It was started and has not been seen to end, or it has ended well.
-fn runs(seen: Option<&&SlotStatus>) -> bool {
-    seen.is_some_and(|status| {
-        status.phase == Phase::Completed
-            || (status.goal == Goal::Running && status.started_at.is_some() && status.phase.is_alive())
-    })
-}
-
-/// It is on its way up, or there.
-fn is_coming_up(status: &SlotStatus) -> bool {
-    status.goal == Goal::Running && status.phase.is_alive()
-}
-
-/// What is to be asked of a service that others need.
-fn needed(seen: Option<&&SlotStatus>) -> Option<Ask> {
-    (!runs(seen) && !seen.is_some_and(|status| is_coming_up(status))).then_some(Ask::Start)
-}
-
-/// What is to be asked of the named service: one that does not answer is begun anew.
-fn named(seen: Option<&&SlotStatus>, ask: Ask) -> Option<Ask> {
-    let is_ill = |phase| matches!(phase, Phase::Unhealthy | Phase::NeedsAttention);
-    match seen {
-        Some(status) if ask == Ask::Start && is_ill(status.phase) => Some(Ask::Restart),
-        Some(status) if ask == Ask::Start && is_coming_up(status) => None,
-        _ => Some(ask),
-    }
-}
-
-/// Whether a service that was to be started by this operation, or runs already, was started.
-fn settled(seen: Option<&&SlotStatus>, since: OperationId, all: &BTreeMap<&str, &SlotStatus>) -> Settled {
-    let Some(status) = seen.filter(|status| status.operation >= since) else { return Settled::NotYet };
-    if status.goal != Goal::Running {
-        return Settled::Failed("it was stopped meanwhile".to_owned());
-    }
-    match status.phase {
-        Phase::Running | Phase::Healthy | Phase::Completed => Settled::Up,
-        Phase::Unhealthy | Phase::NeedsAttention => Settled::Up,
-        Phase::Starting => {
-            let has_answered = status.probes.values().all(|probe| probe.last.is_some());
-            let is_up = status.started_at.is_some() && !status.probes.is_empty() && has_answered;
-            if is_up { Settled::Up } else { Settled::NotYet }
-        }
-        Phase::Waiting => {
-            let stopped = status.reasons.iter().find_map(|reason| match reason {
-                Reason::WaitsFor { service, .. } => {
-                    let needed = all.get(service.as_str());
-                    needed.is_none_or(|needed| needed.goal != Goal::Running).then_some(service)
-                }
-                _ => None,
-            });
-            match stopped {
-                Some(service) => {
-                    Settled::Failed(format!("it needs `{service}`, which was stopped meanwhile"))
-                }
-                None => Settled::NotYet,
-            }
-        }
-        Phase::Absent | Phase::Stopped | Phase::Stopping => Settled::NotYet,
-        Phase::DependencyFailed | Phase::Failed | Phase::BackingOff | Phase::CrashLooping => {
-            Settled::Failed(why(status))
-        }
-    }
-}
-
-/// Whether a service that was to be stopped by this operation has ended.
-///
-/// `old`: a trouble there was before, which may be mended when it is tried again.
-fn stopped(
-    name: &str,
-    seen: Option<&&SlotStatus>,
-    begun: OperationId,
-    old: Option<&String>,
-) -> Result<bool, ServicesError> {
-    let Some(status) = seen else { return Ok(true) };
-    if status.operation < begun {
-        return Ok(false);
-    }
-    let failed = |why: String| Err(ServicesError::StopFailed { name: name.to_owned(), why });
-    if status.goal == Goal::Running {
-        return failed("it was started again meanwhile".to_owned());
-    }
-    match (status.phase, trouble(status)) {
-        (Phase::Stopped | Phase::Absent, _) => Ok(true),
-        (_, Some(trouble)) if Some(&trouble) != old => failed(format!("{trouble}; it is tried again")),
-        _ => Ok(false),
-    }
-}
-
-/// Why it cannot be handled, if it cannot.
-fn trouble(status: &SlotStatus) -> Option<String> {
-    let trouble = status.reasons.iter().find(|reason| matches!(reason, Reason::Trouble { .. }));
-    trouble.map(ToString::to_string)
-}
-
-/// Why it is where it is, in one line.
-fn why(status: &SlotStatus) -> String {
-    match (&status.exit, status.reasons.first()) {
-        (Some(exit), _) if status.phase == Phase::Failed => exit.to_string(),
-        (_, Some(reason)) => reason.to_string(),
-        (_, None) => status.phase.to_string(),
-    }
-}
-
-/// What is known of a process without its being asked.
-fn of_process(seen: Option<&SlotStatus>) -> ServiceHealth {
-    let Some(status) = seen else {
-        return checked(false, "no process runs: it was not started".to_owned());
-    };
-    match status.pid {
-        Some(pid) => checked(true, format!("process {pid} runs")),
-        None if status.phase == Phase::Completed => checked(
-            false,
-            "no process runs: its start command has ended; if that started something elsewhere, give the \
-             service a `health_check_endpoint` and a `stop_command`"
-                .to_owned(),
-        ),
-        None => checked(false, format!("no process runs: {}", why(status))),
-    }
-}
-
-fn checked(healthy: bool, message: String) -> ServiceHealth {
-    ServiceHealth { healthy, message, last_check: Timestamp::now() }
 }

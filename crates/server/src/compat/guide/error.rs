@@ -29,6 +29,17 @@ pub enum ServicesError {
         /// On what.
         missing: Vec<String>,
     },
+    /// What was registered of a service is kept, and cannot be read.
+    #[error(
+        "the registration of service `{}` cannot be read ({why}); register it again, or stop and unregister it",
+        shown(.name)
+    )]
+    Unreadable {
+        /// Which.
+        name: String,
+        /// Why.
+        why: String,
+    },
     /// Services depend on each other in a circle.
     #[error("Circular dependency detected: {}; take one of these dependencies out", circle(.0))]
     Circular(Vec<String>),
@@ -77,6 +88,17 @@ pub enum ServicesError {
         /// How.
         why: String,
     },
+    /// What it prints is not read here.
+    #[error(
+        "service `{}` runs elsewhere, and so does its log: look where `{start_command}` has it run; under \
+         systemd with `journalctl -u`", shown(.name)
+    )]
+    LogElsewhere {
+        /// Which.
+        name: String,
+        /// What starts it.
+        start_command: String,
+    },
     /// A service without which nobody may be: others depend on it.
     #[error("service `{}` is needed by {}; unregister those first", shown(.name), list(.by))]
     Needed {
@@ -100,7 +122,9 @@ impl ServicesError {
             | Self::DependencyFailed { .. }
             | Self::StartFailed { .. }
             | Self::StopFailed { .. }
+            | Self::LogElsewhere { .. }
             | Self::Needed { .. } => ProblemKind::Conflict,
+            Self::Unreadable { .. } => ProblemKind::Internal,
             Self::Disabled => ProblemKind::Unavailable,
             Self::Upbeat(problem) => problem.kind,
         };

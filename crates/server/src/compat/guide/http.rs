@@ -3,7 +3,6 @@
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use serde::{Deserialize, Serialize};
@@ -14,11 +13,11 @@ use super::APP;
 use super::conduct::{Conductor, LOG_LINES_MAX};
 use super::error::{self, ServicesError};
 use super::service::Service;
-use crate::access;
 use crate::backend::Backend;
-use crate::extract::{By, Json, Path, Query};
+use crate::extract::{By, Json, Path, Query, in_words, without_value};
 use crate::handlers::Shared;
 use crate::refusal::Refusal;
+use crate::router::guarded;
 
 /// A log is shown from so many lines before its end, where nothing is said.
 const LOG_LINES: u64 = 100;
@@ -41,10 +40,10 @@ pub(crate) fn routes<B: Backend>() -> [(&'static str, Role, MethodRouter<Shared<
         (STOP_ALL, Operator, post(stop_all::<B>)),
         ("/api/v1/services/{name}/health", Viewer, get(health::<B>)),
         ("/api/v1/services/{name}/logs", Viewer, get(logs::<B>)),
-        (START, Operator, post(start::<B>)),
-        (STOP, Operator, post(stop::<B>)),
-        (RESTART, Operator, post(restart::<B>)),
-        (UNREGISTER, Operator, post(unregister::<B>)),
+        one(Verb::Start),
+        one(Verb::Stop),
+        one(Verb::Restart),
+        one(Verb::Unregister),
     ]
 }
 
@@ -58,10 +57,19 @@ const UNREGISTER: &str = "/api/v1/services/{name}/unregister";
 
 /// All routes on a router.
 pub(crate) fn onto<B: Backend>(router: Router<Shared<B>>, here: &Shared<B>) -> Router<Shared<B>> {
-    routes::<B>().into_iter().fold(router, |router, (path, role, handler)| {
-        let may = middleware::from_fn_with_state((here.clone(), role), access::authorize::<B>);
-        router.route(path, handler.route_layer(may))
-    })
+    let onto = |router, (path, role, handler)| guarded(router, here, path, role, handler);
+    routes::<B>().into_iter().fold(router, onto)
+}
+
+/// Whether all answers of a path are in the guide's shape.
+pub(crate) fn is_its(path: &str) -> bool {
+    let rest = path.strip_prefix("/api/v1/services");
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// What no route of the guide answers, in its shape.
+pub(crate) fn refused(refusal: Refusal) -> Response {
+    Failure::from(refusal).into_response()
 }
 
 /// Not done, in the guide's shape.
@@ -118,7 +126,7 @@ struct NoQuery {}
 async fn list<B: Backend>(State(here): Here<B>, query: Read<Query<NoQuery>>) -> Reply {
     query?;
     let registry = Conductor::new(here.backend).registry().await?;
-    data(registry.iter().map(|service| (**service).clone()).collect::<Vec<Service>>())
+    data(registry.iter().map(|service| service.to_look_at()).collect::<Vec<Service>>())
 }
 
 async fn statuses<B: Backend>(State(here): Here<B>, query: Read<Query<NoQuery>>) -> Reply {
@@ -162,14 +170,18 @@ async fn health<B: Backend>(
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct OrderQuery {
-    /// By commas.
-    services: String,
+    /// By commas; all where nothing is said.
+    services: Option<String>,
 }
 
 async fn order<B: Backend>(State(here): Here<B>, query: Read<Query<OrderQuery>>) -> Reply {
-    let wanted: Vec<String> = query?.0.services.split(',').map(str::to_owned).collect();
+    let services = query?.0.services;
     let conductor = Conductor::new(here.backend);
     let registry = conductor.registry().await?;
+    let wanted: Vec<String> = match services {
+        Some(services) => services.split(',').map(str::to_owned).collect(),
+        None => registry.iter().map(|service| service.name.clone()).collect(),
+    };
     data(&*conductor.guide().resolver().resolve(&registry, &wanted)?)
 }
 
@@ -217,8 +229,16 @@ async fn register<B: Backend>(
         return Err(Refusal::bad_request(format!("more than {REGISTERED_MAX} services")).into());
     }
     let read = |(n, value): (usize, Value)| {
-        serde_json::from_value::<Service>(value)
-            .map_err(|error| Refusal::bad_request(format!("in the body: service {}: {error}", n + 1)))
+        serde_path_to_error::deserialize::<_, Service>(value).map_err(|error| {
+            let path = error.path().to_string();
+            let why = in_words(&without_value(&error.into_inner().to_string()));
+            // A field that is unknown or missing is named already.
+            let place = match why.starts_with("invalid ") && !matches!(path.as_str(), "." | "?") {
+                true => format!("`{path}`: "),
+                false => String::new(),
+            };
+            Refusal::bad_request(format!("in the body: service {}: {place}{why}", n + 1))
+        })
     };
     let services = services.into_iter().enumerate().map(read).collect::<Result<Vec<Service>, _>>()?;
     let names: Vec<String> = services.iter().map(|service| service.name.clone()).collect();
@@ -228,68 +248,50 @@ async fn register<B: Backend>(
     .await
 }
 
-async fn start<B: Backend>(
-    State(here): Here<B>,
-    by: Read<By>,
-    name: Read<Path<String>>,
-    query: Read<Query<NoQuery>>,
-) -> Reply {
-    query?;
-    let name = name?.0;
-    let what = words("start", std::slice::from_ref(&name));
-    change(here, by?, START, what, |conductor, origin| async move {
-        let registry = conductor.registry().await?;
-        conductor.start(&registry, &name, origin).await.map(|()| name)
-    })
-    .await
+/// What can be asked of one service.
+#[derive(Clone, Copy)]
+enum Verb {
+    Start,
+    Stop,
+    Restart,
+    Unregister,
 }
 
-async fn stop<B: Backend>(
-    State(here): Here<B>,
-    by: Read<By>,
-    name: Read<Path<String>>,
-    query: Read<Query<NoQuery>>,
-) -> Reply {
-    query?;
-    let name = name?.0;
-    let what = words("stop", std::slice::from_ref(&name));
-    change(here, by?, STOP, what, |conductor, origin| async move {
-        let registry = conductor.registry().await?;
-        conductor.stop(&registry, std::slice::from_ref(&name), origin).await.map(|()| name)
-    })
-    .await
+impl Verb {
+    /// The path it is asked at, and the word for it in the record.
+    fn place(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Start => (START, "start"),
+            Self::Stop => (STOP, "stop"),
+            Self::Restart => (RESTART, "restart"),
+            Self::Unregister => (UNREGISTER, "unregister"),
+        }
+    }
 }
 
-async fn restart<B: Backend>(
-    State(here): Here<B>,
-    by: Read<By>,
-    name: Read<Path<String>>,
-    query: Read<Query<NoQuery>>,
-) -> Reply {
-    query?;
-    let name = name?.0;
-    let what = words("restart", std::slice::from_ref(&name));
-    change(here, by?, RESTART, what, |conductor, origin| async move {
-        let registry = conductor.registry().await?;
-        conductor.restart(&registry, &name, origin).await.map(|()| name)
-    })
-    .await
-}
-
-async fn unregister<B: Backend>(
-    State(here): Here<B>,
-    by: Read<By>,
-    name: Read<Path<String>>,
-    query: Read<Query<NoQuery>>,
-) -> Reply {
-    query?;
-    let name = name?.0;
-    let what = words("unregister", std::slice::from_ref(&name));
-    change(here, by?, UNREGISTER, what, |conductor, origin| async move {
-        let registry = conductor.registry().await?;
-        conductor.unregister(&registry, &name, origin).await.map(|()| name)
-    })
-    .await
+/// The path of a verb, and what is done when it is asked at.
+fn one<B: Backend>(verb: Verb) -> (&'static str, Role, MethodRouter<Shared<B>>) {
+    let handler = move |State(here): Here<B>,
+                        by: Read<By>,
+                        name: Read<Path<String>>,
+                        query: Read<Query<NoQuery>>| async move {
+        query?;
+        let (route, word) = verb.place();
+        let name = name?.0;
+        let what = words(word, std::slice::from_ref(&name));
+        change(here, by?, route, what, move |conductor, origin| async move {
+            let registry = conductor.registry().await?;
+            match verb {
+                Verb::Start => conductor.start(&registry, &name, origin).await,
+                Verb::Stop => conductor.stop(&registry, std::slice::from_ref(&name), origin).await,
+                Verb::Restart => conductor.restart(&registry, &name, origin).await,
+                Verb::Unregister => conductor.unregister(&registry, &name, origin).await,
+            }
+            .map(|()| name)
+        })
+        .await
+    };
+    (verb.place().0, Role::Operator, post(handler))
 }
 
 async fn start_all<B: Backend>(State(here): Here<B>, by: Read<By>, query: Read<Query<NoQuery>>) -> Reply {
@@ -305,7 +307,7 @@ async fn stop_all<B: Backend>(State(here): Here<B>, by: Read<By>, query: Read<Qu
     query?;
     change(here, by?, STOP_ALL, words("stop", &[]), |conductor, origin| async move {
         let registry = conductor.registry().await?;
-        let names: Vec<String> = registry.iter().map(|service| service.name.clone()).collect();
+        let names = registry.names();
         conductor.stop(&registry, &names, origin).await.map(|()| names)
     })
     .await

@@ -10,20 +10,23 @@
 
 mod command;
 mod conduct;
+mod elsewhere;
 mod error;
 mod http;
 mod registry;
+mod seen;
 mod service;
 mod translate;
 
 pub use command::split;
 pub use conduct::{Conductor, LOG_LINES_MAX, check_usable};
 pub use error::ServicesError;
-pub(crate) use http::onto;
 #[cfg(test)]
 pub(crate) use http::routes;
+pub(crate) use http::{is_its, onto, refused};
 pub use registry::{Registry, Resolutions, Resolver};
 pub use service::{Service, ServiceHealth, ServiceStatus};
+pub(crate) use translate::to_look_at;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

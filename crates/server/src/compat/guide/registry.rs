@@ -16,6 +16,8 @@ const RESOLUTIONS_KEPT: usize = 64;
 #[derive(Clone, Debug, Default)]
 pub struct Registry {
     services: BTreeMap<String, Arc<Service>>,
+    /// Of which something is kept that cannot be read, and why.
+    unreadable: BTreeMap<String, String>,
     /// Of all names and what each depends on: two registries with the same one have the same orders.
     edges: u64,
 }
@@ -24,6 +26,7 @@ impl Registry {
     /// Takes a service in, in the place of one of the same name.
     pub fn insert(&mut self, service: Service) {
         self.remove(&service.name.clone());
+        self.unreadable.remove(&service.name);
         self.edges = self.edges.wrapping_add(print(&service));
         self.services.insert(service.name.clone(), Arc::new(service));
     }
@@ -33,6 +36,28 @@ impl Registry {
         let service = self.services.remove(name)?;
         self.edges = self.edges.wrapping_sub(print(&service));
         Some(service)
+    }
+
+    /// Something is kept of a service that cannot be read, for this reason. Whoever asks for that service
+    /// is told so, until one of its name is taken in.
+    pub fn insert_unreadable(&mut self, name: String, why: String) {
+        self.unreadable.insert(name, why);
+    }
+
+    /// Those of which something is kept that cannot be read, and why.
+    pub fn unreadable(&self) -> impl Iterator<Item = (&String, &String)> {
+        self.unreadable.iter()
+    }
+
+    /// All names, of those that cannot be read too.
+    pub fn names(&self) -> Vec<String> {
+        let all: BTreeSet<&String> = self.services.keys().chain(self.unreadable.keys()).collect();
+        all.into_iter().cloned().collect()
+    }
+
+    /// Whether anything is kept of it, be it readable or not. Errors: nothing is.
+    pub(super) fn known(&self, name: &str) -> Result<(), ServicesError> {
+        if self.unreadable.contains_key(name) { Ok(()) } else { self.get(name).map(drop) }
     }
 
     /// All of them, by name.
@@ -55,8 +80,11 @@ impl Registry {
         self.services.is_empty()
     }
 
-    /// A service. Errors: there is none of this name.
+    /// A service. Errors: there is none of this name, or it cannot be read.
     pub fn get(&self, name: &str) -> Result<&Arc<Service>, ServicesError> {
+        if let Some(why) = self.unreadable.get(name) {
+            return Err(ServicesError::Unreadable { name: name.to_owned(), why: why.clone() });
+        }
         self.services.get(name).ok_or_else(|| {
             let is_near = |other: &&String| other.eq_ignore_ascii_case(name) || differs_by_one(other, name);
             let near = self.services.keys().find(is_near).cloned();

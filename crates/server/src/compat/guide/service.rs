@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 use upbeat_model::Phase;
+use upbeat_model::withheld::url_to_look_at;
 
 /// A service as the guide declares it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -24,6 +25,15 @@ pub struct Service {
     /// `http://…` or `https://…`: whether it is well. Without it, whether its process is there.
     #[serde(default)]
     pub health_check_endpoint: Option<String>,
+}
+
+impl Service {
+    /// The same for whoever only looks.
+    #[must_use]
+    pub fn to_look_at(&self) -> Self {
+        let endpoint = self.health_check_endpoint.as_deref().map(url_to_look_at);
+        Self { health_check_endpoint: endpoint, ..self.clone() }
+    }
 }
 
 /// What the guide knows of a service.

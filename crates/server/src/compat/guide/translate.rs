@@ -1,10 +1,13 @@
 //! From a service of the guide to one the machines run, and back.
 //!
 //! Who has a health endpoint and a stop command runs *elsewhere*: its start command starts it and ends.
-//! Anybody else is a process of ours: it is there for as long as its start command runs.
+//! Anybody else is a process of ours: it is there for as long as its start command runs. Of one with an
+//! endpoint and no stop command nobody knows beforehand: it is a process of ours, and when its command has
+//! ended well it is elsewhere for as long as its endpoint answers.
 
 use upbeat_model::file::validate;
-use upbeat_model::project::{Condition, Dependency, Http, Probe, Question};
+use upbeat_model::project::{Condition, Dependency, Http, Probe, Question, Reaction, Remedy};
+use upbeat_model::withheld::WITHHELD;
 use upbeat_model::{App, AppName, Millis, ProbeName, Project, Service as Declared, ServiceName};
 
 use super::error::ServicesError;
@@ -17,9 +20,6 @@ const LABEL: &str = "upbeat.services.registered";
 
 /// What commands are told of the provisioning path.
 const PROVISIONING: &str = "PROVISIONING";
-
-/// The probe that says whether a process is still there, where another one says whether it is ready.
-const PROCESS: &str = "process";
 
 /// A process that has been there for so long was started: one with a wrong argument ends sooner.
 const STARTED_AFTER: Millis = Millis(500);
@@ -35,6 +35,11 @@ const STILL_THERE_INTERVAL: Millis = Millis::seconds(3_600);
 /// Its start command starts it elsewhere, and ends.
 pub(super) fn is_external(service: &Service) -> bool {
     service.health_check_endpoint.is_some() && !service.stop_command.trim().is_empty()
+}
+
+/// Its start command may start it elsewhere and end, or not; only when that has ended well, it is known.
+pub(super) fn may_be_elsewhere(service: &Service) -> bool {
+    service.health_check_endpoint.is_some() && !is_external(service)
 }
 
 /// What the machines run for it. Dependencies that are not registered are left out.
@@ -103,28 +108,61 @@ fn probes(
         start_interval: START_INTERVAL,
         ..Probe::asking(Question::Http(Http::get(url.clone())))
     };
-    let mut probes: std::collections::BTreeMap<_, _> = [(name(ProbeName::READINESS)?, answers)].into();
-    if !is_external(service) {
-        probes.insert(name(PROCESS)?, is_there);
+    let readiness = name(ProbeName::READINESS)?;
+    Ok(match is_external(service) {
+        true => [(readiness, answers)].into(),
+        // Nobody waits for its endpoint, and nobody restarts it for that: when that fails it is unhealthy.
+        false => {
+            let answers = Probe { on_failure: Some(Remedy::of(Reaction::Ignore)), ..answers };
+            [(readiness, is_there), (name(ProbeName::LIVENESS)?, answers)].into()
+        }
+    })
+}
+
+/// The same with its endpoint as the one question of its health.
+pub(super) fn by_endpoint(mut declared: Declared) -> Declared {
+    let endpoint = declared.probes.values().find(|probe| matches!(probe.ask, Question::Http(_))).cloned();
+    if let (Some(endpoint), Ok(name)) = (endpoint, ProbeName::new(ProbeName::READINESS)) {
+        declared.probes = [(name, endpoint)].into();
     }
-    Ok(probes)
+    declared
 }
 
 /// What is needed must have been started. That it answers is not waited for: an endpoint may be wrong,
 /// as it is in the guide's own first example.
 fn edge(needed: &Service) -> Dependency {
-    let condition = match (is_external(needed), &needed.health_check_endpoint) {
-        (true, _) => Condition::Started,
-        (false, None) => Condition::Ready,
-        (false, Some(_)) => ProbeName::new(PROCESS).map_or(Condition::Started, Condition::Probe),
-    };
+    let condition = if is_external(needed) { Condition::Started } else { Condition::Ready };
     Dependency { condition, ..Dependency::default() }
 }
 
-/// What was registered and is kept with the app.
+/// An app for whoever only looks: what was registered is as [`Service::to_look_at`] shows it; and what
+/// cannot be read is not shown, as it may hold anything.
+pub(crate) fn to_look_at(mut app: App) -> App {
+    for service in app.project.services.values_mut() {
+        if let Some(text) = service.labels.get_mut(LABEL) {
+            let shown = serde_json::from_str::<Service>(text)
+                .and_then(|service| serde_json::to_string(&service.to_look_at()));
+            *text = shown.unwrap_or_else(|_| WITHHELD.to_owned());
+        }
+    }
+    app
+}
+
+/// What was registered and is kept with the app. What cannot be read is known by its name and told to whoever
+/// asks for it: it holds up nobody else.
 pub(super) fn registered(app: &App) -> Registry {
-    let labels = app.project.services.values().filter_map(|service| service.labels.get(LABEL));
-    labels.filter_map(|text| serde_json::from_str(text).ok()).collect()
+    let mut registry = Registry::default();
+    for (name, service) in &app.project.services {
+        let Some(text) = service.labels.get(LABEL) else { continue };
+        match serde_json::from_str::<Service>(text) {
+            Ok(service) => registry.insert(service),
+            Err(error) => {
+                tracing::warn!(service = %name, %error, "the registration of a service cannot be read");
+                registry.insert_unreadable(name.to_string(), error.to_string());
+            }
+        }
+    }
+    registry
 }
 
 #[cfg(test)]
@@ -177,7 +215,7 @@ mod tests {
         for (stop, endpoint, edge) in [
             ("", None, "db service_ready"),
             ("kill it", None, "db service_ready"),
-            (" ", Some("http://h/"), "db probe:process"),
+            (" ", Some("http://h/"), "db service_ready"),
         ] {
             let made = check(&service("web --port 1", stop, endpoint)).unwrap();
             assert!(!made.external && made.stop_command.is_some() == (stop == "kill it"));
@@ -209,6 +247,26 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_read_is_told_of_its_service_and_of_no_other() {
+        let good = check(&service("web", "", None)).unwrap();
+        let mut bad = good.clone();
+        bad.labels.insert(LABEL.to_owned(), "{\"name\":\"db\",\"colour\":1}".into());
+        let name = |text| ServiceName::new(text).unwrap();
+        let project = Project {
+            name: AppName::new(APP).unwrap(),
+            services: [(name("web"), good), (name("db"), bad)].into(),
+            base_environment: Default::default(),
+        };
+        let app = App { name: AppName::new(APP).unwrap(), release: 1, project, slots: vec![] };
+        let mut kept = registered(&app);
+        assert!(kept.get("web").is_ok() && kept.known("db").is_ok() && kept.known("cache").is_err());
+        let said = kept.get("db").unwrap_err().to_string();
+        assert!(said.starts_with("the registration of service `db` cannot be read (unknown field"), "{said}");
+        kept.insert(Service { name: "db".into(), ..service("db", "", None) });
+        assert!(kept.get("db").is_ok() && kept.unreadable().next().is_none());
+    }
+
+    #[test]
     fn what_cannot_be_run_is_said_with_its_place() {
         let bad = |service: Service, why: &str| {
             let said = check(&service).unwrap_err();
@@ -216,8 +274,9 @@ mod tests {
         };
         bad(service("a; b", "", None), "in its `start_command`: `;` would need a shell");
         bad(service("a", "b | c", None), "in its `stop_command`: `|` would need a shell");
-        bad(service("a", "", Some("ftp://x")), "probes.readiness");
-        bad(service("a", "", Some("")), "probes.readiness");
+        bad(service("a", "b", Some("ftp://x")), "probes.readiness");
+        bad(service("a", "", Some("ftp://x")), "probes.liveness");
+        bad(service("a", "", Some("")), "probes.liveness");
         for name in ["", "..", "a/b", "a b", "-x", "ä", "a\0b", "\u{202e}x", &"x".repeat(64)] {
             let said = check(&Service { name: name.into(), ..service("a", "", None) }).unwrap_err();
             assert!(said.contains("cannot be run") && !said.contains(['\0', '\u{202e}']), "{said}");

@@ -192,6 +192,13 @@ async fn a_verdict_is_the_exit_status_too() {
     --- Failed
     error: The audit log is not as it was written
     ");
+    let hostile = Script::of(Vec::new()).with(|facts| {
+        facts.verdict.good = 1;
+        facts.verdict.head = AuditHead { count: 1, hash: "\u{1b}]0;mine\u{7}".into() };
+        facts.verdict.notes = vec!["\u{1b}[2J".into()];
+    });
+    let told = Room::new().with(hostile, &["audit", "verify"]).await;
+    assert!(told.contains(r"head: 1:\u{1b}]0;mine\u{7}") && !told.contains('\u{1b}'), "{told}");
     insta::assert_snapshot!(Room::new().run(&["audit", "verify"]).await, @"
     --- NotFound
     error: There is no audit log in `/room/state`

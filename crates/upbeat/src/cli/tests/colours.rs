@@ -133,9 +133,9 @@ async fn answers_are_told_in_colours() {
     --- Ok
     ");
     insta::assert_snapshot!(coloured(talkative(), &["events"]).await, @"
-    ESC[2m     1  12:00:00ESC[0m  shop  ESC[1moperation 4ESC[0m  `up` by uid 1000
-    ESC[2m     2  12:00:00ESC[0m  shop  ESC[1mdb-1ESC[0m  running → ESC[31mfailedESC[0m (exit 1): ended (exit 1) and `restart: no` leaves it so
-    ESC[2m     4  12:00:00ESC[0m  shop  ESC[1moperation 4ESC[0m  ended: failed: db-1
+    ESC[2m1  12:00:00ESC[0m  shop  ESC[1moperation 4ESC[0m  `up` by uid 1000
+    ESC[2m2  12:00:00ESC[0m  shop  ESC[1mdb-1ESC[0m         running → ESC[31mfailedESC[0m: ended (exit 1) and `restart: no` leaves it so
+    ESC[2m4  12:00:00ESC[0m  shop  ESC[1moperation 4ESC[0m  ended: failed: db-1
     --- Ok
     ");
     insta::assert_snapshot!(coloured(talkative(), &["apps"]).await, @"
@@ -147,8 +147,9 @@ async fn answers_are_told_in_colours() {
     let version = coloured(other_version(), &["version"]).await;
     insta::assert_snapshot!(version.replace(env!("CARGO_PKG_VERSION"), "[own]"), @"
     upbeat [own]
+    socket /room/run/upbeat.sock
     daemon 0.0.9 (pid 42, for 2h)
-    ESC[33mthe daemon is of another version: end it and run `upbeat up`; services stay upESC[0m
+    ESC[33mthe daemon is of another version: `upbeat serve --stop`, then `upbeat up`; services stay upESC[0m
     --- Ok
     ");
     insta::assert_snapshot!(coloured(talkative(), &["logs", "db", "web"]).await, @"

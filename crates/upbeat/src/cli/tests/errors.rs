@@ -12,7 +12,7 @@ use upbeat_model::Attempt;
 use upbeat_server::{BindError, TlsError};
 use upbeat_store::StoreError;
 
-use crate::daemon::{AccessError, EnsureError, InstallError, NoHome, ServeError};
+use crate::daemon::{AccessError, EnsureError, InstallError, NoHome, ServeError, StopError};
 use crate::face::examples::slot;
 use crate::face::{Paint, error};
 use crate::failure::Failure;
@@ -80,7 +80,7 @@ fn there_is_no_daemon_to_talk_to() {
     error: There is no daemon to talk to
       caused by: the daemon did not get ready; its log is `/state/daemon.log`
 
-    Failed
+    Denied
     error: This user may not connect to the daemon at `/run/upbeat.sock`
     hint: only the user who started the daemon, and root, may
     ");
@@ -151,7 +151,7 @@ fn the_daemon_cannot_run() {
     insta::assert_snapshot!(shown(errors), @"
     Conflict
     error: Another daemon runs already, on `/run/upbeat.sock`
-    hint: use that one, or end it first; services go on either way
+    hint: use that one, or end it first with `upbeat serve --stop`; services go on either way
 
     Failed
     error: The daemon cannot be started by a service that it looks after: it would be stopped with it
@@ -194,6 +194,32 @@ fn the_daemon_cannot_run() {
     error: The daemon cannot run
       caused by: `api.socket_group` is `staf`, and there is no group of that name in /etc/group
     hint: make it with `groupadd`, or name one that is there
+    ");
+}
+
+#[test]
+fn the_daemon_does_not_end() {
+    let errors = one_of_each!(
+        vec![
+            StopError::NotRunning("/run/upbeat.sock".into()),
+            StopError::System(denied()),
+            StopError::GoesOn { pid: 7 },
+        ],
+        StopError::NotRunning(_),
+        StopError::System(_),
+        StopError::GoesOn { .. },
+    );
+    insta::assert_snapshot!(shown(errors), @"
+    NotFound
+    error: No daemon is listening on `/run/upbeat.sock`
+
+    Denied
+    error: The daemon cannot be ended
+      caused by: permission denied
+
+    Timeout
+    error: The daemon (pid 7) was asked to end, and has not within 15 s
+    hint: `kill -9 7` ends it at once; services go on either way
     ");
 }
 
@@ -433,7 +459,7 @@ fn what_runs_cannot_be_handled() {
     Failed
     error: The daemon cannot run
       caused by: the daemon cannot handle processes
-      caused by: 2 processes of shop/web/1 do not die, though they were killed
+      caused by: 2 processes of shop/web/1 do not die, or make others as fast as they are killed
     ");
 }
 
@@ -462,7 +488,7 @@ fn the_daemon_does_not_answer_as_it_should() {
     error: No daemon is listening on `/run/upbeat.sock`
     hint: start it with `upbeat serve`, or let `upbeat up` start it
 
-    Failed
+    Denied
     error: This user may not connect to the daemon at `/run/upbeat.sock`
     hint: only the user who started the daemon, and root, may
 
@@ -470,7 +496,7 @@ fn the_daemon_does_not_answer_as_it_should() {
     error: Cannot connect to the daemon at `/run/upbeat.sock`
       caused by: too many links
 
-    Failed
+    NotFound
     error: Cannot connect to the daemon at `https://upbeat.example:7000`
       caused by: connection refused
     hint: start it there, with `upbeat serve --listen ADDRESS`

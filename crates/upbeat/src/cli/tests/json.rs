@@ -319,7 +319,8 @@ async fn apps_and_versions_are_given() {
         "version": "[own]",
         "pid": 42,
         "started_at": 1772359200000
-      }
+      },
+      "socket": "/room/run/upbeat.sock"
     }
     --- Ok
     "#);
@@ -327,7 +328,8 @@ async fn apps_and_versions_are_given() {
     insta::assert_snapshot!(alone, @r#"
     {
       "client": "[own]",
-      "daemon": null
+      "daemon": null,
+      "socket": "/room/run/upbeat.sock"
     }
     --- Ok
     "#);

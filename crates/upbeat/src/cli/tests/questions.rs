@@ -185,10 +185,10 @@ async fn logs_stand_behind_their_slots_or_as_they_were_written() {
     db-1  | bye
     --- Ok
     ");
-    insta::assert_snapshot!(logs(&["dv"]).await, @"
+    insta::assert_snapshot!(logs(&["wbe"]).await, @"
     --- NotFound
-    error: There is no service `dv` in `shop`
-    hint: did you mean `db`?
+    error: There is no service `wbe` in `shop`
+    hint: did you mean `web`?
     ");
 }
 
@@ -217,14 +217,14 @@ async fn why_tells_the_chain() {
 async fn events_are_told_one_a_line_of_this_app_or_of_all() {
     let events = async |args: &[&str]| Room::new().with(every_phase(), &[&["events"], args].concat()).await;
     insta::assert_snapshot!(events(&[]).await, @"
-         1  12:00:00  shop  operation 4  `up` by uid 1000
-         2  12:00:00  shop  db-1  running → failed (exit 1): ended (exit 1) and `restart: no` leaves it so
-         4  12:00:00  shop  operation 4  ended: failed: db-1
+    1  12:00:00  shop  operation 4  `up` by uid 1000
+    2  12:00:00  shop  db-1         running → failed: ended (exit 1) and `restart: no` leaves it so
+    4  12:00:00  shop  operation 4  ended: failed: db-1
     --- Ok
     ");
     insta::assert_snapshot!(events(&["--all", "--since-sequence", "2"]).await, @"
-         3  12:00:00  blog  web-1  found again after a restart of the daemon (pid 4711, attempt 2)
-         4  12:00:00  shop  operation 4  ended: failed: db-1
+    3  12:00:00  blog  web-1        found again after a restart of the daemon (pid 4711, attempt 2)
+    4  12:00:00  shop  operation 4  ended: failed: db-1
     --- Ok
     ");
     assert_eq!(events(&["--since-sequence", "4"]).await, "--- Ok\n");
@@ -256,18 +256,21 @@ async fn version_tells_both_and_where_they_differ() {
     let version = async |script| undated(&Room::new().with(script, &["version"]).await);
     insta::assert_snapshot!(version(every_phase()).await, @"
     upbeat [own]
+    socket /room/run/upbeat.sock
     daemon [own] (pid 42, for 2h)
     --- Ok
     ");
     let other = every_phase().with(|facts| facts.version = "0.0.9".into());
     insta::assert_snapshot!(version(other).await, @"
     upbeat [own]
+    socket /room/run/upbeat.sock
     daemon 0.0.9 (pid 42, for 2h)
-    the daemon is of another version: end it and run `upbeat up`; services stay up
+    the daemon is of another version: `upbeat serve --stop`, then `upbeat up`; services stay up
     --- Ok
     ");
     insta::assert_snapshot!(undated(&Room::new().run(&["version"]).await), @"
     upbeat [own]
+    socket /room/run/upbeat.sock
     no daemon runs
     --- Ok
     ");

@@ -111,13 +111,19 @@ async fn a_file_that_cannot_be_used_is_named() {
 async fn a_second_file_is_passed_over_with_a_word() {
     let room = Room::new();
     room.write("compose.yaml", "");
+    insta::assert_snapshot!(room.search(&["config", "--services"]).await, @"
+    db
+    web
+    --- Ok
+    note: `compose.yaml` is passed over: `/room/upbeat.yaml` comes first
+    ");
+    assert!(!room.search(&["-q", "config", "--services"]).await.contains("note:"));
+    // Who does not use what is in the file has been told.
     insta::assert_snapshot!(room.search(&["graph"]).await, @"
     db
     └─ web
     --- Ok
-    note: `compose.yaml` is passed over: `/room/upbeat.yaml` comes first
     ");
-    assert!(!room.search(&["-q", "graph"]).await.contains("note:"));
 }
 
 #[tokio::test]
@@ -157,12 +163,12 @@ async fn each_kind_of_problem_reads_like_one_of_ours() {
             hint: do this
             "),
             ProblemKind::Unauthorized => insta::assert_snapshot!(ran, @"
-            --- Failed
+            --- Denied
             error: The daemon says no: Unauthorized
             hint: do this
             "),
             ProblemKind::Forbidden => insta::assert_snapshot!(ran, @"
-            --- Failed
+            --- Denied
             error: The daemon says no: Forbidden
             hint: do this
             "),

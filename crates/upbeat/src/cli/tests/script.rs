@@ -10,7 +10,7 @@ use upbeat_api::{
     Action, App, AppName, AppSummary, Asked, AuditHead, AuditQuery, AuditRecord, AuditVerdict, Event,
     EventFilter, EventKind, IssuedToken, LogLine, LogStream, Need, NewToken, Operation, OperationId, Plan,
     Problem, ProblemKind, Refused, Role, ServiceName, SlotId, Starts, Stats, TokenInfo, TokenName, Up,
-    Version, Why, WhyLink, Wish,
+    Version, Whom, Why, WhyLink, Wish,
 };
 use upbeat_model::plan::{self, After, Step, StepReason};
 use upbeat_model::{Attempt, Edit, Exit, Goal, Origin, Phase, Service, SlotStatus, Wall, project::Condition};
@@ -210,7 +210,7 @@ impl Backend for Script {
 
     async fn answered(&self, (): (), _: u16, _: Option<OperationId>) {}
 
-    fn refused(&self, _: Refused) {}
+    fn refused(&self, _: Refused, _: Whom) {}
 
     async fn tokens(&self) -> Answer<Vec<TokenInfo>> {
         self.fact(|facts| facts.tokens.clone())

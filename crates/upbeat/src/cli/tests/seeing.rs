@@ -71,11 +71,13 @@ async fn events_are_asked_for_by_kind_service_and_time() {
     assert_eq!(count(&["--until", "1s"]).await, 0);
     assert_eq!(count(&["--kind", "phase", "--kind", "adopted"]).await, 2);
     assert_eq!(count(&["web"]).await, 1);
+    let unknown = ran(&["events", "wbe"]).await;
+    assert!(unknown.contains("--- NotFound") && unknown.contains("did you mean `web`?"), "{unknown}");
     assert_eq!(ran(&["events", "--json"]).await, ran(&["events", "-o", "json"]).await);
     insta::assert_snapshot!(ran(&["events", "--since", "soon"]).await, @"
     --- Usage
     error: `--since`: `soon` is no moment
-    hint: say how long ago, such as `10m` or `2h30m`, or when: `14:00`, `2026-03-01 14:00`, `2026-03-01T14:00:00Z`
+    hint: say how long ago, such as `10m`, `2h30m` or `7d`, or when: `14:00`, `2026-03-01 14:00`, `2026-03-01T14:00:00Z`
     ");
     insta::assert_snapshot!(ran(&["events", "--since", "1m", "--until", "2m"]).await, @"
     --- Usage

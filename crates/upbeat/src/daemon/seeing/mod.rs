@@ -16,6 +16,7 @@ use futures_util::stream;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use upbeat_agent::Meter;
+use upbeat_api::{Problem, ProblemKind};
 use upbeat_control::Control;
 use upbeat_drivers::clock;
 use upbeat_drivers::process::ProcessDriver;
@@ -53,12 +54,12 @@ impl Seeing {
         Self { inner: Arc::new(Inner { control, meter, sampler, started_at, page }) }
     }
 
-    /// All numbers, in Prometheus' text format.
-    pub(super) async fn metrics(&self) -> Bytes {
+    /// All numbers, in Prometheus' text format. Errors: they could not be written.
+    pub(super) async fn metrics(&self) -> Result<Bytes, Problem> {
         // Who comes meanwhile waits here, and is given the same.
         let mut page = self.inner.page.lock().await;
         if let Some((_, page)) = page.as_ref().filter(|(made, _)| made.elapsed() < PAGE_FRESH) {
-            return page.clone();
+            return Ok(page.clone());
         }
         let statuses = self.inner.control.statuses();
         let sample = self.inner.sampler.sample(&statuses).await;
@@ -67,24 +68,19 @@ impl Seeing {
             sample,
             meter: self.inner.meter.clone(),
             started_at: self.inner.started_at,
-            now: clock::wall(),
+            up_since: self.inner.control.up_since(),
+            now: clock::mono(),
             own: usage::own(),
             apps: self.inner.control.apps().len(),
             connections: upbeat_server::open_connections(),
             log_dropped: crate::logging::dropped(),
             events_dropped: self.inner.control.events().dropped(),
         };
-        // Thousands of slots take milliseconds, in which others want an answer.
-        let made = match tokio::task::spawn_blocking(move || numbers.write()).await {
-            Ok(text) => Bytes::from(text),
-            Err(error) => {
-                tracing::error!(%error, "the page of numbers could not be made");
-                Bytes::new()
-            }
-        };
+        // What could not be made is not kept: whoever asks next has another try.
+        let made = written(move || numbers.write()).await?;
         *page = Some((Instant::now(), made.clone()));
         tokio::spawn(forget(Arc::downgrade(&self.inner)));
-        made
+        Ok(made)
     }
 
     /// What each slot of an app uses. `None`: the app is gone.
@@ -118,6 +114,19 @@ impl Seeing {
     }
 }
 
+/// Thousands of slots take milliseconds, in which others want an answer. Errors: there is a bug in it.
+async fn written(write: impl FnOnce() -> String + Send + 'static) -> Result<Bytes, Problem> {
+    match tokio::task::spawn_blocking(write).await {
+        Ok(text) => Ok(Bytes::from(text)),
+        Err(error) => {
+            tracing::error!(%error, "the page of numbers could not be made");
+            let message = "the numbers could not be written: there is a bug in Upbeat";
+            Err(Problem::new(ProblemKind::Internal, message)
+                .with_hint("the daemon's log tells more; please report it"))
+        }
+    }
+}
+
 /// Nobody looks: what was made for those who did is of no more use.
 async fn forget(inner: std::sync::Weak<Inner>) {
     tokio::time::sleep(PAGE_FRESH).await;
@@ -143,5 +152,18 @@ fn stats_of(status: &SlotStatus, sample: &Sample, before: Option<&Sample>) -> Sl
         started_at: status.started_at.filter(|_| status.phase.is_alive()),
         restarts: status.restarts,
         usage,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_page_that_cannot_be_made_is_an_error_with_words() {
+        let problem = written(|| panic!("a bug")).await.unwrap_err();
+        assert_eq!((problem.kind, problem.kind.status()), (ProblemKind::Internal, 500));
+        assert!(problem.message.contains("could not be written"), "{problem:?}");
+        assert_eq!(written(|| "up 1\n".to_owned()).await.unwrap(), "up 1\n");
     }
 }

@@ -82,7 +82,7 @@ impl Sampler {
             running.map(|status| (status.slot.clone(), status.attempt)).collect();
         let looks = running.into_iter().map(|(slot, attempt)| async move {
             let look = self.usages.of(&slot, attempt, Sharing::Repeated);
-            let usage = timeout(LOOK_MAX, look).await.ok()??;
+            let usage = timeout(LOOK_MAX, look).await.ok()?.ok()??;
             Some((slot, Used { attempt, at: Instant::now(), usage }))
         });
         let until = Instant::now() + SAMPLE_MAX;

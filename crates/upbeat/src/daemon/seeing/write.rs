@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use upbeat_agent::{Histogram, Meter, SlotMeter};
 use upbeat_drivers::usage::OwnUsage;
-use upbeat_model::{Exit, Phase, SlotId, SlotStatus, Wall};
+use upbeat_model::{Exit, Mono, Phase, SlotId, SlotStatus, Wall};
 
 use super::page::Page;
 use super::sampler::{Sample, Used};
@@ -30,33 +30,16 @@ const STATES: [Phase; 14] = [
     Phase::Failed,
 ];
 
-/// As in JSON.
-fn word(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Absent => "absent",
-        Phase::Stopped => "stopped",
-        Phase::Waiting => "waiting",
-        Phase::DependencyFailed => "dependency_failed",
-        Phase::Starting => "starting",
-        Phase::Running => "running",
-        Phase::Healthy => "healthy",
-        Phase::Unhealthy => "unhealthy",
-        Phase::NeedsAttention => "needs_attention",
-        Phase::BackingOff => "backing_off",
-        Phase::CrashLooping => "crash_looping",
-        Phase::Stopping => "stopping",
-        Phase::Completed => "completed",
-        Phase::Failed => "failed",
-    }
-}
-
 /// Everything that goes into a page.
 pub(super) struct Numbers {
     pub(super) statuses: Vec<SlotStatus>,
     pub(super) sample: Arc<Sample>,
     pub(super) meter: Arc<Meter>,
     pub(super) started_at: Wall,
-    pub(super) now: Wall,
+    /// Since when copies are up that are, on the boot clock.
+    pub(super) up_since: BTreeMap<SlotId, Mono>,
+    /// On that clock: the one on the wall steps.
+    pub(super) now: Mono,
     pub(super) own: Option<OwnUsage>,
     pub(super) apps: usize,
     pub(super) connections: usize,
@@ -103,13 +86,13 @@ impl Numbers {
         page.family(t::STATE);
         for Row { labels, status, .. } in rows {
             for phase in STATES {
-                let labels = format!("{labels},state=\"{}\"", word(phase));
+                let labels = format!("{labels},state=\"{}\"", phase.key());
                 page.number(t::STATE, &labels, u8::from(phase == status.phase));
             }
         }
         let uptime = |row: &Row<'_>| {
-            let started = row.status.started_at.filter(|_| row.status.phase.is_alive())?;
-            Some(seconds(u64::try_from(self.now.0 - started.0).unwrap_or(0)))
+            let since = self.up_since.get(&row.status.slot).filter(|_| row.status.phase.is_alive())?;
+            Some(seconds(self.now.since(*since).0))
         };
         each(page, t::UPTIME, rows, uptime);
         each(page, t::EXIT_CODE, rows, |row| match row.status.exit {
@@ -245,7 +228,11 @@ mod tests {
             sample: Arc::default(),
             meter: Arc::default(),
             started_at: Wall(NOW.0 - 1_500),
-            now: NOW,
+            up_since: BTreeMap::from([
+                ("shop/web/1".parse().unwrap(), Mono(1_000)),
+                ("shop/db/1".parse().unwrap(), Mono(1)),
+            ]),
+            now: Mono(203_500),
             own: upbeat_drivers::usage::own(),
             apps: 1,
             connections: 2,
@@ -265,7 +252,8 @@ mod tests {
             assert_eq!(states.filter(|line| line.ends_with(" 1")).count(), 1);
         }
         assert!(has(&format!("upbeat_slot_state{{{},state=\"failed\"}} 1", labels("db"))), "{text}");
-        assert!(has(&format!("upbeat_slot_uptime_seconds{{{}}} 202", labels("web"))), "{text}");
+        assert!(has(&format!("upbeat_slot_uptime_seconds{{{}}} 202.5", labels("web"))), "{text}");
+        assert!(!text.contains(&format!("upbeat_slot_uptime_seconds{{{}}}", labels("db"))), "it has ended");
         assert!(has(&format!("upbeat_slot_last_exit_code{{{}}} 3", labels("db"))), "{text}");
         assert!(!text.contains("cache"));
         assert!(numbers(Vec::new()).write().lines().all(|line| !line.starts_with("upbeat_slot_")));
@@ -281,7 +269,7 @@ mod tests {
         known.sort_unstable();
         assert_eq!(told, known);
         for phase in STATES {
-            assert_eq!(serde_json::to_value(phase).unwrap(), word(phase));
+            assert_eq!(serde_json::to_value(phase).unwrap(), phase.key());
         }
     }
 }

@@ -1,0 +1,47 @@
+//! What tests have in common: a wish, and how a slot looks.
+
+use std::sync::Arc;
+
+use upbeat_decide::Change;
+use upbeat_model::project::Service;
+use upbeat_model::target::{Ask, Goal, Target, TargetSlot};
+use upbeat_model::{Attempt, OperationId, Phase, SlotId, SlotStatus, Wall};
+
+/// That one slot runs so.
+pub(crate) fn target(slot: SlotId, spec: Service) -> Target {
+    let spec = Arc::new(spec);
+    let wish = TargetSlot {
+        goal: Goal::Running,
+        digest: spec.digest(),
+        spec,
+        release: 1,
+        generation: 1,
+        ask: Ask::Ensure,
+        kill: false,
+        operation: OperationId(1),
+        base_environment: Arc::default(),
+    };
+    Target { revision: 1, slots: [(slot, wish)].into() }
+}
+
+/// A slot looks different.
+pub(crate) fn change(slot: SlotId, from: Phase, phase: Phase, attempt: u64, restarts: u32) -> Change {
+    let status = SlotStatus {
+        slot,
+        goal: if phase == Phase::Absent { Goal::Absent } else { Goal::Running },
+        phase,
+        attempt: Attempt(attempt),
+        pid: None,
+        exit: None,
+        restarts,
+        since: Wall(0),
+        started_at: None,
+        health: None,
+        probes: Default::default(),
+        says: None,
+        reasons: Vec::new(),
+        operation: OperationId(1),
+        release: 1,
+    };
+    Change { from, status, mark: None, timeline: None, up_since: None, is_looked_at: true, is_seen: true }
+}

@@ -16,9 +16,10 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use rustix::fs::RawDir;
-use rustix::process::{Pid, Signal, getpgid, getsid, kill_process, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use upbeat_model::Attempt;
 use upbeat_shim::record::{Outlets, Record};
+use upbeat_shim::stat::{Stat, of_process};
 
 /// Looks so far apart, ...
 const BETWEEN: Duration = Duration::from_millis(2);
@@ -209,7 +210,7 @@ fn kill_all(members: &[i32], dying: &mut Dying) {
         let Some(id) = Pid::from_raw(*pid) else { continue };
         // With its group, in which others may have been made meanwhile: the kernel spares none of them,
         // be they just being made.
-        if let Some(group) = group_of(id, members) {
+        if let Some(group) = group_of(*pid, members) {
             let _ = kill_process_group(group, Signal::KILL);
         }
         if let Some(begun) = life(*pid) {
@@ -221,12 +222,14 @@ fn kill_all(members: &[i32], dying: &mut Dying) {
 }
 
 /// The process group of a member, if that is all of the tree: its leader is a member too, or has ended. A
-/// group of this session is not: it was made by somebody else, who has taken on the mark.
-fn group_of(member: Pid, members: &[i32]) -> Option<Pid> {
-    let group = getpgid(Some(member)).ok()?;
-    let is_strange = getsid(Some(member)).ok()? == getsid(None).ok()?;
-    let leader = group.as_raw_pid();
-    (!is_strange && leader > 1 && (members.contains(&leader) || life(leader).is_none())).then_some(group)
+/// group of this session is not: it was made by somebody else, who has taken on the mark. Nor is one that
+/// was made outside of this PID namespace, which has no number here.
+fn group_of(member: i32, members: &[i32]) -> Option<Pid> {
+    let stat = Stat::of(member).ok()??;
+    let is_strange = stat.session == Stat::own().ok()??.session;
+    let leader = stat.group;
+    let is_whole = leader > 1 && (members.contains(&leader) || life(leader).is_none());
+    Pid::from_raw(leader.max(0)).filter(|_| is_whole && !is_strange)
 }
 
 impl Tree {
@@ -287,8 +290,7 @@ impl Tree {
 
 /// The parent of a process, which may be a zombie.
 pub(crate) fn parent(pid: i32) -> Option<i32> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok().filter(|parent| *parent > 1)
+    Some(Stat::of(pid).ok()??.parent).filter(|parent| *parent > 1)
 }
 
 /// These end nobody who has no word for them: SIGCHLD, SIGCONT, SIGURG and SIGWINCH are passed over,
@@ -314,8 +316,7 @@ fn is_ended_by(status: &str, signal: i32) -> bool {
 
 /// Lets a process go on that somebody has stopped.
 pub(crate) fn wake(pid: i32) {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let is_stopped = stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T'));
+    let is_stopped = matches!(Stat::of(pid), Ok(Some(stat)) if stat.state == b'T');
     if is_stopped && let Some(pid) = Pid::from_raw(pid) {
         tracing::warn!(?pid, "a shim was stopped; it is let go on");
         // Gone in between is as good.
@@ -330,32 +331,7 @@ pub(crate) fn life(pid: i32) -> Option<u64> {
 
 /// The same. Errors: it cannot be looked at; to be gone is none.
 pub(crate) fn life_of(pid: i32) -> io::Result<Option<u64>> {
-    let stat = of_process(fs::read(format!("/proc/{pid}/stat")))?;
-    Ok(stat.and_then(|stat| begun(&String::from_utf8_lossy(&stat))))
-}
-
-fn begun(stat: &str) -> Option<u64> {
-    // The name before may hold anything.
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-    let is_dead = matches!(fields.next()?, "Z" | "X" | "x");
-    // Field 22 of the line.
-    let begun = fields.nth(18)?.parse().ok()?;
-    (!is_dead).then_some(begun)
-}
-
-/// What the kernel says of a process. `None`: it has ended.
-pub(crate) fn of_process<T>(said: io::Result<T>) -> io::Result<Option<T>> {
-    match said {
-        Ok(said) => Ok(Some(said)),
-        Err(error) if is_gone(&error) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// What was asked of a process is not there, or is not any more when it is read.
-fn is_gone(error: &io::Error) -> bool {
-    let errno = rustix::io::Errno::from_io_error(error);
-    matches!(errno, Some(rustix::io::Errno::NOENT | rustix::io::Errno::SRCH))
+    Ok(Stat::of(pid)?.filter(|stat| !stat.is_dead()).map(|stat| stat.begun))
 }
 
 #[cfg(test)]

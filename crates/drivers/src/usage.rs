@@ -18,10 +18,10 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use upbeat_model::{Attempt, SlotId};
 use upbeat_shim::cgroup;
+use upbeat_shim::stat::{Stat, of_process};
 
 use crate::looks::Looks;
 use crate::process::ProcessDriver;
-use crate::tree;
 
 /// The machine's processes are looked through at most so often, ...
 const LOOK_LEAST: Duration = Duration::from_secs(1);
@@ -110,7 +110,7 @@ impl Usages {
 }
 
 fn of(machine: &Mutex<Option<Machine>>, root: &Root, sharing: Sharing) -> io::Result<Option<Usage>> {
-    let Some(shim) = Stat::of(root.shim)?.filter(|stat| stat.begun == root.begun) else { return Ok(None) };
+    let Some(shim) = stat_of(root.shim)?.filter(|stat| stat.begun == root.begun) else { return Ok(None) };
     let below = below(machine, root.shim)?;
     let ticks = rustix::param::clock_ticks_per_second().max(1);
     let page = rustix::param::page_size() as u64;
@@ -119,9 +119,9 @@ fn of(machine: &Mutex<Option<Machine>>, root: &Root, sharing: Sharing) -> io::Re
     let mut time = shim.time_of_children;
     let mut living = Vec::new();
     for pid in below {
-        let Some(stat) = Stat::of(pid)? else { continue };
+        let Some(stat) = stat_of(pid)? else { continue };
         time += stat.time + stat.time_of_children;
-        if stat.is_zombie {
+        if stat.is_dead() {
             continue;
         }
         usage.processes += 1;
@@ -156,7 +156,7 @@ fn of(machine: &Mutex<Option<Machine>>, root: &Root, sharing: Sharing) -> io::Re
 /// What the kernel says, but for what is not there, or nobody here may know. Errors: anything else, which
 /// leaves open what it would have said.
 fn told<T>(said: io::Result<T>) -> io::Result<Option<T>> {
-    match tree::of_process(said) {
+    match of_process(said) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(None),
         // A cgroup that was removed while it was read.
         Err(error) if Errno::from_io_error(&error) == Some(Errno::NODEV) => Ok(None),
@@ -180,7 +180,7 @@ pub struct OwnUsage {
 /// What this process uses now. `None`: `/proc` is not there.
 pub fn own() -> Option<OwnUsage> {
     let pid = i32::try_from(std::process::id()).ok()?;
-    let stat = Stat::of(pid).ok()??;
+    let stat = stat_of(pid).ok()??;
     Some(OwnUsage {
         cpu_ms: stat.time.saturating_mul(1000) / rustix::param::clock_ticks_per_second().max(1),
         memory_bytes: stat.resident_pages * rustix::param::page_size() as u64,
@@ -203,7 +203,7 @@ impl Machine {
         let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
         for entry in fs::read_dir("/proc")? {
             let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-            if let Some(stat) = Stat::of(pid)? {
+            if let Some(stat) = stat_of(pid)? {
                 children.entry(stat.parent).or_default().push(pid);
             }
         }
@@ -240,44 +240,17 @@ fn below(machine: &Mutex<Option<Machine>>, root: i32) -> io::Result<Vec<i32>> {
     Ok(machine.insert(Machine::look()?).below(root))
 }
 
-/// A process, as the kernel has it in `/proc/PID/stat`. Times in ticks.
-struct Stat {
-    is_zombie: bool,
-    parent: i32,
-    time: u64,
-    time_of_children: u64,
-    begun: u64,
-    resident_pages: u64,
-}
-
-impl Stat {
-    /// `None`: it has ended.
-    fn of(pid: i32) -> io::Result<Option<Self>> {
-        Ok(told(fs::read(format!("/proc/{pid}/stat")))?.and_then(|line| Self::parse(&line)))
-    }
-
-    fn parse(text: &[u8]) -> Option<Self> {
-        // The name before may hold anything.
-        let rest = &text[memchr::memrchr(b')', text)? + 1..];
-        let mut fields = std::str::from_utf8(rest).ok()?.split_ascii_whitespace();
-        let is_zombie = matches!(fields.next()?, "Z" | "X" | "x");
-        let parent = fields.next()?.parse().ok()?;
-        // Fields 14 to 17, 22 and 24 of the line; the one after the parent is 5.
-        let mut number = |skipped: usize| fields.nth(skipped)?.parse::<u64>().ok();
-        let (user, system) = (number(9)?, number(0)?);
-        let (user_below, system_below) = (number(0)?, number(0)?);
-        let (begun, resident_pages) = (number(4)?, number(1)?);
-        let (time, time_of_children) = (user + system, user_below + system_below);
-        Some(Self { is_zombie, parent, time, time_of_children, begun, resident_pages })
-    }
+/// `None`: it has ended, or may not be asked.
+fn stat_of(pid: i32) -> io::Result<Option<Stat>> {
+    told(Stat::of(pid)).map(Option::flatten)
 }
 
 /// `None`: it has ended. Errors: it belongs to somebody else; it cannot be looked at.
 fn descriptors(pid: i32) -> io::Result<Option<u64>> {
     let dir = format!("/proc/{pid}/fd");
     // Since Linux 6.2 the size says it; before it is 0, and each is counted.
-    match tree::of_process(fs::metadata(&dir))?.map(|dir| dir.len()) {
-        Some(0) => Ok(tree::of_process(fs::read_dir(&dir))?.map(|files| files.count() as u64)),
+    match of_process(fs::metadata(&dir))?.map(|dir| dir.len()) {
+        Some(0) => Ok(of_process(fs::read_dir(&dir))?.map(|files| files.count() as u64)),
         count => Ok(count),
     }
 }
@@ -313,21 +286,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_name_of_a_process_may_hold_anything() {
-        let line = b"7 (a) S 1 \xff) S 3 7 7 0 -1 4194560 100 0 0 0 11 22 33 44 20 0 1 0 555 1000 66 18446744073709551615 1";
-        let stat = Stat::parse(line).unwrap();
-        assert_eq!((stat.parent, stat.time, stat.time_of_children), (3, 33, 77));
-        assert_eq!((stat.begun, stat.resident_pages, stat.is_zombie), (555, 66, false));
-        assert!(Stat::parse(b"7 (a").is_none());
-        assert!(Stat::parse(b"7 (a) S 1 2").is_none());
-    }
-
-    #[test]
     fn this_process_reads_as_it_is() {
         let own = std::process::id() as i32;
-        let stat = Stat::of(own).unwrap().unwrap();
-        assert!(Stat::of(i32::MAX).unwrap().is_none());
-        assert!(!stat.is_zombie && stat.resident_pages > 0 && stat.begun > 0);
+        let stat = stat_of(own).unwrap().unwrap();
+        assert!(stat_of(i32::MAX).unwrap().is_none());
+        assert!(!stat.is_dead() && stat.resident_pages > 0 && stat.begun > 0);
         assert!(descriptors(own).unwrap().unwrap() >= 3);
         assert!(proportional(own).unwrap().unwrap() > 0);
         assert_eq!(descriptors(i32::MAX).unwrap(), None);

@@ -30,6 +30,7 @@ pub mod private;
 mod privileges;
 pub mod record;
 pub mod spec;
+pub mod stat;
 mod stdio;
 pub mod supervise;
 pub mod system;

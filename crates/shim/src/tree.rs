@@ -2,6 +2,7 @@
 //! it, so the tree is empty when there is no child left.
 #![allow(unsafe_code)]
 
+use crate::stat::Stat;
 use crate::wire::End;
 
 /// A tree that is deeper has members that are not known to be of it: each step up is a file to be read.
@@ -46,17 +47,15 @@ pub(crate) fn end(status: i32) -> End {
 /// How a process ended that somebody else is to reap and has not yet. `None`: it is no such process,
 /// or the kernel does not tell us.
 pub(crate) fn zombie_end(pid: i32) -> Option<End> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-    if fields.next()? != "Z" {
+    let stat = Stat::of(pid).ok()??;
+    if stat.state != b'Z' {
         return None;
     }
     // To whom the kernel does not tell, it says that it is 0. It tells by the same rule where a process
     // is at work; a zombie is nowhere, which is another answer than that one may not know.
     let at_work = std::fs::read_link(format!("/proc/{pid}/cwd"));
     let may_know = !matches!(at_work, Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied);
-    // Field 52 of the line, the last.
-    fields.nth(48)?.parse().ok().filter(|_| may_know).map(end)
+    may_know.then(|| end(stat.end))
 }
 
 /// The children of this process, orphans it was given included.
@@ -79,9 +78,7 @@ fn all() -> impl Iterator<Item = (i32, i32)> {
 
 /// The parent of a process, which may be a zombie.
 pub(crate) fn parent(pid: i32) -> Option<i32> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name before may hold anything.
-    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+    Some(Stat::of(pid).ok()??.parent)
 }
 
 /// Whether a process belongs to the tree. One that is a zombie does, until somebody reaps it.
@@ -163,8 +160,7 @@ pub(crate) fn signal_newborn(group: i32, signal: i32, since_ms: u64) {
 
 /// When a process was forked, in ticks since boot.
 pub(crate) fn begun(pid: i32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+    Some(Stat::of(pid).ok()??.begun)
 }
 
 /// The same on the boot clock.

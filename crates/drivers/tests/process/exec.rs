@@ -15,7 +15,12 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("a command that cannot be run says why", failed),
     Case::new("at its time-out the whole tree of a command is killed", timed_out),
     Case::new("what a command leaves behind is killed with its end", leftovers),
-    Case::new("what a command leaves behind is killed when its shim was", killed_shim),
+    Case::new(KILLED_SHIM, killed_shim),
+    Case::needing(
+        &[Need::ROOT],
+        "it is where the session was begun outside of the PID namespace",
+        killed_shim_in_a_namespace,
+    ),
     Case::new("a command that kills its own shim is not said to have failed", kills_its_shim),
     Case::new("a shim that a command has stopped is killed, and is no word about it", stopped_shim),
     Case::new(
@@ -35,6 +40,8 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("what dead daemons had not ended is gone before a command is run", unended),
     Case::new("who no longer waits for a command has it killed", abandoned),
 ];
+
+const KILLED_SHIM: &str = "what a command leaves behind is killed when its shim was";
 
 fn request(rig: &Rig<'_>, script: &str, timeout: Millis) -> ExecRequest {
     let launch = rig.script(script);
@@ -109,6 +116,16 @@ fn killed_shim() {
         assert_eq!(outcome, ExecOutcome::Unable("its shim was killed".into()));
         assert!(pids(&place).into_iter().all(|pid| !is_alive(pid)));
     });
+}
+
+/// As in a container that somebody else's session has entered: it has no number there.
+fn killed_shim_in_a_namespace() {
+    let mut namespace = std::process::Command::new("unshare");
+    namespace.args(["--pid", "--fork", "--mount-proc", "--kill-child"]);
+    namespace.arg(std::env::current_exe().unwrap()).args(["--exact", KILLED_SHIM]);
+    let ran = namespace.output().unwrap();
+    let said = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success() && said.contains("1 passed"), "{said}");
 }
 
 async fn with_shim_killed(rig: &Rig<'_>, request: ExecRequest) -> ExecOutcome {

@@ -75,6 +75,8 @@ pub fn of_process<T>(said: io::Result<T>) -> io::Result<Option<T>> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::CommandExt;
+
     use super::*;
 
     #[test]
@@ -96,12 +98,14 @@ mod tests {
 
     #[test]
     fn whoever_is_there_is_found() {
-        let own = std::process::id() as i32;
-        let stat = Stat::own().unwrap().unwrap();
-        // SAFETY: each asks for a number.
-        let known = unsafe { (libc::getppid(), libc::getpgrp(), libc::getsid(0)) };
-        assert_eq!((stat.parent, stat.group, stat.session), known);
-        assert_eq!(Stat::of(own).unwrap().unwrap().begun, stat.begun);
-        assert_eq!(Stat::of(i32::MAX).unwrap(), None);
+        let own = Stat::own().unwrap().unwrap();
+        assert_eq!(Stat::of(std::process::id() as i32).unwrap().unwrap().begun, own.begun);
+        let mut child = std::process::Command::new("sleep").arg("600").process_group(0).spawn().unwrap();
+        let pid = child.id() as i32;
+        let stat = Stat::of(pid).unwrap().unwrap();
+        assert_eq!((stat.parent, stat.group, stat.session), (std::process::id() as i32, pid, own.session));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(Stat::of(pid).unwrap(), None);
     }
 }

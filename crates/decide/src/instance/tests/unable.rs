@@ -225,8 +225,8 @@ fn what_needs_attention_before_it_was_ready_is_asked_to_reload_all_the_same() {
     assert!(matches!(outcome(&story), Some(upbeat_model::Wish::Failed { .. })), "{}", story.why("s"));
 }
 
-#[test]
-fn nothing_is_begun_on_what_could_not_be_stopped() {
+/// Both were started.
+fn one_elsewhere_and_one_resting_on_it() -> Story {
     let needs = Dependency { condition: Condition::Started, ..Dependency::default() };
     let dependent =
         Service { depends_on: [("s".parse().unwrap(), needs)].into(), ..Service::new(vec!["t".into()], "/") };
@@ -239,6 +239,12 @@ fn nothing_is_begun_on_what_could_not_be_stopped() {
     story.declare_all([("s".parse().unwrap(), elsewhere), ("t".parse().unwrap(), dependent)].into());
     story.started("s");
     story.started("t");
+    story
+}
+
+#[test]
+fn nothing_is_begun_on_what_could_not_be_stopped() {
+    let mut story = one_elsewhere_and_one_resting_on_it();
     story.command(Goal::Stopped, Ask::Ensure, &["t"]);
     story.exits("t", upbeat_model::Exit::Code(0));
     story.command(Goal::Stopped, Ask::Ensure, &["s"]);
@@ -275,18 +281,7 @@ fn what_could_not_be_started_for_a_lack_of_ours_is_not_prepared_again() {
 /// It was never seen to be up.
 #[test]
 fn what_was_called_off_elsewhere_is_stopped_to_its_end_before_it_is_begun_again() {
-    let needs = Dependency { condition: Condition::Started, ..Dependency::default() };
-    let web =
-        Service { depends_on: [("s".parse().unwrap(), needs)].into(), ..Service::new(vec!["t".into()], "/") };
-    let elsewhere = Service {
-        external: true,
-        stop_command: Some(vec!["stop".into()]),
-        ..Service::new(vec!["go".into()], "/")
-    };
-    let mut story = Story::new();
-    story.declare_all([("s".parse().unwrap(), elsewhere), ("t".parse().unwrap(), web)].into());
-    story.started("s");
-    story.started("t");
+    let mut story = one_elsewhere_and_one_resting_on_it();
     story.command(Goal::Running, Ask::Restart, &["s"]);
     story.hooks_end("s", Moment::PreStop, Ok(()));
     assert_eq!(story.ordered().last().unwrap(), "start s #2");

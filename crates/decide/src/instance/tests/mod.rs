@@ -7,6 +7,7 @@ mod edits;
 mod found;
 mod hooks;
 mod probes;
+mod starts;
 mod story;
 mod timeline;
 mod unable;

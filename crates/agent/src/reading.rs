@@ -4,11 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use upbeat_decide::instance::{Input, Moment};
-use upbeat_decide::node::Reacted;
+use upbeat_decide::node::{Outcome, Reacted};
 use upbeat_decide::{Change, Effect};
-use upbeat_model::project::Role;
 use upbeat_model::target::Goal;
-use upbeat_model::{Attempt, Exit, Mono, Phase, ProbeName, SlotId};
+use upbeat_model::{Attempt, Mono, Phase, SlotId};
 
 use crate::meter::{Meter, count};
 
@@ -17,9 +16,7 @@ struct Ordered {
     attempt: Attempt,
     at: Mono,
     is_executed: bool,
-    /// More has to come than that it runs before it is ready.
-    awaits: bool,
-    /// It was ready, or failed, or somebody stopped it: it is counted.
+    /// It was ready, or has ended, or is about to: how long it took is counted.
     is_over: bool,
 }
 
@@ -47,19 +44,12 @@ impl Reading {
             else {
                 continue;
             };
-            let awaits = matches!(effect, Effect::Start { spec, .. } if {
-                let is_awaited = |name: &ProbeName| matches!(name.role(), Role::Startup | Role::Readiness);
-                spec.probes.keys().any(is_awaited) || !spec.post_start.is_empty()
-            });
-            if let Some(before) = self.ordered.get_mut(slot).filter(|before| before.attempt == *attempt) {
-                before.awaits |= awaits;
-            }
             // It may be ordered again, and after its hooks it is.
             if self.ordered.get(slot).is_some_and(|before| before.attempt >= *attempt) {
                 continue;
             }
             count(&self.meter.slot(slot).starts, 1);
-            let begun = Ordered { attempt: *attempt, at: now, is_executed: false, awaits, is_over: false };
+            let begun = Ordered { attempt: *attempt, at: now, is_executed: false, is_over: false };
             self.ordered.insert(slot.clone(), begun);
         }
     }
@@ -98,15 +88,22 @@ impl Reading {
                     ordered.is_over = true;
                     meter.ready.took(now.since(ordered.at).as_duration());
                 }
-                Phase::BackingOff | Phase::CrashLooping | Phase::Failed => {
-                    ordered.is_over = true;
-                    // Its end may be heard together with its start, or before: it ran all the same.
-                    let has_run = matches!(&status.exit, Some(exit) if !matches!(exit, Exit::NotStarted(_)));
-                    count(&meter.failed_starts, u64::from(ordered.awaits || !has_run));
-                }
-                Phase::Stopping | Phase::Stopped | Phase::Completed => ordered.is_over = true,
+                Phase::BackingOff
+                | Phase::CrashLooping
+                | Phase::Failed
+                | Phase::Stopping
+                | Phase::Stopped
+                | Phase::Completed => ordered.is_over = true,
                 _ => {}
             }
+        }
+    }
+
+    /// This came of what was done. That a start has failed is said by whoever decides: what is shown of the
+    /// slot may be the next attempt by then.
+    pub(crate) fn came_to(&self, outcome: &Outcome) {
+        if let Outcome::StartFailed { slot, .. } = outcome {
+            count(&self.meter.slot(slot).failed_starts, 1);
         }
     }
 
@@ -159,22 +156,6 @@ mod tests {
     }
 
     #[test]
-    fn who_ran_before_anybody_heard_of_its_start_has_not_failed_to_start() {
-        let mut reading = Reading::new(Arc::default());
-        reading.ordered(&start(1), Mono(0));
-        let mut ended = looks(Phase::Starting, Phase::BackingOff, 1, 0);
-        ended.values_mut().for_each(|change| change.status.exit = Some(Exit::Code(3)));
-        reading.changed(&ended, Mono(10));
-        assert_eq!(numbers(&reading), [1, 0, 0, 1, 0, 0]);
-        reading.ordered(&start(2), Mono(20));
-        let why = Exit::NotStarted("no such file".to_owned());
-        let mut ended = looks(Phase::Starting, Phase::BackingOff, 2, 1);
-        ended.values_mut().for_each(|change| change.status.exit = Some(why.clone()));
-        reading.changed(&ended, Mono(30));
-        assert_eq!(numbers(&reading), [2, 1, 1, 2, 0, 0]);
-    }
-
-    #[test]
     fn a_start_is_counted_once_and_ends_ready_failed_or_stopped() {
         let mut reading = Reading::new(Arc::default());
         reading.ordered(&start(1), Mono(0));
@@ -184,6 +165,7 @@ mod tests {
         reading.heard(&slot(), &started(1), Mono(20));
         reading.changed(&looks(Phase::Waiting, Phase::Starting, 1, 0), Mono(10));
         assert_eq!(numbers(&reading), [1, 0, 0, 0, 1, 0]);
+        reading.came_to(&Outcome::StartFailed { slot: slot(), attempt: Attempt(1) });
         reading.changed(&looks(Phase::Starting, Phase::BackingOff, 1, 0), Mono(30));
         reading.changed(&looks(Phase::BackingOff, Phase::BackingOff, 1, 0), Mono(31));
         assert_eq!(numbers(&reading), [1, 1, 0, 1, 1, 0]);

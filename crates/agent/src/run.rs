@@ -33,7 +33,7 @@ pub enum Report {
     Changed(Vec<Change>),
     /// Something was done about a failing probe.
     Reacted(Reacted),
-    /// Something came of what was done to a running copy.
+    /// Something came of what was done. Starts that failed are not told, but counted.
     CameTo(Outcome),
     /// A process that ran before this agent did was found again.
     Adopted {
@@ -249,6 +249,7 @@ impl Agent {
         self.reading.ordered(&effects, clock::mono());
         self.reading.changed(&statuses, clock::mono());
         reacted.iter().for_each(|reacted| self.reading.reacted(reacted));
+        outcomes.iter().for_each(|outcome| self.reading.came_to(outcome));
         // Of a slot that is gone all the same, though nobody looked.
         persist.iter().filter(|(_, kept)| kept.is_none()).for_each(|(slot, _)| self.reading.forget(slot));
         self.unsaved.states.extend(persist);
@@ -266,7 +267,8 @@ impl Agent {
         for reacted in reacted {
             self.outbox.news(Report::Reacted(reacted))?;
         }
-        for outcome in outcomes {
+        for outcome in outcomes.into_iter().filter(|came_to| !matches!(came_to, Outcome::StartFailed { .. }))
+        {
             self.outbox.news(Report::CameTo(outcome))?;
         }
         self.outbox.changed(statuses)
@@ -415,121 +417,4 @@ pub(crate) fn is_up(durable: &Durable) -> Option<Attempt> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::atomic::Ordering;
-    use upbeat_drivers::process::{Places, ShimProgram};
-    use upbeat_model::project::{Probe, Question, Service};
-    use upbeat_model::target::Goal;
-    use upbeat_model::{ProbeName, Wall};
-    use upbeat_store::faults::{Faults, open_faulty};
-
-    use crate::fake;
-
-    fn slot() -> SlotId {
-        "shop/web/1".parse().unwrap()
-    }
-
-    struct World {
-        agent: Agent,
-        faults: Faults,
-        wishes: watch::Sender<Arc<Target>>,
-        target: Target,
-        _reports: mpsc::Receiver<Report>,
-    }
-
-    impl World {
-        /// It is up, and its watchdog hears of it. No process is started here.
-        async fn new() -> Self {
-            let ask = Question::Watchdog(Millis::seconds(1));
-            let asks = Probe { failure_threshold: 1, ..Probe::new(ask) };
-            let probes = [(ProbeName::new("liveness").unwrap(), asks)].into();
-            let spec = Service { probes, ..Service::new(vec!["x".into()], "/") };
-            let target = fake::target(slot(), spec);
-            let (wishes, source) = watch::channel(Arc::new(target.clone()));
-            let faults = Faults::default();
-            let (store, _) = open_faulty(&faults).unwrap();
-            // Nothing can be made there, whoever runs this.
-            let [slots, private, process] = ["/dev/null/none"; 3].map(Into::into);
-            let program = ShimProgram { path: "/nonexistent".into(), args: Vec::new() };
-            let (driver, events) = ProcessDriver::new(program, Places { slots, private, process }).unwrap();
-            let (reports, told) = mpsc::channel(64);
-            let onlookers = Onlookers { meter: Arc::default(), failpoint: |_| {} };
-            let (keep, watches) = (Keep::new(store, "boot".into()), Watches::new().unwrap());
-            let agent = Agent::new(keep, driver, watches, events, source, reports, onlookers).await.unwrap();
-            let mut world = Self { agent, faults, wishes, target, _reports: told };
-            world.agent.target.mark_changed();
-            world.turn([]).await;
-            let at = Wall(1);
-            world.turn([Input::Started { attempt: Attempt(1), pid: 7, at, log_start: 0 }]).await;
-            world.is_alive(Watchdog::Alive, 0).await;
-            world
-        }
-
-        async fn turn<const N: usize>(&mut self, inputs: [Input; N]) {
-            let mut batch = inputs.map(|input| (slot(), input)).into();
-            assert!(self.agent.turn(&mut batch, &mut Vec::new()).await.is_ok());
-        }
-
-        /// Its watchdog says so.
-        async fn is_alive(&mut self, watchdog: Watchdog, expiries: u32) {
-            let said = Said { watchdog, expiries, ..Said::default() };
-            self.turn([Input::Notified { attempt: Attempt(1), said }]).await;
-        }
-
-        fn why(&self) -> String {
-            let reasons = &self.agent.node.status(&slot()).unwrap().reasons;
-            reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
-        }
-
-        fn is_being_stopped(&self) -> bool {
-            matches!(&self.agent.node.durable(&slot()).unwrap().stage, Stage::Up(up) if up.stopping.is_some())
-        }
-    }
-
-    /// An hour on one clock, of which the other knows nothing.
-    #[tokio::test(start_paused = true)]
-    async fn the_clock_is_looked_at_twice_a_minute_whatever_is_due() {
-        for (due, waits) in [(3_600, 30), (30, 30), (2, 2), (0, 0)] {
-            let begun = Instant::now();
-            wait(Some(Duration::from_secs(due))).await;
-            assert_eq!(begun.elapsed().as_secs(), waits, "{due}");
-        }
-    }
-
-    #[tokio::test]
-    async fn what_could_not_be_started_again_is_not_stopped_by_ourselves() {
-        let mut world = World::new().await;
-        world.faults.full.store(true, Ordering::SeqCst);
-        world.is_alive(Watchdog::Expired, 1).await;
-        assert_eq!(world.agent.unsaved.withheld, [(slot(), Input::StopWithheld { attempt: Attempt(1) })]);
-        for _ in 0..2 {
-            // And the node tries nothing that would have to be withheld.
-            world.turn([]).await;
-            assert!(!world.is_being_stopped() && !world.agent.unsaved.has_news());
-            assert!(
-                world.why().contains("it is not stopped before it could be started again"),
-                "{}",
-                world.why()
-            );
-        }
-        world.faults.full.store(false, Ordering::SeqCst);
-        world.agent.unsaved.again_at = Some(Instant::now());
-        world.turn([]).await;
-        world.turn([]).await;
-        assert!(world.is_being_stopped() && !world.agent.unsaved.has_news(), "{}", world.why());
-        assert_eq!(world.agent.keep.load().await.unwrap().len(), 1);
-    }
-
-    #[tokio::test]
-    async fn what_somebody_wants_to_be_down_is_stopped_on_a_full_disk_too() {
-        let mut world = World::new().await;
-        world.faults.full.store(true, Ordering::SeqCst);
-        world.is_alive(Watchdog::Expired, 1).await;
-        let wish = world.target.slots.get_mut(&slot()).unwrap();
-        (wish.goal, wish.generation) = (Goal::Stopped, 2);
-        world.wishes.send(Arc::new(world.target.clone())).unwrap();
-        world.turn([]).await;
-        assert!(world.is_being_stopped() && !world.agent.unsaved.has_news(), "{}", world.why());
-    }
-}
+mod tests;

@@ -103,9 +103,11 @@ impl Control {
         self.note(app, EventKind::Reacted { slot, attempt, probe, action, last, times });
     }
 
-    /// This came of what was done to a running copy.
+    /// This came of what was done.
     pub fn came_to(&self, outcome: Outcome) {
         let (app, kind) = match outcome {
+            // Counted where it was decided; how the slot looks now says the rest.
+            Outcome::StartFailed { .. } => return,
             Outcome::Remedied { slot, attempt, probe, failure } => {
                 (slot.app.clone(), EventKind::Remedied { slot, attempt, probe, failure })
             }

@@ -4,6 +4,7 @@
 //! Laws of this room: nothing here knows the time, the disk, the network or a random number; no
 //! async. So every decision can be replayed, simulated and crashed at any point.
 
+mod bundle;
 pub mod effect;
 pub mod gate;
 pub mod instance;

@@ -183,6 +183,11 @@ pub fn step(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>) -> 
     take(id, slot, input, around, &mut effects);
     settle::settle(id, slot, around, &mut effects);
     let phase = status::phase(slot, around.wish);
+    if phase.is_ready()
+        && let Stage::Up(up) = &mut slot.durable.stage
+    {
+        up.unready = false;
+    }
     if slot.durable.entered.is_none_or(|(entered, _)| entered != phase) {
         slot.durable.entered = Some((phase, around.wall));
         timeline::enters(&mut slot.durable, phase, around.now);
@@ -408,6 +413,7 @@ fn come_up(
     let Begun { mark, serial, stop, rests_on, reload } = begun;
     let said = Slot::said_by(&slot.said, attempt);
     slot.durable.stage = Stage::Up(Box::new(Up {
+        unready: mark.is_known(),
         mark,
         attempt,
         serial,

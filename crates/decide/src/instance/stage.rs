@@ -57,6 +57,11 @@ impl Mark {
         let (digest, needs) = (String::new(), BTreeSet::new());
         Self { generation: 0, digest, release: 0, needs, external: false }
     }
+
+    /// It is some wish's.
+    pub(super) fn is_known(&self) -> bool {
+        !self.digest.is_empty()
+    }
 }
 
 /// Of each dependency that it is to be told the end of: which attempts of which copies it rests on.
@@ -190,6 +195,10 @@ pub struct Up {
     pub remedy: Option<Healing>,
     /// It was asked to stop.
     pub stopping: Option<Stopping>,
+    /// It was not ready yet, as far as anybody has seen. Of a copy that another version started, or that
+    /// nobody remembers, nobody knows: then it is not said to have failed to start.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unready: bool,
 }
 
 /// Why a copy is no good any more, and what follows when it has ended.

@@ -8,6 +8,7 @@ mod found;
 mod hooks;
 mod leaving;
 mod probes;
+mod starts;
 mod story;
 mod timeline;
 mod unable;

@@ -27,7 +27,7 @@ pub(super) struct Story {
     named: BTreeMap<(SlotId, ProbeName), u64>,
     /// What was done about failing probes.
     pub(super) reacted: Vec<String>,
-    /// And what came of that, and of reloads.
+    /// And what came of that, of starts that failed, and of reloads.
     pub(super) came_to: Vec<String>,
     /// What was last run to stop a slot.
     stop_commands: BTreeMap<SlotId, Arc<HookCommand>>,
@@ -137,6 +137,9 @@ impl Story {
         self.reacted
             .extend(reacted.map(|did| format!("{} {} {}: {}", did.probe, did.action, did.times, did.last)));
         self.came_to.extend(bundle.outcomes.iter().map(|outcome| match outcome {
+            Outcome::StartFailed { slot, attempt } => {
+                format!("start {} #{attempt} failed", slot.short().trim_end_matches("-1"))
+            }
             Outcome::Remedied { probe, failure, .. } => {
                 format!("{probe}: {}", failure.as_deref().unwrap_or("well"))
             }

@@ -27,7 +27,7 @@ families! {
     STATE: gauge "upbeat_slot_state" ["app, service, slot, state"] "Whether the slot is in this state: 1 for one of them, 0 for the others.";
     UPTIME: gauge "upbeat_slot_uptime_seconds" ["app, service, slot"] "Time since the current process was started.";
     STARTS: counter "upbeat_slot_starts_total" ["app, service, slot"] "Starts that were ordered.";
-    FAILED_STARTS: counter "upbeat_slot_failed_starts_total" ["app, service, slot"] "Starts that failed, or ended before the slot was ready.";
+    FAILED_STARTS: counter "upbeat_slot_failed_starts_total" ["app, service, slot"] "Starts that failed, or ended before the slot was ready though nobody had asked for that.";
     RESTARTS: counter "upbeat_slot_restarts_total" ["app, service, slot"] "Starts that followed an end by themselves.";
     BACK_OFFS: counter "upbeat_slot_backoffs_total" ["app, service, slot"] "How often the slot was left to rest before it was started again.";
     EXECUTED: histogram "upbeat_slot_exec_seconds" ["app, service, slot"] "From the decision to start until the program was executed, pre_start hooks included.";

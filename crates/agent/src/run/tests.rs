@@ -1,0 +1,146 @@
+//! Turns of the loop, of which the test says what they hear; nothing is started.
+
+use super::*;
+use std::sync::atomic::Ordering;
+use upbeat_drivers::process::{Places, ShimProgram};
+use upbeat_model::project::{Probe, Question, RestartPolicy, Service};
+use upbeat_model::target::Goal;
+use upbeat_model::{Exit, ProbeName, Wall};
+use upbeat_store::faults::{Faults, open_faulty};
+
+use crate::fake;
+
+fn slot() -> SlotId {
+    "shop/web/1".parse().unwrap()
+}
+
+struct World {
+    agent: Agent,
+    faults: Faults,
+    wishes: watch::Sender<Arc<Target>>,
+    target: Target,
+    _reports: mpsc::Receiver<Report>,
+}
+
+impl World {
+    /// It is up, and its watchdog hears of it.
+    async fn new() -> Self {
+        let ask = Question::Watchdog(Millis::seconds(1));
+        let asks = Probe { failure_threshold: 1, ..Probe::new(ask) };
+        let probes = [(ProbeName::new("liveness").unwrap(), asks)].into();
+        let mut world = Self::of(Service { probes, ..Service::new(vec!["x".into()], "/") }).await;
+        world.started().await;
+        world.is_alive(Watchdog::Alive, 0).await;
+        world
+    }
+
+    /// It is to be started. No process is started here.
+    async fn of(spec: Service) -> Self {
+        let target = fake::target(slot(), spec);
+        let (wishes, source) = watch::channel(Arc::new(target.clone()));
+        let faults = Faults::default();
+        let (store, _) = open_faulty(&faults).unwrap();
+        // Nothing can be made there, whoever runs this.
+        let [slots, private, process] = ["/dev/null/none"; 3].map(Into::into);
+        let program = ShimProgram { path: "/nonexistent".into(), args: Vec::new() };
+        let (driver, events) = ProcessDriver::new(program, Places { slots, private, process }).unwrap();
+        let (reports, told) = mpsc::channel(64);
+        let onlookers = Onlookers { meter: Arc::default(), failpoint: |_| {} };
+        let (keep, watches) = (Keep::new(store, "boot".into()), Watches::new().unwrap());
+        let agent = Agent::new(keep, driver, watches, events, source, reports, onlookers).await.unwrap();
+        let mut world = Self { agent, faults, wishes, target, _reports: told };
+        world.agent.target.mark_changed();
+        world.turn([]).await;
+        world
+    }
+
+    fn attempt(&self) -> Attempt {
+        self.agent.node.durable(&slot()).unwrap().attempt
+    }
+
+    /// Its last attempt is there.
+    async fn started(&mut self) {
+        let (attempt, at) = (self.attempt(), Wall(1));
+        self.turn([Input::Started { attempt, pid: 7, at, log_start: 0 }]).await;
+    }
+
+    async fn turn<const N: usize>(&mut self, inputs: [Input; N]) {
+        let mut batch = inputs.map(|input| (slot(), input)).into();
+        assert!(self.agent.turn(&mut batch, &mut Vec::new()).await.is_ok());
+    }
+
+    /// Its watchdog says so.
+    async fn is_alive(&mut self, watchdog: Watchdog, expiries: u32) {
+        let said = Said { watchdog, expiries, ..Said::default() };
+        self.turn([Input::Notified { attempt: Attempt(1), said }]).await;
+    }
+
+    fn why(&self) -> String {
+        let reasons = &self.agent.node.status(&slot()).unwrap().reasons;
+        reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    }
+
+    fn is_being_stopped(&self) -> bool {
+        matches!(&self.agent.node.durable(&slot()).unwrap().stage, Stage::Up(up) if up.stopping.is_some())
+    }
+}
+
+/// Of an end that is forgiven at once nothing is shown but the next start.
+#[tokio::test]
+async fn a_start_that_fails_is_counted_though_the_next_one_follows_in_the_same_turn() {
+    let asks = Probe::new(Question::Notify);
+    let probes = [(ProbeName::new("readiness").unwrap(), asks)].into();
+    let restart = RestartPolicy::Always;
+    let mut world = World::of(Service { probes, restart, ..Service::new(vec!["x".into()], "/") }).await;
+    world.started().await;
+    world.turn([Input::Exited { attempt: Attempt(1), exit: Exit::Code(1) }]).await;
+    assert_eq!((world.attempt(), world.why().as_str()), (Attempt(2), "its process is being started"));
+    let meter = world.agent.reading.meter().slot(&slot());
+    assert_eq!([&meter.starts, &meter.failed_starts].map(|count| count.load(Ordering::SeqCst)), [2, 1]);
+}
+
+/// An hour on one clock, of which the other knows nothing.
+#[tokio::test(start_paused = true)]
+async fn the_clock_is_looked_at_twice_a_minute_whatever_is_due() {
+    for (due, waits) in [(3_600, 30), (30, 30), (2, 2), (0, 0)] {
+        let begun = Instant::now();
+        wait(Some(Duration::from_secs(due))).await;
+        assert_eq!(begun.elapsed().as_secs(), waits, "{due}");
+    }
+}
+
+#[tokio::test]
+async fn what_could_not_be_started_again_is_not_stopped_by_ourselves() {
+    let mut world = World::new().await;
+    world.faults.full.store(true, Ordering::SeqCst);
+    world.is_alive(Watchdog::Expired, 1).await;
+    assert_eq!(world.agent.unsaved.withheld, [(slot(), Input::StopWithheld { attempt: Attempt(1) })]);
+    for _ in 0..2 {
+        // And the node tries nothing that would have to be withheld.
+        world.turn([]).await;
+        assert!(!world.is_being_stopped() && !world.agent.unsaved.has_news());
+        assert!(
+            world.why().contains("it is not stopped before it could be started again"),
+            "{}",
+            world.why()
+        );
+    }
+    world.faults.full.store(false, Ordering::SeqCst);
+    world.agent.unsaved.again_at = Some(Instant::now());
+    world.turn([]).await;
+    world.turn([]).await;
+    assert!(world.is_being_stopped() && !world.agent.unsaved.has_news(), "{}", world.why());
+    assert_eq!(world.agent.keep.load().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn what_somebody_wants_to_be_down_is_stopped_on_a_full_disk_too() {
+    let mut world = World::new().await;
+    world.faults.full.store(true, Ordering::SeqCst);
+    world.is_alive(Watchdog::Expired, 1).await;
+    let wish = world.target.slots.get_mut(&slot()).unwrap();
+    (wish.goal, wish.generation) = (Goal::Stopped, 2);
+    world.wishes.send(Arc::new(world.target.clone())).unwrap();
+    world.turn([]).await;
+    assert!(world.is_being_stopped() && !world.agent.unsaved.has_news(), "{}", world.why());
+}

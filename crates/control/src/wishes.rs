@@ -54,7 +54,8 @@ pub fn up(
         set_copies(&mut record, service, scale, operation, &mut slots, Ask::Ensure);
     }
     for (id, slot) in &mut record.slots {
-        if !record.project.services.contains_key(&id.service) && slot.goal != Goal::Absent {
+        // Also what shall go already: it may not have gone, and is tried again for whoever asks anew.
+        if !record.project.services.contains_key(&id.service) {
             let gone = SlotRecord { goal: Goal::Absent, operation, kill: false, ..slot.clone() };
             *slot = gone;
             slots.insert(id.clone());

@@ -20,6 +20,8 @@ pub struct View {
     pub running: bool,
     /// Its stop was begun and given up: half stopped as it may be, nothing is begun on it.
     pub given_up: bool,
+    /// Nothing ends it for now: what is decided cannot be kept, so that it could not be started again.
+    pub stays: bool,
     /// It is about to be replaced, run again or stopped: what it offers now will not last.
     pub leaving: bool,
     /// How it ended last.
@@ -168,7 +170,7 @@ fn judge(copy: &View, edge: &Dependency) -> Judgement {
 /// Judges a stop: everything that rests on the slot and is itself on its way down goes first.
 /// Those that stay up hold nobody back (promise 6 of the design is about what stops together).
 pub fn stop_gate(dependents: impl IntoIterator<Item = View>) -> Option<Reason> {
-    let goes = |view: &View| view.leaving && (view.running || view.phase.is_alive());
+    let goes = |view: &View| view.leaving && !view.stays && (view.running || view.phase.is_alive());
     let mut going = dependents.into_iter().filter(goes).map(|view| view.slot);
     let dependents: Vec<SlotId> = going.by_ref().take(NAMED).collect();
     let more = going.count();
@@ -189,6 +191,7 @@ mod tests {
             running: phase.is_alive(),
             given_up: false,
             leaving: false,
+            stays: false,
             exit: None,
             passing: BTreeSet::new(),
             attempt: Attempt(1),
@@ -253,6 +256,8 @@ mod tests {
         assert_eq!(stop_gate([staying.clone()]), None);
         let going = View { leaving: true, ..view(Phase::Stopping) };
         assert!(stop_gate([staying, going]).is_some());
+        let held = View { leaving: true, stays: true, ..view(Phase::Stopping) };
+        assert_eq!(stop_gate([held]), None);
         let gone = View { leaving: true, running: false, ..view(Phase::Stopped) };
         assert_eq!(stop_gate([gone]), None);
     }

@@ -101,6 +101,8 @@ pub struct Node {
     verdicts: RefCell<Verdicts>,
     /// What is decided cannot be kept.
     unkept: bool,
+    /// These wait for others, and are to look at them again, as that has changed.
+    anew: BTreeSet<SlotId>,
     rules: Rules,
 }
 
@@ -185,7 +187,7 @@ impl Node {
         wall: Wall,
     ) -> Bundle {
         let mut bundle = Bundle::default();
-        let mut dirty = BTreeSet::new();
+        let mut dirty = std::mem::take(&mut self.anew);
         for (id, input) in inputs {
             self.step(&id, input, now, wall, &mut dirty, &mut bundle);
         }
@@ -204,22 +206,28 @@ impl Node {
     }
 
     /// What is decided cannot be kept, so that nothing can be started: from now on nothing is stopped
-    /// that would be started again. Whoever performs withholds such stops as [`Node::comes_back`] says, and
-    /// tells so by [`Input::StopWithheld`].
+    /// that would be started again, and nobody waits for its end. Whoever performs withholds such stops as
+    /// [`Node::comes_back`] says, and tells so by [`Input::StopWithheld`]. Decided anew is by the next
+    /// [`Node::take`].
     pub fn cannot_keep(&mut self) {
-        self.unkept = true;
+        self.set_kept(false);
     }
 
     /// It can be kept again: what was not stopped is, now.
     pub fn keeps_again(&mut self, now: Mono, wall: Wall) -> Bundle {
-        self.unkept = false;
-        let waits =
-            |entry: &Entry| entry.slot.blocked.is_some() && matches!(entry.slot.durable.stage, Stage::Up(_));
-        let waiting = self.entries.iter().filter(|(_, entry)| waits(entry));
-        let dirty = waiting.map(|(id, _)| id.clone()).collect();
-        let mut bundle = Bundle::default();
-        self.settle(dirty, now, wall, &mut bundle);
-        bundle
+        self.set_kept(true);
+        self.take([], now, wall)
+    }
+
+    fn set_kept(&mut self, kept: bool) {
+        if std::mem::replace(&mut self.unkept, !kept) == kept {
+            self.verdicts.take();
+            let waits = |entry: &Entry| {
+                entry.slot.blocked.is_some() && matches!(entry.slot.durable.stage, Stage::Up(_))
+            };
+            let waiting = self.entries.iter().filter(|(_, entry)| waits(entry));
+            self.anew = waiting.map(|(id, _)| id.clone()).collect();
+        }
     }
 
     /// A stop of this slot is begun, of which nothing was carried out yet, and after which it would be started
@@ -357,7 +365,7 @@ impl Node {
             self.entries.insert(id.clone(), entry);
             return;
         };
-        let before = (instance::view(id, &entry.slot, &wish, self.rules), entry.slot.durable.clone());
+        let before = (self.view(id, &entry.slot, &wish), entry.slot.durable.clone());
         let around = Around {
             now,
             wall,
@@ -372,7 +380,7 @@ impl Node {
         bundle.effects.extend(instance::step(id, &mut entry.slot, input, &around));
         bundle.reacted.append(&mut entry.slot.reacted);
         bundle.outcomes.append(&mut entry.slot.outcomes);
-        let after = instance::view(id, &entry.slot, &wish, self.rules);
+        let after = self.view(id, &entry.slot, &wish);
         if before.1 != entry.slot.durable {
             bundle.persist.insert(id.clone(), Some(entry.slot.durable.clone()));
         }
@@ -441,12 +449,16 @@ impl Node {
         services.filter_map(|service| self.copies.get(&(app.clone(), service.clone()))).flatten().cloned()
     }
 
+    fn view(&self, id: &SlotId, slot: &Slot, wish: &TargetSlot) -> View {
+        instance::view(id, slot, wish, !self.unkept, self.rules)
+    }
+
     fn views(&self, app: &AppName, service: &ServiceName) -> Option<Vec<View>> {
         let copies = self.copies.get(&(app.clone(), service.clone()))?;
         let view = |id: &SlotId| {
             let entry = self.entries.get(id)?;
             let wish = entry.wish.as_ref()?;
-            Some((wish.goal, instance::view(id, &entry.slot, wish, self.rules)))
+            Some((wish.goal, self.view(id, &entry.slot, wish)))
         };
         Some(
             copies
@@ -521,7 +533,7 @@ impl Node {
             let mark = instance::mark(&entry.slot.durable);
             let rests = wish.spec.depends_on.contains_key(&id.service)
                 || mark.is_some_and(|mark| mark.needs.contains(&id.service));
-            rests.then(|| instance::view(&copy, &entry.slot, wish, self.rules))
+            rests.then(|| self.view(&copy, &entry.slot, wish))
         }));
         self.verdicts.borrow_mut().stop.insert(key, verdict.clone());
         verdict

@@ -3,8 +3,10 @@
 //! A process belongs to an attempt when it carries its mark, the variable `UPBEAT_INSTANCE` that
 //! every process hands to those it starts, or when its standard output or error is a pipe or the
 //! terminal of that attempt: programs that rewrite their title wipe their environment, but still print where they
-//! were told to. One that does neither and outlives its killed shim is not found: without a cgroup
-//! nobody could.
+//! were told to. Of another user's process, or one that is kept from being looked at, neither can be seen
+//! by a daemon without the right to (`CAP_SYS_PTRACE`): it belongs to the attempt where it is of the session that its main
+//! process has made. One that does none of this and outlives its killed shim is not found: without a
+//! cgroup nobody could.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -84,6 +86,8 @@ fn mark_of_started(slots_dir: &Path, number: &str) -> String {
 pub(crate) struct Tree {
     mark: Mark,
     outlets: Outlets,
+    /// Its main process, and when that was begun.
+    main: Option<(i32, u64)>,
 }
 
 #[derive(Clone, Debug)]
@@ -99,19 +103,23 @@ enum Mark {
 impl Tree {
     /// The attempt a record speaks of.
     pub(crate) fn of(slot_dir: &Path, record: &Record) -> Self {
-        Self { mark: Mark::Whole(mark(slot_dir, Attempt(record.attempt))), outlets: record.outlets }
+        Self {
+            mark: Mark::Whole(mark(slot_dir, Attempt(record.attempt))),
+            outlets: record.outlets,
+            main: record.main,
+        }
     }
 
     /// Every attempt up to this one. A later one may be starting.
     pub(crate) fn up_to(slot_dir: &Path, last: Attempt) -> Self {
         let before = format!("{VARIABLE}={}#", slot_dir.display());
-        Self { mark: Mark::UpTo(before, last), outlets: UNKNOWN }
+        Self { mark: Mark::UpTo(before, last), outlets: UNKNOWN, main: None }
     }
 
     /// What [`mark_of_exec`] has marked in other processes than this.
     pub(crate) fn of_execs_of_others(slots_dir: &Path) -> Self {
         let before = format!("{VARIABLE}={}#exec-", slots_dir.display());
-        Self { mark: Mark::But(before, format!("{}-", own())), outlets: UNKNOWN }
+        Self { mark: Mark::But(before, format!("{}-", own())), outlets: UNKNOWN, main: None }
     }
 
     /// What [`mark_of_start`] has marked in another process than this. `None`: it was this one.
@@ -122,8 +130,19 @@ impl Tree {
 
     /// What [`mark_of_exec`], or [`mark_of_start`], has marked.
     pub(crate) fn of_exec(mark: String) -> Self {
-        Self { mark: Mark::Whole(mark), outlets: UNKNOWN }
+        Self { mark: Mark::Whole(mark), outlets: UNKNOWN, main: None }
     }
+}
+
+/// Whether a process carries the mark.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Carried {
+    Yes,
+    No,
+    /// That may not be looked at.
+    Hidden,
+    /// It has ended.
+    Gone,
 }
 
 impl Mark {
@@ -170,7 +189,7 @@ pub(crate) async fn clear(tree: Tree) -> Result<(), StillThere> {
             let look = tree.look();
             look.iter().for_each(|look| kill_all(&look.members, &mut dying));
             // A dying process gives up its environment first and its sockets later.
-            dying.retain(|pid, begun| life(*pid) == Some(*begun));
+            dying.retain(|pid, begun| !matches!(life_of(*pid), Ok(life) if life != Some(*begun)));
             (look, dying)
         });
         let (look, left) = match round.await {
@@ -228,7 +247,7 @@ fn group_of(member: i32, members: &[i32]) -> Option<Pid> {
     let stat = Stat::of(member).ok()??;
     let is_strange = stat.session == Stat::own().ok()??.session;
     let leader = stat.group;
-    let is_whole = leader > 1 && (members.contains(&leader) || life(leader).is_none());
+    let is_whole = leader > 1 && (members.contains(&leader) || matches!(life_of(leader), Ok(None)));
     Pid::from_raw(leader.max(0)).filter(|_| is_whole && !is_strange)
 }
 
@@ -245,24 +264,40 @@ impl Tree {
         while let Some(entry) = listed.next() {
             let pid = entry?.file_name().to_str().ok().and_then(|name| name.parse().ok());
             let Some(pid) = pid.filter(|pid| *pid != own) else { continue };
-            let is_carried = self.is_carried_by(pid)?;
-            look.is_whole &= is_carried.is_some();
-            if is_carried == Some(true) || self.is_printed_to_by(pid) {
+            let carried = self.is_carried_by(pid)?;
+            look.is_whole &= carried != Carried::Gone;
+            let is_member = match carried {
+                Carried::Yes => true,
+                Carried::Gone | Carried::No => self.is_printed_to_by(pid),
+                Carried::Hidden => self.is_in_session(pid),
+            };
+            if is_member {
                 look.members.push(pid);
             }
         }
         Ok(look)
     }
 
-    /// A zombie's environment is empty, so it does not carry the mark. `None`: it is gone.
-    fn is_carried_by(&self, pid: i32) -> io::Result<Option<bool>> {
+    /// A zombie's environment is empty, so it does not carry the mark.
+    fn is_carried_by(&self, pid: i32) -> io::Result<Carried> {
         let environment = match of_process(fs::read(format!("/proc/{pid}/environ"))) {
-            // Another user's.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Some(Vec::new()),
+            // Another user's, or one that is kept from being looked at.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(Carried::Hidden),
             environment => environment?,
         };
-        let is_ours = |bytes: Vec<u8>| bytes.split(|byte| *byte == 0).any(|entry| self.mark.is(entry));
-        Ok(environment.map(is_ours))
+        Ok(match environment {
+            None => Carried::Gone,
+            Some(bytes) if bytes.split(|byte| *byte == 0).any(|entry| self.mark.is(entry)) => Carried::Yes,
+            Some(_) => Carried::No,
+        })
+    }
+
+    /// Of the session that the main process has made. While one of it lives, its number is given to nobody
+    /// else: whoever has that number by now and is another was begun in a session's place that is gone.
+    fn is_in_session(&self, pid: i32) -> bool {
+        let (Some((main, begun)), Ok(Some(stat))) = (self.main, Stat::of(pid)) else { return false };
+        let is_same = || !matches!(Stat::of(main), Ok(Some(leader)) if leader.begun != begun);
+        stat.session == main && stat.begun >= begun && !stat.is_dead() && is_same()
     }
 
     fn is_printed_to_by(&self, pid: i32) -> bool {

@@ -31,6 +31,10 @@ pub struct Record {
     pub outlets: Outlets,
     /// Log records that could not be written, and that the log does not speak of yet.
     pub dropped: u64,
+    /// Its main process, which leads a session of its own: by its number, and when it was forked, in ticks
+    /// since boot. Whoever is of that session belongs to the tree, also where nothing else of a process may
+    /// be looked at. `None`: it is not known, or not yet.
+    pub main: Option<(i32, u64)>,
     /// How it ended and when; none while it runs, and for ever if its shim was killed.
     pub end: Option<(End, i64)>,
 }
@@ -89,10 +93,11 @@ impl Record {
             Outlets::Pipes([stdout, stderr]) => format!("pipes {stdout} {stderr}"),
             Outlets::Terminal { inode, changed_ns } => format!("terminal {inode} {changed_ns}"),
         };
+        let main = self.main.map(|(pid, begun)| format!("main {pid} {begun}\n")).unwrap_or_default();
         let Self { attempt, boot_id, log_start, begun_ns, dropped, .. } = self;
         format!(
             "upbeat-slot 1\nattempt {attempt}\nboot {boot_id}\nlog {log_start}\nbegun {begun_ns}\n\
-             {outlets}\ndropped {dropped}\nend {end}\n"
+             {outlets}\ndropped {dropped}\nend {end}\n{main}"
         )
     }
 
@@ -139,7 +144,12 @@ impl Record {
             }
             _ => return None,
         };
-        Some(Self { attempt, boot_id, log_start, begun_ns, outlets, dropped, end })
+        // Shims of earlier versions do not tell.
+        let main = lines.next().and_then(|line| {
+            let (pid, begun) = value(line, "main")?.split_once(' ')?;
+            Some((pid.parse().ok()?, begun.parse().ok()?))
+        });
+        Some(Self { attempt, boot_id, log_start, begun_ns, outlets, dropped, main, end })
     }
 }
 
@@ -155,6 +165,7 @@ mod tests {
             begun_ns: 1,
             outlets: Outlets::Pipes([u64::MAX, 7]),
             dropped: 2,
+            main: end.map(|_| (i32::MAX, u64::MAX)),
             end,
         }
     }

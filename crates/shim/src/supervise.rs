@@ -190,7 +190,7 @@ fn begin(mut spec: Spec, dir: Option<OwnedFd>, channel: &OwnedFd) -> Result<Begu
     let door = cgroup.as_ref().map(Group::door).transpose().map_err(|why| FromShim::Unable { why })?;
     let streams =
         Streams::new(order.stdio, user).map_err(|(stage, errno)| FromShim::StartFailed { stage, errno })?;
-    let record = Record {
+    let mut record = Record {
         attempt: order.attempt,
         boot_id: order.boot_id.clone(),
         log_start: log.next_sequence(),
@@ -198,6 +198,7 @@ fn begin(mut spec: Spec, dir: Option<OwnedFd>, channel: &OwnedFd) -> Result<Begu
         outlets: streams.outlets,
         // Until it is said, it is owed by this one; and should this one be killed, by the next.
         dropped: log.owed(),
+        main: None,
         end: None,
     };
     let listener = listen().map_err(unable("the slot's socket"))?;
@@ -214,6 +215,9 @@ fn begin(mut spec: Spec, dir: Option<OwnedFd>, channel: &OwnedFd) -> Result<Begu
                 FromShim::Started { pid: child.pid, at_ns: record.begun_ns, log_start: record.log_start };
             // Nobody there to hear it: then a later daemon will ask.
             let _ = send(channel.as_fd(), &started.encode());
+            record.main = tree::begun(child.pid).map(|begun| (child.pid, begun));
+            // Only a killed shim needs it, of a tree that may not be looked at.
+            let _ = record.write(&record_file);
             notices.iter_mut().for_each(Notices::begin);
             let (listener, notices) = (Some(listener), notices.map(Box::new));
             let slot = Slot { record, record_file, log, listener, private, cgroup, notices, lock };

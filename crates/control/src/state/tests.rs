@@ -539,3 +539,21 @@ fn what_cannot_be_stopped_holds_up_the_end_of_no_command() {
         assert_eq!(wishes[&slot("a-1")], Wish::Reached);
     }
 }
+
+/// It runs elsewhere, is out of the file, and could not be stopped.
+#[test]
+fn each_up_tries_again_what_shall_go_and_has_not_gone() {
+    let mut desk = Desk::open();
+    desk.up(&["a", "b"]);
+    desk.sees(&["a-1", "b-1"], 1, Phase::Running);
+    desk.up(&["a"]);
+    desk.sees(&["a-1"], 2, Phase::Running);
+    assert_eq!(desk.gives_up("b-1", 2), ended(&[2]));
+    desk.up(&["a"]);
+    let operation = desk.state.app(&app()).unwrap().slots[&slot("b-1")].operation;
+    assert_eq!(operation, OperationId(3), "its stop is begun anew for whoever asks anew");
+    assert_eq!(desk.outcome(3), ["a-1 pending", "b-1 pending"]);
+    desk.sees(&["a-1"], 3, Phase::Running);
+    assert_eq!(desk.sees(&["b-1"], 3, Phase::Absent), parting());
+    assert_eq!(desk.forget(), [OperationId(3)]);
+}

@@ -58,10 +58,19 @@ pub(super) fn has_started(up: &Up, spec: &Service) -> bool {
     !spec.probes.contains_key(ProbeName::STARTUP) || was_yes(up, ProbeName::STARTUP)
 }
 
-/// Its startup probe has come to nothing yet.
-pub(super) fn is_starting(up: &Up, spec: &Service) -> bool {
-    let has_failed = up.answers.get(ProbeName::STARTUP).is_some_and(|answer| answer.passing == Some(false));
-    !has_started(up, spec) && !has_failed
+/// It has not come as far as to be ready, or not to be in all the time for that: its startup probe has come
+/// to nothing yet, or that has passed and its readiness has not been judged.
+pub(super) fn is_awaited(health: &Health, up: &Up, wish: &TargetSlot) -> bool {
+    let is_open = |name: &str| {
+        let known = wish.spec.probes.get_key_value(name);
+        known.is_some_and(|(name, _)| {
+            answer(health, up, wish, name).is_none_or(|answer| answer.passing.is_none())
+        })
+    };
+    match has_started(up, &wish.spec) {
+        true => is_open(ProbeName::READINESS),
+        false => is_open(ProbeName::STARTUP),
+    }
 }
 
 fn beat<'a>(

@@ -94,7 +94,7 @@ pub struct Slot {
     /// Since when it waits for what it needs, and under the wish of which generation: whoever asks
     /// anew waits anew. Begins anew with the daemon.
     pub waiting_since: Option<(u64, Mono)>,
-    /// What was begun and could not be started for a lack of ours: its `pre_start` hooks have succeeded, and
+    /// What was begun and could not be started, or perhaps was not, for a lack of ours: its `pre_start` hooks have succeeded, and
     /// are not run again for that.
     pub prepared: Option<Begun>,
     /// When to look at the gate again, if nothing around it changes.
@@ -129,6 +129,14 @@ impl Slot {
 
     fn starts(&self, attempt: Attempt) -> bool {
         matches!(self.durable.stage, Stage::Starting { .. }) && self.durable.attempt == attempt
+    }
+
+    /// What is being started.
+    fn begun(&self) -> Option<&Begun> {
+        match &self.durable.stage {
+            Stage::Starting { begun, .. } => Some(begun),
+            _ => None,
+        }
     }
 
     fn look(&self, id: &SlotId) -> Effect {
@@ -207,6 +215,7 @@ fn take(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, effects
         Input::StartRefused { attempt, seen } if slot.starts(attempt) => {
             slot.durable.attempt = attempt.max(seen);
             slot.observing = true;
+            slot.prepared = slot.begun().cloned();
             slot.recheck = Some(around.now + RECHECK_AFTER);
             effects.push(slot.look(id));
         }
@@ -276,10 +285,8 @@ fn take_deed(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, ef
 /// Nothing was started, as a look will tell: then it is begun anew. What would run elsewhere cannot be
 /// looked at: its command is run again.
 fn start_unable(slot: &mut Slot, why: String, around: &Around<'_>) {
-    if let Stage::Starting { begun, .. } = &slot.durable.stage {
-        slot.observing = !begun.mark.external;
-        slot.prepared = slot.observing.then(|| begun.clone());
-    }
+    slot.prepared = slot.begun().filter(|begun| !begun.mark.external).cloned();
+    slot.observing = slot.prepared.is_some();
     slot.in_trouble(why, around);
 }
 
@@ -502,16 +509,17 @@ pub fn deadline(slot: &Slot, wish: &TargetSlot) -> Option<Mono> {
             // Its stop command is run again, or asked after.
             Some(_) if up.mark.external && slot.recheck.is_some() => slot.recheck,
             Some(stopping) => Some(stopping.deadline + RECHECK_AFTER),
-            None if up.preparation.is_done() => {
-                let said = Slot::said_by(&slot.said, up.attempt);
-                let probes = slot.health.due(up, &said, wish);
+            None => {
                 // What goes anyway, and waits for others, is not made to.
                 let stays = slot.blocked.is_none() && up.condemned.is_none();
                 let leaves = slot.leaves_by(up).filter(|_| stays);
-                let orders = slot.reload_again.into_iter().chain(slot.remedy_again);
-                probes.into_iter().chain(leaves).chain(orders).min()
+                let probes = up.preparation.is_done().then(|| {
+                    let said = Slot::said_by(&slot.said, up.attempt);
+                    let orders = slot.reload_again.into_iter().chain(slot.remedy_again);
+                    slot.health.due(up, &said, wish).into_iter().chain(orders).min()
+                });
+                probes.flatten().into_iter().chain(leaves).min()
             }
-            None => None,
         },
         _ => None,
     };

@@ -83,4 +83,5 @@ pub(super) fn take_observation(id: &SlotId, slot: &mut Slot, seen: Observation, 
 fn may_come_late(slot: &mut Slot, begun: Begun, around: &Around<'_>) {
     slot.durable.late = Some(Late { until: around.now + START_OVERDUE, begun });
     slot.durable.stage = Stage::Idle;
+    slot.trouble = None;
 }

@@ -7,7 +7,7 @@ use upbeat_model::project::Reload;
 use upbeat_model::target::{Ask, TargetSlot};
 use upbeat_model::{Attempt, Millis, SlotId};
 
-use super::health::{self, Health, Standing};
+use super::health::{self, Health};
 use super::{Around, HookCommand, Mark, Preparation, RETRY_AFTER, Reloading, Slot, Stage, Up};
 use crate::effect::Effect;
 use crate::node::Outcome;
@@ -72,9 +72,7 @@ pub(super) fn press(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: 
 /// It has come as far as to be ready once, or has had all its time for that: what fails by now may be
 /// mended by a reload.
 fn is_ready_for_it(health: &Health, up: &Up, around: &Around<'_>) -> bool {
-    let standing = health::worst(health, up, around.wish).map(|(_, _, standing)| standing);
-    let is_startup_over = !health::is_starting(up, &around.wish.spec);
-    around.rules.has(Bug::ReloadTooSoon) || (is_startup_over && standing != Some(Standing::Awaited))
+    around.rules.has(Bug::ReloadTooSoon) || !health::is_awaited(health, up, around.wish)
 }
 
 /// It was asked, or could not be.

@@ -160,15 +160,14 @@ fn live(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Eff
     if !up.preparation.is_done() {
         hooks::prepare(id, slot, around, effects);
     }
-    let Stage::Up(up) = &mut slot.durable.stage else { return };
-    if !up.preparation.is_done() {
-        return;
-    }
-    edges::look(up, around);
     see_off(slot, around);
-    ask(id, slot, around, effects);
-    press_remedy(id, slot, around, effects);
-    reload::press(id, slot, around, effects);
+    let Stage::Up(up) = &mut slot.durable.stage else { return };
+    if up.preparation.is_done() {
+        edges::look(up, around);
+        ask(id, slot, around, effects);
+        press_remedy(id, slot, around, effects);
+        reload::press(id, slot, around, effects);
+    }
     let Stage::Up(up) = &mut slot.durable.stage else { return };
     if let Some(condemned) = &up.condemned {
         let cause = condemned.cause;
@@ -256,6 +255,7 @@ fn run(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effe
         Stage::Resting { mark, .. } | Stage::Ended { mark } if asked_anew(mark) => {
             slot.durable.failures = 0;
             slot.durable.restarts = 0;
+            slot.durable.stage = Stage::Idle;
         }
         Stage::Resting { until_wall, .. }
             if around.rules.has(Bug::TrustTheWall) && *until_wall > around.wall =>
@@ -277,11 +277,6 @@ fn run(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effe
     if verdict != Verdict::Open {
         (slot.blocked, slot.prepared) = (Some(verdict), None);
         timeline::waits(&mut slot.durable, since);
-        if let Stage::Ended { mark } | Stage::Resting { mark, .. } = &slot.durable.stage
-            && asked_anew(mark)
-        {
-            slot.durable.stage = Stage::Idle;
-        }
         return;
     }
     timeline::opens(&mut slot.durable, since, around.now);
@@ -332,7 +327,7 @@ fn gate(slot: &mut Slot, around: &Around<'_>) -> Verdict {
 
 /// Orders the start of what is begun.
 fn start(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effect>) {
-    slot.recheck = Some(around.now + START_OVERDUE);
+    (slot.recheck, slot.trouble) = (Some(around.now + START_OVERDUE), None);
     // One that came late is met by this order, and not before.
     slot.durable.late = None;
     let order = |attempt| Effect::Start {

@@ -75,7 +75,7 @@ fn given_up(up: &Up) -> Option<&GivenUp> {
 }
 
 /// What the gates of others see.
-pub fn view(id: &SlotId, slot: &Slot, wish: &TargetSlot, rules: Rules) -> View {
+pub fn view(id: &SlotId, slot: &Slot, wish: &TargetSlot, keeps: bool, rules: Rules) -> View {
     let leaving = match intent(slot, wish) {
         Intent::Down(_) | Intent::Clear => slot.durable.stage != Stage::Idle || slot.observing,
         Intent::Run => matches!(slot.durable.stage, Stage::Ended { .. }),
@@ -95,6 +95,7 @@ pub fn view(id: &SlotId, slot: &Slot, wish: &TargetSlot, rules: Rules) -> View {
         phase: phase(slot, wish),
         running: up.is_some(),
         given_up: is_given_up,
+        stays: !keeps && matches!(&slot.durable.stage, Stage::Up(up) if stop::is_held_back(up, wish)),
         leaving: leaving
             || parting
             || (slot.observing && matches!(slot.durable.stage, Stage::Up(_) | Stage::Starting { .. })),
@@ -245,10 +246,11 @@ fn up_reasons(slot: &Slot, up: &Up, phase: Phase, wish: &TargetSlot) -> Vec<Reas
             Some(Reason::RemedyFailed { name: probe.clone(), detail: why.clone() })
         }
     });
-    let mut reasons: Vec<Reason> = says.chain(reload).collect();
     if phase == Phase::Stopping {
-        return reasons;
+        // It goes: nothing is ordered of it any more.
+        return says.collect();
     }
+    let mut reasons: Vec<Reason> = says.chain(reload).collect();
     if let Some((name, probe, standing)) = health::worst(&slot.health, up, wish) {
         if standing == Standing::Spent {
             let (remedy, name) = (probe.remedy(name.role()), name.clone());

@@ -175,6 +175,11 @@ pub(super) fn comes_back(up: &Up, wish: &TargetSlot) -> bool {
     wish.goal == Goal::Running && !stays_down
 }
 
+/// As long as nothing can be kept, nothing ends it.
+pub(super) fn is_held_back(up: &Up, wish: &TargetSlot) -> bool {
+    up.stopping.is_none() && comes_back(up, wish)
+}
+
 /// The order was not carried out, and none before it. It is given when that can be.
 pub(super) fn withheld(slot: &mut Slot, attempt: Attempt) {
     if let Stage::Up(up) = &mut slot.durable.stage
@@ -255,9 +260,12 @@ fn press_on(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec
     }
 }
 
-/// What is run first has its time within the grace. Where that is over and it has not ended, the machine
-/// has slept, or it could not be run: the process has its own time from now on, or it would be killed in
-/// the moment in which it is asked.
+/// What is run first has its time within the grace, and the process what is left of it, but so much in any
+/// case: or it would be killed in the moment in which it is asked.
+const GRACE_LEAST: Millis = Millis::seconds(2);
+
+/// What was run first is over, and has not ended: the machine has slept, or it could not be run. The
+/// process has its own time from now on.
 fn ask_late(
     id: &SlotId,
     attempt: Attempt,
@@ -265,9 +273,24 @@ fn ask_late(
     stopping: &mut Stopping,
     around: &Around<'_>,
 ) -> Effect {
+    ask(id, attempt, rules, stopping, rules.grace, around)
+}
+
+/// The signal, after what is run first. The process has what is left of the grace, and at least so long.
+fn ask(
+    id: &SlotId,
+    attempt: Attempt,
+    rules: &StopRules,
+    stopping: &mut Stopping,
+    least: Millis,
+    around: &Around<'_>,
+) -> Effect {
     stopping.command_runs = false;
-    stopping.deadline = around.now + rules.grace;
-    stopping.deadline_wall = Wall(around.wall.0.saturating_add_unsigned(rules.grace.0));
+    stopping.how = rules.signal.to_string();
+    if stopping.deadline.since(around.now) < least {
+        stopping.deadline = around.now + least;
+        stopping.deadline_wall = Wall(around.wall.0.saturating_add_unsigned(least.0));
+    }
     signal(id, attempt, rules, stopping, around)
 }
 
@@ -314,12 +337,9 @@ pub(super) fn hooks_ended(
     if !up.mark.external {
         slot.trouble = None;
         stopping.is_out = true;
-        if stopping.deadline + RECHECK_AFTER <= around.now {
-            effects.push(ask_late(id, up.attempt, &rules, stopping, around));
-            return;
-        }
-        stopping.command_runs = false;
-        effects.push(signal(id, up.attempt, &rules, stopping, around));
+        let has_slept = stopping.deadline + RECHECK_AFTER <= around.now;
+        let least = if has_slept { rules.grace } else { rules.grace.min(GRACE_LEAST) };
+        effects.push(ask(id, up.attempt, &rules, stopping, least, around));
         return;
     }
     let is_over = stopping.deadline <= around.now || around.rules.has(Bug::GiveUpAtOnce);

@@ -13,14 +13,16 @@ use upbeat_drivers::process::{
 };
 use upbeat_model::{Attempt, Exit, Millis};
 
-use crate::Case;
 use crate::rig::{FOREVER, Place, eventually, id, is_alive, kill, number, parent, signal};
+use crate::{Case, Need};
 
 pub(crate) const CASES: &[Case] = &[
     Case::new("the next daemon adopts what runs, and hears its end", adoption),
     Case::new("an end that no daemon saw is known to the next", unseen_end),
     Case::new("a stop goes on when the daemon that asked for it is gone", stop_outlives_daemon),
     Case::new("a killed shim is told as lost, when its tree is dead", lost),
+    Case::needing(&[Need::ROOT], LOST_BY_ANOTHER_USER, lost_by_another_user),
+    Case::needing(&[Need::ROOT], "nor where a daemon may not look at processes of others", lost_and_hidden),
     Case::new("a killed shim's tree that lives on by making others is ended too", lost_comet),
     Case::new("a shim that was killed while no daemon lived is found out", lost_unseen),
     Case::new("what ran before the machine was restarted is lost", restarted_machine),
@@ -110,6 +112,35 @@ fn lost() {
         }
         rig.start(SLOT, 2, "exit 0").await;
         assert_eq!(rig.exit(SLOT, 2).await, Exit::Code(0));
+    });
+}
+
+/// As root in a container, which may kill but not look: its environment and its files are hidden.
+fn lost_and_hidden() {
+    let without = "-sys_ptrace,-perfmon,-sys_admin";
+    let mut command = std::process::Command::new("setpriv");
+    command.args(["--bounding-set", without, "--inh-caps", without]);
+    command.arg(std::env::current_exe().unwrap()).args(["--exact", LOST_BY_ANOTHER_USER]);
+    let ran = command.output().unwrap();
+    let said = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success() && said.contains("1 passed"), "{said}");
+}
+
+const LOST_BY_ANOTHER_USER: &str = "of another user's tree nothing lives on when its shim is killed";
+
+fn lost_by_another_user() {
+    Place::new().daemon(async |mut rig| {
+        let mut launch =
+            rig.script("sleep 600 & echo $!; env -i sleep 600 >/dev/null 2>&1 & echo $!; exec sleep 600");
+        (launch.user, launch.working_dir) = (Some("12345".to_owned()), "/".to_owned());
+        let started = rig.try_start(SLOT, 1, &launch).await.unwrap();
+        eventually("both are there", || rig.lines(SLOT).len() == 2).await;
+        kill(parent(started.pid));
+        let event = rig.event().await;
+        assert!(matches!(event, ProcessEvent::Lost { .. }), "{event:?}");
+        for line in rig.lines(SLOT) {
+            assert!(!is_alive(number(&line)), "{line}");
+        }
     });
 }
 

@@ -6,6 +6,7 @@ mod edges;
 mod edits;
 mod found;
 mod hooks;
+mod leaving;
 mod probes;
 mod starts;
 mod story;

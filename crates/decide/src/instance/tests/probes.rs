@@ -1,7 +1,7 @@
 //! Probes: every kind of question, every role, thresholds, delays, and what follows from a no.
 
 use upbeat_model::project::{
-    FileCheck, Grpc, Http, Probe, Question, Reaction, Remedy, RestartPolicy, Service, Signal, Udp,
+    FileCheck, Grpc, Http, Probe, Question, Reaction, Reload, Remedy, RestartPolicy, Service, Signal, Udp,
 };
 use upbeat_model::target::{Ask, Goal};
 use upbeat_model::{Exit, Millis, Mono, ProbeName, Wall};
@@ -548,4 +548,19 @@ fn what_cannot_be_asked_is_told_asked_again_soon_and_counts_for_nothing() {
     }
     story.probed("s", true);
     assert!(!story.why("s").contains("cannot be asked"), "{}", story.why("s"));
+}
+
+/// A signal that it does not handle yet would end it.
+#[test]
+fn who_was_never_ready_is_not_asked_to_reload_because_it_fails_otherwise() {
+    let readiness = Probe { failure_threshold: 60, ..tcp() };
+    let probes = [("readiness", readiness), ("liveness", with(tcp(), Reaction::Ignore))];
+    let mut story = Story::of(Service { reload: Some(Reload::Signal(Signal(1))), ..service(&probes) });
+    story.started("s");
+    answer(&mut story, "liveness", "--");
+    assert_eq!(story.phase("s"), "unhealthy");
+    story.command(Goal::Running, Ask::Reload, &["s"]);
+    assert_eq!(story.reloads, [], "its readiness is awaited");
+    answer(&mut story, "readiness", "+");
+    assert_eq!(story.reloads.len(), 1);
 }

@@ -66,7 +66,7 @@ fn what_is_run_before_a_stop_is_tried_until_the_grace_is_over() {
     story.pass(Millis::seconds(1));
     story.hooks_unable("s", Moment::PreStop);
     assert_eq!(story.ordered(), ["stop s SIGTERM 10s"], "it is not killed for what we could not");
-    assert_eq!(story.why("s"), "is being stopped as asked (`pre_stop` hooks)");
+    assert_eq!(story.why("s"), "is being stopped as asked (SIGTERM)");
 }
 
 #[test]
@@ -294,4 +294,49 @@ fn what_was_called_off_elsewhere_is_stopped_to_its_end_before_it_is_begun_again(
     assert_eq!(story.ordered(), ["before its stop s stop 10s"]);
     story.hooks_end("s", Moment::PreStop, Ok(()));
     assert_eq!(story.ordered(), ["start s #3"]);
+}
+
+/// Whether it was begun is not known; that its hooks had ended is.
+#[test]
+fn a_start_that_was_not_answered_is_not_prepared_again() {
+    let mut story = Story::up("  s: { command: [s], restart: always, pre_start: [{ command: [migrate] }] }");
+    story.hooks_end("s", Moment::PreStart, Ok(()));
+    assert_eq!(story.ordered(), ["before its start s migrate", "start s #1"]);
+    let attempt = story.attempt("s");
+    story.take("s", Input::StartRefused { attempt, seen: attempt });
+    story.seen("s", Observation::Never);
+    assert_eq!(story.ordered(), ["observe s", "start s #2"]);
+}
+
+#[test]
+fn a_trouble_that_is_over_is_not_told_any_more() {
+    let mut story = Story::up("  s: { command: [s] }");
+    let (attempt, why) = (story.attempt("s"), "out of processes".to_owned());
+    story.take("s", Input::StartUnable { attempt, why: why.clone() });
+    assert!(story.why("s").contains("out of processes"), "{}", story.why("s"));
+    story.command(Goal::Stopped, Ask::Ensure, &["s"]);
+    story.seen("s", Observation::Never);
+    assert_eq!(story.why("s"), "was stopped by operation 1");
+    let mut story = Story::of(Service { external: true, ..Service::new(vec!["go".into()], "/") });
+    story.take("s", Input::StartUnable { attempt: story.attempt("s"), why });
+    assert!(story.why("s").contains("out of processes"), "{}", story.why("s"));
+    story.pass(Millis::seconds(2));
+    assert_eq!(story.why("s"), "its process is being started");
+}
+
+#[test]
+fn whoever_is_asked_for_again_has_made_up_for_nothing_yet() {
+    let mut story = Story::up("  s: { command: [s], restart: always }");
+    for _ in 0..3 {
+        story.started("s");
+        story.exits("s", upbeat_model::Exit::Code(1));
+        story.pass(Millis::seconds(60));
+    }
+    let restarts = |story: &Story| story.node.status(&id("s")).unwrap().restarts;
+    assert!(restarts(&story) >= 2);
+    story.started("s");
+    story.exits("s", upbeat_model::Exit::Code(1));
+    assert_eq!(story.phase("s"), "backing off");
+    story.command(Goal::Running, Ask::Start, &["s"]);
+    assert_eq!((story.phase("s"), restarts(&story)), ("starting".into(), 0));
 }

@@ -222,8 +222,9 @@ impl Node {
     fn set_kept(&mut self, kept: bool) {
         if std::mem::replace(&mut self.unkept, !kept) == kept {
             self.verdicts.take();
+            let loses = kept && self.rules.has(Bug::LoseWithheld);
             let waits = |entry: &Entry| {
-                entry.slot.blocked.is_some() && matches!(entry.slot.durable.stage, Stage::Up(_))
+                entry.slot.blocked.is_some() && matches!(entry.slot.durable.stage, Stage::Up(_)) && !loses
             };
             let waiting = self.entries.iter().filter(|(_, entry)| waits(entry));
             self.anew = waiting.map(|(id, _)| id.clone()).collect();
@@ -234,7 +235,7 @@ impl Node {
     /// again.
     pub fn comes_back(&self, id: &SlotId) -> bool {
         self.entries.get(id).is_some_and(|entry| {
-            entry.wish.as_ref().is_some_and(|wish| instance::comes_back(&entry.slot, wish))
+            entry.wish.as_ref().is_some_and(|wish| instance::comes_back(&entry.slot, wish, self.rules))
         })
     }
 

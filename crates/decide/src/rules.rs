@@ -99,6 +99,16 @@ pub enum Bug {
     IgnoreMainPid,
     /// Take it for a failure of hooks that Upbeat itself could not run them.
     SpendOnUnable,
+    /// Start what could not be kept.
+    StartUnkept,
+    /// Withhold an order to stop though one was carried out before.
+    WithholdRepeated,
+    /// Withhold what somebody wants to be stopped.
+    WithholdWished,
+    /// Forget what was withheld.
+    LoseWithheld,
+    /// Decide anew what was withheld, though nothing has changed.
+    RetryWithheld,
 }
 
 impl Bug {
@@ -152,6 +162,11 @@ impl Bug {
         Self::IgnoreExtensions,
         Self::IgnoreMainPid,
         Self::SpendOnUnable,
+        Self::StartUnkept,
+        Self::WithholdRepeated,
+        Self::WithholdWished,
+        Self::LoseWithheld,
+        Self::RetryWithheld,
     ];
 }
 

@@ -258,6 +258,7 @@ impl World {
             Some(_) => Input::RemoveFailed { why: "a shim still holds it".into() },
             None => {
                 self.kernel.places.remove(&slot);
+                self.disk.forget(&slot);
                 // The driver tells an end once, and before it removes; nothing of it comes later. With
                 // the copy the agent has dropped all that was asked of it.
                 self.asking.retain(|(of, _), _| *of != slot);

@@ -7,6 +7,7 @@
 
 mod check;
 mod deeds;
+mod disk;
 mod ending;
 mod kernel;
 mod ledger;

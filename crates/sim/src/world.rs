@@ -10,8 +10,9 @@ use upbeat_model::{Attempt, Exit, Mono, Phase, ProbeName, Service, SlotId, Wall}
 
 use crate::check::{self, Onlooker, Past};
 use crate::deeds::Key;
+use crate::disk::Disk;
 use crate::kernel::Kernel;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, gave_up};
 use crate::pace::Pace;
 use crate::probing::Probing;
 use crate::random::Random;
@@ -36,6 +37,8 @@ pub struct Outcome {
     pub starts: u32,
     /// Times the daemon died.
     pub crashes: u32,
+    /// Starts that had to wait for a full disk, and stops that were withheld on one.
+    pub held: u32,
 }
 
 /// How a run ended badly.
@@ -96,6 +99,14 @@ pub(crate) enum Happening {
         slot: SlotId,
         pid: i32,
     },
+    /// It is full, or has room again.
+    Disk {
+        is_full: bool,
+    },
+    /// What could not be kept is tried again.
+    KeepAgain {
+        incarnation: u64,
+    },
     /// Somebody kills a shim.
     KillShim,
     Command,
@@ -105,7 +116,7 @@ pub(crate) enum Happening {
 
 pub(crate) struct World {
     pub(crate) random: Random,
-    rules: Rules,
+    pub(crate) rules: Rules,
     pub(crate) now: u64,
     wall_shift: i64,
     pub(crate) chaos: bool,
@@ -113,7 +124,8 @@ pub(crate) struct World {
     sequence: u64,
     pub(crate) workload: Workload,
     pub(crate) kernel: Kernel,
-    store: BTreeMap<SlotId, Durable>,
+    pub(crate) store: BTreeMap<SlotId, Durable>,
+    pub(crate) disk: Disk,
     pub(crate) node: Option<Node>,
     pub(crate) incarnation: u64,
     pub(crate) past: BTreeMap<SlotId, Past>,
@@ -148,6 +160,7 @@ pub fn run(seed: u64, pace: Pace, bug: Option<Bug>) -> Result<Outcome, Broken> {
         workload,
         kernel: Kernel::default(),
         store: BTreeMap::new(),
+        disk: Disk::default(),
         node: None,
         incarnation: 0,
         past: BTreeMap::new(),
@@ -163,6 +176,7 @@ pub fn run(seed: u64, pace: Pace, bug: Option<Bug>) -> Result<Outcome, Broken> {
         outcome: Outcome::default(),
         trace: VecDeque::new(),
     };
+    world.fill_disk_at_times(seed, pace);
     let result = world.live(bug);
     result.map_err(|what| Broken { what, at: world.now, trace: world.trace.into() }).map(|()| world.outcome)
 }
@@ -249,9 +263,18 @@ impl World {
     }
 
     fn decide(&mut self, with: impl FnOnce(&mut Node, Mono, Wall) -> Bundle) -> check::Verdict {
+        self.decide_once(with)?;
+        self.hear_news()
+    }
+
+    pub(crate) fn decide_once(
+        &mut self,
+        with: impl FnOnce(&mut Node, Mono, Wall) -> Bundle,
+    ) -> check::Verdict {
         let (now, wall) = self.clocks();
         let Some(node) = &mut self.node else { return Ok(()) };
         let bundle = with(node, now, wall);
+        self.call_off();
         self.carry_out(bundle)
     }
 
@@ -273,18 +296,21 @@ impl World {
             matches!(effect, Effect::Reload { .. } | Effect::RunHooks { moment: Moment::Remedy, .. })
         };
         let risk = if bundle.effects.iter().any(is_seldom) { 15 } else { 3 };
-        let deadly = self.chaos && !bundle.effects.is_empty() && self.random.percent(risk);
+        let may_die = self.chaos && !self.disk.cannot_keep(&bundle);
+        let deadly = may_die && !bundle.effects.is_empty() && self.random.percent(risk);
         let dies_after = if deadly { self.random.below(bundle.effects.len() as u64 + 2) } else { u64::MAX };
         let performs_first = self.rules.has(Bug::PerformBeforeCommit);
         self.check_orders(&bundle)?;
-        if !performs_first {
-            if dies_after == 0 {
-                self.runs.died_before_commit();
-                self.crash("before the commit");
-                return Ok(());
-            }
-            self.commit(&bundle);
+        if dies_after == 0 && !performs_first {
+            self.runs.died_before_commit();
+            self.crash("before the commit");
+            return Ok(());
         }
+        self.may_withhold(&bundle)?;
+        let (bundle, effects) = match performs_first {
+            true => (bundle.clone(), bundle.effects),
+            false => self.keep(bundle),
+        };
         self.runs.committed(self.ledger.removed());
         if let Some(node) = &self.node {
             let (kernel, workload, runs, probing) = (&self.kernel, &self.workload, &self.runs, &self.probing);
@@ -292,20 +318,19 @@ impl World {
             self.ledger.committed(&bundle, &onlooker, self.now);
         }
         self.remember_orders(&bundle);
-        for (index, effect) in bundle.effects.iter().enumerate() {
+        for (index, effect) in effects.iter().enumerate() {
             if dies_after == index as u64 + 1 {
                 self.crash("between effects");
                 return Ok(());
             }
+            self.carries_out(effect)?;
             self.perform(effect);
         }
         if dies_after != u64::MAX {
             self.crash("after the effects");
             return Ok(());
         }
-        if performs_first {
-            self.commit(&bundle);
-        }
+        let bundle = if performs_first { self.keep(bundle).0 } else { bundle };
         self.tell(&bundle)
     }
 
@@ -355,15 +380,6 @@ impl World {
         }
     }
 
-    fn commit(&mut self, bundle: &Bundle) {
-        for (slot, durable) in &bundle.persist {
-            match durable {
-                Some(durable) => drop(self.store.insert(slot.clone(), durable.clone())),
-                None => drop(self.store.remove(slot)),
-            }
-        }
-    }
-
     fn tell(&mut self, bundle: &Bundle) -> check::Verdict {
         let mut gone = BTreeSet::new();
         for change in bundle.statuses.values() {
@@ -382,6 +398,10 @@ impl World {
             if change.from != status.phase {
                 self.note(format!("{} is {} (was {})", status.slot, status.phase, change.from));
             }
+            if gave_up(status) {
+                // Its stop is begun anew when somebody asks for anything.
+                self.disk.forget(&status.slot);
+            }
             if status.phase == Phase::Absent {
                 gone.insert(status.slot.clone());
             }
@@ -395,6 +415,7 @@ impl World {
         for slot in &gone {
             self.probing.is_gone(slot);
             self.ledger.is_gone(slot);
+            self.disk.forget(slot);
         }
         if self.workload.forget(&gone) {
             // Whoever comes to that place later has no past.
@@ -457,6 +478,11 @@ impl World {
                     self.end(&slot, pid, Exit::Signal(9));
                 }
             }
+            Happening::Disk { is_full } => self.disk_turns(is_full && self.chaos),
+            Happening::KeepAgain { incarnation } if incarnation == self.incarnation => {
+                return self.decide(|node, now, wall| node.take([], now, wall));
+            }
+            Happening::KeepAgain { .. } => {}
             Happening::KillShim => self.kill_shim(),
             Happening::Command => {
                 let what = self.workload.command(&mut self.random);
@@ -464,6 +490,7 @@ impl World {
             }
             Happening::Quiet => {
                 self.chaos = false;
+                self.disk_turns(false);
                 let what = self.workload.last_word(&mut self.random);
                 return self.aim(&what);
             }

@@ -401,7 +401,11 @@ fn down(id: &SlotId, slot: &mut Slot, cause: StopCause, around: &Around<'_>, eff
         }
         Stage::Starting { .. } => recheck_start(id, slot, around, effects),
         Stage::Up(up) if up.stopping.is_some() => press(id, slot, around, effects),
-        Stage::Up(up) if !around.keeps && stop::comes_back(up, around.wish) => {
+        Stage::Up(up)
+            if !around.keeps
+                && stop::comes_back(up, around.wish, around.rules)
+                && !around.rules.has(Bug::RetryWithheld) =>
+        {
             let detail = UNKEPT.to_owned();
             slot.blocked = Some(Verdict::Wait(Reason::Trouble { detail }));
             (slot.reload_again, slot.remedy_again) = (None, None);

@@ -9,7 +9,7 @@ use super::health::{Health, Standing};
 use super::settle::{Intent, intent};
 use super::{GivenUp, Healing, Moment, Preparation, Reloading, Slot, Stage, Up, backoff, health, stop};
 use crate::gate::{Verdict, View};
-use crate::rules::Rules;
+use crate::rules::{Bug, Rules};
 
 /// The phase, from the stage, the wish and what the gate said.
 pub(super) fn phase(slot: &Slot, wish: &TargetSlot) -> Phase {
@@ -95,7 +95,7 @@ pub fn view(id: &SlotId, slot: &Slot, wish: &TargetSlot, keeps: bool, rules: Rul
         phase: phase(slot, wish),
         running: up.is_some(),
         given_up: is_given_up,
-        stays: !keeps && matches!(&slot.durable.stage, Stage::Up(up) if stop::is_held_back(up, wish)),
+        stays: !keeps && matches!(&slot.durable.stage, Stage::Up(up) if stop::is_held_back(up, wish, rules)),
         leaving: leaving
             || parting
             || (slot.observing && matches!(slot.durable.stage, Stage::Up(_) | Stage::Starting { .. })),
@@ -110,9 +110,10 @@ pub fn view(id: &SlotId, slot: &Slot, wish: &TargetSlot, keeps: bool, rules: Rul
 }
 
 /// A stop of it is begun, of which nothing was carried out yet, and after which it would be started again.
-pub fn comes_back(slot: &Slot, wish: &TargetSlot) -> bool {
-    let is_begun = |up: &Up| up.stopping.as_ref().is_some_and(|stopping| !stopping.is_out);
-    matches!(&slot.durable.stage, Stage::Up(up) if is_begun(up) && stop::comes_back(up, wish))
+pub fn comes_back(slot: &Slot, wish: &TargetSlot, rules: Rules) -> bool {
+    let repeats = rules.has(Bug::WithholdRepeated);
+    let is_begun = |up: &Up| up.stopping.as_ref().is_some_and(|stopping| !stopping.is_out || repeats);
+    matches!(&slot.durable.stage, Stage::Up(up) if is_begun(up) && stop::comes_back(up, wish, rules))
 }
 
 /// A start of it was ordered that is not wanted any more, or not so. Not of what runs elsewhere: that is

@@ -16,7 +16,7 @@ use super::end::ended;
 use super::hooks::not_run;
 use super::{Around, Condemned, Follows, HookCommand, Mark, Moment, RECHECK_AFTER, Slot, Stage, Up};
 use crate::effect::Effect;
-use crate::rules::Bug;
+use crate::rules::{Bug, Rules};
 
 /// Rules that are larger than this are not kept across the death of a daemon. Far below what a store
 /// takes as one value (1.5 MiB), as one slot that cannot be committed would hold up all others; far
@@ -170,14 +170,14 @@ pub(super) fn begin_stop(
 
 /// Whether it would be stopped only to be started again, or as it was no good and by its policy: not what
 /// somebody wants to be down.
-pub(super) fn comes_back(up: &Up, wish: &TargetSlot) -> bool {
+pub(super) fn comes_back(up: &Up, wish: &TargetSlot, rules: Rules) -> bool {
     let stays_down = up.condemned.as_ref().is_some_and(|condemned| condemned.follows == Follows::Nothing);
-    wish.goal == Goal::Running && !stays_down
+    (wish.goal == Goal::Running || rules.has(Bug::WithholdWished)) && !stays_down
 }
 
 /// As long as nothing can be kept, nothing ends it.
-pub(super) fn is_held_back(up: &Up, wish: &TargetSlot) -> bool {
-    up.stopping.is_none() && comes_back(up, wish)
+pub(super) fn is_held_back(up: &Up, wish: &TargetSlot, rules: Rules) -> bool {
+    up.stopping.is_none() && comes_back(up, wish, rules)
 }
 
 /// The order was not carried out, and none before it. It is given when that can be.

@@ -12,6 +12,7 @@ mod starts;
 mod story;
 mod timeline;
 mod unable;
+mod unkept;
 
 use upbeat_model::target::{Ask, Goal};
 use upbeat_model::{Attempt, Exit, Millis, Mono, Wall};

@@ -91,7 +91,7 @@ struct Unsaved {
     starts: BTreeMap<SlotId, Effect>,
     /// The last commit failed.
     again_at: Option<Instant>,
-    /// Orders that were not carried out while it does.
+    /// Orders that were not carried out while it does, as the node is still to be told.
     withheld: Vec<(SlotId, Input)>,
     /// It has not, as the node is still to be told.
     is_well_again: bool,
@@ -201,6 +201,7 @@ impl Agent {
         if let Some(target) = target {
             self.discretion.aim(&target);
             let bundle = self.node.aim(&target, clock::mono(), clock::wall());
+            self.call_off();
             self.carry_out(bundle).await?;
         }
         for (slot, input) in batch.iter() {
@@ -212,6 +213,7 @@ impl Agent {
                 self.outbox.news(Report::Adopted { slot, attempt, pid })?;
             }
         }
+        // Where this turn's own commit has failed that is taken back: what it decides would have to be withheld.
         if std::mem::take(&mut self.unsaved.is_well_again) {
             let bundle = self.node.keeps_again(clock::mono(), clock::wall());
             self.carry_out(bundle).await?;
@@ -297,6 +299,7 @@ impl Agent {
                 }
                 self.node.cannot_keep();
                 self.unsaved.again_at = Some(Instant::now() + COMMIT_AGAIN);
+                self.unsaved.is_well_again = false;
                 return Ok(Vec::new());
             }
         }
@@ -329,6 +332,19 @@ impl Agent {
             self.unsaved.withheld.extend(told);
         }
         effects
+    }
+
+    /// Drops starts that wait for their commit and that nobody wants any more. The node is told: it would wait
+    /// for their answers.
+    fn call_off(&mut self) {
+        let Unsaved { starts, withheld, .. } = &mut self.unsaved;
+        starts.retain(|slot, start| {
+            let is_called_off = self.node.is_called_off(slot);
+            if let (Effect::Start { attempt, .. }, true) = (start, is_called_off) {
+                withheld.push((slot.clone(), Input::StartWithheld { attempt: *attempt }));
+            }
+            !is_called_off
+        });
     }
 
     fn is_due(&self, start: &Effect) -> bool {

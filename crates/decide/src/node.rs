@@ -238,6 +238,15 @@ impl Node {
         })
     }
 
+    /// A start of this slot was ordered that is not wanted any more, or not so. Whoever has not performed it,
+    /// as it was not kept, drops it and tells so by [`Input::StartWithheld`]: nobody else knows that there is
+    /// nothing to be waited for.
+    pub fn is_called_off(&self, id: &SlotId) -> bool {
+        self.entries.get(id).is_some_and(|entry| {
+            entry.wish.as_ref().is_some_and(|wish| instance::is_called_off(&entry.slot, wish))
+        })
+    }
+
     /// When to call [`Node::take`] next, if nothing is seen before.
     pub fn deadline(&self) -> Option<Mono> {
         self.timers.first().map(|(at, _)| *at)

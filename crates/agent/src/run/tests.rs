@@ -54,6 +54,13 @@ impl World {
         world
     }
 
+    /// Somebody asks for this.
+    fn wish(&mut self, goal: Goal) {
+        let wish = self.target.slots.get_mut(&slot()).unwrap();
+        (wish.goal, wish.generation) = (goal, wish.generation + 1);
+        self.wishes.send(Arc::new(self.target.clone())).unwrap();
+    }
+
     fn attempt(&self) -> Attempt {
         self.agent.node.durable(&slot()).unwrap().attempt
     }
@@ -138,9 +145,67 @@ async fn what_somebody_wants_to_be_down_is_stopped_on_a_full_disk_too() {
     let mut world = World::new().await;
     world.faults.full.store(true, Ordering::SeqCst);
     world.is_alive(Watchdog::Expired, 1).await;
-    let wish = world.target.slots.get_mut(&slot()).unwrap();
-    (wish.goal, wish.generation) = (Goal::Stopped, 2);
-    world.wishes.send(Arc::new(world.target.clone())).unwrap();
+    world.wish(Goal::Stopped);
     world.turn([]).await;
     assert!(world.is_being_stopped() && !world.agent.unsaved.has_news(), "{}", world.why());
+}
+
+/// It crashes as the disk is full, and is to be started again.
+#[tokio::test]
+async fn what_waits_for_its_commit_is_stopped_without_waiting_for_what_was_never_ordered() {
+    let restart = RestartPolicy::Always;
+    for goal in [Goal::Stopped, Goal::Absent] {
+        let mut world = World::of(Service { restart, ..Service::new(vec!["x".into()], "/") }).await;
+        world.started().await;
+        world.faults.full.store(true, Ordering::SeqCst);
+        world.turn([Input::Exited { attempt: Attempt(1), exit: Exit::Code(28) }]).await;
+        assert_eq!(world.agent.unsaved.starts.len(), 1);
+        world.wish(goal);
+        world.turn([]).await;
+        assert!(world.agent.unsaved.starts.is_empty() && !world.agent.unsaved.has_news());
+        let phase = world.agent.node.status(&slot()).unwrap().phase;
+        assert_eq!(phase, upbeat_model::Phase::Stopped, "{}", world.why());
+    }
+}
+
+/// Of what it is to be now nothing is known to have failed, and that is what is started when it can be.
+#[tokio::test]
+async fn what_waits_for_its_commit_and_is_replaced_is_started_as_the_newest_file_says() {
+    let mut world = World::of(Service::new(vec!["x".into()], "/")).await;
+    world.faults.full.store(true, Ordering::SeqCst);
+    world.turn([Input::Exited { attempt: Attempt(1), exit: Exit::Code(1) }]).await;
+    for command in ["y", "z"] {
+        let newest = fake::target(slot(), Service::new(vec![command.into()], "/"));
+        world.target.slots = newest.slots;
+        world.wish(Goal::Running);
+        world.turn([]).await;
+        assert!(!world.agent.unsaved.has_news());
+        let held: Vec<&Effect> = world.agent.unsaved.starts.values().collect();
+        assert!(
+            matches!(held[..], [Effect::Start { spec, attempt, .. }] if spec.command == [command] && *attempt == world.attempt()),
+            "{held:?}"
+        );
+    }
+}
+
+/// It can be kept, and in the turn in which the node is to hear of that it cannot.
+#[tokio::test]
+async fn a_store_that_flaps_keeps_nobody_busy() {
+    let mut world = World::new().await;
+    world.faults.full.store(true, Ordering::SeqCst);
+    world.is_alive(Watchdog::Expired, 1).await;
+    world.turn([]).await;
+    world.faults.full.store(false, Ordering::SeqCst);
+    world.agent.unsaved.again_at = Some(Instant::now());
+    assert!(world.agent.commit().await.is_ok());
+    assert!(world.agent.unsaved.is_well_again);
+    world.faults.full.store(true, Ordering::SeqCst);
+    // Something is to be kept of what somebody has changed.
+    let wish = world.target.slots.get_mut(&slot()).unwrap();
+    Arc::make_mut(&mut wish.spec).stop_grace_period = Millis::seconds(3);
+    world.wish(Goal::Running);
+    for _ in 0..2 {
+        world.turn([]).await;
+        assert!(!world.agent.unsaved.has_news() && !world.is_being_stopped(), "{}", world.why());
+    }
 }

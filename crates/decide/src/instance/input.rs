@@ -146,6 +146,12 @@ pub enum Input {
         /// Why.
         why: String,
     },
+    /// The order to start it waited for what was decided to be kept, and is dropped: nothing was started, and
+    /// nothing will be.
+    StartWithheld {
+        /// Which attempt.
+        attempt: Attempt,
+    },
     /// The order to stop it was not carried out, since what is decided cannot be kept now: so it could
     /// not be started again.
     StopWithheld {

@@ -62,7 +62,7 @@ pub use said::{Said, Watchdog};
 pub use stage::{
     Begun, Condemned, Durable, Farewell, Follows, Healing, Late, Mark, Reloading, RestsOn, Stage, Up,
 };
-pub use status::{comes_back, is_known, status, up_since, view};
+pub use status::{comes_back, is_called_off, is_known, status, up_since, view};
 pub use stop::{GivenUp, StopRules, Stopping};
 
 use crate::effect::Effect;
@@ -211,6 +211,7 @@ fn take(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, effects
             ended(id, slot, Exit::NotStarted(why), around);
         }
         Input::StartUnable { attempt, why } if slot.starts(attempt) => start_unable(slot, why, around),
+        Input::StartWithheld { attempt } if slot.starts(attempt) => start_withheld(slot),
         Input::StartRefused { attempt, seen } if slot.starts(attempt) => {
             slot.durable.attempt = attempt.max(seen);
             slot.observing = true;
@@ -219,7 +220,8 @@ fn take(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, effects
             effects.push(slot.look(id));
         }
         // Of an attempt that is over.
-        Input::StartFailed { .. } | Input::StartUnable { .. } | Input::StartRefused { .. } => {}
+        Input::StartFailed { .. } | Input::StartUnable { .. } => {}
+        Input::StartRefused { .. } | Input::StartWithheld { .. } => {}
         Input::Exited { attempt, exit } => take_exit(id, slot, attempt, exit, around),
         Input::Observed { asked, seen } => {
             if asked == slot.durable.attempt || around.rules.has(Bug::TakeStaleLooks) {
@@ -286,6 +288,17 @@ fn start_unable(slot: &mut Slot, why: String, around: &Around<'_>) {
     slot.prepared = slot.begun().filter(|begun| !begun.mark.external).cloned();
     slot.observing = slot.prepared.is_some();
     slot.in_trouble(why, around);
+}
+
+/// Nothing was started, and there is nothing to look at. What is run elsewhere is ordered more than once, so
+/// that an order before this one may have been carried out.
+fn start_withheld(slot: &mut Slot) {
+    if matches!(&slot.durable.stage, Stage::Starting { begun, .. } if !begun.mark.external) {
+        slot.durable.stage = Stage::Idle;
+        slot.durable.failures = 0;
+        slot.observing = false;
+        (slot.recheck, slot.trouble) = (None, None);
+    }
 }
 
 fn unasked(slot: &mut Slot, attempt: Attempt, check: u64, why: String, around: &Around<'_>) {

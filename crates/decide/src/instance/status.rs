@@ -115,6 +115,13 @@ pub fn comes_back(slot: &Slot, wish: &TargetSlot) -> bool {
     matches!(&slot.durable.stage, Stage::Up(up) if is_begun(up) && stop::comes_back(up, wish))
 }
 
+/// A start of it was ordered that is not wanted any more, or not so. Not of what runs elsewhere: that is
+/// stopped at once, whether it was started or not.
+pub fn is_called_off(slot: &Slot, wish: &TargetSlot) -> bool {
+    matches!(slot.durable.stage, Stage::Starting { before: Preparation::Done, .. })
+        && matches!(intent(slot, wish), Intent::Down(_))
+}
+
 /// Since when the copy is up that is there.
 pub fn up_since(slot: &Slot) -> Option<Mono> {
     match &slot.durable.stage {

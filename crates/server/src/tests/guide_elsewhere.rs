@@ -1,0 +1,100 @@
+//! Services whose start command has ended and may have started them elsewhere: what is asked of their
+//! endpoints, and what follows from the answers.
+
+use super::House;
+use super::fake::{Endpoint, Fake};
+use crate::compat::guide::ServicesSettings;
+
+fn dns() -> String {
+    r#"{"name":"dns","start_command":"systemctl start dns","health_check_endpoint":"http://h/dns"}"#
+        .to_owned()
+}
+
+async fn post(house: &House, path: &str, body: &str) -> String {
+    let headers: &[&str] = if body.is_empty() { &[] } else { &["Content-Type: application/json"] };
+    house.ask(&format!("POST /api/v1/services/{path}"), headers, body).await
+}
+
+/// With `web`, which needs `dns`, and two that need nothing, of which nothing is declared but their processes
+/// and an endpoint; all were started, and the commands of these have ended.
+async fn house(auto_start_dependencies: bool, elsewhere: &[(&str, Endpoint)]) -> House {
+    let settings = ServicesSettings { auto_start_dependencies, ..ServicesSettings::default() };
+    let house = House::with(Fake::with(settings));
+    let process = |name: &str, needs: &str| {
+        format!(
+            r#"{{"name":"{name}","dependencies":[{needs}],"start_command":"{name}","health_check_endpoint":"http://h/{name}"}}"#
+        )
+    };
+    let services = [dns(), process("web", "\"dns\""), process("one", ""), process("two", "")].join(",");
+    assert!(post(&house, "register", &format!("[{services}]")).await.starts_with("200 "));
+    assert!(post(&house, "start", "").await.starts_with("200 "));
+    hold(&house, elsewhere);
+    house.fake.asked();
+    house
+}
+
+fn hold(house: &House, elsewhere: &[(&str, Endpoint)]) {
+    let elsewhere = elsewhere.iter().map(|(name, endpoint)| ((*name).to_owned(), *endpoint));
+    *house.fake.elsewhere.lock().unwrap() = elsewhere.collect();
+}
+
+async fn status(house: &House, name: &str) -> String {
+    let all = house.ask("GET /api/v1/services/status", &[], "").await;
+    let of = format!(r#"{{"name":"{name}","status":""#);
+    let (_, rest) = all.split_once(&of).unwrap_or_else(|| panic!("{all}"));
+    rest.split('"').next().unwrap().to_owned()
+}
+
+/// What was changed, without what was asked of endpoints.
+fn changed(house: &House) -> Vec<String> {
+    house.fake.asked().into_iter().filter(|asked| asked.starts_with("uid ")).collect()
+}
+
+#[tokio::test]
+async fn one_that_is_there_without_a_stop_command_is_left_alone() {
+    let house = house(true, &[("dns", Endpoint::Answers)]).await;
+    for path in ["dns/start", "web/start", "start"] {
+        assert!(post(&house, path, "").await.starts_with("200 "), "{path}");
+        assert!(changed(&house).is_empty(), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_done_about_one_that_cannot_be_asked() {
+    let house = house(true, &[("dns", Endpoint::Unaskable)]).await;
+    let paths = ["dns/start", "dns/restart", "web/start", "web/restart", "one/start", "one/restart"];
+    for path in paths {
+        let said = post(&house, path, "").await;
+        match path.starts_with("one/") {
+            true => assert!(said.starts_with("200 "), "{path}: {said}"),
+            false => {
+                let why = "it is not known whether service `dns` runs elsewhere: http://h/dns: could not be \
+                           asked: no files; ";
+                assert!(
+                    said.starts_with(&format!(r#"503 {{"success":false,"error":"{why}"#)),
+                    "{path}: {said}"
+                );
+                assert!(changed(&house).is_empty(), "{path}");
+            }
+        }
+        house.fake.asked();
+    }
+    assert_eq!(status(&house, "dns").await, "Unknown");
+    assert_eq!(status(&house, "one").await, "Running", "the others are told");
+    // The others go on, but for those that need it.
+    assert_eq!(post(&house, "start", "").await, r#"200 {"success":true,"data":["one","two"]}"#);
+    let said = post(&house, "stop", "").await;
+    assert!(said.starts_with("503 "), "{said}");
+    let stopped = changed(&house);
+    assert!(
+        stopped.len() == 1 && stopped[0].contains("\"web\"") && !stopped[0].contains("\"dns\""),
+        "{stopped:?}"
+    );
+    post(&house, "register", r#"{"name":"web","start_command":"web"}"#).await;
+    house.fake.asked();
+    for verb in ["stop", "unregister"] {
+        let said = post(&house, &format!("dns/{verb}"), "").await;
+        assert!(said.starts_with("503 "), "{verb}: {said}");
+        assert!(changed(&house).is_empty(), "{verb}");
+    }
+}

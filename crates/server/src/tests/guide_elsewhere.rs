@@ -5,9 +5,13 @@ use super::House;
 use super::fake::{Endpoint, Fake};
 use crate::compat::guide::ServicesSettings;
 
-fn dns() -> String {
-    r#"{"name":"dns","start_command":"systemctl start dns","health_check_endpoint":"http://h/dns"}"#
-        .to_owned()
+/// A word for how it is stopped there.
+const STOP: &str = "systemctl stop dns";
+
+fn dns(stop: &str) -> String {
+    format!(
+        r#"{{"name":"dns","start_command":"systemctl start dns","stop_command":"{stop}","health_check_endpoint":"http://h/dns"}}"#
+    )
 }
 
 async fn post(house: &House, path: &str, body: &str) -> String {
@@ -25,7 +29,7 @@ async fn house(auto_start_dependencies: bool, elsewhere: &[(&str, Endpoint)]) ->
             r#"{{"name":"{name}","dependencies":[{needs}],"start_command":"{name}","health_check_endpoint":"http://h/{name}"}}"#
         )
     };
-    let services = [dns(), process("web", "\"dns\""), process("one", ""), process("two", "")].join(",");
+    let services = [dns(""), process("web", "\"dns\""), process("one", ""), process("two", "")].join(",");
     assert!(post(&house, "register", &format!("[{services}]")).await.starts_with("200 "));
     assert!(post(&house, "start", "").await.starts_with("200 "));
     hold(&house, elsewhere);
@@ -48,6 +52,34 @@ async fn status(house: &House, name: &str) -> String {
 /// What was changed, without what was asked of endpoints.
 fn changed(house: &House) -> Vec<String> {
     house.fake.asked().into_iter().filter(|asked| asked.starts_with("uid ")).collect()
+}
+
+#[tokio::test]
+async fn a_stop_command_that_comes_late_stops_nothing_before_the_next_start() {
+    let house = house(true, &[("dns", Endpoint::Answers)]).await;
+    let said = post(&house, "dns/stop", "").await;
+    assert!(said.starts_with("409 ") && said.contains("say in its `stop_command`"), "{said}");
+    house.fake.asked();
+    assert!(post(&house, "register", &dns(STOP)).await.starts_with("200 "));
+    assert_eq!(changed(&house).len(), 1);
+    assert_eq!(status(&house, "dns").await, "Running");
+    post(&house, "register", r#"{"name":"web","start_command":"web"}"#).await;
+    house.fake.asked();
+    for verb in ["stop", "restart", "unregister"] {
+        let said = post(&house, &format!("dns/{verb}"), "").await;
+        assert!(
+            said.starts_with(r#"409 {"success":false,"error":"service `dns` could not be stopped: "#)
+                && said.contains("start it again first"),
+            "{verb}: {said}"
+        );
+        assert!(changed(&house).is_empty(), "{verb}");
+    }
+    let said = post(&house, "stop", "").await;
+    assert!(said.starts_with("409 ") && said.contains("start it again first"), "{said}");
+    house.fake.asked();
+    assert_eq!(post(&house, "dns/start", "").await, r#"200 {"success":true,"data":"dns"}"#);
+    let started = changed(&house);
+    assert!(started.iter().any(|asked| asked.ends_with("run [dns]")), "{started:?}");
 }
 
 #[tokio::test]

@@ -192,8 +192,9 @@ impl<B: Backend> Conductor<B> {
             }
         }
         run.remove(name);
-        // One that is there elsewhere is left alone, as one that runs here.
-        let ask = named(seen.get(name), ask).filter(|_| !elsewhere.answers(name));
+        // One that is there elsewhere is left alone, as one that runs here; but for one that can be stopped
+        // there once it was started again.
+        let ask = named(seen.get(name), ask).filter(|_| !elsewhere.is_left_alone(name));
         run.extend(ask.map(|ask| (name.to_owned(), ask)));
         let ends = self.run(registry, &order, run, origin).await?;
         let failed = |(of, how): (String, Settled)| match how {

@@ -130,3 +130,19 @@ async fn nothing_is_done_about_one_that_cannot_be_asked() {
         assert!(changed(&house).is_empty(), "{verb}");
     }
 }
+
+#[tokio::test]
+async fn one_that_is_gone_elsewhere_is_begun_anew_by_whoever_needs_it() {
+    let house = house(true, &[("dns", Endpoint::Silent)]).await;
+    assert_eq!(status(&house, "dns").await, "Failed");
+    assert_eq!(post(&house, "web/start", "").await, r#"200 {"success":true,"data":"web"}"#);
+    assert!(changed(&house).iter().any(|asked| asked.ends_with("run [dns]")), "`web` runs");
+    let all = r#"200 {"success":true,"data":["dns","one","two","web"]}"#;
+    assert_eq!(post(&house, "start", "").await, all);
+    assert!(changed(&house).iter().any(|asked| asked.ends_with("run [dns]")), "the others run");
+    let alone = self::house(false, &[]).await;
+    hold(&alone, &[("dns", Endpoint::Silent)]);
+    let said = post(&alone, "web/start", "").await;
+    assert!(said.starts_with("409 ") && said.contains("does not run: `dns`; start that first"), "{said}");
+    assert!(changed(&alone).is_empty());
+}

@@ -180,11 +180,11 @@ impl<B: Backend> Conductor<B> {
         let mut run = BTreeMap::new();
         match self.guide.surroundings().settings.auto_start_dependencies {
             true => {
-                let ask = |need: &String| Some((need.clone(), needed(seen.get(&**need))?));
+                let ask = |need: &String| Some((need.clone(), needed(need, &seen, &elsewhere)?));
                 run.extend(order.iter().filter_map(ask));
             }
             false => {
-                let is_down = |need: &&String| **need != name && !runs(seen.get(need.as_str()));
+                let is_down = |need: &&String| **need != name && !runs(need, &seen, &elsewhere);
                 let down: Vec<String> = order.iter().filter(is_down).cloned().collect();
                 if !down.is_empty() {
                     return Err(ServicesError::DependenciesNotRunning { name: name.to_owned(), down });
@@ -234,7 +234,7 @@ impl<B: Backend> Conductor<B> {
         let is_unknown = |name: &&String| elsewhere.unknown(name).is_some();
         let unknown: Vec<String> = order.iter().filter(is_unknown).cloned().collect();
         let order = without(&order, &unknown);
-        let ask = |name: &String| Some((name.clone(), needed(seen.get(name.as_str()))?));
+        let ask = |name: &String| Some((name.clone(), needed(name, &seen, &elsewhere)?));
         let run = order.iter().filter_map(ask).collect();
         let ends = self.run(registry, &order, run, origin).await?;
         Ok(ends.into_iter().filter(|(_, how)| *how == Settled::Up).map(|(name, _)| name).collect())

@@ -146,3 +146,27 @@ async fn one_that_is_gone_elsewhere_is_begun_anew_by_whoever_needs_it() {
     assert!(said.starts_with("409 ") && said.contains("does not run: `dns`; start that first"), "{said}");
     assert!(changed(&alone).is_empty());
 }
+
+/// One that hangs is waited for for seconds: by whoever asks for it, and by nobody else.
+#[tokio::test]
+async fn a_change_asks_the_endpoints_of_those_it_is_about() {
+    let house = house(true, &["dns", "one", "two"].map(|name| (name, Endpoint::Answers))).await;
+    let of_web = ["services/dns/1"].as_slice();
+    for (path, expected) in [
+        ("one/start", ["services/one/1"].as_slice()),
+        ("one/restart", &["services/one/1"]),
+        ("one/stop", &["services/one/1"]),
+        ("one/unregister", &["services/one/1"]),
+        ("web/start", of_web),
+        ("web/restart", of_web),
+        ("web/stop", &[]),
+        ("web/unregister", &[]),
+    ] {
+        house.fake.asked();
+        post(&house, path, "").await;
+        let asked = house.fake.asked();
+        let endpoints: Vec<&str> =
+            asked.iter().filter_map(|asked| Some(asked.split_once(": http ")?.0)).collect();
+        assert_eq!(endpoints, expected, "{path}");
+    }
+}

@@ -113,7 +113,7 @@ impl<B: Backend> Conductor<B> {
         let (Ok(service), Some(app)) = (ServiceName::new(name), self.app().await?.filter(is_kept)) else {
             return Ok(());
         };
-        let elsewhere = Elsewhere::look(self, registry, Some(&app), &registry.names()).await;
+        let elsewhere = Elsewhere::look(self, registry, Some(&app), [&name.to_owned()]).await;
         if let Some(error) = elsewhere.refusal(name) {
             return Err(error);
         }
@@ -170,7 +170,7 @@ impl<B: Backend> Conductor<B> {
         let order = self.guide.resolver().resolve(registry, &wanted)?;
         let app = self.app().await?;
         let seen = by_name(app.as_ref());
-        let elsewhere = Elsewhere::look(self, registry, app.as_ref(), &registry.names()).await;
+        let elsewhere = Elsewhere::look(self, registry, app.as_ref(), order.iter()).await;
         let refused = if ask == Ask::Restart { elsewhere.refusal(name) } else { None };
         // Of one that may run already nobody knows what to do.
         let unknown = || order.iter().find_map(|need| elsewhere.unknown(need).cloned());
@@ -230,7 +230,7 @@ impl<B: Backend> Conductor<B> {
         let order = without(&order, &bad);
         let app = self.app().await?;
         let seen = by_name(app.as_ref());
-        let elsewhere = Elsewhere::look(self, registry, app.as_ref(), &registry.names()).await;
+        let elsewhere = Elsewhere::look(self, registry, app.as_ref(), &order).await;
         let is_unknown = |name: &&String| elsewhere.unknown(name).is_some();
         let unknown: Vec<String> = order.iter().filter(is_unknown).cloned().collect();
         let order = without(&order, &unknown);
@@ -300,7 +300,7 @@ impl<B: Backend> Conductor<B> {
         }
         let mut goes = registry.dependents(names);
         let Some(app) = self.app().await? else { return Ok(()) };
-        let elsewhere = Elsewhere::look(self, registry, Some(&app), &registry.names()).await;
+        let elsewhere = Elsewhere::look(self, registry, Some(&app), &goes).await;
         let refused = goes.iter().find_map(|name| elsewhere.refusal(name));
         if refused.is_some() {
             // What those need that cannot be stopped stays with them; the others can go.

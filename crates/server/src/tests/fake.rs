@@ -344,6 +344,7 @@ impl Backend for Fake {
     async fn check(&self, slot: SlotId, service: Arc<Service>) -> Answer<Checked> {
         let ask = service.probes.values().next().map(|probe| probe.ask.to_string()).unwrap_or_default();
         self.note(format!("{slot}: {ask}"));
+        assert_ne!(slot.service.as_str(), "bug", "a bug");
         if slot.service.as_str() == "unaskable" {
             return Err(Problem::new(ProblemKind::Unavailable, "nobody can be asked"));
         }

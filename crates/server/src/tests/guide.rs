@@ -254,12 +254,47 @@ async fn every_path_for_every_role_and_changes_are_recorded() {
             let said = afar.ask(&line, &["Content-Type: application/json", &token], body).await;
             let recorded = afar.fake.recorded();
             assert_eq!(said.starts_with("403 "), role < least, "{line} as {role}: {said}");
+            let why = format!(
+                r#"403 {{"success":false,"error":"token {role} is {role}, and this is for {least}s; `"#
+            );
+            assert_eq!(said.starts_with(&why), role < least, "{line} as {role}: {said}");
             assert_eq!(
                 recorded.is_empty(),
                 role >= least && method == "GET",
                 "{line} as {role}: {recorded:?}"
             );
         }
-        assert!(afar.ask(&line, &["Content-Type: application/json"], body).await.starts_with("401 "));
+        let said = afar.ask(&line, &["Content-Type: application/json"], body).await;
+        assert!(
+            said.starts_with(r#"401 {"success":false,"error":"there is no token; send `"#),
+            "{line}: {said}"
+        );
     }
+}
+
+/// Whoever refuses it: none of them is reached by a handler of the guide.
+#[tokio::test]
+async fn whoever_is_turned_away_is_told_so_in_the_guides_shape() {
+    let house = House::open();
+    post(&house, "register", &COREDNS.replace("\"coredns\"", "\"bug\"")).await;
+    for (asked, header, expected) in [
+        ("list", "Host: evil.example", "403 the `Host` of the request is not this server; use `Host: "),
+        ("list", "Origin: http://evil.example", "403 web pages may not ask this server; leave out "),
+        ("bug/health", "X: y", "500 a bug in Upbeat met `GET /api/v1/services/bug/health`; the daemon's log"),
+    ] {
+        let said = house.ask(&format!("GET /api/v1/services/{asked}"), &[header], "").await;
+        let (status, error) = expected.split_once(' ').unwrap();
+        assert!(
+            said.starts_with(&format!(r#"{status} {{"success":false,"error":"{error}"#)),
+            "{asked} with {header}: {said}"
+        );
+    }
+    let afar = Afar::open();
+    let token = ["Authorization: Bearer admin"];
+    afar.fake.is_busy.store(true, Ordering::SeqCst);
+    let said = afar.ask("GET /api/v1/services/list", &token, "").await;
+    assert_eq!(said, r#"503 {"success":false,"error":"the token cannot be looked up"}"#);
+    // Elsewhere it stays as it is.
+    let said = afar.ask("GET /api/v1/version", &token, "").await;
+    assert!(said.starts_with(r#"503 {"kind":"unavailable","#), "{said}");
 }

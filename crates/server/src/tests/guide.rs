@@ -192,6 +192,24 @@ async fn what_is_asked_wrongly_is_answered_in_the_same_shape_and_in_words() {
     assert!(elsewhere.starts_with(r#"404 {"kind":"not_found""#), "{elsewhere}");
 }
 
+/// One that is taken and not kept would be worse than none.
+#[tokio::test]
+async fn a_key_is_refused_where_none_is_kept() {
+    let house = House::open();
+    post(&house, "register", COREDNS).await;
+    house.fake.asked();
+    house.fake.recorded();
+    let changes = ["register", "start", "stop", "coredns/start", "coredns/stop", "coredns/restart"];
+    for path in changes.into_iter().chain(["coredns/unregister"]) {
+        let body = if path == "register" { COREDNS } else { "" };
+        let headers = ["Content-Type: application/json", "Idempotency-Key: k-1"];
+        let said = house.ask(&format!("POST /api/v1/services/{path}"), &headers, body).await;
+        let why = "in `idempotency-key`: no key is kept below `/api/v1/services`; leave it out; ";
+        assert!(said.starts_with(&format!(r#"400 {{"success":false,"error":"{why}"#)), "{path}: {said}");
+    }
+    assert_eq!((house.fake.asked(), house.fake.recorded()), (vec![], vec![]));
+}
+
 #[tokio::test]
 async fn the_order_of_all_is_asked_for_without_naming_any() {
     let house = House::open();

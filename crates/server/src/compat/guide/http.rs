@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use upbeat_api::{AppName, Asked, Need, Origin, Role};
+use upbeat_api::{AppName, Asked, KEY_HEADER, Need, Origin, Role};
 
 use super::APP;
 use super::conduct::{Conductor, LOG_LINES_MAX};
@@ -326,6 +326,20 @@ fn words(verb: &str, names: &[String]) -> String {
     }
 }
 
+/// Such a change is worked out from what there is, and made in several steps: sent again, it would be another
+/// one. Who counts on a key is not to find that out by an answer that was lost.
+fn refuse_key(origin: &Origin) -> Read<()> {
+    match origin.key {
+        None => Ok(()),
+        Some(_) => {
+            Err(Refusal::bad_request(format!("in `{KEY_HEADER}`: no key is kept below `/api/v1/services`"))
+                .with_hint(
+                    "leave it out; when an answer was lost, look at `list` and `status` before you ask again",
+                ))
+        }
+    }
+}
+
 /// A change is recorded, made whole and recorded again, also when the one who asked for it does not
 /// wait for the answer.
 async fn change<B: Backend, T, F>(
@@ -339,6 +353,7 @@ where
     T: Serialize + Send + 'static,
     F: Future<Output = Result<T, ServicesError>> + Send + 'static,
 {
+    refuse_key(&by.origin)?;
     let asked = Asked {
         who: by.caller.who(),
         from: by.caller.from.map(|from| from.to_string()),

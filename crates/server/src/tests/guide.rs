@@ -121,6 +121,8 @@ async fn one_that_cannot_be_asked_keeps_no_other_from_being_told() {
 #[tokio::test]
 async fn what_is_not_done_says_why_in_the_guides_shape() {
     let house = House::open();
+    let said = post(&house, "register", "[]").await;
+    assert!(said.starts_with("400 ") && house.fake.recorded().is_empty(), "{said}");
     post(&house, "register", COREDNS).await;
     let bad = |from: &str, to: &str| COREDNS.replace(from, to);
     for (path, body, expected) in [
@@ -139,6 +141,7 @@ async fn what_is_not_done_says_why_in_the_guides_shape() {
             "400 in the body: service 1: unknown field `descripton`",
         ),
         ("register", "[1".into(), "400 in the body"),
+        ("register", "[]".into(), "400 in the body: it names no service\""),
         ("register", "7".into(), "400 in the body: service 1: "),
         ("coredns/start?now=1", String::new(), "400 in the query: now: unknown field `now`"),
         ("coredns/unregister", String::new(), ""),

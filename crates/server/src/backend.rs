@@ -30,6 +30,8 @@ pub struct Checked {
     pub healthy: bool,
     /// What was answered, in one line.
     pub message: String,
+    /// It could not be asked, for a lack of something here: no word about the service, and no yes.
+    pub unasked: bool,
 }
 
 /// Everything a request can ask of the daemon. One implementation in the binary, one in tests.

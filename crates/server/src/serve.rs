@@ -15,7 +15,6 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::{HeaderValue, Request, Response, header};
-use axum::response::IntoResponse;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
@@ -38,8 +37,7 @@ use crate::bounds::{
 use crate::connections::Open;
 use crate::door::{Answering, Door, Entered, Knock, Seat, Tcp, Unix};
 use crate::handlers::Shared;
-use crate::refusal::Refusal;
-use crate::router::router_until;
+use crate::router::{refused, router_until};
 use crate::streams::{Closing, Holding, OpenStreams};
 
 /// Where the server listens: always on a socket of this machine, on demand over TCP.
@@ -274,8 +272,8 @@ async fn tell_no_in_secret(stream: TcpStream, from: SocketAddr, tls: &TlsAccepto
 }
 
 async fn tell_no(stream: impl AsyncRead + AsyncWrite + Unpin, problem: Problem) {
-    let service = service_fn(move |_: Request<Incoming>| {
-        let mut answer: Response<Body> = Refusal::from(problem.clone()).into_response();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let mut answer: Response<Body> = refused(request.uri(), problem.clone().into());
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         ready(Ok::<_, Infallible>(answer))
     });

@@ -34,12 +34,23 @@ fn by(origin: &Origin) -> String {
 /// What an action waits for, and whom it tells that it is done.
 type Gate = (Arc<Notify>, oneshot::Sender<()>);
 
+/// What comes of asking an endpoint.
+#[derive(Clone, Copy)]
+pub(crate) enum Endpoint {
+    Answers,
+    Silent,
+    /// Nobody can ask it.
+    Unaskable,
+}
+
 #[derive(Clone)]
 pub(crate) struct Fake {
     /// Declared by edits.
     services: Arc<Mutex<BTreeMap<ServiceName, Service>>>,
-    /// Run by edits; they run at once.
+    /// Run by edits, at once; stopped by actions.
     running: Arc<Mutex<BTreeSet<ServiceName>>>,
+    /// Services whose start command has ended, once they were started, and what their endpoint does.
+    pub(crate) elsewhere: Arc<Mutex<BTreeMap<String, Endpoint>>>,
     guide: Guide,
     asked: Arc<Mutex<Vec<String>>>,
     /// What was recorded.
@@ -71,6 +82,7 @@ impl Fake {
         Self {
             services: Arc::default(),
             running: Arc::default(),
+            elsewhere: Arc::default(),
             guide: Guide::new(Surroundings {
                 settings,
                 nu_path: "nu".into(),
@@ -95,7 +107,14 @@ impl Fake {
     fn services_app(&self) -> Option<App> {
         let services = self.services.lock().unwrap().clone();
         let running = self.running.lock().unwrap();
-        let slots = services.keys().map(|service| status(service, running.contains(service)));
+        let elsewhere = self.elsewhere.lock().unwrap();
+        let slots = services.keys().map(|service| match status(service, running.contains(service)) {
+            // Its start command has ended.
+            status if status.goal == Goal::Running && elsewhere.contains_key(service.as_str()) => {
+                SlotStatus { phase: Phase::Completed, ..status }
+            }
+            status => status,
+        });
         let slots = slots.collect();
         let project = Project { name: name("services"), services, base_environment: BTreeMap::new() };
         let app = App { name: name("services"), release: 1, project: project.to_look_at(), slots };
@@ -304,6 +323,9 @@ impl Backend for Fake {
             opened.notified().await;
             done.send(()).unwrap();
         }
+        if let (Action::Stop { services, .. }, "services") = (action, app.as_str()) {
+            self.running.lock().unwrap().retain(|service| !services.contains(service));
+        }
         Ok(operation(false))
     }
 
@@ -322,10 +344,21 @@ impl Backend for Fake {
     async fn check(&self, slot: SlotId, service: Arc<Service>) -> Answer<Checked> {
         let ask = service.probes.values().next().map(|probe| probe.ask.to_string()).unwrap_or_default();
         self.note(format!("{slot}: {ask}"));
+        assert_ne!(slot.service.as_str(), "bug", "a bug");
         if slot.service.as_str() == "unaskable" {
             return Err(Problem::new(ProblemKind::Unavailable, "nobody can be asked"));
         }
-        Ok(Checked { healthy: false, message: "status 500".into() })
+        match self.elsewhere.lock().unwrap().get(slot.service.as_str()) {
+            None | Some(Endpoint::Silent) => {
+                Ok(Checked { healthy: false, message: "status 500".into(), unasked: false })
+            }
+            Some(Endpoint::Answers) => {
+                Ok(Checked { healthy: true, message: "status 200".into(), unasked: false })
+            }
+            Some(Endpoint::Unaskable) => {
+                Ok(Checked { healthy: false, message: "could not be asked: no files".into(), unasked: true })
+            }
+        }
     }
 
     fn guide(&self) -> &Guide {

@@ -329,6 +329,8 @@ async fn a_crowd_that_is_answered_is_told_so_and_closes_no_other_door() {
     }
     let error = afar.client("viewer").version().await.unwrap_err();
     insta::assert_snapshot!(error, @"96 connections of this machine are in use, which is as many as there may be");
+    let said = afar.ask("GET /api/v1/services/list", &["Authorization: Bearer viewer"], "").await;
+    assert!(said.starts_with(r#"503 {"success":false,"error":"96 connections of this machine"#), "{said}");
     Client::new(&afar.socket).version().await.unwrap();
     drop(busy.pop());
     in_time(async { while afar.client("viewer").version().await.is_err() {} }).await;

@@ -260,7 +260,11 @@ impl Backend for LocalBackend {
 
     async fn check(&self, slot: SlotId, service: Arc<Service>) -> Answer<Checked> {
         let Some((name, ask)) = service.probes.get_key_value(ProbeName::READINESS) else {
-            return Ok(Checked { healthy: true, message: "it is not asked how it is".to_owned() });
+            return Ok(Checked {
+                healthy: true,
+                message: "it is not asked how it is".to_owned(),
+                unasked: false,
+            });
         };
         let asked = probe::Asked {
             slot: &slot,
@@ -271,8 +275,8 @@ impl Backend for LocalBackend {
             base_environment: &self.guide.surroundings().base_environment,
             timeout: ask.timeout,
         };
-        let Verdict { healthy, message, .. } = self.prober.ask(&asked).await;
-        Ok(Checked { healthy, message })
+        let Verdict { healthy, message, unasked, .. } = self.prober.ask(&asked).await;
+        Ok(Checked { healthy, message, unasked })
     }
 
     fn guide(&self) -> &Guide {

@@ -4,7 +4,8 @@
 //! daemon's own user and root), so that guests, however many, never keep it out. Who holds a place and
 //! makes no use of it loses it to a newcomer when there is no other: first those who have not yet
 //! proved who they are, then those who ask for nothing just now, of each the one who came first.
-//! Whoever is being answered is never interrupted for a newcomer.
+//! Whoever is being answered is never interrupted for a newcomer; until when that is, [`crate::place`]
+//! says.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -41,7 +41,8 @@ pub const TCP_CONNECTIONS_OF_ONE_MAX: usize = 64;
 pub const TCP_CONNECTIONS_OF_HERE_MAX: usize = 96;
 
 /// Streams over TCP that one token keeps open: a person with ten terminals, or a page with some
-/// tabs. They are answers that do not end, so no newcomer gets their places.
+/// tabs. They are answers that do not end, so no newcomer gets their places; all together they are on
+/// half of the places at most, of one address and of all: see [`crate::serve`].
 pub const STREAMS_OF_TOKEN_MAX: usize = 32;
 
 /// How long nobody loses the place for a newcomer to whom an answer is being sent, once all of it stands

@@ -77,6 +77,11 @@ impl Seat {
         }
     }
 
+    /// What is being answered has no end.
+    pub(crate) fn streams(&self) -> Result<(), Full> {
+        self.with(Crowd::streams)
+    }
+
     /// Something is being answered, until this is dropped and the answer has left.
     pub(crate) fn answering(&self) -> Answering {
         self.answers.under_way.fetch_add(1, Ordering::Relaxed);

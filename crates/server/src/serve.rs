@@ -27,7 +27,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
-use upbeat_api::{Problem, Whom};
+use upbeat_api::{Problem, ProblemKind, Whom};
 
 use crate::access::{Caller, Peer};
 use crate::backend::Backend;
@@ -41,7 +41,7 @@ use crate::handlers::Shared;
 use crate::place::{Answering, Leaving, Seat};
 use crate::refusal::Refusal;
 use crate::router::router_until;
-use crate::streams::{Closing, Holding, OpenStreams};
+use crate::streams::{self, Closing, Holding, OpenStreams};
 
 /// Where the server listens: always on a socket of this machine, on demand over TCP.
 pub struct Doors {
@@ -248,10 +248,16 @@ async fn answer(
         }
         Known::Peer(peer) => {
             request.extensions_mut().insert(peer);
-            request.extensions_mut().insert(seat);
+            request.extensions_mut().insert(seat.clone());
         }
     }
-    let answer = routes.call(request).await?;
+    let mut answer = routes.call(request).await?;
+    if streams::is_stream(&answer)
+        && let Err(full) = seat.streams()
+    {
+        let problem = Problem::new(ProblemKind::Unavailable, full.to_string());
+        answer = Refusal::from(problem.with_hint("end some, such as `logs -f`")).into_response();
+    }
     Ok(answer.map(|body| Holding::new(body, answering)))
 }
 

@@ -381,6 +381,24 @@ async fn one_token_has_only_so_many_streams() {
     in_time(async { while afar.client("viewer").watch(&name("shop")).await.is_err() {} }).await;
 }
 
+#[tokio::test]
+async fn streams_of_several_tokens_keep_nobody_out() {
+    let afar = Afar::open();
+    let mut streams = Vec::new();
+    for token in ["viewer", "operator"].iter().cycle().take(TCP_CONNECTIONS_OF_HERE_MAX / 2) {
+        *afar.fake.states.lock().unwrap() = Some(stream::pending().boxed());
+        streams.push(afar.client(token).watch(&name("shop")).await.unwrap());
+    }
+    let refused = afar.client("admin").watch(&name("shop")).await.err().unwrap();
+    insta::assert_snapshot!(refused, @"this machine has 48 streams open, which is as many as there may be");
+    // The one that was told so asks for something else, and so do many more.
+    for _ in 0..TCP_CONNECTIONS_OF_HERE_MAX {
+        afar.client("admin").version().await.unwrap();
+    }
+    drop(streams.pop());
+    in_time(async { while afar.client("admin").watch(&name("shop")).await.is_err() {} }).await;
+}
+
 #[test]
 fn a_certificate_that_is_of_no_use_is_named() {
     let directory = tempfile::tempdir().unwrap();

@@ -122,7 +122,7 @@ impl Agent {
         let mut node = Node::recover(remembered, Rules::default());
         node.found(found);
         let (inputs_in, inputs) = mpsc::channel(INPUTS);
-        let performer = Performer::new(driver, watches, inputs_in, meter.clone());
+        let performer = Performer::new(driver, watches, inputs_in, meter.clone(), keep.seal().await?);
         let (outbox, unsaved) = (Outbox::new(reports), Unsaved::default());
         let reading = Reading::new(meter);
         Ok(Self {
@@ -455,7 +455,7 @@ mod tests {
             let (driver, events) = ProcessDriver::new(program, Places { slots, private, process }).unwrap();
             let (reports, told) = mpsc::channel(64);
             let onlookers = Onlookers { meter: Arc::default(), failpoint: |_| {} };
-            let (keep, watches) = (Keep::new(store, "boot".into()), Watches::new().unwrap());
+            let (keep, watches) = (Keep::new(store, "boot".into(), [7; 32]), Watches::new().unwrap());
             let agent = Agent::new(keep, driver, watches, events, source, reports, onlookers).await.unwrap();
             let mut world = Self { agent, faults, wishes, target, _reports: told };
             world.agent.target.mark_changed();

@@ -227,7 +227,7 @@ impl Agent {
         count(&self.reading.meter().turns, 1);
         count(&self.reading.meter().inputs, inputs.len() as u64);
         for (slot, input) in &mut inputs {
-            let copy = self.node.durable(slot).and_then(instance::mark).map(|mark| &*mark.digest);
+            let copy = self.node.durable(slot).and_then(instance::mark);
             self.discretion.hide(slot, copy, input);
             if let Input::HooksEnded {
                 moment: moment @ (Moment::PreStop | Moment::PostStop), outcome, ..

@@ -195,6 +195,49 @@ impl Secrets {
     }
 }
 
+/// The secrets of variables, for whoever asks whether a text is the same but for them.
+pub struct Rotating {
+    secrets: Secrets,
+    short: Vec<String>,
+}
+
+impl Rotating {
+    /// Those of these variables.
+    pub fn of(environment: &BTreeMap<String, String>) -> Self {
+        let mut short = Vec::new();
+        for (name, value) in environment {
+            match is_secret(name) {
+                true => short.push(value.trim().to_owned()),
+                false => short.extend(passwords_of(value).map(str::to_owned)),
+            }
+        }
+        short.retain(|text| !text.is_empty() && text.chars().count() < SECRET_MIN);
+        short.sort_by(|a, b| b.len().cmp(&a.len()).then(a.cmp(b)));
+        Self { secrets: Secrets::of_variables(environment), short }
+    }
+
+    /// The text without them. Of short ones, which come up anywhere, those that stand alone are meant:
+    /// `--pin=1234`, and not a part of a longer word or number.
+    pub fn without(&self, text: &str) -> String {
+        let hidden = self.secrets.hide(text.to_owned());
+        self.short.iter().fold(hidden, |text, secret| without_word(&text, secret))
+    }
+}
+
+fn without_word(text: &str, word: &str) -> String {
+    let mut left = String::with_capacity(text.len());
+    let mut from = 0;
+    for (at, _) in text.match_indices(word) {
+        let (before, behind) = (&text[..at], &text[at + word.len()..]);
+        if !before.ends_with(char::is_alphanumeric) && !behind.starts_with(char::is_alphanumeric) {
+            left.push_str(&text[from..at]);
+            left.push_str(WITHHELD);
+            from = at + word.len();
+        }
+    }
+    left + &text[from..]
+}
+
 /// Long lines are cut at their ends, and so is what is there: `SECRE…`, `exit 1: CRET`. Looked for is
 /// the longest part; no part is longer than the line, however long the secret is.
 fn hide_cut(text: String, secret: &str) -> String {
@@ -275,6 +318,21 @@ mod tests {
     /// With these variables, told so.
     fn told(pairs: &[(&str, &str)], text: &str) -> String {
         Secrets::of_variables(&variables(pairs)).hide(text.to_owned())
+    }
+
+    #[test]
+    fn texts_that_differ_by_secrets_alone_are_the_same_without_them() {
+        let without = |secret: &str, text: &str| {
+            Rotating::of(&variables(&[("PIN", "4711"), ("DB_PASS", secret)])).without(text)
+        };
+        for (secret, text, expected) in [
+            ("12", "--pass=12 12 x12 120 12.", "--pass=*** *** x12 120 ***."),
+            ("long-enough", "xlong-enoughx", "x***x"),
+            ("", "nothing", "nothing"),
+            ("12", "4711", "4711"),
+        ] {
+            assert_eq!(without(secret, text), expected, "{secret}");
+        }
     }
 
     #[test]

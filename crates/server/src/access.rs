@@ -21,8 +21,8 @@ use upbeat_api::{
 
 use crate::backend::{Answer, Backend};
 use crate::bounds::{MISSED_MAX, PATH_SHOWN, STREAM_LOOK};
-use crate::door::Seat;
 use crate::handlers::{Reply, Shared};
+use crate::place::Seat;
 use crate::refusal::Refusal;
 use crate::router::refused;
 use crate::streams::{self, Holding, OpenStream};

@@ -1,5 +1,6 @@
 //! Commands that run to their end: health checks and stop commands.
 
+use std::os::unix::process::CommandExt;
 use std::pin::pin;
 
 use upbeat_drivers::process::{ExecOutcome, ExecRequest, Launch, Leftovers, Observation, Rights, StartError};
@@ -212,7 +213,8 @@ fn stopped_and_abandoned() {
 fn no_place_for_a_user() {
     let zygote = zygote_by(r#"exec prlimit --nproc=0 "$@""#);
     Place::new().daemon_with(&zygote, async |rig| {
-        let uid = 100_000 + std::process::id();
+        let uid = 5_000_000 + std::process::id();
+        let mut other = std::process::Command::new("sleep").arg("600").uid(uid).gid(uid).spawn().unwrap();
         let mut request = request(&rig, "exit 0", FOREVER);
         (request.user, request.working_dir) = (Some(uid.to_string()), "/".into());
         let why = "no process can be made: resource temporarily unavailable".to_owned();
@@ -225,6 +227,8 @@ fn no_place_for_a_user() {
             "{started:?}"
         );
         assert_eq!(rig.observe("app/web/1").await, Observation::Never);
+        other.kill().unwrap();
+        other.wait().unwrap();
     });
 }
 

@@ -67,6 +67,8 @@ pub(crate) struct Fake {
     pub(crate) lines: Arc<Mutex<Option<BoxStream<LogLine>>>>,
     /// Where it is there, an action waits for it, and then says so.
     pub(crate) gate: Arc<Mutex<Option<Gate>>>,
+    /// So many apps are listed besides the one.
+    pub(crate) others: Arc<std::sync::atomic::AtomicUsize>,
     /// How often one app was asked for.
     pub(crate) looks: Arc<std::sync::atomic::AtomicUsize>,
 }
@@ -96,6 +98,7 @@ impl Fake {
             lines: Arc::default(),
             gate: Arc::default(),
             looks: Arc::default(),
+            others: Arc::default(),
             is_full: Arc::default(),
             is_revoked: Arc::default(),
             is_busy: Arc::default(),
@@ -282,7 +285,8 @@ impl Backend for Fake {
     }
 
     async fn apps(&self) -> Answer<Vec<AppSummary>> {
-        Ok(vec![AppSummary { name: name("shop"), release: 3, wanted: 2, ready: 1 }])
+        let others = self.others.load(std::sync::atomic::Ordering::Relaxed);
+        Ok(vec![AppSummary { name: name("shop"), release: 3, wanted: 2, ready: 1 }; others + 1])
     }
 
     async fn app(&self, of: AppName) -> Answer<App> {

@@ -191,6 +191,8 @@ impl Hooks {
 fn told(hook: &HookCommand, why: &str) -> String {
     let program = hook.command.first().map_or("", String::as_str);
     let own = [&*hook.base_environment, &hook.environment].map(Secrets::of_variables);
+    // What was cut before stands at its beginning.
+    let why = own.iter().fold(why.to_owned(), |why, own| own.hide(why));
     own.iter().fold(format!("`{program}`: {why}"), |why, own| own.hide(why))
 }
 

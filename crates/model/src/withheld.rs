@@ -171,8 +171,12 @@ impl Secrets {
                 .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
                 .collect()
         };
-        let more: Vec<String> =
-            texts.iter().filter(|text| text.contains(char::is_control)).map(escaped).collect();
+        // Or by the sign that stands for what cannot be shown.
+        let replaced = |text: &String| -> String {
+            text.replace(char::is_control, &char::REPLACEMENT_CHARACTER.to_string())
+        };
+        let controlled = texts.iter().filter(|text| text.contains(char::is_control));
+        let more: Vec<String> = controlled.flat_map(|text| [escaped(text), replaced(text)]).collect();
         texts.extend(more);
         texts.sort_by(|a, b| b.len().cmp(&a.len()).then(a.cmp(b)));
         texts.dedup();
@@ -238,6 +242,9 @@ fn without_word(text: &str, word: &str) -> String {
     left + &text[from..]
 }
 
+/// What we put before somebody's words has no more of them: `` `sh`: exit 1: ``, and a few to spare.
+const COLONS_MAX: usize = 8;
+
 /// Long lines are cut at their ends, and so is what is there: `SECRE…`, `exit 1: CRET`. Looked for is
 /// the longest part; no part is longer than the line, however long the secret is.
 fn hide_cut(text: String, secret: &str) -> String {
@@ -249,9 +256,9 @@ fn hide_cut(text: String, secret: &str) -> String {
             text = format!("{rest}{WITHHELD}…");
         }
     }
-    // Behind how a command ended stands its last line.
-    let behind = text.find(": ").map_or(0, |at| at + 2);
-    for from in [0, behind] {
+    // Behind who says it, and how a command ended, stands its last line.
+    let behind = text.match_indices(": ").map(|(at, colon)| at + colon.len()).take(COLONS_MAX);
+    for from in std::iter::once(0).chain(behind) {
         let first = secret.len().saturating_sub(text.len() - from).max(1);
         let starts = first..=secret.len().saturating_sub(SECRET_MIN);
         let mut ends = starts.filter_map(|start| secret.get(start..));
@@ -459,5 +466,18 @@ mod tests {
             assert_eq!(secrets.hide(format!("it is canary-{n}!")), "it is ***!", "{n}");
         }
         assert_eq!(format!("{secrets:?}"), "Secrets(10)");
+    }
+
+    #[test]
+    fn a_part_of_a_secret_is_found_where_its_line_was_cut_whoever_is_named_before_it() {
+        let pairs = [("TOKEN", "0123456789abcdefCANARY"), ("OTHER_TOKEN", "tab\there and there")];
+        for (said, shown) in [
+            ("line matched: key=0123456789abcdefCA…", "line matched: key=***…"),
+            ("`sh`: exit 1: 89abcdefCANARY and more", "`sh`: exit 1: *** and more"),
+            ("a: b: c: d: 89abcdefCANARY", "a: b: c: d: ***"),
+            ("it says tab\u{fffd}here and there", "it says ***"),
+        ] {
+            assert_eq!(told(&pairs, said), shown);
+        }
     }
 }

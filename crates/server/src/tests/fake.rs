@@ -177,6 +177,7 @@ fn status(service: &ServiceName, runs: bool) -> SlotStatus {
         restarts: 0,
         since: Wall(0),
         started_at: runs.then_some(Wall(1)),
+        log_start: None,
         health: None,
         probes: BTreeMap::new(),
         says: None,

@@ -64,7 +64,9 @@ pub(crate) struct Fake {
     /// What the next watch of an app shows, where it is not the one app.
     pub(crate) states: Arc<Mutex<Option<BoxStream<App>>>>,
     /// What the next request for logs shows, where it is not the one line.
-    pub(crate) lines: Arc<Mutex<Option<BoxStream<LogLine>>>>,
+    pub(crate) lines: Arc<Mutex<Option<BoxStream<Answer<LogLine>>>>>,
+    /// What the next watch of events shows, where it is not the two.
+    pub(crate) events: Arc<Mutex<Option<BoxStream<Answer<Event>>>>>,
     /// Where it is there, an action waits for it, and then says so.
     pub(crate) gate: Arc<Mutex<Option<Gate>>>,
     /// So many apps are listed besides the one.
@@ -96,6 +98,7 @@ impl Fake {
             asked: Arc::default(),
             states: Arc::default(),
             lines: Arc::default(),
+            events: Arc::default(),
             gate: Arc::default(),
             looks: Arc::default(),
             others: Arc::default(),
@@ -193,6 +196,7 @@ fn status(service: &ServiceName, runs: bool) -> SlotStatus {
         restarts: 0,
         since: Wall(0),
         started_at: runs.then_some(Wall(1)),
+        log_start: None,
         health: None,
         probes: BTreeMap::new(),
         says: None,
@@ -395,9 +399,10 @@ impl Backend for Fake {
         Ok(vec![event(after + 1)])
     }
 
-    async fn watch_events(&self, wanted: EventFilter, after: u64) -> Answer<BoxStream<Event>> {
+    async fn watch_events(&self, wanted: EventFilter, after: u64) -> Answer<BoxStream<Answer<Event>>> {
         self.note(format!("watch events of {} after {after}", by_words(&wanted)));
-        Ok(stream::iter([event(after + 1), event(after + 2)]).boxed())
+        let told = self.events.lock().unwrap().take();
+        Ok(told.unwrap_or_else(|| stream::iter([event(after + 1), event(after + 2)].map(Ok)).boxed()))
     }
 
     async fn stats(&self, app: AppName) -> Answer<Stats> {
@@ -418,10 +423,10 @@ impl Backend for Fake {
         Ok("# HELP up Is it.\n".into())
     }
 
-    async fn logs(&self, app: AppName, query: LogQuery) -> Answer<BoxStream<LogLine>> {
+    async fn logs(&self, app: AppName, query: LogQuery) -> Answer<BoxStream<Answer<LogLine>>> {
         self.note(format!("logs of {app}: {query:?}"));
         let told = self.lines.lock().unwrap().take();
-        Ok(told.unwrap_or_else(|| stream::iter([line(1)]).boxed()))
+        Ok(told.unwrap_or_else(|| stream::iter([Ok(line(1))]).boxed()))
     }
 
     async fn tokens(&self) -> Answer<Vec<TokenInfo>> {

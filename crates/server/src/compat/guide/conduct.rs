@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::time::Instant;
 use upbeat_api::{LogQuery, ProblemKind};
 use upbeat_model::target::{Ask, Goal};
@@ -468,7 +468,7 @@ impl<B: Backend> Conductor<B> {
         let lines = self.backend.logs(self.app_name()?, query).await?;
         // A log grows while it is read.
         let most = usize::try_from(tail).unwrap_or(usize::MAX);
-        let lines: Vec<String> = lines.take(most).map(|line| line.text).collect().await;
+        let lines: Vec<String> = lines.take(most).map_ok(|line| line.text).try_collect().await?;
         match elsewhere.filter(|_| lines.is_empty()) {
             Some(service) => Err(ServicesError::LogElsewhere {
                 name: name.to_owned(),

@@ -20,12 +20,12 @@ fn all_there_are() -> Vec<File> {
 }
 
 async fn log() -> (Audit, tempfile::TempDir) {
-    let dir = tempfile::tempdir().unwrap();
-    let (store, _journal) = upbeat_store::open_memory().unwrap();
-    let (key, wall, limits) = (Key::of_hex(&"07".repeat(32)).unwrap(), || Wall(5), Limits::default());
+    let dir = tempfile::tempdir().expect("a directory");
+    let (store, _journal) = upbeat_store::open_memory().expect("a store");
+    let (key, wall, limits) = (Key::of_hex(&"07".repeat(32)).expect("a key"), || Wall(5), Limits::default());
     let path = dir.path().join("audit");
     let settings = AuditSettings { dir: path, key, key_is_new: false, limits, wall };
-    (Audit::open(store, settings).await.unwrap(), dir)
+    (Audit::open(store, settings).await.expect("a log"), dir)
 }
 
 #[tokio::test]

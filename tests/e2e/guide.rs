@@ -1,9 +1,10 @@
 //! Services by the guide's words, over HTTP.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 
+use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
 use serde_json::{Value, json};
 
 use crate::Journey;
@@ -26,6 +27,11 @@ pub(crate) fn journeys() -> Vec<Journey> {
             name: "the guide's service that cannot be stopped stays registered",
             needs: &[],
             run: stays,
+        },
+        Journey {
+            name: "the guide's service whose endpoint cannot be asked is left as it is",
+            needs: &[],
+            run: unaskable,
         },
         Journey {
             name: "each line of the guide's list of troubles is answered over HTTP by what to do",
@@ -70,7 +76,14 @@ fn wake(home: &Home) {
 
 /// Asks the daemon: the status, and what it answers.
 fn ask(home: &Home, line: &str, body: &Value) -> (u16, Value) {
-    let mut stream = UnixStream::connect(home.outside("run").join("upbeat.sock")).unwrap();
+    ask_on(connect(home), line, body)
+}
+
+fn connect(home: &Home) -> UnixStream {
+    UnixStream::connect(home.outside("run").join("upbeat.sock")).unwrap()
+}
+
+fn ask_on(mut stream: UnixStream, line: &str, body: &Value) -> (u16, Value) {
     let body = if body.is_null() { String::new() } else { body.to_string() };
     let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
     let length = body.len();
@@ -341,4 +354,60 @@ fn list_of_troubles() {
     unwell("closed", &[&closed, "connection refused"]);
     unwell("unnamed", &["no-such-host.invalid"]);
     unwell("silent", &["timed out after 5s"]);
+}
+
+/// One whose command has ended, and which answers, if only there is a file left to ask it by.
+fn unaskable() {
+    let home = home("");
+    let dns =
+        json!({ "name": "dns", "start_command": "systemctl start dns", "health_check_endpoint": endpoint() });
+    assert_eq!(post(&home, "register", &dns), done(json!(["dns"])));
+    assert_eq!(post(&home, "dns/start", &Value::Null), done(json!("dns")));
+    let running = done(json!([{ "name": "dns", "status": "Running" }]));
+    let daemon = rustix::process::Pid::from_raw(home.daemon().unwrap()).unwrap();
+    let mut stream = connect(&home);
+    let mut ask = |line: &str| ask_again(&mut stream, line);
+    // So this connection has its file.
+    assert_eq!(ask("GET /api/v1/services/status"), running);
+    // The daemon's limit is this process' own, raised as far as it goes.
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let limit = |current| prlimit(Some(daemon), Resource::Nofile, Rlimit { current, maximum }).unwrap();
+    let before = limit(Some(0)).current;
+    let unknown = done(json!([{ "name": "dns", "status": "Unknown" }]));
+    let asked = ask("GET /api/v1/services/status");
+    let changes = ["start", "restart", "stop", "unregister"];
+    let refused = changes.map(|verb| ask(&format!("POST /api/v1/services/dns/{verb}")));
+    limit(before);
+    assert_eq!(asked, unknown);
+    for (status, said) in refused {
+        let error = said["error"].as_str().unwrap();
+        assert_eq!((status, &said["success"]), (503, &json!(false)), "{said}");
+        assert!(error.starts_with("it is not known whether service `dns` runs elsewhere: "), "{error}");
+        assert!(error.contains("the daemon has no open files left"), "{error}");
+    }
+    assert_eq!(ask("GET /api/v1/services/status"), running);
+    assert_eq!(lines(&home.outside("calls")), ["systemctl start dns"]);
+}
+
+/// Asks on a connection that stays open.
+fn ask_again(stream: &mut UnixStream, line: &str) -> (u16, Value) {
+    write!(stream, "{line} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n").unwrap();
+    let mut answer = BufReader::new(stream);
+    let mut head = |wanted: &str| {
+        let mut line = String::new();
+        answer.read_line(&mut line).unwrap();
+        line.to_ascii_lowercase().strip_prefix(wanted).map(|rest| rest.trim().to_owned()).ok_or(line)
+    };
+    let status = head("http/1.1 ").unwrap().split(' ').next().unwrap().parse().unwrap();
+    let mut length = 0;
+    loop {
+        match head("content-length:") {
+            Ok(given) => length = given.parse().unwrap(),
+            Err(line) if line.trim().is_empty() => break,
+            Err(_) => {}
+        }
+    }
+    let mut body = vec![0; length];
+    answer.read_exact(&mut body).unwrap();
+    (status, serde_json::from_slice(&body).unwrap())
 }

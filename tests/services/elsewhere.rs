@@ -77,12 +77,22 @@ pub(crate) async fn with_an_endpoint_alone_a_command_may_have_started_it_elsewhe
     assert_eq!(home.status("dns").await, ServiceStatus::Failed);
     home.services.start_service("dns").await.unwrap();
     assert_eq!(home.calls().len(), 2, "it is begun anew");
+    home.services.start_service("web").await.unwrap();
+    assert_eq!(home.calls().len(), 3, "for whoever needs it, too");
+    assert_eq!(home.services.start_all_services().await.unwrap(), ["dns", "other", "web"]);
+    assert_eq!(home.calls().len(), 4, "and with all");
+    home.services.stop_service("web").await.unwrap();
     is_well.store(true, Ordering::SeqCst);
-    // With a word for it, it is stopped.
+    // With a word for it, it is stopped; but not before it was started by it.
     home.register([Service { stop_command: "systemctl stop dns".to_owned(), ..dns }]).await;
+    for refused in [home.services.stop_service("dns").await, home.services.restart_service("dns").await] {
+        let said = refused.unwrap_err().to_string();
+        assert!(said.contains("start it again first"), "{said}");
+    }
+    assert_eq!(home.status("dns").await, ServiceStatus::Running);
     home.services.start_service("dns").await.unwrap();
     home.services.stop_service("dns").await.unwrap();
-    assert_eq!(home.calls()[2..], ["systemctl start dns", "systemctl stop dns"]);
+    assert_eq!(home.calls()[4..], ["systemctl start dns", "systemctl stop dns"]);
     assert_eq!(home.status("dns").await, ServiceStatus::Stopped);
 }
 

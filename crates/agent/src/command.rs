@@ -9,8 +9,10 @@ use upbeat_drivers::process::{
     ExecOutcome, ExecRequest, Launch, Leftovers, Notify, ProcessDriver, Rights, Stdio, environment,
 };
 use upbeat_model::project::{Question, Service};
-use upbeat_model::withheld::{Secrets, is_secret};
+use upbeat_model::withheld::{Rotating, Secrets, is_secret};
 use upbeat_model::{Attempt, Exit, Millis, SlotId};
+
+use crate::keep::Seal;
 
 /// Given to hooks: the same for each time one and the same hook is run, and never to another.
 const KEY: &str = "UPBEAT_IDEMPOTENCY_KEY";
@@ -92,6 +94,8 @@ pub(crate) enum NotWell {
 
 /// Commands that are run beside a copy.
 pub(crate) struct Hooks {
+    /// Of their keys.
+    pub(crate) seal: Seal,
     pub(crate) slot: SlotId,
     pub(crate) attempt: Attempt,
     /// What they are, as a file calls them: `post_start`.
@@ -134,16 +138,21 @@ impl Hooks {
         if failed.is_empty() { Ok(()) } else { Err(NotWell::Failed(failed.join("; "))) }
     }
 
-    /// The key of the nth of them. One that the file has changed since is another. Keys are given to others,
-    /// who could try out what a hash is of: no secret is in it.
+    /// The key of the nth of them. One that the file has changed since is another, but for its secrets. Keys
+    /// are given to others, who could try out what a hash is of: it is a keyed one.
     fn key(&self, n: usize, hook: &HookCommand) -> String {
         let Self { slot, attempt, kind, begun, serial, .. } = self;
         let HookCommand { command, environment, working_dir, user, .. } = hook;
         let is_plain = |(name, _): &(&String, &String)| !is_secret(name);
-        let plain: BTreeMap<_, _> = environment.iter().filter(is_plain).collect();
+        // In each text by itself: within JSON some of them would be escaped.
+        let secrets = Rotating::of(environment);
+        let without = |text: &String| secrets.without(text);
+        let command: Vec<_> = command.iter().map(without).collect();
+        let plain: BTreeMap<_, _> =
+            environment.iter().filter(is_plain).map(|(name, value)| (name, without(value))).collect();
+        let (working_dir, user) = (without(working_dir), user.as_ref().map(without));
         let what = serde_json::json!([command, plain, working_dir, user]).to_string();
-        let what = Secrets::of_variables(environment).hide(what);
-        let what = blake3::hash(what.as_bytes()).to_hex();
+        let what = self.seal.hash(what.as_bytes()).to_hex();
         format!("{slot}:{attempt}:{begun}:{kind}:{serial}:{n}:{}", &what.as_str()[..16])
     }
 
@@ -182,6 +191,8 @@ impl Hooks {
 fn told(hook: &HookCommand, why: &str) -> String {
     let program = hook.command.first().map_or("", String::as_str);
     let own = [&*hook.base_environment, &hook.environment].map(Secrets::of_variables);
+    // What was cut before stands at its beginning.
+    let why = own.iter().fold(why.to_owned(), |why, own| own.hide(why));
     own.iter().fold(format!("`{program}`: {why}"), |why, own| own.hide(why))
 }
 
@@ -193,8 +204,8 @@ fn within(left: u64, hook: &HookCommand) -> Millis {
 impl Hooks {
     /// Hooks of this moment.
     pub(crate) fn of(
-        slot: SlotId,
-        attempt: Attempt,
+        seal: Seal,
+        (slot, attempt): (SlotId, Attempt),
         moment: Moment,
         (begun, serial): (u64, u64),
         commands: Vec<Arc<HookCommand>>,
@@ -202,7 +213,7 @@ impl Hooks {
         exit: Option<Exit>,
     ) -> Self {
         let goes_on = matches!(moment, Moment::PreStop | Moment::PostStop);
-        Self { slot, attempt, kind: moment.key(), begun, serial, commands, timeout, exit, goes_on }
+        Self { seal, slot, attempt, kind: moment.key(), begun, serial, commands, timeout, exit, goes_on }
     }
 }
 
@@ -241,6 +252,7 @@ mod tests {
     fn the_key_of_a_hook_is_that_of_no_other() {
         let key = |begun, serial, kind, n, hook: Arc<HookCommand>| {
             let hooks = Hooks {
+                seal: Seal::of([7; 32]),
                 slot: "shop/web/1".parse().unwrap(),
                 attempt: Attempt(1),
                 kind,
@@ -266,6 +278,37 @@ mod tests {
         ];
         assert_eq!(keys.iter().collect::<std::collections::BTreeSet<_>>().len(), keys.len(), "{keys:?}");
         assert_eq!(keys[0], key(5, 2, "reload", 0, hook("x", "a")));
+    }
+
+    fn key(seal: u8, hook: &HookCommand) -> String {
+        let (slot, moment) = ("shop/web/1".parse().unwrap(), Moment::PreStart);
+        let seal = Seal::of([seal; 32]);
+        Hooks::of(seal, (slot, Attempt(1)), moment, (5, 2), Vec::new(), Millis(1), None).key(0, hook)
+    }
+
+    fn with_secret(secret: &str) -> HookCommand {
+        let mut hook = (*hook("x", "a")).clone();
+        hook.command.push(format!("--login=me:{secret}"));
+        hook.environment.insert("API_TOKEN".into(), secret.into());
+        hook.environment.insert("DB".into(), format!("postgres://me:{}@db/", secret.replace('"', "%22")));
+        hook
+    }
+
+    #[test]
+    fn a_secret_that_is_another_leaves_the_key_as_it_is() {
+        let expected = key(7, &with_secret("canary-0"));
+        for secret in ["canary-1", r#"with"quote"#, r"with\backslash", "1234", "7", "ünïcode"] {
+            assert_eq!(key(7, &with_secret(secret)), expected, "{secret}");
+        }
+        let mut other = with_secret("canary-0");
+        other.command.push("more".into());
+        assert_ne!(key(7, &other), expected);
+    }
+
+    #[test]
+    fn nobody_can_try_out_what_a_key_is_made_of() {
+        let hook = hook("x", "a");
+        assert_ne!(key(7, &hook), key(8, &hook), "it hangs on what this daemon alone has");
     }
 
     #[test]

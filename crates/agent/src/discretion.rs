@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use upbeat_decide::instance::{Input, Moment};
+use upbeat_decide::instance::{Input, Mark, Moment};
 use upbeat_model::project::Service;
+use upbeat_model::target::surroundings;
 use upbeat_model::withheld::Secrets;
 use upbeat_model::{SlotId, Target, TargetSlot};
 
@@ -13,10 +14,10 @@ use upbeat_model::{SlotId, Target, TargetSlot};
 /// or a probe of it that was asked before, may still be on its way.
 const SPECS: usize = 4;
 
-/// In place of what a copy says, or a command beside it, while it is not known what that copy was given:
-/// its file is an older one than this daemon has seen. Whatever it says may be a secret of that file, which
-/// is kept nowhere.
-const UNSHOWN: &str = "withheld: it runs as an earlier file said, whose secrets this daemon does not know";
+/// In place of what a copy says, or a command beside it, while it is not known what that copy was given: its
+/// file, or what surrounded it, is an older one than this daemon has seen. Whatever it says may be a secret
+/// of those, which are kept nowhere.
+const UNSHOWN: &str = "withheld: it runs as an earlier `up` said, whose secrets this daemon does not know";
 
 /// The secrets that slots were given.
 #[derive(Default)]
@@ -65,9 +66,13 @@ impl Known {
         self.secrets = None;
     }
 
-    /// What a copy was given by the file of this digest.
-    fn knows(&self, digest: &str) -> bool {
-        self.specs.iter().any(|given| given.digest == digest)
+    /// What a copy was given by the file of this digest, and in those surroundings. Of a copy that an older
+    /// version has started it is not known in which: there were none where there are none.
+    fn knows(&self, copy: &Mark) -> bool {
+        self.specs.iter().filter(|given| given.digest == copy.digest).any(|given| match &copy.surroundings {
+            Some(started_in) => *started_in == surroundings(&given.base_environment),
+            None => given.base_environment.is_empty(),
+        })
     }
 
     fn secrets(&mut self) -> &Secrets {
@@ -91,9 +96,8 @@ impl Discretion {
         }
     }
 
-    /// Takes them out of what somebody else wrote. `copy`: the digest of what stands in the slot, where
-    /// something does.
-    pub(crate) fn hide(&mut self, slot: &SlotId, copy: Option<&str>, input: &mut Input) {
+    /// Takes them out of what somebody else wrote. `copy`: what stands in the slot, where something does.
+    pub(crate) fn hide(&mut self, slot: &SlotId, copy: Option<&Mark>, input: &mut Input) {
         let is_of_copy = is_of_copy(input);
         // Its files are gone with what has ended, and it brings its variables.
         let is_parting = matches!(input, Input::HooksEnded { moment: Moment::PostStop, .. });
@@ -153,8 +157,25 @@ mod tests {
         fake::target(slot(), spec)
     }
 
-    fn digest(password: &str) -> String {
-        target(password).slots[&slot()].digest.clone()
+    /// A copy that was started so.
+    fn started(target: &Target) -> Mark {
+        let wish = &target.slots[&slot()];
+        Mark {
+            generation: wish.generation,
+            digest: wish.digest.clone(),
+            release: wish.release,
+            needs: Default::default(),
+            external: false,
+            surroundings: Some(surroundings(&wish.base_environment)),
+        }
+    }
+
+    /// The same service, in these surroundings.
+    fn surrounded(token: &str) -> Target {
+        let mut target = target("canary-0");
+        let wish = target.slots.get_mut(&slot()).unwrap();
+        wish.base_environment = Arc::new([("A_TOKEN".to_owned(), token.to_owned())].into());
+        target
     }
 
     fn inputs(text: &str) -> Vec<Input> {
@@ -176,14 +197,14 @@ mod tests {
         let mut discretion = Discretion::default();
         let passwords: Vec<String> = (0..=SPECS).map(|n| format!("canary-{n}")).collect();
         for (n, password) in passwords.iter().enumerate() {
-            let digest = digest(password);
+            let copy = started(&target(password));
             discretion.aim(&target(password));
             // The same again, as another command would have it.
             discretion.aim(&target(password));
             // What was on its way when the file changed, too.
             for password in &passwords[(n + 1).saturating_sub(SPECS)..=n] {
                 for mut input in inputs(&format!("no {password}")) {
-                    discretion.hide(&slot(), Some(&digest), &mut input);
+                    discretion.hide(&slot(), Some(&copy), &mut input);
                     let told = format!("{input:?}");
                     assert!(!told.contains("canary") && told.contains("no ***"), "{told}");
                 }
@@ -198,18 +219,40 @@ mod tests {
     #[test]
     fn what_surrounded_a_copy_when_it_was_started_is_kept_out_too() {
         let mut discretion = Discretion::default();
-        let surrounded = |token: &str| {
-            let mut target = target("canary-0");
-            let wish = target.slots.get_mut(&slot()).unwrap();
-            wish.base_environment = Arc::new([("A_TOKEN".to_owned(), token.to_owned())].into());
-            target
-        };
         discretion.aim(&surrounded("canary-old"));
         discretion.aim(&surrounded("canary-new"));
+        let copy = started(&surrounded("canary-old"));
         for mut input in inputs("no canary-old canary-new canary-0") {
-            discretion.hide(&slot(), Some(&digest("canary-0")), &mut input);
-            assert!(!format!("{input:?}").contains("canary"), "{input:?}");
+            discretion.hide(&slot(), Some(&copy), &mut input);
+            let told = format!("{input:?}");
+            assert!(told.contains("no *** *** ***"), "{told}");
         }
+    }
+
+    /// As after a restart of the daemon: what it was started in is known to nobody any more.
+    #[test]
+    fn what_a_copy_says_whose_surroundings_are_not_known_is_withheld() {
+        let mut discretion = Discretion::default();
+        discretion.aim(&surrounded("canary-new"));
+        let [old, new] = ["canary-old", "canary-new"].map(|token| started(&surrounded(token)));
+        let of_older_version = Mark { surroundings: None, ..new.clone() };
+        for (copy, is_known) in [(&old, false), (&new, true), (&of_older_version, false)] {
+            for mut input in inputs("no canary-new").into_iter().filter(is_of_copy) {
+                discretion.hide(&slot(), Some(copy), &mut input);
+                let told = format!("{input:?}");
+                assert_eq!(
+                    (told.contains("no ***"), told.contains(UNSHOWN)),
+                    (is_known, !is_known),
+                    "{told}"
+                );
+            }
+        }
+        // Where there are no surroundings, none are missed.
+        discretion.aim(&target("canary-0"));
+        let of_older_version = Mark { surroundings: None, ..started(&target("canary-0")) };
+        let mut input = inputs("no canary-0").swap_remove(0);
+        discretion.hide(&slot(), Some(&of_older_version), &mut input);
+        assert!(format!("{input:?}").contains("no ***"), "{input:?}");
     }
 
     /// As after a restart of the daemon: the wish is the newest, and the copy is of the one before.
@@ -217,8 +260,8 @@ mod tests {
     fn what_a_copy_says_whose_file_is_not_known_is_withheld() {
         let mut discretion = Discretion::default();
         discretion.aim(&target("canary-new"));
-        let [old, new] = ["canary-old", "canary-new"].map(digest);
-        for copy in [Some(&*old), None] {
+        let [old, new] = ["canary-old", "canary-new"].map(|password| started(&target(password)));
+        for copy in [Some(&old), None] {
             for mut input in inputs("no canary-old") {
                 let is_own = !is_of_copy(&input);
                 discretion.hide(&slot(), copy, &mut input);

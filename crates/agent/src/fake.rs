@@ -36,6 +36,7 @@ pub(crate) fn change(slot: SlotId, from: Phase, phase: Phase, attempt: u64, rest
         restarts,
         since: Wall(0),
         started_at: None,
+        log_start: None,
         health: None,
         probes: Default::default(),
         says: None,

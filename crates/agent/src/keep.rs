@@ -8,6 +8,7 @@ use upbeat_store::{OPS_MAX, Op, REQUEST_MAX, Store, StoreError};
 
 const SLOTS: &str = "slots/";
 const BOOT: &str = "boot";
+const SEAL: &str = "seal";
 
 /// Why the agent cannot know its slots.
 #[derive(Debug, thiserror::Error)]
@@ -25,16 +26,44 @@ pub enum KeepError {
     },
 }
 
+/// What hashes that are given away are keyed with, so that nobody can try out what they are of. Shown by
+/// nothing.
+#[derive(Clone, Copy)]
+pub(crate) struct Seal([u8; 32]);
+
+impl Seal {
+    /// Of 256 random bits.
+    pub(crate) fn of(bits: [u8; 32]) -> Self {
+        Self(bits)
+    }
+
+    pub(crate) fn hash(&self, what: &[u8]) -> blake3::Hash {
+        blake3::keyed_hash(&self.0, what)
+    }
+}
+
 /// The agent's own small store.
 pub struct Keep {
     store: Store,
     boot_id: String,
+    bits: [u8; 32],
 }
 
 impl Keep {
-    /// In this store, in this boot of the machine.
-    pub fn new(store: Store, boot_id: String) -> Self {
-        Self { store, boot_id }
+    /// In this store, in this boot of the machine. The bits, which are random, are of use for a store that
+    /// is new.
+    pub fn new(store: Store, boot_id: String, bits: [u8; 32]) -> Self {
+        Self { store, boot_id, bits }
+    }
+
+    /// The same for as long as there is the store.
+    pub(crate) async fn seal(&self) -> Result<Seal, KeepError> {
+        let kept = self.store.get(SEAL).await?;
+        if let Some(bits) = kept.and_then(|kept| kept.value[..].try_into().ok()) {
+            return Ok(Seal::of(bits));
+        }
+        self.store.write(vec![Op::put(SEAL, self.bits.to_vec())]).await?;
+        Ok(Seal::of(self.bits))
     }
 
     /// What was kept. After a reboot deadlines mean nothing: what rested may start.
@@ -113,6 +142,16 @@ fn forget_clock(durable: &mut Durable) {
 mod tests {
     use super::*;
     use upbeat_decide::instance::Late;
+
+    #[tokio::test]
+    async fn the_seal_is_made_once() {
+        let (store, _journal) = upbeat_store::open_memory().unwrap();
+        let seal = async |boot: &str, bits| Keep::new(store.clone(), boot.into(), bits).seal().await.unwrap();
+        let first = seal("a", [1; 32]).await.hash(b"x");
+        assert_eq!(first, Seal([1; 32]).hash(b"x"));
+        assert_eq!(seal("b", [2; 32]).await.hash(b"x"), first, "the next daemon has it, in any boot");
+        assert_ne!(Seal([2; 32]).hash(b"x"), first);
+    }
 
     #[test]
     fn after_a_reboot_what_ran_elsewhere_is_started_again() {

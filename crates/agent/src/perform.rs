@@ -20,6 +20,7 @@ use upbeat_model::{Attempt, Exit, Millis, SlotId};
 use crate::asked::{Asked, Question, StartCommand, Task};
 use crate::command::{Hooks, NotWell, exec_request, launch};
 use crate::guarded::{attempted, guarded};
+use crate::keep::Seal;
 use crate::meter::{Meter, count};
 use crate::run::is_up;
 use crate::turns::Turns;
@@ -35,6 +36,8 @@ type Inputs = mpsc::Sender<(SlotId, Input)>;
 
 /// What performs effects.
 pub(crate) struct Performer {
+    /// Of the keys of hooks.
+    seal: Seal,
     driver: ProcessDriver,
     watches: Watches,
     inputs: Inputs,
@@ -50,9 +53,16 @@ pub(crate) struct Performer {
 }
 
 impl Performer {
-    pub(crate) fn new(driver: ProcessDriver, watches: Watches, inputs: Inputs, meter: Arc<Meter>) -> Self {
+    pub(crate) fn new(
+        driver: ProcessDriver,
+        watches: Watches,
+        inputs: Inputs,
+        meter: Arc<Meter>,
+        seal: Seal,
+    ) -> Self {
         let prober = Prober::new(driver.clone());
         Self {
+            seal,
             probes: Turns::new(prober.clone()),
             prober,
             driver,
@@ -131,7 +141,10 @@ impl Performer {
             effect @ Effect::Reload { .. } => self.reload(slot, effect),
             Effect::RunHooks { attempt, moment, begun, serial, commands, timeout, exit, .. } => {
                 let which = (begun, serial);
-                self.run_hooks(Hooks::of(slot, attempt, moment, which, commands, timeout, exit), moment);
+                self.run_hooks(
+                    Hooks::of(self.seal, (slot, attempt), moment, which, commands, timeout, exit),
+                    moment,
+                );
             }
             effect @ Effect::Probe { .. } => self.probe(effect),
             effect @ Effect::WatchLog { .. } => self.watch_log(effect),
@@ -200,8 +213,18 @@ impl Performer {
             return;
         }
         let (kind, goes_on, exit) = ("reload", false, None);
-        let hooks =
-            Hooks { slot: slot.clone(), attempt, kind, begun, serial, commands, timeout, exit, goes_on };
+        let hooks = Hooks {
+            seal: self.seal,
+            slot: slot.clone(),
+            attempt,
+            kind,
+            begun,
+            serial,
+            commands,
+            timeout,
+            exit,
+            goes_on,
+        };
         let task = tokio::spawn(async move {
             let outcome = match signal {
                 // One that ends is not reloaded, and nobody asked for an end.

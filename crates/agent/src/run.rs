@@ -122,7 +122,7 @@ impl Agent {
         let mut node = Node::recover(remembered, Rules::default());
         node.found(found);
         let (inputs_in, inputs) = mpsc::channel(INPUTS);
-        let performer = Performer::new(driver, watches, inputs_in, meter.clone());
+        let performer = Performer::new(driver, watches, inputs_in, meter.clone(), keep.seal().await?);
         let (outbox, unsaved) = (Outbox::new(reports), Unsaved::default());
         let reading = Reading::new(meter);
         Ok(Self {
@@ -229,7 +229,7 @@ impl Agent {
         count(&self.reading.meter().turns, 1);
         count(&self.reading.meter().inputs, inputs.len() as u64);
         for (slot, input) in &mut inputs {
-            let copy = self.node.durable(slot).and_then(instance::mark).map(|mark| &*mark.digest);
+            let copy = self.node.durable(slot).and_then(instance::mark);
             self.discretion.hide(slot, copy, input);
             if let Input::HooksEnded {
                 moment: moment @ (Moment::PreStop | Moment::PostStop), outcome, ..

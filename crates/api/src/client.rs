@@ -29,7 +29,7 @@ use crate::decode::{Decoder, MAX_RECORD, Told};
 use crate::endpoint::{Endpoint, Method};
 use crate::error::{ClientError, TlsError};
 use crate::types::{
-    EndReason, EventsQuery, IssuedToken, LogQuery, NewToken, Problem, ProblemKind, Up, Version, joined,
+    End, EndReason, EventsQuery, IssuedToken, LogQuery, NewToken, Problem, ProblemKind, Up, Version, joined,
 };
 
 /// The daemon answers at once or not at all; this is for a machine under heavy load, and so that
@@ -276,10 +276,14 @@ impl Client {
             let mut told = told?;
             match told.next().await {
                 Ok(Told::Item(item)) => Some((Ok(item), Some(told))),
-                Ok(Told::End(EndReason::Complete)) => None,
-                Ok(Told::End(EndReason::ShuttingDown)) => {
+                Ok(Told::End(End { end: EndReason::Complete, .. })) => None,
+                Ok(Told::End(End { end: EndReason::ShuttingDown, .. })) => {
                     let socket = told.client.socket.to_path_buf();
                     Some((Err(ClientError::ShuttingDown { socket }), None))
+                }
+                Ok(Told::End(End { end: EndReason::Failed, problem })) => {
+                    let unsaid = || Problem::new(ProblemKind::Internal, "the daemon could not go on with it");
+                    Some((Err(ClientError::Problem(problem.unwrap_or_else(unsaid))), None))
                 }
                 Err(error) => Some((Err(error), None)),
             }

@@ -6,7 +6,7 @@
 
 use serde::de::DeserializeOwned;
 
-use crate::types::{End, EndReason};
+use crate::types::End;
 
 /// The longest record a client takes: four times the largest project the server takes, since an
 /// app comes with the status of its slots. Beyond it the other side is not the daemon.
@@ -21,7 +21,7 @@ pub(crate) enum Told<T> {
     /// An item.
     Item(T),
     /// That there is no more.
-    End(EndReason),
+    End(End),
 }
 
 /// A format of streams.
@@ -55,7 +55,7 @@ impl Decoder {
             Self::Events(events) => {
                 let Some((name, data)) = events.next()? else { return Ok(None) };
                 if name == "end" {
-                    return Ok(Some(Told::End(json::<End>(&data)?.end)));
+                    return Ok(Some(Told::End(json::<End>(&data)?)));
                 }
                 Ok(Some(Told::Item(json(&data)?)))
             }
@@ -68,7 +68,7 @@ impl Decoder {
                     return match json(line) {
                         Ok(item) => Ok(Some(Told::Item(item))),
                         Err(no_item) => match json::<End>(line) {
-                            Ok(End { end }) => Ok(Some(Told::End(end))),
+                            Ok(end) => Ok(Some(Told::End(end))),
                             Err(_) => Err(no_item),
                         },
                     };
@@ -171,6 +171,7 @@ fn too_long(max: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::EndReason;
 
     /// All that is told, with the bytes cut into pieces of this size.
     fn told(mut decoder: Decoder, bytes: &[u8], cut: usize) -> Result<Vec<Told<u32>>, String> {
@@ -194,14 +195,15 @@ mod tests {
     fn events_are_told_wherever_their_bytes_are_cut() {
         let bytes = ": a comment\n\nevent: app\nid: 9\ndata: 12\n\ndata:\r\ndata: 3\r\n\r\nevent: end\n\n\
                      retry\nevent: end\ndata: {\"end\":\"shutting_down\"}\n\ndata: 4";
-        let expected = [Told::Item(12), Told::Item(3), Told::End(EndReason::ShuttingDown)];
+        let expected = [Told::Item(12), Told::Item(3), Told::End(EndReason::ShuttingDown.into())];
         check(Decoder::events, bytes, &expected);
     }
 
     #[test]
     fn lines_are_told_wherever_their_bytes_are_cut() {
         let bytes = "1\n\n22\r\n333\n{\"end\":\"complete\"}\n4";
-        let expected = [Told::Item(1), Told::Item(22), Told::Item(333), Told::End(EndReason::Complete)];
+        let expected =
+            [Told::Item(1), Told::Item(22), Told::Item(333), Told::End(EndReason::Complete.into())];
         check(Decoder::lines, bytes, &expected);
     }
 

@@ -282,15 +282,32 @@ pub enum EndReason {
     Complete,
     /// The daemon is about to end. What it watched goes on; ask its successor.
     ShuttingDown,
+    /// There may be more, and it cannot be told: the problem says why.
+    Failed,
 }
 
 /// The last thing a stream says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct End {
     /// Why there is no more.
     pub end: EndReason,
+    /// What has failed, where something has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Problem>,
+}
+
+impl From<EndReason> for End {
+    fn from(end: EndReason) -> Self {
+        Self { end, problem: None }
+    }
+}
+
+impl From<Problem> for End {
+    fn from(problem: Problem) -> Self {
+        Self { end: EndReason::Failed, problem: Some(problem) }
+    }
 }
 
 /// One line of `application/x-ndjson`.

@@ -22,4 +22,4 @@ pub mod wishes;
 
 pub use control::{Control, Settings};
 pub use error::ControlError;
-pub use events::EVENTS_KEPT;
+pub use events::{EVENTS_KEPT, EventLog};

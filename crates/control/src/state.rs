@@ -486,6 +486,7 @@ fn unseen(id: &SlotId, slot: &SlotRecord) -> SlotStatus {
         restarts: 0,
         since: Wall(0),
         started_at: None,
+        log_start: None,
         health: None,
         probes: BTreeMap::new(),
         says: None,

@@ -30,6 +30,7 @@ fn ended(operation: u64) -> Vec<Change> {
         restarts: 0,
         since: Wall(0),
         started_at: None,
+        log_start: None,
         health: None,
         probes: BTreeMap::new(),
         says: None,

@@ -2,11 +2,12 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Pid, PidfdFlags, Signal};
 
 use crate::peer;
@@ -35,9 +36,11 @@ pub fn end_listener(socket: &Path, patience: Duration) -> io::Result<Ending> {
     }
     let number = pid.as_raw_nonzero().get();
     match rustix::process::pidfd_send_signal(&process, Signal::TERM) {
-        Err(rustix::io::Errno::SRCH) => return Ok(Ending::Ended(number)),
+        Err(Errno::SRCH) => return Ok(Ending::Ended(number)),
         sent => sent?,
     }
+    // One that somebody has stopped would not hear it. Gone in between is as good.
+    let _ = rustix::process::pidfd_send_signal(&process, Signal::CONT);
     let patience = Timespec::try_from(patience).map_err(io::Error::other)?;
     let mut ended = [PollFd::new(&process, PollFlags::IN)];
     match rustix::io::retry_on_intr(|| rustix::event::poll(&mut ended, Some(&patience)))? {
@@ -48,12 +51,19 @@ pub fn end_listener(socket: &Path, patience: Duration) -> io::Result<Ending> {
 
 /// The process that listens there, as the kernel says.
 fn listener(socket: &Path) -> io::Result<Option<Pid>> {
-    let stream = match UnixStream::connect(socket) {
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
-            return Ok(None);
+    // Whoever does not take connections any more, and has as many in its queue as that holds, is not waited for.
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let stream = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    match rustix::net::connect(&stream, &SocketAddrUnix::new(socket)?) {
+        Ok(()) => {}
+        Err(Errno::NOENT | Errno::CONNREFUSED) => return Ok(None),
+        Err(Errno::AGAIN) => {
+            let why = "it takes no connections any more and so many wait already that it cannot be found out \
+                       which process it is; `pgrep -x upbeat` names it, `kill` ends it";
+            return Err(io::Error::other(why));
         }
-        stream => stream?,
-    };
+        Err(error) => return Err(error.into()),
+    }
     let hidden =
         || io::Error::other("whoever listens there is in another container, and can only be ended there");
     peer::process_of(stream.as_fd())?.map(Some).ok_or_else(hidden)
@@ -61,7 +71,7 @@ fn listener(socket: &Path) -> io::Result<Option<Pid>> {
 
 fn held(pid: Pid) -> io::Result<Option<OwnedFd>> {
     match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
-        Err(rustix::io::Errno::SRCH) => Ok(None),
+        Err(Errno::SRCH) => Ok(None),
         process => Ok(Some(process?)),
     }
 }
@@ -79,5 +89,21 @@ mod tests {
         assert_eq!(end_listener(&socket, Duration::ZERO).unwrap(), Ending::Nobody);
         std::fs::write(directory.path().join("file"), "").unwrap();
         assert!(listener(directory.path()).is_err() || listener(directory.path()).unwrap().is_none());
+    }
+
+    #[test]
+    fn who_takes_no_connections_is_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("a.sock");
+        let address = SocketAddrUnix::new(&socket).unwrap();
+        let listener =
+            rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+                .unwrap();
+        rustix::net::bind(&listener, &address).unwrap();
+        rustix::net::listen(&listener, 0).unwrap();
+        let queue = || std::os::unix::net::UnixStream::connect(&socket).unwrap();
+        let _waits = queue();
+        let error = end_listener(&socket, Duration::from_secs(600)).unwrap_err().to_string();
+        assert!(error.contains("takes no connections any more"), "{error}");
     }
 }

@@ -13,6 +13,7 @@ pub mod probe;
 pub mod process;
 mod readiness;
 pub mod rights;
+mod stuck;
 mod tree;
 pub mod usage;
 pub mod watch;

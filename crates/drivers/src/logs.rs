@@ -315,7 +315,11 @@ pub async fn watch_for(
             if pattern.is_match(&text) {
                 /// Shown in statuses, where a long line helps nobody.
                 const SHOWN: usize = 200;
-                return Ok(text.chars().take(SHOWN).collect());
+                // Whoever looks for secrets has to see where it is cut.
+                return Ok(match text.char_indices().nth(SHOWN) {
+                    Some((end, _)) => format!("{}…", &text[..end]),
+                    None => text.into_owned(),
+                });
             }
         }
         if nothing_new {

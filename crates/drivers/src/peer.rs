@@ -74,12 +74,7 @@ pub(crate) fn process_of(socket: BorrowedFd<'_>) -> io::Result<Option<Pid>> {
 /// The number of a group: by its name in `/etc/group`, else the number itself. Names of other
 /// directories are not known here; their numbers can be given.
 pub fn group_id(name: &str) -> Option<u32> {
-    let file = std::fs::read_to_string("/etc/group").unwrap_or_default();
-    let mut known = file.lines().map(|line| line.split(':').collect::<Vec<_>>());
-    match known.find(|fields| fields.len() > 2 && fields[0] == name) {
-        Some(fields) => fields[2].parse().ok(),
-        None => name.parse().ok(),
-    }
+    upbeat_shim::user::group(name)
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustix::fs::RawDir;
@@ -23,12 +23,18 @@ use upbeat_model::Attempt;
 use upbeat_shim::record::{Outlets, Record};
 use upbeat_shim::stat::{Stat, of_process};
 
+use crate::stuck::Round;
+
 /// Looks so far apart, ...
 const BETWEEN: Duration = Duration::from_millis(2);
 
 /// ... and so long: a tree that forks faster than it is killed would take longer, and so would a process
 /// that the kernel does not let die. Less than a look at a slot takes at most.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// One look reads a few files of each process, in microseconds. One that takes longer than this waits for a
+/// process, or for memory.
+const ROUND_MAX: Duration = Duration::from_secs(1);
 
 /// Nobody is there when so many looks in a row have found nobody, ...
 const QUIET: u32 = 2;
@@ -183,19 +189,24 @@ pub(crate) async fn clear(tree: Tree) -> Result<(), StillThere> {
     let mut dying = Dying::new();
     let (mut quiet, mut whole) = (0, 0);
     loop {
-        let tree = tree.clone();
+        let (tree, round) = (tree.clone(), Arc::new(Round::begin()));
+        let given_up = round.clone();
         // Reads a few files for each process of the machine.
-        let round = tokio::task::spawn_blocking(move || {
-            let look = tree.look();
+        let done = tokio::task::spawn_blocking(move || {
+            let look = tree.look(&round);
             look.iter().for_each(|look| kill_all(&look.members, &mut dying));
             // A dying process gives up its environment first and its sockets later.
             dying.retain(|pid, begun| !matches!(life_of(*pid), Ok(life) if life != Some(*begun)));
             (look, dying)
         });
-        let (look, left) = match round.await {
-            Ok(done) => done,
+        let (look, left) = match tokio::time::timeout(ROUND_MAX, done).await {
+            Ok(Ok(done)) => done,
             // The runtime is being shut down.
-            Err(_) => return Err(StillThere(0)),
+            Ok(Err(_)) => return Err(StillThere(0)),
+            Err(_) => {
+                given_up.give_up();
+                (Err(io::ErrorKind::TimedOut.into()), Dying::new())
+            }
         };
         dying = left;
         let seen = match look {
@@ -253,7 +264,7 @@ fn group_of(member: i32, members: &[i32]) -> Option<Pid> {
 
 impl Tree {
     /// Errors: nobody can be looked at.
-    fn look(&self) -> io::Result<Look> {
+    fn look(&self, round: &Round) -> io::Result<Look> {
         let own = std::process::id() as i32;
         let mut look = Look { members: Vec::new(), is_whole: true };
         let processes = fs::File::open("/proc")?;
@@ -264,7 +275,7 @@ impl Tree {
         while let Some(entry) = listed.next() {
             let pid = entry?.file_name().to_str().ok().and_then(|name| name.parse().ok());
             let Some(pid) = pid.filter(|pid| *pid != own) else { continue };
-            let carried = self.is_carried_by(pid)?;
+            let carried = self.is_carried_by(pid, round)?;
             look.is_whole &= carried != Carried::Gone;
             let is_member = match carried {
                 Carried::Yes => true,
@@ -279,8 +290,10 @@ impl Tree {
     }
 
     /// A zombie's environment is empty, so it does not carry the mark.
-    fn is_carried_by(&self, pid: i32) -> io::Result<Carried> {
-        let environment = match of_process(fs::read(format!("/proc/{pid}/environ"))) {
+    fn is_carried_by(&self, pid: i32, round: &Round) -> io::Result<Carried> {
+        let read = round.read(pid, || fs::read(format!("/proc/{pid}/environ")));
+        let Some(read) = read else { return Ok(Carried::Hidden) };
+        let environment = match of_process(read) {
             // Another user's, or one that is kept from being looked at.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(Carried::Hidden),
             environment => environment?,

@@ -118,8 +118,9 @@ fn of(machine: &Mutex<Option<Machine>>, root: &Root, sharing: Sharing) -> io::Re
     // What its children used that have ended: the first process of all, and those it took in.
     let mut time = shim.time_of_children;
     let mut living = Vec::new();
-    for pid in below {
-        let Some(stat) = stat_of(pid)? else { continue };
+    for (pid, begun) in below {
+        // Its number may be another's by now.
+        let Some(stat) = stat_of(pid)?.filter(|stat| stat.begun == begun) else { continue };
         time += stat.time + stat.time_of_children;
         if stat.is_dead() {
             continue;
@@ -193,18 +194,21 @@ pub fn own() -> Option<OwnUsage> {
 struct Machine {
     seen: Instant,
     took: Duration,
-    children: HashMap<i32, Vec<i32>>,
+    children: HashMap<i32, Vec<Begun>>,
 }
+
+/// A process, and when it was begun.
+type Begun = (i32, u64);
 
 impl Machine {
     /// Errors: a process that is there cannot be looked at, so that not all would be known of the others.
     fn look() -> io::Result<Self> {
         let seen = Instant::now();
-        let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
+        let mut children: HashMap<i32, Vec<Begun>> = HashMap::new();
         for entry in fs::read_dir("/proc")? {
             let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
             if let Some(stat) = stat_of(pid)? {
-                children.entry(stat.parent).or_default().push(pid);
+                children.entry(stat.parent).or_default().push((pid, stat.begun));
             }
         }
         Ok(Self { seen, took: seen.elapsed(), children })
@@ -214,11 +218,11 @@ impl Machine {
         self.seen.elapsed() < LOOK_LEAST.max(self.took * LOOK_SHARE)
     }
 
-    fn below(&self, root: i32) -> Vec<i32> {
+    fn below(&self, root: i32) -> Vec<Begun> {
         let of = |pid| self.children.get(&pid).into_iter().flatten().copied();
-        let mut found: Vec<i32> = of(root).collect();
+        let mut found: Vec<Begun> = of(root).collect();
         let mut next = 0;
-        while let Some(pid) = found.get(next).copied() {
+        while let Some((pid, _)) = found.get(next).copied() {
             found.extend(of(pid));
             found.truncate(PROCESSES_MAX);
             next += 1;
@@ -228,7 +232,7 @@ impl Machine {
 }
 
 /// The processes below one. Looked for anew where none is known: then it is younger than the last look.
-fn below(machine: &Mutex<Option<Machine>>, root: i32) -> io::Result<Vec<i32>> {
+fn below(machine: &Mutex<Option<Machine>>, root: i32) -> io::Result<Vec<Begun>> {
     // It is replaced as a whole: nothing is half-done after a panic.
     let mut machine = machine.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(machine) = machine.as_ref().filter(|machine| machine.is_good()) {
@@ -301,18 +305,24 @@ mod tests {
 
     #[test]
     fn a_tree_is_walked_to_its_end_and_no_further_than_bounded() {
-        let of = |children: HashMap<i32, Vec<i32>>| Machine {
+        let of = |children: &[(i32, Vec<i32>)]| Machine {
             seen: Instant::now(),
             took: Duration::ZERO,
-            children,
+            children: children
+                .iter()
+                .map(|(parent, pids)| (*parent, pids.iter().map(|pid| (*pid, 1)).collect()))
+                .collect(),
         };
-        let machine = of(HashMap::from([(1, vec![2, 3]), (3, vec![4]), (4, vec![5]), (9, vec![10])]));
-        assert_eq!(machine.below(1), [2, 3, 4, 5]);
-        assert_eq!(machine.below(7), [0; 0]);
+        let pids = |machine: &Machine, root| -> Vec<i32> {
+            machine.below(root).into_iter().map(|(pid, _)| pid).collect()
+        };
+        let machine = of(&[(1, vec![2, 3]), (3, vec![4]), (4, vec![5]), (9, vec![10])]);
+        assert_eq!(pids(&machine, 1), [2, 3, 4, 5]);
+        assert_eq!(pids(&machine, 7), [0; 0]);
         let all = (2..=2 * PROCESSES_MAX as i32).collect();
-        assert_eq!(of(HashMap::from([(1, all)])).below(1).len(), PROCESSES_MAX);
+        assert_eq!(of(&[(1, all)]).below(1).len(), PROCESSES_MAX);
         // Numbers that were given anew while it was looked could make a ring.
-        assert_eq!(of(HashMap::from([(1, vec![2]), (2, vec![1])])).below(1).len(), PROCESSES_MAX);
+        assert_eq!(of(&[(1, vec![2]), (2, vec![1])]).below(1).len(), PROCESSES_MAX);
     }
 
     #[test]

@@ -181,6 +181,9 @@ pub struct SlotStatus {
     pub since: Wall,
     /// When the current process was started.
     pub started_at: Option<Wall>,
+    /// The number of the first line of output that is its own, and not of one before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_start: Option<u64>,
     /// What its readiness probe said last.
     pub health: Option<String>,
     /// How each of its probes stands, while it runs.

@@ -36,6 +36,9 @@ pub enum Ask {
     Restart,
 }
 
+/// Of a hash of surroundings, so many hexadecimal digits: no two are the same by chance.
+const SURROUNDINGS: usize = 32;
+
 /// The wish for one slot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TargetSlot {
@@ -60,6 +63,18 @@ pub struct TargetSlot {
     pub operation: OperationId,
     /// Variables given before the service's own.
     pub base_environment: Arc<BTreeMap<String, String>>,
+}
+
+/// A hash of variables that a service is given before its own: whether they are the same can be told without
+/// keeping them. It may not be shown: what they are can be tried out.
+pub fn surroundings(base_environment: &BTreeMap<String, String>) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for (name, value) in base_environment {
+        for part in [name, "=", value, "\0"] {
+            hasher.update(part.as_bytes());
+        }
+    }
+    hasher.finalize().to_hex()[..SURROUNDINGS].to_owned()
 }
 
 /// All wishes for one node, at one revision.

@@ -171,8 +171,12 @@ impl Secrets {
                 .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
                 .collect()
         };
-        let more: Vec<String> =
-            texts.iter().filter(|text| text.contains(char::is_control)).map(escaped).collect();
+        // Or by the sign that stands for what cannot be shown.
+        let replaced = |text: &String| -> String {
+            text.replace(char::is_control, &char::REPLACEMENT_CHARACTER.to_string())
+        };
+        let controlled = texts.iter().filter(|text| text.contains(char::is_control));
+        let more: Vec<String> = controlled.flat_map(|text| [escaped(text), replaced(text)]).collect();
         texts.extend(more);
         texts.sort_by(|a, b| b.len().cmp(&a.len()).then(a.cmp(b)));
         texts.dedup();
@@ -195,6 +199,52 @@ impl Secrets {
     }
 }
 
+/// The secrets of variables, for whoever asks whether a text is the same but for them.
+pub struct Rotating {
+    secrets: Secrets,
+    short: Vec<String>,
+}
+
+impl Rotating {
+    /// Those of these variables.
+    pub fn of(environment: &BTreeMap<String, String>) -> Self {
+        let mut short = Vec::new();
+        for (name, value) in environment {
+            match is_secret(name) {
+                true => short.push(value.trim().to_owned()),
+                false => short.extend(passwords_of(value).map(str::to_owned)),
+            }
+        }
+        short.retain(|text| !text.is_empty() && text.chars().count() < SECRET_MIN);
+        short.sort_by(|a, b| b.len().cmp(&a.len()).then(a.cmp(b)));
+        Self { secrets: Secrets::of_variables(environment), short }
+    }
+
+    /// The text without them. Of short ones, which come up anywhere, those that stand alone are meant:
+    /// `--pin=1234`, and not a part of a longer word or number.
+    pub fn without(&self, text: &str) -> String {
+        let hidden = self.secrets.hide(text.to_owned());
+        self.short.iter().fold(hidden, |text, secret| without_word(&text, secret))
+    }
+}
+
+fn without_word(text: &str, word: &str) -> String {
+    let mut left = String::with_capacity(text.len());
+    let mut from = 0;
+    for (at, _) in text.match_indices(word) {
+        let (before, behind) = (&text[..at], &text[at + word.len()..]);
+        if !before.ends_with(char::is_alphanumeric) && !behind.starts_with(char::is_alphanumeric) {
+            left.push_str(&text[from..at]);
+            left.push_str(WITHHELD);
+            from = at + word.len();
+        }
+    }
+    left + &text[from..]
+}
+
+/// What we put before somebody's words has no more of them: `` `sh`: exit 1: ``, and a few to spare.
+const COLONS_MAX: usize = 8;
+
 /// Long lines are cut at their ends, and so is what is there: `SECRE…`, `exit 1: CRET`. Looked for is
 /// the longest part; no part is longer than the line, however long the secret is.
 fn hide_cut(text: String, secret: &str) -> String {
@@ -206,9 +256,9 @@ fn hide_cut(text: String, secret: &str) -> String {
             text = format!("{rest}{WITHHELD}…");
         }
     }
-    // Behind how a command ended stands its last line.
-    let behind = text.find(": ").map_or(0, |at| at + 2);
-    for from in [0, behind] {
+    // Behind who says it, and how a command ended, stands its last line.
+    let behind = text.match_indices(": ").map(|(at, colon)| at + colon.len()).take(COLONS_MAX);
+    for from in std::iter::once(0).chain(behind) {
         let first = secret.len().saturating_sub(text.len() - from).max(1);
         let starts = first..=secret.len().saturating_sub(SECRET_MIN);
         let mut ends = starts.filter_map(|start| secret.get(start..));
@@ -275,6 +325,21 @@ mod tests {
     /// With these variables, told so.
     fn told(pairs: &[(&str, &str)], text: &str) -> String {
         Secrets::of_variables(&variables(pairs)).hide(text.to_owned())
+    }
+
+    #[test]
+    fn texts_that_differ_by_secrets_alone_are_the_same_without_them() {
+        let without = |secret: &str, text: &str| {
+            Rotating::of(&variables(&[("PIN", "4711"), ("DB_PASS", secret)])).without(text)
+        };
+        for (secret, text, expected) in [
+            ("12", "--pass=12 12 x12 120 12.", "--pass=*** *** x12 120 ***."),
+            ("long-enough", "xlong-enoughx", "x***x"),
+            ("", "nothing", "nothing"),
+            ("12", "4711", "4711"),
+        ] {
+            assert_eq!(without(secret, text), expected, "{secret}");
+        }
     }
 
     #[test]
@@ -401,5 +466,18 @@ mod tests {
             assert_eq!(secrets.hide(format!("it is canary-{n}!")), "it is ***!", "{n}");
         }
         assert_eq!(format!("{secrets:?}"), "Secrets(10)");
+    }
+
+    #[test]
+    fn a_part_of_a_secret_is_found_where_its_line_was_cut_whoever_is_named_before_it() {
+        let pairs = [("TOKEN", "0123456789abcdefCANARY"), ("OTHER_TOKEN", "tab\there and there")];
+        for (said, shown) in [
+            ("line matched: key=0123456789abcdefCA…", "line matched: key=***…"),
+            ("`sh`: exit 1: 89abcdefCANARY and more", "`sh`: exit 1: *** and more"),
+            ("a: b: c: d: 89abcdefCANARY", "a: b: c: d: ***"),
+            ("it says tab\u{fffd}here and there", "it says ***"),
+        ] {
+            assert_eq!(told(&pairs, said), shown);
+        }
     }
 }

@@ -11,7 +11,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use futures_util::{StreamExt, stream};
 use tokio::time::Instant;
 use upbeat_api::{
@@ -21,9 +21,10 @@ use upbeat_api::{
 
 use crate::backend::{Answer, Backend};
 use crate::bounds::{MISSED_MAX, PATH_SHOWN, STREAM_LOOK};
-use crate::door::Seat;
 use crate::handlers::{Reply, Shared};
+use crate::place::Seat;
 use crate::refusal::Refusal;
+use crate::router::refused;
 use crate::streams::{self, Holding, OpenStream};
 
 /// Who is known to ask, and what they may.
@@ -88,18 +89,19 @@ pub(crate) async fn authenticate<B: Backend>(
             }
             let caller = Caller { name: Name::Token(name.clone()), role, from: Some(from) };
             request.extensions_mut().insert(caller);
+            let uri = request.uri().clone();
             let answer = next.run(request).await;
             match token {
                 Ok(token) if streams::is_stream(&answer) => match here.streams.open(&name) {
                     Ok(open) => while_it_holds(here.backend, token, answer, open),
-                    Err(problem) => Refusal::from(problem).into_response(),
+                    Err(problem) => refused(&uri, problem.into()),
                 },
                 _ => answer,
             }
         }
         Err(problem) => {
             turned_away(&here.backend, &request, problem.kind.status(), &problem.message);
-            let mut answer = Refusal::from(problem).into_response();
+            let mut answer = refused(request.uri(), problem.into());
             answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             // What follows on the connection is read by nobody.
             answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -162,7 +164,9 @@ pub(crate) async fn authorize<B: Backend>(
     request: Request,
     next: Next,
 ) -> Response {
-    let Some(caller) = request.extensions().get::<Caller>() else { return nobody().into_response() };
+    let Some(caller) = request.extensions().get::<Caller>() else {
+        return refused(request.uri(), nobody());
+    };
     let role = caller.role;
     if role >= least {
         return next.run(request).await;
@@ -173,7 +177,7 @@ pub(crate) async fn authorize<B: Backend>(
         Name::Uid(_) => "the daemon's own user and root are admins".to_owned(),
         Name::Token(_) => format!("`upbeat token create --role {least}` makes a token that may"),
     };
-    Refusal::from(Problem::new(ProblemKind::Forbidden, message).with_hint(hint)).into_response()
+    refused(request.uri(), Problem::new(ProblemKind::Forbidden, message).with_hint(hint).into())
 }
 
 /// Records that a request was turned away.

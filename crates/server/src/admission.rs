@@ -4,7 +4,9 @@
 //! daemon's own user and root), so that guests, however many, never keep it out. Who holds a place and
 //! makes no use of it loses it to a newcomer when there is no other: first those who have not yet
 //! proved who they are, then those who ask for nothing just now, of each the one who came first.
-//! Whoever is being answered is never interrupted for a newcomer.
+//! Whoever is being answered is never interrupted for a newcomer; until when that is, [`crate::place`]
+//! says. Streams are answers without an end, so at most half of the places are given to them, of one as
+//! of all: the other half is for whoever asks something and goes again.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -65,6 +67,8 @@ pub(crate) enum Standing {
     Idle,
     /// Something is being answered.
     Busy,
+    /// The same, without an end.
+    Streaming,
 }
 
 /// How many places there are, and for whom.
@@ -89,6 +93,11 @@ impl Rules {
             Peer::Guest(_) | Peer::V4(_) | Peer::V6(_) => Some(self.share),
         }
     }
+
+    /// Of all guests.
+    fn for_guests(&self) -> usize {
+        self.size.saturating_sub(self.reserved)
+    }
 }
 
 /// What becomes of a newcomer.
@@ -109,6 +118,10 @@ pub(crate) enum Full {
     Share(Peer, usize),
     /// Of all places for such as this one.
     All(usize),
+    /// Of the streams of this one.
+    StreamsOf(Peer, usize),
+    /// Of all streams for such as this one.
+    Streams(usize),
 }
 
 impl fmt::Display for Full {
@@ -118,6 +131,10 @@ impl fmt::Display for Full {
                 write!(f, "{share} connections of {peer} are in use, which is as many as there may be")
             }
             Self::All(size) => write!(f, "{size} connections are in use, which is as many as there may be"),
+            Self::StreamsOf(peer, most) => {
+                write!(f, "{peer} has {most} streams open, which is as many as there may be")
+            }
+            Self::Streams(most) => write!(f, "{most} streams are open, which is as many as there may be"),
         }
     }
 }
@@ -141,15 +158,19 @@ impl<H> Crowd<H> {
         Self { rules, members: BTreeMap::new(), next: 0 }
     }
 
+    fn count(&self, is: impl Fn(&Member<H>) -> bool) -> usize {
+        self.members.values().filter(|member| is(member)).count()
+    }
+
     /// Whether there is a place for one more like this.
     pub(crate) fn admit(&self, peer: Peer) -> Verdict {
-        let count = |is: &dyn Fn(Peer) -> bool| self.members.values().filter(|m| is(m.peer)).count();
+        let count = |is: &dyn Fn(Peer) -> bool| self.count(|member| is(member.peer));
         if let Some(share) = self.rules.share(peer)
             && count(&|other| other == peer) >= share
         {
             return self.instead(|other| other == peer).unwrap_or(Verdict::Refuse(Full::Share(peer, share)));
         }
-        let for_guests = self.rules.size.saturating_sub(self.rules.reserved);
+        let for_guests = self.rules.for_guests();
         if !peer.is_house() && count(&|other| !other.is_house()) >= for_guests {
             return self.instead(|other| !other.is_house()).unwrap_or(Verdict::Refuse(Full::All(for_guests)));
         }
@@ -190,6 +211,26 @@ impl<H> Crowd<H> {
         let Some(member) = self.members.get_mut(&number) else { return false };
         member.standing = standing;
         true
+    }
+
+    /// What is answered on a place has no end, if there may be one more such. Not asked of the house,
+    /// for which places are kept.
+    pub(crate) fn streams(&mut self, number: u64) -> Result<(), Full> {
+        let Some(peer) = self.members.get(&number).map(|member| member.peer) else { return Ok(()) };
+        let count = |of: &dyn Fn(Peer) -> bool| {
+            self.count(|member| member.standing == Standing::Streaming && of(member.peer))
+        };
+        if let Some(share) = self.rules.share(peer) {
+            let (of_one, of_all) = (share / 2, self.rules.for_guests() / 2);
+            if count(&|other| other == peer) >= of_one {
+                return Err(Full::StreamsOf(peer, of_one));
+            }
+            if count(&|other| !other.is_house()) >= of_all {
+                return Err(Full::Streams(of_all));
+            }
+        }
+        self.is_now(number, Standing::Streaming);
+        Ok(())
     }
 
     pub(crate) fn standing(&self, number: u64) -> Option<Standing> {
@@ -277,6 +318,58 @@ mod tests {
         }
         assert!(crowd.is_now(proven, Busy));
         assert_eq!(crowd.members.len(), 10);
+    }
+
+    #[test]
+    fn streams_leave_half_of_the_places_to_whoever_asks_and_goes() {
+        // Of one.
+        let mut crowd = crowd();
+        let here: Vec<u64> = (0..6).map(|_| crowd.enter(Peer::Loopback, Unproven, ()).unwrap()).collect();
+        for number in &here {
+            assert!(crowd.is_now(*number, Busy));
+        }
+        let outcomes = here.iter().map(|number| crowd.streams(*number)).filter(Result::is_ok).count();
+        assert_eq!(outcomes, 3);
+        let told = crowd.streams(here[3]).unwrap_err();
+        assert_eq!(told.to_string(), "this machine has 3 streams open, which is as many as there may be");
+        assert_eq!(crowd.admit(Peer::Loopback), Verdict::Refuse(Full::Share(Peer::Loopback, 6)));
+        assert_eq!(crowd.standing(here[3]), Some(Busy), "it is told so");
+        assert!(crowd.is_now(here[3], Idle));
+        assert_eq!(crowd.admit(Peer::Loopback), Verdict::Drop(here[3]), "and gives way again");
+        // One ends, and another may begin.
+        assert!(crowd.is_now(here[0], Idle));
+        assert_eq!(crowd.streams(here[4]), Ok(()));
+        // Of all guests: of eight places four.
+        for (uid, expected) in [(7, Ok(())), (8, Err(Full::Streams(4)))] {
+            let number = crowd.enter(Peer::Guest(uid), Busy, ()).unwrap();
+            assert_eq!(crowd.streams(number), expected);
+        }
+    }
+
+    #[test]
+    fn no_streams_however_many_keep_a_newcomer_out() {
+        let mut crowd: Crowd<()> = Crowd::new(Rules { reserved: 0, ..RULES });
+        for n in 0..200 {
+            let stranger = Peer::V4(Ipv4Addr::new(192, 0, 2, n % 5));
+            if let Ok(number) = crowd.enter(stranger, Busy, ())
+                && crowd.streams(number).is_err()
+            {
+                // Told so, and idle until it asks for something else.
+                assert!(crowd.is_now(number, Idle));
+            }
+        }
+        for address in ["192.0.2.0", "198.51.100.1", "::1"] {
+            assert!(matches!(crowd.admit(at(address)), Verdict::Admit | Verdict::Drop(_)), "{address}");
+        }
+    }
+
+    #[test]
+    fn the_house_streams_on_all_its_places() {
+        let mut crowd = crowd();
+        for _ in 0..10 {
+            let number = crowd.enter(Peer::House(0), Busy, ()).unwrap();
+            assert_eq!(crowd.streams(number), Ok(()));
+        }
     }
 
     #[test]

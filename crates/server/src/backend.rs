@@ -30,6 +30,8 @@ pub struct Checked {
     pub healthy: bool,
     /// What was answered, in one line.
     pub message: String,
+    /// It could not be asked, for a lack of something here: no word about the service, and no yes.
+    pub unasked: bool,
 }
 
 /// Everything a request can ask of the daemon. One implementation in the binary, one in tests.
@@ -101,12 +103,12 @@ pub trait Backend: Clone + Send + Sync + 'static {
         after: u64,
         limit: usize,
     ) -> impl Future<Output = Answer<Vec<Event>>> + Send;
-    /// Events after a sequence number and then as they come.
+    /// Events after a sequence number and then as they come. After a problem there are no more.
     fn watch_events(
         &self,
         wanted: EventFilter,
         after: u64,
-    ) -> impl Future<Output = Answer<BoxStream<Event>>> + Send;
+    ) -> impl Future<Output = Answer<BoxStream<Answer<Event>>>> + Send;
     /// What each slot of an app uses.
     fn stats(&self, app: AppName) -> impl Future<Output = Answer<Stats>> + Send;
     /// What each slot of an app uses, again and again; ends when the app is gone.
@@ -115,8 +117,12 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn starts(&self, app: AppName) -> impl Future<Output = Answer<Starts>> + Send;
     /// All numbers, in Prometheus' text format.
     fn metrics(&self) -> impl Future<Output = Answer<Bytes>> + Send;
-    /// Lines of output, by time.
-    fn logs(&self, app: AppName, query: LogQuery) -> impl Future<Output = Answer<BoxStream<LogLine>>> + Send;
+    /// Lines of output, by time. After a problem there are no more.
+    fn logs(
+        &self,
+        app: AppName,
+        query: LogQuery,
+    ) -> impl Future<Output = Answer<BoxStream<Answer<LogLine>>>> + Send;
     /// Every token, but for the tokens themselves.
     fn tokens(&self) -> impl Future<Output = Answer<Vec<TokenInfo>>> + Send;
     /// Makes a token, for whom it says.

@@ -41,8 +41,13 @@ pub const TCP_CONNECTIONS_OF_ONE_MAX: usize = 64;
 pub const TCP_CONNECTIONS_OF_HERE_MAX: usize = 96;
 
 /// Streams over TCP that one token keeps open: a person with ten terminals, or a page with some
-/// tabs. They are answers that do not end, so no newcomer gets their places.
+/// tabs. They are answers that do not end, so no newcomer gets their places; all together they are on
+/// half of the places at most, of one address and of all: see [`crate::serve`].
 pub const STREAMS_OF_TOKEN_MAX: usize = 32;
+
+/// How long nobody loses the place for a newcomer to whom an answer is being sent, once all of it stands
+/// ready: 16 MiB over two megabits in a second. A stream has more to say, and is bounded by its number.
+pub const TAKEN_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long agreeing on TLS may take: two journeys around the world, on a machine under heavy load.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -3,11 +3,10 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 use upbeat_api::{Problem, ProblemKind, Refused, Role};
 
@@ -18,6 +17,7 @@ use crate::bounds::{
     RESERVED_CONNECTIONS, TCP_CONNECTIONS_MAX, TCP_CONNECTIONS_OF_HERE_MAX, TCP_CONNECTIONS_OF_ONE_MAX,
     UNTAKEN_MAX_MS,
 };
+use crate::place::{Place, Places};
 use crate::socket::Name as SocketName;
 use crate::tls::Tls;
 
@@ -76,63 +76,6 @@ pub(crate) struct Turned {
     pub(crate) problem: Problem,
     /// Where it is worth one: that it is full, is not. Boxed, since few have one.
     pub(crate) record: Option<Box<Refused>>,
-}
-
-type Places = Arc<Mutex<Crowd<oneshot::Sender<()>>>>;
-
-/// Given back when it is dropped.
-pub(crate) struct Place {
-    pub(crate) seat: Seat,
-    lost: oneshot::Receiver<()>,
-}
-
-impl Place {
-    /// Until it was given to somebody else.
-    pub(crate) async fn lost(&mut self) {
-        // Nothing is ever sent: the sender goes with the place.
-        let _ = (&mut self.lost).await;
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.seat.with(|crowd, number| crowd.leave(number));
-    }
-}
-
-/// Says what a place is used for.
-#[derive(Clone)]
-pub(crate) struct Seat {
-    places: Places,
-    number: u64,
-}
-
-impl Seat {
-    fn with<T>(&self, look: impl FnOnce(&mut Crowd<oneshot::Sender<()>>, u64) -> T) -> T {
-        look(&mut self.places.lock().unwrap_or_else(PoisonError::into_inner), self.number)
-    }
-
-    /// It is known who asks, and they are being answered. Does not return where the place was given to
-    /// somebody else in this moment: nothing may be begun on it any more.
-    pub(crate) async fn is_busy(&self) {
-        if !self.with(|crowd, number| crowd.is_now(number, Standing::Busy)) {
-            std::future::pending().await
-        }
-    }
-}
-
-/// Held while something is answered.
-pub(crate) struct Answering(pub(crate) Seat);
-
-impl Drop for Answering {
-    fn drop(&mut self) {
-        // Who has proved nothing has still proved nothing.
-        self.0.with(|crowd, number| {
-            if crowd.standing(number) == Some(Standing::Busy) {
-                crowd.is_now(number, Standing::Idle);
-            }
-        });
-    }
 }
 
 enum Kind {
@@ -212,15 +155,12 @@ impl Door {
                 return Err(Turned { problem, record: None });
             }
         };
-        let (hold, lost) = oneshot::channel();
-        let entered = self.places.lock().unwrap_or_else(PoisonError::into_inner).enter(peer, standing, hold);
-        let number = entered.map_err(|full| Turned {
+        let place = Place::among(&self.places, peer, standing).map_err(|full| Turned {
             problem: Problem::new(ProblemKind::Unavailable, full.to_string())
                 .with_hint("close some, and ask again"),
             record: None,
         })?;
-        let seat = Seat { places: self.places.clone(), number };
-        Ok(Entered { caller, place: Place { seat, lost } })
+        Ok(Entered { caller, place })
     }
 
     /// Nobody new comes in.

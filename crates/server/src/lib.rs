@@ -18,6 +18,7 @@ mod door;
 mod extract;
 mod handlers;
 mod host;
+mod place;
 mod refusal;
 mod router;
 mod seeing;

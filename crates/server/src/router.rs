@@ -68,8 +68,8 @@ async fn wrong_method(method: Method, uri: Uri) -> Response {
     refused(&uri, refusal)
 }
 
-/// In the shape of all answers below that path.
-fn refused(uri: &Uri, refusal: Refusal) -> Response {
+/// In the shape of all answers below that path: whoever refuses a request, wherever, says so by this.
+pub(crate) fn refused(uri: &Uri, refusal: Refusal) -> Response {
     match guide::is_its(uri.path()) {
         true => guide::refused(refusal),
         false => refusal.into_response(),
@@ -90,12 +90,13 @@ async fn check_host<B: Backend>(State(here): State<Shared<B>>, request: Request,
         return next.run(request).await;
     };
     access::turned_away(&here.backend, &request, ProblemKind::Forbidden.status(), message);
-    Refusal::from(Problem::new(ProblemKind::Forbidden, message).with_hint(hint)).into_response()
+    refused(request.uri(), Problem::new(ProblemKind::Forbidden, message).with_hint(hint).into())
 }
 
 /// A bug in a handler is the problem of one request, not of the daemon.
 async fn survive_panics(request: Request, next: Next) -> Response {
     let asked = format!("{} {}", request.method(), request.uri().path());
+    let uri = request.uri().clone();
     match AssertUnwindSafe(next.run(request)).catch_unwind().await {
         Ok(response) => response,
         Err(panic) => {
@@ -103,7 +104,7 @@ async fn survive_panics(request: Request, next: Next) -> Response {
             let said = said.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
             tracing::error!(asked, said, "a handler panicked");
             let problem = Problem::new(ProblemKind::Internal, format!("a bug in Upbeat met `{asked}`"));
-            Refusal::from(problem.with_hint("the daemon's log says more; please report it")).into_response()
+            refused(&uri, problem.with_hint("the daemon's log says more; please report it").into())
         }
     }
 }

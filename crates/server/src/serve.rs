@@ -3,8 +3,8 @@
 //! Laws: on the unix socket the kernel says who is at the other end; the daemon's own user, root and
 //! the members of one group are let in, others hear that they are not. Over TCP whoever comes may
 //! ask, and has to show a token with each request. Each door has its own places, so that one that is
-//! crowded closes no other; who gets them, [`crate::admission`] decides. Whoever is turned away, or slow, or gone, holds nothing for longer than
-//! [`crate::bounds`] says. When the end comes, nobody new is accepted, answers under way are
+//! crowded closes no other; who gets them, [`crate::admission`] decides. Whoever is turned away, or
+//! slow, or gone, holds nothing for longer than [`crate::bounds`] says. When the end comes, nobody new is accepted, answers under way are
 //! finished, streams say that they end.
 
 use std::convert::Infallible;
@@ -15,7 +15,6 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::{HeaderValue, Request, Response, header};
-use axum::response::IntoResponse;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
@@ -27,7 +26,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
-use upbeat_api::{Problem, Whom};
+use upbeat_api::{Problem, ProblemKind, Whom};
 
 use crate::access::{Caller, Peer};
 use crate::backend::Backend;
@@ -36,11 +35,12 @@ use crate::bounds::{
     REFUSALS_MAX,
 };
 use crate::connections::Open;
-use crate::door::{Answering, Door, Entered, Knock, Seat, Tcp, Unix};
+use crate::door::{Door, Entered, Knock, Tcp, Unix};
 use crate::handlers::Shared;
+use crate::place::{Answering, Leaving, Seat};
 use crate::refusal::Refusal;
-use crate::router::router_until;
-use crate::streams::{Closing, Holding, OpenStreams};
+use crate::router::{refused, router_until};
+use crate::streams::{self, Closing, Holding, OpenStreams};
 
 /// Where the server listens: always on a socket of this machine, on demand over TCP.
 pub struct Doors {
@@ -211,6 +211,7 @@ async fn conversation(
 ) {
     let told = known.clone();
     let _open = Open::one();
+    let stream = Leaving::new(stream, seat.clone());
     let service = service_fn(move |request: Request<Incoming>| {
         answer(request, told.clone(), seat.clone(), routes.clone())
     });
@@ -230,14 +231,15 @@ async fn conversation(
     }
 }
 
-/// Whoever is known has their place for as long as they are answered; who has to prove it, from then on.
+/// Whoever is known has their place for as long as they are answered, until the last of it has left; who
+/// has to prove it, from then on.
 async fn answer(
     mut request: Request<Incoming>,
     known: Known,
     seat: Seat,
     routes: Routes,
 ) -> Result<Response<Holding<Answering>>, Infallible> {
-    let answering = Answering(seat.clone());
+    let answering = seat.answering();
     match known {
         Known::Caller(caller) => {
             seat.is_busy().await;
@@ -245,10 +247,17 @@ async fn answer(
         }
         Known::Peer(peer) => {
             request.extensions_mut().insert(peer);
-            request.extensions_mut().insert(seat);
+            request.extensions_mut().insert(seat.clone());
         }
     }
-    let answer = routes.call(request).await?;
+    let uri = request.uri().clone();
+    let mut answer = routes.call(request).await?;
+    if streams::is_stream(&answer)
+        && let Err(full) = seat.streams()
+    {
+        let problem = Problem::new(ProblemKind::Unavailable, full.to_string());
+        answer = refused(&uri, Refusal::from(problem.with_hint("end some, such as `logs -f`")));
+    }
     Ok(answer.map(|body| Holding::new(body, answering)))
 }
 
@@ -274,8 +283,8 @@ async fn tell_no_in_secret(stream: TcpStream, from: SocketAddr, tls: &TlsAccepto
 }
 
 async fn tell_no(stream: impl AsyncRead + AsyncWrite + Unpin, problem: Problem) {
-    let service = service_fn(move |_: Request<Incoming>| {
-        let mut answer: Response<Body> = Refusal::from(problem.clone()).into_response();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let mut answer: Response<Body> = refused(request.uri(), problem.clone().into());
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         ready(Ok::<_, Infallible>(answer))
     });

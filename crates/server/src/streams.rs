@@ -3,7 +3,7 @@
 //! Laws: a body is made only as fast as it is read, and holds one item or one batch at a time, so
 //! a reader that is slow costs nothing. Where only the last state matters, it misses those between;
 //! where each item matters, its source waits. Every body says that it ends, and why, before it
-//! does. When the reader goes, the source is dropped.
+//! does; also where its source has failed. When the reader goes, the source is dropped.
 
 use std::collections::BTreeMap;
 use std::future::{pending, poll_fn};
@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use upbeat_api::{End, EndReason, Event, LogLine, Problem, ProblemKind, TokenName};
 
-use crate::backend::BoxStream;
+use crate::backend::{Answer, BoxStream};
 use crate::bounds::{COALESCED_MAX, LOG_BATCH, STATES_PAUSE_MAX, STATES_SHARE, STREAMS_OF_TOKEN_MAX};
 
 const LINES: &str = "application/x-ndjson";
@@ -127,21 +127,23 @@ pub(crate) fn states<T>(name: &'static str, states: BoxStream<T>, closing: Closi
 where
     T: Serialize + Send + 'static,
 {
-    events_of(with_end(latest(states), closing), move |state| Frame::default().event(name).json_data(state))
+    events_of(with_end(latest(states).map(Ok), closing), move |state| {
+        Frame::default().event(name).json_data(state)
+    })
 }
 
 /// Events, of which each counts; the id of each is its sequence number.
-pub(crate) fn events(events: BoxStream<Event>, closing: Closing) -> Response {
+pub(crate) fn events(events: BoxStream<Answer<Event>>, closing: Closing) -> Response {
     events_of(with_end(events, closing), |event| {
         Frame::default().event("event").id(event.sequence.to_string()).json_data(event)
     })
 }
 
 /// Lines of output, as newline-delimited JSON: they are many.
-pub(crate) fn lines(lines: BoxStream<LogLine>, closing: Closing) -> Response {
+pub(crate) fn lines(lines: BoxStream<Answer<LogLine>>, closing: Closing) -> Response {
     let body = with_end(batches(lines), closing).map(|told| match told {
-        Told::Item(batch) => batch,
-        Told::End(end) => json_line(Vec::new(), &End { end }).map(Bytes::from),
+        Told::Item(batch) => Ok(batch),
+        Told::End(end) => json_line(Vec::new(), &end).map(Bytes::from),
     });
     ([(header::CONTENT_TYPE, LINES)], Body::from_stream(body)).into_response()
 }
@@ -155,22 +157,23 @@ pub(crate) fn is_stream(answer: &Response) -> bool {
 /// What a body tells next.
 enum Told<T> {
     Item(T),
-    End(EndReason),
+    End(End),
 }
 
 /// The items and then the reason why there are no more.
 fn with_end<T: Send>(
-    items: impl Stream<Item = T> + Send + Unpin + 'static,
+    items: impl Stream<Item = Answer<T>> + Send + Unpin + 'static,
     closing: Closing,
 ) -> impl Stream<Item = Told<T>> + Send {
     stream::unfold(Some((items, closing)), |going| async {
         let (mut items, mut closing) = going?;
         tokio::select! {
             biased;
-            () = closing.closing() => Some((Told::End(EndReason::ShuttingDown), None)),
+            () = closing.closing() => Some((Told::End(EndReason::ShuttingDown.into()), None)),
             item = items.next() => match item {
-                Some(item) => Some((Told::Item(item), Some((items, closing)))),
-                None => Some((Told::End(EndReason::Complete), None)),
+                Some(Ok(item)) => Some((Told::Item(item), Some((items, closing)))),
+                Some(Err(problem)) => Some((Told::End(problem.into()), None)),
+                None => Some((Told::End(EndReason::Complete.into()), None)),
             }
         }
     })
@@ -183,7 +186,7 @@ fn events_of<T: Send + 'static>(
     // No keep-alive: the kernel says at once when the other end of a unix socket is gone.
     Sse::new(told.map(move |told| match told {
         Told::Item(item) => frame(&item),
-        Told::End(end) => Frame::default().event("end").json_data(End { end }),
+        Told::End(end) => Frame::default().event("end").json_data(end),
     }))
     .into_response()
 }
@@ -216,15 +219,24 @@ fn last_of<T>(states: &mut Fuse<BoxStream<T>>, cx: &mut Context<'_>) -> Poll<Opt
 }
 
 /// Of what is there at once, as much as fits.
-fn batches(lines: BoxStream<LogLine>) -> impl Stream<Item = serde_json::Result<Bytes>> + Send + Unpin {
+fn batches(lines: BoxStream<Answer<LogLine>>) -> impl Stream<Item = Answer<Bytes>> + Send + Unpin {
     let mut lines = lines.fuse();
+    let mut failed = None;
     stream::poll_fn(move |cx| {
+        if let Some(problem) = failed.take() {
+            return Poll::Ready(Some(Err(problem)));
+        }
         let mut batch = Vec::new();
         while batch.len() < LOG_BATCH {
             match lines.poll_next_unpin(cx) {
-                Poll::Ready(Some(line)) => match json_line(batch, &line) {
-                    Ok(longer) => batch = longer,
-                    Err(error) => return Poll::Ready(Some(Err(error))),
+                Poll::Ready(Some(line)) => match line.and_then(|line| written(&mut batch, &line)) {
+                    Ok(()) => {}
+                    Err(problem) if batch.is_empty() => return Poll::Ready(Some(Err(problem))),
+                    // After what came before it.
+                    Err(problem) => {
+                        failed = Some(problem);
+                        break;
+                    }
                 },
                 Poll::Ready(None) if batch.is_empty() => return Poll::Ready(None),
                 Poll::Pending if batch.is_empty() => return Poll::Pending,
@@ -233,6 +245,13 @@ fn batches(lines: BoxStream<LogLine>) -> impl Stream<Item = serde_json::Result<B
         }
         Poll::Ready(Some(Ok(batch.into())))
     })
+}
+
+fn written(batch: &mut Vec<u8>, line: &LogLine) -> Answer<()> {
+    *batch = json_line(std::mem::take(batch), line).map_err(|error| {
+        Problem::new(ProblemKind::Internal, format!("a line cannot be written down: {error}"))
+    })?;
+    Ok(())
 }
 
 fn json_line(mut to: Vec<u8>, value: &impl Serialize) -> serde_json::Result<Vec<u8>> {

@@ -250,7 +250,7 @@ unsafe fn become_user(image: &Image, own: &[RawFd]) -> Result<(), Failure> {
             }
         }
         let mut done = libc::setgroups(groups.len(), groups.as_ptr()) == 0;
-        let refused = errno();
+        let mut refused = errno();
         // Who may not choose groups has the daemon's, which may be all that is asked for.
         let missing = added.iter().position(|gid| !image.own_groups.contains(gid) && *gid != libc::getegid());
         if let (false, Some(place)) = (done, missing) {
@@ -263,9 +263,12 @@ unsafe fn become_user(image: &Image, own: &[RawFd]) -> Result<(), Failure> {
             // Before the user, who has no say in this any more.
             privileges::empty_bounding_set().map_err(remains)?;
         }
-        done = done && libc::setgid(user.gid) == 0 && libc::setuid(user.uid) == 0;
+        if done {
+            done = libc::setgid(user.gid) == 0 && libc::setuid(user.uid) == 0;
+            refused = errno();
+        }
         if !done && !is_user(*user) {
-            return Err((Stage::User, errno()));
+            return Err((Stage::User, refused));
         }
         if is_ordinary {
             privileges::give_up().map_err(remains)?;
@@ -349,17 +352,29 @@ unsafe fn become_program(
         libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
         libc::umask(0o022);
         image.watchdog_pid.iter().for_each(fill_in);
-        let mut found = libc::ENOENT;
-        for program in &image.programs {
-            libc::execve(program.as_ptr(), arguments.as_ptr(), environment.as_ptr());
-            match errno() {
-                libc::ENOENT | libc::ENOTDIR => {}
-                other => found = other,
-            }
-            if !matches!(found, libc::ENOENT | libc::EACCES) {
-                break;
-            }
-        }
-        (Stage::Execute, found)
+        execute(image, arguments, environment)
     }
+}
+
+/// In the child: becomes the program, or says why not.
+///
+/// # Safety
+/// As [`become_program`].
+unsafe fn execute(image: &Image, arguments: &[*const c_char], environment: &[*const c_char]) -> Failure {
+    let mut found = libc::ENOENT;
+    for program in &image.programs {
+        // SAFETY: what was prepared before the fork; each list ends with a null pointer.
+        unsafe { libc::execve(program.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
+        match errno() {
+            libc::ENOENT | libc::ENOTDIR => {}
+            other => found = other,
+        }
+        if !matches!(found, libc::ENOENT | libc::EACCES) {
+            break;
+        }
+    }
+    // The kernel lets a user have one process too many, and refuses what that executes. Where it has its
+    // own limits, the lack may be its own.
+    let is_ours = matches!(found, libc::EAGAIN | libc::ENOMEM) && image.limits.is_empty();
+    (if is_ours { Stage::Fork } else { Stage::Execute }, found)
 }

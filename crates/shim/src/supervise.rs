@@ -567,8 +567,10 @@ impl Life {
         if self.grace.asked_by().is_none() {
             self.asked_at_ms = boot_ms();
         }
+        // To be asked twice means to hurry to many programs: a daemon that only makes sure is not passed on.
+        let is_news = self.grace.asked_by() != Some(signal) || signal == libc::SIGKILL;
         self.grace.ask(signal, grace_ms, awake_ms());
-        if self.end.is_none() {
+        if self.end.is_none() && is_news {
             self.ask(signal);
         }
     }

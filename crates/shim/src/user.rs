@@ -67,13 +67,13 @@ pub fn group(text: &str) -> Option<u32> {
     find_group(&entries(&list(GROUPS).ok()?), text)
 }
 
-/// One of the two files; one that cannot be read names nobody. Errors: it could not be opened for want of
-/// something of ours, which does not say that it names nobody.
+/// One of the two files; one that is not there names nobody. What is no text in it, as a name of somebody in
+/// another encoding, hides nobody else. Errors: it could not be read, which does not say that it names nobody.
 fn list(path: &str) -> Result<String, Failure> {
-    let wanting = |error: &io::Error| error.raw_os_error().filter(|errno| Stage::User.is_want(*errno));
-    match std::fs::read_to_string(path) {
-        Ok(list) => Ok(list),
-        Err(error) => wanting(&error).map_or_else(|| Ok(String::new()), |errno| Err((Stage::User, errno))),
+    match std::fs::read(path) {
+        Ok(list) => Ok(String::from_utf8_lossy(&list).into_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => Err((Stage::User, error.raw_os_error().unwrap_or(libc::EIO))),
     }
 }
 
@@ -126,4 +126,30 @@ fn find_user(text: &[u8], known: &[Vec<&str>]) -> Result<(User, Vec<libc::gid_t>
         groups.push(gid);
     }
     Ok((User { uid, gid }, groups))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_no_text_hides_nobody_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("group");
+        let path = path.to_str().unwrap();
+        assert_eq!(list(path).unwrap(), "", "what is not there names nobody");
+        std::fs::write(path, b"g\xe9nie:x:7:\nwww:x:33:jos\xe9,ann\n").unwrap();
+        let file = list(path).unwrap();
+        let known = entries(&file);
+        assert_eq!(find_group(&known, "www"), Some(33));
+        assert_eq!(find_group(&known, "7"), Some(7));
+        assert!(known[1][3].split(',').any(|member| member == "ann"));
+    }
+
+    #[test]
+    fn a_list_that_cannot_be_read_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let error = list(directory.path().to_str().unwrap()).unwrap_err();
+        assert_eq!(error, (Stage::User, libc::EISDIR));
+    }
 }

@@ -54,6 +54,10 @@ pub(crate) fn run() -> ExitCode {
     let _ = rustix::thread::set_name(NAME);
     // A group of its own: a Ctrl-C meant for others does not reach it.
     let _ = rustix::process::setsid();
+    // What a shim leaves behind comes here, and is reaped when it ends: as the first process of a container
+    // the daemon would be its parent, which looks after its own children only. A kernel that refuses has
+    // another who does.
+    let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
     // SAFETY: no other thread looks at the mask or at signal dispositions.
     unsafe {
         libc::umask(0o077);

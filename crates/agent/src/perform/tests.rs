@@ -1,6 +1,7 @@
 //! Effects and what comes of them, where nothing can be started.
 
 use super::*;
+use crate::keep::Seal;
 use tokio::net::TcpListener;
 use upbeat_drivers::process::{Places, ShimProgram};
 use upbeat_model::ProbeName;
@@ -31,7 +32,7 @@ fn performer() -> (Performer, mpsc::Receiver<(SlotId, Input)>) {
     let places = Places { slots, private, process };
     let (driver, _events) = ProcessDriver::new(program, places).unwrap();
     let (inputs, outcomes) = mpsc::channel(16);
-    (Performer::new(driver, Watches::new().unwrap(), inputs, Arc::default()), outcomes)
+    (Performer::new(driver, Watches::new().unwrap(), inputs, Arc::default(), Seal::of([7; 32])), outcomes)
 }
 
 /// There is no shim, as there is none for a machine that is out of processes.

@@ -46,7 +46,7 @@ impl World {
         let (driver, events) = ProcessDriver::new(program, Places { slots, private, process }).unwrap();
         let (reports, told) = mpsc::channel(64);
         let onlookers = Onlookers { meter: Arc::default(), failpoint: |_| {} };
-        let (keep, watches) = (Keep::new(store, "boot".into()), Watches::new().unwrap());
+        let (keep, watches) = (Keep::new(store, "boot".into(), [7; 32]), Watches::new().unwrap());
         let agent = Agent::new(keep, driver, watches, events, source, reports, onlookers).await.unwrap();
         let mut world = Self { agent, faults, wishes, target, _reports: told };
         world.agent.target.mark_changed();

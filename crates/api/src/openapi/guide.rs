@@ -88,7 +88,7 @@ pub(super) fn item(described: &Described) -> Value {
             "properties": { "name": text, "description": text, "start_command": text, "stop_command": text,
                 "dependencies": { "type": "array", "items": text },
                 "health_check_endpoint": { "type": ["string", "null"] } } });
-        let either = json!({ "anyOf": [service, { "type": "array", "items": service }] });
+        let either = json!({ "anyOf": [service, { "type": "array", "items": service, "minItems": 1 }] });
         operation["requestBody"] =
             json!({ "required": true, "content": { "application/json": { "schema": either } } });
     }

@@ -72,6 +72,20 @@ impl Open {
             () => None,
         })
     }
+
+    /// All of it, and on disk; or nothing, and its numbers are given again.
+    fn append(&mut self, text: &[u8]) -> io::Result<()> {
+        if self.is_torn {
+            self.file.set_len(self.length)?;
+            self.is_torn = false;
+        }
+        let written = self.file.write_all_at(text, self.length).and_then(|()| self.file.sync_data());
+        match written {
+            Ok(()) => self.length += text.len() as u64,
+            Err(_) => self.is_torn = self.file.set_len(self.length).is_err(),
+        }
+        written
+    }
 }
 
 /// The log on disk.
@@ -299,39 +313,31 @@ impl Book {
     }
 
     fn put(&mut self, text: &[u8], anew: bool) -> io::Result<()> {
-        let mut fresh = None;
         if anew {
-            let first = self.head.count + 1;
-            // Somebody may have removed it with all that was in it.
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
-            self.open = Some(self.open_at_end(first)?);
-            fresh = Some((first, File::open(&self.dir)?));
+            return self.begin(text);
         }
         let Some(open) = &mut self.open else { return Err(io::ErrorKind::NotFound.into()) };
-        if open.is_torn {
-            open.file.set_len(open.length)?;
-            open.is_torn = false;
-        }
-        let written = open
-            .file
-            .write_all_at(text, open.length)
-            .and_then(|()| open.file.sync_data())
-            .and_then(|()| fresh.as_ref().map_or(Ok(()), |(_, dir)| dir.sync_all()));
-        if let Err(error) = written {
-            // Nothing of it stays: its numbers are given again.
-            open.is_torn = open.file.set_len(open.length).is_err();
-            if let Some((first, _)) = fresh {
-                // It is made anew with the next record.
-                self.open = None;
-                let _ = fs::remove_file(self.dir.join(name(first)));
-            }
+        open.append(text)
+    }
+
+    /// A new segment with its first records. It is the log's from when it is whole, and its name with it,
+    /// on disk: until then what was written before is where the log ends.
+    fn begin(&mut self, text: &[u8]) -> io::Result<()> {
+        let first = self.head.count + 1;
+        // Somebody may have removed it with all that was in it.
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
+        // Before the file is made: without it nobody could say that the file stays.
+        let dir = File::open(&self.dir)?;
+        let mut open = self.open_at_end(first)?;
+        if let Err(error) = open.append(text).and_then(|()| dir.sync_all()) {
+            // It is made anew with the next record: its numbers are given again.
+            let _ = open.file.set_len(0);
+            let _ = fs::remove_file(self.dir.join(name(first)));
             return Err(error);
         }
-        open.length += text.len() as u64;
-        if let Some((first, _)) = fresh {
-            self.segments.retain(|known| *known != first);
-            self.segments.push_back(first);
-        }
+        self.open = Some(open);
+        self.segments.retain(|known| *known != first);
+        self.segments.push_back(first);
         Ok(())
     }
 

@@ -311,9 +311,10 @@ impl Writer {
         loop {
             let mut jobs = Vec::new();
             let more = waiting.recv_many(&mut jobs, BATCH_MAX);
-            let count = match self.gap {
-                None => more.await,
-                Some(_) => match tokio::time::timeout(AGAIN, more).await {
+            // Also when nobody asks for anything: what is due is not left for whoever comes next.
+            let count = match self.gap.is_some() || self.is_behind {
+                false => more.await,
+                true => match tokio::time::timeout(AGAIN, more).await {
                     Ok(count) => count,
                     Err(_) => {
                         self.write(Vec::new()).await;
@@ -323,7 +324,11 @@ impl Writer {
             };
             if count == 0 {
                 // The last try.
-                return self.write(Vec::new()).await;
+                self.write(Vec::new()).await;
+                if self.is_behind {
+                    tracing::error!("the head of the audit log could not be kept, and nobody tries again");
+                }
+                return;
             }
             self.take(jobs).await;
         }
@@ -374,11 +379,11 @@ impl Writer {
         let before = u64::from(gap_entry.is_some());
         let entries: Vec<AuditEntry> =
             gap_entry.into_iter().chain(batch.iter().map(|(entry, ..)| entry.clone())).collect();
+        // What could not be kept of the last ones comes first: nothing goes on without it.
+        let kept = if self.is_behind { self.keep().await } else { Ok(()) };
         if entries.is_empty() {
             return;
         }
-        // What could not be kept of the last ones comes first: nothing goes on without it.
-        let kept = if self.is_behind { self.keep().await } else { Ok(()) };
         let written = match kept {
             Ok(()) => self.append(at, entries).await,
             Err(error) => Err(error),

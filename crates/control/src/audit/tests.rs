@@ -1,5 +1,7 @@
 //! What the log shows of every way to change it behind its back.
 
+mod heads;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -316,31 +318,6 @@ async fn a_disk_that_refuses_stops_changes_but_for_those_that_stop() {
     assert!(matches!(records[1].entry, AuditEntry::Asked(_)));
     let verdict = audit.verify().await.unwrap();
     assert_eq!((verdict.bad, verdict.notes.len()), (None, 1));
-}
-
-/// The store has kept a head, and could not say so: it is found out before anything goes on.
-#[tokio::test]
-async fn a_head_whose_fate_is_not_known_is_found_out() {
-    let faults = upbeat_store::faults::Faults::default();
-    let (store, _journal) = upbeat_store::faults::open_faulty(&faults).unwrap();
-    let room = Room { store, ..Room::new() };
-    let audit = room.open().await;
-    audit.asked(asked(1), Need::Recorded).await.unwrap();
-    audit.read(0, Wall(0), 0).await.unwrap();
-    faults.deny_after(0);
-    faults.then_full.store(true, std::sync::atomic::Ordering::SeqCst);
-    audit.asked(asked(2), Need::Recorded).await.unwrap();
-    for n in 3..5 {
-        let refused = audit.asked(asked(n), Need::Recorded).await;
-        assert!(matches!(refused, Err(AuditError::Store(_))), "{refused:?}");
-    }
-    faults.full.store(false, std::sync::atomic::Ordering::SeqCst);
-    for n in 5..8 {
-        audit.asked(asked(n), Need::Recorded).await.unwrap();
-    }
-    audit.read(0, Wall(0), 0).await.unwrap();
-    drop(audit);
-    assert_eq!(room.verdict().await.bad, None);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use upbeat_model::reason::StopCause;
 use upbeat_model::state::Exit;
-use upbeat_model::target::TargetSlot;
+use upbeat_model::target::{TargetSlot, surroundings};
 use upbeat_model::{Attempt, Millis, Mono, Phase, ProbeName, ServiceName, Timeline, Wall};
 
 use super::hooks::are_too_large;
@@ -30,6 +30,10 @@ pub struct Mark {
     /// Its process is not ours: it was started elsewhere by a command that has ended.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub external: bool,
+    /// [`surroundings`] of what it was started in, which is no part of its digest. An older version kept
+    /// none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub surroundings: Option<String>,
 }
 
 impl Mark {
@@ -40,13 +44,15 @@ impl Mark {
             release: wish.release,
             needs: wish.spec.depends_on.keys().cloned().collect(),
             external: wish.spec.external,
+            surroundings: Some(surroundings(&wish.base_environment)),
         }
     }
 
-    /// It goes on under a newer wish. What it was started with it may still use.
+    /// It goes on under a newer wish. What it was started with it may still use, and what it was started in
+    /// it still has.
     pub(super) fn pass_to(&mut self, wish: &TargetSlot, rules: Rules) {
-        let needs = std::mem::take(&mut self.needs);
-        *self = Self::of(wish);
+        let (needs, started_in) = (std::mem::take(&mut self.needs), self.surroundings.take());
+        *self = Self { surroundings: started_in, ..Self::of(wish) };
         if !rules.has(Bug::ForgetNeeds) {
             self.needs.extend(needs);
         }
@@ -55,7 +61,7 @@ impl Mark {
     /// Of a copy we have no memory of: no wish's.
     fn unknown() -> Self {
         let (digest, needs) = (String::new(), BTreeSet::new());
-        Self { generation: 0, digest, release: 0, needs, external: false }
+        Self { generation: 0, digest, release: 0, needs, external: false, surroundings: None }
     }
 
     /// It is some wish's.

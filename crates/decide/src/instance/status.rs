@@ -155,6 +155,7 @@ pub fn status(id: &SlotId, slot: &Slot, wish: &TargetSlot) -> SlotStatus {
         restarts: durable.restarts,
         since: durable.entered.map_or(Wall(0), |(_, at)| at),
         started_at,
+        log_start: up.filter(|up| !up.mark.external).map(|up| up.log_start),
         health: up.and_then(|_| slot.health.last(ProbeName::READINESS).0),
         probes: up.map(|up| slot.health.shown(up)).unwrap_or_default(),
         says: up.and_then(|up| Slot::said_by(&slot.said, up.attempt).status),

@@ -93,22 +93,25 @@ impl Zygote {
         let (ours, theirs) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         rustix::io::ioctl_fionbio(&ours, true)?;
-        let mut child = Command::new(&self.program.path)
+        // Reaped when it ends, so that no zombie stays, however far this comes; it ends with the daemon at the
+        // latest, or when nobody holds the other end of its socket.
+        let (begun, awaited) = std::sync::mpsc::channel::<std::process::Child>();
+        std::thread::Builder::new()
+            .name("zygote".into())
+            .stack_size(64 * 1024)
+            .spawn(move || awaited.recv().map(|mut child| child.wait()))?;
+        let child = Command::new(&self.program.path)
             .arg0("upbeat-shim")
             .args(&self.program.args)
             .current_dir("/")
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
             .spawn()?;
-        super::limits::restore(&child)?;
-        let pid = Pid::from_child(&child);
-        let process = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
-        // Reaped when it ends, so that no zombie stays; it ends with the daemon at the latest.
-        std::thread::Builder::new()
-            .name("zygote".into())
-            .stack_size(64 * 1024)
-            .spawn(move || child.wait())?;
-        Ok(Running { socket: crate::readiness::register(ours, Interest::WRITABLE)?, process })
+        let restored = super::limits::restore(&child);
+        let process = rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty());
+        begun.send(child).map_err(io::Error::other)?;
+        restored?;
+        Ok(Running { socket: crate::readiness::register(ours, Interest::WRITABLE)?, process: process? })
     }
 }
 

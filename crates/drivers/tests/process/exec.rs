@@ -1,5 +1,6 @@
 //! Commands that run to their end: health checks and stop commands.
 
+use std::os::unix::process::CommandExt;
 use std::pin::pin;
 
 use upbeat_drivers::process::{ExecOutcome, ExecRequest, Launch, Leftovers, Observation, Rights, StartError};
@@ -32,8 +33,15 @@ pub(crate) const CASES: &[Case] = &[
         "what no process can be made for is told as such, and nothing was begun",
         no_process,
     ),
+    Case::needing(
+        &[Need::ROOT],
+        "a user that has all the processes it may have is no word about a command",
+        no_place_for_a_user,
+    ),
     Case::new("what dead daemons ran is killed by the next, and nothing else", of_dead_daemons),
     Case::new("what a command may leave behind lives on, whatever it prints and whoever dies", left),
+    Case::new(LEFT_AND_ENDED, left_and_ended),
+    Case::needing(&[Need::ROOT], "it is also where the daemon is the first process", left_and_ended_below_us),
     Case::new("what a command has left behind may print when its shim was killed", left_alone),
     Case::new("of a command that may leave something behind and fails, nothing is left", left_by_failure),
     Case::new("what a command may leave behind is killed when its shim was before its end", left_unended),
@@ -120,9 +128,14 @@ fn killed_shim() {
 
 /// As in a container that somebody else's session has entered: it has no number there.
 fn killed_shim_in_a_namespace() {
+    in_a_namespace(KILLED_SHIM);
+}
+
+/// This case, by this very program as the first process of a PID namespace.
+fn in_a_namespace(case: &str) {
     let mut namespace = std::process::Command::new("unshare");
     namespace.args(["--pid", "--fork", "--mount-proc", "--kill-child"]);
-    namespace.arg(std::env::current_exe().unwrap()).args(["--exact", KILLED_SHIM]);
+    namespace.arg(std::env::current_exe().unwrap()).args(["--exact", case]);
     let ran = namespace.output().unwrap();
     let said = String::from_utf8_lossy(&ran.stdout);
     assert!(ran.status.success() && said.contains("1 passed"), "{said}");
@@ -196,6 +209,29 @@ fn stopped_and_abandoned() {
 
 /// A user nobody else here is, who may have four processes: the zygote, two that only take their places,
 /// and a shim. Root would be let beyond the limit; what it needs of root's rights it is given.
+/// Root may make it one process more than it may have, and the kernel refuses what that executes.
+fn no_place_for_a_user() {
+    let zygote = zygote_by(r#"exec prlimit --nproc=0 "$@""#);
+    Place::new().daemon_with(&zygote, async |rig| {
+        let uid = 5_000_000 + std::process::id();
+        let mut other = std::process::Command::new("sleep").arg("600").uid(uid).gid(uid).spawn().unwrap();
+        let mut request = request(&rig, "exit 0", FOREVER);
+        (request.user, request.working_dir) = (Some(uid.to_string()), "/".into());
+        let why = "no process can be made: resource temporarily unavailable".to_owned();
+        assert_eq!(rig.driver.exec(request).await, ExecOutcome::Unable(why.clone()));
+        let mut launch = rig.script("exit 0");
+        (launch.user, launch.working_dir) = (Some(uid.to_string()), "/".to_owned());
+        let started = rig.try_start("app/web/1", 1, &launch).await;
+        assert!(
+            matches!(&started, Err(StartError::Driver(error)) if error.to_string() == why),
+            "{started:?}"
+        );
+        assert_eq!(rig.observe("app/web/1").await, Observation::Never);
+        other.kill().unwrap();
+        other.wait().unwrap();
+    });
+}
+
 fn no_process() {
     const WHY: &str = "no process can be made: resource temporarily unavailable";
     let place = Place::new();
@@ -318,6 +354,27 @@ fn left() {
         kill(pid);
         eventually("nobody listens any more", || !is_alive(shim)).await;
     });
+}
+
+const LEFT_AND_ENDED: &str = "what a command has left behind is reaped when it ends";
+
+/// It has closed its output, so that its shim is gone.
+fn left_and_ended() {
+    let place = Place::new();
+    let script = "sleep 600 >&- 2>&- & echo $! > pids";
+    place.daemon(async |rig| {
+        let outcome = rig.driver.exec(leaving(&rig, script, FOREVER)).await;
+        assert_eq!(outcome, ExecOutcome::Ended { exit: Exit::Code(0), output: String::new() });
+        let pid = pids(&place)[0];
+        assert!(is_alive(pid));
+        kill(pid);
+        eventually("it is gone, and no zombie", || !is_there(pid)).await;
+    });
+}
+
+/// Of a container: whoever loses its parent would be its child.
+fn left_and_ended_below_us() {
+    in_a_namespace(LEFT_AND_ENDED);
 }
 
 /// What nobody reads any more ends nobody who prints it.

@@ -20,6 +20,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("the next daemon adopts what runs, and hears its end", adoption),
     Case::new("an end that no daemon saw is known to the next", unseen_end),
     Case::new("a stop goes on when the daemon that asked for it is gone", stop_outlives_daemon),
+    Case::new("who makes sure that a process was asked to stop does not ask it twice", asked_again),
     Case::new("a killed shim is told as lost, when its tree is dead", lost),
     Case::needing(&[Need::ROOT], LOST_BY_ANOTHER_USER, lost_by_another_user),
     Case::needing(&[Need::ROOT], "nor where a daemon may not look at processes of others", lost_and_hidden),
@@ -85,6 +86,25 @@ fn stop_outlives_daemon() {
     place.daemon(async |rig| {
         let seen = rig.observe(SLOT).await;
         assert!(matches!(seen, Observation::Ended { exit: Exit::Signal(9), .. }), "{seen:?}");
+    });
+}
+
+fn asked_again() {
+    Place::new().daemon(async |mut rig| {
+        let script = "trap 'echo asked' TERM; trap 'exit 4' INT; echo ready; while :; do sleep 0.01; done";
+        rig.start(SLOT, 1, script).await;
+        rig.says(SLOT, "ready").await;
+        rig.stop(SLOT, 1, 15, FOREVER).await;
+        rig.says(SLOT, "asked").await;
+        for grace in [Millis(0), FOREVER] {
+            rig.stop(SLOT, 1, 15, grace).await;
+        }
+        // Orders are taken one after the other; this one ends it.
+        rig.stop(SLOT, 1, 2, FOREVER).await;
+        assert_eq!(rig.exit(SLOT, 1).await, Exit::Code(4));
+        // The shell tells how what it waited for ended, too.
+        let asked = rig.lines(SLOT).iter().filter(|line| *line == "asked").count();
+        assert_eq!(asked, 1);
     });
 }
 

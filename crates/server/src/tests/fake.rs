@@ -34,12 +34,23 @@ fn by(origin: &Origin) -> String {
 /// What an action waits for, and whom it tells that it is done.
 type Gate = (Arc<Notify>, oneshot::Sender<()>);
 
+/// What comes of asking an endpoint.
+#[derive(Clone, Copy)]
+pub(crate) enum Endpoint {
+    Answers,
+    Silent,
+    /// Nobody can ask it.
+    Unaskable,
+}
+
 #[derive(Clone)]
 pub(crate) struct Fake {
     /// Declared by edits.
     services: Arc<Mutex<BTreeMap<ServiceName, Service>>>,
-    /// Run by edits; they run at once.
+    /// Run by edits, at once; stopped by actions.
     running: Arc<Mutex<BTreeSet<ServiceName>>>,
+    /// Services whose start command has ended, once they were started, and what their endpoint does.
+    pub(crate) elsewhere: Arc<Mutex<BTreeMap<String, Endpoint>>>,
     guide: Guide,
     asked: Arc<Mutex<Vec<String>>>,
     /// What was recorded.
@@ -53,9 +64,13 @@ pub(crate) struct Fake {
     /// What the next watch of an app shows, where it is not the one app.
     pub(crate) states: Arc<Mutex<Option<BoxStream<App>>>>,
     /// What the next request for logs shows, where it is not the one line.
-    pub(crate) lines: Arc<Mutex<Option<BoxStream<LogLine>>>>,
+    pub(crate) lines: Arc<Mutex<Option<BoxStream<Answer<LogLine>>>>>,
+    /// What the next watch of events shows, where it is not the two.
+    pub(crate) events: Arc<Mutex<Option<BoxStream<Answer<Event>>>>>,
     /// Where it is there, an action waits for it, and then says so.
     pub(crate) gate: Arc<Mutex<Option<Gate>>>,
+    /// So many apps are listed besides the one.
+    pub(crate) others: Arc<std::sync::atomic::AtomicUsize>,
     /// How often one app was asked for.
     pub(crate) looks: Arc<std::sync::atomic::AtomicUsize>,
 }
@@ -71,6 +86,7 @@ impl Fake {
         Self {
             services: Arc::default(),
             running: Arc::default(),
+            elsewhere: Arc::default(),
             guide: Guide::new(Surroundings {
                 settings,
                 nu_path: "nu".into(),
@@ -82,8 +98,10 @@ impl Fake {
             asked: Arc::default(),
             states: Arc::default(),
             lines: Arc::default(),
+            events: Arc::default(),
             gate: Arc::default(),
             looks: Arc::default(),
+            others: Arc::default(),
             is_full: Arc::default(),
             is_revoked: Arc::default(),
             is_busy: Arc::default(),
@@ -95,7 +113,14 @@ impl Fake {
     fn services_app(&self) -> Option<App> {
         let services = self.services.lock().unwrap().clone();
         let running = self.running.lock().unwrap();
-        let slots = services.keys().map(|service| status(service, running.contains(service)));
+        let elsewhere = self.elsewhere.lock().unwrap();
+        let slots = services.keys().map(|service| match status(service, running.contains(service)) {
+            // Its start command has ended.
+            status if status.goal == Goal::Running && elsewhere.contains_key(service.as_str()) => {
+                SlotStatus { phase: Phase::Completed, ..status }
+            }
+            status => status,
+        });
         let slots = slots.collect();
         let project = Project { name: name("services"), services, base_environment: BTreeMap::new() };
         let app = App { name: name("services"), release: 1, project: project.to_look_at(), slots };
@@ -171,6 +196,7 @@ fn status(service: &ServiceName, runs: bool) -> SlotStatus {
         restarts: 0,
         since: Wall(0),
         started_at: runs.then_some(Wall(1)),
+        log_start: None,
         health: None,
         probes: BTreeMap::new(),
         says: None,
@@ -263,7 +289,8 @@ impl Backend for Fake {
     }
 
     async fn apps(&self) -> Answer<Vec<AppSummary>> {
-        Ok(vec![AppSummary { name: name("shop"), release: 3, wanted: 2, ready: 1 }])
+        let others = self.others.load(std::sync::atomic::Ordering::Relaxed);
+        Ok(vec![AppSummary { name: name("shop"), release: 3, wanted: 2, ready: 1 }; others + 1])
     }
 
     async fn app(&self, of: AppName) -> Answer<App> {
@@ -304,6 +331,9 @@ impl Backend for Fake {
             opened.notified().await;
             done.send(()).unwrap();
         }
+        if let (Action::Stop { services, .. }, "services") = (action, app.as_str()) {
+            self.running.lock().unwrap().retain(|service| !services.contains(service));
+        }
         Ok(operation(false))
     }
 
@@ -322,10 +352,21 @@ impl Backend for Fake {
     async fn check(&self, slot: SlotId, service: Arc<Service>) -> Answer<Checked> {
         let ask = service.probes.values().next().map(|probe| probe.ask.to_string()).unwrap_or_default();
         self.note(format!("{slot}: {ask}"));
+        assert_ne!(slot.service.as_str(), "bug", "a bug");
         if slot.service.as_str() == "unaskable" {
             return Err(Problem::new(ProblemKind::Unavailable, "nobody can be asked"));
         }
-        Ok(Checked { healthy: false, message: "status 500".into() })
+        match self.elsewhere.lock().unwrap().get(slot.service.as_str()) {
+            None | Some(Endpoint::Silent) => {
+                Ok(Checked { healthy: false, message: "status 500".into(), unasked: false })
+            }
+            Some(Endpoint::Answers) => {
+                Ok(Checked { healthy: true, message: "status 200".into(), unasked: false })
+            }
+            Some(Endpoint::Unaskable) => {
+                Ok(Checked { healthy: false, message: "could not be asked: no files".into(), unasked: true })
+            }
+        }
     }
 
     fn guide(&self) -> &Guide {
@@ -358,9 +399,10 @@ impl Backend for Fake {
         Ok(vec![event(after + 1)])
     }
 
-    async fn watch_events(&self, wanted: EventFilter, after: u64) -> Answer<BoxStream<Event>> {
+    async fn watch_events(&self, wanted: EventFilter, after: u64) -> Answer<BoxStream<Answer<Event>>> {
         self.note(format!("watch events of {} after {after}", by_words(&wanted)));
-        Ok(stream::iter([event(after + 1), event(after + 2)]).boxed())
+        let told = self.events.lock().unwrap().take();
+        Ok(told.unwrap_or_else(|| stream::iter([event(after + 1), event(after + 2)].map(Ok)).boxed()))
     }
 
     async fn stats(&self, app: AppName) -> Answer<Stats> {
@@ -381,10 +423,10 @@ impl Backend for Fake {
         Ok("# HELP up Is it.\n".into())
     }
 
-    async fn logs(&self, app: AppName, query: LogQuery) -> Answer<BoxStream<LogLine>> {
+    async fn logs(&self, app: AppName, query: LogQuery) -> Answer<BoxStream<Answer<LogLine>>> {
         self.note(format!("logs of {app}: {query:?}"));
         let told = self.lines.lock().unwrap().take();
-        Ok(told.unwrap_or_else(|| stream::iter([line(1)]).boxed()))
+        Ok(told.unwrap_or_else(|| stream::iter([Ok(line(1))]).boxed()))
     }
 
     async fn tokens(&self) -> Answer<Vec<TokenInfo>> {

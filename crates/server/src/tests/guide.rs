@@ -121,6 +121,8 @@ async fn one_that_cannot_be_asked_keeps_no_other_from_being_told() {
 #[tokio::test]
 async fn what_is_not_done_says_why_in_the_guides_shape() {
     let house = House::open();
+    let said = post(&house, "register", "[]").await;
+    assert!(said.starts_with("400 ") && house.fake.recorded().is_empty(), "{said}");
     post(&house, "register", COREDNS).await;
     let bad = |from: &str, to: &str| COREDNS.replace(from, to);
     for (path, body, expected) in [
@@ -139,6 +141,7 @@ async fn what_is_not_done_says_why_in_the_guides_shape() {
             "400 in the body: service 1: unknown field `descripton`",
         ),
         ("register", "[1".into(), "400 in the body"),
+        ("register", "[]".into(), "400 in the body: it names no service\""),
         ("register", "7".into(), "400 in the body: service 1: "),
         ("coredns/start?now=1", String::new(), "400 in the query: now: unknown field `now`"),
         ("coredns/unregister", String::new(), ""),
@@ -190,6 +193,24 @@ async fn what_is_asked_wrongly_is_answered_in_the_same_shape_and_in_words() {
     // Elsewhere it stays as it is.
     let elsewhere = house.ask("GET /api/v1/servicesx", &[], "").await;
     assert!(elsewhere.starts_with(r#"404 {"kind":"not_found""#), "{elsewhere}");
+}
+
+/// One that is taken and not kept would be worse than none.
+#[tokio::test]
+async fn a_key_is_refused_where_none_is_kept() {
+    let house = House::open();
+    post(&house, "register", COREDNS).await;
+    house.fake.asked();
+    house.fake.recorded();
+    let changes = ["register", "start", "stop", "coredns/start", "coredns/stop", "coredns/restart"];
+    for path in changes.into_iter().chain(["coredns/unregister"]) {
+        let body = if path == "register" { COREDNS } else { "" };
+        let headers = ["Content-Type: application/json", "Idempotency-Key: k-1"];
+        let said = house.ask(&format!("POST /api/v1/services/{path}"), &headers, body).await;
+        let why = "in `idempotency-key`: no key is kept below `/api/v1/services`; leave it out; ";
+        assert!(said.starts_with(&format!(r#"400 {{"success":false,"error":"{why}"#)), "{path}: {said}");
+    }
+    assert_eq!((house.fake.asked(), house.fake.recorded()), (vec![], vec![]));
 }
 
 #[tokio::test]
@@ -254,12 +275,47 @@ async fn every_path_for_every_role_and_changes_are_recorded() {
             let said = afar.ask(&line, &["Content-Type: application/json", &token], body).await;
             let recorded = afar.fake.recorded();
             assert_eq!(said.starts_with("403 "), role < least, "{line} as {role}: {said}");
+            let why = format!(
+                r#"403 {{"success":false,"error":"token {role} is {role}, and this is for {least}s; `"#
+            );
+            assert_eq!(said.starts_with(&why), role < least, "{line} as {role}: {said}");
             assert_eq!(
                 recorded.is_empty(),
                 role >= least && method == "GET",
                 "{line} as {role}: {recorded:?}"
             );
         }
-        assert!(afar.ask(&line, &["Content-Type: application/json"], body).await.starts_with("401 "));
+        let said = afar.ask(&line, &["Content-Type: application/json"], body).await;
+        assert!(
+            said.starts_with(r#"401 {"success":false,"error":"there is no token; send `"#),
+            "{line}: {said}"
+        );
     }
+}
+
+/// Whoever refuses it: none of them is reached by a handler of the guide.
+#[tokio::test]
+async fn whoever_is_turned_away_is_told_so_in_the_guides_shape() {
+    let house = House::open();
+    post(&house, "register", &COREDNS.replace("\"coredns\"", "\"bug\"")).await;
+    for (asked, header, expected) in [
+        ("list", "Host: evil.example", "403 the `Host` of the request is not this server; use `Host: "),
+        ("list", "Origin: http://evil.example", "403 web pages may not ask this server; leave out "),
+        ("bug/health", "X: y", "500 a bug in Upbeat met `GET /api/v1/services/bug/health`; the daemon's log"),
+    ] {
+        let said = house.ask(&format!("GET /api/v1/services/{asked}"), &[header], "").await;
+        let (status, error) = expected.split_once(' ').unwrap();
+        assert!(
+            said.starts_with(&format!(r#"{status} {{"success":false,"error":"{error}"#)),
+            "{asked} with {header}: {said}"
+        );
+    }
+    let afar = Afar::open();
+    let token = ["Authorization: Bearer admin"];
+    afar.fake.is_busy.store(true, Ordering::SeqCst);
+    let said = afar.ask("GET /api/v1/services/list", &token, "").await;
+    assert_eq!(said, r#"503 {"success":false,"error":"the token cannot be looked up"}"#);
+    // Elsewhere it stays as it is.
+    let said = afar.ask("GET /api/v1/version", &token, "").await;
+    assert!(said.starts_with(r#"503 {"kind":"unavailable","#), "{said}");
 }

@@ -6,6 +6,7 @@ mod connections;
 mod document;
 mod fake;
 mod guide;
+mod guide_elsewhere;
 mod refusals;
 mod socket;
 mod streams;

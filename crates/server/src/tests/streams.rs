@@ -8,9 +8,9 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
-use upbeat_api::{ClientError, LogQuery};
+use upbeat_api::{ClientError, EventFilter, LogQuery, Problem, ProblemKind};
 
-use super::fake::{app, line, name};
+use super::fake::{app, event, line, name};
 use super::{House, in_time};
 use crate::bounds::{COALESCED_MAX, DRAIN_TIMEOUT};
 
@@ -50,6 +50,24 @@ async fn an_event_stream_reads_as_the_standard_says() {
 }
 
 #[tokio::test]
+async fn a_source_that_fails_is_no_end_of_what_there_was() {
+    let house = House::open();
+    let lost = || Problem::new(ProblemKind::Internal, "the events cannot be read: disk");
+    *house.fake.events.lock().unwrap() = Some(stream::iter([Ok(event(1)), Err(lost())]).boxed());
+    let mut events = house.client().watch_events(&EventFilter::default(), 0).await.unwrap();
+    assert_eq!(events.next().await.unwrap().unwrap(), event(1));
+    let told = events.next().await.unwrap();
+    assert!(matches!(&told, Err(ClientError::Problem(problem)) if *problem == lost()), "{told:?}");
+    assert!(events.next().await.is_none());
+    *house.fake.lines.lock().unwrap() = Some(stream::iter([Ok(line(1)), Err(lost()), Ok(line(2))]).boxed());
+    let mut lines = house.client().logs(&name("shop"), &LogQuery::default()).await.unwrap();
+    assert_eq!(lines.next().await.unwrap().unwrap(), line(1), "what came before is told");
+    let told = lines.next().await.unwrap();
+    assert!(matches!(&told, Err(ClientError::Problem(problem)) if *problem == lost()), "{told:?}");
+    assert!(lines.next().await.is_none());
+}
+
+#[tokio::test]
 async fn a_reader_that_is_behind_gets_the_last_state() {
     let house = House::open();
     let count = 20 * COALESCED_MAX as u64;
@@ -67,7 +85,7 @@ async fn a_reader_of_logs_that_does_not_read_stops_the_source_and_misses_nothing
     let house = House::open();
     let made = Arc::new(AtomicU64::new(0));
     let lines = stream::repeat(made.clone()).map(|made| line(made.fetch_add(1, Ordering::Relaxed)));
-    *house.fake.lines.lock().unwrap() = Some(lines.boxed());
+    *house.fake.lines.lock().unwrap() = Some(lines.map(Ok).boxed());
     let mut read = house.client().logs(&name("shop"), &LogQuery::default()).await.unwrap();
     sleep(Duration::from_secs(1)).await;
     let before = made.load(Ordering::Relaxed);
@@ -152,7 +170,7 @@ async fn a_stream_that_does_not_say_that_it_ends_is_broken() {
 #[tokio::test(start_paused = true)]
 async fn the_end_waits_for_no_reader_that_does_not_read() {
     let mut house = House::open();
-    *house.fake.lines.lock().unwrap() = Some(stream::repeat(line(1)).boxed());
+    *house.fake.lines.lock().unwrap() = Some(stream::repeat(Ok(line(1))).boxed());
     let unread = house.client().logs(&name("shop"), &LogQuery::default()).await.unwrap();
     let before = Instant::now();
     house.stop();

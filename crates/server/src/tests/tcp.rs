@@ -329,8 +329,40 @@ async fn a_crowd_that_is_answered_is_told_so_and_closes_no_other_door() {
     }
     let error = afar.client("viewer").version().await.unwrap_err();
     insta::assert_snapshot!(error, @"96 connections of this machine are in use, which is as many as there may be");
+    let said = afar.ask("GET /api/v1/services/list", &["Authorization: Bearer viewer"], "").await;
+    assert!(said.starts_with(r#"503 {"success":false,"error":"96 connections of this machine"#), "{said}");
     Client::new(&afar.socket).version().await.unwrap();
     drop(busy.pop());
+    in_time(async { while afar.client("viewer").version().await.is_err() {} }).await;
+}
+
+/// Far more apps than fit into what the kernel keeps for a connection.
+const MANY_APPS: usize = 400_000;
+
+#[tokio::test]
+async fn whoever_reads_a_large_answer_slowly_is_not_cut_for_a_newcomer() {
+    let afar = Afar::open();
+    afar.fake.others.store(MANY_APPS, Ordering::Relaxed);
+    let mut slow = afar.connect().await;
+    let asked = "GET /api/v1/apps HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer viewer\r\n\r\n";
+    slow.write_all(asked.as_bytes()).await.unwrap();
+    let mut told = Vec::new();
+    while !told.windows(4).any(|end| end == b"\r\n\r\n") {
+        in_time(slow.read_buf(&mut told)).await.unwrap();
+    }
+    let mut busy = Vec::new();
+    for _ in 0..TCP_CONNECTIONS_OF_HERE_MAX - 1 {
+        busy.push(afar.connect().await);
+        keep_busy(busy.last_mut().unwrap(), &["Authorization: Bearer operator"]).await;
+    }
+    let error = afar.client("viewer").version().await.unwrap_err();
+    insta::assert_snapshot!(error, @"96 connections of this machine are in use, which is as many as there may be");
+    while !told.ends_with(b"}]") {
+        assert!(in_time(slow.read_buf(&mut told)).await.unwrap() > 0, "it was cut");
+    }
+    let (_, list) = std::str::from_utf8(&told).unwrap().split_once("\r\n\r\n").unwrap();
+    assert_eq!(list.matches("shop").count(), MANY_APPS + 1);
+    // Idle from then on, which gives way.
     in_time(async { while afar.client("viewer").version().await.is_err() {} }).await;
 }
 
@@ -349,6 +381,24 @@ async fn one_token_has_only_so_many_streams() {
     drop(afar.client("operator").watch(&name("shop")).await.unwrap());
     drop(streams.pop());
     in_time(async { while afar.client("viewer").watch(&name("shop")).await.is_err() {} }).await;
+}
+
+#[tokio::test]
+async fn streams_of_several_tokens_keep_nobody_out() {
+    let afar = Afar::open();
+    let mut streams = Vec::new();
+    for token in ["viewer", "operator"].iter().cycle().take(TCP_CONNECTIONS_OF_HERE_MAX / 2) {
+        *afar.fake.states.lock().unwrap() = Some(stream::pending().boxed());
+        streams.push(afar.client(token).watch(&name("shop")).await.unwrap());
+    }
+    let refused = afar.client("admin").watch(&name("shop")).await.err().unwrap();
+    insta::assert_snapshot!(refused, @"this machine has 48 streams open, which is as many as there may be");
+    // The one that was told so asks for something else, and so do many more.
+    for _ in 0..TCP_CONNECTIONS_OF_HERE_MAX {
+        afar.client("admin").version().await.unwrap();
+    }
+    drop(streams.pop());
+    in_time(async { while afar.client("admin").watch(&name("shop")).await.is_err() {} }).await;
 }
 
 #[test]

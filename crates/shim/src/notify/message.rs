@@ -92,6 +92,9 @@ fn number<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
     std::str::from_utf8(text).ok().filter(|_| is_plain)?.parse().ok()
 }
 
+/// Stands where a text is cut.
+const CUT: char = '…';
+
 /// What can be shown: no control characters, which a terminal obeys, nor those that turn the order of
 /// letters around.
 fn plain(text: &[u8]) -> String {
@@ -101,6 +104,11 @@ fn plain(text: &[u8]) -> String {
             || matches!(letter, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}');
         let letter = if is_harmful { char::REPLACEMENT_CHARACTER } else { letter };
         if plain.len() + letter.len_utf8() > STATUS_MAX {
+            // Whoever looks for secrets has to see where it is cut.
+            while plain.len() + CUT.len_utf8() > STATUS_MAX {
+                plain.pop();
+            }
+            plain.push(CUT);
             break;
         }
         plain.push(letter);
@@ -182,8 +190,12 @@ mod tests {
         assert_eq!(status(b"a\x1b[31m\tb\x7f\xff"), "a\u{fffd}[31m\u{fffd}b\u{fffd}\u{fffd}");
         assert_eq!(status("\u{202e}evil".as_bytes()), "\u{fffd}evil");
         assert_eq!(status(b""), "");
-        assert_eq!(status("\u{e9}".repeat(1000).as_bytes()).len(), STATUS_MAX);
-        assert_eq!(status(&[b"x", "\u{e9}".repeat(1000).as_bytes()].concat()).len(), STATUS_MAX - 1);
+        for before in [&b""[..], b"x"] {
+            let cut = status(&[before, "\u{e9}".repeat(1000).as_bytes()].concat());
+            assert_eq!((cut.len(), cut.ends_with("é…")), (STATUS_MAX - 1 + before.len(), true));
+        }
+        let whole = "x".repeat(STATUS_MAX);
+        assert_eq!(status(whole.as_bytes()), whole);
     }
 
     proptest! {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{FutureExt, TryStreamExt};
 use upbeat_api::{App, Client, LogLine, LogQuery, ServiceName, SlotId};
-use upbeat_model::{AppName, LogStream, SlotStatus, Wall};
+use upbeat_model::{AppName, LogStream, SlotStatus};
 
 use super::session::{Session, is_absent};
 use super::watch::Steady;
@@ -53,7 +53,7 @@ impl<'a> LogFollow<'a> {
         let mut seen = Seen::default();
         let is_running = |status: &&SlotStatus| status.pid.is_some();
         for status in app.slots.iter().filter(is_running) {
-            seen.begin(&status.slot, status.started_at);
+            seen.begin(status);
         }
         let resting: BTreeSet<&SlotId> =
             app.slots.iter().filter(|status| !is_running(status)).map(|status| &status.slot).collect();
@@ -165,8 +165,8 @@ fn draw(session: &Session, view: &mut LogView, line: &LogLine) -> Result<String,
 #[derive(Debug, Default)]
 struct Seen {
     marks: BTreeMap<(SlotId, LogStream), Mark>,
-    /// What was printed before is of an earlier run, by the clock of the lines.
-    begun_ns: BTreeMap<SlotId, i64>,
+    /// Where the runs that are under way began: what was printed before is of an earlier one.
+    begun: BTreeMap<SlotId, Mark>,
 }
 
 const STREAMS: [LogStream; 3] = [LogStream::Stdout, LogStream::Stderr, LogStream::Upbeat];
@@ -178,9 +178,11 @@ struct Mark {
 }
 
 impl Seen {
-    /// The run that is under way began then.
-    fn begin(&mut self, slot: &SlotId, at: Option<Wall>) {
-        self.begun_ns.extend(at.map(|at| (slot.clone(), at.0.saturating_mul(1_000_000))));
+    /// The run that is under way began so. An older daemon does not say with which line.
+    fn begin(&mut self, status: &SlotStatus) {
+        let Some(at) = status.started_at else { return };
+        let (sequence, at_ns) = (status.log_start.unwrap_or(u64::MAX), at.0.saturating_mul(1_000_000));
+        self.begun.insert(status.slot.clone(), Mark { sequence, at_ns });
     }
 
     /// As if all of its slot up to this line had been shown.
@@ -197,7 +199,10 @@ impl Seen {
     /// after later ones of another. Where the slot was deleted and made again they begin anew, later.
     fn is_new(&mut self, line: &LogLine) -> bool {
         let now = Mark { sequence: line.sequence, at_ns: line.at_ns };
-        if self.begun_ns.get(&line.slot).is_some_and(|begun| line.at_ns < *begun) {
+        // By its number: the clock may have stepped back since. By the moment too, as a slot that was deleted
+        // and made again begins with the first number, later.
+        let is_before = |begun: &Mark| now.sequence < begun.sequence && now.at_ns < begun.at_ns;
+        if self.begun.get(&line.slot).is_some_and(is_before) {
             return false;
         }
         match self.marks.get_mut(&(line.slot.clone(), line.stream)) {
@@ -232,12 +237,18 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::face::examples::slot;
+    use crate::face::examples::{slot, status};
+    use upbeat_model::{Phase, Wall};
 
     fn line(short: &str, sequence: u64, text: &str) -> LogLine {
         // A clock that steps back is nothing to a slot whose lines are numbered.
         let at_ns = 10 - i64::try_from(sequence).unwrap() % 3;
         LogLine { slot: slot(short), sequence, at_ns, stream: LogStream::Stdout, text: text.into() }
+    }
+
+    /// It runs, since a millisecond after the epoch, and from this line on.
+    fn begun(short: &str, log_start: Option<u64>) -> SlotStatus {
+        SlotStatus { started_at: Some(Wall(1)), log_start, ..status(short, Phase::Running) }
     }
 
     fn shown(seen: &mut Seen, lines: &[LogLine]) -> String {
@@ -276,7 +287,7 @@ mod tests {
     fn of_earlier_runs_nothing_is_shown() {
         let mut seen = Seen::default();
         seen.pass(&line("a-1", 3, "last"));
-        seen.begin(&slot("b-1"), Some(Wall(1)));
+        seen.begin(&begun("b-1", None));
         let at = |ns: i64, line: LogLine| LogLine { at_ns: ns, ..line };
         let late = LogLine { stream: LogStream::Stderr, ..line("a-1", 2, "E") };
         let lines = [
@@ -288,6 +299,21 @@ mod tests {
             line("c-1", 1, "!"),
         ];
         assert_eq!(shown(&mut seen, &lines), "new this!");
+    }
+
+    #[test]
+    fn a_run_that_is_joined_is_shown_though_the_clock_stepped_back_since_it_began() {
+        let mut seen = Seen::default();
+        seen.begin(&begun("a-1", Some(7)));
+        // Half a millisecond before the run began, by the clock; and one later, of a slot that was made again.
+        let at = |ns: i64, sequence, text| LogLine { at_ns: ns, ..line("a-1", sequence, text) };
+        let lines = [
+            at(900_000, 6, "earlier"),
+            at(500_000, 7, "A"),
+            at(500_001, 8, "B"),
+            at(2_000_000, 1, "made again"),
+        ];
+        assert_eq!(shown(&mut seen, &lines), "ABmade again");
     }
 
     #[test]

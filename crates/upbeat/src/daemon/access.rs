@@ -167,7 +167,8 @@ impl Access {
     }
 }
 
-fn random() -> std::io::Result<[u8; 32]> {
+/// 256 random bits.
+pub(super) fn random() -> std::io::Result<[u8; 32]> {
     let mut bits = [0; 32];
     getrandom::fill(&mut bits).map_err(std::io::Error::other)?;
     Ok(bits)

@@ -28,14 +28,11 @@ use upbeat_store::StoreError;
 
 use super::access::Access;
 use super::seeing::Seeing;
-use super::{logs, why};
+use super::{events, logs, why};
 use upbeat_api::{
     Asked, AuditQuery, AuditRecord, AuditVerdict, IssuedToken, Need, NewToken, Problem, ProblemKind, Refused,
     Role, TokenInfo, TokenName, Up, Version, Whom,
 };
-
-/// Events a follower gets at once.
-const EVENTS_PAGE: usize = 200;
 
 /// The daemon's own answers.
 #[derive(Clone)]
@@ -113,7 +110,7 @@ fn problem(error: &ControlError) -> Problem {
     }
 }
 
-fn unreadable(what: &str, error: &dyn std::error::Error) -> Problem {
+pub(super) fn unreadable(what: &str, error: &dyn std::error::Error) -> Problem {
     Problem::new(ProblemKind::Internal, format!("{what} cannot be read: {error}"))
 }
 
@@ -260,7 +257,11 @@ impl Backend for LocalBackend {
 
     async fn check(&self, slot: SlotId, service: Arc<Service>) -> Answer<Checked> {
         let Some((name, ask)) = service.probes.get_key_value(ProbeName::READINESS) else {
-            return Ok(Checked { healthy: true, message: "it is not asked how it is".to_owned() });
+            return Ok(Checked {
+                healthy: true,
+                message: "it is not asked how it is".to_owned(),
+                unasked: false,
+            });
         };
         let asked = probe::Asked {
             slot: &slot,
@@ -271,8 +272,8 @@ impl Backend for LocalBackend {
             base_environment: &self.guide.surroundings().base_environment,
             timeout: ask.timeout,
         };
-        let Verdict { healthy, message, .. } = self.prober.ask(&asked).await;
-        Ok(Checked { healthy, message })
+        let Verdict { healthy, message, unasked, .. } = self.prober.ask(&asked).await;
+        Ok(Checked { healthy, message, unasked })
     }
 
     fn guide(&self) -> &Guide {
@@ -329,27 +330,11 @@ impl Backend for LocalBackend {
         self.seeing.metrics().await
     }
 
-    async fn watch_events(&self, wanted: EventFilter, after: u64) -> Answer<BoxStream<Event>> {
-        let log = self.control.events().clone();
-        let changes = log.changes();
-        let state = (log, changes, wanted, after, Vec::new().into_iter());
-        Ok(Box::pin(stream::unfold(state, |(log, mut changes, wanted, mut after, mut page)| async move {
-            loop {
-                if let Some(event) = page.next() {
-                    return Some((event, (log, changes, wanted, after, page)));
-                }
-                changes.mark_unchanged();
-                let (events, seen) = log.read(&wanted, after, EVENTS_PAGE).await.ok()?;
-                after = seen;
-                if events.is_empty() {
-                    changes.changed().await.ok()?;
-                }
-                page = events.into_iter();
-            }
-        })))
+    async fn watch_events(&self, wanted: EventFilter, after: u64) -> Answer<BoxStream<Answer<Event>>> {
+        events::watch(self.control.events(), wanted, after).await
     }
 
-    async fn logs(&self, app: AppName, query: LogQuery) -> Answer<BoxStream<LogLine>> {
+    async fn logs(&self, app: AppName, query: LogQuery) -> Answer<BoxStream<Answer<LogLine>>> {
         let found = self.app(app.clone()).await?;
         for service in &query.services {
             if !found.project.services.contains_key(service) {

@@ -13,7 +13,9 @@ use upbeat_drivers::logs::{Merge, Reader};
 use upbeat_drivers::process::ProcessDriver;
 use upbeat_drivers::watch::{Watcher, Watches};
 use upbeat_model::{AppName, Attempt, LogLine, SlotId, SlotStatus, Wall};
-use upbeat_server::{BoxStream, LogQuery};
+use upbeat_server::{Answer, BoxStream, LogQuery};
+
+use super::backend::unreadable;
 
 /// New slots are not looked for more often: what they print meanwhile is read from its beginning.
 const PACE: Duration = Duration::from_millis(50);
@@ -68,7 +70,11 @@ impl Life {
 
 /// Lines of an app, by time; with `follow` it goes on with new lines, and new slots, until the app
 /// is gone.
-pub(super) fn stream(sources: Sources, app: AppName, query: LogQuery) -> io::Result<BoxStream<LogLine>> {
+pub(super) fn stream(
+    sources: Sources,
+    app: AppName,
+    query: LogQuery,
+) -> io::Result<BoxStream<Answer<LogLine>>> {
     let changes = sources.control.changes();
     let watcher = sources.watches.watcher();
     let mut follower = Follower {
@@ -84,31 +90,30 @@ pub(super) fn stream(sources: Sources, app: AppName, query: LogQuery) -> io::Res
     };
     follower.find_slots(true)?;
     Ok(Box::pin(stream::unfold(follower, |mut follower| async move {
-        let line = follower.next().await?;
-        Some((line, follower))
+        let line = follower.next().await.transpose()?;
+        Some((line.map_err(|error| unreadable("the logs", &error)), follower))
     })))
 }
 
 impl Follower {
-    async fn next(&mut self) -> Option<LogLine> {
+    async fn next(&mut self) -> io::Result<Option<LogLine>> {
         loop {
             if let Some(line) = self.page.pop_front() {
-                return Some(line);
+                return Ok(Some(line));
             }
             let page = self.merge.read();
-            self.page = page.inspect_err(|error| tracing::warn!(%error, "a log cannot be read")).ok()?.into();
+            self.page = page.inspect_err(|error| tracing::warn!(%error, "a log cannot be read"))?.into();
             if !self.page.is_empty() {
                 continue;
             }
-            if !self.query.follow {
-                return None;
+            if !self.query.follow || self.wait().await?.is_none() {
+                return Ok(None);
             }
-            self.wait().await?;
         }
     }
 
     /// Until there may be more: a file or the set of slots has changed. `None`: the app is gone.
-    async fn wait(&mut self) -> Option<()> {
+    async fn wait(&mut self) -> io::Result<Option<()>> {
         let app_changed = async {
             tokio::time::sleep_until(self.looked_at + PACE).await;
             self.changes.changed().await
@@ -116,13 +121,15 @@ impl Follower {
         tokio::select! {
             () = self.watcher.changed() => {}
             changed = app_changed => {
-                changed.ok()?;
+                if changed.is_err() {
+                    return Ok(None);
+                }
                 self.looked_at = Instant::now();
                 let found = self.find_slots(false);
-                found.inspect_err(|error| tracing::warn!(%error, "a log cannot be followed")).ok()??;
+                return found.inspect_err(|error| tracing::warn!(%error, "a log cannot be followed"));
             }
         }
-        Some(())
+        Ok(Some(()))
     }
 
     /// Takes up slots that have appeared, and lets go of those that are gone. `None` when the app

@@ -9,6 +9,7 @@ mod backend;
 mod dirs;
 mod engine;
 mod ensure;
+mod events;
 mod failpoint;
 mod install;
 mod logs;

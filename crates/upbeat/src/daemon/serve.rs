@@ -135,7 +135,7 @@ pub(super) async fn open(dirs: &Dirs) -> Result<Opened, ServeError> {
     let (_, journal) = open_or_begin_anew(dirs.state.join("events.redb")).await?;
     let (node_store, _) = open_or_begin_anew(dirs.state.join("node.redb")).await?;
     let boot_id = clock::boot_id().map_err(system("/proc"))?;
-    let keep = Keep::new(node_store, boot_id.clone());
+    let keep = Keep::new(node_store, boot_id.clone(), access::random().map_err(system("random bits"))?);
     let settings = Settings { boot_id, wall: clock::wall, failpoint: failpoint::reach };
     let access = Access::open(dirs, &store).await?;
     let control = Control::open(store, journal, settings).await?;

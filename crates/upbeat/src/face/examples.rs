@@ -49,6 +49,7 @@ pub(crate) fn status(short: &str, phase: Phase) -> SlotStatus {
         restarts: 0,
         since: ago(200),
         started_at: phase.is_alive().then(|| ago(202)),
+        log_start: None,
         health: None,
         probes: BTreeMap::new(),
         says: None,

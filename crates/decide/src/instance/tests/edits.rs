@@ -281,3 +281,29 @@ fn of_two_copies_only_the_one_that_rests_on_it_is_waited_for() {
     story.exits("web-1", Exit::Signal(15));
     assert_eq!(story.ordered(), ["stop db SIGTERM 10s"]);
 }
+
+/// It is not replaced for another environment of whoever types `up`, and goes on in the one it was started in.
+#[test]
+fn a_copy_that_goes_on_is_known_by_what_it_was_started_in() {
+    let mut story = Story::up("  s: { command: [s] }");
+    let surround = |story: &mut Story, value: &str| {
+        let wish = story.target.slots.get_mut(&id("s")).unwrap();
+        wish.base_environment = std::sync::Arc::new([("A".to_owned(), value.to_owned())].into());
+        story.command(Goal::Running, Ask::Ensure, &["s"]);
+    };
+    let started_in = |story: &Story| {
+        let mark = crate::instance::mark(&story.disk[&id("s")]).unwrap().clone();
+        (mark.generation, mark.surroundings.unwrap())
+    };
+    story.started("s");
+    let (_, none) = started_in(&story);
+    surround(&mut story, "1");
+    assert_eq!(started_in(&story), (2, none.clone()), "under the new wish, and as it was started");
+    story.command(Goal::Running, Ask::Restart, &["s"]);
+    story.exits("s", Exit::Code(0));
+    story.started("s");
+    let (_, first) = started_in(&story);
+    assert_ne!(first, none);
+    surround(&mut story, "2");
+    assert_eq!(started_in(&story).1, first);
+}

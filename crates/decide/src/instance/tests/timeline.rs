@@ -1,9 +1,10 @@
 //! How far a start came, and when.
 
 use upbeat_model::target::{Ask, Goal};
-use upbeat_model::{Exit, Millis, Mono, SlotStart, Starts, Timeline};
+use upbeat_model::{Attempt, Exit, Millis, Mono, SlotStart, Starts, Timeline, Wall};
 
 use super::story::{Story, id};
+use crate::instance::Input;
 
 fn times(story: &Story, slot: &str) -> Timeline {
     story.node.durable(&id(slot)).unwrap().timeline.clone().unwrap()
@@ -100,4 +101,16 @@ fn a_start_that_somebody_asked_for_begins_anew() {
     story.pass(Millis(4));
     story.started("s");
     assert_eq!(told(&times(&story, "s")), "9004 9004 9008 9008 - #1");
+}
+
+/// So that whoever joins it can tell its lines from those of a run before, whatever the clock does.
+#[test]
+fn a_copy_that_runs_tells_with_which_line_it_began() {
+    let mut story = Story::up("  s: { command: [s] }");
+    let told = |story: &Story| story.node.status(&id("s")).unwrap().log_start;
+    assert_eq!(told(&story), None);
+    story.take("s", Input::Started { attempt: Attempt(1), pid: 7, at: Wall(1), log_start: 12 });
+    assert_eq!(told(&story), Some(12));
+    story.exits("s", Exit::Code(0));
+    assert_eq!(told(&story), None);
 }

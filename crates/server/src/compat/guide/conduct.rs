@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::time::Instant;
 use upbeat_api::{LogQuery, ProblemKind};
 use upbeat_model::target::{Ask, Goal};
@@ -23,7 +23,7 @@ use super::seen::{
 use super::service::{Service, ServiceHealth, ServiceStatus};
 use super::translate::{self, declared};
 use super::{APP, Guide, Surroundings};
-use crate::backend::Backend;
+use crate::backend::{Backend, Checked};
 
 /// The most lines of a log that are shown at once: a screen or two for people, little for a program.
 pub const LOG_LINES_MAX: u64 = 1_000;
@@ -113,7 +113,8 @@ impl<B: Backend> Conductor<B> {
         let (Ok(service), Some(app)) = (ServiceName::new(name), self.app().await?.filter(is_kept)) else {
             return Ok(());
         };
-        if let Some(error) = Elsewhere::look(self, registry, Some(&app)).await?.refusal(name) {
+        let elsewhere = Elsewhere::look(self, registry, Some(&app), [&name.to_owned()]).await;
+        if let Some(error) = elsewhere.refusal(name) {
             return Err(error);
         }
         // What is not known any more could be stopped by nobody.
@@ -169,19 +170,21 @@ impl<B: Backend> Conductor<B> {
         let order = self.guide.resolver().resolve(registry, &wanted)?;
         let app = self.app().await?;
         let seen = by_name(app.as_ref());
-        let elsewhere = Elsewhere::look(self, registry, app.as_ref()).await?;
-        if ask == Ask::Restart
-            && let Some(error) = elsewhere.refusal(name)
-        {
+        let elsewhere = Elsewhere::look(self, registry, app.as_ref(), order.iter()).await;
+        let refused = if ask == Ask::Restart { elsewhere.refusal(name) } else { None };
+        // Of one that may run already nobody knows what to do.
+        let unknown = || order.iter().find_map(|need| elsewhere.unknown(need).cloned());
+        if let Some(error) = refused.or_else(unknown) {
             return Err(error);
         }
         let mut run = BTreeMap::new();
         match self.guide.surroundings().settings.auto_start_dependencies {
             true => {
-                run.extend(order.iter().filter_map(|need| Some((need.clone(), needed(seen.get(&**need))?))))
+                let ask = |need: &String| Some((need.clone(), needed(need, &seen, &elsewhere)?));
+                run.extend(order.iter().filter_map(ask));
             }
             false => {
-                let is_down = |need: &&String| **need != name && !runs(seen.get(need.as_str()));
+                let is_down = |need: &&String| **need != name && !runs(need, &seen, &elsewhere);
                 let down: Vec<String> = order.iter().filter(is_down).cloned().collect();
                 if !down.is_empty() {
                     return Err(ServicesError::DependenciesNotRunning { name: name.to_owned(), down });
@@ -189,8 +192,9 @@ impl<B: Backend> Conductor<B> {
             }
         }
         run.remove(name);
-        // One that is there elsewhere is left alone, as one that runs here.
-        let ask = named(seen.get(name), ask).filter(|_| !elsewhere.answers(name));
+        // One that is there elsewhere is left alone, as one that runs here; but for one that can be stopped
+        // there once it was started again.
+        let ask = named(seen.get(name), ask).filter(|_| !elsewhere.is_left_alone(name));
         run.extend(ask.map(|ask| (name.to_owned(), ask)));
         let ends = self.run(registry, &order, run, origin).await?;
         let failed = |(of, how): (String, Settled)| match how {
@@ -207,7 +211,8 @@ impl<B: Backend> Conductor<B> {
     }
 
     /// Starts all services. Returns those that run then, or have ended well, in the order in which they
-    /// started; others go on when one fails, but for those that need it.
+    /// started; others go on when one fails, or when nobody can say whether it runs already, but for those
+    /// that need it.
     ///
     /// Errors: they cannot be ordered. Then none is started.
     pub async fn start_all(&self, registry: &Registry, origin: Origin) -> Result<Vec<String>, ServicesError> {
@@ -218,11 +223,18 @@ impl<B: Backend> Conductor<B> {
             .filter(|service| declared(service, &Registry::default(), around).is_err())
             .map(|service| service.name.clone())
             .collect();
-        let out = if bad.is_empty() { BTreeSet::new() } else { registry.dependents(&bad) };
-        let order: Vec<String> = order.iter().filter(|name| !out.contains(*name)).cloned().collect();
+        let without = |order: &[String], bad: &[String]| -> Vec<String> {
+            let out = if bad.is_empty() { BTreeSet::new() } else { registry.dependents(bad) };
+            order.iter().filter(|name| !out.contains(*name)).cloned().collect()
+        };
+        let order = without(&order, &bad);
         let app = self.app().await?;
         let seen = by_name(app.as_ref());
-        let ask = |name: &String| Some((name.clone(), needed(seen.get(name.as_str()))?));
+        let elsewhere = Elsewhere::look(self, registry, app.as_ref(), &order).await;
+        let is_unknown = |name: &&String| elsewhere.unknown(name).is_some();
+        let unknown: Vec<String> = order.iter().filter(is_unknown).cloned().collect();
+        let order = without(&order, &unknown);
+        let ask = |name: &String| Some((name.clone(), needed(name, &seen, &elsewhere)?));
         let run = order.iter().filter_map(ask).collect();
         let ends = self.run(registry, &order, run, origin).await?;
         Ok(ends.into_iter().filter(|(_, how)| *how == Settled::Up).map(|(name, _)| name).collect())
@@ -288,11 +300,12 @@ impl<B: Backend> Conductor<B> {
         }
         let mut goes = registry.dependents(names);
         let Some(app) = self.app().await? else { return Ok(()) };
-        let elsewhere = Elsewhere::look(self, registry, Some(&app)).await?;
+        let elsewhere = Elsewhere::look(self, registry, Some(&app), &goes).await;
         let refused = goes.iter().find_map(|name| elsewhere.refusal(name));
         if refused.is_some() {
             // What those need that cannot be stopped stays with them; the others can go.
-            let stuck: Vec<String> = goes.iter().filter(|name| elsewhere.answers(name)).cloned().collect();
+            let is_stuck = |name: &&String| elsewhere.refusal(name).is_some();
+            let stuck: Vec<String> = goes.iter().filter(is_stuck).cloned().collect();
             // Where what they need is not known, they alone.
             let stay = self.guide.resolver().resolve(registry, &stuck).map_or(stuck, |order| order.to_vec());
             goes.retain(|name| !stay.contains(name));
@@ -351,11 +364,13 @@ impl<B: Backend> Conductor<B> {
     pub async fn statuses(&self, registry: &Registry) -> Result<Vec<(String, ServiceStatus)>, ServicesError> {
         let app = self.app().await?;
         let seen = by_name(app.as_ref());
-        let elsewhere = Elsewhere::look(self, registry, app.as_ref()).await?;
+        let names = registry.names();
+        let elsewhere = Elsewhere::look(self, registry, app.as_ref(), &names).await;
         let around = self.guide.surroundings();
         let status = |service: &Arc<Service>| match seen.get(service.name.as_str()) {
             Some(_) if elsewhere.answers(&service.name) => ServiceStatus::Running,
             Some(_) if elsewhere.is_silent(&service.name) => ServiceStatus::Failed,
+            Some(_) if elsewhere.unknown(&service.name).is_some() => ServiceStatus::Unknown,
             Some(status) => ServiceStatus::from(status.phase),
             None if declared(service, &Registry::default(), around).is_err() => ServiceStatus::Failed,
             None => ServiceStatus::Stopped,
@@ -383,24 +398,35 @@ impl<B: Backend> Conductor<B> {
         self.health_among(registry, name, &by_name(app.as_ref())).await
     }
 
+    /// What a service's endpoint answers, now; nothing without one.
+    ///
+    /// Errors: it cannot be run; nobody can be asked.
+    pub(super) async fn answer(
+        &self,
+        registry: &Registry,
+        service: &Service,
+    ) -> Result<Option<Checked>, ServicesError> {
+        let (service_name, made) = declared(service, registry, self.guide.surroundings())?;
+        let Some(url) = &service.health_check_endpoint else { return Ok(None) };
+        let slot = SlotId { app: self.app_name()?, service: service_name, index: 1 };
+        let answer = self.backend.check(slot, Arc::<Declared>::new(translate::by_endpoint(made))).await?;
+        let message = format!("{}: {}", url_to_look_at(url), answer.message);
+        Ok(Some(Checked { message, ..answer }))
+    }
+
     /// The same, where it is known what is seen of all.
-    pub(super) async fn health_among(
+    async fn health_among(
         &self,
         registry: &Registry,
         name: &str,
         seen: &BTreeMap<&str, &SlotStatus>,
     ) -> Result<ServiceHealth, ServicesError> {
-        let service = registry.get(name)?;
-        let (service_name, made) = match declared(service, registry, self.guide.surroundings()) {
-            Ok(made) => made,
-            Err(error) => return Ok(checked(false, error.to_string())),
-        };
-        if let Some(url) = &service.health_check_endpoint {
-            let slot = SlotId { app: self.app_name()?, service: service_name, index: 1 };
-            let answer = self.backend.check(slot, Arc::<Declared>::new(translate::by_endpoint(made))).await?;
-            return Ok(checked(answer.healthy, format!("{}: {}", url_to_look_at(url), answer.message)));
+        match self.answer(registry, registry.get(name)?).await {
+            Ok(Some(answer)) => Ok(checked(answer.healthy, answer.message)),
+            Ok(None) => Ok(of_process(seen.get(name).copied())),
+            Err(error @ ServicesError::Unusable { .. }) => Ok(checked(false, error.to_string())),
+            Err(error) => Err(error),
         }
-        Ok(of_process(seen.get(name).copied()))
     }
 
     /// Asks all services how they are, many at a time. One that cannot be asked is not well, and says why;
@@ -442,7 +468,7 @@ impl<B: Backend> Conductor<B> {
         let lines = self.backend.logs(self.app_name()?, query).await?;
         // A log grows while it is read.
         let most = usize::try_from(tail).unwrap_or(usize::MAX);
-        let lines: Vec<String> = lines.take(most).map(|line| line.text).collect().await;
+        let lines: Vec<String> = lines.take(most).map_ok(|line| line.text).try_collect().await?;
         match elsewhere.filter(|_| lines.is_empty()) {
             Some(service) => Err(ServicesError::LogElsewhere {
                 name: name.to_owned(),

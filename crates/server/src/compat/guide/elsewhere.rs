@@ -1,7 +1,7 @@
-//! Services with an endpoint and nothing that stops them, whose start command has ended well: what it has
-//! started may be there, elsewhere. Nobody but the endpoint knows.
+//! Services with an endpoint whose start command has ended well, and that was not known to start them
+//! elsewhere: what it has started may be there. Nobody but the endpoint knows.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use futures_util::{StreamExt, stream};
 use upbeat_model::target::Goal;
@@ -12,64 +12,98 @@ use super::error::ServicesError;
 use super::registry::Registry;
 use super::seen::by_name;
 use super::service::Service;
-use super::translate::may_be_elsewhere;
+use super::translate::is_external;
 use crate::backend::Backend;
+
+/// What an endpoint says of a service that may be elsewhere.
+enum Found {
+    /// It answers: it is there. Whether there is a word by now for how it is stopped.
+    There { has_stop_command: bool },
+    /// It does not.
+    Silent,
+    /// It could not be asked, which says nothing.
+    Unknown(ServicesError),
+}
 
 /// Those of an app, as they were when they were asked.
 #[derive(Default)]
 pub(super) struct Elsewhere {
-    /// Their endpoint answers: they are there.
-    answering: BTreeSet<String>,
-    /// It does not.
-    silent: BTreeSet<String>,
+    found: BTreeMap<String, Found>,
 }
 
 impl Elsewhere {
-    /// Asks them, many at a time.
+    /// Asks those of these names that may be elsewhere, many at a time. Whoever is not named is not waited
+    /// for.
     pub(super) async fn look<B: Backend>(
         conductor: &Conductor<B>,
         registry: &Registry,
         app: Option<&App>,
-    ) -> Result<Self, ServicesError> {
+        names: impl IntoIterator<Item = &String>,
+    ) -> Self {
         let seen = by_name(app);
+        // One that was started as it is declared now, with an endpoint and a stop command, has not ended as
+        // long as it is to run: whoever has was started by an earlier word, whatever is declared by now.
         let has_ended = |service: &Service| {
-            let status = seen.get(service.name.as_str()).filter(|_| may_be_elsewhere(service));
+            let status = seen.get(service.name.as_str()).filter(|_| service.health_check_endpoint.is_some());
             status.is_some_and(|status| status.goal == Goal::Running && status.phase == Phase::Completed)
         };
-        let names: Vec<String> = (registry.iter())
-            .filter(|service| has_ended(service))
-            .map(|service| service.name.clone())
-            .collect();
-        let seen = &seen;
-        let asked = stream::iter(names).map(|name| async move {
-            let health = conductor.health_among(registry, &name, seen).await;
-            (name, health)
-        });
-        let answers: Vec<_> = asked.buffered(CHECKS_AT_ONCE).collect().await;
-        let mut elsewhere = Self::default();
-        for (name, health) in answers {
-            match health?.healthy {
-                true => elsewhere.answering.insert(name),
-                false => elsewhere.silent.insert(name),
+        let ended = names.into_iter().filter_map(|name| registry.get(name).ok().cloned());
+        let ended: Vec<_> = ended.filter(|service| has_ended(service)).collect();
+        let asked = stream::iter(ended).map(|service| async move {
+            let found = match conductor.answer(registry, &service).await {
+                Ok(Some(answer)) if answer.unasked => {
+                    Found::Unknown(ServicesError::Unasked { name: service.name.clone(), why: answer.message })
+                }
+                Ok(Some(answer)) if answer.healthy => {
+                    Found::There { has_stop_command: is_external(&service) }
+                }
+                Ok(_) => Found::Silent,
+                Err(error) => Found::Unknown(error),
             };
-        }
-        Ok(elsewhere)
+            (service.name.clone(), found)
+        });
+        Self { found: asked.buffered(CHECKS_AT_ONCE).collect().await }
     }
 
     /// It is there.
     pub(super) fn answers(&self, name: &str) -> bool {
-        self.answering.contains(name)
+        matches!(self.found.get(name), Some(Found::There { .. }))
+    }
+
+    /// It is there, and to start it once more would change nothing: without a stop command it would be as
+    /// little ours as before.
+    pub(super) fn is_left_alone(&self, name: &str) -> bool {
+        matches!(self.found.get(name), Some(Found::There { has_stop_command: false }))
     }
 
     /// It was to be there, and is not.
     pub(super) fn is_silent(&self, name: &str) -> bool {
-        self.silent.contains(name)
+        matches!(self.found.get(name), Some(Found::Silent))
+    }
+
+    /// Why nobody can say whether it is there, if nobody can.
+    pub(super) fn unknown(&self, name: &str) -> Option<&ServicesError> {
+        match self.found.get(name)? {
+            Found::Unknown(error) => Some(error),
+            Found::There { .. } | Found::Silent => None,
+        }
     }
 
     /// Why this one cannot be stopped, if it cannot.
     pub(super) fn refusal(&self, name: &str) -> Option<ServicesError> {
-        let why = "its start command has ended and its `health_check_endpoint` answers, so it runs elsewhere; \
-                   say in its `stop_command` how it is stopped there, and start it again";
-        self.answers(name).then(|| ServicesError::StopFailed { name: name.to_owned(), why: why.to_owned() })
+        let remedy = match self.found.get(name)? {
+            Found::There { has_stop_command: false } => {
+                "say in its `stop_command` how it is stopped there, and start it again"
+            }
+            Found::There { has_stop_command: true } => {
+                "its `stop_command` was not known when it was started: start it again first"
+            }
+            Found::Unknown(error) => return Some(error.clone()),
+            Found::Silent => return None,
+        };
+        let why = format!(
+            "its start command has ended and its `health_check_endpoint` answers, so it runs elsewhere; {remedy}"
+        );
+        Some(ServicesError::StopFailed { name: name.to_owned(), why })
     }
 }

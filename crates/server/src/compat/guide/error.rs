@@ -88,6 +88,17 @@ pub enum ServicesError {
         /// How.
         why: String,
     },
+    /// Nobody could be asked whether it runs.
+    #[error(
+        "it is not known whether service `{}` runs elsewhere: {why}; nothing is done about it before that \
+         is known: ask again", shown(.name)
+    )]
+    Unasked {
+        /// Which.
+        name: String,
+        /// Why.
+        why: String,
+    },
     /// What it prints is not read here.
     #[error(
         "service `{}` runs elsewhere, and so does its log: look where `{start_command}` has it run; under \
@@ -125,7 +136,7 @@ impl ServicesError {
             | Self::LogElsewhere { .. }
             | Self::Needed { .. } => ProblemKind::Conflict,
             Self::Unreadable { .. } => ProblemKind::Internal,
-            Self::Disabled => ProblemKind::Unavailable,
+            Self::Disabled | Self::Unasked { .. } => ProblemKind::Unavailable,
             Self::Upbeat(problem) => problem.kind,
         };
         kind.status()

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use upbeat_api::{AppName, Asked, Need, Origin, Role};
+use upbeat_api::{AppName, Asked, KEY_HEADER, Need, Origin, Role};
 
 use super::APP;
 use super::conduct::{Conductor, LOG_LINES_MAX};
@@ -225,6 +225,9 @@ async fn register<B: Backend>(
         Registered::Many(services) => services,
         Registered::One(service) => vec![service],
     };
+    if services.is_empty() {
+        return Err(Refusal::bad_request("in the body: it names no service").into());
+    }
     if services.len() > REGISTERED_MAX {
         return Err(Refusal::bad_request(format!("more than {REGISTERED_MAX} services")).into());
     }
@@ -296,7 +299,7 @@ fn one<B: Backend>(verb: Verb) -> (&'static str, Role, MethodRouter<Shared<B>>) 
 
 async fn start_all<B: Backend>(State(here): Here<B>, by: Read<By>, query: Read<Query<NoQuery>>) -> Reply {
     query?;
-    change(here, by?, START_ALL, words("start", &[]), |conductor, origin| async move {
+    change(here, by?, START_ALL, "start all services".to_owned(), |conductor, origin| async move {
         let registry = conductor.registry().await?;
         conductor.start_all(&registry, origin).await
     })
@@ -305,7 +308,7 @@ async fn start_all<B: Backend>(State(here): Here<B>, by: Read<By>, query: Read<Q
 
 async fn stop_all<B: Backend>(State(here): Here<B>, by: Read<By>, query: Read<Query<NoQuery>>) -> Reply {
     query?;
-    change(here, by?, STOP_ALL, words("stop", &[]), |conductor, origin| async move {
+    change(here, by?, STOP_ALL, "stop all services".to_owned(), |conductor, origin| async move {
         let registry = conductor.registry().await?;
         let names = registry.names();
         conductor.stop(&registry, &names, origin).await.map(|()| names)
@@ -316,13 +319,26 @@ async fn stop_all<B: Backend>(State(here): Here<B>, by: Read<By>, query: Read<Qu
 /// So many names are said in a record.
 const NAMES_RECORDED: usize = 5;
 
-/// What is asked for, in words.
+/// What is asked for of those that are named, in words.
 fn words(verb: &str, names: &[String]) -> String {
     let shown: Vec<String> = names.iter().take(NAMES_RECORDED).map(|name| error::shown(name)).collect();
     match names.len() {
-        0 => format!("{verb} all services"),
         few if few <= NAMES_RECORDED => format!("{verb} {}", shown.join(" ")),
         many => format!("{verb} {} and {} more", shown.join(" "), many - NAMES_RECORDED),
+    }
+}
+
+/// Such a change is worked out from what there is, and made in several steps: sent again, it would be another
+/// one. Who counts on a key is not to find that out by an answer that was lost.
+fn refuse_key(origin: &Origin) -> Read<()> {
+    match origin.key {
+        None => Ok(()),
+        Some(_) => {
+            Err(Refusal::bad_request(format!("in `{KEY_HEADER}`: no key is kept below `/api/v1/services`"))
+                .with_hint(
+                    "leave it out; when an answer was lost, look at `list` and `status` before you ask again",
+                ))
+        }
     }
 }
 
@@ -339,6 +355,7 @@ where
     T: Serialize + Send + 'static,
     F: Future<Output = Result<T, ServicesError>> + Send + 'static,
 {
+    refuse_key(&by.origin)?;
     let asked = Asked {
         who: by.caller.who(),
         from: by.caller.from.map(|from| from.to_string()),

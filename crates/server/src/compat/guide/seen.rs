@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use upbeat_model::target::{Ask, Goal};
 use upbeat_model::{App, OperationId, Phase, Reason, SlotStatus};
 
+use super::elsewhere::Elsewhere;
 use super::error::ServicesError;
 use super::service::ServiceHealth;
 
@@ -26,12 +27,14 @@ pub(super) fn by_name(app: Option<&App>) -> BTreeMap<&str, &SlotStatus> {
     slots.map(|status| (status.slot.service.as_str(), status)).collect()
 }
 
-/// It was started and has not been seen to end, or it has ended well.
-pub(super) fn runs(seen: Option<&&SlotStatus>) -> bool {
-    seen.is_some_and(|status| {
-        status.phase == Phase::Completed
-            || (status.goal == Goal::Running && status.started_at.is_some() && status.phase.is_alive())
-    })
+/// It was started and has not been seen to end, or it has ended well, and what it started elsewhere is not
+/// known to be gone.
+pub(super) fn runs(name: &str, seen: &BTreeMap<&str, &SlotStatus>, elsewhere: &Elsewhere) -> bool {
+    !elsewhere.is_silent(name)
+        && seen.get(name).is_some_and(|status| {
+            status.phase == Phase::Completed
+                || (status.goal == Goal::Running && status.started_at.is_some() && status.phase.is_alive())
+        })
 }
 
 /// It is on its way up, or there.
@@ -40,8 +43,9 @@ fn is_coming_up(status: &SlotStatus) -> bool {
 }
 
 /// What is to be asked of a service that others need.
-pub(super) fn needed(seen: Option<&&SlotStatus>) -> Option<Ask> {
-    (!runs(seen) && !seen.is_some_and(|status| is_coming_up(status))).then_some(Ask::Start)
+pub(super) fn needed(name: &str, seen: &BTreeMap<&str, &SlotStatus>, elsewhere: &Elsewhere) -> Option<Ask> {
+    let is_on_its_way = seen.get(name).is_some_and(|status| is_coming_up(status));
+    (!runs(name, seen, elsewhere) && !is_on_its_way).then_some(Ask::Start)
 }
 
 /// What is to be asked of the named service: one that does not answer is begun anew.

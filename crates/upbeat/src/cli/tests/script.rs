@@ -304,8 +304,8 @@ impl Backend for Script {
         let asked = |e: &&Event| e.sequence > after && wanted.takes(e);
         self.fact(|facts| facts.events.iter().filter(asked).cloned().collect())
     }
-    async fn watch_events(&self, wanted: EventFilter, after: u64) -> Answer<BoxStream<Event>> {
-        Ok(stream::iter(self.events(wanted, after, 0).await?).boxed())
+    async fn watch_events(&self, wanted: EventFilter, after: u64) -> Answer<BoxStream<Answer<Event>>> {
+        Ok(stream::iter(self.events(wanted, after, 0).await?).map(Ok).boxed())
     }
     async fn stats(&self, _: AppName) -> Answer<Stats> {
         self.fact(|facts| facts.stats.clone())
@@ -320,10 +320,10 @@ impl Backend for Script {
     async fn metrics(&self) -> Answer<Bytes> {
         Ok(Bytes::new())
     }
-    async fn logs(&self, _: AppName, query: LogQuery) -> Answer<BoxStream<LogLine>> {
+    async fn logs(&self, _: AppName, query: LogQuery) -> Answer<BoxStream<Answer<LogLine>>> {
         let lines = self.lines.lock().unwrap().clone();
         let wanted = move |l: &LogLine| query.services.is_empty() || query.services.contains(&l.slot.service);
-        let lines = stream::iter(lines.into_iter().filter(wanted).collect::<Vec<_>>());
+        let lines = stream::iter(lines.into_iter().filter(wanted).map(Ok).collect::<Vec<_>>());
         Ok(if query.follow { lines.chain(stream::pending()).boxed() } else { lines.boxed() })
     }
 }

@@ -366,26 +366,27 @@ fn unaskable() {
     let running = done(json!([{ "name": "dns", "status": "Running" }]));
     let daemon = rustix::process::Pid::from_raw(home.daemon().unwrap()).unwrap();
     let mut stream = connect(&home);
-    let mut ask = |line: &str| ask_again(&mut stream, line);
     // So this connection has its file.
-    assert_eq!(ask("GET /api/v1/services/status"), running);
+    assert_eq!(ask_again(&mut stream, "GET /api/v1/services/status"), running);
     // The daemon's limit is this process' own, raised as far as it goes.
     let maximum = getrlimit(Resource::Nofile).maximum;
     let limit = |current| prlimit(Some(daemon), Resource::Nofile, Rlimit { current, maximum }).unwrap();
-    let before = limit(Some(0)).current;
+    let mut ask_without_files = |line: &str| {
+        let before = limit(Some(0)).current;
+        let answer = ask_again(&mut stream, line);
+        limit(before);
+        answer
+    };
     let unknown = done(json!([{ "name": "dns", "status": "Unknown" }]));
-    let asked = ask("GET /api/v1/services/status");
-    let changes = ["start", "restart", "stop", "unregister"];
-    let refused = changes.map(|verb| ask(&format!("POST /api/v1/services/dns/{verb}")));
-    limit(before);
-    assert_eq!(asked, unknown);
-    for (status, said) in refused {
+    assert_eq!(ask_without_files("GET /api/v1/services/status"), unknown);
+    for verb in ["start", "restart", "stop", "unregister"] {
+        let (status, said) = ask_without_files(&format!("POST /api/v1/services/dns/{verb}"));
         let error = said["error"].as_str().unwrap();
         assert_eq!((status, &said["success"]), (503, &json!(false)), "{said}");
         assert!(error.starts_with("it is not known whether service `dns` runs elsewhere: "), "{error}");
         assert!(error.contains("the daemon has no open files left"), "{error}");
     }
-    assert_eq!(ask("GET /api/v1/services/status"), running);
+    assert_eq!(ask_again(&mut stream, "GET /api/v1/services/status"), running);
     assert_eq!(lines(&home.outside("calls")), ["systemctl start dns"]);
 }
 

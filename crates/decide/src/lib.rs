@@ -12,6 +12,7 @@ pub mod node;
 mod order;
 pub mod outcome;
 pub mod planner;
+pub mod rollout;
 pub mod rules;
 
 pub use effect::Effect;

@@ -17,6 +17,7 @@ pub mod plan;
 pub mod project;
 pub mod reason;
 pub mod rights;
+pub mod rollout;
 pub mod state;
 pub mod stats;
 pub mod target;

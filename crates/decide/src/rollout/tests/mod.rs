@@ -1,0 +1,159 @@
+//! A controller, a clock, and what people ask.
+
+mod fleets;
+mod rows;
+mod rules;
+
+use std::collections::BTreeMap;
+
+use upbeat_model::rollout::{Amount, Options, Report, TargetId, Version};
+use upbeat_model::{Millis, Mono};
+
+use super::*;
+
+fn v(text: &str) -> Version {
+    Version::new(text).unwrap()
+}
+
+fn id(name: &str) -> TargetId {
+    let (group, name) = name.split_once('/').unwrap_or(("", name));
+    TargetId { group: group.to_owned(), name: name.to_owned() }
+}
+
+fn options(batch: u32, success_percent: u32, success: u64, duration: u64) -> Options {
+    Options {
+        batch: Amount::Percent(batch),
+        success_percent,
+        success_timeout: Millis::seconds(success),
+        duration_timeout: Millis::seconds(duration),
+    }
+}
+
+/// What a target of the controller is.
+#[derive(Clone, Debug)]
+struct Device {
+    version: Option<Version>,
+    is_error: bool,
+}
+
+/// One entity, and whoever reports it.
+struct Story {
+    rollout: Rollout,
+    now: Mono,
+    asks: Asks,
+    devices: BTreeMap<TargetId, Device>,
+    /// What answers to a question.
+    answers: Box<dyn FnMut(&Question) -> Answer>,
+    /// Of the last decision.
+    reasons: Vec<Reason>,
+}
+
+impl Story {
+    fn new() -> Self {
+        Self {
+            rollout: Rollout::default(),
+            now: Mono(1_000_000),
+            asks: Asks::default(),
+            devices: BTreeMap::new(),
+            answers: Box::new(|question| panic!("nobody answers {question:?}")),
+            reasons: Vec::new(),
+        }
+    }
+
+    /// So many targets run `v1`, which is known to be good; and `v2` was asked for.
+    fn established(count: usize) -> Self {
+        let mut story = Self::new();
+        story.devices.extend((0..count).map(|n| (id(&format!("target{n}")), device("v1"))));
+        story.options(options(100, 0, 0, 0));
+        story.ask(Change::SetVersion(v("v1")));
+        story.call();
+        assert_eq!(story.rollout.good, Some(v("v1")));
+        story.pass(1);
+        story.rollout.change(Change::SetOptions(None), story.now).unwrap();
+        story.options(Options { success_timeout: Millis(0), ..Options::default() });
+        story.ask(Change::SetVersion(v("v2")));
+        assert_eq!(story.call(), count_of(&[("v1", count)]), "nobody is moved by the call that begins it");
+        assert_eq!(story.rollout.rolling.as_ref().unwrap().version, v("v2"));
+        story
+    }
+
+    fn options(&mut self, options: Options) {
+        self.rollout.change(Change::SetOptions(Some(options)), self.now).unwrap();
+    }
+
+    fn ask(&mut self, change: Change) {
+        self.rollout.change(change, self.now).unwrap();
+    }
+
+    fn pass(&mut self, seconds: u64) {
+        self.now = self.now + Millis::seconds(seconds);
+    }
+
+    /// All are reported as they are. Returns how many shall run which version.
+    fn call(&mut self) -> BTreeMap<String, usize> {
+        let all: Vec<TargetId> = self.devices.keys().cloned().collect();
+        self.call_of(&all);
+        self.assigned()
+    }
+
+    /// These are reported, and it is decided.
+    fn call_of(&mut self, some: &[TargetId]) {
+        let reports = some.iter().map(|id| {
+            let Device { version, is_error } = self.devices[id].clone();
+            Report { target: id.clone(), version, is_error, message: "said".into(), labels: BTreeMap::new() }
+        });
+        self.rollout.report(reports.collect::<Vec<_>>(), self.now);
+        self.try_decide().unwrap();
+    }
+
+    fn try_decide(&mut self) -> Result<(), Nothing> {
+        let mut told = Told::default();
+        loop {
+            match decide(&self.rollout, self.asks, &told, self.now)? {
+                Step::Ask(question) => told.take((self.answers)(&question)),
+                Step::Settle(decision) => {
+                    self.reasons = decision.reasons.clone();
+                    self.rollout.take_on(*decision, self.now);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn assigned(&self) -> BTreeMap<String, usize> {
+        let mut count = BTreeMap::new();
+        for target in self.rollout.targets.values() {
+            let version = target.assigned.version.as_ref().map(ToString::to_string).unwrap_or_default();
+            *count.entry(version).or_default() += 1;
+        }
+        count
+    }
+
+    /// Everybody runs what they shall; who is new is there.
+    fn obey(&mut self) {
+        let shall = self.rollout.targets.iter().map(|(id, target)| {
+            let is_error = self.devices.get(id).is_some_and(|device| device.is_error);
+            (id.clone(), Device { version: target.assigned.version.clone(), is_error })
+        });
+        self.devices = shall.collect();
+    }
+
+    /// Whoever runs this is not well.
+    fn breaks(&mut self, version: &str) {
+        for device in self.devices.values_mut() {
+            device.is_error |= device.version.as_ref() == Some(&v(version));
+        }
+    }
+
+    fn why(&self) -> String {
+        self.reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    }
+}
+
+fn device(version: &str) -> Device {
+    Device { version: Some(v(version)), is_error: false }
+}
+
+fn count_of(versions: &[(&str, usize)]) -> BTreeMap<String, usize> {
+    versions.iter().map(|(version, count)| ((*version).to_owned(), *count)).collect()
+}

@@ -1,0 +1,140 @@
+//! Why a rollout is where it is.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Caution, TargetId, Version};
+
+/// Of many targets, so many are named.
+pub const NAMED: usize = 5;
+
+/// What a decision about an entity rests on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reason", rename_all = "snake_case")]
+pub enum Reason {
+    /// Nobody has reported a target: nothing is shown by that.
+    NoTargets,
+    /// Enough targets are well on it.
+    WellEnough {
+        /// So many.
+        well: usize,
+        /// So many have to be.
+        required: usize,
+        /// Of so many.
+        total: usize,
+    },
+    /// No target has to be well on it, as its options say.
+    Declared,
+    /// Somebody has said that it is good.
+    Promoted {
+        /// Who.
+        by: String,
+    },
+    /// More targets failed than may.
+    TooManyFailed {
+        /// So many.
+        failed: usize,
+        /// So many may.
+        tolerated: usize,
+        /// Of so many.
+        total: usize,
+        /// The first of them.
+        targets: Vec<TargetId>,
+    },
+    /// Somebody has said that it is bad.
+    Aborted {
+        /// Who.
+        by: String,
+        /// Why.
+        why: String,
+    },
+    /// Another version was forced in its place.
+    Forced {
+        /// Which.
+        by: Version,
+    },
+    /// It is known to be bad: targets go back to the one that was good before.
+    RollsBack {
+        /// To which.
+        to: Version,
+    },
+    /// It is bad, and none was ever good: targets stay as they are.
+    Halted,
+    /// Somebody wants no more targets to be moved for now.
+    Paused {
+        /// Who.
+        by: String,
+    },
+    /// As many targets are on their way as may be.
+    BatchIsFull {
+        /// So many are.
+        on_the_way: usize,
+        /// So many may be.
+        slots: usize,
+    },
+    /// It follows when the one that is rolled out now is good or bad.
+    Queued {
+        /// Which.
+        version: Version,
+    },
+    /// Whoever chooses, or approves, could not be asked, or said nothing that could be understood.
+    NotChosen {
+        /// What was asked: `selection`, `approval`.
+        asked: String,
+        /// What it said.
+        detail: String,
+    },
+    /// Whoever approves has not approved these.
+    NotApproved {
+        /// The first of them.
+        targets: Vec<TargetId>,
+        /// How many there are besides.
+        more: usize,
+    },
+    /// What will most likely not be what was meant.
+    Caution(Caution),
+}
+
+/// The first of them, and how many there are besides.
+struct Few<'a>(&'a [TargetId], usize);
+
+impl fmt::Display for Few<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.0.iter().take(NAMED).map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        match self.1 + self.0.len().saturating_sub(NAMED) {
+            0 => f.write_str(&names),
+            more => write!(f, "{names} and {more} more"),
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoTargets => f.write_str("no target has been reported"),
+            Self::WellEnough { well, required, total } => {
+                write!(f, "{well} of {total} targets are well on it, and {required} have to be")
+            }
+            Self::Declared => f.write_str("declared good: no target has to be well on it (success 0%)"),
+            Self::Promoted { by } => write!(f, "promoted by {by}"),
+            Self::TooManyFailed { failed, tolerated, total, targets } => {
+                let few = Few(targets, failed.saturating_sub(targets.len()));
+                write!(f, "{failed} of {total} targets failed, and {tolerated} may: {few}")
+            }
+            Self::Aborted { by, why } if why.is_empty() => write!(f, "aborted by {by}"),
+            Self::Aborted { by, why } => write!(f, "aborted by {by}: {why}"),
+            Self::Forced { by } => write!(f, "`{by}` was forced in its place"),
+            Self::RollsBack { to } => write!(f, "rolls back to `{to}`"),
+            Self::Halted => f.write_str("halted: no version was ever good, so targets stay as they are"),
+            Self::Paused { by } => write!(f, "paused by {by}"),
+            Self::BatchIsFull { on_the_way, slots } => {
+                write!(f, "{on_the_way} targets are on their way, and {slots} may be")
+            }
+            Self::Queued { version } => write!(f, "`{version}` follows"),
+            Self::NotChosen { asked, detail } => write!(f, "{asked} could not be asked: {detail}"),
+            Self::NotApproved { targets, more } => write!(f, "not approved: {}", Few(targets, *more)),
+            Self::Caution(caution) => caution.fmt(f),
+        }
+    }
+}

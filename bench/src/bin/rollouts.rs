@@ -64,7 +64,8 @@ fn of(size: usize) -> Result<[Duration; 3], Failure> {
     for _ in 0..ROUNDS {
         now = now + Millis::seconds(1);
         let begun = Instant::now();
-        let floor = rollout.targets.values().filter(|target| target.assigned.version == target.current.version);
+        let floor =
+            rollout.targets.values().filter(|target| target.assigned.version == target.current.version);
         std::hint::black_box(floor.count());
         times[0].push(begun.elapsed());
         let begun = Instant::now();

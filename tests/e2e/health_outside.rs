@@ -428,6 +428,12 @@ fn in_vain() {
     let tried = || lines(&home.project().join("tried")).len();
     let before = tried();
     assert!(before > 1, "it was tried again");
+    // Nor when the file does not speak of it any more.
+    home.write("upbeat.yaml", "services:\n  sick: { command: [sleep, '600'] }\n");
+    let up = home.run(&["up", "-d"]).code(1);
+    assert!(format!("{}{}", up.stdout, up.stderr).contains("it is busy"), "{up:?}");
+    assert!(home.run(&["why", "far"]).ok().stdout.contains("it is busy"));
+    let before = tried();
     let down = home.run(&["down"]).code(1);
     assert!(format!("{}{}", down.stdout, down.stderr).contains("it is busy"), "{down:?}");
     assert_eq!(home.slots().len(), 1, "the other has gone: {:?}", home.slots().keys());

@@ -97,7 +97,9 @@ pub(super) async fn named(
             (client, app)
         }
     };
-    let services = names::services(typed, name.as_str(), app.project.services.keys())?;
+    // What is not declared any more and has not gone yet can be asked about, and is changed by `up` alone.
+    let left = app.slots.iter().map(|slot| &slot.slot.service).filter(|_| matches!(what, For::Answer));
+    let services = names::services(typed, name.as_str(), app.project.services.keys().chain(left))?;
     Ok((client, app, services))
 }
 

@@ -1,5 +1,7 @@
 //! From what was typed to services that exist, or to a suggestion.
 
+use std::collections::BTreeSet;
+
 use upbeat_model::ServiceName;
 
 use crate::exit::ExitCode;
@@ -14,7 +16,7 @@ pub(super) fn services<'a>(
     app: &str,
     known: impl IntoIterator<Item = &'a ServiceName>,
 ) -> Result<Vec<ServiceName>, Failure> {
-    let known: Vec<&ServiceName> = known.into_iter().collect();
+    let known: Vec<&ServiceName> = known.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
     let mut services = Vec::new();
     for name in typed {
         match known.iter().find(|service| service.as_str() == name) {

@@ -297,10 +297,7 @@ impl Backend for LocalBackend {
 
     async fn why(&self, app: AppName, service: ServiceName) -> Answer<Why> {
         let found = self.app(app.clone()).await?;
-        if !found.project.services.contains_key(&service) {
-            let known = found.project.services.keys().cloned().collect();
-            return Err(problem(&ControlError::NoSuchService { app, service, known }));
-        }
+        known(&found, &service)?;
         Ok(why::explain(&service, &found.slots, &self.driver).await)
     }
 
@@ -337,10 +334,7 @@ impl Backend for LocalBackend {
     async fn logs(&self, app: AppName, query: LogQuery) -> Answer<BoxStream<Answer<LogLine>>> {
         let found = self.app(app.clone()).await?;
         for service in &query.services {
-            if !found.project.services.contains_key(service) {
-                let known = found.project.services.keys().cloned().collect();
-                return Err(problem(&ControlError::NoSuchService { app, service: service.clone(), known }));
-            }
+            known(&found, service)?;
         }
         let sources = logs::Sources {
             control: self.control.clone(),
@@ -383,6 +377,16 @@ fn whenever<T: PartialEq + Clone + Send + 'static>(
             }
         }
     }))
+}
+
+/// It is declared; or it was, and has not gone yet. Errors: neither.
+fn known(app: &App, service: &ServiceName) -> Answer<()> {
+    let services = &app.project.services;
+    if services.contains_key(service) || app.slots.iter().any(|slot| slot.slot.service == *service) {
+        return Ok(());
+    }
+    let (known, service) = (services.keys().cloned().collect(), service.clone());
+    Err(problem(&ControlError::NoSuchService { app: app.project.name.clone(), service, known }))
 }
 
 #[cfg(test)]

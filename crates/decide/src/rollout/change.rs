@@ -30,10 +30,7 @@ pub enum Change {
         why: String,
     },
     /// What is rolled out now is good.
-    Promote {
-        /// Who says so.
-        by: String,
-    },
+    Promote,
     /// The version that is held to be bad is tried again.
     Retry,
     /// A version is not held to be bad any more, or until then only.
@@ -96,8 +93,8 @@ impl Rollout {
                 self.under_way()?;
                 self.condemn(Reason::Aborted { by, why }, now);
             }
-            Change::Promote { .. } => self.good = Some(self.under_way()?),
-            Change::Retry => self.retry()?,
+            Change::Promote => self.good = Some(self.under_way()?),
+            Change::Retry => self.retry(now)?,
             Change::Forgive { version, until } => self.forgive(version, until)?,
         }
         Ok(Vec::new())
@@ -119,8 +116,8 @@ impl Rollout {
         self.known_bad.remove(&version);
         self.bad.take_if(|bad| *bad == version);
         let is_under_way = matches!(self.course(), Course::Forward(_));
-        match self.rolling.as_mut().filter(|rolling| rolling.version == version) {
-            Some(rolling) => rolling.is_bad = false,
+        match self.rolling.as_ref().filter(|rolling| rolling.version == version) {
+            Some(_) => self.roll(version.clone(), now),
             None if is_under_way => self.condemn(Reason::Forced { by: version.clone() }, now),
             None => {}
         }
@@ -142,17 +139,12 @@ impl Rollout {
         }
     }
 
-    fn retry(&mut self) -> Result<(), Refused> {
-        let is_retried = |version: &Version| self.target.as_ref() == Some(version);
-        match &mut self.rolling {
-            Some(rolling) if rolling.is_bad && is_retried(&rolling.version) => {
-                rolling.is_bad = false;
-                self.known_bad.remove(&rolling.version);
-                self.bad.take_if(|bad| *bad == rolling.version);
-                Ok(())
-            }
-            _ => Err(Refused::NothingToRetry),
-        }
+    fn retry(&mut self, now: Mono) -> Result<(), Refused> {
+        let bad =
+            self.rolling.as_ref().filter(|rolling| rolling.is_bad).map(|rolling| rolling.version.clone());
+        let version = bad.filter(|bad| self.target.as_ref() == Some(bad)).ok_or(Refused::NothingToRetry)?;
+        self.force_version(version, now);
+        Ok(())
     }
 
     fn forgive(&mut self, version: Version, until: Option<Mono>) -> Result<(), Refused> {

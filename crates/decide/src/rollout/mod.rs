@@ -192,6 +192,12 @@ impl Rollout {
 
     /// It begins to be rolled out.
     fn roll(&mut self, version: Version, now: Mono) {
+        // Whoever was given it before has its time from now on, or would be found to have failed at once.
+        for target in self.targets.values_mut() {
+            if target.assigned.version.as_ref() == Some(&version) {
+                (target.assigned.since, target.assigned.note.is_error) = (now, false);
+            }
+        }
         self.rolling = Some(Rolling { version, since: now, is_bad: false });
         self.pause = None;
     }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Caution, TargetId, Version};
+use super::{TargetId, Version};
 
 /// Of many targets, so many are named.
 pub const NAMED: usize = 5;
@@ -26,11 +26,6 @@ pub enum Reason {
     },
     /// No target has to be well on it, as its options say.
     Declared,
-    /// Somebody has said that it is good.
-    Promoted {
-        /// Who.
-        by: String,
-    },
     /// More targets failed than may.
     TooManyFailed {
         /// So many.
@@ -92,8 +87,6 @@ pub enum Reason {
         /// How many there are besides.
         more: usize,
     },
-    /// What will most likely not be what was meant.
-    Caution(Caution),
 }
 
 /// The first of them, and how many there are besides.
@@ -117,7 +110,6 @@ impl fmt::Display for Reason {
                 write!(f, "{well} of {total} targets are well on it, and {required} have to be")
             }
             Self::Declared => f.write_str("declared good: no target has to be well on it (success 0%)"),
-            Self::Promoted { by } => write!(f, "promoted by {by}"),
             Self::TooManyFailed { failed, tolerated, total, targets } => {
                 let few = Few(targets, failed.saturating_sub(targets.len()));
                 write!(f, "{failed} of {total} targets failed, and {tolerated} may: {few}")
@@ -134,7 +126,6 @@ impl fmt::Display for Reason {
             Self::Queued { version } => write!(f, "`{version}` follows"),
             Self::NotChosen { asked, detail } => write!(f, "{asked} could not be asked: {detail}"),
             Self::NotApproved { targets, more } => write!(f, "not approved: {}", Few(targets, *more)),
-            Self::Caution(caution) => caution.fmt(f),
         }
     }
 }

@@ -202,30 +202,29 @@ fn report(story: &mut Story, onlooker: &mut Onlooker, some: &[TargetId]) {
     }
 }
 
+fn played(moves: Vec<Move>, count: usize) -> (Story, Onlooker) {
+    let mut story = Story::new();
+    story.devices.extend((0..count).map(|n| (id(&format!("t{n}")), device("v1"))));
+    story.options(options(30, 80, 1, 3));
+    let mut onlooker = Onlooker { proven: BTreeSet::new() };
+    for step in moves {
+        play(&mut story, &mut onlooker, step);
+    }
+    (story, onlooker)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_happens_no_promise_is_broken(moves in moves(), count in 1..12_usize) {
-        let mut story = Story::new();
-        story.devices.extend((0..count).map(|n| (id(&format!("t{n}")), device("v1"))));
-        story.options(options(30, 80, 1, 3));
-        let mut onlooker = Onlooker { proven: BTreeSet::new() };
-        for step in moves {
-            play(&mut story, &mut onlooker, step);
-        }
+        played(moves, count);
     }
 
     /// From wherever it was: a fleet that is all there, is well, and asked for nothing more, comes to run one version.
     #[test]
     fn a_healthy_fleet_always_finishes(moves in moves(), count in 1..12_usize) {
-        let mut story = Story::new();
-        story.devices.extend((0..count).map(|n| (id(&format!("t{n}")), device("v1"))));
-        story.options(options(30, 80, 1, 3));
-        let mut onlooker = Onlooker { proven: BTreeSet::new() };
-        for step in moves {
-            play(&mut story, &mut onlooker, step);
-        }
+        let (mut story, mut onlooker) = played(moves, count);
         prop_assume!(!story.devices.is_empty());
         // Whoever is gone is forgotten, or would be found to have failed.
         story.pass(901);

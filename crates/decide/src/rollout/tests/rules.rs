@@ -4,6 +4,19 @@ use upbeat_model::rollout::{BadVersion, Caution};
 
 use super::*;
 
+/// The only target has failed on `v2`, and nobody was moved since.
+fn gone_bad() -> Story {
+    let mut story = Story::established(1);
+    story.options(options(100, 100, 0, 2));
+    story.call();
+    story.obey();
+    story.breaks("v2");
+    story.call();
+    story.pass(3);
+    story.call();
+    story
+}
+
 #[test]
 fn a_failure_that_may_be_is_no_rollback() {
     for (failing, is_bad) in [(1, false), (2, true)] {
@@ -110,14 +123,7 @@ fn a_version_that_comes_meanwhile_waits_for_the_verdict_and_the_newest_wins() {
 
 #[test]
 fn a_version_that_comes_during_a_rollback_takes_the_place_of_the_bad_one_at_once() {
-    let mut story = Story::established(3);
-    story.options(options(100, 100, 0, 2));
-    story.call();
-    story.obey();
-    story.breaks("v2");
-    story.call();
-    story.pass(3);
-    story.call();
+    let mut story = gone_bad();
     assert_eq!(story.rollout.bad, Some(v("v2")));
     story.ask(Change::SetVersion(v("v3")));
     story.call();
@@ -126,14 +132,7 @@ fn a_version_that_comes_during_a_rollback_takes_the_place_of_the_bad_one_at_once
 
 #[test]
 fn what_is_known_to_be_bad_is_refused_unless_forced_or_forgiven() {
-    let mut story = Story::established(1);
-    story.options(options(100, 100, 0, 2));
-    story.call();
-    story.obey();
-    story.breaks("v2");
-    story.call();
-    story.pass(3);
-    story.call();
+    let mut story = gone_bad();
     story.ask(Change::SetVersion(v("v2")));
     assert!(matches!(story.rollout.course(), Course::Back { .. }), "to say it again changes nothing");
     story.ask(Change::SetVersion(v("v3")));
@@ -186,7 +185,7 @@ fn people_pause_resume_abort_promote_and_retry() {
     story.ask(Change::Retry);
     assert_eq!(story.rollout.course(), Course::Forward(v("v2")));
     assert_eq!(story.rollout.change(Change::Retry, story.now), Err(Refused::NothingToRetry));
-    story.ask(Change::Promote { by: "ann".into() });
+    story.ask(Change::Promote);
     assert_eq!(story.rollout.course(), Course::Steady(v("v2")));
     assert!(matches!(
         story.rollout.change(Change::Abort { by: "ann".into(), why: String::new() }, story.now),
@@ -304,4 +303,19 @@ fn whoever_selects_too_many_or_others_gets_no_more_than_there_are_places() {
         other => panic!("{other:?}"),
     });
     assert_eq!(story.call(), count_of(&[("v1", 2), ("v2", 2)]));
+}
+
+/// A person has mended what it was.
+#[test]
+fn what_is_tried_again_has_its_whole_time_again() {
+    for again in [Change::Retry, Change::ForceVersion(v("v2"))] {
+        let mut story = gone_bad();
+        story.devices.values_mut().for_each(|device| device.is_error = false);
+        story.ask(again);
+        story.call();
+        assert_eq!(story.rollout.bad, None, "not by what it was before");
+        story.pass(1);
+        story.call();
+        assert_eq!(story.rollout.good, Some(v("v2")));
+    }
 }

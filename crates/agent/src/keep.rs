@@ -62,7 +62,10 @@ impl Keep {
         if let Some(bits) = kept.and_then(|kept| kept.value[..].try_into().ok()) {
             return Ok(Seal::of(bits));
         }
-        self.store.write(vec![Op::put(SEAL, self.bits.to_vec())]).await?;
+        if let Err(error) = self.store.write(vec![Op::put(SEAL, self.bits.to_vec())]).await {
+            // A store of an earlier version, on a full disk: that is no reason to look after nothing.
+            tracing::warn!(%error, "what keys of hooks are made with cannot be stored: run again by the next daemon, a hook is given another");
+        }
         Ok(Seal::of(self.bits))
     }
 
@@ -142,6 +145,15 @@ fn forget_clock(durable: &mut Durable) {
 mod tests {
     use super::*;
     use upbeat_decide::instance::Late;
+
+    #[tokio::test]
+    async fn a_seal_that_cannot_be_stored_keeps_no_agent_from_beginning() {
+        let faults = upbeat_store::faults::Faults::default();
+        let (store, _journal) = upbeat_store::faults::open_faulty(&faults).unwrap();
+        faults.full.store(true, std::sync::atomic::Ordering::SeqCst);
+        let seal = Keep::new(store, "a".into(), [1; 32]).seal().await.unwrap();
+        assert_eq!(seal.hash(b"x"), Seal([1; 32]).hash(b"x"));
+    }
 
     #[tokio::test]
     async fn the_seal_is_made_once() {

@@ -158,10 +158,13 @@ fn numbers() {
 #[track_caller]
 fn page_where(home: &Home, is_so: impl Fn(&str) -> bool) -> String {
     let mut found = String::new();
-    eventually("the page says so", || {
-        found = page(home);
-        is_so(&found)
-    });
+    let is_found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        eventually("the page says so", || {
+            found = page(home);
+            is_so(&found)
+        });
+    }));
+    assert!(is_found.is_ok(), "it said at last\n{found}");
     found
 }
 

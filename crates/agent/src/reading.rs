@@ -18,6 +18,19 @@ struct Ordered {
     is_executed: bool,
     /// It was ready, or has ended, or is about to: how long it took is counted.
     is_over: bool,
+    /// The one before, while nobody has said that it was executed: an end may be heard before the answer
+    /// to the start, and the next start be ordered meanwhile.
+    before: Option<(Attempt, Mono)>,
+}
+
+impl Ordered {
+    /// When this attempt was ordered, if nobody has said yet that it was executed.
+    fn unheard(&mut self, attempt: Attempt) -> Option<Mono> {
+        if self.attempt == attempt {
+            return (!std::mem::replace(&mut self.is_executed, true)).then_some(self.at);
+        }
+        self.before.take_if(|(before, _)| *before == attempt).map(|(_, at)| at)
+    }
 }
 
 /// What the loop knows of starts that are not counted yet.
@@ -49,7 +62,9 @@ impl Reading {
                 continue;
             }
             count(&self.meter.slot(slot).starts, 1);
-            let begun = Ordered { attempt: *attempt, at: now, is_executed: false, is_over: false };
+            let before = self.ordered.get(slot).filter(|before| !before.is_executed);
+            let before = before.map(|before| (before.attempt, before.at));
+            let begun = Ordered { attempt: *attempt, at: now, is_executed: false, is_over: false, before };
             self.ordered.insert(slot.clone(), begun);
         }
     }
@@ -58,9 +73,8 @@ impl Reading {
     pub(crate) fn heard(&mut self, slot: &SlotId, input: &Input, now: Mono) {
         let Input::Started { attempt, .. } = input else { return };
         let Some(ordered) = self.ordered.get_mut(slot) else { return };
-        if ordered.attempt == *attempt && !ordered.is_executed {
-            ordered.is_executed = true;
-            self.meter.slot(slot).executed.took(now.since(ordered.at).as_duration());
+        if let Some(at) = ordered.unheard(*attempt) {
+            self.meter.slot(slot).executed.took(now.since(at).as_duration());
         }
     }
 
@@ -181,7 +195,13 @@ mod tests {
         reading.changed(&looks(Phase::Starting, Phase::Stopping, 3, 0), Mono(80));
         reading.changed(&looks(Phase::Stopping, Phase::Failed, 3, 0), Mono(90));
         assert_eq!(numbers(&reading), [3, 1, 1, 1, 1, 1], "one that somebody stops has not failed");
-        reading.changed(&looks(Phase::Stopped, Phase::Absent, 3, 0), Mono(99));
+        // The end of the third was heard before the answer to its start, which comes now, twice.
+        reading.ordered(&start(4), Mono(95));
+        reading.heard(&slot(), &started(3), Mono(96));
+        reading.heard(&slot(), &started(3), Mono(97));
+        reading.heard(&slot(), &started(4), Mono(98));
+        assert_eq!(numbers(&reading), [4, 1, 1, 1, 3, 1]);
+        reading.changed(&looks(Phase::Stopped, Phase::Absent, 4, 0), Mono(99));
         assert!(reading.meter().slots().is_empty() && reading.ordered.is_empty());
     }
 }

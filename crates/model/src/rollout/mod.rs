@@ -1,6 +1,8 @@
 //! What a rollout speaks of: versions of anything, the targets that run them, and how carefully they are
 //! moved from one to another.
 
+mod controller;
+mod name;
 mod options;
 mod reason;
 mod version;
@@ -9,36 +11,16 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use controller::{Controller, ControllerError, Controllers, URL_MAX};
+pub use name::{BadName, EntityId, NAME_MAX, TargetId};
 pub use options::{Amount, Caution, Options, OptionsError};
 pub use reason::{NAMED, Reason};
 pub use version::{BadVersion, VERSION_MAX, Version};
 
 use crate::Mono;
 
-/// The longest name of a target, and of a group, in bytes.
-pub const NAME_MAX: usize = 256;
-
 /// The longest message that is kept of a target, in bytes; what is longer is cut.
 pub const MESSAGE_MAX: usize = 1024;
-
-/// Who has a version: a device, a copy, a region. Its group may be empty.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct TargetId {
-    /// Targets of different groups may have the same name.
-    pub group: String,
-    /// Its name.
-    pub name: String,
-}
-
-/// `group/name`, or the name alone.
-impl std::fmt::Display for TargetId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.group.is_empty() {
-            true => f.write_str(&self.name),
-            false => write!(f, "{}/{}", self.group, self.name),
-        }
-    }
-}
 
 /// What a controller says of one of its targets.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -269,7 +269,7 @@ impl Cycle<'_> {
         let mut decision = Decision { in_force: Some(self.version.clone()), ..Decision::default() };
         let counts = &mut decision.counts;
         let mut first = Vec::new();
-        for (id, target) in targets {
+        for (id, target) in targets.iter() {
             let standing = match unwell.get(id) {
                 Some(_) if runs_it(target) => Standing::Failed,
                 _ => standing(target, &self.version, self.rollout, self.now),

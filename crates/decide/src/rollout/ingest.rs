@@ -1,6 +1,8 @@
 //! What controllers say of their targets (`spec/nixmade.md` 2.F step 0).
 
-use upbeat_model::rollout::{Held, MESSAGE_MAX, Note, Report, TargetId};
+use std::collections::BTreeMap;
+
+use upbeat_model::rollout::{Held, MESSAGE_MAX, Note, Report, TargetId, Version};
 use upbeat_model::{Millis, Mono};
 
 use super::{Rollout, Target};
@@ -17,35 +19,46 @@ impl Rollout {
     pub fn report(&mut self, reports: impl IntoIterator<Item = Report>, now: Mono) -> Vec<TargetId> {
         for report in reports {
             let Report { target, version, is_error, message, labels } = report;
-            let good = &self.good;
-            let known = self.targets.entry(target).or_insert_with(|| {
-                let note = Note { text: NEW.to_owned(), at: now, is_error: false };
-                let assigned = Held { version: good.clone(), since: now, note };
-                let note = Note { at: now, is_error, ..Note::default() };
-                let current = Held { version: version.clone(), since: now, note };
-                Target { current, assigned, labels: labels.clone(), seen: now }
-            });
-            let is_other = known.current.version != version;
+            let Some(known) = self.targets.get_quietly(&target) else {
+                self.targets.insert(target, self.newcomer(version, is_error, message, labels, now));
+                continue;
+            };
+            known.seen = now;
+            let message = cut(message);
+            let (note, is_other) = (&known.current.note, known.current.version != version);
+            if !is_other && note.is_error == is_error && note.text == message && known.labels == labels {
+                continue;
+            }
+            let Some(known) = self.targets.get_mut(&target) else { continue };
             if is_other || known.current.note.is_error != is_error {
                 known.current.note.at = now;
             }
             if is_other {
                 (known.current.version, known.current.since) = (version, now);
             }
-            known.current.note.is_error = is_error;
-            known.current.note.text = cut(message);
+            (known.current.note.is_error, known.current.note.text) = (is_error, message);
             known.labels = labels;
-            known.seen = now;
         }
-        let mut gone = Vec::new();
-        self.targets.retain(|id, target| {
-            let is_there = now.since(target.seen.max(self.woke)) <= ZOMBIE_AFTER;
-            if !is_there {
-                gone.push(id.clone());
-            }
-            is_there
-        });
+        let is_there = |target: &Target| now.since(target.seen.max(self.woke)) <= ZOMBIE_AFTER;
+        let gone = self.targets.iter().filter(|(_, target)| !is_there(target)).map(|(id, _)| id.clone());
+        let gone: Vec<TargetId> = gone.collect();
+        gone.iter().for_each(|id| self.targets.remove(id));
         gone
+    }
+
+    /// One that nobody knew runs what it runs, and shall run what is known to be good.
+    fn newcomer(
+        &self,
+        version: Option<Version>,
+        is_error: bool,
+        message: String,
+        labels: BTreeMap<String, String>,
+        now: Mono,
+    ) -> Target {
+        let note = Note { text: NEW.to_owned(), at: now, is_error: false };
+        let assigned = Held { version: self.good.clone(), since: now, note };
+        let current = Held { version, since: now, note: Note { text: cut(message), at: now, is_error } };
+        Target { current, assigned, labels, seen: now }
     }
 
     /// After a restart everybody was just seen, as far as being there goes: how anybody is shows only what is

@@ -30,6 +30,7 @@
 mod change;
 mod cycle;
 mod ingest;
+mod targets;
 #[cfg(test)]
 mod tests;
 
@@ -37,11 +38,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use upbeat_model::Mono;
-use upbeat_model::rollout::{Held, Options, Reason, TargetId, Version};
+use upbeat_model::rollout::{Held, Options, Reason, Version};
 
 pub use change::{Change, Refused};
 pub use cycle::{Answer, Asks, Counts, Decision, NewTarget, Nothing, Question, Step, Told, decide};
 pub use ingest::ZOMBIE_AFTER;
+pub use targets::Targets;
 
 /// So many versions are remembered as bad; of more, those that are known longest are forgotten.
 pub const KNOWN_BAD_MAX: usize = 100;
@@ -116,9 +118,9 @@ pub struct Rollout {
     /// Since when somebody listens to reports.
     #[serde(skip)]
     pub woke: Mono,
-    /// Whom it is about.
-    #[serde(default)]
-    pub targets: BTreeMap<TargetId, Target>,
+    /// Whom it is about. Written down apart, as only few of many change at once.
+    #[serde(skip)]
+    pub targets: Targets,
 }
 
 /// Where an entity is between versions.
@@ -193,11 +195,10 @@ impl Rollout {
     /// It begins to be rolled out.
     fn roll(&mut self, version: Version, now: Mono) {
         // Whoever was given it before has its time from now on, or would be found to have failed at once.
-        for target in self.targets.values_mut() {
-            if target.assigned.version.as_ref() == Some(&version) {
-                (target.assigned.since, target.assigned.note.is_error) = (now, false);
-            }
-        }
+        let has_it = |target: &Target| target.assigned.version.as_ref() == Some(&version);
+        self.targets.change_each(has_it, |target| {
+            (target.assigned.since, target.assigned.note.is_error) = (now, false);
+        });
         self.rolling = Some(Rolling { version, since: now, is_bad: false });
         self.pause = None;
     }

@@ -165,7 +165,7 @@ fn play(story: &mut Story, onlooker: &mut Onlooker, step: Move) {
         }
         Move::Lose(n) => drop(story.devices.remove(&name(n))),
         Move::Come(n) => drop(story.devices.entry(name(n)).or_insert_with(|| device("v1"))),
-        Move::Restart => story.rollout.recovered(story.now),
+        Move::Restart => story.restart(),
         Move::Ask(request) => {
             let by = "ann".to_owned();
             let change = match request {

@@ -46,6 +46,15 @@ struct Story {
     answers: Box<dyn FnMut(&Question) -> Answer>,
     /// Of the last decision.
     reasons: Vec<Reason>,
+    /// What a store holds of it.
+    kept: Kept,
+}
+
+/// The head and each target, apart, as they were written down last.
+#[derive(Default)]
+struct Kept {
+    head: String,
+    targets: BTreeMap<TargetId, String>,
 }
 
 impl Story {
@@ -57,6 +66,7 @@ impl Story {
             devices: BTreeMap::new(),
             answers: Box::new(|question| panic!("nobody answers {question:?}")),
             reasons: Vec::new(),
+            kept: Kept::default(),
         }
     }
 
@@ -83,6 +93,26 @@ impl Story {
 
     fn ask(&mut self, change: Change) {
         self.rollout.change(change, self.now).unwrap();
+    }
+
+    /// Only what was touched is written.
+    fn write_down(&mut self) {
+        self.kept.head = serde_json::to_string(&self.rollout).unwrap();
+        for id in self.rollout.targets.take_touched() {
+            match self.rollout.targets.get(&id) {
+                Some(target) => drop(self.kept.targets.insert(id, serde_json::to_string(target).unwrap())),
+                None => drop(self.kept.targets.remove(&id)),
+            }
+        }
+    }
+
+    /// The daemon dies, and another reads what was kept.
+    fn restart(&mut self) {
+        self.write_down();
+        let targets = self.kept.targets.iter();
+        let targets = targets.map(|(id, text)| (id.clone(), serde_json::from_str(text).unwrap())).collect();
+        self.rollout = Rollout { targets, ..serde_json::from_str(&self.kept.head).unwrap() };
+        self.rollout.recovered(self.now);
     }
 
     fn pass(&mut self, seconds: u64) {

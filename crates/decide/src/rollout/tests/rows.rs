@@ -111,32 +111,12 @@ fn what_was_kept_goes_on() {
     let mut story = Story::established(3);
     story.options(options(5, 100, 0, 10));
     for _ in 0..12 {
-        let kept = serde_json::to_string(&Kept::of(&story.rollout)).unwrap();
-        story.rollout = serde_json::from_str::<Kept>(&kept).unwrap().rollout();
-        story.rollout.recovered(story.now);
+        story.restart();
         story.call();
         story.obey();
         story.pass(1);
     }
     assert_eq!(story.rollout.good, Some(v("v2")));
-}
-
-/// As JSON has texts alone for keys.
-#[derive(serde::Serialize, serde::Deserialize)]
-struct Kept {
-    head: Rollout,
-    targets: Vec<(TargetId, Target)>,
-}
-
-impl Kept {
-    fn of(rollout: &Rollout) -> Self {
-        let targets = rollout.targets.clone().into_iter().collect();
-        Self { head: Rollout { targets: BTreeMap::new(), ..rollout.clone() }, targets }
-    }
-
-    fn rollout(self) -> Rollout {
-        Rollout { targets: self.targets.into_iter().collect(), ..self.head }
-    }
 }
 
 #[test]

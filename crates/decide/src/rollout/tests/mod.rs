@@ -110,7 +110,12 @@ impl Story {
     fn restart(&mut self) {
         self.write_down();
         let targets = self.kept.targets.iter();
-        let targets = targets.map(|(id, text)| (id.clone(), serde_json::from_str(text).unwrap())).collect();
+        let targets = targets.map(|(id, text)| (id.clone(), serde_json::from_str(text).unwrap()));
+        let targets: BTreeMap<TargetId, Target> = targets.collect();
+        for (id, target) in self.rollout.targets.iter() {
+            assert_eq!(Target { seen: target.seen, ..targets[id].clone() }, *target, "{id} was touched");
+        }
+        let targets = targets.into_iter().collect();
         self.rollout = Rollout { targets, ..serde_json::from_str(&self.kept.head).unwrap() };
         self.rollout.recovered(self.now);
     }

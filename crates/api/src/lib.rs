@@ -7,6 +7,7 @@ mod endpoint;
 mod error;
 #[cfg(feature = "openapi")]
 pub mod openapi;
+pub mod rollouts;
 pub mod types;
 
 pub use client::{Client, KEY_HEADER, Updates};

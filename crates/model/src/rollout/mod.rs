@@ -5,6 +5,7 @@ mod controller;
 mod name;
 mod options;
 mod reason;
+mod state;
 mod version;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ pub use controller::{Controller, ControllerError, Controllers, URL_MAX};
 pub use name::{BadName, EntityId, NAME_MAX, TargetId};
 pub use options::{Amount, Caution, Options, OptionsError};
 pub use reason::{NAMED, Reason};
+pub use state::{BadState, CourseWord, HeldState, RolloutState, Tally, TargetState};
 pub use version::{BadVersion, VERSION_MAX, Version};
 
 use crate::Mono;

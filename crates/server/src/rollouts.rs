@@ -1,0 +1,67 @@
+//! What the HTTP room needs of whoever keeps rollouts.
+
+use std::future::Future;
+
+use upbeat_api::rollouts::{RolloutAction, RolloutChanged};
+use upbeat_model::rollout::{ControllerError, Controllers, EntityId, Report, RolloutState, TargetState};
+
+use crate::backend::{Answer, BoxStream};
+
+/// Which of an entity's controllers are to be others.
+pub type ControllersEdit = Box<dyn FnOnce(&mut Controllers) -> Result<(), ControllerError> + Send>;
+
+/// What was decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Orchestrated {
+    /// Where the entity is.
+    pub rollout: RolloutState,
+    /// All its targets, in the order of their groups and names.
+    pub targets: Vec<TargetState>,
+}
+
+/// Rollouts of anything that has a version. An entity that nobody has named before is as if it had been made
+/// just now; it is kept from its first change on.
+pub trait Rollouts: Clone + Send + Sync + 'static {
+    /// What a controller says of its targets; what each shall run. Done when it is kept.
+    fn orchestrate(
+        &self,
+        id: EntityId,
+        reports: Vec<Report>,
+    ) -> impl Future<Output = Answer<Orchestrated>> + Send;
+    /// The same; answered when what is said has been taken, and decided about later, in order.
+    fn orchestrate_later(
+        &self,
+        id: EntityId,
+        reports: Vec<Report>,
+    ) -> impl Future<Output = Answer<()>> + Send;
+    /// Something is asked of it, by somebody.
+    fn act(
+        &self,
+        id: EntityId,
+        action: RolloutAction,
+        by: String,
+    ) -> impl Future<Output = Answer<RolloutChanged>> + Send;
+    /// Others are asked from now on.
+    fn edit_controllers(
+        &self,
+        id: EntityId,
+        edit: ControllersEdit,
+        by: String,
+    ) -> impl Future<Output = Answer<RolloutState>> + Send;
+    /// Nothing is known of it any more. Errors: `not_found`.
+    fn forget(&self, id: EntityId, by: String) -> impl Future<Output = Answer<()>> + Send;
+    /// In which namespaces there are entities, in order.
+    fn namespaces(&self) -> impl Future<Output = Answer<Vec<String>>> + Send;
+    /// The entities of a namespace, or of all, in order.
+    fn rollouts(&self, namespace: Option<String>) -> impl Future<Output = Answer<Vec<RolloutState>>> + Send;
+    /// Where an entity is. `None`: nobody has named it.
+    fn rollout(&self, id: EntityId) -> impl Future<Output = Answer<Option<RolloutState>>> + Send;
+    /// Now and whenever it changes (coalesced); ends when it is forgotten. Errors: `not_found`.
+    fn watch(&self, id: EntityId) -> impl Future<Output = Answer<BoxStream<RolloutState>>> + Send;
+    /// Its targets, in the order of their groups and names, of one group (by equality) or of all.
+    fn targets(
+        &self,
+        id: EntityId,
+        group: Option<String>,
+    ) -> impl Future<Output = Answer<Vec<TargetState>>> + Send;
+}

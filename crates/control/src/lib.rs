@@ -14,6 +14,7 @@ mod events;
 mod persist;
 mod reactions;
 pub mod record;
+pub mod rollouts;
 mod seen;
 mod state;
 pub mod tokens;

@@ -1,0 +1,62 @@
+//! Who answers questions about targets.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use upbeat_decide::rollout::{Answer, Asks, Question, Rollout};
+use upbeat_model::rollout::{Controllers, EntityId, Report, TargetId};
+
+/// An answer that comes later.
+pub type Answering<'a> = Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
+
+/// What an entity's controllers are asked, with what was reported of each target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// Is the whole well, while these are on their way, or are well, or have failed?
+    External(Vec<Report>),
+    /// Is each of these well, which report the version in force?
+    Monitoring(Vec<Report>),
+    /// Which of these go, that run another version? So many at most.
+    Removal(Vec<Report>, usize),
+    /// Which of these are next? So many at most.
+    Selection(Vec<Report>, usize),
+    /// Which of these may go now?
+    Approval(Vec<Report>),
+}
+
+/// Answers questions about targets. Bounds the time that takes: nobody else is moved meanwhile.
+pub trait Asker: Send + Sync + 'static {
+    /// Whom this entity asks.
+    fn asks(&self, _id: &EntityId, controllers: &Controllers) -> Asks {
+        Asks {
+            external: controllers.external_monitoring.is_some(),
+            monitoring: controllers.monitoring.is_some(),
+            removal: controllers.removal.is_some(),
+            selection: controllers.selection.is_some(),
+            approval: controllers.approval.is_some(),
+        }
+    }
+
+    /// The answer to this question, of its kind.
+    fn ask<'a>(&'a self, id: &'a EntityId, controllers: &'a Controllers, asked: Asked) -> Answering<'a>;
+}
+
+/// The question, with what was reported of each target that it names.
+pub(super) fn asked(question: Question, rollout: &Rollout) -> Asked {
+    let of = |ids: Vec<TargetId>| -> Vec<Report> {
+        let known = ids.into_iter().filter_map(|id| {
+            let target = rollout.targets.get(&id)?;
+            let (held, labels) = (target.current.clone(), target.labels.clone());
+            let (version, is_error, message) = (held.version, held.note.is_error, held.note.text);
+            Some(Report { target: id, version, is_error, message, labels })
+        });
+        known.collect()
+    };
+    match question {
+        Question::External(ids) => Asked::External(of(ids)),
+        Question::Monitoring(ids) => Asked::Monitoring(of(ids)),
+        Question::Removal(ids, count) => Asked::Removal(of(ids), count),
+        Question::Selection(ids, count) => Asked::Selection(of(ids), count),
+        Question::Approval(ids) => Asked::Approval(of(ids)),
+    }
+}

@@ -1,0 +1,288 @@
+//! One entity, and what is done about it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use tokio::sync::{Mutex, OwnedRwLockWriteGuard, RwLock, watch};
+use upbeat_decide::rollout::{Decision, Rollout, Step, Told, decide};
+use upbeat_model::Mono;
+use upbeat_model::rollout::{EntityId, Report, RolloutState, Tally, TargetState};
+use upbeat_store::StoreError;
+
+use super::keep::{self, Kept, Place, Rest};
+use super::{Inner, RolloutError, TARGETS_MAX, ask, show};
+
+/// So many calls wait for one entity's turn. Each holds a connection, and those of slow controllers would hold
+/// all.
+const WAITING_MAX: usize = 256;
+
+/// While nothing changes, what the clock shows is written down so often: so much of it a crash costs at most.
+const CLOCK_EVERY_MS: u64 = 60_000;
+
+/// A group of targets that have their version together.
+pub(super) struct Entity {
+    pub(super) id: EntityId,
+    /// One decision at a time: its holder may ask controllers, while others look and change.
+    turn: Mutex<()>,
+    waiting: AtomicUsize,
+    /// Something was reported that nobody has decided about.
+    due: AtomicBool,
+    held: Arc<RwLock<Held>>,
+    changed: watch::Sender<u64>,
+}
+
+/// All that is known of an entity.
+pub(super) struct Held {
+    pub(super) rest: Rest,
+    pub(super) rollout: Rollout,
+    place: Place,
+    /// It may be kept otherwise than it is here.
+    is_stale: bool,
+    /// It was forgotten: another has its name, or nobody.
+    is_gone: bool,
+}
+
+type Holding = OwnedRwLockWriteGuard<Held>;
+
+impl Entity {
+    /// One that nobody has named before.
+    pub(super) fn new(id: EntityId, number: u64, now: Mono) -> Self {
+        let rest = Rest { id, controllers: Default::default(), tally: Tally::default(), reasons: Vec::new() };
+        Self::of(rest, Rollout::default(), Place::new(number), now)
+    }
+
+    pub(super) fn kept(kept: Kept, now: Mono) -> Self {
+        let Kept { rest, rollout, place, at: _ } = kept;
+        Self::of(rest, rollout, place, now)
+    }
+
+    fn of(rest: Rest, mut rollout: Rollout, place: Place, now: Mono) -> Self {
+        rollout.recovered(now);
+        let id = rest.id.clone();
+        let held = Held { rest, rollout, place, is_stale: false, is_gone: false };
+        Self {
+            id,
+            turn: Mutex::new(()),
+            waiting: AtomicUsize::new(0),
+            due: AtomicBool::new(false),
+            held: Arc::new(RwLock::new(held)),
+            changed: watch::channel(0).0,
+        }
+    }
+
+    /// It shall be decided about; returns whether nobody is about to yet.
+    pub(super) fn is_due(&self) -> bool {
+        !self.due.swap(true, Ordering::AcqRel)
+    }
+
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+}
+
+impl Inner {
+    fn not_stored(id: &EntityId) -> impl Fn(StoreError) -> RolloutError {
+        move |source| RolloutError::Store { id: id.clone(), source }
+    }
+
+    /// To be changed. `None`: it was forgotten.
+    async fn hold(&self, entity: &Entity) -> Result<Option<Holding>, RolloutError> {
+        let mut held = entity.held.clone().write_owned().await;
+        if held.is_gone {
+            return Ok(None);
+        }
+        if held.is_stale {
+            let read = held.place.read(&self.store).await.map_err(Self::not_stored(&entity.id))?;
+            let number = held.place.number();
+            let fresh = match read {
+                Some(kept) => Entity::kept(kept, self.clock.now()),
+                None => Entity::new(entity.id.clone(), number, self.clock.now()),
+            };
+            // INVARIANT: it was made just now, and nobody else knows it.
+            if let Some(fresh) = Arc::into_inner(fresh.held) {
+                *held = fresh.into_inner();
+            }
+        }
+        Ok(Some(held))
+    }
+
+    /// The one that has this name, to be changed; one that nobody has named before is made.
+    async fn hold_named(&self, id: &EntityId) -> Result<(Arc<Entity>, Holding), RolloutError> {
+        loop {
+            let entity = self.entity(id)?;
+            // One that was forgotten meanwhile is named no more: the next of its name is another.
+            if let Some(held) = self.hold(&entity).await? {
+                return Ok((entity, held));
+            }
+        }
+    }
+
+    /// What is so of it. `None`: it was forgotten.
+    pub(super) async fn look<T>(
+        &self,
+        entity: &Arc<Entity>,
+        look: impl FnOnce(&Held) -> T,
+    ) -> Result<Option<T>, RolloutError> {
+        {
+            let held = entity.held.read().await;
+            match (held.is_gone, held.is_stale) {
+                (true, _) => return Ok(None),
+                // Named, and not kept yet: as if nobody had named it.
+                (false, false) => return Ok(held.place.is_kept().then(|| look(&held))),
+                (false, true) => {}
+            }
+        }
+        let held = self.hold(entity).await?;
+        Ok(held.filter(|held| held.place.is_kept()).map(|held| look(&held)))
+    }
+
+    /// Keeps what has changed; after an error it is read again before anything is done about it.
+    async fn keep(&self, entity: &Arc<Entity>, held: &mut Held) -> Result<(), RolloutError> {
+        let now = self.clock.now();
+        let touched = held.rollout.targets.take_touched();
+        held.is_stale = true;
+        let Held { rest, rollout, place, .. } = held;
+        let written = place.write(&self.store, rollout, &touched, rest, now, self.failpoint).await;
+        let written = written.map_err(Self::not_stored(&entity.id))?;
+        held.is_stale = false;
+        match written {
+            true => entity.changed.send_modify(|n| *n += 1),
+            false => self.keep_clock(now).await,
+        }
+        Ok(())
+    }
+
+    /// Heads say what the clock showed; while none is written, this does.
+    async fn keep_clock(&self, now: Mono) {
+        let before = self.clock_written.load(Ordering::Relaxed);
+        let is_due = now.0.saturating_sub(before) >= CLOCK_EVERY_MS;
+        let order = Ordering::Relaxed;
+        if !is_due || self.clock_written.compare_exchange(before, now.0, order, order).is_err() {
+            return;
+        }
+        if let Err(error) = keep::write_clock(&self.store, &self.clock.kept()).await {
+            // A target has to be well for some time more after a restart.
+            tracing::warn!(%error, "what the clock of rollouts shows could not be stored");
+        }
+    }
+
+    /// What is reported is taken down.
+    pub(super) async fn report(
+        &self,
+        id: &EntityId,
+        reports: Vec<Report>,
+    ) -> Result<Arc<Entity>, RolloutError> {
+        let (entity, mut held) = self.hold_named(id).await?;
+        let targets = &held.rollout.targets;
+        let new = reports.iter().filter(|report| !targets.contains_key(&report.target)).count();
+        let count = targets.len() + new;
+        if count > TARGETS_MAX {
+            self.drop_unkept(&entity, &mut held);
+            return Err(RolloutError::TooManyTargets { id: id.clone(), count, max: TARGETS_MAX });
+        }
+        held.rollout.report(reports, self.clock.now());
+        self.keep(&entity, &mut held).await?;
+        Ok(entity)
+    }
+
+    /// Something about it is made otherwise, and kept; or nothing is.
+    pub(super) async fn edit<T>(
+        &self,
+        id: &EntityId,
+        edit: impl FnOnce(&mut Held, Mono) -> Result<T, RolloutError>,
+    ) -> Result<(RolloutState, T), RolloutError> {
+        let (entity, mut held) = self.hold_named(id).await?;
+        match edit(&mut held, self.clock.now()) {
+            Ok(said) => {
+                self.keep(&entity, &mut held).await?;
+                Ok((show::rollout(&held.rest, &held.rollout, &self.clock), said))
+            }
+            Err(refused) => {
+                self.drop_unkept(&entity, &mut held);
+                Err(refused)
+            }
+        }
+    }
+
+    /// One that was made for what was refused then is not left behind.
+    fn drop_unkept(&self, entity: &Arc<Entity>, held: &mut Held) {
+        if !held.place.is_kept() {
+            held.is_gone = true;
+            self.drop_entity(entity);
+        }
+    }
+
+    pub(super) async fn forget(&self, id: &EntityId) -> Result<(), RolloutError> {
+        let none = || RolloutError::NoSuchEntity(id.clone());
+        let entity = self.entities().all.get(id).cloned().ok_or_else(none)?;
+        let mut held = self.hold(&entity).await?.ok_or_else(none)?;
+        held.is_stale = true;
+        held.place.remove(&self.store).await.map_err(Self::not_stored(id))?;
+        (held.is_stale, held.is_gone) = (false, true);
+        self.drop_entity(&entity);
+        Ok(())
+    }
+
+    /// It is decided, and what was decided is kept.
+    pub(super) async fn decide(
+        &self,
+        entity: &Arc<Entity>,
+    ) -> Result<(RolloutState, Vec<TargetState>), RolloutError> {
+        let waiting = Waiting::new(entity)?;
+        let _turn = entity.turn.lock().await;
+        drop(waiting);
+        entity.due.store(false, Ordering::Release);
+        let mut told = Told::default();
+        loop {
+            let held = self.hold(entity).await?;
+            let mut held = held.ok_or_else(|| RolloutError::NoSuchEntity(entity.id.clone()))?;
+            let now = self.clock.now();
+            let asks = self.asker.asks(&entity.id, &held.rest.controllers);
+            match decide(&held.rollout, asks, &told, now)? {
+                Step::Ask(question) => {
+                    let asked = ask::asked(question, &held.rollout);
+                    let controllers = held.rest.controllers.clone();
+                    // Whoever looks, pauses or reports meanwhile does not wait for the answer.
+                    drop(held);
+                    told.take(self.asker.ask(&entity.id, &controllers, asked).await);
+                }
+                Step::Settle(decision) => {
+                    held.settle(*decision, now);
+                    self.keep(entity, &mut held).await?;
+                    let targets = held.rollout.targets.iter();
+                    let targets = targets.map(|(id, target)| show::target(id, target, &self.clock));
+                    let targets = targets.collect();
+                    return Ok((show::rollout(&held.rest, &held.rollout, &self.clock), targets));
+                }
+            }
+        }
+    }
+}
+
+impl Held {
+    fn settle(&mut self, decision: Decision, now: Mono) {
+        self.rest.tally = show::tally(decision.counts);
+        self.rest.reasons.clone_from(&decision.reasons);
+        self.rollout.take_on(decision, now);
+    }
+}
+
+/// A call that waits for its turn.
+struct Waiting<'a>(&'a Entity);
+
+impl<'a> Waiting<'a> {
+    fn new(entity: &'a Entity) -> Result<Self, RolloutError> {
+        let waiting = entity.waiting.fetch_add(1, Ordering::AcqRel);
+        let this = Self(entity);
+        match waiting >= WAITING_MAX {
+            true => Err(RolloutError::Busy { id: entity.id.clone(), waiting }),
+            false => Ok(this),
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::AcqRel);
+    }
+}

@@ -1,0 +1,57 @@
+//! Why something about a rollout was not done.
+
+use upbeat_decide::rollout::{Nothing, Refused};
+use upbeat_model::rollout::{ControllerError, EntityId};
+use upbeat_store::StoreError;
+
+/// Why something about a rollout was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum RolloutError {
+    /// Nobody has named it.
+    #[error("there is no rollout `{0}`")]
+    NoSuchEntity(EntityId),
+    /// It makes no sense where the entity is.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// Nothing can be decided.
+    #[error(transparent)]
+    Nothing(#[from] Nothing),
+    /// Nobody can be asked so.
+    #[error(transparent)]
+    Controller(#[from] ControllerError),
+    /// No more entities fit.
+    #[error("there are {max} rollouts already, and no more fit")]
+    TooManyEntities {
+        /// So many do.
+        max: usize,
+    },
+    /// No more targets fit.
+    #[error("rollout `{id}` would have {count} targets, and {max} fit")]
+    TooManyTargets {
+        /// Of which entity.
+        id: EntityId,
+        /// So many.
+        count: usize,
+        /// So many do.
+        max: usize,
+    },
+    /// Too many wait for a decision about one entity.
+    #[error("{waiting} calls about rollout `{id}` wait for its controllers already")]
+    Busy {
+        /// Which.
+        id: EntityId,
+        /// So many.
+        waiting: usize,
+    },
+    /// It could not be kept.
+    #[error("what is known of rollout `{id}` could not be stored")]
+    Store {
+        /// Of which entity.
+        id: EntityId,
+        /// Why not.
+        source: StoreError,
+    },
+    /// There is a bug in Upbeat.
+    #[error("a bug in Upbeat met a rollout: {0}")]
+    Failed(String),
+}

@@ -1,0 +1,281 @@
+//! Rollouts that survive: entities, their targets, and one call after the other about each.
+//!
+//! A call is: what is reported is taken down; it is decided, which may ask an entity's controllers; what was
+//! decided is kept, and only then told. Laws:
+//! * Of one entity one thing is decided at a time; what is asked meanwhile is taken down at once, and counts
+//!   for the decision. So no answer is lost, and a pause does not wait for a controller that does not answer.
+//! * Nobody is told of an assignment that is not kept.
+//! * What the store could not tell of is read again before anything else is said of that entity.
+//! * Whoever goes away in the midst of a call leaves it to end.
+
+mod ask;
+mod clock;
+mod entity;
+mod error;
+mod keep;
+mod show;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+use upbeat_decide::rollout::Change;
+use upbeat_model::rollout::{
+    Caution, ControllerError, Controllers, EntityId, Report, RolloutState, TargetState,
+};
+use upbeat_model::{Mono, Wall};
+use upbeat_store::{Store, StoreError};
+
+pub use ask::{Answering, Asked, Asker};
+use clock::Clock;
+use entity::Entity;
+pub use error::RolloutError;
+
+/// More entities than anybody has apps. Each is held in memory.
+pub const ENTITIES_MAX: usize = 10_000;
+
+/// More targets than that are more than one daemon holds in memory: about half a gigabyte.
+pub const TARGETS_MAX: usize = 1_000_000;
+
+/// What is needed of the surroundings.
+pub struct Settings {
+    /// The clock on the wall.
+    pub wall: fn() -> Wall,
+    /// Who answers questions about targets.
+    pub asker: Arc<dyn Asker>,
+    /// Called at named points (`rollout_leaves_kept`, `rollout_kept`), so that a test can kill the process there.
+    pub failpoint: fn(&str),
+}
+
+/// All rollouts of a daemon. A cheap handle; clones share it.
+#[derive(Clone)]
+pub struct Rollouts {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    store: Store,
+    clock: Clock,
+    asker: Arc<dyn Asker>,
+    failpoint: fn(&str),
+    entities: Mutex<Entities>,
+    /// When the clock was written last, by itself.
+    clock_written: AtomicU64,
+}
+
+#[derive(Default)]
+struct Entities {
+    all: BTreeMap<EntityId, Arc<Entity>>,
+    next_number: u64,
+}
+
+impl Inner {
+    fn entities(&self) -> MutexGuard<'_, Entities> {
+        self.entities.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The entity of that name; one that nobody has named before is made.
+    fn entity(&self, id: &EntityId) -> Result<Arc<Entity>, RolloutError> {
+        let mut entities = self.entities();
+        if let Some(entity) = entities.all.get(id) {
+            return Ok(entity.clone());
+        }
+        if entities.all.len() >= ENTITIES_MAX {
+            return Err(RolloutError::TooManyEntities { max: ENTITIES_MAX });
+        }
+        let entity = Arc::new(Entity::new(id.clone(), entities.next_number, self.clock.now()));
+        entities.next_number += 1;
+        entities.all.insert(id.clone(), entity.clone());
+        Ok(entity)
+    }
+
+    /// This very one is not there any more.
+    fn drop_entity(&self, entity: &Arc<Entity>) {
+        let mut entities = self.entities();
+        if entities.all.get(&entity.id).is_some_and(|known| Arc::ptr_eq(known, entity)) {
+            entities.all.remove(&entity.id);
+        }
+    }
+}
+
+impl Rollouts {
+    /// Reads what was kept.
+    ///
+    /// Errors: it cannot be read.
+    pub async fn open(store: Store, settings: Settings) -> Result<Self, StoreError> {
+        let keep::All { entities: kept, clock, next_number } = keep::load(&store).await?;
+        let known = kept.iter().map(|kept| kept.at).max().unwrap_or_default();
+        let clock = Clock::go_on(clock, known, (settings.wall)());
+        // When this daemon began to listen is known from the first on.
+        keep::write_clock(&store, &clock.kept()).await?;
+        let now = clock.now();
+        let all = kept.into_iter().map(|kept| {
+            let entity = Entity::kept(kept, now);
+            (entity.id.clone(), Arc::new(entity))
+        });
+        let inner = Inner {
+            entities: Mutex::new(Entities { all: all.collect(), next_number }),
+            store,
+            clock_written: AtomicU64::new(now.0),
+            clock,
+            asker: settings.asker,
+            failpoint: settings.failpoint,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// On a task of its own: it ends also where whoever waits for it goes away.
+    async fn run<T, F>(&self, run: impl FnOnce(Arc<Inner>) -> F) -> Result<T, RolloutError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, RolloutError>> + Send + 'static,
+    {
+        let ran = tokio::spawn(run(self.inner.clone())).await;
+        ran.unwrap_or_else(|failed| Err(RolloutError::Failed(failed.to_string())))
+    }
+
+    /// What a controller says of its targets is taken down, and it is decided. Returns where the entity is, and
+    /// all its targets.
+    ///
+    /// Errors: nothing could be decided, or kept. What was reported is kept all the same where that is possible.
+    pub async fn orchestrate(
+        &self,
+        id: EntityId,
+        reports: Vec<Report>,
+    ) -> Result<(RolloutState, Vec<TargetState>), RolloutError> {
+        self.run(|inner| async move {
+            let entity = inner.report(&id, reports).await?;
+            inner.decide(&entity).await
+        })
+        .await
+    }
+
+    /// The same, but it is decided later. What was reported is kept when this answers.
+    ///
+    /// Errors: it could not be kept.
+    pub async fn orchestrate_later(&self, id: EntityId, reports: Vec<Report>) -> Result<(), RolloutError> {
+        self.run(|inner| async move {
+            let entity = inner.report(&id, reports).await?;
+            if entity.is_due() {
+                tokio::spawn(async move {
+                    if let Err(error) = inner.decide(&entity).await {
+                        tracing::info!(entity = %entity.id, %error, "nothing was decided about what was reported");
+                    }
+                });
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Does what is asked of an entity. Returns where it is, and what will most likely not be what was meant.
+    ///
+    /// Errors: it is refused, or could not be kept; nothing has changed.
+    pub async fn change(
+        &self,
+        id: EntityId,
+        change: Change,
+    ) -> Result<(RolloutState, Vec<Caution>), RolloutError> {
+        self.run(
+            |inner| async move { inner.edit(&id, |held, now| Ok(held.rollout.change(change, now)?)).await },
+        )
+        .await
+    }
+
+    /// Others are asked from now on.
+    ///
+    /// Errors: they cannot be, or it could not be kept; nothing has changed.
+    pub async fn edit_controllers(
+        &self,
+        id: EntityId,
+        edit: impl FnOnce(&mut Controllers) -> Result<(), ControllerError> + Send + 'static,
+    ) -> Result<RolloutState, RolloutError> {
+        let edited = self.run(|inner| async move {
+            inner.edit(&id, |held, _| Ok(edit(&mut held.rest.controllers)?)).await
+        });
+        edited.await.map(|(state, ())| state)
+    }
+
+    /// Nothing is known of an entity any more.
+    ///
+    /// Errors: there is none of that name; it could not be removed.
+    pub async fn forget(&self, id: EntityId) -> Result<(), RolloutError> {
+        self.run(|inner| async move { inner.forget(&id).await }).await
+    }
+
+    /// In which namespaces there are entities, in order.
+    pub fn namespaces(&self) -> BTreeSet<String> {
+        self.inner.entities().all.keys().map(|id| id.namespace().to_owned()).collect()
+    }
+
+    /// The entities of a namespace, or of all, in order.
+    pub async fn rollouts(&self, namespace: Option<&str>) -> Result<Vec<RolloutState>, RolloutError> {
+        let wanted: Vec<Arc<Entity>> = {
+            let entities = self.inner.entities();
+            let wanted = entities
+                .all
+                .values()
+                .filter(|entity| namespace.is_none_or(|name| entity.id.namespace() == name));
+            wanted.cloned().collect()
+        };
+        let mut states = Vec::new();
+        for entity in wanted {
+            let state = |held: &entity::Held| show::rollout(&held.rest, &held.rollout, &self.inner.clock);
+            states.extend(self.inner.look(&entity, state).await?);
+        }
+        Ok(states)
+    }
+
+    /// What is so of an entity; `None`: nobody has named it.
+    async fn look<T>(
+        &self,
+        id: &EntityId,
+        look: impl FnOnce(&entity::Held) -> T,
+    ) -> Result<Option<T>, RolloutError> {
+        let entity = self.inner.entities().all.get(id).cloned();
+        match entity {
+            Some(entity) => self.inner.look(&entity, look).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Where an entity is. `None`: nobody has named it.
+    pub async fn rollout(&self, id: &EntityId) -> Result<Option<RolloutState>, RolloutError> {
+        self.look(id, |held| show::rollout(&held.rest, &held.rollout, &self.inner.clock)).await
+    }
+
+    /// Its targets, in the order of their groups and names, of one group or of all.
+    pub async fn targets(
+        &self,
+        id: &EntityId,
+        group: Option<&str>,
+    ) -> Result<Vec<TargetState>, RolloutError> {
+        let clock = &self.inner.clock;
+        let targets = self.look(id, |held| {
+            let wanted =
+                held.rollout.targets.iter().filter(|(id, _)| group.is_none_or(|group| id.group == group));
+            wanted.map(|(id, target)| show::target(id, target, clock)).collect()
+        });
+        Ok(targets.await?.unwrap_or_default())
+    }
+
+    /// Wakes whenever the entity has changed; ends when it is forgotten. `None`: nobody has named it.
+    pub fn changes(&self, id: &EntityId) -> Option<watch::Receiver<u64>> {
+        self.inner.entities().all.get(id).map(|entity| entity.changes())
+    }
+
+    /// What the clock of rollouts will show then.
+    pub fn at(&self, wall: Wall) -> Mono {
+        self.inner.clock.at(wall)
+    }
+
+    /// The clock is written down, so that the next daemon goes on from here. For an orderly end.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        self.inner.clock_written.store(self.inner.clock.now().0, Ordering::Relaxed);
+        keep::write_clock(&self.inner.store, &self.inner.clock.kept()).await
+    }
+}

@@ -8,6 +8,7 @@ use upbeat_model::rollout::{Caution, Options, RolloutState, TargetState, Version
 
 /// `POST /api/v1/rollouts/{namespace}/{entity}/actions`: something that is asked of an entity.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(tag = "action", rename_all = "snake_case", deny_unknown_fields)]
 pub enum RolloutAction {
     /// All targets shall run this version.
@@ -49,6 +50,7 @@ pub enum RolloutAction {
 
 /// What became of an action.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct RolloutChanged {
     /// How it is now.
     pub rollout: RolloutState,
@@ -60,6 +62,7 @@ pub struct RolloutChanged {
 /// `POST /api/v1/rollouts/{namespace}/{entity}/reports`: what a controller says of its targets. Those that are
 /// not among them stay as they are, until they have not been reported for a quarter of an hour.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Reports {
     /// Of some targets, or of all.
@@ -68,6 +71,7 @@ pub struct Reports {
 
 /// What a controller says of one of its targets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct TargetReport {
     /// Targets of different groups may have the same name.
@@ -86,6 +90,7 @@ pub struct TargetReport {
 
 /// What each target shall run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Assignments {
     /// Where the entity is.
     pub rollout: RolloutState,

@@ -16,6 +16,7 @@ pub const COMMAND_MAX: usize = 32 * 1024;
 /// Whom an entity asks, for each question (`spec/nixmade.md` 2.E). Who is not named is not asked: all may go,
 /// none is removed, all are well.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Controllers {
     /// Which targets are next.
@@ -37,6 +38,7 @@ pub struct Controllers {
 
 /// Who is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Controller {
     /// `POST` to this address, in the first such engine's protocol.

@@ -5,6 +5,7 @@ mod answers;
 mod connections;
 mod document;
 mod fake;
+mod fake_rollouts;
 mod guide;
 mod guide_elsewhere;
 mod refusals;

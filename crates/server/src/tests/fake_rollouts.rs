@@ -65,6 +65,11 @@ impl FakeRollouts {
         std::mem::take(&mut self.asked.lock().unwrap())
     }
 
+    /// Somebody has named it.
+    pub(crate) fn is_there(&self, id: &EntityId) {
+        self.kept.lock().unwrap().entry(id.clone()).or_insert_with(|| Kept::new(id));
+    }
+
     fn note(&self, asked: String) {
         self.asked.lock().unwrap().push(asked);
     }

@@ -9,6 +9,7 @@ mod fake_rollouts;
 mod guide;
 mod guide_elsewhere;
 mod refusals;
+mod rollouts;
 mod socket;
 mod streams;
 mod tcp;

@@ -26,7 +26,7 @@ use upbeat_model::{
 
 use crate::connection::{Remote, Way};
 use crate::decode::{Decoder, MAX_RECORD, Told};
-use crate::endpoint::{Endpoint, Method};
+use crate::endpoint::{Endpoint, Method, escaped};
 use crate::error::{ClientError, TlsError};
 use crate::types::{
     End, EndReason, EventsQuery, IssuedToken, LogQuery, NewToken, Problem, ProblemKind, Up, Version, joined,
@@ -46,7 +46,7 @@ pub const KEY_HEADER: &str = "idempotency-key";
 /// Items as they come. After an error there is nothing more.
 pub type Updates<T> = Pin<Box<dyn Stream<Item = Result<T, ClientError>> + Send>>;
 
-type Answer<T> = Result<T, ClientError>;
+pub(crate) type Answer<T> = Result<T, ClientError>;
 
 /// Speaks to one daemon. Cheap to clone; connects anew for each request, so that it neither holds a
 /// connection open nor trips over a daemon that was replaced.
@@ -228,14 +228,13 @@ impl Client {
         self.answer(self.request(Endpoint::VerifyAudit, &[], &[])).await
     }
 
-    fn request(&self, to: Endpoint, path: &[&str], query: &[(&str, String)]) -> Asking {
+    pub(crate) fn request(&self, to: Endpoint, path: &[&str], query: &[(&str, String)]) -> Asking {
         let mut target = to.path_with(path);
         for (i, (key, value)) in query.iter().enumerate() {
             target.push(if i == 0 { '?' } else { '&' });
             target.push_str(key);
             target.push('=');
-            // Numbers, booleans, names and commas: nothing that would have to be escaped.
-            target.push_str(value);
+            target.push_str(&escaped(value));
         }
         let method = match to.method() {
             Method::Delete => hyper::Method::DELETE,
@@ -246,18 +245,19 @@ impl Client {
         Asking { method, target, headers: Vec::new(), body: Bytes::new() }
     }
 
-    fn with_body(&self, mut request: Asking, body: &impl Serialize) -> Answer<Asking> {
+    pub(crate) fn with_body(&self, mut request: Asking, body: &impl Serialize) -> Answer<Asking> {
         let body = serde_json::to_vec(body).map_err(|e| self.protocol(format!("cannot be said: {e}")))?;
         if body.len() > Up::MAX_BYTES {
-            let message = format!("the project is larger than {} MiB", Up::MAX_BYTES >> 20);
-            return Err(Problem::new(ProblemKind::BadRequest, message).with_hint("split it").into());
+            let message = format!("the request is larger than {} MiB", Up::MAX_BYTES >> 20);
+            let hint = "split what it holds: a project into apps, reports by their targets";
+            return Err(Problem::new(ProblemKind::BadRequest, message).with_hint(hint).into());
         }
         request.headers.push((CONTENT_TYPE, "application/json".to_owned()));
         request.body = body.into();
         Ok(request)
     }
 
-    async fn answer<T: DeserializeOwned>(&self, request: Asking) -> Answer<T> {
+    pub(crate) async fn answer<T: DeserializeOwned>(&self, request: Asking) -> Answer<T> {
         self.in_time(async {
             let response = self.send(request).await?;
             let body = self.whole(response).await?;
@@ -266,7 +266,7 @@ impl Client {
         .await
     }
 
-    async fn updates<T>(&self, request: Asking, decoder: Decoder) -> Answer<Updates<T>>
+    pub(crate) async fn updates<T>(&self, request: Asking, decoder: Decoder) -> Answer<Updates<T>>
     where
         T: DeserializeOwned + Send + 'static,
     {
@@ -373,7 +373,7 @@ impl Client {
 }
 
 /// A request that is being made up.
-struct Asking {
+pub(crate) struct Asking {
     method: hyper::Method,
     target: String,
     headers: Vec<(HeaderName, String)>,

@@ -3,6 +3,7 @@
 //! The client, the server's router, its doorkeeper and the OpenAPI document all read this one table,
 //! so none of them can know a route the others do not, and there is none without a least role.
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use upbeat_model::Role;
 
 /// The HTTP method of an [`Endpoint`].
@@ -109,6 +110,22 @@ endpoints! {
     Metrics: Viewer Get "/metrics",
     /// Lines of output, by time.
     Logs: Viewer Get "/api/v1/apps/{app}/logs",
+    /// The rollouts of a namespace, or all: each entity, and where it is.
+    Rollouts: Viewer Get "/api/v1/rollouts",
+    /// One entity, and where it is.
+    Rollout: Viewer Get "/api/v1/rollouts/{namespace}/{entity}",
+    /// One entity now, and again whenever it changes; ends when it is forgotten.
+    WatchRollout: Viewer Get "/api/v1/rollouts/{namespace}/{entity}/watch",
+    /// The targets of an entity: what each runs, and what each shall run.
+    RolloutTargets: Viewer Get "/api/v1/rollouts/{namespace}/{entity}/targets",
+    /// Say what targets of an entity run, and hear what each shall run.
+    ReportTargets: Operator Post "/api/v1/rollouts/{namespace}/{entity}/reports",
+    /// Ask something of an entity: another version, other options, a pause.
+    ActOnRollout: Operator Post "/api/v1/rollouts/{namespace}/{entity}/actions",
+    /// Say whom an entity asks, in the place of all it asked so far.
+    SetControllers: Operator Put "/api/v1/rollouts/{namespace}/{entity}/controllers",
+    /// Forget an entity and all that is known of it.
+    ForgetRollout: Operator Delete "/api/v1/rollouts/{namespace}/{entity}",
     /// Every token, but for the tokens themselves.
     Tokens: Admin Get "/api/v1/tokens",
     /// Make a token. The answer is the only one that holds it.
@@ -127,16 +144,42 @@ impl Endpoint {
         self.path().split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
     }
 
-    /// Its path with these values for the parameters, in order. The values must be safe in a URL,
-    /// as names and numbers of `model` are.
+    /// Its path with these values for the parameters, in order. A value may be any text.
     pub(crate) fn path_with(self, values: &[&str]) -> String {
         debug_assert_eq!(self.parameters().count(), values.len(), "{self:?}");
         let mut values = values.iter();
-        let parts: Vec<&str> = self
+        let parts: Vec<String> = self
             .path()
             .split('/')
-            .map(|part| if part.starts_with('{') { values.next().copied().unwrap_or_default() } else { part })
+            .map(|part| match part.starts_with('{') {
+                true => escaped(values.next().copied().unwrap_or_default()),
+                false => part.to_owned(),
+            })
             .collect();
         parts.join("/")
+    }
+}
+
+/// What a URL says as it stands, wherever in it. The comma parts the names of a list in a query.
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b',');
+
+/// A text as it stands in a path or a query: whatever would end it there is written as `%2F`.
+pub(crate) fn escaped(text: &str) -> String {
+    utf8_percent_encode(text, PLAIN).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_text_is_one_segment_of_a_path() {
+        for (values, path) in [
+            (["prod", "web-1.2_x~"], "/api/v1/rollouts/prod/web-1.2_x~"),
+            (["a/b", "c?d#e%2F"], "/api/v1/rollouts/a%2Fb/c%3Fd%23e%252F"),
+            (["größe", "x y&z=1"], "/api/v1/rollouts/gr%C3%B6%C3%9Fe/x%20y%26z%3D1"),
+        ] {
+            assert_eq!(Endpoint::Rollout.path_with(&values), path);
+        }
     }
 }

@@ -4,12 +4,14 @@
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
+use upbeat_model::rollout::{Controllers, NAME_MAX, RolloutState, TargetState};
 use upbeat_model::{
     Action, App, AppName, AppSummary, AuditRecord, AuditVerdict, Event, IdempotencyKey, Operation,
     OperationId, Plan, ServiceName, Starts, Stats, TokenInfo, TokenName, Why,
 };
 
 use crate::endpoint::Endpoint;
+use crate::rollouts::{Assignments, Reports, RolloutAction, RolloutChanged, RolloutsQuery, TargetsQuery};
 use crate::types::{
     AuditQuery, DownQuery, End, EventsQuery, IssuedToken, LogQuery, LogRecord, NewToken, Problem,
     ProblemKind, Up, Version, WatchEventsQuery,
@@ -81,56 +83,52 @@ pub fn document() -> Value {
 
 fn shape(endpoint: Endpoint, g: &mut SchemaGenerator) -> Shape {
     let plain = |answer| Shape { query: None, body: None, answer };
+    let takes = |body, answer| Shape { body: Some(body), ..plain(Answer::Json(answer)) };
+    let asks = |query, answer| Shape { query: Some(query), ..plain(answer) };
     match endpoint {
         Endpoint::Version => plain(Answer::Json(g.subschema_for::<Version>())),
         Endpoint::OpenApi => plain(Answer::Json(schemars::json_schema!({ "type": "object" }))),
         Endpoint::Apps => plain(Answer::Json(g.subschema_for::<Vec<AppSummary>>())),
         Endpoint::App => plain(Answer::Json(g.subschema_for::<App>())),
         Endpoint::WatchApp => plain(Answer::Events("app", g.subschema_for::<App>())),
-        Endpoint::Up => Shape {
-            body: Some(g.subschema_for::<Up>()),
-            ..plain(Answer::Json(g.subschema_for::<Operation>()))
-        },
-        Endpoint::Plan => {
-            Shape { body: Some(g.subschema_for::<Up>()), ..plain(Answer::Json(g.subschema_for::<Plan>())) }
-        }
-        Endpoint::Act => Shape {
-            body: Some(g.subschema_for::<Action>()),
-            ..plain(Answer::Json(g.subschema_for::<Operation>()))
-        },
-        Endpoint::Down => Shape {
-            query: Some(DownQuery::json_schema(g)),
-            ..plain(Answer::Json(g.subschema_for::<Operation>()))
-        },
+        Endpoint::Up => takes(g.subschema_for::<Up>(), g.subschema_for::<Operation>()),
+        Endpoint::Plan => takes(g.subschema_for::<Up>(), g.subschema_for::<Plan>()),
+        Endpoint::Act => takes(g.subschema_for::<Action>(), g.subschema_for::<Operation>()),
+        Endpoint::Down => asks(DownQuery::json_schema(g), Answer::Json(g.subschema_for::<Operation>())),
         Endpoint::Operation => plain(Answer::Json(g.subschema_for::<Operation>())),
         Endpoint::WatchOperation => plain(Answer::Events("operation", g.subschema_for::<Operation>())),
         Endpoint::Why => plain(Answer::Json(g.subschema_for::<Why>())),
-        Endpoint::Events => Shape {
-            query: Some(EventsQuery::json_schema(g)),
-            ..plain(Answer::Json(g.subschema_for::<Vec<Event>>()))
-        },
-        Endpoint::WatchEvents => Shape {
-            query: Some(WatchEventsQuery::json_schema(g)),
-            ..plain(Answer::Events("event", g.subschema_for::<Event>()))
-        },
+        Endpoint::Events => asks(EventsQuery::json_schema(g), Answer::Json(g.subschema_for::<Vec<Event>>())),
+        Endpoint::WatchEvents => {
+            asks(WatchEventsQuery::json_schema(g), Answer::Events("event", g.subschema_for::<Event>()))
+        }
         Endpoint::Stats => plain(Answer::Json(g.subschema_for::<Stats>())),
         Endpoint::WatchStats => plain(Answer::Events("stats", g.subschema_for::<Stats>())),
         Endpoint::Starts => plain(Answer::Json(g.subschema_for::<Starts>())),
         Endpoint::Metrics => plain(Answer::Metrics),
-        Endpoint::Logs => Shape {
-            query: Some(LogQuery::json_schema(g)),
-            ..plain(Answer::Lines(g.subschema_for::<LogRecord>()))
-        },
+        Endpoint::Logs => asks(LogQuery::json_schema(g), Answer::Lines(g.subschema_for::<LogRecord>())),
+        Endpoint::Rollouts => {
+            asks(RolloutsQuery::json_schema(g), Answer::Json(g.subschema_for::<Vec<RolloutState>>()))
+        }
+        Endpoint::Rollout => plain(Answer::Json(g.subschema_for::<RolloutState>())),
+        Endpoint::WatchRollout => plain(Answer::Events("rollout", g.subschema_for::<RolloutState>())),
+        Endpoint::RolloutTargets => {
+            asks(TargetsQuery::json_schema(g), Answer::Json(g.subschema_for::<Vec<TargetState>>()))
+        }
+        Endpoint::ReportTargets => takes(g.subschema_for::<Reports>(), g.subschema_for::<Assignments>()),
+        Endpoint::ActOnRollout => {
+            takes(g.subschema_for::<RolloutAction>(), g.subschema_for::<RolloutChanged>())
+        }
+        Endpoint::SetControllers => {
+            takes(g.subschema_for::<Controllers>(), g.subschema_for::<RolloutState>())
+        }
+        Endpoint::ForgetRollout => plain(Answer::Json(schemars::json_schema!({ "type": "null" }))),
         Endpoint::Tokens => plain(Answer::Json(g.subschema_for::<Vec<TokenInfo>>())),
-        Endpoint::CreateToken => Shape {
-            body: Some(g.subschema_for::<NewToken>()),
-            ..plain(Answer::Json(g.subschema_for::<IssuedToken>()))
-        },
+        Endpoint::CreateToken => takes(g.subschema_for::<NewToken>(), g.subschema_for::<IssuedToken>()),
         Endpoint::RevokeToken => plain(Answer::Json(schemars::json_schema!({ "type": "null" }))),
-        Endpoint::Audit => Shape {
-            query: Some(AuditQuery::json_schema(g)),
-            ..plain(Answer::Json(g.subschema_for::<Vec<AuditRecord>>()))
-        },
+        Endpoint::Audit => {
+            asks(AuditQuery::json_schema(g), Answer::Json(g.subschema_for::<Vec<AuditRecord>>()))
+        }
         Endpoint::VerifyAudit => plain(Answer::Json(g.subschema_for::<AuditVerdict>())),
     }
 }
@@ -210,6 +208,10 @@ fn path_parameter(name: &str, g: &mut SchemaGenerator) -> Value {
         "name" => g.subschema_for::<TokenName>(),
         "service" => g.subschema_for::<ServiceName>(),
         "id" => g.subschema_for::<OperationId>(),
+        // Bytes, in fact: a name of other letters than these of ASCII is shorter.
+        "namespace" | "entity" => {
+            schemars::json_schema!({ "type": "string", "minLength": 1, "maxLength": NAME_MAX })
+        }
         other => unreachable!("no type is given for the path parameter `{other}`"),
     };
     json!({ "name": name, "in": "path", "required": true, "schema": schema })

@@ -2,12 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Error, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use upbeat_model::Wall;
-use upbeat_model::rollout::{Caution, Options, RolloutState, TargetState, Version};
+use upbeat_model::rollout::{Caution, Controllers, EntityId, Options, RolloutState, TargetState, Version};
+
+use crate::client::{Answer, Client, Updates};
+use crate::decode::Decoder;
+use crate::endpoint::Endpoint;
 
 /// `POST /api/v1/rollouts/{namespace}/{entity}/actions`: something that is asked of an entity.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(tag = "action", rename_all = "snake_case", deny_unknown_fields)]
 pub enum RolloutAction {
     /// All targets shall run this version.
@@ -49,6 +55,7 @@ pub enum RolloutAction {
 
 /// What became of an action.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct RolloutChanged {
     /// How it is now.
     pub rollout: RolloutState,
@@ -60,14 +67,54 @@ pub struct RolloutChanged {
 /// `POST /api/v1/rollouts/{namespace}/{entity}/reports`: what a controller says of its targets. Those that are
 /// not among them stay as they are, until they have not been reported for a quarter of an hour.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Reports {
     /// Of some targets, or of all.
+    #[serde(deserialize_with = "at_most")]
     pub targets: Vec<TargetReport>,
+}
+
+impl Reports {
+    /// The most in one request: with names of twenty letters, about as many as [`crate::Up::MAX_BYTES`] holds.
+    /// A body of that size could name millions that say nothing, which would take a hundred times its room.
+    pub const MAX: usize = 250_000;
+}
+
+fn at_most<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<TargetReport>, D::Error> {
+    reports(from)
+}
+
+/// A list of [`Reports::MAX`] reports, or of what becomes one. Errors: it has more; it is none.
+pub fn reports<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Vec<T>, D::Error> {
+    struct List<T>(std::marker::PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for List<T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a list of targets")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<T>, A::Error> {
+            let mut list = Vec::new();
+            while let Some(item) = items.next_element()? {
+                if list.len() == Reports::MAX {
+                    let what = format!("more than {} targets; report some of them at a time", Reports::MAX);
+                    return Err(A::Error::custom(what));
+                }
+                list.push(item);
+            }
+            Ok(list)
+        }
+    }
+
+    from.deserialize_seq(List(std::marker::PhantomData))
 }
 
 /// What a controller says of one of its targets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct TargetReport {
     /// Targets of different groups may have the same name.
@@ -86,9 +133,81 @@ pub struct TargetReport {
 
 /// What each target shall run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Assignments {
     /// Where the entity is.
     pub rollout: RolloutState,
     /// All its targets.
     pub targets: Vec<TargetState>,
+}
+
+/// The query of `GET /api/v1/rollouts`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct RolloutsQuery {
+    /// Only of this namespace.
+    pub namespace: Option<String>,
+}
+
+/// The query of `GET /api/v1/rollouts/{namespace}/{entity}/targets`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct TargetsQuery {
+    /// Only of the group of this name; an empty one is a group, too.
+    pub group: Option<String>,
+}
+
+/// What can be asked about rollouts. Entities and groups may be called anything.
+impl Client {
+    /// The entities of a namespace, or all, and where each is.
+    pub async fn rollouts(&self, namespace: Option<&str>) -> Answer<Vec<RolloutState>> {
+        let query: Vec<_> = namespace.map(|name| ("namespace", name.to_owned())).into_iter().collect();
+        self.answer(self.request(Endpoint::Rollouts, &[], &query)).await
+    }
+
+    /// Where an entity is.
+    pub async fn rollout(&self, id: &EntityId) -> Answer<RolloutState> {
+        self.answer(self.request(Endpoint::Rollout, &path(id), &[])).await
+    }
+
+    /// Where an entity is now, and again whenever that changes. A reader that is slow misses what lies between,
+    /// never the last. Ends when it is forgotten.
+    pub async fn watch_rollout(&self, id: &EntityId) -> Answer<Updates<RolloutState>> {
+        self.updates(self.request(Endpoint::WatchRollout, &path(id), &[]), Decoder::events()).await
+    }
+
+    /// Its targets, of one group or of all, in the order of their groups and names.
+    pub async fn rollout_targets(&self, id: &EntityId, group: Option<&str>) -> Answer<Vec<TargetState>> {
+        let query: Vec<_> = group.map(|name| ("group", name.to_owned())).into_iter().collect();
+        self.answer(self.request(Endpoint::RolloutTargets, &path(id), &query)).await
+    }
+
+    /// Says what targets run; what each shall run. Kept when this answers.
+    pub async fn report_targets(&self, id: &EntityId, reports: &Reports) -> Answer<Assignments> {
+        let request = self.request(Endpoint::ReportTargets, &path(id), &[]);
+        self.answer(self.with_body(request, reports)?).await
+    }
+
+    /// Asks something of an entity. Where the answer was lost, [`Client::rollout`] tells whether it was done.
+    pub async fn act_on_rollout(&self, id: &EntityId, action: &RolloutAction) -> Answer<RolloutChanged> {
+        let request = self.request(Endpoint::ActOnRollout, &path(id), &[]);
+        self.answer(self.with_body(request, action)?).await
+    }
+
+    /// Says whom an entity asks, in the place of all it asked so far.
+    pub async fn set_controllers(&self, id: &EntityId, controllers: &Controllers) -> Answer<RolloutState> {
+        let request = self.request(Endpoint::SetControllers, &path(id), &[]);
+        self.answer(self.with_body(request, controllers)?).await
+    }
+
+    /// Forgets an entity and all that is known of it.
+    pub async fn forget_rollout(&self, id: &EntityId) -> Answer<()> {
+        self.answer(self.request(Endpoint::ForgetRollout, &path(id), &[])).await
+    }
+}
+
+fn path(id: &EntityId) -> [&str; 2] {
+    [id.namespace(), id.entity()]
 }

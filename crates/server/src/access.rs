@@ -19,6 +19,9 @@ use upbeat_api::{
     Whom,
 };
 
+use upbeat_api::rollouts::RolloutChanged;
+use upbeat_model::rollout::RolloutState;
+
 use crate::backend::{Answer, Backend};
 use crate::bounds::{MISSED_MAX, PATH_SHOWN, STREAM_LOOK};
 use crate::handlers::{Reply, Shared};
@@ -221,6 +224,10 @@ impl Outcome for Operation {
 
 impl Outcome for upbeat_api::IssuedToken {}
 
+impl Outcome for RolloutChanged {}
+
+impl Outcome for RolloutState {}
+
 impl Outcome for () {}
 
 /// A change is recorded, made whole and recorded again, also when the one who asked for it does not
@@ -240,16 +247,44 @@ pub(crate) async fn changed<B: Backend, T: Outcome>(
         app,
         what,
     };
-    let whole = tokio::spawn(async move {
+    let came_of = |answer: &Answer<T>| match answer {
+        Ok(answer) => (200, answer.operation()),
+        Err(problem) => (problem.kind.status(), None),
+    };
+    Ok(axum::Json(recorded(here, asked, need, making, came_of).await?))
+}
+
+/// The same of what is no [`Endpoint`], or has errors of its own: `came_of` says with which status it is
+/// answered, and the operation it began.
+pub(crate) async fn recorded<B: Backend, T, E>(
+    here: Shared<B>,
+    asked: Asked,
+    need: Need,
+    making: impl Future<Output = Result<T, E>> + Send + 'static,
+    came_of: impl FnOnce(&Result<T, E>) -> (u16, Option<OperationId>) + Send + 'static,
+) -> Result<T, E>
+where
+    T: Send + 'static,
+    E: From<Problem> + Send + 'static,
+{
+    whole(async move {
         let ticket = here.backend.asked(asked, need).await?;
         let answer = making.await;
-        let status = answer.as_ref().map_or_else(|problem| problem.kind.status(), |_| 200);
-        let operation = answer.as_ref().ok().and_then(Outcome::operation);
+        let (status, operation) = came_of(&answer);
         here.backend.answered(ticket, status, operation).await;
         answer
-    });
-    match whole.await {
-        Ok(answer) => Ok(axum::Json(answer?)),
+    })
+    .await
+}
+
+/// Done to its end, also when the one who asked for it does not wait for the answer.
+pub(crate) async fn whole<T, E>(doing: impl Future<Output = Result<T, E>> + Send + 'static) -> Result<T, E>
+where
+    T: Send + 'static,
+    E: From<Problem> + Send + 'static,
+{
+    match tokio::spawn(doing).await {
+        Ok(answer) => answer,
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
         Err(_) => Err(Problem::new(ProblemKind::Unavailable, "the daemon is shutting down").into()),
     }

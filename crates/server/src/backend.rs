@@ -16,6 +16,7 @@ pub use upbeat_api::LogQuery;
 use upbeat_model::{Edit, Service, SlotId};
 
 use crate::compat::guide::Guide;
+use crate::rollouts::Rollouts;
 
 /// A stream that ends when its source does, or when the client goes.
 pub type BoxStream<T> = Pin<Box<dyn Stream<Item = T> + Send>>;
@@ -38,6 +39,8 @@ pub struct Checked {
 pub trait Backend: Clone + Send + Sync + 'static {
     /// A change that was recorded and is not answered yet.
     type Ticket: Send + 'static;
+    /// Who keeps rollouts.
+    type Rollouts: Rollouts;
 
     /// Whose token this is, and what it allows. Errors: `unauthorized`, without the token.
     fn authenticate(&self, token: &str) -> impl Future<Output = Answer<(TokenName, Role)>> + Send;
@@ -83,6 +86,8 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn check(&self, slot: SlotId, service: Arc<Service>) -> impl Future<Output = Answer<Checked>> + Send;
     /// Where and how the services of the guide are run.
     fn guide(&self) -> &Guide;
+    /// Rollouts of anything that has a version.
+    fn rollouts(&self) -> &Self::Rollouts;
     /// Stop everything of an app and forget it.
     fn down(
         &self,

@@ -18,6 +18,9 @@ pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// second; the rest is for a machine under heavy load.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Labels of a target that is reported: some to choose by, such as region, ring and model, and a few more.
+pub const LABELS_MAX: usize = 64;
+
 /// Connections at once. Each is a file descriptor of the daemon, which has 1,024 where nobody
 /// raised that; a person with some tools uses ten.
 pub const CONNECTIONS_MAX: usize = 256;

@@ -40,6 +40,20 @@ impl<S: Send + Sync> FromRequestParts<S> for By {
     }
 }
 
+impl By {
+    /// Where a change that is sent again would be another one, or the same without a key. Who counts on a key
+    /// is not to find that out by an answer that was lost.
+    pub(crate) fn refuse_key(&self, below: &str, hint: &str) -> Result<(), Refusal> {
+        match self.origin.key {
+            None => Ok(()),
+            Some(_) => {
+                Err(Refusal::bad_request(format!("in `{KEY_HEADER}`: no key is kept below `{below}`"))
+                    .with_hint(hint))
+            }
+        }
+    }
+}
+
 /// The parameters of the path.
 pub(crate) struct Path<T>(pub(crate) T);
 
@@ -156,6 +170,6 @@ async fn whole(body: Body) -> Result<bytes::Bytes, Refusal> {
 
 fn too_large() -> Refusal {
     Refusal::bad_request(format!("the body is larger than {} MiB", Up::MAX_BYTES >> 20))
-        .with_hint("split the project")
+        .with_hint("split what it holds: a project into apps, reports by their targets")
         .with_status(StatusCode::PAYLOAD_TOO_LARGE)
 }

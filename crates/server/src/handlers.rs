@@ -18,6 +18,7 @@ use crate::backend::{Backend, LogQuery};
 use crate::compat::guide;
 use crate::extract::{By, Json, Path, Query};
 use crate::refusal::Refusal;
+use crate::rollouts::handlers as rollouts;
 use crate::seeing;
 use crate::streams::{self, Closing, OpenStreams};
 
@@ -67,6 +68,14 @@ pub(crate) fn handler<B: Backend>(endpoint: Endpoint) -> MethodRouter<Shared<B>>
         Endpoint::Starts => on(method, seeing::starts::<B>),
         Endpoint::Metrics => on(method, seeing::metrics::<B>),
         Endpoint::Logs => on(method, logs::<B>),
+        Endpoint::Rollouts => on(method, rollouts::rollouts::<B>),
+        Endpoint::Rollout => on(method, rollouts::rollout::<B>),
+        Endpoint::WatchRollout => on(method, rollouts::watch::<B>),
+        Endpoint::RolloutTargets => on(method, rollouts::targets::<B>),
+        Endpoint::ReportTargets => on(method, rollouts::report::<B>),
+        Endpoint::ActOnRollout => on(method, rollouts::act::<B>),
+        Endpoint::SetControllers => on(method, rollouts::set_controllers::<B>),
+        Endpoint::ForgetRollout => on(method, rollouts::forget::<B>),
         Endpoint::Tokens => on(method, tokens::<B>),
         Endpoint::CreateToken => on(method, create_token::<B>),
         Endpoint::RevokeToken => on(method, revoke_token::<B>),

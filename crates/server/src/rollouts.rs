@@ -1,5 +1,8 @@
 //! What the HTTP room needs of whoever keeps rollouts.
 
+pub(crate) mod handlers;
+pub(crate) mod reports;
+
 use std::future::Future;
 
 use upbeat_api::rollouts::{RolloutAction, RolloutChanged};

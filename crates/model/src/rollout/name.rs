@@ -62,6 +62,7 @@ impl std::fmt::Display for EntityId {
 
 /// Who has a version: a device, a copy, a region. Its group may be empty.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TargetId {
     /// Targets of different groups may have the same name.
     pub group: String,

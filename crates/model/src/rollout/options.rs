@@ -8,6 +8,7 @@ use crate::Millis;
 
 /// How many, of so many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Amount {
     /// Of each hundred.
@@ -44,6 +45,8 @@ fn share(percent: u32, total: usize) -> usize {
 
 /// How carefully the targets of an entity are moved (`spec/nixmade.md` 2.B).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "RolloutOptions"))]
 pub struct Options {
     /// So many targets are on their way at the same time, and one at least.
     pub batch: Amount,
@@ -78,6 +81,8 @@ pub struct OptionsError {
 
 /// What is allowed, and will most likely not be what was meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "RolloutCaution"))]
 #[serde(rename_all = "snake_case")]
 pub enum Caution {
     /// To be well takes longer than there is time for: every target fails.

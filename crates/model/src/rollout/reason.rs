@@ -11,6 +11,8 @@ pub const NAMED: usize = 5;
 
 /// What a decision about an entity rests on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "RolloutReason"))]
 #[serde(tag = "reason", rename_all = "snake_case")]
 pub enum Reason {
     /// Nobody has reported a target: nothing is shown by that.

@@ -9,6 +9,7 @@ use crate::Wall;
 
 /// A version of a target, as it is or as it shall be, and what was said of it last.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HeldState {
     /// Which; none: none yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -27,6 +28,7 @@ pub struct HeldState {
 
 /// A target.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TargetState {
     /// Which.
     #[serde(flatten)]
@@ -44,6 +46,7 @@ pub struct TargetState {
 
 /// Where an entity is between versions, in a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum CourseWord {
     /// No version was ever asked for.
@@ -60,6 +63,7 @@ pub enum CourseWord {
 
 /// A version that is held to be bad.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BadState {
     /// Which.
     pub version: Version,
@@ -74,6 +78,7 @@ pub struct BadState {
 
 /// How many targets stand how to the version in force.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Tally {
     /// All.
     pub total: usize,
@@ -89,6 +94,7 @@ pub struct Tally {
 
 /// An entity, and where it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RolloutState {
     /// In which namespace.
     pub namespace: String,

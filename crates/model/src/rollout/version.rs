@@ -11,6 +11,8 @@ pub const VERSION_MAX: usize = 512;
 /// A version of anything. Compared byte by byte: `v1` is not `V1`. Nothing is read into it; of two versions
 /// none is the later one.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "RolloutVersion", extend("minLength" = 1, "maxLength" = VERSION_MAX)))]
 #[serde(try_from = "String", into = "String")]
 pub struct Version(Arc<str>);
 

@@ -6,6 +6,8 @@ use std::sync::atomic::Ordering;
 
 use upbeat_api::{Action, Endpoint, IdempotencyKey, NewToken, Role, Up};
 
+use upbeat_model::rollout::EntityId;
+
 use super::House;
 use super::fake::{app, name};
 use super::tcp::Afar;
@@ -13,9 +15,13 @@ use super::tcp::Afar;
 /// A request that would be understood.
 fn line(endpoint: Endpoint) -> (String, &'static str) {
     let path = endpoint.path().replace("{app}", "shop").replace("{service}", "web").replace("{id}", "7");
+    let path = path.replace("{namespace}", "prod").replace("{entity}", "web");
     let body = match endpoint {
         Endpoint::Up | Endpoint::Plan => r#"{"project":{"name":"shop","services":{},"base_environment":{}}}"#,
         Endpoint::Act => r#"{"action":"start"}"#,
+        Endpoint::ReportTargets => r#"{"targets":[]}"#,
+        Endpoint::ActOnRollout => r#"{"action":"pause"}"#,
+        Endpoint::SetControllers => "{}",
         Endpoint::CreateToken => r#"{"name":"x","role":"viewer"}"#,
         _ => "",
     };
@@ -38,9 +44,10 @@ fn the_table_of_roles_is_the_promised_one() {
         let is_get = endpoint.method().as_str() == "GET";
         assert!(is_get || endpoint.role() > Role::Viewer, "{endpoint:?}: a viewer only looks");
     }
-    assert_eq!(table[&Role::Operator], ["Up", "Plan", "Act", "Down"]);
+    let of_rollouts = ["ReportTargets", "ActOnRollout", "SetControllers", "ForgetRollout"];
+    assert_eq!(table[&Role::Operator], [&["Up", "Plan", "Act", "Down"], &of_rollouts[..]].concat());
     assert_eq!(table[&Role::Admin], ["Tokens", "CreateToken", "RevokeToken", "Audit", "VerifyAudit"]);
-    assert_eq!(table[&Role::Viewer].len() + 9, Endpoint::ALL.len());
+    assert_eq!(table[&Role::Viewer].len() + 13, Endpoint::ALL.len());
 }
 
 /// Every way to put a route on a router but `route`, which one function alone calls: so each route has a
@@ -81,6 +88,7 @@ async fn every_route_for_every_role_and_for_nobody() {
     let afar = Afar::open();
     for &endpoint in Endpoint::ALL {
         for role in Role::ALL {
+            afar.fake.rollouts.is_there(&EntityId::new("prod", "web").unwrap());
             let told = status(&afar, endpoint, Some(&format!("Bearer {role}"))).await;
             let may = role >= endpoint.role();
             assert_eq!(told, if may { "200" } else { "403" }, "{endpoint:?} as {role}");
@@ -88,9 +96,11 @@ async fn every_route_for_every_role_and_for_nobody() {
             if !may {
                 assert_eq!(recorded.len(), 1, "{recorded:?}");
                 assert!(recorded[0].contains(": 403, "), "{recorded:?}");
-                assert_eq!(afar.fake.asked(), [""; 0], "{endpoint:?} as {role}");
+                let asked = [afar.fake.asked(), afar.fake.rollouts.asked()].concat();
+                assert_eq!(asked, [""; 0], "{endpoint:?} as {role}");
             }
             afar.fake.asked();
+            afar.fake.rollouts.asked();
         }
         // None, garbage, another scheme, nothing after it, one that was, one that was revoked.
         for nobody in [
@@ -112,7 +122,7 @@ async fn every_route_for_every_role_and_for_nobody() {
             assert!(!recorded[0].contains("garbage") && !recorded[0].contains("YWRt"), "{recorded:?}");
         }
     }
-    assert_eq!(afar.fake.asked(), [""; 0]);
+    assert_eq!((afar.fake.asked(), afar.fake.rollouts.asked()), (vec![], vec![]));
 }
 
 #[tokio::test]

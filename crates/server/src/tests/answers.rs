@@ -104,7 +104,7 @@ async fn a_project_that_is_too_large_is_not_even_sent() {
     let mut up = up();
     up.project.base_environment = BTreeMap::from([("A".into(), "x".repeat(Up::MAX_BYTES))]);
     let error = house.client().up(&name("shop"), &up, &IdempotencyKey::new("k").unwrap()).await.unwrap_err();
-    insta::assert_snapshot!(error, @"the project is larger than 16 MiB");
+    insta::assert_snapshot!(error, @"the request is larger than 16 MiB");
     assert!(house.fake.asked().is_empty());
 }
 

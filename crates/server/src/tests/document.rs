@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use upbeat_api::{Endpoint, Role, openapi};
 
+use upbeat_model::rollout::EntityId;
+
 use super::House;
 use super::fake::Fake;
 use crate::compat::guide::routes;
@@ -55,8 +57,11 @@ async fn what_is_described_is_served_and_what_is_served_is_described() {
             .replace("{id}", "7")
             .replace("{name}", "ci")
             .replace("{app}", "shop")
-            .replace("{service}", "web");
+            .replace("{service}", "web")
+            .replace("{namespace}", "prod")
+            .replace("{entity}", "web");
         for method in ["get", "put", "post", "delete", "patch"] {
+            house.fake.rollouts.is_there(&EntityId::new("prod", "web").unwrap());
             let answer = house.ask(&format!("{} {asked}", method.to_uppercase()), &[], "").await;
             // The guide has a path for each name, and of a name that is not there says so.
             let is_unknown_service = answer.contains("is not registered");

@@ -19,6 +19,7 @@ use upbeat_model::{
 
 use crate::backend::{Answer, Backend, BoxStream, Checked, LogQuery};
 use crate::compat::guide::{Guide, ServicesSettings, Surroundings};
+use crate::tests::fake_rollouts::FakeRollouts;
 
 fn own() -> String {
     format!("uid {}", rustix::process::geteuid().as_raw())
@@ -52,6 +53,7 @@ pub(crate) struct Fake {
     /// Services whose start command has ended, once they were started, and what their endpoint does.
     pub(crate) elsewhere: Arc<Mutex<BTreeMap<String, Endpoint>>>,
     guide: Guide,
+    pub(crate) rollouts: FakeRollouts,
     asked: Arc<Mutex<Vec<String>>>,
     /// What was recorded.
     records: Arc<Mutex<Vec<String>>>,
@@ -95,6 +97,7 @@ impl Fake {
                 base_environment: BTreeMap::new(),
                 health_timeout: Surroundings::HEALTH_TIMEOUT,
             }),
+            rollouts: FakeRollouts::default(),
             asked: Arc::default(),
             states: Arc::default(),
             lines: Arc::default(),
@@ -242,6 +245,7 @@ fn token(name: TokenName, role: Role) -> TokenInfo {
 
 impl Backend for Fake {
     type Ticket = String;
+    type Rollouts = FakeRollouts;
 
     /// `viewer`, `operator`, `admin` are tokens; so was `expired`.
     async fn authenticate(&self, shown: &str) -> Answer<(TokenName, Role)> {
@@ -371,6 +375,10 @@ impl Backend for Fake {
 
     fn guide(&self) -> &Guide {
         &self.guide
+    }
+
+    fn rollouts(&self) -> &FakeRollouts {
+        &self.rollouts
     }
 
     async fn down(&self, app: AppName, kill: bool, origin: Origin) -> Answer<Operation> {

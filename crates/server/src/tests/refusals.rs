@@ -104,7 +104,7 @@ async fn a_body_that_is_too_large_is_refused_unread() {
     let house = House::open();
     let put = "PUT /api/v1/apps/shop";
     let announced = house.ask(put, &[JSON, "Content-Length: 16777217"], "").await;
-    assert_snapshot!(announced, @r#"413 {"kind":"bad_request","message":"the body is larger than 16 MiB","hint":"split the project"}"#);
+    assert_snapshot!(announced, @r#"413 {"kind":"bad_request","message":"the body is larger than 16 MiB","hint":"split what it holds: a project into apps, reports by their targets"}"#);
     // One that does not say how large it is, until it is too large.
     let mut request =
         format!("{put} HTTP/1.1\r\nHost: localhost\r\n{JSON}\r\nTransfer-Encoding: chunked\r\n\r\n")

@@ -27,6 +27,7 @@ use upbeat_server::{Answer, Backend, BoxStream, Checked, LogQuery};
 use upbeat_store::StoreError;
 
 use super::access::Access;
+use super::rollouts::NoRollouts;
 use super::seeing::Seeing;
 use super::{events, logs, why};
 use upbeat_api::{
@@ -172,6 +173,7 @@ fn refuse_beyond_rights<'a>(
 
 impl Backend for LocalBackend {
     type Ticket = Ticket;
+    type Rollouts = NoRollouts;
 
     async fn authenticate(&self, token: &str) -> Answer<(TokenName, Role)> {
         self.access.authenticate(token).await
@@ -278,6 +280,10 @@ impl Backend for LocalBackend {
 
     fn guide(&self) -> &Guide {
         &self.guide
+    }
+
+    fn rollouts(&self) -> &NoRollouts {
+        &NoRollouts
     }
 
     async fn down(&self, app: AppName, kill: bool, origin: Origin) -> Answer<Operation> {

@@ -14,6 +14,7 @@ mod failpoint;
 mod install;
 mod logs;
 mod notify;
+mod rollouts;
 pub mod seeing;
 mod serve;
 mod stop;
@@ -25,6 +26,8 @@ pub use dirs::{Dirs, NoHome};
 pub(crate) use engine::Engine;
 pub use ensure::{EnsureError, LOG_MAX, ensure, is_gone};
 pub use install::{InstallError, Installed, install, is_installed};
+#[cfg(test)]
+pub(crate) use rollouts::NoRollouts;
 pub use serve::{ServeError, serve};
 pub use stop::{StopError, stop};
 

@@ -7,12 +7,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use upbeat_api::{AppName, Asked, KEY_HEADER, Need, Origin, Role};
+use upbeat_api::{AppName, Asked, Need, Origin, Role};
 
 use super::APP;
 use super::conduct::{Conductor, LOG_LINES_MAX};
 use super::error::{self, ServicesError};
 use super::service::Service;
+use crate::access;
 use crate::backend::Backend;
 use crate::extract::{By, Json, Path, Query, in_words, without_value};
 use crate::handlers::Shared;
@@ -328,22 +329,8 @@ fn words(verb: &str, names: &[String]) -> String {
     }
 }
 
-/// Such a change is worked out from what there is, and made in several steps: sent again, it would be another
-/// one. Who counts on a key is not to find that out by an answer that was lost.
-fn refuse_key(origin: &Origin) -> Read<()> {
-    match origin.key {
-        None => Ok(()),
-        Some(_) => {
-            Err(Refusal::bad_request(format!("in `{KEY_HEADER}`: no key is kept below `/api/v1/services`"))
-                .with_hint(
-                    "leave it out; when an answer was lost, look at `list` and `status` before you ask again",
-                ))
-        }
-    }
-}
-
-/// A change is recorded, made whole and recorded again, also when the one who asked for it does not
-/// wait for the answer.
+/// A change is recorded, made whole and recorded again. It is worked out from what there is, and made in
+/// several steps: sent again, it would be another one, so that no key is kept.
 async fn change<B: Backend, T, F>(
     here: Shared<B>,
     by: By,
@@ -355,7 +342,10 @@ where
     T: Serialize + Send + 'static,
     F: Future<Output = Result<T, ServicesError>> + Send + 'static,
 {
-    refuse_key(&by.origin)?;
+    by.refuse_key(
+        "/api/v1/services",
+        "leave it out; when an answer was lost, look at `list` and `status` before you ask again",
+    )?;
     let asked = Asked {
         who: by.caller.who(),
         from: by.caller.from.map(|from| from.to_string()),
@@ -367,19 +357,8 @@ where
     // What stops something must go on a full disk, too.
     let need = if [STOP, STOP_ALL, UNREGISTER].contains(&route) { Need::Anyway } else { Need::Recorded };
     let making = making(Conductor::new(here.backend.clone()), by.origin);
-    let whole = tokio::spawn(async move {
-        let ticket = here.backend.asked(asked, need).await?;
-        let answer = making.await;
-        let status = answer.as_ref().map_or_else(ServicesError::status, |_| 200);
-        here.backend.answered(ticket, status, None).await;
-        answer
-    });
-    match whole.await {
-        Ok(answer) => data(answer?),
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(_) => Err(Failure {
-            status: StatusCode::SERVICE_UNAVAILABLE,
-            error: "the daemon is shutting down".to_owned(),
-        }),
-    }
+    let came_of = |answer: &Result<T, ServicesError>| {
+        (answer.as_ref().map_or_else(ServicesError::status, |_| 200), None)
+    };
+    data(access::recorded(here, asked, need, making, came_of).await?)
 }

@@ -17,6 +17,7 @@ use upbeat_model::{Attempt, Edit, Exit, Goal, Origin, Phase, Service, SlotStatus
 use upbeat_server::compat::guide::{Guide, ServicesSettings, Surroundings};
 use upbeat_server::{Answer, Backend, BoxStream, Checked, LogQuery};
 
+use crate::daemon::NoRollouts;
 use crate::face::examples::{self, NOW, ago, not_restarted, project, slot, status};
 
 /// What the daemon would tell at one moment.
@@ -199,6 +200,7 @@ static GUIDE: LazyLock<Guide> = LazyLock::new(|| {
 
 impl Backend for Script {
     type Ticket = ();
+    type Rollouts = NoRollouts;
 
     async fn authenticate(&self, _: &str) -> Answer<(TokenName, Role)> {
         Err(Problem::new(ProblemKind::Unauthorized, "nobody comes from afar"))
@@ -248,6 +250,10 @@ impl Backend for Script {
 
     fn guide(&self) -> &Guide {
         &GUIDE
+    }
+
+    fn rollouts(&self) -> &NoRollouts {
+        &NoRollouts
     }
 
     fn version(&self) -> Version {

@@ -1,0 +1,219 @@
+//! Handlers of what is asked about rollouts.
+//!
+//! What controllers report is no audited change: ten thousand devices say every few seconds how they are, which
+//! decides nothing that was not decided by whoever asked for the version. It would push out of the log what
+//! people did, and cost a synced write for each. So it goes past `access::changed`, but as whole as a change: it
+//! is not cut off when the asker goes. What people ask for is a change, and recorded as one.
+
+use axum::extract::State;
+use futures_util::StreamExt;
+use upbeat_api::rollouts::{
+    Assignments, Reports, RolloutAction, RolloutChanged, RolloutsQuery, TargetsQuery,
+};
+use upbeat_api::{Endpoint, Need, Problem, ProblemKind};
+use upbeat_model::rollout::{
+    Controller, ControllerError, Controllers, EntityId, MESSAGE_MAX, Options, RolloutState, TargetState,
+};
+use upbeat_model::withheld::{WITHHELD, url_to_look_at};
+
+use super::reports::{Fields, checked};
+use super::{Orchestrated, Rollouts};
+use crate::access::{self, Change};
+use crate::backend::Backend;
+use crate::extract::{By, Json, Path, Query};
+use crate::handlers::{Here, NoQuery, Reply, Streamed};
+use crate::refusal::Refusal;
+use crate::streams;
+
+const FIELDS: Fields = Fields { list: "targets", labels: "labels" };
+
+/// Below here no key is kept: a change that is asked for twice is the same one, or is refused the second time.
+const BELOW: &str = "/api/v1/rollouts";
+const LOOK: &str = "leave it out; when an answer was lost, look at the entity before you ask again";
+
+type Named = Path<(String, String)>;
+
+fn entity(Path((namespace, entity)): Named) -> Result<EntityId, Refusal> {
+    EntityId::new(&namespace, &entity).map_err(|bad| Refusal::bad_request(format!("in the path: {bad}")))
+}
+
+pub(crate) fn unknown(id: &EntityId) -> Problem {
+    Problem::new(ProblemKind::NotFound, format!("there is no entity `{id}`"))
+        .with_hint("`GET /api/v1/rollouts` lists them; one is made by the first thing that is asked of it")
+}
+
+/// For whoever looks: without what the addresses of controllers say that may be secret.
+fn to_look_at(mut state: RolloutState) -> RolloutState {
+    let Controllers { selection, approval, removal, monitoring, external_monitoring } =
+        &mut state.controllers;
+    for controller in [selection, approval, removal, monitoring, external_monitoring] {
+        if let Some(Controller::Web(address)) = controller {
+            *address = url_to_look_at(address);
+        }
+    }
+    state
+}
+
+/// Errors: nobody can be asked so; or an address is one that was looked at, and not the one that is meant.
+pub(crate) fn usable(controllers: &Controllers) -> Result<(), ControllerError> {
+    controllers.check()?;
+    for (field, controller) in controllers.each() {
+        if let Controller::Web(address) = controller
+            && address.contains(&format!("={WITHHELD}"))
+        {
+            let problem = format!("has `{WITHHELD}` where something was not shown: say it again, whole");
+            return Err(ControllerError { field, problem });
+        }
+    }
+    Ok(())
+}
+
+pub(crate) async fn rollouts<B: Backend>(
+    State(here): Here<B>,
+    Query(query): Query<RolloutsQuery>,
+) -> Reply<Vec<RolloutState>> {
+    let states = here.backend.rollouts().rollouts(query.namespace).await?;
+    Ok(axum::Json(states.into_iter().map(to_look_at).collect()))
+}
+
+pub(crate) async fn rollout<B: Backend>(
+    State(here): Here<B>,
+    named: Named,
+    _: Query<NoQuery>,
+) -> Reply<RolloutState> {
+    let id = entity(named)?;
+    let state = here.backend.rollouts().rollout(id.clone()).await?;
+    Ok(axum::Json(to_look_at(state.ok_or_else(|| unknown(&id))?)))
+}
+
+pub(crate) async fn watch<B: Backend>(State(here): Here<B>, named: Named, _: Query<NoQuery>) -> Streamed {
+    let states = here.backend.rollouts().watch(entity(named)?).await?.map(to_look_at).boxed();
+    Ok(streams::states("rollout", states, here.closing))
+}
+
+pub(crate) async fn targets<B: Backend>(
+    State(here): Here<B>,
+    named: Named,
+    Query(query): Query<TargetsQuery>,
+) -> Reply<Vec<TargetState>> {
+    let (id, rollouts) = (entity(named)?, here.backend.rollouts());
+    rollouts.rollout(id.clone()).await?.ok_or_else(|| unknown(&id))?;
+    Ok(axum::Json(rollouts.targets(id, query.group).await?))
+}
+
+pub(crate) async fn report<B: Backend>(
+    State(here): Here<B>,
+    by: By,
+    named: Named,
+    _: Query<NoQuery>,
+    Json(Reports { targets }): Json<Reports>,
+) -> Reply<Assignments> {
+    by.refuse_key(BELOW, LOOK)?;
+    let (id, reports) = (entity(named)?, checked(targets, &FIELDS)?);
+    let rollouts = here.backend.rollouts().clone();
+    let orchestrating = async move { rollouts.orchestrate(id, reports).await };
+    let Orchestrated { rollout, targets } = access::whole(orchestrating).await?;
+    Ok(axum::Json(Assignments { rollout: to_look_at(rollout), targets }))
+}
+
+pub(crate) async fn act<B: Backend>(
+    State(here): Here<B>,
+    by: By,
+    named: Named,
+    _: Query<NoQuery>,
+    Json(action): Json<RolloutAction>,
+) -> Reply<RolloutChanged> {
+    by.refuse_key(BELOW, LOOK)?;
+    let id = entity(named)?;
+    check(&action)?;
+    // What stops something must go on a full disk, too.
+    let need = match action {
+        RolloutAction::Pause | RolloutAction::Abort { .. } => Need::Anyway,
+        _ => Need::Recorded,
+    };
+    let change = Change { endpoint: Endpoint::ActOnRollout, app: None, what: words(&id, &action), need };
+    let rollouts = here.backend.rollouts().clone();
+    let who = by.origin.who;
+    let acting = async move {
+        let RolloutChanged { rollout, cautions } = rollouts.act(id, action, who).await?;
+        Ok(RolloutChanged { rollout: to_look_at(rollout), cautions })
+    };
+    access::changed(here, by.caller, change, acting).await
+}
+
+/// What is shown on a line and kept with the rollout must fit there.
+fn check(action: &RolloutAction) -> Result<(), Refusal> {
+    let RolloutAction::Abort { why } = action else { return Ok(()) };
+    let must = match why {
+        why if why.len() > MESSAGE_MAX => format!("have {MESSAGE_MAX} bytes at most"),
+        why if why.contains(char::is_control) => "have no control characters".to_owned(),
+        _ => return Ok(()),
+    };
+    Err(Refusal::bad_request(format!("in the body: `why` must {must}")))
+}
+
+/// What is asked of an entity, for the record.
+pub(crate) fn words(id: &EntityId, action: &RolloutAction) -> String {
+    match action {
+        RolloutAction::SetVersion { version, force: false } => format!("set version {version} of {id}"),
+        RolloutAction::SetVersion { version, force: true } => format!("force version {version} of {id}"),
+        RolloutAction::SetOptions { options: None } => format!("reset options of {id}"),
+        RolloutAction::SetOptions { options: Some(options) } => {
+            let Options { batch, success_percent, success_timeout, duration_timeout, .. } = options;
+            format!(
+                "set options of {id}: batch {batch}, success {success_percent}% after {success_timeout} within \
+                 {duration_timeout}"
+            )
+        }
+        RolloutAction::Pause => format!("pause {id}"),
+        RolloutAction::Resume => format!("resume {id}"),
+        RolloutAction::Abort { why } if why.is_empty() => format!("abort {id}"),
+        RolloutAction::Abort { why } => format!("abort {id}: {why}"),
+        RolloutAction::Promote => format!("promote {id}"),
+        RolloutAction::Retry => format!("retry {id}"),
+        RolloutAction::Forgive { version, until: None } => format!("forgive version {version} of {id}"),
+        RolloutAction::Forgive { version, until: Some(until) } => {
+            format!("hold version {version} of {id} to be bad until {} ms", until.0)
+        }
+    }
+}
+
+pub(crate) async fn set_controllers<B: Backend>(
+    State(here): Here<B>,
+    by: By,
+    named: Named,
+    _: Query<NoQuery>,
+    Json(controllers): Json<Controllers>,
+) -> Reply<RolloutState> {
+    by.refuse_key(BELOW, LOOK)?;
+    let id = entity(named)?;
+    usable(&controllers).map_err(|error| Refusal::bad_request(format!("in the body: {error}")))?;
+    let asked: Vec<&str> = controllers.each().map(|(question, _)| question).collect();
+    // Not whom: an address or a command may hold a secret.
+    let whom = if asked.is_empty() { "nobody".to_owned() } else { asked.join(", ") };
+    let what = format!("set controllers of {id}: {whom}");
+    let change = Change { endpoint: Endpoint::SetControllers, app: None, what, need: Need::Recorded };
+    let rollouts = here.backend.rollouts().clone();
+    let who = by.origin.who;
+    let edit = Box::new(move |kept: &mut Controllers| {
+        *kept = controllers;
+        Ok(())
+    });
+    let editing = async move { rollouts.edit_controllers(id, edit, who).await.map(to_look_at) };
+    access::changed(here, by.caller, change, editing).await
+}
+
+pub(crate) async fn forget<B: Backend>(
+    State(here): Here<B>,
+    by: By,
+    named: Named,
+    _: Query<NoQuery>,
+) -> Reply<()> {
+    by.refuse_key(BELOW, LOOK)?;
+    let id = entity(named)?;
+    let what = format!("forget {id}");
+    let change = Change { endpoint: Endpoint::ForgetRollout, app: None, what, need: Need::Recorded };
+    let rollouts = here.backend.rollouts().clone();
+    let who = by.origin.who;
+    access::changed(here, by.caller, change, async move { rollouts.forget(id, who).await }).await
+}

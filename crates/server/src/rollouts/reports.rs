@@ -1,0 +1,72 @@
+//! What is said of targets, checked before anybody is asked: all of it is taken, or nothing.
+
+use std::collections::BTreeMap;
+
+use upbeat_api::rollouts::TargetReport;
+use upbeat_model::rollout::{BadName, BadVersion, NAME_MAX, Report, TargetId, VERSION_MAX, Version};
+
+use crate::bounds::LABELS_MAX;
+use crate::refusal::Refusal;
+
+/// How whoever asks calls what a report is made of.
+pub(crate) struct Fields {
+    /// The list they are in; nothing where it is the body.
+    pub(crate) list: &'static str,
+    /// By which waves choose.
+    pub(crate) labels: &'static str,
+}
+
+/// What these say, of each target once. An empty version is none.
+///
+/// Errors: something in one of them cannot be; it is named as `list[3].name`, and its value is not repeated.
+pub(crate) fn checked(said: Vec<TargetReport>, fields: &Fields) -> Result<Vec<Report>, Refusal> {
+    let place = |n: usize| format!("{}[{n}]", fields.list);
+    let mut seen = BTreeMap::new();
+    for (n, report) in said.iter().enumerate() {
+        if let Some(first) = seen.insert((&report.group, &report.name), n) {
+            let message = format!("in the body: `{}` is the same target as `{}`", place(n), place(first));
+            return Err(Refusal::bad_request(message).with_hint("report each once"));
+        }
+    }
+    let refuse = |n: usize, field: &str, must: String| {
+        Refusal::bad_request(format!("in the body: `{}.{field}` must {must}", place(n)))
+    };
+    let read = |(n, report): (usize, TargetReport)| {
+        let TargetReport { group, name, version, is_error, message, labels } = report;
+        let target = TargetId::new(&group, &name)
+            .map_err(|BadName { field, must }| refuse(n, field, must.to_owned()))?;
+        let version = match version.as_deref() {
+            None | Some("") => None,
+            Some(version) => Some(Version::new(version).map_err(|bad| refuse(n, "version", must(bad)))?),
+        };
+        check_labels(&labels).map_err(|must| refuse(n, fields.labels, must))?;
+        Ok(Report { target, version, is_error, message, labels })
+    };
+    said.into_iter().enumerate().map(read).collect()
+}
+
+/// What a version has to be that is none.
+pub(crate) fn must(bad: BadVersion) -> String {
+    match bad {
+        BadVersion::Empty => "not be empty".to_owned(),
+        BadVersion::Long(_) => format!("have {VERSION_MAX} bytes at most"),
+        BadVersion::Control => "have no control characters".to_owned(),
+    }
+}
+
+fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), String> {
+    if labels.len() > LABELS_MAX {
+        return Err(format!("be {LABELS_MAX} at most"));
+    }
+    let texts = || labels.iter().flat_map(|(key, value)| [key, value]);
+    if labels.contains_key("") {
+        return Err("have no empty key".to_owned());
+    }
+    if texts().any(|text| text.len() > NAME_MAX) {
+        return Err(format!("have keys and values of {NAME_MAX} bytes at most"));
+    }
+    if texts().any(|text| text.contains(char::is_control)) {
+        return Err("have no control characters".to_owned());
+    }
+    Ok(())
+}

@@ -1,0 +1,226 @@
+//! Rollouts in memory that decide nothing: every target is assigned what was asked for last.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use futures_util::{StreamExt, stream};
+use tokio::sync::{Notify, oneshot};
+use upbeat_api::rollouts::{RolloutAction, RolloutChanged};
+use upbeat_api::{Problem, ProblemKind};
+use upbeat_model::Wall;
+use upbeat_model::rollout::{
+    CourseWord, EntityId, HeldState, Options, Report, RolloutState, Tally, TargetId, TargetState, Version,
+};
+
+use crate::backend::{Answer, BoxStream};
+use crate::rollouts::{ControllersEdit, Orchestrated, Rollouts};
+
+/// When everything was said.
+pub(crate) const AT: Wall = Wall(1_700_000_000_123);
+
+#[derive(Clone, Debug)]
+struct Kept {
+    state: RolloutState,
+    targets: BTreeMap<TargetId, TargetState>,
+}
+
+impl Kept {
+    fn new(id: &EntityId) -> Self {
+        let state = RolloutState {
+            namespace: id.namespace().into(),
+            entity: id.entity().into(),
+            course: CourseWord::None,
+            target: None,
+            rolling: None,
+            since: None,
+            good: None,
+            bad: None,
+            known_bad: Vec::new(),
+            paused_by: None,
+            options: Options::default(),
+            controllers: Default::default(),
+            tally: Tally::default(),
+            reasons: Vec::new(),
+        };
+        Self { state, targets: BTreeMap::new() }
+    }
+}
+
+/// What `orchestrate` waits for, and whom it tells that it is done.
+type Gate = (Arc<Notify>, oneshot::Sender<()>);
+
+#[derive(Clone, Default)]
+pub(crate) struct FakeRollouts {
+    kept: Arc<Mutex<BTreeMap<EntityId, Kept>>>,
+    asked: Arc<Mutex<Vec<String>>>,
+    /// The answer to everything, while it is there.
+    pub(crate) refusal: Arc<Mutex<Option<Problem>>>,
+    /// Where it is there, `orchestrate` waits for it, and then says so.
+    pub(crate) gate: Arc<Mutex<Option<Gate>>>,
+}
+
+impl FakeRollouts {
+    /// What was to be changed since the last time.
+    pub(crate) fn asked(&self) -> Vec<String> {
+        std::mem::take(&mut self.asked.lock().unwrap())
+    }
+
+    /// Somebody has named it.
+    pub(crate) fn is_there(&self, id: &EntityId) {
+        self.kept.lock().unwrap().entry(id.clone()).or_insert_with(|| Kept::new(id));
+    }
+
+    fn note(&self, asked: String) {
+        self.asked.lock().unwrap().push(asked);
+    }
+
+    fn look<T>(&self, look: impl FnOnce(&mut BTreeMap<EntityId, Kept>) -> Answer<T>) -> Answer<T> {
+        match self.refusal.lock().unwrap().clone() {
+            Some(problem) => Err(problem),
+            None => look(&mut self.kept.lock().unwrap()),
+        }
+    }
+
+    fn change<T>(&self, id: &EntityId, change: impl FnOnce(&mut Kept) -> Answer<T>) -> Answer<T> {
+        self.look(|kept| {
+            let mut changed = kept.get(id).cloned().unwrap_or_else(|| Kept::new(id));
+            let answer = change(&mut changed)?;
+            kept.insert(id.clone(), changed);
+            Ok(answer)
+        })
+    }
+}
+
+fn unknown(id: &EntityId) -> Problem {
+    Problem::new(ProblemKind::NotFound, format!("there is no entity `{id}`"))
+}
+
+fn held(version: Option<Version>, message: String, is_error: bool) -> HeldState {
+    HeldState { version, since: AT, message, message_at: AT, is_error }
+}
+
+/// In words that show all of it.
+fn shown(report: &Report) -> String {
+    let Report { target, version, is_error, message, labels } = report;
+    let version = version.as_ref().map_or("nothing", Version::as_str);
+    let health = if *is_error { "ill" } else { "well" };
+    format!("{target} runs {version}, {health} ({message}) {labels:?}")
+}
+
+impl Rollouts for FakeRollouts {
+    async fn orchestrate(&self, id: EntityId, reports: Vec<Report>) -> Answer<Orchestrated> {
+        let gate = self.gate.lock().unwrap().take();
+        if let Some((opened, done)) = gate {
+            self.note("waits".into());
+            opened.notified().await;
+            done.send(()).unwrap();
+        }
+        let shown: Vec<String> = reports.iter().map(shown).collect();
+        self.note(format!("{id}: {}", shown.join("; ")));
+        self.change(&id, |kept| {
+            for Report { target, version, is_error, message, labels } in reports {
+                let assigned = kept.state.target.clone();
+                let said = match &assigned {
+                    Some(version) => format!("Rollout new version {version}"),
+                    None => "new target, setting lkg".into(),
+                };
+                let state = TargetState {
+                    id: target.clone(),
+                    labels,
+                    current: held(version, message, is_error),
+                    assigned: held(assigned, said, is_error),
+                    seen: AT,
+                };
+                kept.targets.insert(target, state);
+            }
+            let targets = kept.targets.values().cloned().collect();
+            Ok(Orchestrated { rollout: kept.state.clone(), targets })
+        })
+    }
+
+    async fn orchestrate_later(&self, id: EntityId, reports: Vec<Report>) -> Answer<()> {
+        self.note("later".into());
+        self.orchestrate(id, reports).await.map(drop)
+    }
+
+    /// The version `bad` is refused.
+    async fn act(&self, id: EntityId, action: RolloutAction, by: String) -> Answer<RolloutChanged> {
+        self.note(format!("{by}: {id} {action:?}"));
+        self.change(&id, |kept| {
+            let mut cautions = Vec::new();
+            match action {
+                RolloutAction::SetVersion { version, force: false } if version.as_str() == "bad" => {
+                    return Err(Problem::new(
+                        ProblemKind::Conflict,
+                        "version `bad` is known to be bad: aborted by ci",
+                    )
+                    .with_hint("force it"));
+                }
+                RolloutAction::SetVersion { version, .. } => kept.state.target = Some(version),
+                RolloutAction::SetOptions { options } => {
+                    let options = options.unwrap_or_default();
+                    cautions = options
+                        .check()
+                        .map_err(|error| Problem::new(ProblemKind::BadRequest, error.to_string()))?;
+                    kept.state.options = options;
+                }
+                RolloutAction::Pause => kept.state.paused_by = Some(by),
+                _ => {}
+            }
+            Ok(RolloutChanged { rollout: kept.state.clone(), cautions })
+        })
+    }
+
+    async fn edit_controllers(
+        &self,
+        id: EntityId,
+        edit: ControllersEdit,
+        by: String,
+    ) -> Answer<RolloutState> {
+        self.note(format!("{by}: {id} controllers"));
+        self.change(&id, |kept| {
+            let bad = |error: upbeat_model::rollout::ControllerError| {
+                Problem::new(ProblemKind::BadRequest, error.to_string())
+            };
+            edit(&mut kept.state.controllers).map_err(bad)?;
+            Ok(kept.state.clone())
+        })
+    }
+
+    async fn forget(&self, id: EntityId, by: String) -> Answer<()> {
+        self.note(format!("{by}: forget {id}"));
+        self.look(|kept| kept.remove(&id).map(drop).ok_or_else(|| unknown(&id)))
+    }
+
+    async fn namespaces(&self) -> Answer<Vec<String>> {
+        self.look(|kept| {
+            let mut names: Vec<String> = kept.keys().map(|id| id.namespace().to_owned()).collect();
+            names.dedup();
+            Ok(names)
+        })
+    }
+
+    async fn rollouts(&self, namespace: Option<String>) -> Answer<Vec<RolloutState>> {
+        self.look(|kept| {
+            let is_in = |kept: &&Kept| namespace.as_ref().is_none_or(|name| *name == kept.state.namespace);
+            Ok(kept.values().filter(is_in).map(|kept| kept.state.clone()).collect())
+        })
+    }
+
+    async fn rollout(&self, id: EntityId) -> Answer<Option<RolloutState>> {
+        self.look(|kept| Ok(kept.get(&id).map(|kept| kept.state.clone())))
+    }
+
+    async fn watch(&self, id: EntityId) -> Answer<BoxStream<RolloutState>> {
+        let state = self.rollout(id.clone()).await?.ok_or_else(|| unknown(&id))?;
+        Ok(stream::iter([state]).boxed())
+    }
+
+    async fn targets(&self, id: EntityId, group: Option<String>) -> Answer<Vec<TargetState>> {
+        self.look(|kept| {
+            let targets = kept.get(&id).into_iter().flat_map(|kept| kept.targets.values());
+            let is_in = |target: &&TargetState| group.as_ref().is_none_or(|group| *group == target.id.group);
+            Ok(targets.filter(is_in).cloned().collect())
+        })
+    }
+}

@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
-use upbeat_decide::rollout::Change;
+pub use upbeat_decide::rollout::{Answer, Asks, Change, NewTarget, Nothing, Refused};
 use upbeat_model::rollout::{
     Caution, ControllerError, Controllers, EntityId, Report, RolloutState, TargetState,
 };

@@ -11,6 +11,7 @@ use upbeat_model::{EventWord, ServiceName};
 use crate::logging::LogFormat;
 
 pub use super::access_args::*;
+pub use super::rollout_args::*;
 use super::length::patience;
 
 /// Starts your services in the right order and keeps them running.
@@ -194,6 +195,8 @@ pub enum Command {
     Wait(WaitArgs),
     /// List the apps of this daemon
     Apps,
+    /// Move targets of anything to a version in batches, and back if it is bad
+    Rollout(RolloutArgs),
     /// Run the daemon, or with `--stop` end it; `up` starts it by itself
     Serve(ServeArgs),
     /// Say who may speak to the daemon over TCP

@@ -26,6 +26,8 @@ mod names;
 mod plan;
 mod ps;
 pub mod reference;
+mod rollout;
+pub mod rollout_args;
 mod serve;
 mod session;
 mod stats;
@@ -120,6 +122,7 @@ fn has_no_json(command: &Command) -> Option<&'static str> {
         | Command::Stats(_)
         | Command::Analyze(_)
         | Command::Apps
+        | Command::Rollout(_)
         | Command::Token(_)
         | Command::Audit(_)
         | Command::Version => None,
@@ -151,6 +154,7 @@ async fn run(session: &Session, command: Command) -> Outcome {
         Command::Analyze(args) => analyze::run(session, args).await,
         Command::Wait(args) => wait::run(session, args).await,
         Command::Apps => apps::run(session).await,
+        Command::Rollout(args) => rollout::run(session, args).await,
         Command::Serve(args) => serve::run(session, args).await,
         Command::Token(args) => token::run(session, args).await,
         Command::Audit(args) => audit::run(session, args).await,

@@ -27,7 +27,7 @@ use upbeat_server::{Answer, Backend, BoxStream, Checked, LogQuery};
 use upbeat_store::StoreError;
 
 use super::access::Access;
-use super::rollouts::NoRollouts;
+use super::rollouts::LocalRollouts;
 use super::seeing::Seeing;
 use super::{events, logs, why};
 use upbeat_api::{
@@ -45,6 +45,7 @@ pub(crate) struct LocalBackend {
     access: Access,
     prober: Prober,
     guide: Guide,
+    rollouts: LocalRollouts,
     started_at: Wall,
 }
 
@@ -55,12 +56,13 @@ impl LocalBackend {
         watches: Watches,
         access: Access,
         guide: Guide,
+        rollouts: LocalRollouts,
         meter: Arc<Meter>,
     ) -> Self {
         let started_at = clock::wall();
         let prober = Prober::new(driver.clone());
         let seeing = Seeing::new(control.clone(), &driver, meter, started_at);
-        Self { control, driver, watches, seeing, access, prober, guide, started_at }
+        Self { control, driver, watches, seeing, access, prober, guide, rollouts, started_at }
     }
 
     /// What this daemon can give to what it starts.
@@ -173,7 +175,7 @@ fn refuse_beyond_rights<'a>(
 
 impl Backend for LocalBackend {
     type Ticket = Ticket;
-    type Rollouts = NoRollouts;
+    type Rollouts = LocalRollouts;
 
     async fn authenticate(&self, token: &str) -> Answer<(TokenName, Role)> {
         self.access.authenticate(token).await
@@ -282,8 +284,8 @@ impl Backend for LocalBackend {
         &self.guide
     }
 
-    fn rollouts(&self) -> &NoRollouts {
-        &NoRollouts
+    fn rollouts(&self) -> &LocalRollouts {
+        &self.rollouts
     }
 
     async fn down(&self, app: AppName, kill: bool, origin: Origin) -> Answer<Operation> {

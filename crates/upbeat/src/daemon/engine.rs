@@ -32,7 +32,7 @@ impl Engine {
         }
         dirs.create().map_err(system("its directories"))?;
         let lock = take_lock(dirs)?;
-        let Opened { control, keep, access } = open(dirs).await?;
+        let Opened { control, keep, access, rollouts } = open(dirs).await?;
         let process = cgroups::OF_THIS_PROCESS.into();
         let places = Places { slots: dirs.slots(), private: dirs.credentials(), process };
         let (driver, events) = ProcessDriver::new(shim, places)?;
@@ -43,7 +43,7 @@ impl Engine {
         let hand = Hand { keep, driver: driver.clone(), events, target, report, meter: meter.clone() };
         let (agent, watches) = AgentThread::start(hand).await?;
         let pump = tokio::spawn(pass_on(reports, control.clone()));
-        let backend = LocalBackend::new(control, driver, watches, access, guide, meter);
+        let backend = LocalBackend::new(control, driver, watches, access, guide, rollouts, meter);
         Ok(Self { backend, agent: Some(agent), pump, _lock: lock })
     }
 

@@ -26,8 +26,6 @@ pub use dirs::{Dirs, NoHome};
 pub(crate) use engine::Engine;
 pub use ensure::{EnsureError, LOG_MAX, ensure, is_gone};
 pub use install::{InstallError, Installed, install, is_installed};
-#[cfg(test)]
-pub(crate) use rollouts::NoRollouts;
 pub use serve::{ServeError, serve};
 pub use stop::{StopError, stop};
 

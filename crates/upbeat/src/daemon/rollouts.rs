@@ -1,56 +1,151 @@
-//! Until this daemon keeps rollouts, it says that it does not.
+//! What requests ask about rollouts, from what control keeps of them; and who answers control's own questions.
 
+use std::sync::Arc;
+
+use futures_util::stream;
 use upbeat_api::rollouts::{RolloutAction, RolloutChanged};
 use upbeat_api::{Problem, ProblemKind};
+use upbeat_control::rollouts::{
+    Answering, Asked, Asker, Change, Nothing, Refused, RolloutError, Rollouts as Kept, Settings,
+};
+use upbeat_drivers::clock;
+use upbeat_drivers::process::chain;
 use upbeat_model::rollout::{EntityId, Report, RolloutState, TargetState};
 use upbeat_server::{Answer, BoxStream, ControllersEdit, Orchestrated, Rollouts};
+use upbeat_store::{Store, StoreError};
 
-/// Keeps none.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct NoRollouts;
+use super::failpoint;
 
-fn unkept<T>() -> Answer<T> {
-    Err(Problem::new(ProblemKind::Unavailable, "this daemon keeps no rollouts"))
+/// Those of this daemon.
+#[derive(Clone)]
+pub(crate) struct LocalRollouts {
+    kept: Kept,
 }
 
-impl Rollouts for NoRollouts {
-    async fn orchestrate(&self, _: EntityId, _: Vec<Report>) -> Answer<Orchestrated> {
-        unkept()
+impl LocalRollouts {
+    /// Goes on with what the store holds. Errors: it cannot be read.
+    pub(super) async fn open(store: Store) -> Result<Self, StoreError> {
+        let settings =
+            Settings { wall: clock::wall, asker: Arc::new(Controllers), failpoint: failpoint::reach };
+        Ok(Self { kept: Kept::open(store, settings).await? })
     }
 
-    async fn orchestrate_later(&self, _: EntityId, _: Vec<Report>) -> Answer<()> {
-        unkept()
+    fn change(&self, action: RolloutAction, by: String) -> Change {
+        match action {
+            RolloutAction::SetVersion { version, force: false } => Change::SetVersion(version),
+            RolloutAction::SetVersion { version, force: true } => Change::ForceVersion(version),
+            RolloutAction::SetOptions { options } => Change::SetOptions(options),
+            RolloutAction::Pause => Change::Pause { by },
+            RolloutAction::Resume => Change::Resume,
+            RolloutAction::Abort { why } => Change::Abort { by, why },
+            RolloutAction::Promote => Change::Promote,
+            RolloutAction::Retry => Change::Retry,
+            RolloutAction::Forgive { version, until } => {
+                Change::Forgive { version, until: until.map(|until| self.kept.at(until)) }
+            }
+        }
+    }
+}
+
+/// Asks an entity's controllers.
+struct Controllers;
+
+impl Asker for Controllers {
+    fn ask<'a>(
+        &'a self,
+        _: &'a EntityId,
+        _: &'a upbeat_model::rollout::Controllers,
+        _: Asked,
+    ) -> Answering<'a> {
+        todo!()
+    }
+}
+
+fn problem(error: RolloutError) -> Problem {
+    let text = chain(&error);
+    let (kind, hint) = match &error {
+        RolloutError::NoSuchEntity(_) => (ProblemKind::NotFound, "`upbeat rollout ls` lists what there is"),
+        RolloutError::Refused(Refused::KnownBad { .. }) => {
+            (ProblemKind::Conflict, "force it, or forgive it first, if it is good after all")
+        }
+        RolloutError::Refused(Refused::Options(_)) => (ProblemKind::BadRequest, ""),
+        RolloutError::Refused(_) => (ProblemKind::Conflict, "`upbeat rollout show` tells where it is"),
+        RolloutError::Nothing(Nothing::NoVersion) => {
+            (ProblemKind::Conflict, "`upbeat rollout start` sets one")
+        }
+        RolloutError::Nothing(_) => (ProblemKind::Conflict, "what was reported is kept; nobody was moved"),
+        RolloutError::Controller(_) => (ProblemKind::BadRequest, ""),
+        RolloutError::TooManyEntities { .. } | RolloutError::TooManyTargets { .. } => {
+            (ProblemKind::BadRequest, "forget what is not used any more")
+        }
+        RolloutError::Busy { .. } => (ProblemKind::Unavailable, "try again later"),
+        RolloutError::Store { source: StoreError::Io(_), .. } => (
+            ProblemKind::Unavailable,
+            "nothing was changed; make room on the disk that holds the daemon's state",
+        ),
+        RolloutError::Store { .. } => (ProblemKind::Unavailable, "nothing was changed; try again"),
+        RolloutError::Failed(_) => (ProblemKind::Internal, "the daemon's log tells more; please report it"),
+    };
+    let problem = Problem::new(kind, text);
+    match hint {
+        "" => problem,
+        hint => problem.with_hint(hint),
+    }
+}
+
+impl Rollouts for LocalRollouts {
+    async fn orchestrate(&self, id: EntityId, reports: Vec<Report>) -> Answer<Orchestrated> {
+        let (rollout, targets) = self.kept.orchestrate(id, reports).await.map_err(problem)?;
+        Ok(Orchestrated { rollout, targets })
     }
 
-    async fn act(&self, _: EntityId, _: RolloutAction, _: String) -> Answer<RolloutChanged> {
-        unkept()
+    async fn orchestrate_later(&self, id: EntityId, reports: Vec<Report>) -> Answer<()> {
+        self.kept.orchestrate_later(id, reports).await.map_err(problem)
     }
 
-    async fn edit_controllers(&self, _: EntityId, _: ControllersEdit, _: String) -> Answer<RolloutState> {
-        unkept()
+    async fn act(&self, id: EntityId, action: RolloutAction, by: String) -> Answer<RolloutChanged> {
+        let change = self.change(action, by);
+        let (rollout, cautions) = self.kept.change(id, change).await.map_err(problem)?;
+        Ok(RolloutChanged { rollout, cautions })
     }
 
-    async fn forget(&self, _: EntityId, _: String) -> Answer<()> {
-        unkept()
+    async fn edit_controllers(&self, id: EntityId, edit: ControllersEdit, _: String) -> Answer<RolloutState> {
+        self.kept.edit_controllers(id, edit).await.map_err(problem)
+    }
+
+    async fn forget(&self, id: EntityId, _: String) -> Answer<()> {
+        self.kept.forget(id).await.map_err(problem)
     }
 
     async fn namespaces(&self) -> Answer<Vec<String>> {
-        unkept()
+        Ok(self.kept.namespaces().into_iter().collect())
     }
 
-    async fn rollouts(&self, _: Option<String>) -> Answer<Vec<RolloutState>> {
-        unkept()
+    async fn rollouts(&self, namespace: Option<String>) -> Answer<Vec<RolloutState>> {
+        self.kept.rollouts(namespace.as_deref()).await.map_err(problem)
     }
 
-    async fn rollout(&self, _: EntityId) -> Answer<Option<RolloutState>> {
-        unkept()
+    async fn rollout(&self, id: EntityId) -> Answer<Option<RolloutState>> {
+        self.kept.rollout(&id).await.map_err(problem)
     }
 
-    async fn watch(&self, _: EntityId) -> Answer<BoxStream<RolloutState>> {
-        unkept()
+    async fn watch(&self, id: EntityId) -> Answer<BoxStream<RolloutState>> {
+        let gone = || problem(RolloutError::NoSuchEntity(id.clone()));
+        let mut changes = self.kept.changes(&id).ok_or_else(gone)?;
+        if self.rollout(id.clone()).await?.is_none() {
+            return Err(gone());
+        }
+        changes.mark_changed();
+        let begun = (self.kept.clone(), id, changes);
+        Ok(Box::pin(stream::unfold(begun, async |(kept, id, mut changes)| {
+            changes.changed().await.ok()?;
+            // What cannot be read now is not shown; whoever looks asks again.
+            let state = kept.rollout(&id).await.ok()??;
+            Some((state, (kept, id, changes)))
+        })))
     }
 
-    async fn targets(&self, _: EntityId, _: Option<String>) -> Answer<Vec<TargetState>> {
-        unkept()
+    async fn targets(&self, id: EntityId, group: Option<String>) -> Answer<Vec<TargetState>> {
+        self.kept.targets(&id, group.as_deref()).await.map_err(problem)
     }
 }

@@ -18,6 +18,7 @@ use upbeat_store::{Durability, Journal, Store, StoreError};
 
 use super::access::{self, Access, AccessError};
 use super::engine::Engine;
+use super::rollouts::LocalRollouts;
 use super::{Dirs, SHIM_ARGUMENT, ensure, failpoint, notify};
 use crate::cli::base_environment;
 use crate::settings;
@@ -127,6 +128,7 @@ pub(super) struct Opened {
     pub(super) control: Control,
     pub(super) keep: Keep,
     pub(super) access: Access,
+    pub(super) rollouts: LocalRollouts,
 }
 
 pub(super) async fn open(dirs: &Dirs) -> Result<Opened, ServeError> {
@@ -138,8 +140,9 @@ pub(super) async fn open(dirs: &Dirs) -> Result<Opened, ServeError> {
     let keep = Keep::new(node_store, boot_id.clone(), access::random().map_err(system("random bits"))?);
     let settings = Settings { boot_id, wall: clock::wall, failpoint: failpoint::reach };
     let access = Access::open(dirs, &store).await?;
+    let rollouts = LocalRollouts::open(store.clone()).await?;
     let control = Control::open(store, journal, settings).await?;
-    Ok(Opened { control, keep, access })
+    Ok(Opened { control, keep, access, rollouts })
 }
 
 pub(super) async fn pass_on(mut reports: mpsc::Receiver<Report>, control: Control) {

@@ -18,6 +18,7 @@ pub mod outcome;
 pub mod paint;
 pub mod plan;
 pub mod ps;
+pub mod rollout;
 pub mod stats;
 pub mod table;
 pub mod time;

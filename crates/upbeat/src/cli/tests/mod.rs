@@ -10,6 +10,7 @@ mod errors;
 mod hostile;
 mod json;
 mod mortal;
+mod no_rollouts;
 mod questions;
 mod refusals;
 mod room;

@@ -17,7 +17,7 @@ use upbeat_model::{Attempt, Edit, Exit, Goal, Origin, Phase, Service, SlotStatus
 use upbeat_server::compat::guide::{Guide, ServicesSettings, Surroundings};
 use upbeat_server::{Answer, Backend, BoxStream, Checked, LogQuery};
 
-use crate::daemon::NoRollouts;
+use super::no_rollouts::NoRollouts;
 use crate::face::examples::{self, NOW, ago, not_restarted, project, slot, status};
 
 /// What the daemon would tell at one moment.

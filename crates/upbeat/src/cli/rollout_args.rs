@@ -1,0 +1,218 @@
+//! What can be typed of rollouts.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use upbeat_model::rollout::{Amount, EntityId, Version};
+
+use super::length::length;
+
+/// `rollout`.
+#[derive(Debug, Args)]
+pub struct RolloutArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: RolloutCommand,
+}
+
+/// Below `rollout`.
+#[derive(Debug, Subcommand)]
+pub enum RolloutCommand {
+    /// List rollouts, and where each is
+    Ls(RolloutLsArgs),
+    /// Show where a rollout is
+    Show(ShowArgs),
+    /// Have all targets run a version: in batches, and back if it is bad
+    Start(StartArgs),
+    /// Say how carefully targets are moved
+    Options(OptionsArgs),
+    /// Move no more targets for now; those on their way are judged all the same
+    Pause(EntityArgs),
+    /// Move targets again
+    Resume(EntityArgs),
+    /// Say that the version on its way is good, and go on to the next
+    Promote(EntityArgs),
+    /// Say that the version on its way is bad, and go back to the last good one
+    Abort(AbortArgs),
+    /// Try the version again that was found to be bad
+    Retry(EntityArgs),
+    /// Hold a version to be bad no more
+    Forgive(ForgiveArgs),
+    /// Explain why a rollout is where it is
+    Why(EntityArgs),
+    /// List its targets: what each runs, and what it shall run
+    Targets(TargetsArgs),
+    /// Say what targets run, and print what each shall run
+    Report(ReportArgs),
+    /// Forget a rollout and all its targets; what they run goes on
+    Forget(EntityArgs),
+}
+
+/// Whatever takes a rollout alone.
+#[derive(Debug, Args)]
+pub struct EntityArgs {
+    /// Which
+    #[arg(value_name = "NAMESPACE/ENTITY", value_parser = entity)]
+    pub entity: EntityId,
+}
+
+/// `rollout ls`.
+#[derive(Debug, Args)]
+pub struct RolloutLsArgs {
+    /// Only of this namespace
+    #[arg(value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+}
+
+/// `rollout show`.
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    /// Which
+    #[arg(value_name = "NAMESPACE/ENTITY", value_parser = entity)]
+    pub entity: EntityId,
+    /// Again whenever it changes
+    #[arg(short, long)]
+    pub watch: bool,
+}
+
+/// `rollout start`.
+#[derive(Debug, Args)]
+pub struct StartArgs {
+    /// Which
+    #[arg(value_name = "NAMESPACE/ENTITY", value_parser = entity)]
+    pub entity: EntityId,
+    /// To which version
+    #[arg(value_name = "VERSION", value_parser = version)]
+    pub version: Version,
+    /// At once, also where another is on its way, which is held to be bad then, and also where this one is
+    /// known to be bad
+    #[arg(long)]
+    pub force: bool,
+    /// How carefully.
+    #[command(flatten)]
+    pub options: SomeOptions,
+}
+
+/// `rollout options`.
+#[derive(Debug, Args)]
+pub struct OptionsArgs {
+    /// Which
+    #[arg(value_name = "NAMESPACE/ENTITY", value_parser = entity)]
+    pub entity: EntityId,
+    /// How carefully.
+    #[command(flatten)]
+    pub options: SomeOptions,
+    /// As without being asked, but for what is said besides
+    #[arg(long)]
+    pub reset: bool,
+}
+
+/// How carefully targets are moved; what is not said stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+pub struct SomeOptions {
+    /// So many targets are on their way at once: `5%` of all, or a number [default: 5%]
+    #[arg(long, value_name = "AMOUNT", value_parser = amount)]
+    pub batch: Option<Amount>,
+    /// So many percent of all targets have to be well for the version to be good [default: 100]
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    pub success: Option<u32>,
+    /// So long a target has to be well [default: 60s]
+    #[arg(long, value_name = "TIME", value_parser = length)]
+    pub success_timeout: Option<Duration>,
+    /// So long a target has for that in all; then it has failed [default: 120s]
+    #[arg(long, value_name = "TIME", value_parser = length)]
+    pub duration_timeout: Option<Duration>,
+}
+
+/// `rollout abort`.
+#[derive(Debug, Args)]
+pub struct AbortArgs {
+    /// Which
+    #[arg(value_name = "NAMESPACE/ENTITY", value_parser = entity)]
+    pub entity: EntityId,
+    /// Why, for those who look later
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub reason: String,
+}
+
+/// `rollout forgive`.
+#[derive(Debug, Args)]
+pub struct ForgiveArgs {
+    /// Which
+    #[arg(value_name = "NAMESPACE/ENTITY", value_parser = entity)]
+    pub entity: EntityId,
+    /// Which version
+    #[arg(value_name = "VERSION", value_parser = version)]
+    pub version: Version,
+}
+
+/// `rollout targets`.
+#[derive(Debug, Args)]
+pub struct TargetsArgs {
+    /// Which
+    #[arg(value_name = "NAMESPACE/ENTITY", value_parser = entity)]
+    pub entity: EntityId,
+    /// Only of this group
+    #[arg(long, value_name = "GROUP")]
+    pub group: Option<String>,
+}
+
+/// `rollout report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// Which
+    #[arg(value_name = "NAMESPACE/ENTITY", value_parser = entity)]
+    pub entity: EntityId,
+    /// What they run, as `name=version`; `group/name=version` in a group
+    #[arg(value_name = "TARGET=VERSION", required_unless_present = "from", conflicts_with = "from")]
+    pub targets: Vec<String>,
+    /// Read it from a file, `-` for standard input: `{"targets": [{"name": …, "version": …}]}`
+    #[arg(long, value_name = "PATH")]
+    pub from: Option<PathBuf>,
+}
+
+/// `prod/web`; what follows the first `/` is the name of the entity.
+fn entity(text: &str) -> Result<EntityId, String> {
+    let (namespace, entity) =
+        text.split_once('/').ok_or("expected `NAMESPACE/ENTITY`, as `upbeat rollout ls` lists them")?;
+    EntityId::new(namespace, entity).map_err(|error| error.to_string())
+}
+
+fn version(text: &str) -> Result<Version, String> {
+    Version::new(text).map_err(|error| error.to_string())
+}
+
+fn percent(text: &str) -> Result<u32, String> {
+    let number = text.strip_suffix('%').unwrap_or(text);
+    number.parse().ok().filter(|n| *n <= 100).ok_or_else(|| "expected a number from 0 to 100".to_owned())
+}
+
+/// `5%`, or `3`.
+fn amount(text: &str) -> Result<Amount, String> {
+    match text.strip_suffix('%') {
+        Some(_) => percent(text).map(Amount::Percent),
+        None => text
+            .parse()
+            .map(Amount::Count)
+            .map_err(|_| "expected a percentage like `5%`, or a number of targets".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_amounts_are_read_as_people_write_them() {
+        assert_eq!(entity("prod/web/eu").unwrap(), EntityId::new("prod", "web/eu").unwrap());
+        assert!(entity("prod").unwrap_err().contains("NAMESPACE/ENTITY"));
+        assert_eq!(entity("/web").unwrap_err(), "`namespace` must not be empty");
+        assert_eq!(amount("5%"), Ok(Amount::Percent(5)));
+        assert_eq!(amount("7"), Ok(Amount::Count(7)));
+        for bad in ["", "%", "101%", "-1", "1.5", "5 %", "many"] {
+            assert!(amount(bad).is_err(), "{bad}");
+        }
+        assert_eq!((percent("90"), percent("90%")), (Ok(90), Ok(90)));
+    }
+}

@@ -1,0 +1,56 @@
+//! A daemon that keeps no rollouts, and says so.
+
+use upbeat_api::rollouts::{RolloutAction, RolloutChanged};
+use upbeat_api::{Problem, ProblemKind};
+use upbeat_model::rollout::{EntityId, Report, RolloutState, TargetState};
+use upbeat_server::{Answer, BoxStream, ControllersEdit, Orchestrated, Rollouts};
+
+/// Keeps none.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NoRollouts;
+
+fn unkept<T>() -> Answer<T> {
+    Err(Problem::new(ProblemKind::Unavailable, "this daemon keeps no rollouts"))
+}
+
+impl Rollouts for NoRollouts {
+    async fn orchestrate(&self, _: EntityId, _: Vec<Report>) -> Answer<Orchestrated> {
+        unkept()
+    }
+
+    async fn orchestrate_later(&self, _: EntityId, _: Vec<Report>) -> Answer<()> {
+        unkept()
+    }
+
+    async fn act(&self, _: EntityId, _: RolloutAction, _: String) -> Answer<RolloutChanged> {
+        unkept()
+    }
+
+    async fn edit_controllers(&self, _: EntityId, _: ControllersEdit, _: String) -> Answer<RolloutState> {
+        unkept()
+    }
+
+    async fn forget(&self, _: EntityId, _: String) -> Answer<()> {
+        unkept()
+    }
+
+    async fn namespaces(&self) -> Answer<Vec<String>> {
+        unkept()
+    }
+
+    async fn rollouts(&self, _: Option<String>) -> Answer<Vec<RolloutState>> {
+        unkept()
+    }
+
+    async fn rollout(&self, _: EntityId) -> Answer<Option<RolloutState>> {
+        unkept()
+    }
+
+    async fn watch(&self, _: EntityId) -> Answer<BoxStream<RolloutState>> {
+        unkept()
+    }
+
+    async fn targets(&self, _: EntityId, _: Option<String>) -> Answer<Vec<TargetState>> {
+        unkept()
+    }
+}

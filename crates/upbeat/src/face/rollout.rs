@@ -1,0 +1,244 @@
+//! `rollout`: where an entity is between versions.
+
+use upbeat_model::rollout::{CourseWord, RolloutState, Tally, TargetState, Version};
+
+use super::table::{Cell, Table};
+use super::time::age;
+use super::{Face, Tone, count, visible};
+
+/// The bar, in columns, where the terminal has room for it.
+const BAR: usize = 40;
+
+/// So many targets are named in a line.
+const NAMED: usize = 5;
+
+fn version(version: Option<&Version>) -> String {
+    version.map_or_else(|| "–".to_owned(), |version| visible(version.as_str()))
+}
+
+fn tone(state: &RolloutState) -> Tone {
+    match state.course {
+        CourseWord::None => Tone::Quiet,
+        CourseWord::Steady if state.tally.failed > 0 => Tone::Caution,
+        CourseWord::Steady => Tone::Good,
+        CourseWord::Forward => Tone::Caution,
+        CourseWord::Back | CourseWord::Halted => Tone::Bad,
+    }
+}
+
+fn course(state: &RolloutState) -> &'static str {
+    match state.course {
+        CourseWord::None => "no version",
+        CourseWord::Steady => "steady",
+        CourseWord::Forward if state.paused_by.is_some() => "paused",
+        CourseWord::Forward => "rolling out",
+        CourseWord::Back => "rolled back",
+        CourseWord::Halted => "halted",
+    }
+}
+
+/// The version all shall be on.
+fn in_force(state: &RolloutState) -> Option<&Version> {
+    match state.course {
+        CourseWord::None | CourseWord::Halted => None,
+        CourseWord::Back => state.good.as_ref(),
+        CourseWord::Steady | CourseWord::Forward => state.rolling.as_ref().or(state.target.as_ref()),
+    }
+}
+
+/// One line a rollout.
+pub fn list(states: &[RolloutState], face: &Face) -> String {
+    if states.is_empty() {
+        return "No rollout is there; `upbeat rollout start NAMESPACE/ENTITY VERSION` makes one.\n".into();
+    }
+    let mut table = Table::new(["ROLLOUT", "STATE", "VERSION", "WELL", "FAILED", "SINCE"]);
+    for state in states {
+        let Tally { total, well, failed, .. } = state.tally;
+        let failed = if failed > 0 { Cell::toned(Tone::Bad, failed) } else { Cell::from(failed) };
+        table.row([
+            Cell::from(visible(&format!("{}/{}", state.namespace, state.entity))),
+            Cell::toned(tone(state), course(state)),
+            Cell::from(version(in_force(state))),
+            Cell::from(format!("{well}/{total}")),
+            failed,
+            Cell::from(state.since.map_or_else(|| "–".to_owned(), |since| age(since, face.now))),
+        ]);
+    }
+    table.render(face)
+}
+
+/// Where a rollout is, at a glance.
+pub fn show(state: &RolloutState, face: &Face) -> String {
+    let mut text = headline(state, face);
+    if state.tally.total > 0 {
+        text.push('\n');
+        text.push_str(&bar(&state.tally, face));
+        text.push_str(&numbers(&state.tally, face));
+    }
+    text.push('\n');
+    for (name, value) in facts(state, face) {
+        let name = face.paint.tone(Tone::Quiet, format!("{name:<9}"));
+        text.push_str(&format!("  {name} {value}\n"));
+    }
+    for reason in &state.reasons {
+        text.push_str(&format!("  {} {}\n", face.paint.tone(Tone::Quiet, "because  "), visible(&reason.to_string())));
+    }
+    text
+}
+
+/// `prod/web  v1 → v2  rolling out, for 42s`
+fn headline(state: &RolloutState, face: &Face) -> String {
+    let name = visible(&format!("{}/{}", state.namespace, state.entity));
+    let versions = match state.course {
+        CourseWord::None => String::new(),
+        CourseWord::Forward => {
+            format!("  {} → {}", version(state.good.as_ref()), version(in_force(state)))
+        }
+        CourseWord::Back => format!("  {} ← {}", version(state.good.as_ref()), version(state.rolling.as_ref())),
+        CourseWord::Steady | CourseWord::Halted => format!("  {}", version(state.rolling.as_ref())),
+    };
+    let since = state.since.map(|since| format!(", for {}", age(since, face.now))).unwrap_or_default();
+    let by = state.paused_by.as_ref().map(|by| format!(" by {}", visible(by))).unwrap_or_default();
+    let (paint, word) = (face.paint, course(state));
+    format!("{}{versions}  {}{by}{since}\n", paint.tone(Tone::Strong, name), paint.tone(tone(state), word))
+}
+
+/// Well, on their way, failed, to come: in whole columns, so that what there is of something is seen.
+fn bar(tally: &Tally, face: &Face) -> String {
+    let room = face.width.map_or(BAR, |width| BAR.min(width.saturating_sub(4)).max(4));
+    let parts = [
+        (tally.well, '█', Tone::Good),
+        (tally.on_the_way, '▒', Tone::Caution),
+        (tally.failed, '▚', Tone::Bad),
+        (tally.available, '░', Tone::Quiet),
+    ];
+    let columns = shares(&parts.map(|(count, ..)| count), room);
+    let drawn = parts.iter().zip(columns).filter(|(_, columns)| *columns > 0);
+    let drawn: String = drawn
+        .map(|((_, glyph, tone), columns)| face.paint.tone(*tone, glyph.to_string().repeat(columns)))
+        .collect();
+    format!("  {drawn}\n")
+}
+
+/// So many columns for each: one at least for what is there at all, and all of them together.
+fn shares(counts: &[usize; 4], room: usize) -> [usize; 4] {
+    let total: usize = counts.iter().sum::<usize>().max(1);
+    let mut shares = counts.map(|count| (count * room / total).max(usize::from(count > 0)));
+    let sum = |shares: &[usize; 4]| shares.iter().sum::<usize>();
+    while sum(&shares) > room {
+        // The widest has most to give.
+        let Some(widest) = shares.iter_mut().max() else { break };
+        *widest -= 1;
+    }
+    while sum(&shares) < room && counts.iter().any(|count| *count > 0) {
+        let Some(largest) = (0..4).max_by_key(|n| (counts[*n] * room) % total) else { break };
+        shares[largest] += 1;
+    }
+    shares
+}
+
+fn numbers(tally: &Tally, face: &Face) -> String {
+    let parts = [
+        (tally.well, "well", Tone::Good),
+        (tally.on_the_way, "on the way", Tone::Caution),
+        (tally.failed, "failed", Tone::Bad),
+        (tally.available, "to come", Tone::Quiet),
+    ];
+    let told = parts.iter().filter(|(count, ..)| *count > 0);
+    let told: Vec<String> = told
+        .map(|(count, word, tone)| format!("{} {word}", face.paint.tone(*tone, count.to_string())))
+        .collect();
+    format!("  {}   of {}\n", told.join("   "), count(tally.total, "target"))
+}
+
+fn facts(state: &RolloutState, face: &Face) -> Vec<(&'static str, String)> {
+    let mut facts = Vec::new();
+    if state.target != state.rolling
+        && let (Some(next), true) = (&state.target, state.rolling.is_some())
+    {
+        facts.push(("next", visible(next.as_str())));
+    }
+    if let Some(good) = &state.good {
+        facts.push(("good", visible(good.as_str())));
+    }
+    for bad in state.known_bad.iter().take(NAMED) {
+        let at = age(bad.at, face.now);
+        let why = visible(&bad.reason.to_string());
+        facts.push(("bad", format!("{}, {at} ago: {why}", visible(bad.version.as_str()))));
+    }
+    let more = state.known_bad.len().saturating_sub(NAMED);
+    if more > 0 {
+        facts.push(("", format!("and {more} more")));
+    }
+    let options = &state.options;
+    facts.push((
+        "options",
+        format!(
+            "batch {}, success {}%, well for {}, within {}",
+            options.batch, options.success_percent, options.success_timeout, options.duration_timeout
+        ),
+    ));
+    facts
+}
+
+/// Why it is where it is, in sentences.
+pub fn why(state: &RolloutState, face: &Face) -> String {
+    let mut text = headline(state, face);
+    if state.reasons.is_empty() {
+        let all = match state.course {
+            CourseWord::None => "no version was asked for",
+            CourseWord::Steady => "all is as it shall be",
+            _ => "it goes on with the next report",
+        };
+        text.push_str(&format!("  {all}\n"));
+    }
+    for reason in &state.reasons {
+        text.push_str(&format!("  {}\n", visible(&reason.to_string())));
+    }
+    for bad in &state.known_bad {
+        let (version, why) = (visible(bad.version.as_str()), visible(&bad.reason.to_string()));
+        text.push_str(&format!("  `{version}` is held to be bad: {why}\n"));
+    }
+    text
+}
+
+/// What each target runs, and what it shall run.
+pub fn targets(targets: &[TargetState], face: &Face) -> String {
+    if targets.is_empty() {
+        return "No target was reported.\n".into();
+    }
+    let mut table = Table::new(["TARGET", "RUNS", "SHALL RUN", "SEEN", "MESSAGE"]);
+    for target in targets {
+        let (current, assigned) = (&target.current, &target.assigned);
+        let tone = match (current.is_error || assigned.is_error, current.version == assigned.version) {
+            (true, _) => Tone::Bad,
+            (false, true) => Tone::Good,
+            (false, false) => Tone::Caution,
+        };
+        let message = if current.message.is_empty() { &assigned.message } else { &current.message };
+        table.row([
+            Cell::from(visible(&target.id.to_string())),
+            Cell::toned(tone, version(current.version.as_ref())),
+            Cell::from(version(assigned.version.as_ref())),
+            Cell::from(age(target.seen, face.now)),
+            Cell::from(visible(message)),
+        ]);
+    }
+    table.render(face)
+}
+
+/// What each target shall run: for whoever does it.
+pub fn assignments(targets: &[TargetState], face: &Face) -> String {
+    if targets.is_empty() {
+        return "No target was reported.\n".into();
+    }
+    let mut table = Table::new(["TARGET", "SHALL RUN"]);
+    for target in targets {
+        let tone = if target.current.version == target.assigned.version { Tone::Good } else { Tone::Caution };
+        table.row([
+            Cell::from(visible(&target.id.to_string())),
+            Cell::toned(tone, version(target.assigned.version.as_ref())),
+        ]);
+    }
+    table.render(face)
+}

@@ -21,6 +21,7 @@ mod lifecycle;
 mod readme;
 mod record;
 mod requests;
+mod rollouts;
 mod seeing;
 mod stand_in;
 mod surroundings;
@@ -62,6 +63,7 @@ pub(crate) fn journeys() -> Vec<Journey> {
         seeing::journeys(),
         access::journeys(),
         record::journeys(),
+        rollouts::journeys(),
         canary::journeys(),
         itself::journeys(),
     ];

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use tokio::sync::{Mutex, OwnedRwLockWriteGuard, RwLock, watch};
+use tokio::sync::{Mutex, MutexGuard, OwnedRwLockWriteGuard, RwLock, watch};
 use upbeat_decide::rollout::{Decision, Rollout, Step, Told, decide};
 use upbeat_model::Mono;
 use upbeat_model::rollout::{EntityId, Report, RolloutState, Tally, TargetState};
@@ -166,12 +166,12 @@ impl Inner {
         }
     }
 
-    /// What is reported is taken down.
-    pub(super) async fn report(
+    /// What is reported is taken down, and not kept yet.
+    async fn take_down(
         &self,
         id: &EntityId,
         reports: Vec<Report>,
-    ) -> Result<Arc<Entity>, RolloutError> {
+    ) -> Result<(Arc<Entity>, Holding), RolloutError> {
         let (entity, mut held) = self.hold_named(id).await?;
         let targets = &held.rollout.targets;
         let new = reports.iter().filter(|report| !targets.contains_key(&report.target)).count();
@@ -181,8 +181,34 @@ impl Inner {
             return Err(RolloutError::TooManyTargets { id: id.clone(), count, max: TARGETS_MAX });
         }
         held.rollout.report(reports, self.clock.now());
+        Ok((entity, held))
+    }
+
+    /// What is reported is taken down and kept.
+    pub(super) async fn report(
+        &self,
+        id: &EntityId,
+        reports: Vec<Report>,
+    ) -> Result<Arc<Entity>, RolloutError> {
+        let (entity, mut held) = self.take_down(id, reports).await?;
         self.keep(&entity, &mut held).await?;
         Ok(entity)
+    }
+
+    /// What is reported is taken down, and it is decided. Where nobody has to be asked, both are kept at once.
+    pub(super) async fn orchestrate(
+        &self,
+        id: &EntityId,
+        reports: Vec<Report>,
+    ) -> Result<(RolloutState, Vec<TargetState>), RolloutError> {
+        let (entity, mut held) = self.take_down(id, reports).await?;
+        if let Ok(turn) = entity.turn.try_lock() {
+            return self.decide_in_turn(&entity, turn, Some(held)).await;
+        }
+        // Somebody asks controllers: what was reported is there for the decision that follows.
+        self.keep(&entity, &mut held).await?;
+        drop(held);
+        self.decide(&entity).await
     }
 
     /// Something about it is made otherwise, and kept; or nothing is.
@@ -223,30 +249,48 @@ impl Inner {
         Ok(())
     }
 
-    /// It is decided, and what was decided is kept.
+    /// It is decided when its turn has come, and what was decided is kept.
     pub(super) async fn decide(
         &self,
         entity: &Arc<Entity>,
     ) -> Result<(RolloutState, Vec<TargetState>), RolloutError> {
         let waiting = Waiting::new(entity)?;
-        let _turn = entity.turn.lock().await;
+        let turn = entity.turn.lock().await;
         drop(waiting);
+        self.decide_in_turn(entity, turn, None).await
+    }
+
+    /// With what is held already, where something is: that is kept in any case.
+    async fn decide_in_turn(
+        &self,
+        entity: &Arc<Entity>,
+        _turn: MutexGuard<'_, ()>,
+        mut begun: Option<Holding>,
+    ) -> Result<(RolloutState, Vec<TargetState>), RolloutError> {
         entity.due.store(false, Ordering::Release);
         let mut told = Told::default();
         loop {
-            let held = self.hold(entity).await?;
+            let held = match begun.take() {
+                Some(held) => Some(held),
+                None => self.hold(entity).await?,
+            };
             let mut held = held.ok_or_else(|| RolloutError::NoSuchEntity(entity.id.clone()))?;
             let now = self.clock.now();
             let asks = self.asker.asks(&entity.id, &held.rest.controllers);
-            match decide(&held.rollout, asks, &told, now)? {
-                Step::Ask(question) => {
+            match decide(&held.rollout, asks, &told, now) {
+                Err(nothing) => {
+                    self.keep(entity, &mut held).await?;
+                    return Err(nothing.into());
+                }
+                Ok(Step::Ask(question)) => {
+                    self.keep(entity, &mut held).await?;
                     let asked = ask::asked(question, &held.rollout);
                     let controllers = held.rest.controllers.clone();
                     // Whoever looks, pauses or reports meanwhile does not wait for the answer.
                     drop(held);
                     told.take(self.asker.ask(&entity.id, &controllers, asked).await);
                 }
-                Step::Settle(decision) => {
+                Ok(Step::Settle(decision)) => {
                     held.settle(*decision, now);
                     self.keep(entity, &mut held).await?;
                     let targets = held.rollout.targets.iter();

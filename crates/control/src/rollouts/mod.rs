@@ -147,11 +147,7 @@ impl Rollouts {
         id: EntityId,
         reports: Vec<Report>,
     ) -> Result<(RolloutState, Vec<TargetState>), RolloutError> {
-        self.run(|inner| async move {
-            let entity = inner.report(&id, reports).await?;
-            inner.decide(&entity).await
-        })
-        .await
+        self.run(|inner| async move { inner.orchestrate(&id, reports).await }).await
     }
 
     /// The same, but it is decided later. What was reported is kept when this answers.

@@ -11,8 +11,8 @@ use upbeat_model::{EventWord, ServiceName};
 use crate::logging::LogFormat;
 
 pub use super::access_args::*;
-pub use super::rollout_args::*;
 use super::length::patience;
+pub use super::rollout_args::*;
 
 /// Starts your services in the right order and keeps them running.
 #[derive(Debug, Parser)]

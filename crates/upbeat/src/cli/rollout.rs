@@ -9,7 +9,7 @@ use upbeat_api::{Client, ClientError};
 use upbeat_model::Millis;
 use upbeat_model::rollout::{EntityId, Options, RolloutState};
 
-use super::args::{Format, RolloutArgs, RolloutCommand, ReportArgs, ShowArgs, SomeOptions, StartArgs};
+use super::args::{Format, ReportArgs, RolloutArgs, RolloutCommand, ShowArgs, SomeOptions, StartArgs};
 use super::session::{Session, is_absent};
 use super::watch::Steady;
 use crate::exit::ExitCode;
@@ -26,7 +26,11 @@ pub(super) async fn run(session: &Session, args: RolloutArgs) -> Outcome {
         RolloutCommand::Start(args) => start(session, args).await,
         RolloutCommand::Options(args) => {
             let client = session.ensured().await?;
-            let before = if args.reset { Options::default() } else { options_of(session, &client, &args.entity).await? };
+            let before = if args.reset {
+                Options::default()
+            } else {
+                options_of(session, &client, &args.entity).await?
+            };
             let action = RolloutAction::SetOptions { options: Some(with(before, &args.options)) };
             act(session, &client, &args.entity, action, "is moved by these options from now on").await
         }
@@ -150,7 +154,8 @@ async fn start(session: &Session, args: StartArgs) -> Outcome {
         let set = RolloutAction::SetOptions { options: Some(options) };
         caution(session, &client.act_on_rollout(&args.entity, &set).await?.cautions);
     }
-    let said = format!("is to run `{}`; its targets are moved as they are reported", visible(args.version.as_str()));
+    let said =
+        format!("is to run `{}`; its targets are moved as they are reported", visible(args.version.as_str()));
     let action = RolloutAction::SetVersion { version: args.version, force: args.force };
     act(session, &client, &args.entity, action, &said).await
 }
@@ -183,7 +188,13 @@ async fn change(session: &Session, id: &EntityId, action: RolloutAction, said: &
     act(session, &client, id, action, said).await
 }
 
-async fn act(session: &Session, client: &Client, id: &EntityId, action: RolloutAction, said: &str) -> Outcome {
+async fn act(
+    session: &Session,
+    client: &Client,
+    id: &EntityId,
+    action: RolloutAction,
+    said: &str,
+) -> Outcome {
     let changed = client.act_on_rollout(id, &action).await?;
     if session.is_json() {
         session.print_json(&changed)?;

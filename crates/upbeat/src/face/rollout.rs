@@ -81,7 +81,11 @@ pub fn show(state: &RolloutState, face: &Face) -> String {
         text.push_str(&format!("  {name} {value}\n"));
     }
     for reason in &state.reasons {
-        text.push_str(&format!("  {} {}\n", face.paint.tone(Tone::Quiet, "because  "), visible(&reason.to_string())));
+        text.push_str(&format!(
+            "  {} {}\n",
+            face.paint.tone(Tone::Quiet, "because  "),
+            visible(&reason.to_string())
+        ));
     }
     text
 }
@@ -94,7 +98,9 @@ fn headline(state: &RolloutState, face: &Face) -> String {
         CourseWord::Forward => {
             format!("  {} → {}", version(state.good.as_ref()), version(in_force(state)))
         }
-        CourseWord::Back => format!("  {} ← {}", version(state.good.as_ref()), version(state.rolling.as_ref())),
+        CourseWord::Back => {
+            format!("  {} ← {}", version(state.good.as_ref()), version(state.rolling.as_ref()))
+        }
         CourseWord::Steady | CourseWord::Halted => format!("  {}", version(state.rolling.as_ref())),
     };
     let since = state.since.map(|since| format!(", for {}", age(since, face.now))).unwrap_or_default();

@@ -18,6 +18,10 @@ pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// second; the rest is for a machine under heavy load.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// What controllers say in one request: a hundred thousand targets, each with its group, its version and a
+/// sentence, take 13 MiB. All of it is read before anything is done.
+pub const REPORTS_BYTES_MAX: usize = 16 << 20;
+
 /// Labels of a target that is reported: some to choose by, such as region, ring and model, and a few more.
 pub const LABELS_MAX: usize = 64;
 

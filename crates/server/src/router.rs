@@ -14,7 +14,7 @@ use upbeat_api::{Endpoint, Problem, ProblemKind, Role};
 
 use crate::access::{self, Peer};
 use crate::backend::Backend;
-use crate::compat::guide;
+use crate::compat::{guide, nixmade};
 use crate::handlers::{Shared, handler};
 use crate::host;
 use crate::refusal::Refusal;
@@ -33,7 +33,7 @@ pub(crate) fn router_until<B: Backend>(here: Shared<B>) -> Router {
     for &endpoint in Endpoint::ALL {
         router = guarded(router, &here, endpoint.path(), endpoint.role(), handler::<B>(endpoint));
     }
-    guide::onto(router, &here)
+    nixmade::onto(guide::onto(router, &here), &here)
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
         .with_state(here.clone())
@@ -58,21 +58,30 @@ pub(crate) fn guarded<B: Backend>(
 async fn unknown_route(uri: Uri) -> Response {
     let path: String = uri.path().chars().take(200).collect();
     let problem = Problem::new(ProblemKind::NotFound, format!("there is no `{path}` here"));
-    refused(&uri, problem.with_hint("`GET /api/v1/openapi.json` lists what there is").into())
+    let hint = match nixmade::is_its(uri.path()) {
+        true => nixmade::HINT,
+        false => "`GET /api/v1/openapi.json` lists what there is",
+    };
+    refused(&uri, problem.with_hint(hint).into())
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> Response {
+    let hint = match nixmade::is_its(uri.path()) {
+        true => nixmade::HINT,
+        false => "`GET /api/v1/openapi.json` says how",
+    };
     let refusal = Refusal::bad_request(format!("`{}` cannot be asked with {method}", uri.path()))
-        .with_hint("`GET /api/v1/openapi.json` says how")
+        .with_hint(hint)
         .with_status(StatusCode::METHOD_NOT_ALLOWED);
     refused(&uri, refusal)
 }
 
 /// In the shape of all answers below that path: whoever refuses a request, wherever, says so by this.
 pub(crate) fn refused(uri: &Uri, refusal: Refusal) -> Response {
-    match guide::is_its(uri.path()) {
-        true => guide::refused(refusal),
-        false => refusal.into_response(),
+    match uri.path() {
+        path if guide::is_its(path) => guide::refused(refusal),
+        path if nixmade::is_its(path) => nixmade::refused(refusal),
+        _ => refusal.into_response(),
     }
 }
 

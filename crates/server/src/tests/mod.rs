@@ -8,6 +8,8 @@ mod fake;
 mod fake_rollouts;
 mod guide;
 mod guide_elsewhere;
+mod nixmade;
+mod nixmade_bodies;
 mod refusals;
 mod rollouts;
 mod socket;

@@ -47,6 +47,10 @@ pub const TCP_CONNECTIONS_OF_ONE_MAX: usize = 64;
 /// Of these from this machine: several users, or a proxy that speaks for many.
 pub const TCP_CONNECTIONS_OF_HERE_MAX: usize = 96;
 
+/// Connections at once where rollouts are asked about without a token. They are counted apart: a controller that
+/// goes wild keeps nobody else out.
+pub const ROLLOUTS_CONNECTIONS_MAX: usize = 128;
+
 /// Streams over TCP that one token keeps open: a person with ten terminals, or a page with some
 /// tabs. They are answers that do not end, so no newcomer gets their places; all together they are on
 /// half of the places at most, of one address and of all: see [`crate::serve`].

@@ -18,6 +18,7 @@ use crate::types::{
 };
 
 pub mod guide;
+pub mod nixmade;
 
 /// What an endpoint takes and gives.
 struct Shape {
@@ -55,6 +56,10 @@ pub fn document() -> Value {
     for described in guide::PATHS {
         paths.insert(described.path.to_owned(), guide::item(described));
     }
+    for described in nixmade::PATHS {
+        let path = paths.entry(described.path).or_insert_with(|| json!({}));
+        path[described.method] = nixmade::operation(described);
+    }
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -64,8 +69,8 @@ pub fn document() -> Value {
             "description": "The native API, spoken through the daemon's unix socket, where the kernel \
                 says who asks; or over TCP, where a token says it. A query key or a field that is not \
                 listed is refused. Every answer that is not a success is a \
-                `Problem`, but for requests that are no HTTP, and below `/api/v1/services`, whose \
-                answers have one shape of their own.",
+                `Problem`, but for requests that are no HTTP, and below `/api/v1/services` and \
+                `/v1/orchestrate`, whose answers have shapes of their own.",
         },
         "servers": [{ "url": "http://localhost", "description": "Through the daemon's unix socket." }],
         "paths": paths,

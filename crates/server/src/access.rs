@@ -1,6 +1,7 @@
 //! Who asks, whether they may, and the record of what they did.
 //!
-//! Laws: over TCP nobody is answered without a token, whatever they ask. Each endpoint has a least
+//! Laws: over TCP nobody is answered without a token, whatever they ask; but for rollouts, where somebody has
+//! opened a loopback address for them ([`crate::OpenRollouts`]), and nothing else is there. Each endpoint has a least
 //! role, in its table, and none is reached past [`authorize`]. A change is recorded before it is made
 //! and after it ([`changed`]). Whoever is turned away is told why, and that is recorded, too. A token
 //! is shown by nothing.
@@ -46,6 +47,8 @@ pub(crate) enum Name {
     Uid(u32),
     /// They have this token.
     Token(TokenName),
+    /// They came to where rollouts are open to this machine, and nobody knows more.
+    RolloutsListener,
 }
 
 impl Caller {
@@ -54,6 +57,7 @@ impl Caller {
         match &self.name {
             Name::Uid(uid) => format!("uid {uid}"),
             Name::Token(name) => format!("token {name}"),
+            Name::RolloutsListener => "rollouts-listener".to_owned(),
         }
     }
 }
@@ -71,13 +75,15 @@ pub(crate) fn nobody() -> Refusal {
     Problem::new(ProblemKind::Forbidden, "it is not known who asks").into()
 }
 
-/// Who is behind a request over TCP: the token says. On a unix socket the kernel has said it already.
+/// Who is behind a request over TCP: the token says. On a unix socket the kernel has said it already, and who
+/// came to where rollouts are open is not asked.
 pub(crate) async fn authenticate<B: Backend>(
     State(here): State<Shared<B>>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    let Some(Peer { from, .. }) = request.extensions().get::<Peer>().copied() else {
+    let peer = request.extensions().get::<Peer>().copied();
+    let Some(Peer { from, .. }) = peer.filter(|_| request.extensions().get::<Caller>().is_none()) else {
         return next.run(request).await;
     };
     let token = token(request.headers()).map(str::to_owned);
@@ -178,7 +184,9 @@ pub(crate) async fn authorize<B: Backend>(
     turned_away(&here.backend, &request, ProblemKind::Forbidden.status(), &message);
     let hint = match caller.name {
         Name::Uid(_) => "the daemon's own user and root are admins".to_owned(),
-        Name::Token(_) => format!("`upbeat token create --role {least}` makes a token that may"),
+        Name::Token(_) | Name::RolloutsListener => {
+            format!("`upbeat token create --role {least}` makes a token that may")
+        }
     };
     refused(request.uri(), Problem::new(ProblemKind::Forbidden, message).with_hint(hint).into())
 }
@@ -187,7 +195,8 @@ pub(crate) async fn authorize<B: Backend>(
 pub(crate) fn turned_away<B: Backend>(backend: &B, request: &Request, status: u16, why: &str) {
     let caller = request.extensions().get::<Caller>();
     let peer = request.extensions().get::<Peer>().map(|peer| peer.from);
-    let whom = if caller.is_some() { Whom::Known } else { Whom::Stranger };
+    let is_known = caller.is_some_and(|caller| caller.name != Name::RolloutsListener);
+    let whom = if is_known { Whom::Known } else { Whom::Stranger };
     let refused = Refused {
         who: caller.map_or_else(|| "nobody known".to_owned(), Caller::who),
         from: caller.and_then(|caller| caller.from).or(peer).map(|from| from.to_string()),

@@ -18,6 +18,10 @@ pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// second; the rest is for a machine under heavy load.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// What controllers say in one request: a hundred thousand targets, each with its group, its version and a
+/// sentence, take 13 MiB. All of it is read before anything is done.
+pub const REPORTS_BYTES_MAX: usize = 16 << 20;
+
 /// Labels of a target that is reported: some to choose by, such as region, ring and model, and a few more.
 pub const LABELS_MAX: usize = 64;
 
@@ -42,6 +46,10 @@ pub const TCP_CONNECTIONS_OF_ONE_MAX: usize = 64;
 
 /// Of these from this machine: several users, or a proxy that speaks for many.
 pub const TCP_CONNECTIONS_OF_HERE_MAX: usize = 96;
+
+/// Connections at once where rollouts are asked about without a token. They are counted apart: a controller that
+/// goes wild keeps nobody else out.
+pub const ROLLOUTS_CONNECTIONS_MAX: usize = 128;
 
 /// Streams over TCP that one token keeps open: a person with ten terminals, or a page with some
 /// tabs. They are answers that do not end, so no newcomer gets their places; all together they are on

@@ -1,10 +1,11 @@
 //! The doors: who may come in at each. How many at once, [`crate::admission`] decides.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex};
 
+use axum::Router;
 use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_rustls::TlsAcceptor;
@@ -12,12 +13,15 @@ use upbeat_api::{Problem, ProblemKind, Refused, Role};
 
 use crate::access::{Caller, Name};
 use crate::admission::{Crowd, Peer, Rules, Standing};
+use crate::backend::Backend;
 use crate::bounds::{
     CONNECTIONS_MAX, CONNECTIONS_OF_ONE_MAX, KEEP_ALIVE_AGAIN, KEEP_ALIVE_IDLE, KEEP_ALIVE_TIMES,
-    RESERVED_CONNECTIONS, TCP_CONNECTIONS_MAX, TCP_CONNECTIONS_OF_HERE_MAX, TCP_CONNECTIONS_OF_ONE_MAX,
-    UNTAKEN_MAX_MS,
+    RESERVED_CONNECTIONS, ROLLOUTS_CONNECTIONS_MAX, TCP_CONNECTIONS_MAX, TCP_CONNECTIONS_OF_HERE_MAX,
+    TCP_CONNECTIONS_OF_ONE_MAX, UNTAKEN_MAX_MS,
 };
+use crate::handlers::Shared;
 use crate::place::{Place, Places};
+use crate::router::{rollouts_until, router_until};
 use crate::socket::Name as SocketName;
 use crate::tls::Tls;
 
@@ -58,6 +62,52 @@ impl Tcp {
     }
 }
 
+/// TCP for programs that know of no token, as the first engine's do: rollouts alone, and for whoever runs on this
+/// machine, each of whom is an operator there. Pages in their browsers are kept out as at every door.
+pub struct OpenRollouts {
+    listener: TcpListener,
+}
+
+/// Why rollouts are not open there.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Others than this machine's users could come in, and nobody would be asked who they are.
+    #[error(
+        "rollouts are not served without tokens on `{0}`, which is no loopback address: use `127.0.0.1` or `::1`; \
+         from elsewhere they can be asked with a token, where the API listens"
+    )]
+    NotLoopback(SocketAddr),
+    /// The system refused.
+    #[error("cannot listen on `{address}`")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+impl OpenRollouts {
+    /// Listens there. Errors: it is no loopback address, and nothing was begun; it is in use, or not ours.
+    pub async fn bind(address: SocketAddr) -> Result<Self, OpenError> {
+        if !is_here(address.ip()) {
+            return Err(OpenError::NotLoopback(address));
+        }
+        let bound = TcpListener::bind(address).await;
+        Ok(Self { listener: bound.map_err(|source| OpenError::Listen { address, source })? })
+    }
+
+    /// Where, with the port that was given for port 0.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+fn is_here(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
+}
+
 /// One who has knocked.
 pub(crate) enum Knock {
     Unix(UnixStream),
@@ -81,6 +131,7 @@ pub(crate) struct Turned {
 enum Kind {
     Unix { listener: UnixListener, name: Option<SocketName>, own_uid: u32, group: Option<Group> },
     Tcp { listener: TcpListener, tls: Option<TlsAcceptor> },
+    Rollouts { listener: TcpListener },
 }
 
 /// One door.
@@ -104,6 +155,10 @@ const TCP_RULES: Rules = Rules {
     loopback_share: TCP_CONNECTIONS_OF_HERE_MAX,
 };
 
+/// All who come are of this machine.
+const ROLLOUTS_RULES: Rules =
+    Rules { size: ROLLOUTS_CONNECTIONS_MAX, reserved: 0, share: 0, loopback_share: ROLLOUTS_CONNECTIONS_MAX };
+
 impl Door {
     pub(crate) fn unix(Unix { listener, group }: Unix) -> Self {
         let name = SocketName::of(&listener);
@@ -116,13 +171,25 @@ impl Door {
         Self::new(Kind::Tcp { listener, tls }, TCP_RULES)
     }
 
+    pub(crate) fn rollouts(OpenRollouts { listener }: OpenRollouts) -> Self {
+        Self::new(Kind::Rollouts { listener }, ROLLOUTS_RULES)
+    }
+
+    /// What can be asked at it.
+    pub(crate) fn routes<B: Backend>(&self, here: Shared<B>) -> Router {
+        match &self.kind {
+            Kind::Unix { .. } | Kind::Tcp { .. } => router_until(here),
+            Kind::Rollouts { .. } => rollouts_until(here),
+        }
+    }
+
     fn new(kind: Kind, rules: Rules) -> Self {
         Self { kind, places: Arc::new(Mutex::new(Crowd::new(rules))) }
     }
 
     pub(crate) fn tls(&self) -> Option<TlsAcceptor> {
         match &self.kind {
-            Kind::Unix { .. } => None,
+            Kind::Unix { .. } | Kind::Rollouts { .. } => None,
             Kind::Tcp { tls, .. } => tls.clone(),
         }
     }
@@ -130,7 +197,7 @@ impl Door {
     pub(crate) async fn accept(&self) -> io::Result<Knock> {
         match &self.kind {
             Kind::Unix { listener, .. } => Ok(Knock::Unix(listener.accept().await?.0)),
-            Kind::Tcp { listener, .. } => {
+            Kind::Tcp { listener, .. } | Kind::Rollouts { listener } => {
                 let (stream, from) = listener.accept().await?;
                 if let Err(error) = prepare(&stream) {
                     // The other end is gone already: reading will tell.
@@ -148,9 +215,12 @@ impl Door {
                 let (caller, peer) = known(stream, *own_uid, group.as_ref())?;
                 (Some(caller), peer, Standing::Idle)
             }
+            (Kind::Rollouts { .. }, Knock::Tcp(_, from)) => {
+                (Some(from_here(*from)?), Peer::Loopback, Standing::Idle)
+            }
             (_, Knock::Tcp(_, from)) => (None, Peer::at(from.ip()), Standing::Unproven),
             // Never: who knocks at one door does not come in by the other.
-            (Kind::Tcp { .. }, Knock::Unix(_)) => {
+            (Kind::Tcp { .. } | Kind::Rollouts { .. }, Knock::Unix(_)) => {
                 let problem = Problem::new(ProblemKind::Forbidden, "it is not known who asks");
                 return Err(Turned { problem, record: None });
             }
@@ -223,6 +293,25 @@ fn known(stream: &UnixStream, own_uid: u32, group: Option<&Group>) -> Result<(Ca
     })
 }
 
+/// Whoever comes to the open listener. Packets from elsewhere get to a loopback address only where the machine
+/// was told to route them there (`route_localnet`), which some container networks do.
+fn from_here(from: SocketAddr) -> Result<Caller, Turned> {
+    if is_here(from.ip()) {
+        return Ok(Caller { name: Name::RolloutsListener, role: Role::Operator, from: Some(from) });
+    }
+    let message = "only programs of this machine may ask here";
+    let record = Refused {
+        who: "nobody known".to_owned(),
+        from: Some(from.to_string()),
+        method: String::new(),
+        path: String::new(),
+        status: ProblemKind::Forbidden.status(),
+        why: message.to_owned(),
+        not_written: 0,
+    };
+    Err(Turned { problem: Problem::new(ProblemKind::Forbidden, message), record: Some(Box::new(record)) })
+}
+
 /// The rule of the socket.
 fn is_admitted(peer_uid: u32, own_uid: u32) -> bool {
     peer_uid == own_uid || peer_uid == 0
@@ -230,7 +319,26 @@ fn is_admitted(peer_uid: u32, own_uid: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_admitted;
+    use super::*;
+
+    #[test]
+    fn only_loopback_addresses_are_of_this_machine() {
+        for (address, expected) in [
+            ("127.0.0.1:1", true),
+            ("127.9.9.9:1", true),
+            ("[::1]:1", true),
+            ("[::ffff:127.0.0.1]:1", true),
+            ("0.0.0.0:1", false),
+            ("[::]:1", false),
+            ("192.0.2.1:1", false),
+            ("[::ffff:192.0.2.1]:1", false),
+            ("[fe80::1]:1", false),
+        ] {
+            let address: SocketAddr = address.parse().unwrap();
+            assert_eq!(is_here(address.ip()), expected, "{address}");
+            assert_eq!(from_here(address).is_ok(), expected, "{address}");
+        }
+    }
 
     #[test]
     fn only_the_daemons_own_user_and_root_are_let_in() {

@@ -98,19 +98,23 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
         check_content_type(request.headers())?;
-        let body = whole(request.into_body()).await?;
-        let mut json = serde_json::Deserializer::from_slice(&body);
-        let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-            let path = error.path().to_string();
-            // `.` is the body itself, `?` is where nothing had begun yet.
-            let place =
-                if matches!(path.as_str(), "." | "?") { String::new() } else { format!(" at `{path}`") };
-            let why = in_words(&without_value(&error.into_inner().to_string()));
-            Refusal::bad_request(format!("in the body{place}: {why}"))
-        })?;
-        json.end().map_err(|error| Refusal::bad_request(format!("in the body: {error}")))?;
-        Ok(Self(value))
+        let hint = "split what it holds: a project into apps, reports by their targets";
+        json(&whole(request.into_body(), Up::MAX_BYTES, hint).await?).map(Self)
     }
+}
+
+/// A body that is there. Errors: it is not JSON, or not such; with the place.
+pub(crate) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let path = error.path().to_string();
+        // `.` is the body itself, `?` is where nothing had begun yet.
+        let place = if matches!(path.as_str(), "." | "?") { String::new() } else { format!(" at `{path}`") };
+        let why = in_words(&without_value(&error.into_inner().to_string()));
+        Refusal::bad_request(format!("in the body{place}: {why}"))
+    })?;
+    json.end().map_err(|error| Refusal::bad_request(format!("in the body: {error}")))?;
+    Ok(value)
 }
 
 /// Why something cannot be read, without what it says: it may be a secret in the wrong place.
@@ -153,11 +157,17 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Refusal> {
     Err(Refusal::bad_request(message).with_hint("send JSON, with `Content-Type: application/json`"))
 }
 
-async fn whole(body: Body) -> Result<bytes::Bytes, Refusal> {
-    if body.size_hint().lower() > Up::MAX_BYTES as u64 {
+/// All of a body. Errors: it has more bytes than `most`, and what to do then; it is not there in time.
+pub(crate) async fn whole(body: Body, most: usize, hint: &str) -> Result<bytes::Bytes, Refusal> {
+    let too_large = || {
+        Refusal::bad_request(format!("the body is larger than {} MiB", most >> 20))
+            .with_hint(hint)
+            .with_status(StatusCode::PAYLOAD_TOO_LARGE)
+    };
+    if body.size_hint().lower() > most as u64 {
         return Err(too_large());
     }
-    match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, Up::MAX_BYTES).collect()).await {
+    match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, most).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(error)) => Err(Refusal::bad_request(format!("the body cannot be read: {error}"))),
@@ -166,10 +176,4 @@ async fn whole(body: Body) -> Result<bytes::Bytes, Refusal> {
                 .with_status(StatusCode::REQUEST_TIMEOUT))
         }
     }
-}
-
-fn too_large() -> Refusal {
-    Refusal::bad_request(format!("the body is larger than {} MiB", Up::MAX_BYTES >> 20))
-        .with_hint("split what it holds: a project into apps, reports by their targets")
-        .with_status(StatusCode::PAYLOAD_TOO_LARGE)
 }

@@ -33,7 +33,7 @@ mod tests;
 
 pub use backend::{Answer, Backend, BoxStream, Checked, LogQuery};
 pub use connections::open as open_connections;
-pub use door::{Group, GroupsOf, Tcp, Unix};
+pub use door::{Group, GroupsOf, OpenError, OpenRollouts, Tcp, Unix};
 pub use host::is_host;
 pub use rollouts::{ControllersEdit, Orchestrated, Rollouts};
 pub use router::router;

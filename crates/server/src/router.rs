@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
+use axum::handler::Handler;
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -14,7 +15,8 @@ use upbeat_api::{Endpoint, Problem, ProblemKind, Role};
 
 use crate::access::{self, Peer};
 use crate::backend::Backend;
-use crate::compat::guide;
+use crate::bounds::PATH_SHOWN;
+use crate::compat::{guide, nixmade};
 use crate::handlers::{Shared, handler};
 use crate::host;
 use crate::refusal::Refusal;
@@ -33,8 +35,22 @@ pub(crate) fn router_until<B: Backend>(here: Shared<B>) -> Router {
     for &endpoint in Endpoint::ALL {
         router = guarded(router, &here, endpoint.path(), endpoint.role(), handler::<B>(endpoint));
     }
-    guide::onto(router, &here)
-        .fallback(unknown_route)
+    finished(nixmade::onto(guide::onto(router, &here), &here), here, unknown_route)
+}
+
+/// Of the door at which there is nothing but the first engine's paths.
+pub(crate) fn rollouts_until<B: Backend>(here: Shared<B>) -> Router {
+    finished(nixmade::onto(Router::new(), &here), here, nothing_else)
+}
+
+/// What holds for every request, whatever is asked.
+fn finished<B: Backend, T: 'static>(
+    router: Router<Shared<B>>,
+    here: Shared<B>,
+    unknown: impl Handler<T, Shared<B>>,
+) -> Router {
+    router
+        .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .with_state(here.clone())
         .layer(middleware::from_fn_with_state(here.clone(), access::authenticate::<B>))
@@ -55,24 +71,40 @@ pub(crate) fn guarded<B: Backend>(
     router.route(path, handler.route_layer(may))
 }
 
+async fn nothing_else(uri: Uri) -> Response {
+    let path: String = uri.path().chars().take(PATH_SHOWN).collect();
+    let problem =
+        Problem::new(ProblemKind::NotFound, format!("there is no `{path}` here, but rollouts alone"));
+    nixmade::refused(problem.with_hint(nixmade::HINT).into())
+}
+
 async fn unknown_route(uri: Uri) -> Response {
-    let path: String = uri.path().chars().take(200).collect();
+    let path: String = uri.path().chars().take(PATH_SHOWN).collect();
     let problem = Problem::new(ProblemKind::NotFound, format!("there is no `{path}` here"));
-    refused(&uri, problem.with_hint("`GET /api/v1/openapi.json` lists what there is").into())
+    let hint = match nixmade::is_its(uri.path()) {
+        true => nixmade::HINT,
+        false => "`GET /api/v1/openapi.json` lists what there is",
+    };
+    refused(&uri, problem.with_hint(hint).into())
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> Response {
+    let hint = match nixmade::is_its(uri.path()) {
+        true => nixmade::HINT,
+        false => "`GET /api/v1/openapi.json` says how",
+    };
     let refusal = Refusal::bad_request(format!("`{}` cannot be asked with {method}", uri.path()))
-        .with_hint("`GET /api/v1/openapi.json` says how")
+        .with_hint(hint)
         .with_status(StatusCode::METHOD_NOT_ALLOWED);
     refused(&uri, refusal)
 }
 
 /// In the shape of all answers below that path: whoever refuses a request, wherever, says so by this.
 pub(crate) fn refused(uri: &Uri, refusal: Refusal) -> Response {
-    match guide::is_its(uri.path()) {
-        true => guide::refused(refusal),
-        false => refusal.into_response(),
+    match uri.path() {
+        path if guide::is_its(path) => guide::refused(refusal),
+        path if nixmade::is_its(path) => nixmade::refused(refusal),
+        _ => refusal.into_response(),
     }
 }
 

@@ -2,12 +2,14 @@
 //!
 //! Laws: on the unix socket the kernel says who is at the other end; the daemon's own user, root and
 //! the members of one group are let in, others hear that they are not. Over TCP whoever comes may
-//! ask, and has to show a token with each request. Each door has its own places, so that one that is
+//! ask, and has to show a token with each request; where rollouts are open to this machine, nobody has to, and
+//! nothing else can be asked. Each door has its own places, so that one that is
 //! crowded closes no other; who gets them, [`crate::admission`] decides. Whoever is turned away, or
 //! slow, or gone, holds nothing for longer than [`crate::bounds`] says. When the end comes, nobody new is accepted, answers under way are
 //! finished, streams say that they end.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::future::{Future, ready};
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -35,11 +37,11 @@ use crate::bounds::{
     REFUSALS_MAX,
 };
 use crate::connections::Open;
-use crate::door::{Door, Entered, Knock, Tcp, Unix};
+use crate::door::{Door, Entered, Knock, OpenRollouts, Tcp, Unix};
 use crate::handlers::Shared;
 use crate::place::{Answering, Leaving, Seat};
 use crate::refusal::Refusal;
-use crate::router::{refused, router_until};
+use crate::router::refused;
 use crate::streams::{self, Closing, Holding, OpenStreams};
 
 /// Where the server listens: always on a socket of this machine, on demand over TCP.
@@ -48,11 +50,13 @@ pub struct Doors {
     pub unix: Unix,
     /// TCP.
     pub tcp: Option<Tcp>,
+    /// TCP without tokens, for rollouts alone.
+    pub rollouts: Option<OpenRollouts>,
 }
 
 impl From<UnixListener> for Doors {
     fn from(listener: UnixListener) -> Self {
-        Self { unix: Unix { listener, group: None }, tcp: None }
+        Self { unix: Unix { listener, group: None }, tcp: None, rollouts: None }
     }
 }
 
@@ -63,20 +67,25 @@ pub async fn serve<B: Backend>(
     backend: B,
     shutdown: impl Future<Output = ()> + Send,
 ) {
-    let Doors { unix, tcp } = doors.into();
+    let Doors { unix, tcp, rollouts } = doors.into();
     let (end, is_end) = watch::channel(false);
     let hosts = tcp.as_ref().map(Tcp::names).unwrap_or_default();
     let unix = attend(Door::unix(unix), backend.clone(), Arc::default(), is_end.clone());
     let tcp = async {
         if let Some(tcp) = tcp {
-            attend(Door::tcp(tcp), backend, hosts, is_end).await;
+            attend(Door::tcp(tcp), backend.clone(), hosts, is_end.clone()).await;
+        }
+    };
+    let rollouts = async {
+        if let Some(rollouts) = rollouts {
+            attend(Door::rollouts(rollouts), backend.clone(), Arc::default(), is_end.clone()).await;
         }
     };
     let ending = async {
         shutdown.await;
         end.send_replace(true);
     };
-    tokio::join!(unix, tcp, ending);
+    tokio::join!(unix, tcp, rollouts, ending);
 }
 
 /// One door, until the end.
@@ -85,7 +94,7 @@ async fn attend<B: Backend>(door: Door, backend: B, hosts: Arc<[String]>, mut is
     let closing = Closing::told_by(&close);
     let (told, streams) = (closing.clone(), OpenStreams::default());
     let here = Shared { backend: backend.clone(), closing: told, hosts, streams };
-    let routes = TowerToHyperService::new(router_until(here));
+    let routes = TowerToHyperService::new(door.routes(here));
     let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
     let mut tasks = JoinSet::new();
     loop {
@@ -151,9 +160,22 @@ type Routes = TowerToHyperService<axum::Router>;
 
 /// What is known of whoever is at the other end, before they ask.
 #[derive(Clone)]
-enum Known {
-    Caller(Caller),
-    Peer(Peer),
+struct Known {
+    /// Who it is, where they need not prove it.
+    caller: Option<Caller>,
+    /// Where they are, over TCP.
+    peer: Option<Peer>,
+}
+
+/// For people.
+impl fmt::Display for Known {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self { peer: Some(peer), .. } => write!(f, "{}", peer.from),
+            Self { caller: Some(caller), .. } => f.write_str(&caller.who()),
+            Self { .. } => f.write_str("nobody known"),
+        }
+    }
 }
 
 async fn admitted(
@@ -168,11 +190,16 @@ async fn admitted(
     let served = async {
         match (knock, caller) {
             (Knock::Unix(stream), Some(caller)) => {
-                conversation(stream, Known::Caller(caller), seat, routes, closing).await;
+                let known = Known { caller: Some(caller), peer: None };
+                conversation(stream, known, seat, routes, closing).await;
             }
             // Never: nobody comes in there unknown.
             (Knock::Unix(_), None) => {}
-            (Knock::Tcp(stream, from), _) => from_afar(stream, from, tls, seat, routes, closing).await,
+            (Knock::Tcp(stream, from), caller) => {
+                let to = stream.local_addr().ok().map(|to| to.ip());
+                let known = Known { caller, peer: Some(Peer { from, to }) };
+                from_afar(stream, known, tls, seat, routes, closing).await;
+            }
         }
     };
     tokio::select! {
@@ -183,22 +210,21 @@ async fn admitted(
 
 async fn from_afar(
     stream: TcpStream,
-    from: SocketAddr,
+    known: Known,
     tls: Option<TlsAcceptor>,
     seat: Seat,
     routes: Routes,
     mut closing: Closing,
 ) {
-    let peer = Known::Peer(Peer { from, to: stream.local_addr().ok().map(|to| to.ip()) });
-    let Some(tls) = tls else { return conversation(stream, peer, seat, routes, closing).await };
+    let Some(tls) = tls else { return conversation(stream, known, seat, routes, closing).await };
     let agreed = tokio::select! {
         agreed = timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)) => agreed,
         () = closing.closing() => return,
     };
     match agreed {
-        Ok(Ok(stream)) => conversation(stream, peer, seat, routes, closing).await,
-        Ok(Err(error)) => tracing::debug!(%error, %from, "no TLS was agreed on"),
-        Err(_) => tracing::debug!(%from, "no TLS was agreed on in time"),
+        Ok(Ok(stream)) => conversation(stream, known, seat, routes, closing).await,
+        Ok(Err(error)) => tracing::debug!(%error, from = %known, "no TLS was agreed on"),
+        Err(_) => tracing::debug!(from = %known, "no TLS was agreed on in time"),
     }
 }
 
@@ -224,10 +250,7 @@ async fn conversation(
         }
     };
     if let Err(error) = ended {
-        match known {
-            Known::Caller(caller) => tracing::debug!(%error, who = caller.who(), "a connection ended early"),
-            Known::Peer(Peer { from, .. }) => tracing::debug!(%error, %from, "a connection ended early"),
-        }
+        tracing::debug!(%error, who = %known, "a connection ended early");
     }
 }
 
@@ -240,15 +263,15 @@ async fn answer(
     routes: Routes,
 ) -> Result<Response<Holding<Answering>>, Infallible> {
     let answering = seat.answering();
-    match known {
-        Known::Caller(caller) => {
+    if let Some(peer) = known.peer {
+        request.extensions_mut().insert(peer);
+    }
+    match known.caller {
+        Some(caller) => {
             seat.is_busy().await;
             request.extensions_mut().insert(caller);
         }
-        Known::Peer(peer) => {
-            request.extensions_mut().insert(peer);
-            request.extensions_mut().insert(seat.clone());
-        }
+        None => drop(request.extensions_mut().insert(seat.clone())),
     }
     let uri = request.uri().clone();
     let mut answer = routes.call(request).await?;

@@ -2,3 +2,4 @@
 //! [`Backend`](crate::Backend) can be asked.
 
 pub mod guide;
+pub(crate) mod nixmade;

@@ -10,6 +10,7 @@ use upbeat_model::rollout::EntityId;
 use super::House;
 use super::fake::Fake;
 use crate::compat::guide::routes;
+use crate::compat::nixmade;
 
 /// Where it is kept, for people and for the server.
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.json");
@@ -59,7 +60,8 @@ async fn what_is_described_is_served_and_what_is_served_is_described() {
             .replace("{app}", "shop")
             .replace("{service}", "web")
             .replace("{namespace}", "prod")
-            .replace("{entity}", "web");
+            .replace("{entity}", "web")
+            .replace("{group}", "g");
         for method in ["get", "put", "post", "delete", "patch"] {
             house.fake.rollouts.is_there(&EntityId::new("prod", "web").unwrap());
             let answer = house.ask(&format!("{} {asked}", method.to_uppercase()), &[], "").await;
@@ -75,9 +77,10 @@ async fn what_is_described_is_served_and_what_is_served_is_described() {
     }
     let mut served: BTreeSet<_> =
         Endpoint::ALL.iter().map(|e| (e.method().as_str().to_owned(), e.path())).collect();
-    let of_guide = |(path, least, _): (&'static str, Role, _)| {
+    let of_others = |(path, least, _): (&'static str, Role, _)| {
         (if least == Role::Viewer { "GET" } else { "POST" }.to_owned(), path)
     };
-    served.extend(routes::<Fake>().into_iter().map(of_guide));
+    served.extend(routes::<Fake>().into_iter().map(of_others));
+    served.extend(nixmade::routes::<Fake>().into_iter().map(of_others));
     assert_eq!(described, served);
 }

@@ -70,6 +70,11 @@ impl FakeRollouts {
         self.kept.lock().unwrap().entry(id.clone()).or_insert_with(|| Kept::new(id));
     }
 
+    /// It is otherwise.
+    pub(crate) fn put(&self, id: &EntityId, change: impl FnOnce(&mut RolloutState)) {
+        change(&mut self.kept.lock().unwrap().get_mut(id).unwrap().state);
+    }
+
     fn note(&self, asked: String) {
         self.asked.lock().unwrap().push(asked);
     }

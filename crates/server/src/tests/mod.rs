@@ -8,6 +8,9 @@ mod fake;
 mod fake_rollouts;
 mod guide;
 mod guide_elsewhere;
+mod nixmade;
+mod nixmade_bodies;
+mod open_rollouts;
 mod refusals;
 mod rollouts;
 mod socket;
@@ -54,7 +57,7 @@ impl House {
         let socket = directory.path().join("run/upbeat.sock");
         let unix = crate::Unix { listener: crate::bind(&socket).unwrap(), group };
         let (stop, stopped) = oneshot::channel();
-        let doors = crate::Doors { unix, tcp: None };
+        let doors = crate::Doors { unix, tcp: None, rollouts: None };
         let server = tokio::spawn(crate::serve(doors, fake.clone(), async move {
             // A test that ends without a word leaves the server to the end of its runtime.
             if stopped.await.is_err() {

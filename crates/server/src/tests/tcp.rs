@@ -63,7 +63,7 @@ impl Afar {
         let tcp = Some(Tcp { listener, tls, hosts: vec!["upbeat.example".into()] });
         let fake = Fake::default();
         let (stop, stopped) = oneshot::channel::<()>();
-        tokio::spawn(crate::serve(Doors { unix, tcp }, fake.clone(), async {
+        tokio::spawn(crate::serve(Doors { unix, tcp, rollouts: None }, fake.clone(), async {
             drop(stopped.await);
         }));
         Self { fake, address, socket, ca, _stop: stop, _directory: directory }

@@ -198,7 +198,7 @@ pub(super) async fn doors(dirs: &Dirs, api: &Api) -> Result<Doors, ServeError> {
         Some(address) => Some(tcp(address, api).await?),
     };
     let listener = upbeat_server::bind_for(&dirs.socket(), group.map(|group| group.gid))?;
-    Ok(Doors { unix: Unix { listener, group }, tcp })
+    Ok(Doors { unix: Unix { listener, group }, tcp, rollouts: None })
 }
 
 async fn tcp(address: SocketAddr, api: &Api) -> Result<Tcp, AccessError> {

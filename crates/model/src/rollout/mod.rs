@@ -11,7 +11,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use controller::{Controller, ControllerError, Controllers, URL_MAX};
+pub use controller::{
+    COMMAND_MAX, Controller, ControllerError, Controllers, URL_MAX, WORDS_MAX, check_address,
+};
 pub use name::{BadName, EntityId, NAME_MAX, TargetId};
 pub use options::{Amount, Caution, Options, OptionsError};
 pub use reason::{NAMED, Reason};

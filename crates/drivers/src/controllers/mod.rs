@@ -1,0 +1,5 @@
+//! How controllers of a rollout are asked.
+
+mod policy;
+
+pub use policy::{Allowed, NotAllowed, Policy};

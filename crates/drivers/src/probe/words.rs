@@ -55,6 +55,13 @@ impl From<&str> for No {
 }
 
 impl No {
+    /// In words, where it does not matter whose want it is.
+    pub(crate) fn words(self) -> String {
+        match self {
+            Self::Said(words) | Self::Unasked(words) => words,
+        }
+    }
+
     /// What was tried, before what came of it.
     pub(crate) fn of(self, what: &str) -> Self {
         match self {

@@ -268,6 +268,11 @@ impl Answer {
             }
     }
 
+    /// It says of itself that its body is longer than this.
+    pub(crate) fn is_longer_than(&self, most: usize) -> bool {
+        matches!(self.head.framing, Framing::Length(length) if length > most as u64)
+    }
+
     /// All of it is there, and nothing else: the connection can be used again.
     pub(crate) fn is_over(&self) -> bool {
         self.head.stays && self.head.framing == Framing::Length(self.rest.len() as u64)

@@ -5,6 +5,7 @@
 
 pub mod cgroups;
 pub mod clock;
+pub mod controllers;
 pub mod ending;
 pub mod logs;
 mod looks;

@@ -27,6 +27,7 @@
 //! Where `spec/nixmade.md` 2.(c) calls the first such engine wrong, this one differs; `docs/rollouts.md` lists
 //! each difference.
 
+mod analysis;
 mod change;
 mod cycle;
 mod ingest;
@@ -40,6 +41,7 @@ use serde::{Deserialize, Serialize};
 use upbeat_model::Mono;
 use upbeat_model::rollout::{Held, Options, Reason, Version};
 
+pub use analysis::{Analysis, Next, Verdict};
 pub use change::{Change, Refused};
 pub use cycle::{Answer, Asks, Counts, Decision, NewTarget, Nothing, Question, Step, Told, decide};
 pub use ingest::ZOMBIE_AFTER;

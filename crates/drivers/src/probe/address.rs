@@ -13,12 +13,12 @@ use crate::looks::Looks;
 const ADDRESSES_MAX: usize = 8;
 
 /// Looks up names.
-pub(super) struct Names {
+pub(crate) struct Names {
     looks: Looks<String, Result<Vec<IpAddr>, No>>,
 }
 
 /// `host:port` as a person writes it, an IPv6 address in brackets.
-pub(super) fn split(address: &str) -> Option<(&str, u16)> {
+pub(crate) fn split(address: &str) -> Option<(&str, u16)> {
     let (host, port) = address.rsplit_once(':')?;
     let port = port.parse().ok().filter(|port| *port > 0)?;
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
@@ -26,19 +26,19 @@ pub(super) fn split(address: &str) -> Option<(&str, u16)> {
 }
 
 /// The same, or why it is none.
-pub(super) fn parsed(address: &str) -> Result<(&str, u16), String> {
+pub(crate) fn parsed(address: &str) -> Result<(&str, u16), String> {
     split(address).ok_or_else(|| format!("`{address}` is not `host:port`"))
 }
 
 impl Names {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { looks: Looks::new() }
     }
 
     /// What a host and port stand for now; at least one, and at most [`ADDRESSES_MAX`].
     ///
     /// `localhost` is this machine whatever a name server says, as RFC 6761 asks.
-    pub(super) async fn addresses(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, No> {
+    pub(crate) async fn addresses(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, No> {
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(address, port)]);
         }
@@ -68,7 +68,7 @@ fn look_up(name: &str) -> Result<Vec<IpAddr>, No> {
 /// so that one that does not answer leaves time for the next.
 ///
 /// Errors, in words: what the first one said.
-pub(super) async fn connect(addresses: &[SocketAddr], patience: Duration) -> Result<TcpStream, No> {
+pub(crate) async fn connect(addresses: &[SocketAddr], patience: Duration) -> Result<TcpStream, No> {
     let share = patience / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
     let mut first = None;
     for (index, address) in addresses.iter().enumerate() {
@@ -102,7 +102,7 @@ fn to_another(stream: TcpStream) -> io::Result<TcpStream> {
 }
 
 /// A socket that sends to this address, and hears only from there.
-pub(super) async fn datagrams(address: SocketAddr) -> io::Result<UdpSocket> {
+pub(crate) async fn datagrams(address: SocketAddr) -> io::Result<UdpSocket> {
     let any: IpAddr = match address {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),

@@ -12,8 +12,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use upbeat_model::Millis;
 use upbeat_model::project::Grpc;
 
-use super::stream::Metered;
-use super::{Answered, Asked, Inner, address, tls, words};
+use super::stream::{Metered, READ_MAX};
+use super::{Answered, Asked, Inner, address, words};
 
 /// The answer is two bytes, with five before them. More is not looked at.
 const ANSWER_MAX: usize = 1024;
@@ -44,14 +44,14 @@ impl Inner {
         };
         let socket = address::connect(&addresses, asked.timeout.as_duration()).await?;
         socket.set_nodelay(true).map_err(|error| words::error(&error))?;
-        let socket = Metered::new(socket);
+        let socket = Metered::new(socket, READ_MAX);
         let request = request(grpc, asked.timeout)?;
         let message = message(&grpc.service);
         match config {
             None => Ok(check(socket, request, message).await?),
             Some(config) => {
                 let name = grpc.tls.as_ref().and_then(|tls| tls.server_name.as_deref()).unwrap_or(host);
-                Ok(check(tls::connect(config, name, socket).await?, request, message).await?)
+                Ok(check(self.trust.connect(config, name, socket).await?, request, message).await?)
             }
         }
     }

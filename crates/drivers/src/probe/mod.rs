@@ -4,20 +4,20 @@
 //! it; so nothing that is asked, be it broken or hostile, holds anything up for longer. What may hang
 //! where no time-out reaches it (names, files, other processes) is looked at on a thread of its own.
 
-mod address;
+pub(crate) mod address;
 mod grpc;
-mod http;
+pub(crate) mod http;
 mod limits;
 mod patterns;
 mod places;
 mod shares;
 mod sockets;
-mod stream;
+pub(crate) mod stream;
 #[cfg(test)]
-mod tests;
-mod tls;
+pub(crate) mod tests;
+pub(crate) mod tls;
 mod traces;
-mod words;
+pub(crate) mod words;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -107,7 +107,7 @@ impl Prober {
             usages: Usages::new(driver.clone()),
             driver,
             names: address::Names::new(),
-            trust: tls::Trust::new(),
+            trust: tls::Trust::new(Some("tls: { ca_file: … }")),
             patterns: patterns::Patterns::default(),
             files: Looks::new(),
             logs: Looks::new(),

@@ -2,26 +2,33 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-/// What is read for one question at most, with all that protects it on the way. A chain of
+use super::tls::Trust;
+use super::words::{self, No};
+
+/// What is read for one question of a probe at most, with all that protects it on the way. A chain of
 /// certificates takes some kilobytes; a body that is looked at comes in up to eight times its size.
-const READ_MAX: usize = 1024 * 1024;
+pub(crate) const READ_MAX: usize = 1024 * 1024;
 
 /// Counts what is read. Whoever is asked can send for ever what no answer needs: tickets, pings,
 /// settings.
-pub(super) struct Metered<S> {
+pub(crate) struct Metered<S> {
     stream: S,
+    most: usize,
     left: usize,
 }
 
 impl<S> Metered<S> {
-    pub(super) fn new(stream: S) -> Self {
-        Self { stream, left: READ_MAX }
+    /// So many bytes at most for one question.
+    pub(crate) fn new(stream: S, most: usize) -> Self {
+        Self { stream, most, left: most }
     }
 }
 
@@ -60,18 +67,39 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
 }
 
 /// A connection to whoever is asked.
-pub(super) enum Stream {
+pub(crate) enum Stream {
     Plain(Metered<TcpStream>),
     /// Boxed: it has a kilobyte of its own.
     Tls(Box<TlsStream<Metered<TcpStream>>>),
 }
 
 impl Stream {
+    /// Over this connection, of which at most so many bytes are read; over TLS, where it is said who is
+    /// believed, and under which name.
+    ///
+    /// Errors, in words: there is no TLS with the other end.
+    pub(crate) async fn over(
+        socket: TcpStream,
+        most: usize,
+        tls: Option<(&Trust, Arc<ClientConfig>, &str)>,
+    ) -> Result<Self, No> {
+        // A request is one segment, and nothing is to be waited for.
+        socket.set_nodelay(true).map_err(|error| words::error(&error))?;
+        let socket = Metered::new(socket, most);
+        Ok(match tls {
+            None => Self::Plain(socket),
+            Some((trust, config, name)) => Self::Tls(Box::new(trust.connect(config, name, socket).await?)),
+        })
+    }
+
     /// Ready for the next question. `false`: the other end has hung up, or says what nobody asked.
-    pub(super) fn renew(&mut self) -> bool {
+    pub(crate) fn renew(&mut self) -> bool {
         match self {
-            Self::Plain(stream) => stream.left = READ_MAX,
-            Self::Tls(stream) => stream.get_mut().0.left = READ_MAX,
+            Self::Plain(stream) => stream.left = stream.most,
+            Self::Tls(stream) => {
+                let stream = stream.get_mut().0;
+                stream.left = stream.most;
+            }
         }
         let mut one = [0];
         let read =

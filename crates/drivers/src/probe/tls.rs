@@ -41,21 +41,24 @@ struct Of {
 }
 
 /// Who is believed.
-pub(super) struct Trust {
+pub(crate) struct Trust {
+    /// Where a person names whom else to believe, for words to them: `tls: { ca_file: … }`.
+    named_in: Option<&'static str>,
     made: Mutex<HashMap<Of, (Instant, Arc<ClientConfig>)>>,
     machine: Looks<(), Result<Arc<RootCertStore>, No>>,
 }
 
 impl Trust {
-    pub(super) fn new() -> Self {
-        Self { made: Mutex::default(), machine: Looks::new() }
+    /// Where whom to believe is named, if anywhere.
+    pub(crate) fn new(named_in: Option<&'static str>) -> Self {
+        Self { named_in, made: Mutex::default(), machine: Looks::new() }
     }
 
     /// The settings for a connection, the same ones as long as they are not too old. `protocol`: what
     /// is to be spoken over it, where the other end has to be told.
     ///
     /// Errors, in words: there is nobody to believe.
-    pub(super) async fn config(
+    pub(crate) async fn config(
         &self,
         tls: &Tls,
         protocol: Option<&'static [u8]>,
@@ -72,7 +75,9 @@ impl Trust {
             _ if tls.insecure => None,
             Some(ca) => Some(Arc::new(named(ca)?)),
             None => {
-                Some(self.machine.at((), of_machine).await.unwrap_or_else(|| Err("the daemon ends".into()))?)
+                let named_in = self.named_in;
+                let seen = self.machine.at((), move || of_machine(named_in)).await;
+                Some(seen.unwrap_or_else(|| Err("the daemon ends".into()))?)
             }
         };
         let config = Arc::new(config(roots, protocol)?);
@@ -82,6 +87,21 @@ impl Trust {
         }
         made.insert(of, (Instant::now(), config.clone()));
         Ok(config)
+    }
+
+    /// Over a connection. `name`: what the other end's certificate must be for.
+    ///
+    /// Errors, in words: what is wrong with it.
+    pub(crate) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        config: Arc<ClientConfig>,
+        name: &str,
+        stream: S,
+    ) -> Result<TlsStream<S>, String> {
+        let server = ServerName::try_from(name.to_owned());
+        let server = server.map_err(|_| format!("`{name}` is no name a certificate could have"))?;
+        let connected = TlsConnector::from(config).connect(server, stream).await;
+        connected.map_err(|error| failed(&error, name, self.named_in))
     }
 }
 
@@ -95,7 +115,7 @@ fn named(ca: &str) -> Result<RootCertStore, String> {
 }
 
 /// Reads files: some hundred certificates.
-fn of_machine() -> Result<Arc<RootCertStore>, No> {
+fn of_machine(named_in: Option<&str>) -> Result<Arc<RootCertStore>, No> {
     let loaded = rustls_native_certs::load_native_certs();
     // Those that were read are not all there are.
     let wanting = loaded.errors.iter().find_map(|error| match &error.kind {
@@ -110,8 +130,9 @@ fn of_machine() -> Result<Arc<RootCertStore>, No> {
     roots.add_parsable_certificates(loaded.certs);
     match roots.is_empty() {
         true => {
-            Err("this machine has no certificates to believe: name one in `tls: { ca_file: … }`, or install `ca-certificates`"
-                .into())
+            let named = named_in.map(|place| format!("name one in `{place}`, or ")).unwrap_or_default();
+            let none = "this machine has no certificates to believe";
+            Err(format!("{none}: {named}install `ca-certificates`").into())
         }
         false => Ok(Arc::new(roots)),
     }
@@ -174,21 +195,7 @@ impl ServerCertVerifier for Anybody {
     }
 }
 
-/// Over a connection. `name`: what the other end's certificate must be for.
-///
-/// Errors, in words: what is wrong with it.
-pub(super) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
-    config: Arc<ClientConfig>,
-    name: &str,
-    stream: S,
-) -> Result<TlsStream<S>, String> {
-    let server = ServerName::try_from(name.to_owned());
-    let server = server.map_err(|_| format!("`{name}` is no name a certificate could have"))?;
-    let connected = TlsConnector::from(config).connect(server, stream).await;
-    connected.map_err(|error| failed(&error, name))
-}
-
-fn failed(error: &io::Error, name: &str) -> String {
+fn failed(error: &io::Error, name: &str, named_in: Option<&str>) -> String {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     let Some(inner) = inner else {
         return match error.kind() {
@@ -197,14 +204,14 @@ fn failed(error: &io::Error, name: &str) -> String {
         };
     };
     match inner {
-        rustls::Error::InvalidCertificate(wrong) => certificate(wrong, name),
+        rustls::Error::InvalidCertificate(wrong) => certificate(wrong, name, named_in),
         rustls::Error::InvalidMessage(_) => "it does not speak TLS".into(),
         rustls::Error::AlertReceived(alert) => format!("it refused TLS: {alert:?}"),
         other => format!("TLS failed: {other}"),
     }
 }
 
-fn certificate(wrong: &CertificateError, name: &str) -> String {
+fn certificate(wrong: &CertificateError, name: &str, named_in: Option<&str>) -> String {
     match wrong {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             "its certificate has expired".into()
@@ -214,7 +221,8 @@ fn certificate(wrong: &CertificateError, name: &str) -> String {
         }
         // Somebody else of the same name signed it.
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-            "its certificate is from an issuer that is not believed: name it in `tls: { ca_file: … }`".into()
+            let named = named_in.map(|place| format!(": name it in `{place}`")).unwrap_or_default();
+            format!("its certificate is from an issuer that is not believed{named}")
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             format!("its certificate is not for `{name}`")

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 const MESSAGE_MAX: usize = 200;
 
 /// At most so many characters; what would move the cursor or the eye is escaped.
-pub(super) fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     let is_plain = |c: char| !c.is_control() && !is_hidden(c);
     if text.len() <= MESSAGE_MAX && text.chars().all(is_plain) {
         return text.to_owned();
@@ -35,7 +35,7 @@ fn is_hidden(c: char) -> bool {
 
 /// Why an answer is not yes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum No {
+pub(crate) enum No {
     /// It is no, and this is what was said.
     Said(String),
     /// It could not be asked, for this want of ours: no word about the service.
@@ -55,8 +55,15 @@ impl From<&str> for No {
 }
 
 impl No {
+    /// In words, where it does not matter whose want it is.
+    pub(crate) fn words(self) -> String {
+        match self {
+            Self::Said(words) | Self::Unasked(words) => words,
+        }
+    }
+
     /// What was tried, before what came of it.
-    pub(super) fn of(self, what: &str) -> Self {
+    pub(crate) fn of(self, what: &str) -> Self {
         match self {
             Self::Said(said) => Self::Said(format!("{what}: {said}")),
             Self::Unasked(why) => Self::Unasked(why),
@@ -68,7 +75,7 @@ impl No {
 const OUT_OF_FILES: &str = "could not be asked: the daemon has no open files left";
 
 /// What the system said to a question: of the service, or that there is something missing here.
-pub(super) fn error(error: &io::Error) -> No {
+pub(crate) fn error(error: &io::Error) -> No {
     match is_out_of_files(error) {
         true => No::Unasked(OUT_OF_FILES.into()),
         false => No::Said(said(error)),
@@ -76,19 +83,19 @@ pub(super) fn error(error: &io::Error) -> No {
 }
 
 /// The same where it can say nothing of the service, as when it is the kernel that is asked.
-pub(super) fn unasked(error: &io::Error) -> No {
+pub(crate) fn unasked(error: &io::Error) -> No {
     match is_out_of_files(error) {
         true => No::Unasked(OUT_OF_FILES.into()),
         false => No::Unasked(format!("could not be asked: {}", said(error))),
     }
 }
 
-pub(super) fn is_out_of_files(error: &io::Error) -> bool {
+pub(crate) fn is_out_of_files(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
 /// `connection refused`: as people say it.
-pub(super) fn said(error: &io::Error) -> String {
+pub(crate) fn said(error: &io::Error) -> String {
     use io::ErrorKind;
     match error.kind() {
         ErrorKind::ConnectionRefused => "connection refused".into(),
@@ -108,7 +115,7 @@ pub(super) fn said(error: &io::Error) -> String {
 const UNITS: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("bytes", 1)];
 
 /// A limit: exact where it is a round number.
-pub(super) fn bytes(count: u64) -> String {
+pub(crate) fn bytes(count: u64) -> String {
     let whole = UNITS.iter().find(|(_, unit)| count >= *unit && count.is_multiple_of(*unit));
     let (name, unit) = whole.copied().unwrap_or(("bytes", 1));
     match count {
@@ -118,7 +125,7 @@ pub(super) fn bytes(count: u64) -> String {
 }
 
 /// Something measured, to two digits: it does not change its words with every measurement.
-pub(super) fn about_bytes(count: u64) -> String {
+pub(crate) fn about_bytes(count: u64) -> String {
     let (name, unit) = UNITS.iter().find(|(_, unit)| count >= *unit).copied().unwrap_or(("bytes", 1));
     // Below ten, tenths are the second digit.
     match count / unit {
@@ -132,12 +139,12 @@ pub(super) fn about_bytes(count: u64) -> String {
 }
 
 /// So many of them.
-pub(super) fn open_files(count: u64) -> String {
+pub(crate) fn open_files(count: u64) -> String {
     format!("{count} open file{}", if count == 1 { "" } else { "s" })
 }
 
 /// Two digits of a number.
-pub(super) fn about(count: u64) -> u64 {
+pub(crate) fn about(count: u64) -> u64 {
     let mut scale = 1;
     while count / scale >= 100 {
         scale *= 10;

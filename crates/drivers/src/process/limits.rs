@@ -17,7 +17,7 @@ pub(super) fn raise() -> io::Result<()> {
 }
 
 /// Gives a child what this process was given: programs that use `select` break with more.
-pub(super) fn restore(child: &Child) -> io::Result<()> {
+pub(crate) fn restore(child: &Child) -> io::Result<()> {
     let Some(given) = GIVEN.get() else { return Ok(()) };
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     prlimit(pid, Resource::Nofile, *given)?;

@@ -13,7 +13,7 @@ mod error;
 mod exec;
 mod launch;
 mod left;
-mod limits;
+pub(crate) mod limits;
 mod notify;
 mod out;
 mod root;

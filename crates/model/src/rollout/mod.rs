@@ -2,6 +2,7 @@
 //! moved from one to another.
 
 mod controller;
+mod measure;
 mod name;
 mod options;
 mod reason;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use controller::{
     COMMAND_MAX, Controller, ControllerError, Controllers, URL_MAX, WORDS_MAX, check_address,
 };
+pub use measure::{COUNT_MAX, Cadence, CadenceError, Outcome, Sample, VALUE_MAX};
 pub use name::{BadName, EntityId, NAME_MAX, TargetId};
 pub use options::{Amount, Caution, Options, OptionsError};
 pub use reason::{NAMED, Reason};

@@ -1,5 +1,6 @@
 //! A controller, a clock, and what people ask.
 
+mod analyses;
 mod fleets;
 mod rows;
 mod rules;

@@ -10,7 +10,7 @@ use super::super::words;
 
 /// The status line and all headers of an answer, and of the interim ones before it, have at most so
 /// many bytes: four times what servers allow each other.
-pub(super) const HEAD_MAX: usize = 32 * 1024;
+pub(crate) const HEAD_MAX: usize = 32 * 1024;
 
 /// And so many headers, as `hyper` has it.
 const HEADERS_MAX: usize = 100;
@@ -26,7 +26,7 @@ const READ: usize = 1024;
 
 /// Why there is no answer.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// The connection ended before the first byte: it may have been over before it was asked.
     Unanswered(String),
     /// What came is no answer; in words.
@@ -38,7 +38,7 @@ impl Failure {
         Err(Self::Bad(why.into()))
     }
 
-    pub(super) fn words(self) -> String {
+    pub(crate) fn words(self) -> String {
         match self {
             Self::Unanswered(why) | Self::Bad(why) => why,
         }
@@ -47,10 +47,12 @@ impl Failure {
 
 /// What an answer says of itself.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Head {
-    pub(super) status: u16,
+pub(crate) struct Head {
+    pub(crate) status: u16,
     /// How its body is packed, where that was not asked for: `gzip`.
-    pub(super) coding: Option<String>,
+    pub(crate) coding: Option<String>,
+    /// Where else to ask, as a redirect says.
+    pub(crate) location: Option<String>,
     /// The connection may be used again when the body is over.
     stays: bool,
     framing: Framing,
@@ -66,22 +68,22 @@ enum Framing {
 
 /// A body, or its beginning.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Body {
-    pub(super) bytes: Vec<u8>,
+pub(crate) struct Body {
+    pub(crate) bytes: Vec<u8>,
     /// It was read to its end, and nothing follows.
-    pub(super) is_over: bool,
+    pub(crate) is_over: bool,
 }
 
 /// An answer whose body was not read yet.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) head: Head,
+pub(crate) struct Answer {
+    pub(crate) head: Head,
     /// What came of the body already.
     rest: Vec<u8>,
 }
 
 /// Sends a request and reads the head of its answer.
-pub(super) async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
+pub(crate) async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     request: &[u8],
     method: &str,
@@ -214,8 +216,8 @@ fn parse(bytes: &[u8], of_head: bool) -> Result<Head, Failure> {
             _ => "its answer is not HTTP".to_owned(),
         });
     };
-    let mut head =
-        Head { status, coding: None, stays: response.version == Some(1), framing: Framing::UntilClosed };
+    let stays = response.version == Some(1);
+    let mut head = Head { status, coding: None, location: None, stays, framing: Framing::UntilClosed };
     let mut lengths = None;
     let mut is_encoded = false;
     for header in response.headers.iter() {
@@ -237,6 +239,8 @@ fn parse(bytes: &[u8], of_head: bool) -> Result<Head, Failure> {
             };
         } else if header.name.eq_ignore_ascii_case("connection") {
             head.stays &= !value.split(',').any(|word| word.trim().eq_ignore_ascii_case("close"));
+        } else if header.name.eq_ignore_ascii_case("location") {
+            head.location.get_or_insert_with(|| value.to_owned());
         } else if header.name.eq_ignore_ascii_case("content-encoding")
             && !value.is_empty()
             && !value.eq_ignore_ascii_case("identity")
@@ -255,7 +259,7 @@ fn parse(bytes: &[u8], of_head: bool) -> Result<Head, Failure> {
 
 impl Answer {
     /// The body can be read to its end within so many bytes, and the connection is of use afterwards.
-    pub(super) fn may_stay(&self, most: usize) -> bool {
+    pub(crate) fn may_stay(&self, most: usize) -> bool {
         self.head.stays
             && match self.head.framing {
                 Framing::Length(length) => length <= most as u64,
@@ -264,13 +268,18 @@ impl Answer {
             }
     }
 
+    /// It says of itself that its body is longer than this.
+    pub(crate) fn is_longer_than(&self, most: usize) -> bool {
+        matches!(self.head.framing, Framing::Length(length) if length > most as u64)
+    }
+
     /// All of it is there, and nothing else: the connection can be used again.
-    pub(super) fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.head.stays && self.head.framing == Framing::Length(self.rest.len() as u64)
     }
 
     /// Reads the body, or its first bytes.
-    pub(super) async fn body<S: AsyncRead + Unpin>(
+    pub(crate) async fn body<S: AsyncRead + Unpin>(
         self,
         stream: &mut S,
         most: usize,

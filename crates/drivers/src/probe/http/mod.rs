@@ -4,11 +4,12 @@
 //! where nothing is looked at, no more than it takes to use the connection again. The dialect is
 //! HTTP/1.1 alone: every server of HTTP speaks it.
 
-mod exchange;
+pub(crate) mod exchange;
 mod pool;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use upbeat_model::project::Http;
 
 use self::exchange::{Answer, Failure};
 use self::pool::{Destination, Kept, Pool, Settings};
-use super::stream::{Metered, Stream};
+use super::stream::{READ_MAX, Stream};
 use super::words::No;
 use super::{Answered, Asked, Inner, address};
 
@@ -76,18 +77,18 @@ impl Client {
 
 /// The parts of a URL.
 #[derive(Debug, PartialEq, Eq)]
-struct Url<'a> {
-    is_tls: bool,
+pub(crate) struct Url<'a> {
+    pub(crate) is_tls: bool,
     /// As it is sent: with its port, where one is written.
-    authority: &'a str,
-    host: &'a str,
-    port: u16,
+    pub(crate) authority: &'a str,
+    pub(crate) host: &'a str,
+    pub(crate) port: u16,
     /// Path and query; may be empty, or begin with `?`.
     path: &'a str,
 }
 
 impl<'a> Url<'a> {
-    fn parse(url: &'a str) -> Option<Self> {
+    pub(crate) fn parse(url: &'a str) -> Option<Self> {
         if !url.bytes().all(|byte| byte.is_ascii_graphic()) {
             return None;
         }
@@ -111,23 +112,29 @@ impl<'a> Url<'a> {
 }
 
 /// As bytes. Errors: a method or a header that would be something else on the way.
-fn request(http: &Http, url: &Url<'_>) -> Result<Vec<u8>, String> {
+pub(crate) fn request(
+    method: &str,
+    url: &Url<'_>,
+    headers: &BTreeMap<String, String>,
+    body: &[u8],
+) -> Result<Vec<u8>, String> {
     let is_token = |text: &str| {
         let good = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
         !text.is_empty() && text.bytes().all(good)
     };
-    if !is_token(&http.method) {
+    if !is_token(method) {
         return Err("its method cannot be sent".into());
     }
     let slash = if url.path.starts_with('/') { "" } else { "/" };
-    let mut request = format!("{} {slash}{} HTTP/1.1\r\n", http.method, url.path);
+    let mut request = format!("{} {slash}{} HTTP/1.1\r\n", method, url.path);
     let mut add = |name: &str, value: &str| {
         request.push_str(name);
         request.push_str(": ");
         request.push_str(value);
         request.push_str("\r\n");
     };
-    let length = HAS_BODY.contains(&http.method.as_str()).then_some(("Content-Length", "0"));
+    let length = body.len().to_string();
+    let length = HAS_BODY.contains(&method).then_some(("Content-Length", length.as_str()));
     let ours = [
         ("Host", url.authority),
         ("User-Agent", "upbeat"),
@@ -136,18 +143,20 @@ fn request(http: &Http, url: &Url<'_>) -> Result<Vec<u8>, String> {
         ("Accept-Encoding", "identity"),
     ];
     for (name, value) in ours.into_iter().chain(length) {
-        if http.headers.is_empty() || !http.headers.keys().any(|given| given.eq_ignore_ascii_case(name)) {
+        if headers.is_empty() || !headers.keys().any(|given| given.eq_ignore_ascii_case(name)) {
             add(name, value);
         }
     }
-    for (name, value) in &http.headers {
+    for (name, value) in headers {
         if !is_token(name) || value.bytes().any(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
             return Err("one of its headers cannot be sent".into());
         }
         add(name, value);
     }
     request.push_str("\r\n");
-    Ok(request.into_bytes())
+    let mut request = request.into_bytes();
+    request.extend_from_slice(body);
+    Ok(request)
 }
 
 /// The person wants a new connection each time.
@@ -164,7 +173,7 @@ impl Inner {
         let Some(url) = Url::parse(&http.url) else {
             return Err(format!("`{}` is not a URL that can be asked", http.url).into());
         };
-        let request = request(http, &url)?;
+        let request = request(&http.method, &url, &http.headers, &[])?;
         let config = match url.is_tls {
             true => Some(self.trust.config(&http.tls, None).await?),
             false => None,
@@ -201,13 +210,7 @@ impl Inner {
     ) -> Result<Stream, No> {
         let addresses = self.names.addresses(url.host, url.port).await?;
         let socket = address::connect(&addresses, patience.as_duration()).await?;
-        // A request is one segment, and nothing is to be waited for.
-        socket.set_nodelay(true).map_err(|error| super::words::error(&error))?;
-        let socket = Metered::new(socket);
-        Ok(match config {
-            None => Stream::Plain(socket),
-            Some(config) => Stream::Tls(Box::new(super::tls::connect(config, name, socket).await?)),
-        })
+        Stream::over(socket, READ_MAX, config.map(|config| (&self.trust, config, name))).await
     }
 
     async fn judge(

@@ -158,7 +158,7 @@ async fn sweep(idle: Weak<Mutex<Idle>>) {
 mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
-    use super::super::super::stream::Metered;
+    use super::super::super::stream::{Metered, READ_MAX};
     use super::*;
 
     fn to(attempt: u64) -> Destination {
@@ -175,7 +175,7 @@ mod tests {
     async fn pair() -> (Kept, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let kept = Kept { stream: Stream::Plain(Metered::new(stream)), made: Instant::now() };
+        let kept = Kept { stream: Stream::Plain(Metered::new(stream, READ_MAX)), made: Instant::now() };
         (kept, listener.accept().await.unwrap().0)
     }
 

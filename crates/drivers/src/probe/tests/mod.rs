@@ -4,7 +4,7 @@ mod files;
 mod grpc;
 mod hanging;
 mod sockets;
-mod tls;
+pub(crate) mod tls;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,13 +16,13 @@ use super::*;
 use crate::process::{Places, ShimProgram};
 
 /// Never over before an answer that comes.
-pub(super) const PATIENT: Millis = Millis::seconds(60);
+pub(crate) const PATIENT: Millis = Millis::seconds(60);
 
 /// For what never answers.
-pub(super) const SHORT: Millis = Millis(300);
+pub(crate) const SHORT: Millis = Millis(300);
 
 /// One that starts no process.
-pub(super) fn prober() -> Prober {
+pub(crate) fn prober() -> Prober {
     let program = ShimProgram { path: "/nonexistent".into(), args: Vec::new() };
     let [slots, private, process] = ["/nonexistent"; 3].map(Into::into);
     let (driver, _events) = ProcessDriver::new(program, Places { slots, private, process }).unwrap();
@@ -30,11 +30,11 @@ pub(super) fn prober() -> Prober {
 }
 
 impl Prober {
-    pub(super) async fn verdict(&self, question: &Question, timeout: Millis) -> (bool, String) {
+    pub(crate) async fn verdict(&self, question: &Question, timeout: Millis) -> (bool, String) {
         self.verdict_of(1, question, timeout).await
     }
 
-    pub(super) async fn verdict_of(
+    pub(crate) async fn verdict_of(
         &self,
         attempt: u64,
         question: &Question,
@@ -58,29 +58,29 @@ impl Prober {
     }
 }
 
-pub(super) fn yes(words: &str) -> (bool, String) {
+pub(crate) fn yes(words: &str) -> (bool, String) {
     (true, words.to_owned())
 }
 
-pub(super) fn no(words: &str) -> (bool, String) {
+pub(crate) fn no(words: &str) -> (bool, String) {
     (false, words.to_owned())
 }
 
 /// An address where nobody listens.
-pub(super) async fn nobody() -> String {
+pub(crate) async fn nobody() -> String {
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
     free.local_addr().unwrap().to_string()
 }
 
 /// A server, and how many connections it has accepted.
-pub(super) struct Server {
-    pub(super) address: String,
+pub(crate) struct Server {
+    pub(crate) address: String,
     accepted: Arc<AtomicUsize>,
 }
 
 impl Server {
     /// Each connection is this one's, with its number from 0.
-    pub(super) async fn new<F: Future<Output = ()> + Send>(
+    pub(crate) async fn new<F: Future<Output = ()> + Send>(
         serve: impl Fn(usize, TcpStream) -> F + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -98,7 +98,7 @@ impl Server {
     }
 
     /// One that answers each request with the same, and then waits for the next.
-    pub(super) async fn answering(answer: impl Into<Vec<u8>>) -> Self {
+    pub(crate) async fn answering(answer: impl Into<Vec<u8>>) -> Self {
         let answer = Arc::new(answer.into());
         Self::new(move |_, mut stream| {
             let answer = answer.clone();
@@ -111,17 +111,17 @@ impl Server {
         .await
     }
 
-    pub(super) fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.accepted.load(Ordering::SeqCst)
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}/health?x=1", self.address)
     }
 }
 
 /// The head of a request. `None`: the other end has hung up.
-pub(super) async fn request<S: tokio::io::AsyncRead + Unpin>(stream: &mut S) -> Option<String> {
+pub(crate) async fn request<S: tokio::io::AsyncRead + Unpin>(stream: &mut S) -> Option<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await.ok()?);

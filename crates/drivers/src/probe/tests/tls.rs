@@ -9,20 +9,20 @@ use upbeat_model::project::{Http, Tls};
 use super::*;
 
 /// An authority of its own.
-pub(super) struct Authority {
+pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    pub(super) pem: String,
+    pub(crate) pem: String,
 }
 
 /// What a certificate is to be like.
-pub(super) enum Like {
+pub(crate) enum Like {
     Good,
     Expired,
     NotYet,
 }
 
 impl Authority {
-    pub(super) fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -32,7 +32,7 @@ impl Authority {
     }
 
     /// What a server needs to be this name.
-    pub(super) fn server(&self, name: &str, like: Like, protocols: &[&[u8]]) -> TlsAcceptor {
+    pub(crate) fn server(&self, name: &str, like: Like, protocols: &[&[u8]]) -> TlsAcceptor {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         match like {

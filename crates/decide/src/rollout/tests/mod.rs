@@ -135,7 +135,14 @@ impl Story {
     fn call_of(&mut self, some: &[TargetId]) {
         let reports = some.iter().map(|id| {
             let Device { version, is_error } = self.devices[id].clone();
-            Report { target: id.clone(), version, is_error, message: "said".into(), labels: BTreeMap::new() }
+            Report {
+                target: id.clone(),
+                version,
+                is_error,
+                message: "said".into(),
+                labels: BTreeMap::new(),
+                failed: false,
+            }
         });
         self.rollout.report(reports.collect::<Vec<_>>(), self.now);
         self.try_decide().unwrap();

@@ -185,7 +185,7 @@ fn people_pause_resume_abort_promote_and_retry() {
     story.ask(Change::Retry);
     assert_eq!(story.rollout.course(), Course::Forward(v("v2")));
     assert_eq!(story.rollout.change(Change::Retry, story.now), Err(Refused::NothingToRetry));
-    story.ask(Change::Promote);
+    story.ask(Change::Promote { by: "ann".into() });
     assert_eq!(story.rollout.course(), Course::Steady(v("v2")));
     assert!(matches!(
         story.rollout.change(Change::Abort { by: "ann".into(), why: String::new() }, story.now),

@@ -118,6 +118,9 @@ impl<'a> View<'a> {
 
     /// The options that hold for a target.
     pub(super) fn options_of(&self, target: &Target) -> &Options {
+        if self.options.is_empty() {
+            return &self.rollout.options;
+        }
         let stage = target.stage.and_then(|stage| self.options.get(usize::from(stage)));
         stage.unwrap_or(&self.rollout.options)
     }
@@ -167,16 +170,22 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Counts all, and calls for each.
+    /// Counts all, and calls for each to whom the version is assigned.
     pub(super) fn tally(&self, mut each: impl FnMut(&TargetId, &Target, Standing)) -> Tallies {
         let mut tallies = Tallies { stages: vec![Tally::default(); self.stages.len()], ..Tallies::default() };
         let strategy = &self.rollout.strategy;
         let is_limited = strategy.max_unavailable.is_some() || strategy.max_surge.is_some();
         let mut room = self.room();
+        let is_plain = self.stages.is_empty() && !is_limited;
+        let mut plain = 0;
         for (id, target) in self.rollout.targets.iter() {
+            // Most are such, most of the time; and of a million, it would be felt to ask more of them.
+            if is_plain && !self.is_assigned(target) {
+                plain += 1;
+                continue;
+            }
             let standing = self.standing(id, target);
             tallies.all.count(id, standing);
-            // What is not asked for is not looked at: of a million targets, that would be felt.
             if is_limited {
                 tallies.extra += usize::from(target.is_extra);
                 tallies.ok += usize::from(Self::is_ok(target, standing));
@@ -188,8 +197,12 @@ impl<'a> View<'a> {
                 };
                 tallies.stages[stage].count(id, standing);
             }
-            each(id, target, standing);
+            if standing != Standing::Available {
+                each(id, target, standing);
+            }
         }
+        tallies.all.counts.total += plain;
+        tallies.all.counts.available += plain;
         tallies
     }
 

@@ -208,9 +208,10 @@ impl Cycle<'_> {
         }
     }
 
-    /// How many more may be unwell.
+    /// How many more may be unwell. Who was made in addition, and serves, makes up for one that was there.
     fn room_for_unwell(&self, tallies: &Tallies) -> usize {
-        unwell(&self.view, tallies).map_or(usize::MAX, |Budget { used, of }| of.saturating_sub(used))
+        let may = unwell(&self.view, tallies).map(|budget| budget.of);
+        may.map_or(usize::MAX, |may| (may + tallies.ok).saturating_sub(before(&self.view, tallies)))
     }
 
     fn places(&self, slots: usize, tallies: &Tallies, decision: &Decision) -> Places {

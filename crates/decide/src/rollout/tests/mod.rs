@@ -1,10 +1,12 @@
 //! A controller, a clock, and what people ask.
 
+mod checker;
 mod fleets;
 mod limits;
 mod rows;
 mod rules;
 mod stages;
+mod stories;
 
 use std::collections::BTreeMap;
 

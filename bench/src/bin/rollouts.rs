@@ -38,6 +38,7 @@ fn reports(size: usize, version: &Version) -> Vec<Report> {
         is_error: false,
         message: String::new(),
         labels: BTreeMap::new(),
+        failed: false,
     };
     (0..size).map(report).collect()
 }

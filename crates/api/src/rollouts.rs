@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use upbeat_model::Wall;
-use upbeat_model::rollout::{Caution, Controllers, EntityId, Options, RolloutState, TargetState, Version};
+use upbeat_model::rollout::{
+    Caution, Controllers, EntityId, Options, RolloutState, Strategy, TargetState, Version,
+};
 
 use crate::client::{Answer, Client, Updates};
 use crate::decode::Decoder;
@@ -29,6 +31,12 @@ pub enum RolloutAction {
         /// How.
         options: Option<Options>,
     },
+    /// In which stages, and within which limits; none: as without being asked. What is on its way keeps the
+    /// stages it began with.
+    SetStrategy {
+        /// Which.
+        strategy: Option<Box<Strategy>>,
+    },
     /// No target is moved for now.
     Pause,
     /// Targets are moved again.
@@ -39,8 +47,28 @@ pub enum RolloutAction {
         #[serde(default)]
         why: String,
     },
-    /// What is rolled out now is good.
-    Promote,
+    /// What waits at the gate of a stage goes on.
+    Approve,
+    /// One step forward: beyond the gate it waits at, or else the stage it is in is taken for done. Beyond the
+    /// last, or where there are no stages, what is rolled out now is good.
+    Promote {
+        /// Beyond all stages: it is good, whatever it waits for.
+        #[serde(default)]
+        all: bool,
+    },
+    /// Back to the version that was good before the one in force.
+    Undo,
+    /// A target has failed on the version in force, and is not to be waited for.
+    Fail {
+        /// Its group.
+        #[serde(default)]
+        group: String,
+        /// Its name.
+        name: String,
+        /// Why.
+        #[serde(default)]
+        why: String,
+    },
     /// The version that is held to be bad is tried again.
     Retry,
     /// A version is not held to be bad any more, or until then only.
@@ -125,6 +153,8 @@ pub struct TargetReport {
     pub version: Option<String>,
     /// It is not well.
     pub is_error: bool,
+    /// It has failed on the version it shall run, and is not to be waited for. Said again as long as it is so.
+    pub failed: bool,
     /// In its own words.
     pub message: String,
     /// By which waves choose.

@@ -48,7 +48,7 @@ pub(super) fn asked(question: Question, rollout: &Rollout) -> Asked {
             let target = rollout.targets.get(&id)?;
             let (held, labels) = (target.current.clone(), target.labels.clone());
             let (version, is_error, message) = (held.version, held.note.is_error, held.note.text);
-            Some(Report { target: id, version, is_error, message, labels })
+            Some(Report { target: id, version, is_error, message, labels, failed: false })
         });
         known.collect()
     };

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::{Mutex, MutexGuard, OwnedRwLockWriteGuard, RwLock, watch};
-use upbeat_decide::rollout::{Decision, Rollout, Step, Told, decide};
+use upbeat_decide::rollout::{Rollout, Step, Told, decide};
 use upbeat_model::Mono;
-use upbeat_model::rollout::{EntityId, Report, RolloutState, Tally, TargetState};
+use upbeat_model::rollout::{EntityId, Report, RolloutState, TargetState};
 use upbeat_store::StoreError;
 
 use super::keep::{self, Kept, Place, Rest};
@@ -47,7 +47,7 @@ type Holding = OwnedRwLockWriteGuard<Held>;
 impl Entity {
     /// One that nobody has named before.
     pub(super) fn new(id: EntityId, number: u64, now: Mono) -> Self {
-        let rest = Rest { id, controllers: Default::default(), tally: Tally::default(), reasons: Vec::new() };
+        let rest = Rest { id, controllers: Default::default() };
         Self::of(rest, Rollout::default(), Place::new(number), now)
     }
 
@@ -277,6 +277,8 @@ impl Inner {
             let mut held = held.ok_or_else(|| RolloutError::NoSuchEntity(entity.id.clone()))?;
             let now = self.clock.now();
             let asks = self.asker.asks(&entity.id, &held.rest.controllers);
+            // Hours go by while controllers answer.
+            told = told.opening(held.rollout.strategy.windows.at((self.wall)()));
             match decide(&held.rollout, asks, &told, now) {
                 Err(nothing) => {
                     self.keep(entity, &mut held).await?;
@@ -291,7 +293,7 @@ impl Inner {
                     told.take(self.asker.ask(&entity.id, &controllers, asked).await);
                 }
                 Ok(Step::Settle(decision)) => {
-                    held.settle(*decision, now);
+                    held.rollout.take_on(*decision, now);
                     self.keep(entity, &mut held).await?;
                     let targets = held.rollout.targets.iter();
                     let targets = targets.map(|(id, target)| show::target(id, target, &self.clock));
@@ -300,14 +302,6 @@ impl Inner {
                 }
             }
         }
-    }
-}
-
-impl Held {
-    fn settle(&mut self, decision: Decision, now: Mono) {
-        self.rest.tally = show::tally(decision.counts);
-        self.rest.reasons.clone_from(&decision.reasons);
-        self.rollout.take_on(decision, now);
     }
 }
 

@@ -11,7 +11,7 @@ use std::ops::Bound;
 use serde::{Deserialize, Serialize};
 use upbeat_decide::rollout::{Rollout, Target, Targets};
 use upbeat_model::Mono;
-use upbeat_model::rollout::{Controllers, EntityId, Reason, Tally, TargetId};
+use upbeat_model::rollout::{Controllers, EntityId, TargetId};
 use upbeat_store::{Compare, OPS_MAX, Op, Store, StoreError, Txn};
 
 use super::clock::KeptClock;
@@ -36,12 +36,6 @@ pub(super) struct Rest {
     pub(super) id: EntityId,
     #[serde(default)]
     pub(super) controllers: Controllers,
-    /// How its targets stood at the last decision.
-    #[serde(default)]
-    pub(super) tally: Tally,
-    /// What that rested on.
-    #[serde(default)]
-    pub(super) reasons: Vec<Reason>,
 }
 
 /// What is written of an entity.

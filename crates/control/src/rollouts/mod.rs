@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 pub use upbeat_decide::rollout::{Answer, Asks, Change, NewTarget, Nothing, Refused};
 use upbeat_model::rollout::{
-    Caution, ControllerError, Controllers, EntityId, Report, RolloutState, TargetState,
+    Caution, ControllerError, Controllers, EntityId, PastState, Report, RolloutState, TargetState,
 };
 use upbeat_model::{Mono, Wall};
 use upbeat_store::{Store, StoreError};
@@ -60,6 +60,7 @@ pub struct Rollouts {
 pub(crate) struct Inner {
     store: Store,
     clock: Clock,
+    wall: fn() -> Wall,
     asker: Arc<dyn Asker>,
     failpoint: fn(&str),
     entities: Mutex<Entities>,
@@ -122,6 +123,7 @@ impl Rollouts {
             store,
             clock_written: AtomicU64::new(now.0),
             clock,
+            wall: settings.wall,
             asker: settings.asker,
             failpoint: settings.failpoint,
         };
@@ -168,17 +170,18 @@ impl Rollouts {
         .await
     }
 
-    /// Does what is asked of an entity. Returns where it is, and what will most likely not be what was meant.
+    /// Does what somebody asks of an entity. Returns where it is, and what will most likely not be what was meant.
     ///
     /// Errors: it is refused, or could not be kept; nothing has changed.
     pub async fn change(
         &self,
         id: EntityId,
         change: Change,
+        by: Option<String>,
     ) -> Result<(RolloutState, Vec<Caution>), RolloutError> {
-        self.run(
-            |inner| async move { inner.edit(&id, |held, now| Ok(held.rollout.change(change, now)?)).await },
-        )
+        self.run(|inner| async move {
+            inner.edit(&id, |held, now| Ok(held.rollout.change_by(change, by.as_deref(), now)?)).await
+        })
         .await
     }
 
@@ -257,6 +260,13 @@ impl Rollouts {
             wanted.map(|(id, target)| show::target(id, target, clock)).collect()
         });
         Ok(targets.await?.unwrap_or_default())
+    }
+
+    /// Its rollouts that have ended, the latest first. `None`: nobody has named it.
+    pub async fn history(&self, id: &EntityId) -> Result<Option<Vec<PastState>>, RolloutError> {
+        let clock = &self.inner.clock;
+        self.look(id, |held| held.rollout.history.iter().rev().map(|past| show::past(past, clock)).collect())
+            .await
     }
 
     /// Wakes whenever the entity has changed; ends when it is forgotten. `None`: nobody has named it.

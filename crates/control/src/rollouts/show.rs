@@ -1,8 +1,9 @@
 //! How targets and rollouts are shown.
 
-use upbeat_decide::rollout::{Counts, Course, Rollout, Target};
+use upbeat_decide::rollout::{Course, Rollout, Target};
 use upbeat_model::rollout::{
-    BadState, CourseWord, Held, HeldState, RolloutState, Tally, TargetId, TargetState,
+    AtGate, BadState, CourseWord, GateState, Held, HeldState, Past, PastState, RolloutState, TargetId,
+    TargetState,
 };
 
 use super::clock::Clock;
@@ -28,11 +29,6 @@ pub(super) fn target(id: &TargetId, target: &Target, clock: &Clock) -> TargetSta
     }
 }
 
-pub(super) fn tally(counts: Counts) -> Tally {
-    let Counts { total, available, on_the_way, well, failed } = counts;
-    Tally { total, available, on_the_way, well, failed }
-}
-
 fn word(course: &Course) -> CourseWord {
     match course {
         Course::None => CourseWord::None,
@@ -43,6 +39,17 @@ fn word(course: &Course) -> CourseWord {
     }
 }
 
+pub(super) fn past(past: &Past, clock: &Clock) -> PastState {
+    let Past { number, version, from, began, ended, outcome, by, reason, counts } = past.clone();
+    let (began, ended) = (clock.wall(began), clock.wall(ended));
+    PastState { number, version, from, began, ended, outcome, by, reason, counts }
+}
+
+fn gate(gate: AtGate, clock: &Clock) -> GateState {
+    let AtGate { stage, gate, since, until } = gate;
+    GateState { stage, gate, since: clock.wall(since), until: until.map(|until| clock.wall(until)) }
+}
+
 pub(super) fn rollout(rest: &Rest, rollout: &Rollout, clock: &Clock) -> RolloutState {
     let bad = rollout.known_bad.iter().map(|(version, bad)| BadState {
         version: version.clone(),
@@ -50,20 +57,31 @@ pub(super) fn rollout(rest: &Rest, rollout: &Rollout, clock: &Clock) -> RolloutS
         at: clock.wall(bad.at),
         until: bad.until.map(|until| clock.wall(until)),
     });
+    let progress = rollout.progress(clock.now());
+    let current = progress.current;
     RolloutState {
         namespace: rest.id.namespace().to_owned(),
         entity: rest.id.entity().to_owned(),
-        course: word(&rollout.course()),
-        target: rollout.target.clone(),
-        rolling: rollout.rolling.as_ref().map(|rolling| rolling.version.clone()),
-        since: rollout.rolling.as_ref().map(|rolling| clock.wall(rolling.since)),
-        good: rollout.good.clone(),
+        course: word(&progress.course),
+        target: progress.target,
+        rolling: current.as_ref().map(|current| current.version.clone()),
+        since: current.as_ref().map(|current| clock.wall(current.since)),
+        number: current.as_ref().map_or(0, |current| current.number),
+        by: current.and_then(|current| current.by),
+        good: progress.good,
         bad: rollout.bad.clone(),
         known_bad: bad.collect(),
-        paused_by: rollout.pause.as_ref().map(|pause| pause.by.clone()),
+        paused_by: progress.pause.map(|pause| pause.by),
         options: rollout.options,
+        strategy: rollout.strategy.clone(),
         controllers: rest.controllers.clone(),
-        tally: Tally { total: rollout.targets.len(), ..rest.tally },
-        reasons: rest.reasons.clone(),
+        counts: progress.counts,
+        required: progress.required,
+        budget: progress.budget,
+        slots: progress.slots,
+        stages: progress.stages,
+        gate: progress.gate.map(|at| gate(at, clock)),
+        unwell: progress.unwell,
+        reasons: progress.reasons,
     }
 }

@@ -27,7 +27,7 @@ fn id(n: usize) -> TargetId {
 
 fn report(n: usize, version: Option<&Version>) -> Report {
     let (version, labels) = (version.cloned(), BTreeMap::new());
-    Report { target: id(n), version, is_error: false, message: "well".into(), labels }
+    Report { target: id(n), version, is_error: false, message: "well".into(), labels, failed: false }
 }
 
 /// Batches of this percentage, and a target is well when it has been for longer than no second at all.
@@ -61,13 +61,13 @@ async fn open(store: &Store) -> Rollouts {
 /// So many targets run `v1`, which is good; `v2` was asked for.
 async fn established(rollouts: &Rollouts, count: usize, batch: u32) -> Vec<Report> {
     let declared = Options { batch: Amount::Percent(100), success_percent: 0, ..options(100) };
-    rollouts.change(web(), Change::SetOptions(Some(declared))).await.unwrap();
-    rollouts.change(web(), Change::SetVersion(v("v1"))).await.unwrap();
+    rollouts.change(web(), Change::SetOptions(Some(declared)), None).await.unwrap();
+    rollouts.change(web(), Change::SetVersion(v("v1")), None).await.unwrap();
     let reports: Vec<Report> = (0..count).map(|n| report(n, Some(&v("v1")))).collect();
     let (state, _) = rollouts.orchestrate(web(), reports.clone()).await.unwrap();
     assert_eq!(state.good, Some(v("v1")));
-    rollouts.change(web(), Change::SetOptions(Some(options(batch)))).await.unwrap();
-    rollouts.change(web(), Change::SetVersion(v("v2"))).await.unwrap();
+    rollouts.change(web(), Change::SetOptions(Some(options(batch))), None).await.unwrap();
+    rollouts.change(web(), Change::SetVersion(v("v2")), None).await.unwrap();
     reports
 }
 
@@ -79,6 +79,7 @@ fn obey(targets: &[TargetState]) -> Vec<Report> {
         is_error: false,
         message: String::new(),
         labels: BTreeMap::new(),
+        failed: false,
     });
     reports.collect()
 }
@@ -107,7 +108,7 @@ async fn a_rollout_goes_on_under_each_daemon_that_comes() {
     }
     assert!(moved.is_sorted_by(|before, now| before <= now && now - before <= 1), "{moved:?}");
     let state = rollouts.rollout(&web()).await.unwrap().unwrap();
-    assert_eq!((state.course, state.good, state.tally.total), (CourseWord::Steady, Some(v("v2")), 10));
+    assert_eq!((state.course, state.good, state.counts.total), (CourseWord::Steady, Some(v("v2")), 10));
     assert_eq!(rollouts.namespaces().into_iter().collect::<Vec<_>>(), ["prod"]);
     rollouts.forget(web()).await.unwrap();
     assert!(matches!(rollouts.forget(web()).await, Err(RolloutError::NoSuchEntity(_))));
@@ -142,10 +143,10 @@ async fn what_is_looked_at_or_refused_makes_nothing() {
     assert_eq!(rollouts.rollout(&web()).await.unwrap(), None);
     assert_eq!(rollouts.targets(&web(), None).await.unwrap(), []);
     assert!(rollouts.changes(&web()).is_none());
-    let refused = rollouts.change(web(), Change::Resume).await.unwrap_err();
+    let refused = rollouts.change(web(), Change::Resume, None).await.unwrap_err();
     assert_eq!(refused.to_string(), "it is not paused");
     let options = Options { success_percent: 101, ..options(5) };
-    let refused = rollouts.change(web(), Change::SetOptions(Some(options))).await.unwrap_err();
+    let refused = rollouts.change(web(), Change::SetOptions(Some(options)), None).await.unwrap_err();
     assert_eq!(refused.to_string(), "`success_percent` must be between 0 and 100");
     assert_eq!(rollouts.rollouts(None).await.unwrap(), []);
     assert!(rollouts.namespaces().is_empty());
@@ -221,7 +222,7 @@ async fn a_pause_does_not_wait_for_a_controller_and_counts_for_the_decision() {
     let (handle, some) = (rollouts.clone(), reports.clone());
     let call = tokio::spawn(async move { handle.orchestrate(web(), some).await });
     soon(slow.asked.notified()).await;
-    rollouts.change(web(), Change::Pause { by: "ann".into() }).await.unwrap();
+    rollouts.change(web(), Change::Pause { by: "ann".into() }, None).await.unwrap();
     rollouts.orchestrate_later(web(), vec![report(77, None)]).await.unwrap();
     assert_eq!(rollouts.targets(&web(), None).await.unwrap().len(), 11);
     slow.answers.notify_one();
@@ -239,7 +240,7 @@ async fn a_pause_does_not_wait_for_a_controller_and_counts_for_the_decision() {
     assert_eq!(slow.count.load(Ordering::SeqCst), 3);
     // Whoever goes away leaves the call to end.
     slow.is_wrong.store(false, Ordering::SeqCst);
-    rollouts.change(web(), Change::Resume).await.unwrap();
+    rollouts.change(web(), Change::Resume, None).await.unwrap();
     let mut changes = rollouts.changes(&web()).unwrap();
     let (handle, some) = (rollouts.clone(), reports);
     let call = tokio::spawn(async move { handle.orchestrate(web(), some).await });
@@ -256,8 +257,8 @@ async fn a_pause_does_not_wait_for_a_controller_and_counts_for_the_decision() {
 async fn of_many_calls_at_once_none_is_lost() {
     let (store, _journal) = open_memory().unwrap();
     let rollouts = open(&store).await;
-    rollouts.change(web(), Change::SetOptions(Some(options(10)))).await.unwrap();
-    rollouts.change(web(), Change::SetVersion(v("v2"))).await.unwrap();
+    rollouts.change(web(), Change::SetOptions(Some(options(10))), None).await.unwrap();
+    rollouts.change(web(), Change::SetVersion(v("v2")), None).await.unwrap();
     let callers = (0..4_usize).map(|caller| {
         let rollouts = rollouts.clone();
         tokio::spawn(async move {
@@ -307,7 +308,7 @@ proptest! {
         runtime.block_on(async {
             let (store, _journal) = open_memory().unwrap();
             let mut rollouts = open(&store).await;
-            rollouts.change(web(), Change::SetVersion(v("v1"))).await.unwrap();
+            rollouts.change(web(), Change::SetVersion(v("v1")), None).await.unwrap();
             for deed in deeds {
                 match deed {
                     Deed::Report(some) => {
@@ -317,7 +318,7 @@ proptest! {
                     }
                     Deed::Forget => {
                         rollouts.forget(web()).await.unwrap();
-                        rollouts.change(web(), Change::SetVersion(v("v1"))).await.unwrap();
+                        rollouts.change(web(), Change::SetVersion(v("v1")), None).await.unwrap();
                     }
                     Deed::Reopen => rollouts = open(&store).await,
                 }

@@ -17,7 +17,7 @@
 
 use serde::{Deserialize, Serialize};
 use upbeat_model::Mono;
-use upbeat_model::rollout::{Cadence, Outcome};
+use upbeat_model::rollout::{Cadence, SampleOutcome as Outcome};
 
 /// What an analysis says.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,126 +1,16 @@
 //! One decision about an entity (`spec/nixmade.md` 2.F steps 1 to 8).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use upbeat_model::rollout::{Held, NAMED, Note, Reason, TargetId, Version};
-use upbeat_model::{Millis, Mono};
+use upbeat_model::Mono;
+use upbeat_model::rollout::{
+    Amount, Budget, Counts, Course, Happened, NAMED, Opening, Reason, TargetId, Version,
+};
 
-use super::{Course, Rollout, Target, ingest};
-
-/// Whom to ask. What nobody answers for is as if it were said: all may go, all are well.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Asks {
-    /// Whether the whole is well.
-    pub external: bool,
-    /// Whether a target is well.
-    pub monitoring: bool,
-    /// Which old targets go.
-    pub removal: bool,
-    /// Which targets are next.
-    pub selection: bool,
-    /// Which of these may go.
-    pub approval: bool,
-}
-
-/// What has to be known before it can be decided.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Question {
-    /// Is the whole well, while these are on their way, or are well, or have failed?
-    External(Vec<TargetId>),
-    /// Is each of these well, which report the version in force?
-    Monitoring(Vec<TargetId>),
-    /// Which of these go, that run another version? So many at most.
-    Removal(Vec<TargetId>, usize),
-    /// Which of these are next? So many at most.
-    Selection(Vec<TargetId>, usize),
-    /// Which of these may go now?
-    Approval(Vec<TargetId>),
-}
-
-/// A target that whoever selects wants to be there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewTarget {
-    /// Which; it may be there already.
-    pub id: TargetId,
-    /// By which waves choose.
-    pub labels: BTreeMap<String, String>,
-}
-
-/// What was said to a question.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// The whole is well; or it is not, and why: nothing is decided then.
-    External(Result<(), String>),
-    /// Those that are not well, and why.
-    Monitoring(BTreeMap<TargetId, String>),
-    /// Those that go; or whoever was asked could not say: nothing is decided then.
-    Removal(Result<Vec<TargetId>, String>),
-    /// Those that are next; or nobody is, and why.
-    Selection(Result<Vec<NewTarget>, String>),
-    /// Those that may go; or nobody may, and why.
-    Approval(Result<Vec<TargetId>, String>),
-}
-
-/// What was said so far.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Told {
-    external: Option<Result<(), String>>,
-    monitoring: Option<BTreeMap<TargetId, String>>,
-    removal: Option<Result<Vec<TargetId>, String>>,
-    selection: Option<Result<Vec<NewTarget>, String>>,
-    approval: Option<Result<Vec<TargetId>, String>>,
-}
-
-impl Told {
-    /// And this.
-    pub fn take(&mut self, answer: Answer) {
-        match answer {
-            Answer::External(said) => self.external = Some(said),
-            Answer::Monitoring(said) => self.monitoring = Some(said),
-            Answer::Removal(said) => self.removal = Some(said),
-            Answer::Selection(said) => self.selection = Some(said),
-            Answer::Approval(said) => self.approval = Some(said),
-        }
-    }
-}
-
-/// What comes next.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Ask this, and decide anew with the answer.
-    Ask(Question),
-    /// It is decided.
-    Settle(Box<Decision>),
-}
-
-/// Nothing can be decided. What was reported stays known.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Nothing {
-    /// Nobody has said which version there shall be.
-    #[error("empty target version, please set target version before calling orchestrate")]
-    NoVersion,
-    /// The whole is not well.
-    #[error("external monitoring failed: {0}")]
-    External(String),
-    /// Who goes is not known.
-    #[error("target removal failed: {0}")]
-    Removal(String),
-}
-
-/// How the targets stand to the version in force.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// All.
-    pub total: usize,
-    /// It is not assigned to them yet.
-    pub available: usize,
-    /// They may become well, or fail.
-    pub on_the_way: usize,
-    /// They are well on it.
-    pub well: usize,
-    /// They have failed.
-    pub failed: usize,
-}
+use super::judge::{Position, Progressed};
+use super::told::{Asks, NewTarget, Nothing, Question, Step, Told};
+use super::view::{Standing, Tallies, View, quota};
+use super::{Rollout, Target};
 
 /// What is to be, in all its parts. To be taken on as a whole: [`Rollout::take_on`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -139,44 +29,22 @@ pub struct Decision {
     pub created: Vec<NewTarget>,
     /// The version in force is assigned to these.
     pub assigned: Vec<TargetId>,
+    /// The stage of each of them, where there are stages.
+    pub placed: Vec<u16>,
     /// These have failed, and it was not said of them before.
     pub failed: Vec<(TargetId, String)>,
     /// This one is rolled out from now on.
     pub rolling: Option<Version>,
+    /// It is in this stage from now on.
+    pub position: Option<Position>,
+    /// It has come so far.
+    pub progressed: Option<Progressed>,
+    /// All targets are back, and were not before.
+    pub is_back: bool,
+    /// What happened besides.
+    pub happened: Vec<Happened>,
     /// Why it is not otherwise.
     pub reasons: Vec<Reason>,
-}
-
-/// How a target stands to the version in force.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
-    Available,
-    OnTheWay,
-    Well,
-    Failed,
-}
-
-/// Whole seconds count, as they always have (`spec/nixmade.md` 2.F step 3).
-fn is_longer(since: Mono, now: Mono, than: Millis) -> bool {
-    now.since(since).0 / 1000 > than.0 / 1000
-}
-
-fn standing(target: &Target, version: &Version, rollout: &Rollout, now: Mono) -> Standing {
-    if target.assigned.version.as_ref() != Some(version) {
-        return Standing::Available;
-    }
-    let options = &rollout.options;
-    let current = &target.current;
-    // It was reported to be well when it had been for long enough: that it has been silent since the
-    // beginning of that time shows nothing.
-    let is_proven = is_longer(current.note.at, target.seen, options.success_timeout);
-    if current.version.as_ref() == Some(version) && !current.note.is_error && is_proven {
-        return Standing::Well;
-    }
-    match is_longer(target.assigned.since, now, options.duration_timeout) {
-        true => Standing::Failed,
-        false => Standing::OnTheWay,
-    }
 }
 
 /// What is to be, from what is known; or what has to be known for that.
@@ -189,7 +57,8 @@ pub fn decide(rollout: &Rollout, asks: Asks, told: &Told, now: Mono) -> Result<S
     let Some(version) = rollout.in_force() else {
         return Ok(Step::Settle(Box::new(halted(rollout))));
     };
-    let cycle = Cycle { rollout, version, asks, told, now };
+    let view = View::new(rollout, version, now);
+    let mut cycle = Cycle { view, asks, told, position: Position::of(rollout) };
     Ok(match cycle.run() {
         Ok(decision) => Step::Settle(Box::new(decision)),
         Err(Stop::For(question)) => Step::Ask(question),
@@ -207,138 +76,91 @@ fn halted(rollout: &Rollout) -> Decision {
 }
 
 /// Why it goes no further.
-enum Stop {
+pub(super) enum Stop {
     For(Question),
     With(Nothing),
 }
 
-struct Cycle<'a> {
-    rollout: &'a Rollout,
-    version: Version,
-    asks: Asks,
-    told: &'a Told,
-    now: Mono,
+pub(super) struct Cycle<'a> {
+    pub view: View<'a>,
+    pub asks: Asks,
+    pub told: &'a Told,
+    /// Where it is among its stages.
+    pub position: Position,
+}
+
+/// For how many there is a place.
+struct Places {
+    /// In the batch.
+    batch: usize,
+    /// In the stage, where that is for so many.
+    stage: usize,
+    /// Among those that may be unwell.
+    unwell: usize,
+    /// For new ones.
+    surge: usize,
+    /// New ones for whom there was none.
+    refused: usize,
 }
 
 impl Cycle<'_> {
-    fn run(&self) -> Result<Decision, Stop> {
-        let mut decision = self.judge()?;
+    fn run(&mut self) -> Result<Decision, Stop> {
+        let (mut decision, mut tallies) = self.judge()?;
         if decision.bad.is_some() {
             // Everything else follows from it, with the next report.
             return Ok(decision);
         }
-        let slots = self.rollout.options.slots(decision.counts.total);
-        self.remove(slots, &mut decision)?;
-        if let Some(pause) = self.paused() {
-            decision.reasons.push(pause);
-        } else {
-            self.assign(slots, &mut decision)?;
+        self.advance(&mut tallies, &mut decision);
+        self.conclude(&tallies, &mut decision);
+        let slots = slots(&self.view, &tallies);
+        let closed = self.closed();
+        if closed.is_none() {
+            self.remove(slots, &tallies, &mut decision)?;
         }
-        let queued = self.rollout.queued();
-        let is_decided = decision.good.is_some() || !matches!(self.rollout.course(), Course::Forward(_));
+        match self.paused().or_else(|| self.at_gate()).or(closed) {
+            Some(held) => decision.reasons.push(held),
+            None => self.assign(slots, &tallies, &mut decision)?,
+        }
+        let queued = self.view.rollout.queued();
+        let course = self.view.rollout.course();
+        let is_decided = decision.good.is_some() || !matches!(course, Course::Forward(_));
         match (queued, is_decided) {
             (Some(version), true) => decision.rolling = Some(version),
             (Some(version), false) => decision.reasons.push(Reason::Queued { version }),
             (None, _) => {}
         }
-        if let Course::Back { to, .. } = self.rollout.course() {
+        if let Course::Back { to, .. } = course {
+            let Counts { total, available, on_the_way, .. } = decision.counts;
+            let was_back = self.view.rollout.rolling.as_ref().is_some_and(|rolling| rolling.is_back);
+            decision.is_back = total > 0 && available + on_the_way == 0 && !was_back;
             decision.reasons.push(Reason::RollsBack { to });
         }
         Ok(decision)
     }
 
-    /// How each target stands, and what that says of the version (steps 2 to 4).
-    fn judge(&self) -> Result<Decision, Stop> {
-        let targets = &self.rollout.targets;
-        let is_assigned = |target: &Target| target.assigned.version.as_ref() == Some(&self.version);
-        let runs_it =
-            |target: &Target| is_assigned(target) && target.current.version.as_ref() == Some(&self.version);
-        if self.asks.external {
-            let asked = || Question::External(self.those(is_assigned));
-            match self.told.external.as_ref().ok_or_else(asked).map_err(Stop::For)? {
-                Ok(()) => {}
-                Err(why) => return Err(Stop::With(Nothing::External(why.clone()))),
-            }
-        }
-        let nobody = BTreeMap::new();
-        let unwell = match &self.told.monitoring {
-            _ if !self.asks.monitoring => &nobody,
-            Some(unwell) => unwell,
-            None => return Err(Stop::For(Question::Monitoring(self.those(runs_it)))),
-        };
-        let mut decision = Decision { in_force: Some(self.version.clone()), ..Decision::default() };
-        let counts = &mut decision.counts;
-        let mut first = Vec::new();
-        for (id, target) in targets.iter() {
-            let standing = match unwell.get(id) {
-                Some(_) if runs_it(target) => Standing::Failed,
-                _ => standing(target, &self.version, self.rollout, self.now),
-            };
-            counts.total += 1;
-            match standing {
-                Standing::Available => counts.available += 1,
-                Standing::OnTheWay => counts.on_the_way += 1,
-                Standing::Well => counts.well += 1,
-                Standing::Failed => {
-                    counts.failed += 1;
-                    if first.len() < NAMED {
-                        first.push(id.clone());
-                    }
-                    if !target.assigned.note.is_error {
-                        decision.failed.push((id.clone(), self.failure(target, unwell.get(id))));
-                    }
-                }
-            }
-        }
-        self.conclude(first, &mut decision);
-        Ok(decision)
+    pub(super) fn those(&self, is_one: impl Fn(&Target) -> bool) -> Vec<TargetId> {
+        let targets = self.view.rollout.targets.iter();
+        targets.filter(|(_, target)| is_one(target)).map(|(id, _)| id.clone()).collect()
     }
 
-    fn failure(&self, target: &Target, unwell: Option<&String>) -> String {
-        let within = self.rollout.options.duration_timeout;
-        match (unwell, &target.current.version) {
-            (Some(why), _) => format!("target monitoring failed: {why}"),
-            (None, Some(version)) if *version == self.version => {
-                format!("it was not well on version {version} within {within}")
-            }
-            (None, _) => format!("it did not come to run version {} within {within}", self.version),
-        }
-    }
-
-    /// What the targets say of a version that is neither good nor bad yet.
-    fn conclude(&self, failed: Vec<TargetId>, decision: &mut Decision) {
-        let Counts { total, well, .. } = decision.counts;
-        if !matches!(self.rollout.course(), Course::Forward(_)) {
-            return;
-        }
-        let required = self.rollout.options.required(total);
-        let tolerated = total.saturating_sub(required);
-        match total {
-            0 => decision.reasons.push(Reason::NoTargets),
-            _ if decision.counts.failed > tolerated => {
-                let failed_count = decision.counts.failed;
-                decision.bad =
-                    Some(Reason::TooManyFailed { failed: failed_count, tolerated, total, targets: failed });
-            }
-            _ if required == 0 => decision.good = Some(Reason::Declared),
-            _ if well >= required => decision.good = Some(Reason::WellEnough { well, required, total }),
-            _ => {}
-        }
-    }
-
-    fn those(&self, is_one: impl Fn(&Target) -> bool) -> Vec<TargetId> {
-        self.rollout.targets.iter().filter(|(_, target)| is_one(target)).map(|(id, _)| id.clone()).collect()
-    }
-
-    /// Of those that run another version, as many go as new ones have been decided about (step 5).
-    fn remove(&self, slots: usize, decision: &mut Decision) -> Result<(), Stop> {
+    /// Of those that run another version, as many go as new ones have been decided about (step 5). Who serves
+    /// may go only where one may serve less.
+    fn remove(&self, slots: usize, tallies: &Tallies, decision: &mut Decision) -> Result<(), Stop> {
         let Counts { well, failed, on_the_way, .. } = decision.counts;
         let count = slots.min((well + failed).saturating_sub(on_the_way));
         if !self.asks.removal || count == 0 {
             return Ok(());
         }
-        let is_old = |target: &Target| target.current.version.as_ref() != Some(&self.version);
-        let old = self.those(is_old);
+        let (view, mut unwell) = (&self.view, self.room_for_unwell(tallies));
+        let is_old = |target: &Target| target.current.version.as_ref() != Some(&view.version);
+        let serves = |id: &TargetId| {
+            let target = view.rollout.targets.get(id);
+            target.is_some_and(|target| View::is_ok(target, view.standing(id, target)))
+        };
+        let mut old = self.those(is_old);
+        if unwell == 0 {
+            old.retain(|id| !serves(id));
+        }
         if old.is_empty() {
             return Ok(());
         }
@@ -346,62 +168,199 @@ impl Cycle<'_> {
             None => Err(Stop::For(Question::Removal(old, count))),
             Some(Err(why)) => Err(Stop::With(Nothing::Removal(why.clone()))),
             Some(Ok(gone)) => {
-                let known = gone.iter().filter(|id| old.binary_search(id).is_ok()).take(count);
-                decision.removed = known.cloned().collect();
+                let mut known: Vec<&TargetId> = Vec::new();
+                for id in gone.iter().filter(|id| old.binary_search(id).is_ok()).take(count) {
+                    if unwell == usize::MAX || !serves(id) {
+                        known.push(id);
+                    } else if unwell > 0 && !known.contains(&id) {
+                        unwell -= 1;
+                        known.push(id);
+                    }
+                }
+                decision.removed = known.into_iter().cloned().collect();
                 Ok(())
             }
         }
     }
 
     fn paused(&self) -> Option<Reason> {
-        let pause = self.rollout.pause.as_ref()?;
-        matches!(self.rollout.course(), Course::Forward(_)).then(|| Reason::Paused { by: pause.by.clone() })
+        let rollout = self.view.rollout;
+        let pause = rollout.pause.as_ref()?;
+        matches!(rollout.course(), Course::Forward(_)).then(|| Reason::Paused { by: pause.by.clone() })
+    }
+
+    /// It is not the time to move targets forward. Going back is always in time.
+    pub(super) fn closed(&self) -> Option<Reason> {
+        let rollout = self.view.rollout;
+        let is_undo = rollout.rolling.as_ref().is_some_and(|rolling| rolling.is_undo);
+        if is_undo || !matches!(rollout.course(), Course::Forward(_) | Course::Steady(_)) {
+            return None;
+        }
+        match &self.told.opening {
+            Some(Opening::Closed { until, why }) => Some(Reason::Closed { until: *until, why: why.clone() }),
+            Some(Opening::Open { .. }) => None,
+            // Who forgets to look at the clock must not move anybody at night.
+            None if !rollout.strategy.windows.is_empty() => {
+                let why = "closed: there are windows, and nobody said what time it is".to_owned();
+                Some(Reason::Closed { until: None, why })
+            }
+            None => None,
+        }
+    }
+
+    /// How many more may be unwell. Who was made in addition, and serves, makes up for one that was there.
+    fn room_for_unwell(&self, tallies: &Tallies) -> usize {
+        let may = unwell(&self.view, tallies).map(|budget| budget.of);
+        may.map_or(usize::MAX, |may| (may + tallies.ok).saturating_sub(before(&self.view, tallies)))
+    }
+
+    fn places(&self, slots: usize, tallies: &Tallies, decision: &Decision) -> Places {
+        let view = &self.view;
+        let stage = view.stages.get(view.stage).and_then(|stage| quota(stage, decision.counts.total));
+        let stage = stage.map_or(usize::MAX, |quota| {
+            let Counts { total, available, .. } = tallies.stages[view.stage].counts;
+            quota.saturating_sub(total - available)
+        });
+        let gone = decision.removed.iter().filter_map(|id| view.rollout.targets.get(id));
+        let (extra_gone, old_gone) = gone.fold((0, 0), |(extra, old), target| match target.is_extra {
+            true => (extra + 1, old),
+            false => (extra, old + 1),
+        });
+        let left = view.rollout.removed() + old_gone + extra_gone;
+        let surge = surge(view, tallies)
+            .map_or(usize::MAX, |may| may.saturating_add(left).saturating_sub(tallies.extra));
+        Places {
+            batch: slots.saturating_sub(decision.counts.on_the_way),
+            stage,
+            unwell: self.room_for_unwell(tallies).saturating_sub(old_gone),
+            surge,
+            refused: 0,
+        }
     }
 
     /// Who is next, of those for whom there is a place (steps 6 and 7).
-    fn assign(&self, slots: usize, decision: &mut Decision) -> Result<(), Stop> {
+    fn assign(&self, slots: usize, tallies: &Tallies, decision: &mut Decision) -> Result<(), Stop> {
         let Counts { on_the_way, available, .. } = decision.counts;
         if available == 0 {
             return Ok(());
         }
-        let places = slots.saturating_sub(on_the_way);
-        if places == 0 {
+        let mut places = self.places(slots, tallies, decision);
+        if places.batch == 0 {
             decision.reasons.push(Reason::BatchIsFull { on_the_way, slots });
             return Ok(());
         }
         let is_available = |id: &TargetId, target: &Target| {
-            target.assigned.version.as_ref() != Some(&self.version) && !decision.removed.contains(id)
+            !self.view.is_assigned(target)
+                && !decision.removed.contains(id)
+                && self.view.may_go(&target.labels).is_some()
         };
-        let all =
-            self.rollout.targets.iter().filter(|(id, target)| is_available(id, target)).map(|(id, _)| id);
-        if !self.asks.selection {
-            let chosen = all.take(places).cloned().collect();
-            return self.approve(chosen, decision);
+        let all = self.view.rollout.targets.iter().filter(|(id, target)| is_available(id, target));
+        let mut chosen = Vec::new();
+        let mut kept_back = false;
+        if self.asks.selection {
+            let all: Vec<(&TargetId, &Target)> = all.collect();
+            match self.selected(&all, &mut places, decision)? {
+                Some((new, back)) => (chosen, kept_back) = (new, back),
+                None => return Ok(()),
+            }
+        } else {
+            for (id, target) in all {
+                if places.batch == 0 {
+                    break;
+                }
+                match self.takes(id, Some(target), &target.labels, &mut places) {
+                    true => chosen.push(id.clone()),
+                    false => kept_back |= places.unwell == 0,
+                }
+            }
         }
-        let all: Vec<TargetId> = all.cloned().collect();
+        if let (true, Some(Budget { used: unwell, of: may })) = (kept_back, unwell(&self.view, tallies)) {
+            decision.reasons.push(Reason::TooManyUnwell { unwell, may });
+        }
+        if let (1.., Some(may)) = (places.refused, surge(&self.view, tallies)) {
+            decision.reasons.push(Reason::NoSurge { refused: places.refused, may });
+        }
+        self.approve(chosen, decision)?;
+        self.put(decision);
+        Ok(())
+    }
+
+    /// Whether there is a place for one, which is taken then.
+    fn takes(
+        &self,
+        id: &TargetId,
+        target: Option<&Target>,
+        labels: &std::collections::BTreeMap<String, String>,
+        places: &mut Places,
+    ) -> bool {
+        let Some(stage) = self.view.may_go(labels) else { return false };
+        let is_of_number = stage == self.view.stage && places.stage != usize::MAX;
+        let was_ok = target.is_some_and(|target| View::is_ok(target, self.view.standing(id, target)));
+        if places.batch == 0 || is_of_number && places.stage == 0 || was_ok && places.unwell == 0 {
+            return false;
+        }
+        if target.is_none() {
+            if places.surge == 0 {
+                places.refused += 1;
+                return false;
+            }
+            places.surge -= usize::from(places.surge != usize::MAX);
+        }
+        places.batch -= 1;
+        places.stage -= usize::from(is_of_number);
+        places.unwell -= usize::from(was_ok && places.unwell != usize::MAX);
+        true
+    }
+
+    /// Whoever selects says who is next, and whether somebody was kept back as too many are unwell; none where
+    /// that is not known.
+    fn selected(
+        &self,
+        all: &[(&TargetId, &Target)],
+        places: &mut Places,
+        decision: &mut Decision,
+    ) -> Result<Option<(Vec<TargetId>, bool)>, Stop> {
+        let names = |is_one: &dyn Fn(&TargetId, &Target) -> bool| {
+            let those = all.iter().filter(|(id, target)| is_one(id, target));
+            those.map(|(id, _)| (*id).clone()).collect::<Vec<TargetId>>()
+        };
         let chosen = match &self.told.selection {
-            None if all.is_empty() => return Ok(()),
-            None => return Err(Stop::For(Question::Selection(all, places))),
+            None if all.is_empty() => return Ok(None),
+            None => {
+                let serves =
+                    |id: &TargetId, target: &Target| View::is_ok(target, self.view.standing(id, target));
+                let mut asked = names(&|id, target| places.unwell > 0 || !serves(id, target));
+                if asked.is_empty() {
+                    // None of them may be moved; new ones may be made all the same.
+                    asked = names(&|_, _| true);
+                }
+                return Err(Stop::For(Question::Selection(asked, places.batch)));
+            }
             Some(Err(detail)) => {
                 decision.reasons.push(not_chosen("selection", detail));
-                return Ok(());
+                return Ok(None);
             }
             Some(Ok(chosen)) => chosen,
         };
-        let mut ids: Vec<TargetId> = Vec::new();
+        let (mut ids, mut kept_back) = (Vec::<TargetId>::new(), false);
         for new in chosen {
-            let is_new = !self.rollout.targets.contains_key(&new.id);
+            let known = self.view.rollout.targets.get(&new.id);
             // One that is well on it, or on its way, is chosen in vain; one that is removed is not there.
-            let is_one = is_new || all.binary_search(&new.id).is_ok();
-            if ids.len() == places || !is_one || ids.contains(&new.id) {
+            let is_one = known.is_none() || all.binary_search_by(|(id, _)| (*id).cmp(&new.id)).is_ok();
+            if places.batch == 0 || !is_one || ids.contains(&new.id) {
+                continue;
+            }
+            let labels = known.map_or(&new.labels, |target| &target.labels);
+            if !self.takes(&new.id, known, labels, places) {
+                kept_back |= known.is_some() && places.unwell == 0;
                 continue;
             }
             ids.push(new.id.clone());
-            if is_new {
+            if known.is_none() {
                 decision.created.push(new.clone());
             }
         }
-        self.approve(ids, decision)
+        Ok(Some((ids, kept_back)))
     }
 
     fn approve(&self, chosen: Vec<TargetId>, decision: &mut Decision) -> Result<(), Stop> {
@@ -425,67 +384,63 @@ impl Cycle<'_> {
         decision.assigned = yes;
         Ok(())
     }
+
+    /// In which stage each is.
+    fn put(&self, decision: &mut Decision) {
+        if self.view.stages.is_empty() {
+            return;
+        }
+        let created = |id: &TargetId| decision.created.iter().find(|new| new.id == *id);
+        let labels = |id: &TargetId| match self.view.rollout.targets.get(id) {
+            Some(target) => Some(&target.labels),
+            None => created(id).map(|new| &new.labels),
+        };
+        let stage = |id: &TargetId| labels(id).and_then(|labels| self.view.may_go(labels)).unwrap_or(0);
+        decision.placed =
+            decision.assigned.iter().map(|id| u16::try_from(stage(id)).unwrap_or(u16::MAX)).collect();
+    }
+}
+
+/// So many may be on their way: of the stage where that says so, or of all.
+pub(super) fn slots(view: &View<'_>, tallies: &Tallies) -> usize {
+    match view.stages.get(view.stage).and_then(|stage| stage.options.batch) {
+        Some(batch) => batch.of(tallies.stages[view.stage].counts.total).max(1),
+        None => view.rollout.options.slots(tallies.all.counts.total),
+    }
+}
+
+/// So many may be there in addition; none: that is not limited.
+fn surge(view: &View<'_>, tallies: &Tallies) -> Option<usize> {
+    let may = view.rollout.strategy.max_surge?;
+    Some(match may {
+        Amount::Percent(1..) => may.of(before(view, tallies)).max(1),
+        Amount::Percent(0) => 0,
+        // Of how many does not matter.
+        Amount::Count(_) => may.of(usize::MAX),
+    })
+}
+
+/// So many there would be, had nobody been made in addition or removed for that.
+fn before(view: &View<'_>, tallies: &Tallies) -> usize {
+    (tallies.all.counts.total + view.rollout.removed()).saturating_sub(tallies.extra)
+}
+
+/// How many of those that were there before are missed, and may be; none: that is not limited.
+pub(super) fn unwell(view: &View<'_>, tallies: &Tallies) -> Option<Budget> {
+    let before = before(view, tallies);
+    let may = view.rollout.strategy.max_unavailable?.of(before);
+    let can_make_new = surge(view, tallies).is_some_and(|may| may > 0);
+    let of = if can_make_new { may } else { may.max(1) };
+    Some(Budget { used: before.saturating_sub(tallies.ok), of })
 }
 
 fn not_chosen(asked: &str, detail: &str) -> Reason {
     Reason::NotChosen { asked: asked.to_owned(), detail: detail.to_owned() }
 }
 
-impl Rollout {
-    /// The version that was asked for last, where it is another than the one that is rolled out.
-    fn queued(&self) -> Option<Version> {
-        let rolls = &self.rolling.as_ref()?.version;
-        self.target.clone().filter(|target| target != rolls)
-    }
-
-    /// Takes on what was decided from this very state.
-    pub fn take_on(&mut self, decision: Decision, now: Mono) {
-        if self.rolling.is_none()
-            && let Some(target) = self.target.clone()
-        {
-            self.roll(target, now);
-        }
-        let text = self.assignment();
-        for (id, why) in decision.failed {
-            if let Some(target) = self.targets.get_mut(&id) {
-                target.assigned.note = Note { text: why, at: now, is_error: true };
-            }
-        }
-        for id in &decision.removed {
-            self.targets.remove(id);
-        }
-        for NewTarget { id, labels } in decision.created {
-            let note = Note { text: ingest::NEW.to_owned(), at: now, is_error: false };
-            let assigned = Held { version: self.good.clone(), since: now, note };
-            let current = Held { since: now, ..Held::default() };
-            self.targets.insert(id, Target { current, assigned, labels, seen: now });
-        }
-        if let Some(version) = &decision.in_force {
-            for id in &decision.assigned {
-                if let Some(target) = self.targets.get_mut(id) {
-                    let note = Note { text: format!("{text} {version}"), at: now, is_error: false };
-                    target.assigned = Held { version: Some(version.clone()), since: now, note };
-                }
-            }
-        }
-        if let Some(reason) = decision.bad {
-            self.condemn(reason, now);
-        }
-        if decision.good.is_some() {
-            self.good = self.rolling.as_ref().map(|rolling| rolling.version.clone());
-            self.pause = None;
-        }
-        if let Some(version) = decision.rolling {
-            self.roll(version, now);
-        }
-    }
-
-    /// In the words of the first such engine.
-    fn assignment(&self) -> &'static str {
-        match self.course() {
-            Course::Back { .. } => "Rolling back to lkg version",
-            Course::Steady(_) => "Setting LKG to version",
-            Course::None | Course::Forward(_) | Course::Halted(_) => "Rollout new version",
-        }
+impl Standing {
+    /// It was counted among those that have failed.
+    pub(super) fn is_failed(self) -> bool {
+        self == Self::Failed
     }
 }

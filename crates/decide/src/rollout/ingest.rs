@@ -1,11 +1,9 @@
 //! What controllers say of their targets (`spec/nixmade.md` 2.F step 0).
 
-use std::collections::BTreeMap;
-
-use upbeat_model::rollout::{Held, MESSAGE_MAX, Note, Report, TargetId, Version};
+use upbeat_model::rollout::{Happened, Held, MESSAGE_MAX, Note, Report, Several, TargetId};
 use upbeat_model::{Millis, Mono};
 
-use super::{Rollout, Target};
+use super::{Failure, Rollout, Target};
 
 /// Whoever was not reported for longer than this is not there any more.
 pub const ZOMBIE_AFTER: Millis = Millis::seconds(900);
@@ -18,18 +16,21 @@ impl Rollout {
     /// are not among them are as they were, until they are forgotten: those are returned.
     pub fn report(&mut self, reports: impl IntoIterator<Item = Report>, now: Mono) -> Vec<TargetId> {
         for report in reports {
-            let Report { target, version, is_error, message, labels } = report;
-            let Some(known) = self.targets.get_quietly(&target) else {
-                self.targets.insert(target, self.newcomer(version, is_error, message, labels, now));
+            let Some(known) = self.targets.get_quietly(&report.target) else {
+                let (id, newcomer) = (report.target.clone(), self.newcomer(report, now));
+                self.targets.insert(id, newcomer);
                 continue;
             };
+            let Report { target, version, is_error, message, labels, failed } = report;
             known.seen = now;
             let message = cut(message);
             let (note, is_other) = (&known.current.note, known.current.version != version);
-            if !is_other && note.is_error == is_error && note.text == message && known.labels == labels {
+            let is_known = !is_other && note.is_error == is_error && note.text == message;
+            if is_known && known.labels == labels && known.is_heard(failed) {
                 continue;
             }
             let Some(known) = self.targets.get_mut(&target) else { continue };
+            known.hear_whether_failed(failed, &message);
             if is_other || known.current.note.is_error != is_error {
                 known.current.note.at = now;
             }
@@ -43,28 +44,51 @@ impl Rollout {
         let gone = self.targets.iter().filter(|(_, target)| !is_there(target)).map(|(id, _)| id.clone());
         let gone: Vec<TargetId> = gone.collect();
         gone.iter().for_each(|id| self.targets.remove(id));
+        if !gone.is_empty() {
+            self.note(Happened::Forgotten { targets: Several::of(&gone) });
+        }
         gone
     }
 
     /// One that nobody knew runs what it runs, and shall run what is known to be good.
-    fn newcomer(
-        &self,
-        version: Option<Version>,
-        is_error: bool,
-        message: String,
-        labels: BTreeMap<String, String>,
-        now: Mono,
-    ) -> Target {
+    fn newcomer(&self, report: Report, now: Mono) -> Target {
+        let Report { version, is_error, message, labels, failed, .. } = report;
         let note = Note { text: NEW.to_owned(), at: now, is_error: false };
         let assigned = Held { version: self.good.clone(), since: now, note };
-        let current = Held { version, since: now, note: Note { text: cut(message), at: now, is_error } };
-        Target { current, assigned, labels, seen: now }
+        let text = cut(message);
+        let current = Held { version, since: now, note: Note { text: text.clone(), at: now, is_error } };
+        let mut target = Target { current, assigned, labels, seen: now, ..Target::default() };
+        target.hear_whether_failed(failed, &text);
+        target
     }
 
     /// After a restart everybody was just seen, as far as being there goes: how anybody is shows only what is
     /// reported from then on.
     pub fn recovered(&mut self, now: Mono) {
         self.woke = now;
+    }
+}
+
+impl Target {
+    /// A person has said that it has failed on what it shall run.
+    fn is_given_up(&self) -> bool {
+        self.has_failed() && self.failed.as_ref().is_some_and(|failure| failure.by.is_some())
+    }
+
+    /// What its controller says of that is no news.
+    fn is_heard(&self, failed: bool) -> bool {
+        self.is_given_up() || self.has_failed() == (failed && self.assigned.version.is_some())
+    }
+
+    /// What a person has said of it stays until it is given a version anew; what its controller says is how it
+    /// is now.
+    fn hear_whether_failed(&mut self, failed: bool, why: &str) {
+        if self.is_given_up() {
+            return;
+        }
+        let version = self.assigned.version.clone().filter(|_| failed);
+        let failure = |version| Box::new(Failure { version, by: None, why: why.to_owned() });
+        self.failed = version.map(failure);
     }
 }
 

@@ -20,6 +20,15 @@
 //! (it is not well, and the duration timeout is over). Only targets on their way take a place in the batch, so
 //! that places become free one by one: a sliding window, without a barrier between batches.
 //!
+//! **Stages.** On its way forward, a version may go through [`Stage`]s, one after the other: a canary is one of
+//! so many, a wave is one of labels, and the last is of whoever is left. Only targets of stages that have begun
+//! are moved; when enough of its own are well a stage is done, its gate holds everything up, and the next
+//! begins (drawn in `judge`). Going back knows no stages: all at once, as far as the batch allows.
+//!
+//! **What holds targets back**, in this order: a person's pause, the gate of a stage, closed windows, a full
+//! batch, too many that are unwell, and whoever selects and approves. Each is said by a [`Reason`]. Nothing of
+//! that but the batch and those that are unwell holds up who goes back.
+//!
 //! Laws: pure, so time is an argument; one call is one decision over all that is known, so what is reported
 //! twice, late or in another order changes nothing that is not true; a decision that needs to ask somebody
 //! says what, and is made anew, from the same state, with the answer.
@@ -30,22 +39,33 @@
 mod analysis;
 mod change;
 mod cycle;
+mod history;
 mod ingest;
+mod judge;
+mod progress;
+mod take_on;
 mod targets;
 #[cfg(test)]
 mod tests;
+mod told;
+mod view;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use upbeat_model::Mono;
-use upbeat_model::rollout::{Held, Options, Reason, Version};
+pub use upbeat_model::rollout::{Counts, Course, Pause};
+use upbeat_model::rollout::{Happened, Held, Options, Past, Reason, Stage, Strategy, Version};
 
 pub use analysis::{Analysis, Next, Verdict};
 pub use change::{Change, Refused};
-pub use cycle::{Answer, Asks, Counts, Decision, NewTarget, Nothing, Question, Step, Told, decide};
+pub use cycle::{Decision, decide};
+pub use history::GOOD_MAX;
 pub use ingest::ZOMBIE_AFTER;
+pub use judge::{Position, Progressed};
+pub use take_on::HAPPENED_MAX;
 pub use targets::Targets;
+pub use told::{Answer, Asks, NewTarget, Nothing, Question, Step, Told};
 
 /// So many versions are remembered as bad; of more, those that are known longest are forgotten.
 pub const KNOWN_BAD_MAX: usize = 100;
@@ -63,6 +83,27 @@ pub struct Target {
     pub labels: BTreeMap<String, String>,
     /// When it was reported last. What is kept may be older than what was: it shows less then, and never more.
     pub seen: Mono,
+    /// In which stage it was moved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<u16>,
+    /// Whoever selects has made it, in addition to those that were there when the rollout began.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_extra: bool,
+    /// It was said to have failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<Box<Failure>>,
+}
+
+/// That a target has failed was said, and nobody waits for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// On which version. With another, it may do better.
+    pub version: Version,
+    /// Who said so; none: its controller, until that reports otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// Why.
+    pub why: String,
 }
 
 /// Why a version is not to be used.
@@ -87,15 +128,36 @@ pub struct Rolling {
     /// It was found to be bad, and is until another takes its place.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_bad: bool,
-}
-
-/// Nobody is to be moved for now.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pause {
-    /// Who says so.
-    pub by: String,
-    /// Since when.
-    pub at: Mono,
+    /// The how manieth rollout of the entity.
+    #[serde(default)]
+    pub number: u64,
+    /// What was good when it began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Version>,
+    /// Who asked for it, where somebody said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// In which it goes forward, as they were when it began.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stages: Vec<Stage>,
+    /// In which of them it is; behind the last when all are done.
+    #[serde(default)]
+    pub stage: usize,
+    /// Since when that is done, and waits at its gate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_gate: Option<Mono>,
+    /// How far it has come; looked at where there is a deadline for that.
+    #[serde(default)]
+    pub progressed: Progressed,
+    /// So many targets that were there before it were removed.
+    #[serde(default)]
+    pub removed: usize,
+    /// Somebody went back to it: it needs no window.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_undo: bool,
+    /// It is bad, and all targets have gone back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_back: bool,
 }
 
 /// All that is known of an entity.
@@ -103,6 +165,10 @@ pub struct Pause {
 pub struct Rollout {
     /// How carefully its targets are moved.
     pub options: Options,
+    /// In which stages, and within which limits. Its stages are those of the next rollout, the rest holds at
+    /// once.
+    #[serde(default)]
+    pub strategy: Strategy,
     /// The version that was asked for last.
     pub target: Option<Version>,
     /// The one that is being rolled out, or was last.
@@ -117,32 +183,30 @@ pub struct Rollout {
     /// Nobody is to be moved for now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<Pause>,
+    /// Who asked for the version that was asked for last, where somebody said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_by: Option<String>,
+    /// Those that were good before the last, the latest at the end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub good_before: Vec<Version>,
+    /// The rollouts that have ended, the latest at the end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<Past>,
+    /// The number of the last rollout.
+    #[serde(default)]
+    pub number: u64,
+    /// Why the last decision was not otherwise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<Reason>,
+    /// What happened since somebody took note of that: [`Rollout::take_happened`].
+    #[serde(skip)]
+    pub happened: Vec<Happened>,
     /// Since when somebody listens to reports.
     #[serde(skip)]
     pub woke: Mono,
     /// Whom it is about. Written down apart, as only few of many change at once.
     #[serde(skip)]
     pub targets: Targets,
-}
-
-/// Where an entity is between versions.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Course {
-    /// No version was ever asked for.
-    None,
-    /// Its version is good.
-    Steady(Version),
-    /// A version is being rolled out that is neither good nor bad yet.
-    Forward(Version),
-    /// A version was bad: all go back to the one that was good before.
-    Back {
-        /// Which was bad.
-        from: Version,
-        /// Which was good.
-        to: Version,
-    },
-    /// A version was bad, and none was ever good.
-    Halted(Version),
 }
 
 impl Rollout {
@@ -178,30 +242,14 @@ impl Rollout {
         self.known_bad.get(version).filter(|bad| bad.until.is_none_or(|until| now < until))
     }
 
-    /// What is being rolled out is bad from now on.
-    fn condemn(&mut self, reason: Reason, now: Mono) {
-        let Some(rolling) = self.rolling.as_mut() else { return };
-        rolling.is_bad = true;
-        self.bad = Some(rolling.version.clone());
-        self.known_bad.insert(rolling.version.clone(), Bad { reason, at: now, until: None });
-        while self.known_bad.len() > KNOWN_BAD_MAX {
-            let others = self.known_bad.iter().filter(|(version, _)| Some(*version) != self.bad.as_ref());
-            let Some(oldest) = others.min_by_key(|(_, bad)| bad.at).map(|(version, _)| version.clone())
-            else {
-                return;
-            };
-            self.known_bad.remove(&oldest);
-        }
+    /// So many targets that were there before this rollout were removed.
+    fn removed(&self) -> usize {
+        self.rolling.as_ref().map_or(0, |rolling| rolling.removed)
     }
 
-    /// It begins to be rolled out.
-    fn roll(&mut self, version: Version, now: Mono) {
-        // Whoever was given it before has its time from now on, or would be found to have failed at once.
-        let has_it = |target: &Target| target.assigned.version.as_ref() == Some(&version);
-        self.targets.change_each(has_it, |target| {
-            (target.assigned.since, target.assigned.note.is_error) = (now, false);
-        });
-        self.rolling = Some(Rolling { version, since: now, is_bad: false });
-        self.pause = None;
+    /// The version that was asked for last, where it is another than the one that is rolled out.
+    fn queued(&self) -> Option<Version> {
+        let rolls = &self.rolling.as_ref()?.version;
+        self.target.clone().filter(|target| target != rolls)
     }
 }

@@ -45,7 +45,11 @@ impl Targets {
     }
 
     /// Those that are to be otherwise are made so.
-    pub(super) fn change_each(&mut self, is_one: impl Fn(&Target) -> bool, change: impl Fn(&mut Target)) {
+    pub(super) fn change_each(
+        &mut self,
+        is_one: impl Fn(&Target) -> bool,
+        mut change: impl FnMut(&mut Target),
+    ) {
         for (id, target) in &mut self.all {
             if is_one(target) {
                 change(target);

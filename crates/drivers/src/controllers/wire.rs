@@ -276,7 +276,7 @@ fn new(named: Named) -> Result<Report, String> {
         text => Some(Version::new(text).map_err(|error| format!("its answer: `{target}`: {error}"))?),
     };
     let labels = labels(named.tags.unwrap_or_default());
-    Ok(Report { target, version, is_error: named.is_error, message: named.message, labels })
+    Ok(Report { target, version, is_error: named.is_error, message: named.message, labels, failed: false })
 }
 
 /// The targets that were offered, as an answer may name them.
@@ -325,7 +325,7 @@ mod tests {
         let target = TargetId::new(group, name).unwrap();
         let labels = [("zone".to_owned(), "a".to_owned())].into();
         let version = Some(Version::new("v1").unwrap());
-        Report { target, version, is_error: false, message: String::new(), labels }
+        Report { target, version, is_error: false, message: String::new(), labels, failed: false }
     }
 
     fn names(chosen: Result<Vec<Report>, String>) -> Result<Vec<String>, String> {

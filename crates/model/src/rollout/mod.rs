@@ -2,12 +2,16 @@
 //! moved from one to another.
 
 mod controller;
+mod happened;
 mod measure;
 mod name;
 mod options;
+mod progress;
 mod reason;
 mod state;
+mod strategy;
 mod version;
+mod windows;
 
 use std::collections::BTreeMap;
 
@@ -16,12 +20,23 @@ use serde::{Deserialize, Serialize};
 pub use controller::{
     COMMAND_MAX, Controller, ControllerError, Controllers, URL_MAX, WORDS_MAX, check_address,
 };
-pub use measure::{COUNT_MAX, Cadence, CadenceError, Outcome, Sample, VALUE_MAX};
+pub use happened::{Happened, Several};
+pub use measure::{COUNT_MAX, Cadence, CadenceError, Outcome as SampleOutcome, Sample, VALUE_MAX};
 pub use name::{BadName, EntityId, NAME_MAX, TargetId};
 pub use options::{Amount, Caution, Options, OptionsError};
+pub use progress::{
+    AtGate, Budget, Counts, Course, Current, HISTORY_MAX, Outcome, Past, Pause, Progress, StageProgress,
+    StageState,
+};
 pub use reason::{NAMED, Reason};
-pub use state::{BadState, CourseWord, HeldState, RolloutState, Tally, TargetState};
+pub use state::{BadState, CourseWord, GateState, HeldState, PastState, RolloutState, TargetState};
+pub use strategy::{
+    Concurrency, Gate, Override, REST, STAGE_NAME_MAX, STAGES_MAX, Stage, Strategy, StrategyError, Who,
+};
 pub use version::{BadVersion, VERSION_MAX, Version};
+pub use windows::{
+    BadTime, FREEZE_REASON_MAX, Freeze, Offset, Opening, TimeOfDay, WINDOWS_MAX, Weekday, Window, Windows,
+};
 
 use crate::Mono;
 
@@ -41,6 +56,8 @@ pub struct Report {
     pub message: String,
     /// By which waves choose.
     pub labels: BTreeMap<String, String>,
+    /// It has failed on the version it shall run, and is not to be waited for. Said again as long as it is so.
+    pub failed: bool,
 }
 
 /// Something that was said about a target, and when.

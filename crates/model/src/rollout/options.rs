@@ -94,6 +94,20 @@ pub enum Caution {
     },
     /// Any version is good as soon as there is a target.
     NothingHasToSucceed,
+    /// No target can have become well before a version is bad for that.
+    NoTimeForProgress {
+        /// How long a target has to be well.
+        success: Millis,
+        /// How long it may take until one more is.
+        deadline: Millis,
+    },
+    /// So many may fail that a version can be neither good nor bad, and nothing ends that.
+    MayWaitForEver {
+        /// Percent that may fail.
+        budget: u32,
+        /// Percent that have to be well.
+        success_percent: u32,
+    },
 }
 
 impl fmt::Display for Caution {
@@ -104,6 +118,16 @@ impl fmt::Display for Caution {
                 "a target has to be well for more than {success} and fails after {duration}: none can succeed"
             ),
             Self::NothingHasToSucceed => f.write_str("no target has to succeed: any version is good at once"),
+            Self::NoTimeForProgress { success, deadline } => write!(
+                f,
+                "a target has to be well for more than {success} and the next may take {deadline}: any version \
+                 is bad"
+            ),
+            Self::MayWaitForEver { budget, success_percent } => write!(
+                f,
+                "{budget}% may fail and {success_percent}% have to be well: a rollout may come to no end; set \
+                 `progress_deadline`"
+            ),
         }
     }
 }

@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{TargetId, Version};
+use super::{Gate, TargetId, Version};
+use crate::{Millis, Mono, Wall};
 
 /// Of many targets, so many are named.
 pub const NAMED: usize = 5;
@@ -89,6 +90,93 @@ pub enum Reason {
         /// How many there are besides.
         more: usize,
     },
+    /// More targets of a stage failed than may.
+    StageFailed {
+        /// Of which.
+        stage: String,
+        /// So many.
+        failed: usize,
+        /// So many may.
+        tolerated: usize,
+        /// Of so many.
+        total: usize,
+        /// The first of them.
+        targets: Vec<TargetId>,
+    },
+    /// For too long, no target more became well on it.
+    NoProgress {
+        /// That may be so for so long.
+        within: Millis,
+        /// So many are well.
+        well: usize,
+        /// Of so many.
+        total: usize,
+    },
+    /// A stage is done, and something has to happen before it goes on.
+    AtGate {
+        /// Which stage.
+        stage: String,
+        /// What.
+        gate: Gate,
+        /// When a pause is over.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Mono>,
+    },
+    /// Not enough targets of a stage are well for the next.
+    InStage {
+        /// Of which.
+        stage: String,
+        /// So many are.
+        well: usize,
+        /// So many have to be.
+        required: usize,
+    },
+    /// A stage that no target is in was passed by.
+    EmptyStage {
+        /// Which.
+        stage: String,
+    },
+    /// It is not the time to move targets forward.
+    Closed {
+        /// Until when; none: for good.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Wall>,
+        /// Why.
+        why: String,
+    },
+    /// So many targets are unwell that none that is well is moved.
+    TooManyUnwell {
+        /// So many are.
+        unwell: usize,
+        /// So many may be.
+        may: usize,
+    },
+    /// Whoever selects wanted to make more targets than may be made.
+    NoSurge {
+        /// So many too many.
+        refused: usize,
+        /// So many may be there in addition.
+        may: usize,
+    },
+    /// Somebody said that it is good.
+    Promoted {
+        /// Who.
+        by: String,
+    },
+    /// It was good before.
+    WasGood,
+    /// Another took its place.
+    Superseded {
+        /// Which.
+        by: Version,
+    },
+    /// Somebody wanted the version before.
+    Undone {
+        /// Which.
+        to: Version,
+        /// Who.
+        by: String,
+    },
 }
 
 /// The first of them, and how many there are besides.
@@ -128,6 +216,27 @@ impl fmt::Display for Reason {
             Self::Queued { version } => write!(f, "`{version}` follows"),
             Self::NotChosen { asked, detail } => write!(f, "{asked} could not be asked: {detail}"),
             Self::NotApproved { targets, more } => write!(f, "not approved: {}", Few(targets, *more)),
+            Self::StageFailed { stage, failed, tolerated, total, targets } => {
+                let few = Few(targets, failed.saturating_sub(targets.len()));
+                write!(f, "{failed} of {total} targets of stage `{stage}` failed, and {tolerated} may: {few}")
+            }
+            Self::NoProgress { within, well, total } => {
+                write!(f, "no target more became well within {within}: {well} of {total} are")
+            }
+            Self::AtGate { stage, gate, .. } => write!(f, "waits for {gate} after stage `{stage}`"),
+            Self::InStage { stage, well, required } => {
+                write!(f, "in stage `{stage}`: {well} are well, and {required} have to be")
+            }
+            Self::EmptyStage { stage } => write!(f, "no target is in stage `{stage}`"),
+            Self::Closed { why, .. } => f.write_str(why),
+            Self::TooManyUnwell { unwell, may } => write!(f, "{unwell} targets are unwell, and {may} may be"),
+            Self::NoSurge { refused, may } => {
+                write!(f, "{refused} new targets were not taken: {may} may be there in addition")
+            }
+            Self::Promoted { by } => write!(f, "promoted by {by}"),
+            Self::WasGood => f.write_str("it was good before"),
+            Self::Superseded { by } => write!(f, "`{by}` took its place"),
+            Self::Undone { to, by } => write!(f, "{by} went back to `{to}`"),
         }
     }
 }

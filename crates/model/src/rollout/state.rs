@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Controllers, Options, Reason, TargetId, Version};
+use super::{
+    Budget, Controllers, Counts, Gate, Options, Outcome, Reason, StageProgress, Strategy, TargetId, Version,
+};
 use crate::Wall;
 
 /// A version of a target, as it is or as it shall be, and what was said of it last.
@@ -76,20 +78,49 @@ pub struct BadState {
     pub until: Option<Wall>,
 }
 
-/// How many targets stand how to the version in force.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What a rollout waits for after a stage.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Tally {
-    /// All.
-    pub total: usize,
-    /// It is not assigned to them yet.
-    pub available: usize,
-    /// It is, and they are neither well on it nor have they failed.
-    pub on_the_way: usize,
-    /// They are well on it.
-    pub well: usize,
-    /// They have failed on it.
-    pub failed: usize,
+pub struct GateState {
+    /// Which stage is done.
+    pub stage: String,
+    /// What has to happen.
+    pub gate: Gate,
+    /// Since when.
+    pub since: Wall,
+    /// Until when, where it is a pause.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Wall>,
+}
+
+/// A rollout that has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct PastState {
+    /// Of this entity, the how manieth: never given twice.
+    pub number: u64,
+    /// Which version.
+    pub version: Version,
+    /// What was good when it began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Version>,
+    /// When it began.
+    pub began: Wall,
+    /// When it was decided.
+    pub ended: Wall,
+    /// How.
+    pub outcome: Outcome,
+    /// Who asked for it, where somebody said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// Why it ended so.
+    pub reason: Reason,
+    /// How its targets stood when it ended.
+    pub counts: Counts,
+}
+
+fn is_default(strategy: &Strategy) -> bool {
+    *strategy == Strategy::default()
 }
 
 /// An entity, and where it is.
@@ -128,8 +159,35 @@ pub struct RolloutState {
     /// Whom it asks.
     #[serde(default)]
     pub controllers: Controllers,
-    /// How the targets stood at the last decision.
-    pub tally: Tally,
+    /// In which stages, and within which limits.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub strategy: Strategy,
+    /// The how manieth rollout of the entity that is, or was last.
+    #[serde(default)]
+    pub number: u64,
+    /// Who asked for it, where somebody said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// How all targets stand to the version in force. What whoever monitors says of them is not in it.
+    pub counts: Counts,
+    /// So many have to be well for the version to be good.
+    #[serde(default)]
+    pub required: usize,
+    /// How many of all may fail, and have.
+    #[serde(default)]
+    pub budget: Budget,
+    /// So many may be on their way at the same time.
+    #[serde(default)]
+    pub slots: usize,
+    /// One after the other; none: it goes forward in one, or not forward.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stages: Vec<StageProgress>,
+    /// What it waits for between two of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<GateState>,
+    /// How many are unwell, whatever the reason, and how many may be; none: that is not limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unwell: Option<Budget>,
     /// Why it is not otherwise.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<Reason>,

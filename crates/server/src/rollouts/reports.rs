@@ -32,7 +32,7 @@ pub(crate) fn checked(said: Vec<TargetReport>, fields: &Fields) -> Result<Vec<Re
         Refusal::bad_request(format!("in the body: `{}.{field}` must {must}", place(n)))
     };
     let read = |(n, report): (usize, TargetReport)| {
-        let TargetReport { group, name, version, is_error, message, labels } = report;
+        let TargetReport { group, name, version, is_error, failed, message, labels } = report;
         let target = TargetId::new(&group, &name)
             .map_err(|BadName { field, must }| refuse(n, field, must.to_owned()))?;
         let version = match version.as_deref() {
@@ -40,7 +40,7 @@ pub(crate) fn checked(said: Vec<TargetReport>, fields: &Fields) -> Result<Vec<Re
             Some(version) => Some(Version::new(version).map_err(|bad| refuse(n, "version", must(bad)))?),
         };
         check_labels(&labels).map_err(|must| refuse(n, fields.labels, must))?;
-        Ok(Report { target, version, is_error, message, labels })
+        Ok(Report { target, version, is_error, message, labels, failed })
     };
     said.into_iter().enumerate().map(read).collect()
 }

@@ -106,7 +106,7 @@ fn held(version: Option<Version>, message: String, is_error: bool) -> HeldState 
 
 /// In words that show all of it.
 fn shown(report: &Report) -> String {
-    let Report { target, version, is_error, message, labels } = report;
+    let Report { target, version, is_error, message, labels, failed: _ } = report;
     let version = version.as_ref().map_or("nothing", Version::as_str);
     let health = if *is_error { "ill" } else { "well" };
     format!("{target} runs {version}, {health} ({message}) {labels:?}")
@@ -123,7 +123,7 @@ impl Rollouts for FakeRollouts {
         let shown: Vec<String> = reports.iter().map(shown).collect();
         self.note(format!("{id}: {}", shown.join("; ")));
         self.change(&id, |kept| {
-            for Report { target, version, is_error, message, labels } in reports {
+            for Report { target, version, is_error, message, labels, failed: _ } in reports {
                 let assigned = kept.state.target.clone();
                 let said = match &assigned {
                     Some(version) => format!("Rollout new version {version}"),

@@ -1,7 +1,7 @@
 //! Analyses in virtual time.
 
 use proptest::prelude::*;
-use upbeat_model::rollout::{Cadence, Outcome};
+use upbeat_model::rollout::{Cadence, SampleOutcome as Outcome};
 use upbeat_model::{Millis, Mono};
 
 use crate::rollout::{Analysis, Next, Verdict};

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use proptest::prelude::*;
+use proptest::prelude::{
+    Just, ProptestConfig, Strategy, any, prop_assert_eq, prop_assume, prop_oneof, proptest,
+};
 
 use super::*;
 
@@ -186,11 +188,7 @@ fn play(story: &mut Story, onlooker: &mut Onlooker, step: Move) {
 }
 
 fn report(story: &mut Story, onlooker: &mut Onlooker, some: &[TargetId]) {
-    let reports = some.iter().map(|id| {
-        let Device { version, is_error } = story.devices[id].clone();
-        Report { target: id.clone(), version, is_error, message: String::new(), labels: BTreeMap::new() }
-    });
-    let reports: Vec<Report> = reports.collect();
+    let reports: Vec<Report> = some.iter().map(|id| story.devices[id].report(id, "")).collect();
     let mut other = story.rollout.clone();
     other.report(reports.iter().rev().cloned(), story.now);
     story.rollout.report(reports, story.now);

@@ -1,13 +1,17 @@
 //! A controller, a clock, and what people ask.
 
 mod analyses;
+mod checker;
 mod fleets;
+mod limits;
 mod rows;
 mod rules;
+mod stages;
+mod stories;
 
 use std::collections::BTreeMap;
 
-use upbeat_model::rollout::{Amount, Options, Report, TargetId, Version};
+use upbeat_model::rollout::{Amount, Opening, Options, Report, TargetId, Version};
 use upbeat_model::{Millis, Mono};
 
 use super::*;
@@ -35,6 +39,9 @@ fn options(batch: u32, success_percent: u32, success: u64, duration: u64) -> Opt
 struct Device {
     version: Option<Version>,
     is_error: bool,
+    /// Its controller does not wait for it any more.
+    failed: bool,
+    labels: BTreeMap<String, String>,
 }
 
 /// One entity, and whoever reports it.
@@ -43,6 +50,8 @@ struct Story {
     now: Mono,
     asks: Asks,
     devices: BTreeMap<TargetId, Device>,
+    /// Whether it is the time, where somebody says so.
+    opening: Option<Opening>,
     /// What answers to a question.
     answers: Box<dyn FnMut(&Question) -> Answer>,
     /// Of the last decision.
@@ -65,6 +74,7 @@ impl Story {
             now: Mono(1_000_000),
             asks: Asks::default(),
             devices: BTreeMap::new(),
+            opening: None,
             answers: Box::new(|question| panic!("nobody answers {question:?}")),
             reasons: Vec::new(),
             kept: Kept::default(),
@@ -134,16 +144,16 @@ impl Story {
 
     /// These are reported, and it is decided.
     fn call_of(&mut self, some: &[TargetId]) {
-        let reports = some.iter().map(|id| {
-            let Device { version, is_error } = self.devices[id].clone();
-            Report { target: id.clone(), version, is_error, message: "said".into(), labels: BTreeMap::new() }
-        });
+        let reports = some.iter().map(|id| self.devices[id].report(id, "said"));
         self.rollout.report(reports.collect::<Vec<_>>(), self.now);
         self.try_decide().unwrap();
     }
 
     fn try_decide(&mut self) -> Result<(), Nothing> {
         let mut told = Told::default();
+        if let Some(opening) = self.opening.clone() {
+            told = told.opening(opening);
+        }
         loop {
             match decide(&self.rollout, self.asks, &told, self.now)? {
                 Step::Ask(question) => told.take((self.answers)(&question)),
@@ -168,8 +178,8 @@ impl Story {
     /// Everybody runs what they shall; who is new is there.
     fn obey(&mut self) {
         let shall = self.rollout.targets.iter().map(|(id, target)| {
-            let is_error = self.devices.get(id).is_some_and(|device| device.is_error);
-            (id.clone(), Device { version: target.assigned.version.clone(), is_error })
+            let was = self.devices.get(id).cloned().unwrap_or_else(|| device("v0"));
+            (id.clone(), Device { version: target.assigned.version.clone(), ..was })
         });
         self.devices = shall.collect();
     }
@@ -186,8 +196,15 @@ impl Story {
     }
 }
 
+impl Device {
+    fn report(&self, id: &TargetId, message: &str) -> Report {
+        let Self { version, is_error, failed, labels } = self.clone();
+        Report { target: id.clone(), version, is_error, message: message.into(), labels, failed }
+    }
+}
+
 fn device(version: &str) -> Device {
-    Device { version: Some(v(version)), is_error: false }
+    Device { version: Some(v(version)), is_error: false, failed: false, labels: BTreeMap::new() }
 }
 
 fn count_of(versions: &[(&str, usize)]) -> BTreeMap<String, usize> {

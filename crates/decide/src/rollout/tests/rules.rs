@@ -53,7 +53,7 @@ fn where_nothing_has_to_succeed_a_version_is_declared_good() {
     let cautions = story.rollout.change(Change::SetOptions(Some(options(100, 0, 0, 0))), story.now).unwrap();
     assert_eq!(cautions, [Caution::NothingHasToSucceed]);
     story.ask(Change::SetVersion(v("v1")));
-    story.devices.insert(id("a"), Device { version: None, is_error: true });
+    story.devices.insert(id("a"), Device { version: None, is_error: true, ..device("v1") });
     assert_eq!(story.call(), count_of(&[("v1", 1)]));
     assert_eq!(story.rollout.good, Some(v("v1")));
 }
@@ -185,7 +185,7 @@ fn people_pause_resume_abort_promote_and_retry() {
     story.ask(Change::Retry);
     assert_eq!(story.rollout.course(), Course::Forward(v("v2")));
     assert_eq!(story.rollout.change(Change::Retry, story.now), Err(Refused::NothingToRetry));
-    story.ask(Change::Promote);
+    story.ask(Change::Promote { by: "ann".into() });
     assert_eq!(story.rollout.course(), Course::Steady(v("v2")));
     assert!(matches!(
         story.rollout.change(Change::Abort { by: "ann".into(), why: String::new() }, story.now),
@@ -221,7 +221,7 @@ fn times_change_with_what_they_are_of() {
     story.call();
     assert_eq!((target(&story).since, target(&story).note.at), (begun.since, story.now), "an error");
     story.pass(5);
-    story.devices.insert(id("target0"), Device { version: Some(v("v2")), is_error: true });
+    story.devices.insert(id("target0"), Device { is_error: true, ..device("v2") });
     story.call();
     assert_eq!((target(&story).since, target(&story).note.at), (story.now, story.now), "another version");
 }

@@ -22,7 +22,14 @@ use crate::probe::words::No;
 fn report(group: &str, name: &str) -> Report {
     let target = TargetId::new(group, name).unwrap();
     let version = Some(Version::new("v1").unwrap());
-    Report { target, version, is_error: false, message: String::new(), labels: BTreeMap::new() }
+    Report {
+        target,
+        version,
+        is_error: false,
+        message: String::new(),
+        labels: BTreeMap::new(),
+        failed: false,
+    }
 }
 
 fn web(url: impl Into<String>) -> Controller {

@@ -1,0 +1,445 @@
+//! An onlooker that hears what is reported and asked, and sees what is assigned and told; of the machine it
+//! knows nothing. It counts anew, in its own way, and says where a promise is broken.
+
+use std::collections::BTreeSet;
+
+use upbeat_model::rollout::{Gate, Happened, Reason, Stage, Strategy, Who};
+
+use super::*;
+
+/// What was heard of a target.
+#[derive(Clone, Debug)]
+struct Heard {
+    said: Report,
+    /// Since when it is said to be as well, or as unwell, on the same version.
+    since: Mono,
+    /// When anything was said last.
+    last: Mono,
+    shall: Option<Version>,
+    shall_since: Mono,
+    /// Somebody has said that it failed on this.
+    given_up: Option<Version>,
+    stage: usize,
+}
+
+/// A version, on its way or decided.
+#[derive(Clone, Debug)]
+struct Attempt {
+    version: Version,
+    /// Whether it turned out to be good.
+    verdict: Option<bool>,
+    stages: Vec<Stage>,
+    stage: usize,
+    done: Option<Mono>,
+    is_undo: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum How {
+    Open,
+    Well,
+    Failed,
+}
+
+#[derive(Debug)]
+pub(super) struct Checker {
+    options: Options,
+    strategy: Strategy,
+    heard: BTreeMap<TargetId, Heard>,
+    attempt: Option<Attempt>,
+    good: Option<Version>,
+    proven: BTreeSet<Version>,
+    is_paused: bool,
+    numbers: BTreeSet<u64>,
+    /// How often it saw what it watches over: a check that never has anything to look at shows nothing.
+    pub seen: BTreeMap<&'static str, usize>,
+}
+
+fn whole_seconds(from: Mono, to: Mono) -> u64 {
+    (to.0.saturating_sub(from.0)) / 1000
+}
+
+fn fits(stage: &Stage, labels: &BTreeMap<String, String>) -> bool {
+    let Who::Labels(asked) = &stage.who else { return false };
+    asked.iter().all(|(name, value)| labels.get(name) == Some(value))
+}
+
+impl Checker {
+    pub(super) fn new(options: Options, strategy: Strategy) -> Self {
+        Self {
+            options,
+            strategy,
+            heard: BTreeMap::new(),
+            attempt: None,
+            good: None,
+            proven: BTreeSet::new(),
+            is_paused: false,
+            numbers: BTreeSet::new(),
+            seen: BTreeMap::new(),
+        }
+    }
+
+    fn saw(&mut self, what: &'static str) {
+        *self.seen.entry(what).or_default() += 1;
+    }
+
+    pub(super) fn hear(&mut self, reports: &[Report], now: Mono) {
+        for said in reports {
+            let good = self.good.clone();
+            let heard = self.heard.entry(said.target.clone()).or_insert_with(|| Heard {
+                said: said.clone(),
+                since: now,
+                last: now,
+                shall: good,
+                shall_since: now,
+                given_up: None,
+                stage: 0,
+            });
+            if (&heard.said.version, heard.said.is_error) != (&said.version, said.is_error) {
+                heard.since = now;
+            }
+            (heard.said, heard.last) = (said.clone(), now);
+        }
+    }
+
+    pub(super) fn give_up(&mut self, target: &TargetId) {
+        if let Some(heard) = self.heard.get_mut(target) {
+            heard.given_up = heard.shall.clone();
+        }
+    }
+
+    /// What was kept of when anybody was heard may be older than what was.
+    pub(super) fn restart(&mut self, kept: &Rollout) {
+        for (id, heard) in &mut self.heard {
+            heard.last = kept.targets[id].seen;
+        }
+    }
+
+    /// The options that hold for whoever is moved in that stage.
+    fn options(&self, stage: usize) -> Options {
+        let open = self.attempt.as_ref().filter(|attempt| attempt.verdict.is_none());
+        let stage = open.and_then(|attempt| attempt.stages.get(stage));
+        let own = stage.map(|stage| stage.options).unwrap_or_default();
+        Options {
+            batch: own.batch.unwrap_or(self.options.batch),
+            success_percent: own.success_percent.unwrap_or(self.options.success_percent),
+            success_timeout: own.success_timeout.unwrap_or(self.options.success_timeout),
+            duration_timeout: own.duration_timeout.unwrap_or(self.options.duration_timeout),
+        }
+    }
+
+    fn has_failed_by_word(heard: &Heard) -> bool {
+        heard.shall.is_some() && (heard.said.failed || heard.given_up == heard.shall)
+    }
+
+    fn how(&self, heard: &Heard, now: Mono) -> How {
+        let options = self.options(heard.stage);
+        if Self::has_failed_by_word(heard) {
+            return How::Failed;
+        }
+        let is_well = heard.said.version == heard.shall
+            && !heard.said.is_error
+            && whole_seconds(heard.since, heard.last) > options.success_timeout.0 / 1000;
+        match whole_seconds(heard.shall_since, now) > options.duration_timeout.0 / 1000 {
+            _ if is_well => How::Well,
+            true => How::Failed,
+            false => How::Open,
+        }
+    }
+
+    fn count(&self, version: &Version, how: How, now: Mono, is_one: impl Fn(&Heard) -> bool) -> usize {
+        let on_it =
+            self.heard.values().filter(|heard| heard.shall.as_ref() == Some(version) && is_one(heard));
+        on_it.filter(|heard| self.how(heard, now) == how).count()
+    }
+
+    fn serves(&self, heard: &Heard, version: &Version, now: Mono) -> bool {
+        match heard.shall.as_ref() == Some(version) {
+            true => self.how(heard, now) == How::Well,
+            false => heard.said.version.is_some() && !heard.said.is_error && !Self::has_failed_by_word(heard),
+        }
+    }
+
+    /// How many a stage that has begun is for: those moved in it, and those that could be.
+    fn members(&self, attempt: &Attempt, n: usize) -> usize {
+        let has_it = |heard: &&Heard| heard.shall.as_ref() == Some(&attempt.version);
+        let moved = self.heard.values().filter(has_it).filter(|heard| heard.stage == n).count();
+        let others = self.heard.values().filter(|heard| !has_it(heard));
+        let first = |heard: &Heard| attempt.stages.iter().position(|stage| fits(stage, &heard.said.labels));
+        let unclaimed = others.clone().filter(|heard| first(heard).is_none_or(|first| first > n)).count();
+        match attempt.stages[n].who {
+            Who::Labels(_) => moved + others.filter(|heard| first(heard) == Some(n)).count(),
+            Who::Amount(amount) if n == attempt.stage => {
+                let quota = amount.of(self.heard.len()).max(1);
+                moved + unclaimed.min(quota.saturating_sub(moved))
+            }
+            Who::Amount(_) => moved,
+            Who::Rest => moved + unclaimed,
+        }
+    }
+
+    fn is_over_budget(&self, now: Mono) -> bool {
+        let Some(attempt) = self.attempt.as_ref().filter(|attempt| attempt.verdict.is_none()) else {
+            return false;
+        };
+        let total = self.heard.len();
+        let may = |budget: Option<Amount>, total: usize, percent: u32| match budget {
+            Some(budget) => budget.of(total),
+            None => total - (total * percent as usize / 100).max(usize::from(percent > 0)).min(total),
+        };
+        let whole = may(self.strategy.failure_budget, total, self.options.success_percent);
+        let stages = (0..attempt.stages.len()).take(attempt.stage + 1).any(|n| {
+            let budget = attempt.stages[n].failure_budget;
+            let may = may(budget, self.members(attempt, n), self.options(n).success_percent);
+            self.count(&attempt.version, How::Failed, now, |heard| heard.stage == n) > may
+        });
+        total > 0 && (self.count(&attempt.version, How::Failed, now, |_| true) > whole || stages)
+    }
+
+    /// As far as what was heard lets it go on.
+    fn advance(&mut self, now: Mono) {
+        let Some(mut attempt) = self.attempt.clone().filter(|attempt| attempt.verdict.is_none()) else {
+            return;
+        };
+        while attempt.stage < attempt.stages.len() && !self.heard.is_empty() {
+            let (n, gate) = (attempt.stage, attempt.stages[attempt.stage].gate);
+            if attempt.done.is_none() {
+                let members = self.members(&attempt, n);
+                let percent = self.options(n).success_percent as usize;
+                let required = (members * percent / 100).max(1);
+                let well = self.count(&attempt.version, How::Well, now, |heard| heard.stage == n);
+                if members > 0 && well < required {
+                    break;
+                }
+                attempt.done = Some(now);
+            }
+            let since = attempt.done.unwrap();
+            let is_open = match gate {
+                Gate::None => true,
+                Gate::Approval => false,
+                Gate::Pause(time) => now.0 - since.0 >= time.0,
+            };
+            if !is_open {
+                break;
+            }
+            (attempt.stage, attempt.done) = (n + 1, None);
+        }
+        self.attempt = Some(attempt);
+    }
+
+    /// A decision was taken on.
+    pub(super) fn see(
+        &mut self,
+        after: &BTreeMap<TargetId, Option<Version>>,
+        happened: &[Happened],
+        is_open: bool,
+        now: Mono,
+    ) {
+        self.heard.retain(|id, _| after.contains_key(id));
+        let mut happened = happened.iter().peekable();
+        if self.attempt.is_none()
+            && let Some(began @ Happened::Began { .. }) = happened.peek()
+        {
+            self.tell(began, now);
+            happened.next();
+        }
+        let is_over = self.is_over_budget(now);
+        if !is_over {
+            self.advance(now);
+        }
+        self.moved(after, is_over, is_open, now);
+        let rest: Vec<&Happened> = happened.collect();
+        let is_bad = rest.iter().any(|happened| matches!(happened, Happened::Bad { .. }));
+        assert!(is_bad || !is_over, "too many failed, and nobody says so");
+        rest.into_iter().for_each(|happened| self.tell(happened, now));
+    }
+
+    fn moved(
+        &mut self,
+        after: &BTreeMap<TargetId, Option<Version>>,
+        is_over: bool,
+        is_open: bool,
+        now: Mono,
+    ) {
+        let moved: Vec<TargetId> = after
+            .iter()
+            .filter(|(id, shall)| self.heard[id].shall != **shall)
+            .map(|(id, _)| id.clone())
+            .collect();
+        let Some(first) = moved.first() else { return };
+        let to = after[first].clone().expect("nobody is moved to nothing");
+        assert!(moved.iter().all(|id| after[id].as_ref() == Some(&to)), "one version at a time");
+        let attempt = self.attempt.clone().expect("somebody is moved before anything began");
+        let goes_back = attempt.verdict == Some(false) || attempt.is_undo;
+        match attempt.verdict {
+            Some(false) => {
+                assert_ne!(to, attempt.version, "it has failed");
+                assert!(self.proven.contains(&to), "{to} was never shown to be good");
+                assert_eq!(Some(&to), self.good.as_ref());
+                self.saw("back");
+            }
+            _ => assert_eq!(to, attempt.version),
+        }
+        assert!(!is_over, "too many have failed, and {moved:?} are moved all the same");
+        assert!(is_open || goes_back, "it is closed");
+        assert!(!self.is_paused || attempt.verdict.is_some(), "it is paused");
+        let serving = |id: &&TargetId| self.serves(&self.heard[*id], &to, now);
+        let stop_serving = moved.iter().filter(serving).count();
+        if let Some(may) = self.strategy.max_unavailable
+            && stop_serving > 0
+        {
+            let serve = self.heard.values().filter(|heard| self.serves(heard, &to, now)).count();
+            let unwell = self.heard.len() - serve + stop_serving;
+            let may = may.of(self.heard.len()).max(1);
+            assert!(unwell <= may, "{unwell} are unwell, and {may} may be");
+            self.saw("unavailable");
+        }
+        let mut slots = self.options.batch.of(self.heard.len()).max(1);
+        if attempt.verdict.is_none() && !attempt.stages.is_empty() {
+            slots = self.in_stage(&attempt, &moved, slots);
+        }
+        let there = self.count(&to, How::Open, now, |_| true);
+        assert!(there + moved.len() <= slots, "{there} were on their way, {} more, of {slots}", moved.len());
+        for id in moved {
+            let stage = self.stage_of(&attempt, &id);
+            let heard = self.heard.get_mut(&id).unwrap();
+            (heard.shall, heard.shall_since, heard.stage) = (Some(to.clone()), now, stage);
+            (heard.given_up, heard.said.failed) = (None, false);
+        }
+    }
+
+    /// In which it is moved now; behind all where its turn has not come.
+    fn stage_of(&self, attempt: &Attempt, id: &TargetId) -> usize {
+        let labels = &self.heard[id].said.labels;
+        let labelled = attempt.stages.iter().position(|stage| fits(stage, labels));
+        let is_for_labels = |n: usize| matches!(attempt.stages[n].who, Who::Labels(_));
+        match (labelled, attempt.stage.min(attempt.stages.len().saturating_sub(1))) {
+            (Some(labelled), current) if labelled <= current => labelled,
+            (_, current) if attempt.stages.is_empty() || !is_for_labels(current) => current,
+            _ => usize::MAX,
+        }
+    }
+
+    /// Nobody before their turn. Returns how many may be on their way in it.
+    fn in_stage(&mut self, attempt: &Attempt, moved: &[TargetId], slots: usize) -> usize {
+        assert!(attempt.done.is_none(), "it waits for {:?}", attempt.stages[attempt.stage].gate);
+        for id in moved {
+            let stage = self.stage_of(attempt, id);
+            assert!(stage <= attempt.stage, "{id} is moved before its turn, in stage {}", attempt.stage);
+        }
+        let Some(stage) = attempt.stages.get(attempt.stage) else { return slots };
+        if let Who::Amount(amount) = stage.who {
+            let has_it = |heard: &&Heard| heard.shall.as_ref() == Some(&attempt.version);
+            let there =
+                self.heard.values().filter(has_it).filter(|heard| heard.stage == attempt.stage).count();
+            let more = moved.iter().filter(|id| self.stage_of(attempt, id) == attempt.stage).count();
+            let quota = amount.of(self.heard.len()).max(1);
+            assert!(there + more <= quota, "a stage of {quota} has {}", there + more);
+            self.saw("amount");
+        }
+        self.saw(if attempt.stage == 0 { "first stage" } else { "later stage" });
+        stage.options.batch.map_or(slots, |batch| batch.of(self.members(attempt, attempt.stage)).max(1))
+    }
+
+    fn decided(&mut self, version: &Version, verdict: bool) {
+        let attempt = self.attempt.as_mut().expect("a verdict on nothing");
+        assert_eq!((&attempt.version, attempt.verdict), (version, None), "a verdict on what is on its way");
+        (attempt.verdict, self.is_paused) = (Some(verdict), false);
+    }
+
+    /// What is told, also of what people asked.
+    pub(super) fn tell(&mut self, happened: &Happened, now: Mono) {
+        let at =
+            |attempt: &Attempt, name: &String| attempt.stages.iter().position(|stage| stage.name == *name);
+        match happened {
+            Happened::Began { number, version, .. } => self.began(*number, version, now),
+            Happened::Good { version, why } => {
+                if !matches!(why, Reason::Promoted { .. }) {
+                    let total = self.heard.len();
+                    let required = (total * self.options.success_percent as usize / 100).max(1);
+                    let well = self.count(version, How::Well, now, |_| true);
+                    assert!(well >= required, "{well} of {total} are well on {version}");
+                    let attempt = self.attempt.as_ref().unwrap();
+                    assert_eq!(attempt.stage, attempt.stages.len(), "stages are left");
+                }
+                self.decided(version, true);
+                self.saw("good");
+                (self.good, _) = (Some(version.clone()), self.proven.insert(version.clone()));
+            }
+            Happened::Bad { version, .. } => {
+                self.decided(version, false);
+                self.saw("bad");
+            }
+            Happened::RollingBack { to, .. } => assert!(self.proven.contains(to)),
+            Happened::Halted { .. } => {
+                assert_eq!(self.good, None, "there is a good one");
+                self.saw("halted");
+            }
+            Happened::RolledBack { to, .. } => {
+                assert!(
+                    self.heard.values().all(|heard| heard.shall.as_ref() == Some(to)),
+                    "not all are back"
+                );
+                self.saw("rolled back");
+            }
+            Happened::Approved { stage, .. } => {
+                let attempt = self.attempt.as_mut().unwrap();
+                assert!(attempt.done.is_some() && at(attempt, stage) == Some(attempt.stage));
+                (attempt.stage, attempt.done) = (attempt.stage + 1, None);
+                self.saw("approved");
+            }
+            Happened::Promoted { stage: Some(name), .. } => {
+                let attempt = self.attempt.as_mut().unwrap();
+                assert_eq!(at(attempt, name), Some(attempt.stage));
+                let gate = attempt.stages[attempt.stage].gate;
+                match attempt.done {
+                    None if gate != Gate::None => attempt.done = Some(now),
+                    _ => (attempt.stage, attempt.done) = (attempt.stage + 1, None),
+                }
+            }
+            Happened::Undone { to, .. } => {
+                assert!(self.proven.contains(to), "{to} was never good");
+                self.good = Some(to.clone());
+                self.saw("undone");
+            }
+            Happened::Paused { .. } => self.is_paused = true,
+            Happened::Resumed { .. } => self.is_paused = false,
+            _ => {}
+        }
+    }
+
+    fn began(&mut self, number: u64, version: &Version, now: Mono) {
+        assert!(self.numbers.last().is_none_or(|last| *last < number), "a number comes again");
+        self.numbers.insert(number);
+        let is_good = self.good.as_ref() == Some(version);
+        let stages = if is_good { Vec::new() } else { self.strategy.whole() };
+        let mut room: Vec<usize> = stages
+            .iter()
+            .map(|stage| match stage.who {
+                Who::Amount(amount) => amount.of(self.heard.len()).max(1),
+                Who::Labels(_) | Who::Rest => usize::MAX,
+            })
+            .collect();
+        for heard in self.heard.values_mut().filter(|heard| heard.shall.as_ref() == Some(version)) {
+            let labels = &heard.said.labels;
+            let is_one = |n: &usize| match stages[*n].who {
+                Who::Labels(_) => fits(&stages[*n], labels),
+                Who::Amount(_) | Who::Rest => room[*n] > 0,
+            };
+            heard.stage = (0..stages.len()).find(is_one).unwrap_or(0);
+            if let Some(room) = room.get_mut(heard.stage) {
+                *room = room.saturating_sub(1);
+            }
+            (heard.shall_since, heard.given_up, heard.said.failed) = (now, None, false);
+        }
+        let verdict = is_good.then_some(true);
+        let attempt =
+            Attempt { version: version.clone(), verdict, stages, stage: 0, done: None, is_undo: false };
+        (self.attempt, self.is_paused) = (Some(attempt), false);
+    }
+
+    /// What somebody wanted undone goes back also when it is closed.
+    pub(super) fn undone(&mut self) {
+        self.attempt.as_mut().unwrap().is_undo = true;
+    }
+}

@@ -141,5 +141,4 @@ async fn who_is_idle_makes_place_for_a_newcomer_and_the_end_is_in_order() {
     assert_eq!(open.ask("GET /v1/orchestrate/namespaces", &[], "").await, "200 []");
     open.stop.send(()).unwrap();
     in_time(open.server).await.unwrap();
-    assert!(TcpStream::connect(open.address).await.is_err(), "nobody listens any more");
 }

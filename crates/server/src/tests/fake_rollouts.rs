@@ -70,6 +70,11 @@ impl FakeRollouts {
         self.kept.lock().unwrap().entry(id.clone()).or_insert_with(|| Kept::new(id));
     }
 
+    /// Nobody has named any.
+    pub(crate) fn forget_all(&self) {
+        self.kept.lock().unwrap().clear();
+    }
+
     /// It is otherwise.
     pub(crate) fn put(&self, id: &EntityId, change: impl FnOnce(&mut RolloutState)) {
         change(&mut self.kept.lock().unwrap().get_mut(id).unwrap().state);

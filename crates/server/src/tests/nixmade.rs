@@ -279,6 +279,7 @@ async fn every_path_for_every_role_and_only_what_people_ask_is_recorded() {
         let line = format!("{method} {named}");
         for role in Role::ALL {
             afar.fake.recorded();
+            afar.fake.rollouts.forget_all();
             let said = afar.ask(&line, &[&format!("Authorization: Bearer {role}")], body).await;
             let recorded = afar.fake.recorded();
             if role < least {
@@ -308,6 +309,26 @@ async fn what_cannot_be_recorded_is_not_done() {
     assert_eq!(house.fake.rollouts.asked(), [""; 0]);
     assert_eq!(post(&house, "prod/web", "[]").await, "200 []");
     assert_eq!(house.fake.recorded(), [""; 0]);
+}
+
+/// Those clients do so with each report.
+#[tokio::test]
+async fn a_version_that_is_asked_for_again_is_no_change() {
+    let house = House::open();
+    let set = |version: &'static str| post(&house, "prod/web/version", version);
+    for (version, is_change) in [
+        (r#"{"version":"v1"}"#, true),
+        (r#"{"version":"v1"}"#, false),
+        (r#"{"version":"V1"}"#, true),
+        (r#"{"version":"v1"}"#, true),
+    ] {
+        assert_eq!(set(version).await, OK, "{version}");
+        let changes = (house.fake.rollouts.asked().len(), house.fake.recorded().len());
+        assert_eq!(changes, if is_change { (1, 2) } else { (0, 0) }, "{version}");
+    }
+    let line = "POST /v1/orchestrate/prod/web/version";
+    let said = house.ask(line, &["Idempotency-Key: k"], r#"{"version":"v1"}"#).await;
+    assert!(said.starts_with("400 "), "{said}");
 }
 
 #[tokio::test]

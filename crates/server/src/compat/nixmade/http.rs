@@ -308,6 +308,8 @@ async fn act<B: Backend>(
     ok(cautions.iter().map(ToString::to_string))
 }
 
+/// Those clients say it again with each report. What is asked for already is no change, and not recorded as one:
+/// it would push out of the log what people did.
 async fn set_version<B: Backend>(
     State(here): Here<B>,
     by: Read<By>,
@@ -318,6 +320,10 @@ async fn set_version<B: Backend>(
     let ((id, _), TargetVersion { version }) = (asked_about(names, query)?, body?.said()?);
     let version = Version::new(&version)
         .map_err(|bad| Refusal::bad_request(format!("in the body: `version` must {}", must(bad))))?;
+    let now = here.backend.rollouts().rollout(id.clone()).await?;
+    if now.is_some_and(|now| now.target.as_ref() == Some(&version)) {
+        return refuse_key(&by?).map_err(Failure::from).and_then(|()| ok([]));
+    }
     act(here, by, VERSION, id, RolloutAction::SetVersion { version, force: false }).await
 }
 

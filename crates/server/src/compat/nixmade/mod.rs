@@ -10,6 +10,20 @@
 //!   `{"status":"error","message":…}` with the status code that says whose fault it is.
 //! * Names are plain: no keys of a store. A list is a list, also an empty one.
 
+//!
+//! Where an answer differs from the first engine's:
+//! * Errors have the status code that is theirs; there they are all 400.
+//! * What cannot be is refused: empty and double names, control characters, an empty version, percents beyond 100,
+//!   negative numbers, a field that is said twice, anything after the JSON. Texts and lists have bounds.
+//! * `null` or nothing posted to `/options` is the usual way, as in its library; over HTTP it sets zeros there. A
+//!   number that is left out is zero, as there: its clients leave out zeros.
+//! * What will most likely not be what was meant stands behind `ok` in the message: `ok; …`.
+//! * An entity without a version is no error: its targets are told none.
+//! * `/namespaces` and `/{namespace}/entities` are names, not keys of a store, and of that namespace alone; groups
+//!   are whole names, not beginnings of names; a name may have `/`, as `%2F`.
+//! * Times in messages are RFC 3339, in UTC.
+//! * There is no profiler.
+
 mod go;
 mod http;
 mod shapes;

@@ -116,6 +116,8 @@ endpoints! {
     Rollout: Viewer Get "/api/v1/rollouts/{namespace}/{entity}",
     /// One entity now, and again whenever it changes; ends when it is forgotten.
     WatchRollout: Viewer Get "/api/v1/rollouts/{namespace}/{entity}/watch",
+    /// The rollouts of an entity that have ended, the latest first.
+    RolloutHistory: Viewer Get "/api/v1/rollouts/{namespace}/{entity}/history",
     /// The targets of an entity: what each runs, and what each shall run.
     RolloutTargets: Viewer Get "/api/v1/rollouts/{namespace}/{entity}/targets",
     /// Say what targets of an entity run, and hear what each shall run.

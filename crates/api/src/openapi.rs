@@ -4,7 +4,7 @@
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
-use upbeat_model::rollout::{Controllers, NAME_MAX, RolloutState, TargetState};
+use upbeat_model::rollout::{Controllers, NAME_MAX, PastState, RolloutState, TargetState};
 use upbeat_model::{
     Action, App, AppName, AppSummary, AuditRecord, AuditVerdict, Event, IdempotencyKey, Operation,
     OperationId, Plan, ServiceName, Starts, Stats, TokenInfo, TokenName, Why,
@@ -117,6 +117,7 @@ fn shape(endpoint: Endpoint, g: &mut SchemaGenerator) -> Shape {
         }
         Endpoint::Rollout => plain(Answer::Json(g.subschema_for::<RolloutState>())),
         Endpoint::WatchRollout => plain(Answer::Events("rollout", g.subschema_for::<RolloutState>())),
+        Endpoint::RolloutHistory => plain(Answer::Json(g.subschema_for::<Vec<PastState>>())),
         Endpoint::RolloutTargets => {
             asks(TargetsQuery::json_schema(g), Answer::Json(g.subschema_for::<Vec<TargetState>>()))
         }

@@ -6,7 +6,7 @@ use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use upbeat_model::Wall;
 use upbeat_model::rollout::{
-    Caution, Controllers, EntityId, Options, RolloutState, Strategy, TargetState, Version,
+    Caution, Controllers, EntityId, Options, PastState, RolloutState, Strategy, TargetState, Version,
 };
 
 use crate::client::{Answer, Client, Updates};
@@ -206,6 +206,11 @@ impl Client {
     /// never the last. Ends when it is forgotten.
     pub async fn watch_rollout(&self, id: &EntityId) -> Answer<Updates<RolloutState>> {
         self.updates(self.request(Endpoint::WatchRollout, &path(id), &[]), Decoder::events()).await
+    }
+
+    /// Its rollouts that have ended, the latest first.
+    pub async fn rollout_history(&self, id: &EntityId) -> Answer<Vec<PastState>> {
+        self.answer(self.request(Endpoint::RolloutHistory, &path(id), &[])).await
     }
 
     /// Its targets, of one group or of all, in the order of their groups and names.

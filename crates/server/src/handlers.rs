@@ -71,6 +71,7 @@ pub(crate) fn handler<B: Backend>(endpoint: Endpoint) -> MethodRouter<Shared<B>>
         Endpoint::Rollouts => on(method, rollouts::rollouts::<B>),
         Endpoint::Rollout => on(method, rollouts::rollout::<B>),
         Endpoint::WatchRollout => on(method, rollouts::watch::<B>),
+        Endpoint::RolloutHistory => on(method, rollouts::history::<B>),
         Endpoint::RolloutTargets => on(method, rollouts::targets::<B>),
         Endpoint::ReportTargets => on(method, rollouts::report::<B>),
         Endpoint::ActOnRollout => on(method, rollouts::act::<B>),

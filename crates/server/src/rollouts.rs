@@ -6,7 +6,9 @@ pub(crate) mod reports;
 use std::future::Future;
 
 use upbeat_api::rollouts::{RolloutAction, RolloutChanged};
-use upbeat_model::rollout::{ControllerError, Controllers, EntityId, Report, RolloutState, TargetState};
+use upbeat_model::rollout::{
+    ControllerError, Controllers, EntityId, PastState, Report, RolloutState, TargetState,
+};
 
 use crate::backend::{Answer, BoxStream};
 
@@ -59,6 +61,8 @@ pub trait Rollouts: Clone + Send + Sync + 'static {
     fn rollouts(&self, namespace: Option<String>) -> impl Future<Output = Answer<Vec<RolloutState>>> + Send;
     /// Where an entity is. `None`: nobody has named it.
     fn rollout(&self, id: EntityId) -> impl Future<Output = Answer<Option<RolloutState>>> + Send;
+    /// Its rollouts that have ended, the latest first. `None`: nobody has named it.
+    fn history(&self, id: EntityId) -> impl Future<Output = Answer<Option<Vec<PastState>>>> + Send;
     /// Now and whenever it changes (coalesced); ends when it is forgotten. Errors: `not_found`.
     fn watch(&self, id: EntityId) -> impl Future<Output = Answer<BoxStream<RolloutState>>> + Send;
     /// Its targets, in the order of their groups and names, of one group (by equality) or of all.

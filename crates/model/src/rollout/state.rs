@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Budget, Controllers, Counts, Gate, Options, Outcome, Reason, StageProgress, Strategy, TargetId, Version,
+    Budget, Controllers, Counts, EntityId, Gate, Options, Outcome, Reason, StageProgress, Strategy, TargetId,
+    Version,
 };
 use crate::Wall;
 
@@ -191,4 +192,35 @@ pub struct RolloutState {
     /// Why it is not otherwise.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<Reason>,
+}
+
+impl RolloutState {
+    /// Of an entity of which nothing is known but its name.
+    pub fn unknown(id: &EntityId) -> Self {
+        Self {
+            namespace: id.namespace().to_owned(),
+            entity: id.entity().to_owned(),
+            course: CourseWord::None,
+            target: None,
+            rolling: None,
+            since: None,
+            good: None,
+            bad: None,
+            known_bad: Vec::new(),
+            paused_by: None,
+            options: Options::default(),
+            strategy: Strategy::default(),
+            number: 0,
+            by: None,
+            controllers: Controllers::default(),
+            counts: Counts::default(),
+            required: 0,
+            budget: Budget::default(),
+            slots: 0,
+            stages: Vec::new(),
+            gate: None,
+            unwell: None,
+            reasons: Vec::new(),
+        }
+    }
 }

@@ -12,7 +12,8 @@ use upbeat_api::rollouts::{
 };
 use upbeat_api::{Endpoint, Need, Problem, ProblemKind};
 use upbeat_model::rollout::{
-    Controller, ControllerError, Controllers, EntityId, MESSAGE_MAX, Options, RolloutState, TargetState,
+    Controller, ControllerError, Controllers, EntityId, MESSAGE_MAX, Options, PastState, RolloutState,
+    TargetState,
 };
 use upbeat_model::withheld::{WITHHELD, url_to_look_at};
 
@@ -89,6 +90,16 @@ pub(crate) async fn rollout<B: Backend>(
 pub(crate) async fn watch<B: Backend>(State(here): Here<B>, named: Named, _: Query<NoQuery>) -> Streamed {
     let states = here.backend.rollouts().watch(entity(named)?).await?.map(to_look_at).boxed();
     Ok(streams::states("rollout", states, here.closing))
+}
+
+pub(crate) async fn history<B: Backend>(
+    State(here): Here<B>,
+    named: Named,
+    _: Query<NoQuery>,
+) -> Reply<Vec<PastState>> {
+    let id = entity(named)?;
+    let history = here.backend.rollouts().history(id.clone()).await?;
+    Ok(axum::Json(history.ok_or_else(|| unknown(&id))?))
 }
 
 pub(crate) async fn targets<B: Backend>(
@@ -169,7 +180,23 @@ pub(crate) fn words(id: &EntityId, action: &RolloutAction) -> String {
         RolloutAction::Resume => format!("resume {id}"),
         RolloutAction::Abort { why } if why.is_empty() => format!("abort {id}"),
         RolloutAction::Abort { why } => format!("abort {id}: {why}"),
-        RolloutAction::Promote => format!("promote {id}"),
+        RolloutAction::SetStrategy { strategy: None } => format!("reset strategy of {id}"),
+        RolloutAction::SetStrategy { strategy: Some(strategy) } => {
+            let names: Vec<&str> = strategy.stages.iter().map(|stage| stage.name.as_str()).collect();
+            match names.is_empty() {
+                true => format!("set strategy of {id}: without stages"),
+                false => format!("set strategy of {id}: stages {}", names.join(", ")),
+            }
+        }
+        RolloutAction::Approve => format!("approve {id}"),
+        RolloutAction::Promote { all: false } => format!("promote {id} by one step"),
+        RolloutAction::Promote { all: true } => format!("promote {id}"),
+        RolloutAction::Undo => format!("undo {id}"),
+        RolloutAction::Fail { group, name, why } => {
+            let target = if group.is_empty() { name.clone() } else { format!("{group}/{name}") };
+            let why = if why.is_empty() { String::new() } else { format!(": {why}") };
+            format!("fail target {target} of {id}{why}")
+        }
         RolloutAction::Retry => format!("retry {id}"),
         RolloutAction::Forgive { version, until: None } => format!("forgive version {version} of {id}"),
         RolloutAction::Forgive { version, until: Some(until) } => {

@@ -9,7 +9,7 @@ use upbeat_api::rollouts::{RolloutAction, RolloutChanged};
 use upbeat_api::{Problem, ProblemKind};
 use upbeat_model::Wall;
 use upbeat_model::rollout::{
-    CourseWord, EntityId, HeldState, Options, Report, RolloutState, Tally, TargetId, TargetState, Version,
+    EntityId, HeldState, PastState, Report, RolloutState, TargetId, TargetState, Version,
 };
 
 use crate::backend::{Answer, BoxStream};
@@ -26,22 +26,7 @@ struct Kept {
 
 impl Kept {
     fn new(id: &EntityId) -> Self {
-        let state = RolloutState {
-            namespace: id.namespace().into(),
-            entity: id.entity().into(),
-            course: CourseWord::None,
-            target: None,
-            rolling: None,
-            since: None,
-            good: None,
-            bad: None,
-            known_bad: Vec::new(),
-            paused_by: None,
-            options: Options::default(),
-            controllers: Default::default(),
-            tally: Tally::default(),
-            reasons: Vec::new(),
-        };
+        let state = RolloutState::unknown(id);
         Self { state, targets: BTreeMap::new() }
     }
 }
@@ -224,6 +209,12 @@ impl Rollouts for FakeRollouts {
     async fn watch(&self, id: EntityId) -> Answer<BoxStream<RolloutState>> {
         let state = self.rollout(id.clone()).await?.ok_or_else(|| unknown(&id))?;
         Ok(stream::iter([state]).boxed())
+    }
+
+    async fn history(&self, id: EntityId) -> Answer<Option<Vec<PastState>>> {
+        self.note(format!("history of {id}"));
+        let kept = self.kept.lock().unwrap();
+        Ok(kept.get(&id).map(|_| Vec::new()))
     }
 
     async fn targets(&self, id: EntityId, group: Option<String>) -> Answer<Vec<TargetState>> {

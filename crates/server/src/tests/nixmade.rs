@@ -114,7 +114,7 @@ async fn where_an_entity_is_is_told_in_whole_percents_and_seconds() {
                 duration_timeout,
                 ..Options::default()
             };
-            state.tally.total = total;
+            state.counts.total = total;
             (state.rolling, state.good) = (state.target.clone(), state.target.clone());
             state.bad = state.target.clone();
         });

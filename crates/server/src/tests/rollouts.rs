@@ -172,7 +172,7 @@ async fn what_people_ask_is_recorded_before_and_after_and_what_controllers_say_i
         RolloutAction::Resume,
         RolloutAction::Abort { why: String::new() },
         RolloutAction::Abort { why: "too slow".into() },
-        RolloutAction::Promote,
+        RolloutAction::Promote { all: true },
         RolloutAction::Retry,
         RolloutAction::Forgive { version: version.clone(), until: None },
         RolloutAction::Forgive { version, until: Some(Wall(7)) },
@@ -205,7 +205,9 @@ async fn what_cannot_be_recorded_is_not_done_unless_it_stops_something() {
     let house = House::open();
     house.fake.is_full.store(true, Ordering::Relaxed);
     let (client, web) = (house.client(), id("prod", "web"));
-    for action in [set("v2"), RolloutAction::Resume, RolloutAction::Promote, RolloutAction::Retry] {
+    for action in
+        [set("v2"), RolloutAction::Resume, RolloutAction::Promote { all: true }, RolloutAction::Retry]
+    {
         let refused = client.act_on_rollout(&web, &action).await.unwrap_err();
         assert_eq!(refused.to_string(), "the audit log cannot be used", "{action:?}");
     }

@@ -9,6 +9,7 @@ mod analyze;
 mod apps;
 pub mod args;
 mod audit;
+mod careful;
 mod change;
 mod completion;
 mod config;

@@ -1,47 +1,54 @@
 //! `rollout`: targets of anything, from one version to the next.
 
-use std::io::Read;
 use std::path::Path;
-use std::time::Duration;
 
+use upbeat_api::Client;
 use upbeat_api::rollouts::{Assignments, Reports, RolloutAction, TargetReport};
-use upbeat_api::{Client, ClientError};
-use upbeat_model::Millis;
-use upbeat_model::rollout::{EntityId, Options, RolloutState};
+use upbeat_model::rollout::{EntityId, RolloutState};
 
-use super::args::{Format, ReportArgs, RolloutArgs, RolloutCommand, ShowArgs, SomeOptions, StartArgs};
+use super::args::{Format, OptionsArgs, ReportArgs, RolloutArgs, RolloutCommand, ShowArgs, StartArgs};
+use super::careful;
 use super::session::{Session, is_absent};
 use super::watch::Steady;
 use crate::exit::ExitCode;
 use crate::face::{rollout as face, stats::redrawn, visible};
 use crate::failure::{Failure, Outcome};
 
-/// A file of reports that is larger is none that a daemon takes.
-const REPORTS_BYTES_MAX: u64 = upbeat_api::Up::MAX_BYTES as u64;
-
 pub(super) async fn run(session: &Session, args: RolloutArgs) -> Outcome {
     match args.command {
         RolloutCommand::Ls(args) => list(session, args.namespace.as_deref()).await,
         RolloutCommand::Show(args) => show(session, args).await,
         RolloutCommand::Start(args) => start(session, args).await,
-        RolloutCommand::Options(args) => {
-            let client = session.ensured().await?;
-            let before = if args.reset {
-                Options::default()
-            } else {
-                options_of(session, &client, &args.entity).await?
-            };
-            let action = RolloutAction::SetOptions { options: Some(with(before, &args.options)) };
-            act(session, &client, &args.entity, action, "is moved by these options from now on").await
-        }
+        RolloutCommand::Options(args) => options(session, args).await,
         RolloutCommand::Pause(args) => {
             change(session, &args.entity, RolloutAction::Pause, "is paused: no more targets are moved").await
         }
         RolloutCommand::Resume(args) => {
             change(session, &args.entity, RolloutAction::Resume, "goes on with the next report").await
         }
+        RolloutCommand::Approve(args) => {
+            change(session, &args.entity, RolloutAction::Approve, "goes on with the next report").await
+        }
         RolloutCommand::Promote(args) => {
-            change(session, &args.entity, RolloutAction::Promote, "has a version that is good now").await
+            let said = if args.all { "has a version that is good now" } else { "goes one step forward" };
+            change(session, &args.entity, RolloutAction::Promote { all: args.all }, said).await
+        }
+        RolloutCommand::Undo(args) => {
+            change(session, &args.entity, RolloutAction::Undo, "goes back to the version before").await
+        }
+        RolloutCommand::Fail(args) => {
+            let (group, name) = args.target.split_once('/').unwrap_or(("", &args.target));
+            let action = RolloutAction::Fail { group: group.into(), name: name.into(), why: args.reason };
+            change(session, &args.entity, action, "waits for that target no longer").await
+        }
+        RolloutCommand::History(args) => {
+            let client = session.to_ask().await?;
+            let history = session.ask(|| client.rollout_history(&args.entity)).await??;
+            match session.is_json() {
+                true => session.print_json(&history)?,
+                false => session.print(&face::history(&history, &session.face()))?,
+            }
+            Ok(ExitCode::Ok)
         }
         RolloutCommand::Abort(args) => {
             let action = RolloutAction::Abort { why: args.reason };
@@ -149,38 +156,54 @@ async fn show(session: &Session, args: ShowArgs) -> Outcome {
 
 async fn start(session: &Session, args: StartArgs) -> Outcome {
     let client = session.ensured().await?;
-    if args.options != SomeOptions::default() {
-        let options = with(options_of(session, &client, &args.entity).await?, &args.options);
-        let set = RolloutAction::SetOptions { options: Some(options) };
+    // First, so that nobody is moved less carefully meanwhile.
+    for set in careful::changes(session, &client, &args.entity, &args.options, false).await? {
         caution(session, &client.act_on_rollout(&args.entity, &set).await?.cautions);
     }
-    let said =
-        format!("is to run `{}`; its targets are moved as they are reported", visible(args.version.as_str()));
+    let version = args.version.clone();
     let action = RolloutAction::SetVersion { version: args.version, force: args.force };
-    act(session, &client, &args.entity, action, &said).await
-}
-
-/// As it is now; what nobody has named yet is as without being asked.
-async fn options_of(session: &Session, client: &Client, id: &EntityId) -> Result<Options, Failure> {
-    match session.ask(|| client.rollout(id)).await? {
-        Ok(state) => Ok(state.options),
-        Err(error) if is_not_found(&error) => Ok(Options::default()),
-        Err(error) => Err(error.into()),
+    let changed = client.act_on_rollout(&args.entity, &action).await?;
+    caution(session, &changed.cautions);
+    let bad = changed.rollout.known_bad.iter().find(|bad| bad.version == version);
+    if session.is_json() {
+        session.print_json(&changed)?;
+    } else if bad.is_none() {
+        let (id, version) = (visible(&args.entity.to_string()), visible(version.as_str()));
+        session.note(&format!("`{id}` is to run `{version}`; its targets are moved as they are reported"));
+    }
+    // To ask again for what was asked for last is no error to a controller that does so each time; here
+    // somebody wants to know.
+    match bad {
+        None => Ok(ExitCode::Ok),
+        Some(bad) => {
+            let (version, why) = (visible(version.as_str()), visible(&bad.reason.to_string()));
+            Err(Failure::new(ExitCode::Conflict, format!("version `{version}` is known to be bad: {why}"))
+                .hint(format!("`upbeat rollout retry {}` tries it again", visible(&args.entity.to_string()))))
+        }
     }
 }
 
-fn is_not_found(error: &ClientError) -> bool {
-    matches!(error, ClientError::Problem(problem) if problem.kind == upbeat_api::ProblemKind::NotFound)
-}
-
-fn with(before: Options, some: &SomeOptions) -> Options {
-    let length = |length: Duration| Millis(u64::try_from(length.as_millis()).unwrap_or(u64::MAX));
-    Options {
-        batch: some.batch.unwrap_or(before.batch),
-        success_percent: some.success.unwrap_or(before.success_percent),
-        success_timeout: some.success_timeout.map_or(before.success_timeout, length),
-        duration_timeout: some.duration_timeout.map_or(before.duration_timeout, length),
+async fn options(session: &Session, args: OptionsArgs) -> Outcome {
+    let client = session.ensured().await?;
+    let changes = careful::changes(session, &client, &args.entity, &args.options, args.reset).await?;
+    if changes.is_empty() {
+        return Err(Failure::new(ExitCode::Usage, "nothing was said about how carefully")
+            .hint("name an option such as `--batch 10%`, or `--reset`"));
     }
+    let mut last = None;
+    for set in changes {
+        let changed = client.act_on_rollout(&args.entity, &set).await?;
+        caution(session, &changed.cautions);
+        last = Some(changed);
+    }
+    match session.is_json() {
+        true => session.print_json(&last)?,
+        false => {
+            let id = visible(&args.entity.to_string());
+            session.note(&format!("`{id}` is moved so from now on; stages hold from the next version on"));
+        }
+    }
+    Ok(ExitCode::Ok)
 }
 
 async fn change(session: &Session, id: &EntityId, action: RolloutAction, said: &str) -> Outcome {
@@ -242,25 +265,7 @@ fn said(text: &str) -> Result<TargetReport, Failure> {
 }
 
 fn read(path: &Path) -> Result<Reports, Failure> {
-    let shown = visible(&path.display().to_string());
-    let failed = |error: &std::io::Error| {
-        Failure::new(ExitCode::Usage, format!("`{shown}` cannot be read")).because(error)
-    };
-    let mut text = String::new();
-    let (stdin, file);
-    let from: &mut dyn Read = if path == Path::new("-") {
-        stdin = std::io::stdin();
-        &mut stdin.lock()
-    } else {
-        file = std::fs::File::open(path).map_err(|error| failed(&error))?;
-        &mut &file
-    };
-    from.take(REPORTS_BYTES_MAX + 1).read_to_string(&mut text).map_err(|error| failed(&error))?;
-    if text.len() as u64 > REPORTS_BYTES_MAX {
-        let most = REPORTS_BYTES_MAX >> 20;
-        return Err(Failure::new(ExitCode::Usage, format!("`{shown}` has more than {most} MiB"))
-            .hint("report some of the targets at a time"));
-    }
+    let (shown, text) = careful::text(path)?;
     serde_json::from_str(&text).map_err(|error| {
         Failure::new(ExitCode::Usage, format!("`{shown}` holds no reports: {error}"))
             .hint("write `{\"targets\": [{\"name\": \"a\", \"version\": \"v1\"}]}`")

@@ -31,8 +31,12 @@ pub enum RolloutCommand {
     Pause(EntityArgs),
     /// Move targets again
     Resume(EntityArgs),
-    /// Say that the version on its way is good, and go on to the next
-    Promote(EntityArgs),
+    /// Let a version go on that waits for approval after a stage
+    Approve(EntityArgs),
+    /// Go one step forward: beyond what it waits for, or the stage it is in; beyond the last it is good
+    Promote(PromoteArgs),
+    /// Go back to the version that was good before, at once
+    Undo(EntityArgs),
     /// Say that the version on its way is bad, and go back to the last good one
     Abort(AbortArgs),
     /// Try the version again that was found to be bad
@@ -41,8 +45,12 @@ pub enum RolloutCommand {
     Forgive(ForgiveArgs),
     /// Explain why a rollout is where it is
     Why(EntityArgs),
+    /// List the rollouts that have ended, the latest first
+    History(EntityArgs),
     /// List its targets: what each runs, and what it shall run
     Targets(TargetsArgs),
+    /// Say that a target has failed, and is not to be waited for
+    Fail(FailArgs),
     /// Say what targets run, and print what each shall run
     Report(ReportArgs),
     /// Forget a rollout and all its targets; what they run goes on
@@ -123,6 +131,24 @@ pub struct SomeOptions {
     /// So long a target has for that in all; then it has failed [default: 120s]
     #[arg(long, value_name = "TIME", value_parser = length)]
     pub duration_timeout: Option<Duration>,
+    /// Stages, limits and hours, as JSON: a file, or `-` for standard input
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["canary", "stages"])]
+    pub strategy: Option<PathBuf>,
+    /// Move so many targets first, `1` or `5%`, and wait for approval before the others follow
+    #[arg(long, value_name = "AMOUNT", value_parser = amount)]
+    pub canary: Option<Amount>,
+    /// Move targets in waves by a label, in this order: `region=eu,us`; whoever has none of these follows
+    #[arg(long, value_name = "LABEL=VALUES", conflicts_with = "canary")]
+    pub stages: Option<String>,
+    /// So many targets may be unwell at once before no more are moved
+    #[arg(long, value_name = "AMOUNT", value_parser = amount)]
+    pub max_unavailable: Option<Amount>,
+    /// So many targets may fail before the version is bad [default: what `--success` leaves]
+    #[arg(long, value_name = "AMOUNT", value_parser = amount)]
+    pub failure_budget: Option<Amount>,
+    /// The version is bad when no target more became well for so long
+    #[arg(long, value_name = "TIME", value_parser = length)]
+    pub progress_deadline: Option<Duration>,
 }
 
 /// `rollout abort`.
@@ -131,6 +157,31 @@ pub struct AbortArgs {
     /// Which
     #[arg(value_name = "NAMESPACE/ENTITY", value_parser = entity)]
     pub entity: EntityId,
+    /// Why, for those who look later
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub reason: String,
+}
+
+/// `rollout promote`.
+#[derive(Debug, Args)]
+pub struct PromoteArgs {
+    /// Which
+    #[arg(value_name = "NAMESPACE/ENTITY", value_parser = entity)]
+    pub entity: EntityId,
+    /// Beyond all steps: it is good, whatever it waits for
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// `rollout fail`.
+#[derive(Debug, Args)]
+pub struct FailArgs {
+    /// Which
+    #[arg(value_name = "NAMESPACE/ENTITY", value_parser = entity)]
+    pub entity: EntityId,
+    /// Which target: its name, or `group/name`
+    #[arg(value_name = "TARGET")]
+    pub target: String,
     /// Why, for those who look later
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub reason: String,

@@ -12,11 +12,11 @@ use upbeat_control::tokens::{NoEntry, TokenError, Tokens, Wanted};
 use upbeat_drivers::process::chain;
 use upbeat_drivers::{clock, peer};
 use upbeat_model::Wall;
-use upbeat_server::{Answer, Doors, Group, Tcp, Tls, TlsError, Unix};
+use upbeat_server::{Answer, Doors, Group, OpenError, OpenRollouts, Tcp, Tls, TlsError, Unix};
 use upbeat_store::{Durability, Store, StoreError};
 
 use super::{Dirs, ServeError};
-use crate::settings::Api;
+use crate::settings::{Api, Settings};
 
 /// Why nobody can be let in.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +43,9 @@ pub enum AccessError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Rollouts cannot be served without tokens.
+    #[error(transparent)]
+    Rollouts(OpenError),
     /// No such group.
     #[error("`api.socket_group` is `{0}`, and there is no group of that name in /etc/group")]
     NoSuchGroup(String),
@@ -70,6 +73,7 @@ impl AccessError {
             Self::Key { .. } => {
                 Some("put the key back; or move it away: a new one is made, and `audit verify` says so")
             }
+            Self::Rollouts(_) => Some("`rollouts.listen` names the address"),
             Self::Listen { .. } => Some("another program may listen there; `api.listen` names the address"),
             _ => None,
         }
@@ -182,7 +186,8 @@ pub async fn anchor_on_disk(dirs: &Dirs) -> Result<Option<AuditHead>, StoreError
 }
 
 /// Where this daemon listens.
-pub(super) async fn doors(dirs: &Dirs, api: &Api) -> Result<Doors, ServeError> {
+pub(super) async fn doors(dirs: &Dirs, settings: &Settings) -> Result<Doors, ServeError> {
+    let api = &settings.api;
     let group = match &api.socket_group {
         None => None,
         Some(name) => {
@@ -197,8 +202,17 @@ pub(super) async fn doors(dirs: &Dirs, api: &Api) -> Result<Doors, ServeError> {
         None => None,
         Some(address) => Some(tcp(address, api).await?),
     };
+    let rollouts = match settings.rollouts.listen {
+        None => None,
+        Some(address) => {
+            let open = OpenRollouts::bind(address).await.map_err(AccessError::Rollouts)?;
+            let address = open.address().unwrap_or(address);
+            tracing::info!(%address, "rollouts are served without tokens to this machine");
+            Some(open)
+        }
+    };
     let listener = upbeat_server::bind_for(&dirs.socket(), group.map(|group| group.gid))?;
-    Ok(Doors { unix: Unix { listener, group }, tcp, rollouts: None })
+    Ok(Doors { unix: Unix { listener, group }, tcp, rollouts })
 }
 
 async fn tcp(address: SocketAddr, api: &Api) -> Result<Tcp, AccessError> {

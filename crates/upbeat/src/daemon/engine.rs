@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use upbeat_agent::Meter;
 use upbeat_drivers::cgroups;
+use upbeat_drivers::controllers::Means;
 use upbeat_drivers::process::{MARK, Places, ProcessDriver, ShimProgram, belongs_to};
 use upbeat_server::compat::guide::Guide;
 
@@ -25,14 +26,19 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// Begins with what these directories keep. Errors: another one has them; they cannot be used.
-    pub(crate) async fn begin(dirs: &Dirs, shim: ShimProgram, guide: Guide) -> Result<Self, ServeError> {
+    /// Begins with what these directories keep; controllers are asked by these means. Errors: another one has them; they cannot be used.
+    pub(crate) async fn begin(
+        dirs: &Dirs,
+        shim: ShimProgram,
+        guide: Guide,
+        means: Means,
+    ) -> Result<Self, ServeError> {
         if std::env::var(MARK).is_ok_and(|mark| belongs_to(&dirs.slots(), &mark)) {
             return Err(ServeError::Inside);
         }
         dirs.create().map_err(system("its directories"))?;
         let lock = take_lock(dirs)?;
-        let Opened { control, keep, access, rollouts } = open(dirs).await?;
+        let Opened { control, keep, access, rollouts } = open(dirs, means).await?;
         let process = cgroups::OF_THIS_PROCESS.into();
         let places = Places { slots: dirs.slots(), private: dirs.credentials(), process };
         let (driver, events) = ProcessDriver::new(shim, places)?;

@@ -6,6 +6,7 @@
 mod access;
 mod agent;
 mod backend;
+mod controllers;
 mod dirs;
 mod engine;
 mod ensure;

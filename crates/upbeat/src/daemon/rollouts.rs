@@ -1,19 +1,19 @@
-//! What requests ask about rollouts, from what control keeps of them; and who answers control's own questions.
+//! What requests ask about rollouts, from what control keeps of them.
 
 use std::sync::Arc;
 
 use futures_util::stream;
 use upbeat_api::rollouts::{RolloutAction, RolloutChanged};
 use upbeat_api::{Problem, ProblemKind};
-use upbeat_control::rollouts::{
-    Answering, Asked, Asker, Change, Nothing, Refused, RolloutError, Rollouts as Kept, Settings,
-};
+use upbeat_control::rollouts::{Change, Nothing, Refused, RolloutError, Rollouts as Kept, Settings};
 use upbeat_drivers::clock;
+use upbeat_drivers::controllers::Means;
 use upbeat_drivers::process::chain;
-use upbeat_model::rollout::{EntityId, Report, RolloutState, TargetState};
+use upbeat_model::rollout::{EntityId, PastState, Report, RolloutState, TargetId, TargetState};
 use upbeat_server::{Answer, BoxStream, ControllersEdit, Orchestrated, Rollouts};
 use upbeat_store::{Store, StoreError};
 
+use super::controllers::OverNetwork;
 use super::failpoint;
 
 /// Those of this daemon.
@@ -23,41 +23,36 @@ pub(crate) struct LocalRollouts {
 }
 
 impl LocalRollouts {
-    /// Goes on with what the store holds. Errors: it cannot be read.
-    pub(super) async fn open(store: Store) -> Result<Self, StoreError> {
-        let settings =
-            Settings { wall: clock::wall, asker: Arc::new(Controllers), failpoint: failpoint::reach };
+    /// Goes on with what the store holds, and asks controllers by these means. Errors: it cannot be read.
+    pub(super) async fn open(store: Store, means: Means) -> Result<Self, StoreError> {
+        let asker = Arc::new(OverNetwork::new(means));
+        let settings = Settings { wall: clock::wall, asker, failpoint: failpoint::reach };
         Ok(Self { kept: Kept::open(store, settings).await? })
     }
 
-    fn change(&self, action: RolloutAction, by: String) -> Change {
-        match action {
+    fn change(&self, action: RolloutAction, by: String) -> Answer<Change> {
+        Ok(match action {
             RolloutAction::SetVersion { version, force: false } => Change::SetVersion(version),
             RolloutAction::SetVersion { version, force: true } => Change::ForceVersion(version),
             RolloutAction::SetOptions { options } => Change::SetOptions(options),
+            RolloutAction::SetStrategy { strategy } => Change::SetStrategy(strategy),
             RolloutAction::Pause => Change::Pause { by },
             RolloutAction::Resume => Change::Resume,
             RolloutAction::Abort { why } => Change::Abort { by, why },
-            RolloutAction::Promote => Change::Promote,
+            RolloutAction::Approve => Change::Approve { by },
+            RolloutAction::Promote { all: false } => Change::Promote { by },
+            RolloutAction::Promote { all: true } => Change::PromoteAll { by },
+            RolloutAction::Undo => Change::Undo { by },
+            RolloutAction::Fail { group, name, why } => {
+                let target = TargetId::new(&group, &name)
+                    .map_err(|bad| Problem::new(ProblemKind::BadRequest, format!("in the body: {bad}")))?;
+                Change::Fail { target, by, why }
+            }
             RolloutAction::Retry => Change::Retry,
             RolloutAction::Forgive { version, until } => {
                 Change::Forgive { version, until: until.map(|until| self.kept.at(until)) }
             }
-        }
-    }
-}
-
-/// Asks an entity's controllers.
-struct Controllers;
-
-impl Asker for Controllers {
-    fn ask<'a>(
-        &'a self,
-        _: &'a EntityId,
-        _: &'a upbeat_model::rollout::Controllers,
-        _: Asked,
-    ) -> Answering<'a> {
-        todo!()
+        })
     }
 }
 
@@ -68,7 +63,10 @@ fn problem(error: RolloutError) -> Problem {
         RolloutError::Refused(Refused::KnownBad { .. }) => {
             (ProblemKind::Conflict, "force it, or forgive it first, if it is good after all")
         }
-        RolloutError::Refused(Refused::Options(_)) => (ProblemKind::BadRequest, ""),
+        RolloutError::Refused(Refused::Options(_) | Refused::Strategy(_)) => (ProblemKind::BadRequest, ""),
+        RolloutError::Refused(Refused::NoSuchTarget(_)) => {
+            (ProblemKind::NotFound, "`upbeat rollout targets` lists what there is")
+        }
         RolloutError::Refused(_) => (ProblemKind::Conflict, "`upbeat rollout show` tells where it is"),
         RolloutError::Nothing(Nothing::NoVersion) => {
             (ProblemKind::Conflict, "`upbeat rollout start` sets one")
@@ -104,8 +102,8 @@ impl Rollouts for LocalRollouts {
     }
 
     async fn act(&self, id: EntityId, action: RolloutAction, by: String) -> Answer<RolloutChanged> {
-        let change = self.change(action, by);
-        let (rollout, cautions) = self.kept.change(id, change).await.map_err(problem)?;
+        let change = self.change(action, by.clone())?;
+        let (rollout, cautions) = self.kept.change(id, change, Some(by)).await.map_err(problem)?;
         Ok(RolloutChanged { rollout, cautions })
     }
 
@@ -143,6 +141,10 @@ impl Rollouts for LocalRollouts {
             let state = kept.rollout(&id).await.ok()??;
             Some((state, (kept, id, changes)))
         })))
+    }
+
+    async fn history(&self, id: EntityId) -> Answer<Option<Vec<PastState>>> {
+        self.kept.history(&id).await.map_err(problem)
     }
 
     async fn targets(&self, id: EntityId, group: Option<String>) -> Answer<Vec<TargetState>> {

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use upbeat_agent::{Keep, Report};
 use upbeat_control::{Control, Settings};
 use upbeat_drivers::clock;
+use upbeat_drivers::controllers::Means;
 use upbeat_drivers::process::ShimProgram;
 use upbeat_server::compat::guide::{Guide, ServicesSettings, Surroundings};
 use upbeat_store::{Durability, Journal, Store, StoreError};
@@ -90,8 +91,8 @@ pub async fn serve(dirs: &Dirs, settings: &settings::Settings, announce: bool) -
     // Fails only for the leader of a process group: then a terminal's or systemd's own.
     let _ = rustix::process::setsid();
     let guide = Guide::new(surroundings(settings.orchestrator.into()));
-    let mut engine = Engine::begin(dirs, shim_program()?, guide).await?;
-    let doors = access::doors(dirs, &settings.api).await?;
+    let mut engine = Engine::begin(dirs, shim_program()?, guide, means(settings)).await?;
+    let doors = access::doors(dirs, settings).await?;
     let mut terminate = signal(SignalKind::terminate()).map_err(system("signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("signals"))?;
     let (ended, mut agent_ended) = oneshot::channel();
@@ -131,7 +132,7 @@ pub(super) struct Opened {
     pub(super) rollouts: LocalRollouts,
 }
 
-pub(super) async fn open(dirs: &Dirs) -> Result<Opened, ServeError> {
+pub(super) async fn open(dirs: &Dirs, means: Means) -> Result<Opened, ServeError> {
     let (store, _) = open_store(dirs.control(), Durability::Machine).await?;
     // Of use only while this machine is up: damaged by a power cut, they begin anew.
     let (_, journal) = open_or_begin_anew(dirs.state.join("events.redb")).await?;
@@ -140,7 +141,7 @@ pub(super) async fn open(dirs: &Dirs) -> Result<Opened, ServeError> {
     let keep = Keep::new(node_store, boot_id.clone(), access::random().map_err(system("random bits"))?);
     let settings = Settings { boot_id, wall: clock::wall, failpoint: failpoint::reach };
     let access = Access::open(dirs, &store).await?;
-    let rollouts = LocalRollouts::open(store.clone()).await?;
+    let rollouts = LocalRollouts::open(store.clone(), means).await?;
     let control = Control::open(store, journal, settings).await?;
     Ok(Opened { control, keep, access, rollouts })
 }
@@ -197,6 +198,12 @@ fn surroundings(settings: ServicesSettings) -> Surroundings {
         base_environment,
         health_timeout: Surroundings::HEALTH_TIMEOUT,
     }
+}
+
+/// Controllers of rollouts are asked with what this daemon was started with.
+fn means(settings: &settings::Settings) -> Means {
+    let (environment, _) = base_environment(|name| std::env::var_os(name));
+    Means { policy: settings.callbacks(), ca: None, environment }
 }
 
 impl From<settings::Orchestrator> for ServicesSettings {

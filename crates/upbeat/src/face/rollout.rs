@@ -1,6 +1,9 @@
 //! `rollout`: where an entity is between versions.
 
-use upbeat_model::rollout::{CourseWord, RolloutState, Tally, TargetState, Version};
+use upbeat_model::rollout::{
+    Counts, CourseWord, Gate, Outcome, PastState, RolloutState, StageProgress, StageState, TargetState,
+    Version,
+};
 
 use super::table::{Cell, Table};
 use super::time::age;
@@ -9,7 +12,10 @@ use super::{Face, Tone, count, visible};
 /// The bar, in columns, where the terminal has room for it.
 const BAR: usize = 40;
 
-/// So many targets are named in a line.
+/// That of a stage.
+const STAGE_BAR: usize = 20;
+
+/// So many versions that are bad are told about.
 const NAMED: usize = 5;
 
 fn version(version: Option<&Version>) -> String {
@@ -19,7 +25,7 @@ fn version(version: Option<&Version>) -> String {
 fn tone(state: &RolloutState) -> Tone {
     match state.course {
         CourseWord::None => Tone::Quiet,
-        CourseWord::Steady if state.tally.failed > 0 => Tone::Caution,
+        CourseWord::Steady if state.counts.failed > 0 => Tone::Caution,
         CourseWord::Steady => Tone::Good,
         CourseWord::Forward => Tone::Caution,
         CourseWord::Back | CourseWord::Halted => Tone::Bad,
@@ -53,7 +59,7 @@ pub fn list(states: &[RolloutState], face: &Face) -> String {
     }
     let mut table = Table::new(["ROLLOUT", "STATE", "VERSION", "WELL", "FAILED", "SINCE"]);
     for state in states {
-        let Tally { total, well, failed, .. } = state.tally;
+        let Counts { total, well, failed, .. } = state.counts;
         let failed = if failed > 0 { Cell::toned(Tone::Bad, failed) } else { Cell::from(failed) };
         table.row([
             Cell::from(visible(&format!("{}/{}", state.namespace, state.entity))),
@@ -70,24 +76,68 @@ pub fn list(states: &[RolloutState], face: &Face) -> String {
 /// Where a rollout is, at a glance.
 pub fn show(state: &RolloutState, face: &Face) -> String {
     let mut text = headline(state, face);
-    if state.tally.total > 0 {
+    if state.counts.total > 0 {
         text.push('\n');
-        text.push_str(&bar(&state.tally, face));
-        text.push_str(&numbers(&state.tally, face));
+        text.push_str(&format!("  {}\n", bar(&state.counts, room(face), face)));
+        text.push_str(&numbers(&state.counts, face));
+    }
+    if !state.stages.is_empty() {
+        text.push('\n');
+        text.push_str(&stages(state, face));
     }
     text.push('\n');
     for (name, value) in facts(state, face) {
         let name = face.paint.tone(Tone::Quiet, format!("{name:<9}"));
         text.push_str(&format!("  {name} {value}\n"));
     }
-    for reason in &state.reasons {
-        text.push_str(&format!(
-            "  {} {}\n",
-            face.paint.tone(Tone::Quiet, "because  "),
-            visible(&reason.to_string())
-        ));
+    for (n, reason) in state.reasons.iter().enumerate() {
+        let name = face.paint.tone(Tone::Quiet, if n == 0 { "because  " } else { "         " });
+        text.push_str(&format!("  {name} {}\n", visible(&reason.to_string())));
     }
     text
+}
+
+fn room(face: &Face) -> usize {
+    face.width.map_or(BAR, |width| BAR.min(width.saturating_sub(4)).max(4))
+}
+
+/// One line a stage: what it is about, how far it is, and what comes after it.
+fn stages(state: &RolloutState, face: &Face) -> String {
+    let name_width = state.stages.iter().map(|stage| visible(&stage.name).chars().count()).max().unwrap_or(0);
+    let line = |stage: &StageProgress| {
+        let (mark, tone) = match stage.state {
+            StageState::Done => ("✓", Tone::Good),
+            StageState::OnItsWay => ("▸", Tone::Caution),
+            StageState::AtGate => ("‖", Tone::Caution),
+            StageState::Waits => ("·", Tone::Quiet),
+        };
+        let name = visible(&stage.name);
+        let gap = " ".repeat(name_width - name.chars().count());
+        let Counts { total, well, failed, .. } = stage.counts;
+        let failed = match failed {
+            0 => String::new(),
+            failed => {
+                format!("  {}", face.paint.tone(Tone::Bad, format!("{failed} failed of {}", stage.budget.of)))
+            }
+        };
+        let gate = match (stage.gate, stage.state, &state.gate) {
+            (Gate::None, ..) | (_, StageState::Done, _) => String::new(),
+            (gate, StageState::AtGate, Some(at)) => {
+                let left = at.until.map_or_else(String::new, |until| left(until, face));
+                format!("  {}", face.paint.tone(Tone::Caution, format!("waits for {gate}{left}")))
+            }
+            (gate, ..) => format!("  {}", face.paint.tone(Tone::Quiet, format!("then {gate}"))),
+        };
+        let (mark, drawn) = (face.paint.tone(tone, mark), bar(&stage.counts, STAGE_BAR, face));
+        format!("  {mark} {name}{gap}  {drawn}  {well}/{total}{failed}{gate}\n")
+    };
+    state.stages.iter().map(line).collect()
+}
+
+/// `, 42s left`
+fn left(until: upbeat_model::Wall, face: &Face) -> String {
+    let left = until.0.saturating_sub(face.now.0).max(0);
+    format!(", {} left", upbeat_model::Millis(left.unsigned_abs()))
 }
 
 /// `prod/web  v1 → v2  rolling out, for 42s`
@@ -110,20 +160,22 @@ fn headline(state: &RolloutState, face: &Face) -> String {
 }
 
 /// Well, on their way, failed, to come: in whole columns, so that what there is of something is seen.
-fn bar(tally: &Tally, face: &Face) -> String {
-    let room = face.width.map_or(BAR, |width| BAR.min(width.saturating_sub(4)).max(4));
+fn bar(counts: &Counts, room: usize, face: &Face) -> String {
     let parts = [
-        (tally.well, '█', Tone::Good),
-        (tally.on_the_way, '▒', Tone::Caution),
-        (tally.failed, '▚', Tone::Bad),
-        (tally.available, '░', Tone::Quiet),
+        (counts.well, '█', Tone::Good),
+        (counts.on_the_way, '▒', Tone::Caution),
+        (counts.failed, '▚', Tone::Bad),
+        (counts.available, '░', Tone::Quiet),
     ];
     let columns = shares(&parts.map(|(count, ..)| count), room);
-    let drawn = parts.iter().zip(columns).filter(|(_, columns)| *columns > 0);
-    let drawn: String = drawn
+    let drawn: String = parts
+        .iter()
+        .zip(columns)
+        .filter(|(_, columns)| *columns > 0)
         .map(|((_, glyph, tone), columns)| face.paint.tone(*tone, glyph.to_string().repeat(columns)))
         .collect();
-    format!("  {drawn}\n")
+    // Whoever is in no stage yet leaves it empty.
+    if counts.total == 0 { " ".repeat(room) } else { drawn }
 }
 
 /// So many columns for each: one at least for what is there at all, and all of them together.
@@ -143,18 +195,18 @@ fn shares(counts: &[usize; 4], room: usize) -> [usize; 4] {
     shares
 }
 
-fn numbers(tally: &Tally, face: &Face) -> String {
+fn numbers(counts: &Counts, face: &Face) -> String {
     let parts = [
-        (tally.well, "well", Tone::Good),
-        (tally.on_the_way, "on the way", Tone::Caution),
-        (tally.failed, "failed", Tone::Bad),
-        (tally.available, "to come", Tone::Quiet),
+        (counts.well, "well", Tone::Good),
+        (counts.on_the_way, "on the way", Tone::Caution),
+        (counts.failed, "failed", Tone::Bad),
+        (counts.available, "to come", Tone::Quiet),
     ];
     let told = parts.iter().filter(|(count, ..)| *count > 0);
     let told: Vec<String> = told
         .map(|(count, word, tone)| format!("{} {word}", face.paint.tone(*tone, count.to_string())))
         .collect();
-    format!("  {}   of {}\n", told.join("   "), count(tally.total, "target"))
+    format!("  {}   of {}\n", told.join("   "), count(counts.total, "target"))
 }
 
 fn facts(state: &RolloutState, face: &Face) -> Vec<(&'static str, String)> {
@@ -176,15 +228,61 @@ fn facts(state: &RolloutState, face: &Face) -> Vec<(&'static str, String)> {
     if more > 0 {
         facts.push(("", format!("and {more} more")));
     }
-    let options = &state.options;
-    facts.push((
-        "options",
-        format!(
-            "batch {}, success {}%, well for {}, within {}",
-            options.batch, options.success_percent, options.success_timeout, options.duration_timeout
-        ),
-    ));
+    facts.push(("limits", limits(state)));
+    if let Some(by) = &state.by {
+        facts.push(("asked by", visible(by)));
+    }
     facts
+}
+
+/// `batch 5%, 100% have to be well for 60s within 120s, 0 of 3 may fail`
+fn limits(state: &RolloutState) -> String {
+    let (options, strategy) = (&state.options, &state.strategy);
+    let mut limits = vec![
+        format!("batch {}", options.batch),
+        format!(
+            "{}% have to be well for {} within {}",
+            options.success_percent, options.success_timeout, options.duration_timeout
+        ),
+    ];
+    if state.course == CourseWord::Forward {
+        limits.push(format!("{} may fail", state.budget.of));
+    }
+    if let Some(amount) = strategy.max_unavailable {
+        limits.push(format!("{amount} may be unwell"));
+    }
+    if let Some(deadline) = strategy.progress_deadline {
+        limits.push(format!("one more is well each {deadline}"));
+    }
+    limits.join(", ")
+}
+
+/// The rollouts that have ended.
+pub fn history(history: &[PastState], face: &Face) -> String {
+    if history.is_empty() {
+        return "No rollout has ended yet.\n".into();
+    }
+    let mut table = Table::new(["NUMBER", "VERSION", "FROM", "OUTCOME", "TOOK", "ENDED", "BY", "WHY"]);
+    for past in history {
+        let (word, tone) = match past.outcome {
+            Outcome::Good => ("good", Tone::Good),
+            Outcome::Bad => ("bad", Tone::Bad),
+            Outcome::Aborted => ("aborted", Tone::Bad),
+            Outcome::Superseded => ("superseded", Tone::Quiet),
+            Outcome::Undone => ("undone", Tone::Caution),
+        };
+        table.row([
+            Cell::from(past.number),
+            Cell::from(visible(past.version.as_str())),
+            Cell::from(version(past.from.as_ref())),
+            Cell::toned(tone, word),
+            Cell::from(age(past.began, past.ended)),
+            Cell::from(age(past.ended, face.now)),
+            Cell::from(past.by.as_deref().map_or_else(|| "–".to_owned(), visible)),
+            Cell::from(visible(&past.reason.to_string())),
+        ]);
+    }
+    table.render(face)
 }
 
 /// Why it is where it is, in sentences.

@@ -6,6 +6,7 @@ use std::thread::{Builder, JoinHandle};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use upbeat_api::{Problem, ProblemKind};
+use upbeat_drivers::controllers::Means;
 use upbeat_drivers::process::chain;
 use upbeat_model::Origin;
 use upbeat_server::compat::guide::{Conductor, Guide, ServicesError};
@@ -55,7 +56,7 @@ impl Embedded {
         let (answer, answered) = oneshot::channel();
         let hint = "let one program use it at a time, or give each its own with `in_directory`";
         let run = async move {
-            let mut engine = match Engine::begin(&dirs, shim, guide).await {
+            let mut engine = match Engine::begin(&dirs, shim, guide, Means::default()).await {
                 Ok(engine) => engine,
                 Err(error) => {
                     let what =

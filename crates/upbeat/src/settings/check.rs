@@ -1,9 +1,10 @@
 //! What makes no sense together, or is not offered yet.
 
 use clap::ValueEnum;
+use upbeat_drivers::controllers::{Allowed, NotAllowed};
 use upbeat_model::Diagnostic;
 
-use super::Settings;
+use super::{Settings, Source};
 use crate::face::visible;
 use crate::logging::LogFormat;
 
@@ -42,6 +43,33 @@ pub(super) fn all(settings: &Settings) -> Vec<Diagnostic> {
     }
     found.extend(api.allowed_hosts.iter().filter_map(|host| not_a_host(host, settings)));
     found.extend(log(settings));
+    found.extend(rollouts(settings));
+    found
+}
+
+/// Whom nobody could come in by, and whom nobody could ask.
+fn rollouts(settings: &Settings) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    let source = |name: &str| settings.shown(name).map_or(&Source::Default, |shown| &shown.source);
+    if let Some(listen) = settings.rollouts.listen.filter(|listen| !listen.ip().is_loopback()) {
+        let source = source("rollouts.listen");
+        let message = format!(
+            "`rollouts.listen` ({source}) is `{listen}`, which others can reach, and nobody is asked for a token \
+             there"
+        );
+        let hint =
+            "listen on 127.0.0.1 or [::1]; from elsewhere, rollouts are asked with a token at `api.listen`";
+        found.push(nowhere(message, Some(hint.to_owned())));
+    }
+    for entry in &settings.rollouts.callbacks {
+        if let Err(NotAllowed { entry, problem }) = entry.parse::<Allowed>() {
+            let source = source("rollouts.callbacks");
+            let message =
+                format!("`rollouts.callbacks` ({source}) holds `{}`, which {problem}", visible(&entry));
+            let hint = "write names, `*.example.com`, addresses or networks such as `10.0.0.0/8`";
+            found.push(nowhere(message, Some(hint.to_owned())));
+        }
+    }
     found
 }
 

@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use rustix::fs::OFlags;
 use serde::{Serialize, Serializer};
+use upbeat_drivers::controllers::Policy;
 
 pub use page::markdown;
 pub use read::{Sources, read};
@@ -160,6 +161,15 @@ pub struct Orchestrator {
     pub auto_start_dependencies: bool,
 }
 
+/// `[rollouts]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rollouts {
+    /// Where they are served without tokens.
+    pub listen: Option<SocketAddr>,
+    /// Whom controllers may be besides programs of this machine.
+    pub callbacks: Vec<String>,
+}
+
 /// All settings, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -167,6 +177,8 @@ pub struct Settings {
     pub api: Api,
     /// What it does on its own.
     pub orchestrator: Orchestrator,
+    /// Who may speak of rollouts, and whom they ask.
+    pub rollouts: Rollouts,
     /// What it says of itself, and to whom.
     pub log: LogSettings,
     shown: Vec<Shown>,
@@ -178,25 +190,39 @@ impl Settings {
         let value = |name: &str| shown.iter().find(|shown| shown.name == name).map(|shown| &shown.value);
         let text = |name: &str| value(name).and_then(Value::text);
         let flag = |name: &str| matches!(value(name), Some(Value::Flag(true)));
+        let list = |name: &str| match value(name) {
+            Some(Value::List(items)) => items.clone(),
+            _ => Vec::new(),
+        };
         let api = Api {
             listen: text("api.listen").and_then(|text| text.parse().ok()),
             tls_cert: text("api.tls_cert").map(PathBuf::from),
             tls_key: text("api.tls_key").map(PathBuf::from),
-            allowed_hosts: match value("api.allowed_hosts") {
-                Some(Value::List(hosts)) => hosts.clone(),
-                _ => Vec::new(),
-            },
+            allowed_hosts: list("api.allowed_hosts"),
             socket_group: text("api.socket_group").map(str::to_owned),
         };
         let orchestrator = Orchestrator {
             manager_enabled: flag("orchestrator.services.manager_enabled"),
             auto_start_dependencies: flag("orchestrator.services.auto_start_dependencies"),
         };
+        let rollouts = Rollouts {
+            listen: text("rollouts.listen").and_then(|text| text.parse().ok()),
+            callbacks: list("rollouts.callbacks"),
+        };
         // One that is none is refused by the check.
         let format = text("log.format").and_then(|text| LogFormat::from_str(text, false).ok());
         let log =
             LogSettings { format: format.unwrap_or_default(), target: text("log.target").map(str::to_owned) };
-        Self { api, orchestrator, log, shown }
+        Self { api, orchestrator, rollouts, log, shown }
+    }
+
+    /// Whom controllers of rollouts may be. This machine's own programs, as long as only they can say whom to
+    /// ask.
+    pub fn callbacks(&self) -> Policy {
+        let loopback = self.api.listen.is_none_or(|listen| listen.ip().is_loopback());
+        // Each entry was checked.
+        let allow = self.rollouts.callbacks.iter().filter_map(|entry| entry.parse().ok()).collect();
+        Policy { loopback, allow }
     }
 
     /// Each of them, in the order of the table.

@@ -67,6 +67,7 @@ pub const TABLES: &[(&str, &str)] = &[
     ("api", "Who may speak to the daemon besides its own user; see [access.md](access.md)."),
     ("log", "What the daemon says of itself, and to whom; see [seeing.md](seeing.md)."),
     ("orchestrator.services", "What the daemon does on its own."),
+    ("rollouts", "Who may speak of rollouts, and whom they ask; see [rollouts.md](rollouts.md)."),
 ];
 
 /// All of them.
@@ -146,5 +147,24 @@ pub const SETTINGS: &[Setting] = &[
         default: "true",
         flag: None,
         words: "Whether starting a registered service starts what it depends on; else that has to run",
+    },
+    Setting {
+        table: "rollouts",
+        key: "listen",
+        kind: Kind::Address,
+        default: "",
+        flag: None,
+        words: "A loopback address where `/v1/orchestrate` alone is served, without tokens, for programs that \
+                know of none: whoever runs on this machine is an operator of rollouts there",
+    },
+    Setting {
+        table: "rollouts",
+        key: "callbacks",
+        kind: Kind::List,
+        default: "[]",
+        flag: None,
+        words: "Whom controllers of rollouts may be besides programs of this machine: names, `*.example.com`, \
+                addresses, networks such as `10.0.0.0/8`, each with a `:port` or for all ports. Programs of this \
+                machine may be where `api.listen` is not set, or is a loopback address",
     },
 ];

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 use upbeat_api::rollouts::{TargetReport, reports};
 use upbeat_model::rollout::{
-    Amount, Controller, Controllers, Options, RolloutState, Tally, TargetState, Version,
+    Amount, Controller, Controllers, Counts, Options, RolloutState, TargetState, Version,
 };
 use upbeat_model::{Millis, Wall};
 
@@ -29,7 +29,7 @@ object! {
 impl From<ClientState> for TargetReport {
     fn from(said: ClientState) -> Self {
         let ClientState { name, group, tags: Tags(labels), version, message, is_error } = said;
-        Self { group, name, version: Some(version), is_error, message, labels }
+        Self { group, name, version: Some(version), is_error, failed: false, message, labels }
     }
 }
 
@@ -209,10 +209,10 @@ fn is_zero(number: &u64) -> bool {
 
 impl Carefully {
     /// A number of targets is told as its share of those there are; what is less than one is one.
-    fn of(options: &Options, tally: &Tally) -> Self {
+    fn of(options: &Options, counts: &Counts) -> Self {
         let batch = match options.batch {
             Amount::Percent(percent) => percent.into(),
-            Amount::Count(count) => match (u64::from(count) * 100).checked_div(tally.total as u64) {
+            Amount::Count(count) => match (u64::from(count) * 100).checked_div(counts.total as u64) {
                 Some(percent) => percent.clamp(1, 100),
                 None => 100,
             },
@@ -228,7 +228,7 @@ impl Carefully {
 
     /// Of an entity that nobody has named yet.
     fn usual() -> Self {
-        Self::of(&Options::default(), &Tally::default())
+        Self::of(&Options::default(), &Counts::default())
     }
 }
 
@@ -237,7 +237,7 @@ impl From<Option<RolloutState>> for Rollout {
         let Some(state) = state else {
             return Self { target: None, rolling: None, good: None, bad: None, options: Carefully::usual() };
         };
-        let options = Carefully::of(&state.options, &state.tally);
+        let options = Carefully::of(&state.options, &state.counts);
         let RolloutState { target, rolling, good, bad, .. } = state;
         Self { target, rolling, good, bad, options }
     }

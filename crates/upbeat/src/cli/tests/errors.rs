@@ -229,6 +229,7 @@ fn nobody_can_be_let_in() {
     let address = "192.0.2.1:7000".parse().unwrap();
     let errors = one_of_each!(
         vec![
+            AccessError::Rollouts(upbeat_server::OpenError::NotLoopback("192.0.2.1:8080".parse().unwrap())),
             AccessError::Audit(AuditError::Files(denied())),
             AccessError::Key { path: path(), source: io::Error::other("it holds no key") },
             AccessError::Tls(TlsError::File { path: "/c.pem".into(), why: "no items found".into() }),
@@ -242,6 +243,7 @@ fn nobody_can_be_let_in() {
         AccessError::Listen { .. },
         AccessError::NoSuchGroup(_),
         AccessError::OutOfReach { .. },
+        AccessError::Rollouts(_),
     );
     insta::assert_snapshot!(shown(errors.into_iter().map(ServeError::Access)), @"
     Failed

@@ -2,7 +2,7 @@
 
 use upbeat_api::rollouts::{RolloutAction, RolloutChanged};
 use upbeat_api::{Problem, ProblemKind};
-use upbeat_model::rollout::{EntityId, Report, RolloutState, TargetState};
+use upbeat_model::rollout::{EntityId, PastState, Report, RolloutState, TargetState};
 use upbeat_server::{Answer, BoxStream, ControllersEdit, Orchestrated, Rollouts};
 
 /// Keeps none.
@@ -47,6 +47,10 @@ impl Rollouts for NoRollouts {
     }
 
     async fn watch(&self, _: EntityId) -> Answer<BoxStream<RolloutState>> {
+        unkept()
+    }
+
+    async fn history(&self, _: EntityId) -> Answer<Option<Vec<PastState>>> {
         unkept()
     }
 

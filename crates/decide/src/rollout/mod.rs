@@ -42,6 +42,7 @@ mod history;
 mod ingest;
 mod judge;
 mod progress;
+pub mod simulate;
 mod take_on;
 mod targets;
 #[cfg(test)]

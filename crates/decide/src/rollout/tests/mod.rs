@@ -5,6 +5,7 @@ mod fleets;
 mod limits;
 mod rows;
 mod rules;
+mod simulated;
 mod stages;
 mod stories;
 

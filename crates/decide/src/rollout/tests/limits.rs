@@ -245,6 +245,21 @@ fn the_way_back_leads_from_good_to_good() {
     assert_eq!(story.rollout, before);
 }
 
+/// It was good once, and is not any more.
+#[test]
+fn the_way_back_leads_past_what_is_known_to_be_bad() {
+    let mut story = limited(2, Strategy::default());
+    for version in ["v2", "v3"] {
+        established_on(&mut story, version);
+    }
+    story.ask(Change::SetVersion(v("v2")));
+    story.call();
+    story.ask(Change::Abort { by: by(), why: String::new() });
+    assert_eq!(story.rollout.course(), Course::Back { from: v("v2"), to: v("v3") });
+    story.ask(Change::Undo { by: by() });
+    assert_eq!(story.rollout.course(), Course::Steady(v("v1")));
+}
+
 #[test]
 fn what_is_said_to_have_failed_is_not_waited_for() {
     let mut story = limited(2, Strategy::default());

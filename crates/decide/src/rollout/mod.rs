@@ -98,7 +98,7 @@ pub struct Target {
 pub struct Failure {
     /// On which version. With another, it may do better.
     pub version: Version,
-    /// Who said so; none: its controller, until that reports otherwise.
+    /// Who said so, until the next rollout begins; none: its controller, until that reports otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
     /// Why.

@@ -427,6 +427,7 @@ impl Checker {
                 Who::Labels(_) | Who::Rest => usize::MAX,
             })
             .collect();
+        self.heard.values_mut().for_each(|heard| heard.given_up = None);
         for heard in self.heard.values_mut().filter(|heard| heard.shall.as_ref() == Some(version)) {
             let labels = &heard.said.labels;
             let is_one = |n: &usize| match stages[*n].who {
@@ -437,7 +438,7 @@ impl Checker {
             if let Some(room) = room.get_mut(heard.stage) {
                 *room = room.saturating_sub(1);
             }
-            (heard.shall_since, heard.given_up, heard.said.failed) = (now, None, false);
+            (heard.shall_since, heard.said.failed) = (now, false);
         }
         let verdict = is_good.then_some(true);
         let attempt =

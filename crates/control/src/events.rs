@@ -27,7 +27,7 @@ pub const EVENTS_KEPT: usize = upbeat_store::JOURNAL_COUNT_MAX;
 pub struct EventLog {
     journal: Journal,
     last: watch::Sender<u64>,
-    sender: mpsc::Sender<(Wall, AppName, EventKind)>,
+    sender: mpsc::Sender<(Wall, Option<AppName>, EventKind)>,
     dropped: Arc<Mutex<u64>>,
 }
 
@@ -42,8 +42,9 @@ impl EventLog {
     }
 
     /// Something happened: it is a line of the daemon's log, too, also when there is no room for it here.
-    pub(crate) fn add(&self, at: Wall, app: AppName, kind: EventKind) {
-        told::tell(&app, &kind);
+    pub(crate) fn add(&self, at: Wall, app: impl Into<Option<AppName>>, kind: EventKind) {
+        let app = app.into();
+        told::tell(app.as_ref(), &kind);
         if self.sender.try_send((at, app, kind)).is_err() {
             *lock(&self.dropped) += 1;
         }
@@ -100,7 +101,7 @@ fn lock(count: &Mutex<u64>) -> MutexGuard<'_, u64> {
 async fn write_behind(
     journal: Journal,
     last: watch::Sender<u64>,
-    mut waiting: mpsc::Receiver<(Wall, AppName, EventKind)>,
+    mut waiting: mpsc::Receiver<(Wall, Option<AppName>, EventKind)>,
     dropped: Arc<Mutex<u64>>,
 ) {
     let mut batch = Vec::new();

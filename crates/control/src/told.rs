@@ -6,6 +6,7 @@
 
 use tracing::Level;
 use tracing::field::display;
+use upbeat_model::rollout::Happened;
 use upbeat_model::{AppName, EventKind, Phase, Reason};
 
 /// Whose lines they are: `UPBEAT_LOG=warn,upbeat::events=info` writes them and little else.
@@ -24,7 +25,8 @@ macro_rules! tell {
 }
 
 /// One event, one line.
-pub(crate) fn tell(app: &AppName, kind: &EventKind) {
+pub(crate) fn tell(app: Option<&AppName>, kind: &EventKind) {
+    let app = app.map(display);
     let level = level(kind);
     let event = kind.word().as_str();
     match kind {
@@ -33,30 +35,41 @@ pub(crate) fn tell(app: &AppName, kind: &EventKind) {
             let ended = exit.as_ref().map(|exit| format!(" ({exit})")).unwrap_or_default();
             let because = why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
             let (exit, left, entered) = (exit.as_ref().map(display), from.key(), to.key());
-            tell!(level, event, %app, %slot, from = left, to = entered, attempt = attempt.0, pid, exit, why,
+            tell!(level, event, app, %slot, from = left, to = entered, attempt = attempt.0, pid, exit, why,
                 "{}: {from} → {to}{ended}{because}", slot.short());
         }
         EventKind::Reacted { slot, attempt, probe, action, last, times } => {
-            tell!(level, event, %app, %slot, attempt = attempt.0, %probe, %action, answer = %last, times,
+            tell!(level, event, app, %slot, attempt = attempt.0, %probe, %action, answer = %last, times,
                 "{}: probe `{probe}` failed → {action}: {last}", slot.short());
         }
         EventKind::Remedied { slot, attempt, probe, failure } => {
-            tell!(level, event, %app, %slot, attempt = attempt.0, %probe, failure,
+            tell!(level, event, app, %slot, attempt = attempt.0, %probe, failure,
                 "{}: what was run about probe `{probe}` {}", slot.short(), came_to(failure.as_deref()));
         }
         EventKind::Reloaded { slot, attempt, failure } => {
-            tell!(level, event, %app, %slot, attempt = attempt.0, failure,
+            tell!(level, event, app, %slot, attempt = attempt.0, failure,
                 "{}: its reload {}", slot.short(), came_to(failure.as_deref()));
         }
         EventKind::Adopted { slot, attempt, pid } => {
-            tell!(level, event, %app, %slot, attempt = attempt.0, pid,
+            tell!(level, event, app, %slot, attempt = attempt.0, pid,
                 "{}: found again after a restart of the daemon", slot.short());
         }
         EventKind::OperationStarted { operation, what, who } => {
-            tell!(level, event, %app, operation = operation.0, what, who, "operation {operation}: `{what}` by {who}");
+            tell!(
+                level,
+                event,
+                app,
+                operation = operation.0,
+                what,
+                who,
+                "operation {operation}: `{what}` by {who}"
+            );
+        }
+        EventKind::Rollout { namespace, entity, what } => {
+            tell!(level, event, namespace, entity, "rollout {namespace}/{entity}: {what}");
         }
         EventKind::OperationEnded { operation, outcome } => {
-            tell!(level, event, %app, operation = operation.0, outcome, "operation {operation}: {outcome}");
+            tell!(level, event, app, operation = operation.0, outcome, "operation {operation}: {outcome}");
         }
     }
 }
@@ -96,6 +109,12 @@ fn level(kind: &EventKind) -> Level {
                 Level::INFO
             }
         }
+        EventKind::Rollout { what, .. } => match what {
+            Happened::Halted { .. } => Level::ERROR,
+            Happened::Bad { .. } | Happened::RollingBack { .. } | Happened::Failed { .. } => Level::WARN,
+            Happened::Assigned { .. } => Level::DEBUG,
+            _ => Level::INFO,
+        },
         EventKind::Adopted { .. } | EventKind::OperationStarted { .. } | EventKind::OperationEnded { .. } => {
             Level::INFO
         }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{AppName, Attempt, OperationId, ProbeName, ServiceName, SlotId};
 use crate::project::Reaction;
 use crate::reason::Reason;
+use crate::rollout::Happened;
 use crate::state::{Exit, Phase};
 use crate::time::Wall;
 
@@ -16,8 +17,9 @@ pub struct Event {
     pub sequence: u64,
     /// When.
     pub at: Wall,
-    /// In which app.
-    pub app: AppName,
+    /// In which app; none: it is about no app.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app: Option<AppName>,
     /// What.
     #[serde(flatten)]
     pub kind: EventKind,
@@ -42,7 +44,7 @@ impl EventFilter {
     /// Whether it is one of those.
     pub fn takes(&self, event: &Event) -> bool {
         let of_service = |service: &ServiceName| self.services.contains(service);
-        self.app.as_ref().is_none_or(|app| *app == event.app)
+        self.app.as_ref().is_none_or(|app| Some(app) == event.app.as_ref())
             && self.since.is_none_or(|since| event.at >= since)
             && self.until.is_none_or(|until| event.at <= until)
             && (self.kinds.is_empty() || self.kinds.contains(&event.kind.word()))
@@ -70,11 +72,13 @@ pub enum EventWord {
     OperationStarted,
     /// [`EventKind::OperationEnded`].
     OperationEnded,
+    /// [`EventKind::Rollout`].
+    Rollout,
 }
 
 impl EventWord {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Phase,
         Self::Reacted,
         Self::Remedied,
@@ -82,6 +86,7 @@ impl EventWord {
         Self::Adopted,
         Self::OperationStarted,
         Self::OperationEnded,
+        Self::Rollout,
     ];
 }
 
@@ -96,6 +101,7 @@ impl EventWord {
             Self::Adopted => "adopted",
             Self::OperationStarted => "operation_started",
             Self::OperationEnded => "operation_ended",
+            Self::Rollout => "rollout",
         }
     }
 }
@@ -126,6 +132,7 @@ impl EventKind {
             Self::Adopted { .. } => EventWord::Adopted,
             Self::OperationStarted { .. } => EventWord::OperationStarted,
             Self::OperationEnded { .. } => EventWord::OperationEnded,
+            Self::Rollout { .. } => EventWord::Rollout,
         }
     }
 
@@ -137,7 +144,7 @@ impl EventKind {
             | Self::Remedied { slot, .. }
             | Self::Reloaded { slot, .. }
             | Self::Adopted { slot, .. } => Some(slot),
-            Self::OperationStarted { .. } | Self::OperationEnded { .. } => None,
+            Self::OperationStarted { .. } | Self::OperationEnded { .. } | Self::Rollout { .. } => None,
         }
     }
 }
@@ -225,6 +232,15 @@ pub enum EventKind {
         /// `reached`, `superseded by operation 7`, `failed: …`.
         outcome: String,
     },
+    /// Something happened to a rollout.
+    Rollout {
+        /// In which namespace.
+        namespace: String,
+        /// To which entity there.
+        entity: String,
+        /// What.
+        what: Happened,
+    },
 }
 
 #[cfg(test)]
@@ -232,7 +248,7 @@ mod tests {
     use super::*;
 
     fn event(at: i64, kind: EventKind) -> Event {
-        Event { sequence: 1, at: Wall(at), app: "shop".parse().unwrap(), kind }
+        Event { sequence: 1, at: Wall(at), app: Some("shop".parse().unwrap()), kind }
     }
 
     #[test]

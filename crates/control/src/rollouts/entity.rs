@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::sync::{Mutex, MutexGuard, OwnedRwLockWriteGuard, RwLock, watch};
 use upbeat_decide::rollout::{Rollout, Step, Told, decide};
 use upbeat_model::Mono;
-use upbeat_model::rollout::{EntityId, Report, RolloutState, TargetState};
+use upbeat_model::event::EventKind;
+use upbeat_model::rollout::{EntityId, Happened, Report, RolloutState, TargetState};
 use upbeat_store::StoreError;
 
 use super::keep::{self, Kept, Place, Rest};
@@ -145,11 +146,22 @@ impl Inner {
         let written = place.write(&self.store, rollout, &touched, rest, now, self.failpoint).await;
         let written = written.map_err(Self::not_stored(&entity.id))?;
         held.is_stale = false;
+        self.tell(&entity.id, held.rollout.take_happened());
         match written {
             true => entity.changed.send_modify(|n| *n += 1),
             false => self.keep_clock(now).await,
         }
         Ok(())
+    }
+
+    /// What happened is told once it is kept.
+    fn tell(&self, id: &EntityId, happened: Vec<Happened>) {
+        let Some(events) = &self.events else { return };
+        let at = (self.wall)();
+        for what in happened {
+            let (namespace, entity) = (id.namespace().to_owned(), id.entity().to_owned());
+            events.add(at, None, EventKind::Rollout { namespace, entity, what });
+        }
     }
 
     /// Heads say what the clock showed; while none is written, this does.

@@ -30,6 +30,7 @@ use upbeat_model::rollout::{
 use upbeat_model::{Mono, Wall};
 use upbeat_store::{Store, StoreError};
 
+use crate::events::EventLog;
 pub use ask::{Answering, Asked, Asker};
 use clock::Clock;
 use entity::Entity;
@@ -47,6 +48,8 @@ pub struct Settings {
     pub wall: fn() -> Wall,
     /// Who answers questions about targets.
     pub asker: Arc<dyn Asker>,
+    /// Where it is told what happens; none: nowhere.
+    pub events: Option<EventLog>,
     /// Called at named points (`rollout_leaves_kept`, `rollout_kept`), so that a test can kill the process there.
     pub failpoint: fn(&str),
 }
@@ -62,6 +65,7 @@ pub(crate) struct Inner {
     clock: Clock,
     wall: fn() -> Wall,
     asker: Arc<dyn Asker>,
+    events: Option<EventLog>,
     failpoint: fn(&str),
     entities: Mutex<Entities>,
     /// When the clock was written last, by itself.
@@ -125,6 +129,7 @@ impl Rollouts {
             clock,
             wall: settings.wall,
             asker: settings.asker,
+            events: settings.events,
             failpoint: settings.failpoint,
         };
         Ok(Self { inner: Arc::new(inner) })

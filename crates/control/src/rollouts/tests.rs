@@ -6,8 +6,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 use tokio::sync::Notify;
 use upbeat_decide::rollout::Answer;
-use upbeat_model::Millis;
+use upbeat_model::event::EventKind;
 use upbeat_model::rollout::{Amount, Controller, CourseWord, HeldState, Options, TargetId, Version};
+use upbeat_model::{EventFilter, Millis};
 use upbeat_store::faults::{Faults, open_faulty};
 use upbeat_store::open_memory;
 
@@ -50,7 +51,7 @@ impl Asker for Nobody {
 }
 
 async fn open_with(store: &Store, asker: Arc<dyn Asker>) -> Rollouts {
-    let settings = Settings { wall: || Wall(1_000_000), asker, failpoint: |_| {} };
+    let settings = Settings { wall: || Wall(1_000_000), asker, events: None, failpoint: |_| {} };
     Rollouts::open(store.clone(), settings).await.unwrap()
 }
 
@@ -337,4 +338,49 @@ proptest! {
             }
         });
     }
+}
+
+#[tokio::test]
+async fn what_happened_is_told_once_it_is_kept() {
+    let faults = Faults::default();
+    let (store, journal) = open_faulty(&faults).unwrap();
+    let events = EventLog::open(journal).await.unwrap();
+    let settings = Settings {
+        wall: || Wall(1_000_000),
+        asker: Arc::new(Nobody),
+        events: Some(events.clone()),
+        failpoint: |_| {},
+    };
+    let rollouts = Rollouts::open(store, settings).await.unwrap();
+    let reports = established(&rollouts, 2, 50).await;
+    faults.full.store(true, Ordering::SeqCst);
+    rollouts.change(web(), Change::Pause { by: "eve".into() }, None).await.unwrap_err();
+    faults.full.store(false, Ordering::SeqCst);
+    rollouts.orchestrate(web(), reports).await.unwrap();
+    rollouts.change(web(), Change::Pause { by: "ann".into() }, None).await.unwrap();
+    let mut changes = events.changes();
+    let told = |event: upbeat_model::Event| match event.kind {
+        EventKind::Rollout { namespace, entity, what } => format!("{namespace}/{entity}: {what}"),
+        other => panic!("{other:?}"),
+    };
+    let lines: Vec<String> = soon(async {
+        loop {
+            let (read, _) = events.read(&EventFilter::default(), 0, 100).await.unwrap();
+            if read.len() >= 5 {
+                return read.into_iter().map(told).collect();
+            }
+            changes.changed().await.unwrap();
+        }
+    })
+    .await;
+    assert_eq!(
+        lines,
+        [
+            "prod/web: rollout 1 of `v1` began",
+            "prod/web: `v1` was assigned to t000000, t000001",
+            "prod/web: `v1` is good: declared good: no target has to be well on it (success 0%)",
+            "prod/web: rollout 2 from `v1` to `v2` began",
+            "prod/web: paused by ann",
+        ]
+    );
 }

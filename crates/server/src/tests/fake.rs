@@ -174,7 +174,7 @@ pub(crate) fn operation(ended: bool) -> Operation {
 
 pub(crate) fn event(sequence: u64) -> Event {
     let kind = EventKind::OperationEnded { operation: OperationId(7), outcome: "reached".into() };
-    Event { sequence, at: Wall(1), app: name("shop"), kind }
+    Event { sequence, at: Wall(1), app: Some(name("shop")), kind }
 }
 
 pub(crate) fn line(number: u64) -> LogLine {

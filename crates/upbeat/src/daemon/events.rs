@@ -78,7 +78,7 @@ mod tests {
 
     fn event(sequence: u64) -> Event {
         let kind = EventKind::OperationEnded { operation: OperationId(7), outcome: "reached".into() };
-        Event { sequence, at: Wall(1), app: "shop".parse().unwrap(), kind }
+        Event { sequence, at: Wall(1), app: Some("shop".parse().unwrap()), kind }
     }
 
     #[tokio::test]

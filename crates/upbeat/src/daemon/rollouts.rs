@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures_util::stream;
 use upbeat_api::rollouts::{RolloutAction, RolloutChanged};
 use upbeat_api::{Problem, ProblemKind};
+use upbeat_control::EventLog;
 use upbeat_control::rollouts::{Change, Nothing, Refused, RolloutError, Rollouts as Kept, Settings};
 use upbeat_drivers::clock;
 use upbeat_drivers::controllers::Means;
@@ -24,9 +25,10 @@ pub(crate) struct LocalRollouts {
 
 impl LocalRollouts {
     /// Goes on with what the store holds, and asks controllers by these means. Errors: it cannot be read.
-    pub(super) async fn open(store: Store, means: Means) -> Result<Self, StoreError> {
+    pub(super) async fn open(store: Store, events: EventLog, means: Means) -> Result<Self, StoreError> {
         let asker = Arc::new(OverNetwork::new(means));
-        let settings = Settings { wall: clock::wall, asker, failpoint: failpoint::reach };
+        let settings =
+            Settings { wall: clock::wall, asker, events: Some(events), failpoint: failpoint::reach };
         Ok(Self { kept: Kept::open(store, settings).await? })
     }
 

@@ -141,8 +141,8 @@ pub(super) async fn open(dirs: &Dirs, means: Means) -> Result<Opened, ServeError
     let keep = Keep::new(node_store, boot_id.clone(), access::random().map_err(system("random bits"))?);
     let settings = Settings { boot_id, wall: clock::wall, failpoint: failpoint::reach };
     let access = Access::open(dirs, &store).await?;
-    let rollouts = LocalRollouts::open(store.clone(), means).await?;
-    let control = Control::open(store, journal, settings).await?;
+    let control = Control::open(store.clone(), journal, settings).await?;
+    let rollouts = LocalRollouts::open(store, control.events().clone(), means).await?;
     Ok(Opened { control, keep, access, rollouts })
 }
 

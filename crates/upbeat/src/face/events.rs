@@ -19,7 +19,7 @@ impl Columns {
         let Columns { sequence, at, app, subject } = self;
         *sequence = event.sequence.to_string().len().max(*sequence);
         *at = clock(event.at, face).len().max(*at);
-        *app = event.app.as_str().len().max(*app);
+        *app = app_of(event).len().max(*app);
         *subject = self::subject(event).len().max(*subject);
     }
 }
@@ -35,7 +35,13 @@ fn subject(event: &Event) -> String {
         EventKind::OperationStarted { operation, .. } | EventKind::OperationEnded { operation, .. } => {
             format!("operation {operation}")
         }
+        EventKind::Rollout { namespace, entity, .. } => visible(&format!("{namespace}/{entity}")),
     }
+}
+
+/// Nothing, where it is about no app.
+fn app_of(event: &Event) -> &str {
+    event.app.as_ref().map_or("", upbeat_model::AppName::as_str)
 }
 
 /// One event as one line, ended: `12  14:03:05  web-1  starting → healthy`.
@@ -47,7 +53,7 @@ pub fn line(event: &Event, columns: &mut Columns, face: &Face) -> String {
     let of = self::subject(event);
     let gap = " ".repeat(subject - of.len());
     let of = face.paint.tone(Tone::Strong, of);
-    format!("{head}  {:app$}  {of}{gap}  {}\n", event.app.as_str(), what(event, face))
+    format!("{head}  {:app$}  {of}{gap}  {}\n", app_of(event), what(event, face))
 }
 
 fn what(event: &Event, face: &Face) -> String {
@@ -82,6 +88,7 @@ fn what(event: &Event, face: &Face) -> String {
             format!("found again after a restart of the daemon (pid {pid}, attempt {attempt})")
         }
         EventKind::OperationStarted { what, who, .. } => format!("`{}` by {}", visible(what), visible(who)),
+        EventKind::Rollout { what, .. } => visible(&what.to_string()),
         EventKind::OperationEnded { outcome, .. } => format!("ended: {}", visible(outcome)),
     }
 }
@@ -140,7 +147,7 @@ mod tests {
         ];
         let event = |(kind, sequence): (EventKind, u64)| {
             let at = if sequence < 100 { ago(50_000) } else { ago(60) };
-            Event { sequence, at, app: AppName::new("shop").unwrap(), kind }
+            Event { sequence, at, app: AppName::new("shop").ok(), kind }
         };
         let events: Vec<Event> = kinds.into_iter().zip(98..).map(event).collect();
         let mut columns = Columns::default();

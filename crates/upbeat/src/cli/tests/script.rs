@@ -407,6 +407,6 @@ fn events() -> Vec<Event> {
         ("blog", other),
         ("shop", EventKind::OperationEnded { operation, outcome: "failed: db-1".into() }),
     ];
-    let event = |(app, kind), sequence| Event { sequence, at: NOW, app: AppName::new(app).unwrap(), kind };
+    let event = |(app, kind), sequence| Event { sequence, at: NOW, app: AppName::new(app).ok(), kind };
     kinds.into_iter().zip(1..).map(|(kind, sequence)| event(kind, sequence)).collect()
 }

@@ -46,7 +46,7 @@ impl Story {
     /// Twenty targets, eight of them in `eu`.
     async fn new(options: Options, strategy: Strategy) -> Self {
         let (store, _journal) = upbeat_store::open_memory().unwrap();
-        let settings = Settings { wall: || NOW, asker: Arc::new(Nobody), failpoint: |_| {} };
+        let settings = Settings { wall: || NOW, asker: Arc::new(Nobody), events: None, failpoint: |_| {} };
         let rollouts = Rollouts::open(store, settings).await.unwrap();
         let runs = (0..20).map(|n| (id(n), None)).collect();
         let story = Self { rollouts, runs, sick: BTreeSet::new(), begun: Instant::now() };

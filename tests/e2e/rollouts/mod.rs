@@ -5,12 +5,19 @@ mod callback;
 mod fleet;
 mod hostile;
 mod orchestrate;
+mod page;
 mod typed;
 mod wire;
 
 use crate::Journey;
 
 pub(crate) fn journeys() -> Vec<Journey> {
-    let journeys = [at_once::journeys(), orchestrate::journeys(), hostile::journeys(), typed::journeys()];
+    let journeys = [
+        at_once::journeys(),
+        orchestrate::journeys(),
+        hostile::journeys(),
+        typed::journeys(),
+        page::journeys(),
+    ];
     journeys.into_iter().flatten().collect()
 }

@@ -298,6 +298,12 @@ fn refused() {
         assert_eq!((status, &said["status"]), (expected, &json!("error")), "{what} {body}: {message}");
         assert!(message.contains(words), "{what} {body}: {message}");
     }
+    let mut early = Fleet::of(&home, "prod/early").with(1, "", "v1");
+    let reports = Value::Array(early.targets.clone());
+    let (status, said) = early.post("", &reports);
+    assert_eq!((status, &said["status"]), (409, &json!("error")), "{said}");
+    assert!(said["message"].as_str().unwrap().starts_with("empty target version"), "{said}");
+    assert_eq!(early.get("/targets").as_array().unwrap().len(), 1, "what was said is kept");
     let judge = Callback::new(|_| Does::Says(json!({"status": "error", "message": "it burns"}).to_string()));
     assert_eq!((fleet.rollout(), fleet.get("/targets")), (state, targets));
     // Somebody else's no is no fault of whoever asks.

@@ -9,19 +9,19 @@ use std::time::{Duration, Instant};
 
 use upbeat_bench::Failure;
 use upbeat_decide::rollout::{Asks, Change, Rollout, Step, Told, decide};
-use upbeat_model::rollout::{Amount, Options, Report, TargetId, Version};
+use upbeat_model::rollout::{Amount, Concurrency, Gate, Options, Report, Stage, Strategy, TargetId, Version};
 use upbeat_model::{Millis, Mono};
 
 const SIZES: [usize; 4] = [1_000, 10_000, 100_000, 1_000_000];
 const ROUNDS: usize = 5;
 
 fn main() -> Result<(), Failure> {
-    println!("targets     walk      decision   (×)      report");
+    println!("targets     walk      decision   (×)      report   in stages");
     let mut last = None;
     for size in SIZES {
-        let [walk, decision, report] = of(size)?;
+        let [walk, decision, report, staged] = of(size)?;
         let ratio = decision.as_secs_f64() / walk.as_secs_f64();
-        println!("{size:>9} {walk:>9.2?} {decision:>10.2?} {ratio:>6.1} {report:>10.2?}");
+        println!("{size:>9} {walk:>9.2?} {decision:>10.2?} {ratio:>6.1} {report:>10.2?} {staged:>10.2?}");
         if let Some((before, took)) = last.replace((size, decision)) {
             let growth = (decision.as_secs_f64() / Duration::as_secs_f64(&took)).ln()
                 / (size as f64 / before as f64).ln();
@@ -43,8 +43,9 @@ fn reports(size: usize, version: &Version) -> Vec<Report> {
     (0..size).map(report).collect()
 }
 
-/// Medians of the floor, of a decision in the middle of a rollout, and of taking in what everybody reports.
-fn of(size: usize) -> Result<[Duration; 3], Failure> {
+/// Medians of the floor, of a decision in the middle of a rollout, of taking in what everybody reports, and of a
+/// decision in the first of three stages, with a limit on those that are unwell.
+fn of(size: usize) -> Result<[Duration; 4], Failure> {
     let (good, next) = (Version::new("v1")?, Version::new("v2")?);
     let mut rollout = Rollout::default();
     let mut now = Mono(1_000_000);
@@ -61,7 +62,7 @@ fn of(size: usize) -> Result<[Duration; 3], Failure> {
     rollout.change(Change::SetOptions(Some(Options { success_percent: 95, ..options })), now)?;
     rollout.change(Change::SetVersion(next), now)?;
     settle(&mut rollout, now)?;
-    let mut times: [Vec<Duration>; 3] = Default::default();
+    let mut times: [Vec<Duration>; 4] = Default::default();
     for _ in 0..ROUNDS {
         now = now + Millis::seconds(1);
         let begun = Instant::now();
@@ -76,6 +77,21 @@ fn of(size: usize) -> Result<[Duration; 3], Failure> {
         let begun = Instant::now();
         rollout.report(all, now);
         times[2].push(begun.elapsed());
+    }
+    let stages = vec![
+        Stage::canary(Amount::Percent(1), Gate::Approval),
+        Stage::wave("first", [("ring".to_owned(), "1".to_owned())]),
+    ];
+    let max_unavailable = Some(Amount::Percent(5));
+    let concurrency = Concurrency::Replace;
+    let strategy = Strategy { stages, max_unavailable, concurrency, ..Strategy::default() };
+    rollout.change(Change::SetStrategy(Some(Box::new(strategy))), now)?;
+    rollout.change(Change::SetVersion(Version::new("v3")?), now)?;
+    for _ in 0..ROUNDS {
+        now = now + Millis::seconds(1);
+        let begun = Instant::now();
+        settle(&mut rollout, now)?;
+        times[3].push(begun.elapsed());
     }
     Ok(times.map(|mut times| {
         times.sort();

@@ -58,7 +58,8 @@ pub enum Change {
         /// Who says so.
         by: String,
     },
-    /// A target has failed on the version in force, and is not to be waited for.
+    /// A target has failed on the version in force, and is not to be waited for. That holds until it is given a
+    /// version anew, or another rollout begins.
     Fail {
         /// Which.
         target: TargetId,

@@ -24,6 +24,8 @@ impl Rollout {
         let was_good = self.good.as_ref() == Some(&version);
         let stages = if was_good { Vec::new() } else { self.strategy.whole() };
         self.targets.change_each(|target| target.is_extra, |target| target.is_extra = false);
+        // Nothing would ever take it back, and who is unwell for good would hold up the others for good.
+        self.targets.change_each(Target::is_given_up, |target| target.failed = None);
         let total = self.targets.len();
         let mut room: Vec<usize> = stages.iter().map(|stage| quota(stage, total).unwrap_or(0)).collect();
         // Whoever was given it before has its time from now on, or would be found to have failed at once.

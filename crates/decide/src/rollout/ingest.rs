@@ -71,7 +71,7 @@ impl Rollout {
 
 impl Target {
     /// A person has said that it has failed on what it shall run.
-    fn is_given_up(&self) -> bool {
+    pub(super) fn is_given_up(&self) -> bool {
         self.has_failed() && self.failed.as_ref().is_some_and(|failure| failure.by.is_some())
     }
 

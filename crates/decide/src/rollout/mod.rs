@@ -43,6 +43,7 @@ mod history;
 mod ingest;
 mod judge;
 mod progress;
+pub mod simulate;
 mod take_on;
 mod targets;
 #[cfg(test)]
@@ -99,7 +100,7 @@ pub struct Target {
 pub struct Failure {
     /// On which version. With another, it may do better.
     pub version: Version,
-    /// Who said so; none: its controller, until that reports otherwise.
+    /// Who said so, until the next rollout begins; none: its controller, until that reports otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
     /// Why.

@@ -34,7 +34,7 @@ pub(super) async fn changes(
         true => Default::default(),
         false => as_it_is(session, client, id).await?,
     };
-    let (new_options, new_strategy) = (with(options, some), strategic(strategy.clone(), some)?);
+    let (new_options, new_strategy) = upon(options, strategy.clone(), some)?;
     let mut changes = Vec::new();
     if reset || new_options != options {
         changes.push(RolloutAction::SetOptions { options: Some(new_options) });
@@ -49,6 +49,15 @@ pub(super) async fn changes(
     }
 }
 
+/// As it is said, upon how it is.
+pub(super) fn upon(
+    options: Options,
+    strategy: Strategy,
+    some: &SomeOptions,
+) -> Result<(Options, Strategy), Failure> {
+    Ok((with(options, some), strategic(strategy, some)?))
+}
+
 /// What nobody has named yet is as without being asked.
 async fn as_it_is(session: &Session, client: &Client, id: &EntityId) -> Result<(Options, Strategy), Failure> {
     match session.ask(|| client.rollout(id)).await? {
@@ -58,7 +67,7 @@ async fn as_it_is(session: &Session, client: &Client, id: &EntityId) -> Result<(
     }
 }
 
-fn millis(length: Duration) -> Millis {
+pub(super) fn millis(length: Duration) -> Millis {
     Millis(u64::try_from(length.as_millis()).unwrap_or(u64::MAX))
 }
 

@@ -31,6 +31,7 @@ mod rollout;
 pub mod rollout_args;
 mod serve;
 mod session;
+mod simulate;
 mod stats;
 #[cfg(test)]
 mod tests;

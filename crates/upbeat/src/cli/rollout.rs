@@ -6,85 +6,85 @@ use upbeat_api::Client;
 use upbeat_api::rollouts::{Assignments, Reports, RolloutAction, TargetReport};
 use upbeat_model::rollout::{EntityId, RolloutState};
 
-use super::args::{Format, OptionsArgs, ReportArgs, RolloutArgs, RolloutCommand, ShowArgs, StartArgs};
+use super::args::{
+    ChangeCommand, Format, OptionsArgs, ReportArgs, RolloutArgs, RolloutCommand, ShowArgs, StartArgs,
+};
 use super::careful;
 use super::session::{Session, is_absent};
+use super::simulate;
 use super::watch::Steady;
 use crate::exit::ExitCode;
-use crate::face::{rollout as face, stats::redrawn, visible};
+use crate::face::{Face, rollout as face, stats::redrawn, visible};
 use crate::failure::{Failure, Outcome};
 
 pub(super) async fn run(session: &Session, args: RolloutArgs) -> Outcome {
     match args.command {
         RolloutCommand::Ls(args) => list(session, args.namespace.as_deref()).await,
         RolloutCommand::Show(args) => show(session, args).await,
-        RolloutCommand::Start(args) => start(session, args).await,
-        RolloutCommand::Options(args) => options(session, args).await,
-        RolloutCommand::Pause(args) => {
-            change(session, &args.entity, RolloutAction::Pause, "is paused: no more targets are moved").await
-        }
-        RolloutCommand::Resume(args) => {
-            change(session, &args.entity, RolloutAction::Resume, "goes on with the next report").await
-        }
-        RolloutCommand::Approve(args) => {
-            change(session, &args.entity, RolloutAction::Approve, "goes on with the next report").await
-        }
-        RolloutCommand::Promote(args) => {
-            let said = if args.all { "has a version that is good now" } else { "goes one step forward" };
-            change(session, &args.entity, RolloutAction::Promote { all: args.all }, said).await
-        }
-        RolloutCommand::Undo(args) => {
-            change(session, &args.entity, RolloutAction::Undo, "goes back to the version before").await
-        }
-        RolloutCommand::Fail(args) => {
-            let (group, name) = args.target.split_once('/').unwrap_or(("", &args.target));
-            let action = RolloutAction::Fail { group: group.into(), name: name.into(), why: args.reason };
-            change(session, &args.entity, action, "waits for that target no longer").await
+        RolloutCommand::Why(args) => {
+            let state = asked(session, &args.entity).await?;
+            answer(session, &state, face::why)
         }
         RolloutCommand::History(args) => {
             let client = session.to_ask().await?;
             let history = session.ask(|| client.rollout_history(&args.entity)).await??;
-            match session.is_json() {
-                true => session.print_json(&history)?,
-                false => session.print(&face::history(&history, &session.face()))?,
-            }
-            Ok(ExitCode::Ok)
-        }
-        RolloutCommand::Abort(args) => {
-            let action = RolloutAction::Abort { why: args.reason };
-            change(session, &args.entity, action, "goes back with the next report").await
-        }
-        RolloutCommand::Retry(args) => {
-            change(session, &args.entity, RolloutAction::Retry, "tries the version again").await
-        }
-        RolloutCommand::Forgive(args) => {
-            let action = RolloutAction::Forgive { version: args.version, until: None };
-            change(session, &args.entity, action, "holds it to be bad no more").await
-        }
-        RolloutCommand::Why(args) => {
-            let state = asked(session, &args.entity).await?;
-            answer(session, &state, face::why)
+            answer(session, &history, |history, face| face::history(history, face))
         }
         RolloutCommand::Targets(args) => {
             let client = session.to_ask().await?;
             let ask = || client.rollout_targets(&args.entity, args.group.as_deref());
             let targets = session.ask(ask).await??;
-            match session.is_json() {
-                true => session.print_json(&targets)?,
-                false => session.print(&face::targets(&targets, &session.face()))?,
-            }
-            Ok(ExitCode::Ok)
+            answer(session, &targets, |targets, face| face::targets(targets, face))
         }
+        RolloutCommand::Simulate(args) => simulate::run(session, &args),
+        RolloutCommand::Start(args) => start(session, args).await,
+        RolloutCommand::Options(args) => options(session, args).await,
         RolloutCommand::Report(args) => report(session, args).await,
-        RolloutCommand::Forget(args) => {
-            session.to_change().await?.forget_rollout(&args.entity).await?;
-            match session.is_json() {
-                true => session.print_json(&None::<()>)?,
-                false => session.note(&format!("`{}` is forgotten; its targets run on", args.entity)),
-            }
-            Ok(ExitCode::Ok)
+        RolloutCommand::Forget(args) => forget(session, &args.entity).await,
+        RolloutCommand::Change(change) => {
+            let (id, action, said) = one(change);
+            let client = session.to_change().await?;
+            act(session, &client, &id, action, said).await
         }
     }
+}
+
+/// What is asked, and what is said of the rollout when it is done.
+fn one(change: ChangeCommand) -> (EntityId, RolloutAction, &'static str) {
+    match change {
+        ChangeCommand::Pause(args) => {
+            (args.entity, RolloutAction::Pause, "is paused: no more targets are moved")
+        }
+        ChangeCommand::Resume(args) => (args.entity, RolloutAction::Resume, "goes on with the next report"),
+        ChangeCommand::Approve(args) => (args.entity, RolloutAction::Approve, "goes on with the next report"),
+        ChangeCommand::Promote(args) => {
+            let said = if args.all { "has a version that is good now" } else { "goes one step forward" };
+            (args.entity, RolloutAction::Promote { all: args.all }, said)
+        }
+        ChangeCommand::Undo(args) => (args.entity, RolloutAction::Undo, "goes back to the version before"),
+        ChangeCommand::Fail(args) => {
+            let (group, name) = args.target.split_once('/').unwrap_or(("", &args.target));
+            let action = RolloutAction::Fail { group: group.into(), name: name.into(), why: args.reason };
+            (args.entity, action, "waits for that target no longer")
+        }
+        ChangeCommand::Abort(args) => {
+            (args.entity, RolloutAction::Abort { why: args.reason }, "goes back with the next report")
+        }
+        ChangeCommand::Retry(args) => (args.entity, RolloutAction::Retry, "tries the version again"),
+        ChangeCommand::Forgive(args) => {
+            let action = RolloutAction::Forgive { version: args.version, until: None };
+            (args.entity, action, "holds it to be bad no more")
+        }
+    }
+}
+
+async fn forget(session: &Session, id: &EntityId) -> Outcome {
+    session.to_change().await?.forget_rollout(id).await?;
+    match session.is_json() {
+        true => session.print_json(&None::<()>)?,
+        false => session.note(&format!("`{}` is forgotten; its targets run on", visible(&id.to_string()))),
+    }
+    Ok(ExitCode::Ok)
 }
 
 async fn list(session: &Session, namespace: Option<&str>) -> Outcome {
@@ -110,14 +110,10 @@ async fn asked(session: &Session, id: &EntityId) -> Result<RolloutState, Failure
     Ok(session.ask(|| client.rollout(id)).await??)
 }
 
-fn answer(
-    session: &Session,
-    state: &RolloutState,
-    text: fn(&RolloutState, &crate::face::Face) -> String,
-) -> Outcome {
+fn answer<T: serde::Serialize>(session: &Session, said: &T, text: fn(&T, &Face) -> String) -> Outcome {
     match session.is_json() {
-        true => session.print_json(state)?,
-        false => session.print(&text(state, &session.face()))?,
+        true => session.print_json(said)?,
+        false => session.print(&text(said, &session.face()))?,
     }
     Ok(ExitCode::Ok)
 }
@@ -204,11 +200,6 @@ async fn options(session: &Session, args: OptionsArgs) -> Outcome {
         }
     }
     Ok(ExitCode::Ok)
-}
-
-async fn change(session: &Session, id: &EntityId, action: RolloutAction, said: &str) -> Outcome {
-    let client = session.to_change().await?;
-    act(session, &client, id, action, said).await
 }
 
 async fn act(

@@ -27,6 +27,26 @@ pub enum RolloutCommand {
     Start(StartArgs),
     /// Say how carefully targets are moved
     Options(OptionsArgs),
+    /// One thing that is asked of it.
+    #[command(flatten)]
+    Change(ChangeCommand),
+    /// Explain why a rollout is where it is
+    Why(EntityArgs),
+    /// List the rollouts that have ended, the latest first
+    History(EntityArgs),
+    /// List its targets: what each runs, and what it shall run
+    Targets(TargetsArgs),
+    /// Say what targets run, and print what each shall run
+    Report(ReportArgs),
+    /// Tell beforehand how long a rollout takes and how bad it can become; no daemon is asked
+    Simulate(SimulateArgs),
+    /// Forget a rollout and all its targets; what they run goes on
+    Forget(EntityArgs),
+}
+
+/// Below `rollout`: one thing that is asked of a rollout.
+#[derive(Debug, Subcommand)]
+pub enum ChangeCommand {
     /// Move no more targets for now; those on their way are judged all the same
     Pause(EntityArgs),
     /// Move targets again
@@ -43,18 +63,8 @@ pub enum RolloutCommand {
     Retry(EntityArgs),
     /// Hold a version to be bad no more
     Forgive(ForgiveArgs),
-    /// Explain why a rollout is where it is
-    Why(EntityArgs),
-    /// List the rollouts that have ended, the latest first
-    History(EntityArgs),
-    /// List its targets: what each runs, and what it shall run
-    Targets(TargetsArgs),
     /// Say that a target has failed, and is not to be waited for
     Fail(FailArgs),
-    /// Say what targets run, and print what each shall run
-    Report(ReportArgs),
-    /// Forget a rollout and all its targets; what they run goes on
-    Forget(EntityArgs),
 }
 
 /// Whatever takes a rollout alone.
@@ -221,6 +231,43 @@ pub struct ReportArgs {
     /// Read it from a file, `-` for standard input: `{"targets": [{"name": …, "version": …}]}`
     #[arg(long, value_name = "PATH")]
     pub from: Option<PathBuf>,
+}
+
+/// `rollout simulate`.
+#[derive(Debug, Args)]
+pub struct SimulateArgs {
+    /// How many targets there are
+    #[arg(long, value_name = "N")]
+    pub targets: usize,
+    /// How likely a target is not well on the new version: `0.02`
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    pub failure_rate: f64,
+    /// How long a target takes to switch: `10s`, or at least and at most so long: `5s..30s`
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = span)]
+    pub switch: (Duration, Duration),
+    /// So often targets are reported
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = length)]
+    pub every: Duration,
+    /// So long it takes somebody to approve [default: nobody does]
+    #[arg(long, value_name = "TIME", value_parser = length)]
+    pub approve_after: Option<Duration>,
+    /// So often it is tried
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub runs: usize,
+    /// Where chance begins: the same seed tells the same
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// How carefully.
+    #[command(flatten)]
+    pub options: SomeOptions,
+}
+
+/// `5s..30s`, or `10s`.
+fn span(text: &str) -> Result<(Duration, Duration), String> {
+    match text.split_once("..") {
+        None => length(text).map(|time| (time, time)),
+        Some((least, most)) => Ok((length(least)?, length(most)?)),
+    }
 }
 
 /// `prod/web`; what follows the first `/` is the name of the entity.

@@ -12,6 +12,7 @@ pub mod data;
 pub mod diagnostics;
 pub mod error;
 pub mod events;
+pub mod forecast;
 pub mod graph;
 pub mod logs;
 pub mod outcome;

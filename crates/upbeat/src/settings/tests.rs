@@ -59,6 +59,8 @@ fn the_last_place_that_says_something_counts_and_is_named() {
     log.target =  from default
     orchestrator.services.manager_enabled = true from /home/a/config.toml:2:41
     orchestrator.services.auto_start_dependencies = true from default
+    rollouts.listen =  from default
+    rollouts.callbacks = [] from default
     "#);
     assert_eq!(settings.api.listen, Some("[::1]:4".parse().unwrap()));
     assert_eq!(settings.api.socket_group, None);
@@ -267,5 +269,31 @@ fn a_log_that_cannot_be_had_is_refused_with_where_that_was_said() {
     error: A log in the format `json` cannot go to `tcp://logs:5` (config.toml:3:10)
      |
      = hint: it can go to `stderr`; over a network, `logstash` is JSON as well
+    ");
+}
+
+#[test]
+fn whom_rollouts_are_open_to_and_whom_they_ask_is_checked() {
+    let settings =
+        read(file("[rollouts]\nlisten = '127.0.0.1:8080'\ncallbacks = ['10.0.0.0/8', '*.example:443']"))
+            .unwrap();
+    assert_eq!(settings.rollouts.listen, Some("127.0.0.1:8080".parse().unwrap()));
+    let allowed = |settings: &Settings, host: &str, address: &str| {
+        settings.callbacks().judge(host, address.parse().unwrap()).is_ok()
+    };
+    assert!(allowed(&settings, "10.1.2.3", "10.1.2.3:80"));
+    assert!(allowed(&settings, "a.example", "192.0.2.1:443"));
+    assert!(!allowed(&settings, "a.example", "192.0.2.1:80"));
+    assert!(allowed(&settings, "localhost", "127.0.0.1:80"), "only this machine can say whom to ask");
+    let open = read(file("[api]\nlisten = '0.0.0.0:7000'\ntls_cert = '/c'\ntls_key = '/k'")).unwrap();
+    assert!(!allowed(&open, "localhost", "127.0.0.1:80"), "others can, too");
+    insta::assert_snapshot!(refused(file("[rollouts]\nlisten = '0.0.0.0:8080'\ncallbacks = ['10.0.0.0/99']")), @"
+    error: `rollouts.listen` (config.toml:2:10) is `0.0.0.0:8080`, which others can reach, and nobody is asked for a token there
+     |
+     = hint: listen on 127.0.0.1 or [::1]; from elsewhere, rollouts are asked with a token at `api.listen`
+
+    error: `rollouts.callbacks` (config.toml:3:13) holds `10.0.0.0/99`, which has more bits behind `/` than an address
+     |
+     = hint: write names, `*.example.com`, addresses or networks such as `10.0.0.0/8`
     ");
 }

@@ -49,6 +49,8 @@ pub(super) struct Checker {
     attempt: Option<Attempt>,
     good: Option<Version>,
     proven: BTreeSet<Version>,
+    /// Until when a version is held to be bad.
+    bad: BTreeMap<Version, Option<Mono>>,
     is_paused: bool,
     numbers: BTreeSet<u64>,
     /// How often it saw what it watches over: a check that never has anything to look at shows nothing.
@@ -73,6 +75,7 @@ impl Checker {
             attempt: None,
             good: None,
             proven: BTreeSet::new(),
+            bad: BTreeMap::new(),
             is_paused: false,
             numbers: BTreeSet::new(),
             seen: BTreeMap::new(),
@@ -368,6 +371,8 @@ impl Checker {
             }
             Happened::Bad { version, .. } => {
                 self.decided(version, false);
+                let until = self.strategy.known_bad_for.map(|time| now + time);
+                self.bad.insert(version.clone(), until);
                 self.saw("bad");
             }
             Happened::RollingBack { to, .. } => assert!(self.proven.contains(to)),
@@ -399,6 +404,8 @@ impl Checker {
             }
             Happened::Undone { to, .. } => {
                 assert!(self.proven.contains(to), "{to} was never good");
+                let is_bad = self.bad.get(to).is_some_and(|until| until.is_none_or(|until| now < until));
+                assert!(!is_bad, "{to} is held to be bad");
                 self.good = Some(to.clone());
                 self.saw("undone");
             }
@@ -420,6 +427,7 @@ impl Checker {
                 Who::Labels(_) | Who::Rest => usize::MAX,
             })
             .collect();
+        self.heard.values_mut().for_each(|heard| heard.given_up = None);
         for heard in self.heard.values_mut().filter(|heard| heard.shall.as_ref() == Some(version)) {
             let labels = &heard.said.labels;
             let is_one = |n: &usize| match stages[*n].who {
@@ -430,12 +438,17 @@ impl Checker {
             if let Some(room) = room.get_mut(heard.stage) {
                 *room = room.saturating_sub(1);
             }
-            (heard.shall_since, heard.given_up, heard.said.failed) = (now, None, false);
+            (heard.shall_since, heard.said.failed) = (now, false);
         }
         let verdict = is_good.then_some(true);
         let attempt =
             Attempt { version: version.clone(), verdict, stages, stage: 0, done: None, is_undo: false };
         (self.attempt, self.is_paused) = (Some(attempt), false);
+    }
+
+    /// Somebody wants it all the same.
+    pub(super) fn forgive(&mut self, version: &Version) {
+        self.bad.remove(version);
     }
 
     /// What somebody wanted undone goes back also when it is closed.

@@ -47,6 +47,24 @@ fn whoever_is_unwell_counts_whatever_the_reason_and_may_be_moved() {
     assert_eq!(limited(9, few).call(), count_of(&[("v1", 8), ("v2", 1)]), "one at least");
 }
 
+/// Nobody could take it back, and it would hold up the others for good.
+#[test]
+fn what_a_person_said_of_a_target_is_over_when_the_next_rollout_begins() {
+    let strategy = Strategy {
+        max_unavailable: count(1),
+        stages: vec![Stage::wave("none", [("ring".into(), "0".into())])],
+        ..Strategy::default()
+    };
+    let mut story = limited(2, strategy);
+    established_on(&mut story, "v2");
+    story.ask(Change::Fail { target: id("target1"), by: by(), why: String::new() });
+    assert_eq!(story.rollout.progress(story.now).counts.failed, 1);
+    story.ask(Change::SetVersion(v("v3")));
+    story.call();
+    assert_eq!(story.call(), count_of(&[("v2", 1), ("v3", 1)]));
+    assert_eq!(story.rollout.targets[&id("target0")].assigned.version, Some(v("v3")));
+}
+
 /// What goes back is limited all the same, and what is broken goes back at once.
 #[test]
 fn the_way_back_keeps_the_limit_too() {
@@ -202,7 +220,7 @@ fn a_second_version_waits_or_takes_the_place_or_is_refused() {
 /// All are well on it.
 fn established_on(story: &mut Story, version: &str) {
     story.ask(Change::SetVersion(v(version)));
-    for _ in 0..3 {
+    for _ in 0..8 {
         story.call();
         story.obey();
         story.pass(1);
@@ -243,6 +261,21 @@ fn the_way_back_leads_from_good_to_good() {
     let refused = story.rollout.change(Change::Undo { by: by() }, story.now).unwrap_err().to_string();
     assert_eq!(refused, "there is no version to go back to: none that is known and not bad was good before");
     assert_eq!(story.rollout, before);
+}
+
+/// It was good once, and is not any more.
+#[test]
+fn the_way_back_leads_past_what_is_known_to_be_bad() {
+    let mut story = limited(2, Strategy::default());
+    for version in ["v2", "v3"] {
+        established_on(&mut story, version);
+    }
+    story.ask(Change::SetVersion(v("v2")));
+    story.call();
+    story.ask(Change::Abort { by: by(), why: String::new() });
+    assert_eq!(story.rollout.course(), Course::Back { from: v("v2"), to: v("v3") });
+    story.ask(Change::Undo { by: by() });
+    assert_eq!(story.rollout.course(), Course::Steady(v("v1")));
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod fleets;
 mod limits;
 mod rows;
 mod rules;
+mod simulated;
 mod stages;
 mod stories;
 

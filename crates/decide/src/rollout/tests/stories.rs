@@ -207,6 +207,12 @@ impl Watched {
         story.rollout.take_happened().iter().for_each(|happened| checker.tell(happened, story.now));
         match change {
             Change::Undo { .. } => checker.undone(),
+            Change::ForceVersion(version) => checker.forgive(&version),
+            Change::Retry => {
+                if let Course::Forward(version) = story.rollout.course() {
+                    checker.forgive(&version);
+                }
+            }
             Change::Fail { target, .. } => checker.give_up(&target),
             _ => {}
         }

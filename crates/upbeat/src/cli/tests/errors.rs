@@ -229,13 +229,13 @@ fn nobody_can_be_let_in() {
     let address = "192.0.2.1:7000".parse().unwrap();
     let errors = one_of_each!(
         vec![
-            AccessError::Rollouts(upbeat_server::OpenError::NotLoopback("192.0.2.1:8080".parse().unwrap())),
             AccessError::Audit(AuditError::Files(denied())),
             AccessError::Key { path: path(), source: io::Error::other("it holds no key") },
             AccessError::Tls(TlsError::File { path: "/c.pem".into(), why: "no items found".into() }),
             AccessError::Listen { address, source: denied() },
             AccessError::NoSuchGroup("staf".into()),
             AccessError::OutOfReach { group: "staff".into(), directory: "/run/user/7".into() },
+            AccessError::Rollouts(upbeat_server::OpenError::NotLoopback("192.0.2.1:8080".parse().unwrap())),
         ],
         AccessError::Audit(_),
         AccessError::Key { .. },
@@ -276,6 +276,11 @@ fn nobody_can_be_let_in() {
     error: The daemon cannot run
       caused by: `api.socket_group` is `staff`, but its members cannot get to the socket: `/run/user/7` does not let them through
     hint: set `UPBEAT_RUNTIME_DIR` to a directory that the group can reach, such as one below /run
+
+    Failed
+    error: The daemon cannot run
+      caused by: rollouts are not served without tokens on `192.0.2.1:8080`, which is no loopback address: use `127.0.0.1` or `::1`; from elsewhere they can be asked with a token, where the API listens
+    hint: `rollouts.listen` names the address
     ");
 }
 

@@ -38,6 +38,7 @@ fn course(state: &RolloutState) -> &'static str {
         CourseWord::Steady => "steady",
         CourseWord::Forward if state.paused_by.is_some() => "paused",
         CourseWord::Forward => "rolling out",
+        CourseWord::Back if state.counts.available + state.counts.on_the_way > 0 => "rolling back",
         CourseWord::Back => "rolled back",
         CourseWord::Halted => "halted",
     }
@@ -76,7 +77,10 @@ pub fn list(states: &[RolloutState], face: &Face) -> String {
 /// Where a rollout is, at a glance.
 pub fn show(state: &RolloutState, face: &Face) -> String {
     let mut text = headline(state, face);
-    if state.counts.total > 0 {
+    if state.course == CourseWord::Halted {
+        let stay = if state.counts.total == 1 { "stays as it is" } else { "stay as they are" };
+        text.push_str(&format!("\n  {} {stay}\n", count(state.counts.total, "target")));
+    } else if state.counts.total > 0 {
         text.push('\n');
         text.push_str(&format!("  {}\n", bar(&state.counts, room(face), face)));
         text.push_str(&numbers(&state.counts, face));
@@ -346,3 +350,6 @@ pub fn assignments(targets: &[TargetState], face: &Face) -> String {
     }
     table.render(face)
 }
+
+#[cfg(test)]
+mod tests;

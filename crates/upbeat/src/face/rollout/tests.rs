@@ -1,0 +1,297 @@
+//! The picture at moments of a rollout and of a rollback, as the machine itself comes to them: what `--watch`
+//! draws.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use upbeat_control::rollouts::{Answering, Asked, Asker, Change, Rollouts, Settings};
+use upbeat_model::rollout::{Amount, Controllers, EntityId, Options, Report, Stage, Strategy, TargetId};
+use upbeat_model::{Millis, Wall};
+
+use super::*;
+use crate::face::Face;
+use crate::face::examples::{self, NOW};
+
+struct Nobody;
+
+impl Asker for Nobody {
+    fn ask<'a>(&'a self, _: &'a EntityId, _: &'a Controllers, asked: Asked) -> Answering<'a> {
+        panic!("nobody answers {asked:?}")
+    }
+}
+
+/// An entity, its targets, and whoever reports them.
+struct Story {
+    rollouts: Rollouts,
+    runs: BTreeMap<TargetId, Option<Version>>,
+    sick: BTreeSet<TargetId>,
+    begun: Instant,
+}
+
+fn v(text: &str) -> Version {
+    Version::new(text).unwrap()
+}
+
+fn web() -> EntityId {
+    EntityId::new("prod", "web").unwrap()
+}
+
+fn id(n: usize) -> TargetId {
+    TargetId::new("", &format!("t{n:02}")).unwrap()
+}
+
+impl Story {
+    /// Twenty targets, eight of them in `eu`.
+    async fn new(options: Options, strategy: Strategy) -> Self {
+        let (store, _journal) = upbeat_store::open_memory().unwrap();
+        let settings = Settings { wall: || NOW, asker: Arc::new(Nobody), failpoint: |_| {} };
+        let rollouts = Rollouts::open(store, settings).await.unwrap();
+        let runs = (0..20).map(|n| (id(n), None)).collect();
+        let story = Self { rollouts, runs, sick: BTreeSet::new(), begun: Instant::now() };
+        story.ask(Change::SetOptions(Some(options))).await;
+        story.ask(Change::SetStrategy(Some(Box::new(strategy)))).await;
+        story
+    }
+
+    async fn ask(&self, change: Change) {
+        self.rollouts.change(web(), change, Some("ann".into())).await.unwrap();
+    }
+
+    /// All are reported, and do what they shall.
+    async fn call(&mut self) {
+        let reports = self.runs.iter().enumerate().map(|(n, (target, version))| {
+            let region = if (5..13).contains(&n) { "eu" } else { "us" };
+            Report {
+                target: target.clone(),
+                version: version.clone(),
+                is_error: self.sick.contains(target),
+                message: String::new(),
+                labels: [("region".to_owned(), region.to_owned())].into(),
+                failed: false,
+            }
+        });
+        let reports = reports.collect();
+        let (_, targets) = self.rollouts.orchestrate(web(), reports).await.unwrap();
+        for target in targets {
+            if target.assigned.version.is_some() {
+                self.runs.insert(target.id, target.assigned.version);
+            }
+        }
+    }
+
+    /// So often, every five seconds.
+    async fn calls(&mut self, count: usize) {
+        for _ in 0..count {
+            self.call().await;
+            tokio::time::advance(Duration::from_secs(5)).await;
+        }
+    }
+
+    async fn state(&self) -> RolloutState {
+        self.rollouts.rollout(&web()).await.unwrap().unwrap()
+    }
+
+    async fn picture(&self) -> String {
+        let gone = i64::try_from(self.begun.elapsed().as_millis()).unwrap();
+        let face = Face { now: Wall(NOW.0 + gone), ..examples::face() };
+        show(&self.state().await, &face)
+    }
+}
+
+fn options() -> Options {
+    Options {
+        batch: Amount::Percent(25),
+        success_percent: 90,
+        success_timeout: Millis::seconds(10),
+        duration_timeout: Millis::seconds(30),
+    }
+}
+
+fn stages() -> Strategy {
+    let eu = Stage::wave("eu", [("region".to_owned(), "eu".to_owned())]);
+    let stages = vec![Stage::canary(Amount::Count(2), Gate::Approval), eu];
+    Strategy { stages, ..Strategy::default() }
+}
+
+/// All run `v1`, which is good.
+async fn on_v1(strategy: Strategy) -> Story {
+    let mut story = Story::new(Options { success_percent: 0, ..options() }, Strategy::default()).await;
+    story.ask(Change::SetVersion(v("v1"))).await;
+    while story.state().await.counts.well < 20 {
+        story.calls(1).await;
+    }
+    story.ask(Change::SetOptions(Some(options()))).await;
+    story.ask(Change::SetStrategy(Some(Box::new(strategy)))).await;
+    story.ask(Change::SetVersion(v("v2"))).await;
+    story.calls(1).await;
+    story
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollout_in_stages_at_five_moments() {
+    let mut story = on_v1(stages()).await;
+    story.calls(1).await;
+    insta::assert_snapshot!(story.picture().await, @"
+    prod/web  v1 → v2  rolling out, for 10s
+
+      ▒▒▒▒░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░
+      2 on the way   18 to come   of 20 targets
+
+      ▸ canary  ▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒  0/2  then approval
+      · eu      ░░░░░░░░░░░░░░░░░░░░  0/8
+      · rest    ░░░░░░░░░░░░░░░░░░░░  0/10
+
+      good      v1
+      limits    batch 25%, 90% have to be well for 10s within 30s, 2 may fail
+      asked by  ann
+      because   in stage `canary`: 0 are well, and 1 have to be
+    ");
+    story.calls(4).await;
+    insta::assert_snapshot!(story.picture().await, @"
+    prod/web  v1 → v2  rolling out, for 30s
+
+      ████░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░
+      2 well   18 to come   of 20 targets
+
+      ‖ canary  ████████████████████  2/2  waits for approval
+      · eu      ░░░░░░░░░░░░░░░░░░░░  0/8
+      · rest    ░░░░░░░░░░░░░░░░░░░░  0/10
+
+      good      v1
+      limits    batch 25%, 90% have to be well for 10s within 30s, 2 may fail
+      asked by  ann
+      because   waits for approval after stage `canary`
+    ");
+    story.ask(Change::Approve { by: "ann".into() }).await;
+    story.sick.insert(id(7));
+    story.calls(3).await;
+    insta::assert_snapshot!(story.picture().await, @"
+    prod/web  v1 → v2  rolling out, for 45s
+
+      ████▒▒▒▒▒▒▒▒▒▒░░░░░░░░░░░░░░░░░░░░░░░░░░
+      2 well   5 on the way   13 to come   of 20 targets
+
+      ✓ canary  ████████████████████  2/2
+      ▸ eu      ▒▒▒▒▒▒▒▒▒▒▒▒░░░░░░░░  0/8
+      · rest    ░░░░░░░░░░░░░░░░░░░░  0/10
+
+      good      v1
+      limits    batch 25%, 90% have to be well for 10s within 30s, 2 may fail
+      asked by  ann
+      because   in stage `eu`: 0 are well, and 7 have to be
+                5 targets are on their way, and 5 may be
+    ");
+    story.calls(8).await;
+    story.ask(Change::Pause { by: "bob".into() }).await;
+    story.calls(2).await;
+    insta::assert_snapshot!(story.picture().await, @"
+    prod/web  v1 → v2  paused by bob, for 1m
+
+      ████████████████████████████▚▚░░░░░░░░░░
+      14 well   1 failed   5 to come   of 20 targets
+
+      ✓ canary  ████████████████████  2/2
+      ✓ eu      █████████████████▚▚▚  7/8  1 failed of 1
+      ▸ rest    ██████████░░░░░░░░░░  5/10
+
+      good      v1
+      limits    batch 25%, 90% have to be well for 10s within 30s, 2 may fail
+      asked by  ann
+      because   in stage `rest`: 5 are well, and 9 have to be
+                paused by bob
+    ");
+    story.ask(Change::Resume).await;
+    while story.state().await.course != CourseWord::Steady {
+        story.calls(1).await;
+    }
+    insta::assert_snapshot!(story.picture().await, @"
+    prod/web  v2  steady, for 2m
+
+      ██████████████████████████████████████▚▚
+      19 well   1 failed   of 20 targets
+
+      good      v2
+      limits    batch 25%, 90% have to be well for 10s within 30s
+      asked by  ann
+    ");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollback_at_five_moments() {
+    let mut story = on_v1(Strategy::default()).await;
+    story.sick.extend((0..4).map(id));
+    story.calls(2).await;
+    insta::assert_snapshot!(story.picture().await, @"
+    prod/web  v1 → v2  rolling out, for 15s
+
+      ▒▒▒▒▒▒▒▒▒▒░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░
+      5 on the way   15 to come   of 20 targets
+
+      good      v1
+      limits    batch 25%, 90% have to be well for 10s within 30s, 2 may fail
+      asked by  ann
+      because   5 targets are on their way, and 5 may be
+    ");
+    while story.state().await.course == CourseWord::Forward {
+        story.calls(1).await;
+    }
+    insta::assert_snapshot!(story.picture().await, @"
+    prod/web  v1 ← v2  rolling back, for 45s
+
+      ████████████████████████████░░░░░░░░░░░░
+      14 well   6 to come   of 20 targets
+
+      good      v1
+      bad       v2, 5s ago: 4 of 20 targets failed, and 2 may: t00, t01, t02, t03
+      limits    batch 25%, 90% have to be well for 10s within 30s
+      asked by  ann
+    ");
+    story.sick.clear();
+    story.calls(1).await;
+    story.ask(Change::SetOptions(Some(Options { batch: Amount::Count(2), ..options() }))).await;
+    insta::assert_snapshot!(story.picture().await, @"
+    prod/web  v1 ← v2  rolling back, for 50s
+
+      ████████████████████████████▒▒▒▒▒▒▒▒▒▒░░
+      14 well   5 on the way   1 to come   of 20 targets
+
+      good      v1
+      bad       v2, 10s ago: 4 of 20 targets failed, and 2 may: t00, t01, t02, t03
+      limits    batch 2, 90% have to be well for 10s within 30s
+      asked by  ann
+      because   rolls back to `v1`
+    ");
+    while story.state().await.counts.well < 20 {
+        story.calls(1).await;
+    }
+    insta::assert_snapshot!(story.picture().await, @"
+    prod/web  v1 ← v2  rolled back, for 1m
+
+      ████████████████████████████████████████
+      20 well   of 20 targets
+
+      good      v1
+      bad       v2, 50s ago: 4 of 20 targets failed, and 2 may: t00, t01, t02, t03
+      limits    batch 2, 90% have to be well for 10s within 30s
+      asked by  ann
+      because   rolls back to `v1`
+    ");
+    // A first version that is bad leaves nothing to go back to.
+    let mut first = Story::new(options(), Strategy::default()).await;
+    first.ask(Change::SetVersion(v("v1"))).await;
+    first.sick.extend((0..20).map(id));
+    while first.state().await.course != CourseWord::Halted {
+        first.calls(1).await;
+    }
+    insta::assert_snapshot!(first.picture().await, @"
+    prod/web  v1  halted, for 40s
+
+      20 targets stay as they are
+
+      bad       v1, 5s ago: 5 of 20 targets failed, and 2 may: t00, t01, t02, t03, t04
+      limits    batch 25%, 90% have to be well for 10s within 30s
+      asked by  ann
+    ");
+}

@@ -151,7 +151,7 @@ mod tests {
         assert_eq!(known(" root, redis,"), Ok(vec!["root", "redis"]));
         assert_eq!(known(""), Ok(vec![]));
         let refused = known("root,radis").unwrap_err();
-        assert!(refused.contains("`radis`") && refused.ends_with("prometheus, openssl"), "{refused}");
+        assert!(refused.contains("`radis`") && refused.ends_with("prometheus, openssl, curl"), "{refused}");
     }
 
     #[test]

@@ -84,8 +84,13 @@ impl Served {
 
     /// The address it got.
     pub(crate) fn address(&self) -> String {
+        self.address_behind("served over TCP")
+    }
+
+    /// The address that its log names behind these words.
+    pub(crate) fn address_behind(&self, words: &str) -> String {
         let log = fs::read_to_string(&self.log).unwrap();
-        let said = log.split("served over TCP address=").nth(1).unwrap_or_else(|| panic!("{log}"));
+        let said = log.split(&format!("{words} address=")).nth(1).unwrap_or_else(|| panic!("{log}"));
         said.split_whitespace().next().unwrap().to_owned()
     }
 

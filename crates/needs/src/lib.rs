@@ -10,7 +10,8 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 /// All that any test needs. A name in `UPBEAT_REQUIRE` that is none of these is a typing mistake, which
 /// must not let a machine skip what it was to run.
-pub const NAMES: [&str; 6] = ["root", "sys_resource", "controllers", "redis", "prometheus", "openssl"];
+pub const NAMES: [&str; 7] =
+    ["root", "sys_resource", "controllers", "redis", "prometheus", "openssl", "curl"];
 
 /// What a test can need.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +29,8 @@ impl Need {
     pub const PROMETHEUS: Self = Self::new("prometheus", || are_installed(&["prometheus", "promtool"]));
     /// The command that makes certificates.
     pub const OPENSSL: Self = Self::new("openssl", || are_installed(&["openssl"]));
+    /// The command that asks over HTTP, as pages of the documentation type it.
+    pub const CURL: Self = Self::new("curl", || are_installed(&["curl"]));
 
     /// As `UPBEAT_REQUIRE` has it.
     pub fn name(&self) -> &'static str {
@@ -148,7 +151,7 @@ mod tests {
         assert_eq!(known(" root, redis,"), Ok(vec!["root", "redis"]));
         assert_eq!(known(""), Ok(vec![]));
         let refused = known("root,radis").unwrap_err();
-        assert!(refused.contains("`radis`") && refused.ends_with("prometheus, openssl"), "{refused}");
+        assert!(refused.contains("`radis`") && refused.ends_with("prometheus, openssl, curl"), "{refused}");
     }
 
     #[test]

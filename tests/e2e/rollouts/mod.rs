@@ -1,10 +1,23 @@
 //! Journeys of rollouts: over HTTP, by several controllers at once, under daemons that are killed.
 
 mod at_once;
+mod callback;
+mod fleet;
+mod hostile;
+mod orchestrate;
+mod page;
+mod typed;
 mod wire;
 
 use crate::Journey;
 
 pub(crate) fn journeys() -> Vec<Journey> {
-    at_once::journeys()
+    let journeys = [
+        at_once::journeys(),
+        orchestrate::journeys(),
+        hostile::journeys(),
+        typed::journeys(),
+        page::journeys(),
+    ];
+    journeys.into_iter().flatten().collect()
 }

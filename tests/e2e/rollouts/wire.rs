@@ -1,20 +1,26 @@
-//! One connection to the daemon's socket, kept alive, as a controller holds it.
+//! One connection to the daemon, kept alive, as a controller holds it.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::home::Home;
+use crate::home::{Home, PATIENCE};
 
 /// The daemon's socket.
 pub(super) fn socket(home: &Home) -> PathBuf {
     home.outside("run").join("upbeat.sock")
 }
 
+/// What a connection goes over.
+trait Stream: Read + Write + Send {}
+
+impl<S: Read + Write + Send> Stream for S {}
+
 /// A connection.
-pub(super) struct Wire(BufReader<UnixStream>);
+pub(super) struct Wire(BufReader<Box<dyn Stream>>);
 
 /// Nobody is there, or went away in the midst of it.
 #[derive(Debug)]
@@ -28,7 +34,16 @@ impl From<std::io::Error> for Lost {
 
 impl Wire {
     pub(super) fn open(socket: &Path) -> Result<Self, Lost> {
-        Ok(Self(BufReader::new(UnixStream::connect(socket)?)))
+        let stream = UnixStream::connect(socket)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(Self(BufReader::new(Box::new(stream))))
+    }
+
+    /// Over TCP, to where rollouts are open.
+    pub(super) fn to(address: &str) -> Result<Self, Lost> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(Self(BufReader::new(Box::new(stream))))
     }
 
     /// Asks, and reads the status and the JSON of the answer.

@@ -197,12 +197,14 @@ fn a_host_that_is_none_is_refused_with_where_that_was_said() {
 
 #[test]
 fn the_settings_on_the_pages_are_read() {
-    let page = include_str!("../../../../docs/access.md");
-    let toml: Vec<&str> =
-        page.split("```toml\n").skip(1).filter_map(|block| block.split("```").next()).collect();
-    assert!(!toml.is_empty());
-    for text in toml {
-        assert!(read(file(text)).is_ok(), "{}", refused(file(text)));
+    let pages = [include_str!("../../../../docs/access.md"), include_str!("../../../../docs/rollouts.md")];
+    for page in pages {
+        let toml: Vec<&str> =
+            page.split("```toml\n").skip(1).filter_map(|block| block.split("```").next()).collect();
+        assert!(!toml.is_empty());
+        for text in toml {
+            assert!(read(file(text)).is_ok(), "{}", refused(file(text)));
+        }
     }
 }
 

@@ -18,7 +18,6 @@
 //! * `null` or nothing posted to `/options` is the usual way, as in its library; over HTTP it sets zeros there. A
 //!   number that is left out is zero, as there: its clients leave out zeros.
 //! * What will most likely not be what was meant stands behind `ok` in the message: `ok; …`.
-//! * An entity without a version is no error: its targets are told none.
 //! * `/namespaces` and `/{namespace}/entities` are names, not keys of a store, and of that namespace alone; groups
 //!   are whole names, not beginnings of names; a name may have `/`, as `%2F`.
 //! * Times in messages are RFC 3339, in UTC.

@@ -1,0 +1,203 @@
+//! Rollouts on the command line.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::Journey;
+use crate::home::{Home, Ran, eventually};
+
+pub(super) fn journeys() -> Vec<Journey> {
+    vec![
+        Journey::new("a canary is typed from its start to its approval, and on to the end", canary),
+        Journey::new("a bad version is typed: failed, refused, retried, aborted, undone", bad),
+        Journey::new("what cannot be done with a rollout says why, and what can", wrong),
+    ]
+}
+
+/// Three targets, in the hands of somebody who types.
+struct Typist {
+    home: Home,
+    runs: BTreeMap<&'static str, String>,
+}
+
+/// As fast as it goes, and nothing fails by itself.
+const QUICK: [&str; 6] = ["--batch", "100%", "--success-timeout", "0s", "--duration-timeout", "10m"];
+
+impl Typist {
+    /// v1 is good.
+    fn new() -> Self {
+        let runs = ["a", "b", "eu/c"].map(|name| (name, "v0".to_owned())).into();
+        let mut typist = Self { home: Home::new(), runs };
+        typist.start("v1", &QUICK).ok();
+        typist.until_good("v1");
+        typist
+    }
+
+    fn rollout(&self, words: &[&str]) -> Ran {
+        self.home.run(&[&["rollout"], words].concat())
+    }
+
+    /// About the one.
+    fn of_it(&self, word: &str, more: &[&str]) -> Ran {
+        self.rollout(&[&[word, "prod/web"], more].concat())
+    }
+
+    fn start(&self, version: &str, more: &[&str]) -> Ran {
+        self.of_it("start", &[&[version], more].concat())
+    }
+
+    fn state(&self) -> Value {
+        serde_json::from_str(&self.of_it("show", &["-o", "json"]).ok().stdout).unwrap()
+    }
+
+    /// Reports, and does what is printed.
+    #[track_caller]
+    fn report(&mut self) -> Vec<String> {
+        let said: Vec<String> = self.runs.iter().map(|(name, version)| format!("{name}={version}")).collect();
+        let said: Vec<&str> = said.iter().map(String::as_str).collect();
+        let table = self.of_it("report", &said).ok().stdout;
+        let mut lines = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        assert_eq!(lines.next().unwrap(), ["TARGET", "SHALL", "RUN"]);
+        for (line, (name, version)) in lines.zip(&mut self.runs) {
+            assert_eq!(line[0], *name);
+            *version = line[1].to_owned();
+        }
+        self.runs.values().cloned().collect()
+    }
+
+    #[track_caller]
+    fn until(&mut self, what: &str, is_so: impl Fn(&Value) -> bool) {
+        eventually(what, || {
+            self.report();
+            is_so(&self.state())
+        });
+    }
+
+    #[track_caller]
+    fn until_good(&mut self, version: &str) {
+        self.until(&format!("{version} is good"), |state| {
+            state["good"] == version && state["course"] == "steady"
+        });
+    }
+
+    /// What is printed has these words, in this order.
+    #[track_caller]
+    fn says(&self, word: &str, words: &[&str]) {
+        let text = self.of_it(word, &[]).ok().stdout;
+        let mut rest = text.as_str();
+        for word in words {
+            let at = rest.find(word).unwrap_or_else(|| panic!("{word} is not there, or not there:\n{text}"));
+            rest = &rest[at..];
+        }
+    }
+
+    /// It is not done: with this code, for that reason, and there is that to do.
+    #[track_caller]
+    fn refused(&self, words: &[&str], code: i32, why: &str, hint: &str) {
+        let ran = self.rollout(words).code(code);
+        assert!(ran.stderr.contains(why), "{words:?}: {}", ran.stderr);
+        let told = ran.stderr.lines().find(|line| line.starts_with("hint: ")).unwrap_or_default();
+        assert_eq!(told.contains(hint), !hint.is_empty() || told.is_empty(), "{words:?}: {}", ran.stderr);
+        assert_eq!(ran.stdout, "", "{words:?}");
+    }
+}
+
+fn canary() {
+    let mut it = Typist::new();
+    let said = it.start("v2", &["--canary", "1"]).ok().stderr;
+    assert!(said.contains("`prod/web` is to run `v2`; its targets are moved as they are reported"), "{said}");
+    it.refused(&["approve", "prod/web"], 4, "There is nothing to approve", "upbeat rollout show");
+    assert_eq!(it.report(), ["v1", "v1", "v1"], "it begins with the next");
+    assert_eq!(it.report(), ["v2", "v1", "v1"]);
+    it.until("it waits for approval", |state| state["gate"].is_object());
+    assert_eq!(it.report(), ["v2", "v1", "v1"], "and nobody else is moved");
+    it.says(
+        "show",
+        &["v1 → v2", "rolling out", "1 well", "2 to come", "canary", "1/1  waits for approval", "rest"],
+    );
+    it.says("why", &["waits for approval after stage `canary`"]);
+    it.of_it("approve", &[]).ok();
+    it.of_it("pause", &[]).ok();
+    assert_eq!(it.report(), ["v2", "v1", "v1"], "nobody is moved while it is paused");
+    it.says("show", &["v1 → v2", "paused by", "because", "paused by"]);
+    it.of_it("resume", &[]).ok();
+    assert_eq!(it.report(), ["v2", "v2", "v2"]);
+    it.says("targets", &["TARGET", "a ", "v2", "b ", "eu/c"]);
+    let europe = it.of_it("targets", &["--group", "eu"]).ok().stdout;
+    assert!(europe.contains("eu/c") && europe.lines().count() == 2, "{europe}");
+    it.until_good("v2");
+    it.says("history", &["NUMBER", "2 ", "v2", "v1", "good", "3 of 3 targets are well", "1 ", "v1", "good"]);
+    it.says("why", &["steady", "all is as it shall be"]);
+    // The next is promoted beyond its canary, and then for good, by whoever knows better.
+    it.start("v3", &[]).ok();
+    it.report();
+    it.of_it("promote", &[]).ok();
+    it.says("show", &["canary", "waits for approval"]);
+    it.of_it("promote", &["--all"]).ok();
+    let state = it.state();
+    assert_eq!((&state["course"], &state["good"]), (&"steady".into(), &"v3".into()));
+    it.says("history", &["v3", "promoted by"]);
+    it.of_it("undo", &[]).ok();
+    it.until_good("v2");
+    it.says("history", &["3 ", "v3", "good"]);
+    let listed = it.rollout(&["ls"]).ok().stdout;
+    assert!(listed.contains("prod/web  steady  v2"), "{listed}");
+}
+
+fn bad() {
+    let mut it = Typist::new();
+    it.start("v2", &[]).ok();
+    it.report();
+    assert_eq!(it.report(), ["v2", "v2", "v2"]);
+    it.refused(&["fail", "prod/web", "nobody"], 3, "There is no target `nobody`", "upbeat rollout targets");
+    it.of_it("fail", &["eu/c", "--reason", "it burns"]).ok();
+    it.report();
+    let state = it.state();
+    assert_eq!((&state["course"], &state["bad"]), (&"back".into(), &"v2".into()), "{state}");
+    it.says("why", &["`v2` is held to be bad: 1 of 3 targets failed, and 0 may: eu/c"]);
+    assert_eq!(it.report(), ["v1", "v1", "v1"]);
+    it.refused(&["start", "prod/web", "v2"], 4, "known to be bad: 1 of 3", "upbeat rollout retry prod/web");
+    it.of_it("retry", &[]).ok();
+    it.until("it is tried again", |state| state["course"] == "forward");
+    it.of_it("abort", &["--reason", "it burns again"]).ok();
+    it.says("why", &["`v2` is held to be bad: aborted by", "it burns again"]);
+    it.refused(&["abort", "prod/web"], 4, "already", "upbeat rollout show");
+    it.says("history", &["v2", "aborted", "v2", "bad", "v1", "good"]);
+    it.start("v3", &[]).ok();
+    it.refused(&["start", "prod/web", "v2"], 4, "known to be bad: aborted by", "forgive");
+    it.of_it("forgive", &["v2"]).ok();
+    it.until_good("v3");
+    it.start("v2", &[]).ok();
+    it.until_good("v2");
+}
+
+fn wrong() {
+    let it = Typist::new();
+    let ask = |words: &[&str], code, why, hint| it.refused(words, code, why, hint);
+    ask(&["start", "prod", "v1"], 2, "expected `NAMESPACE/ENTITY`", "");
+    ask(&["start", "prod/web", "v2", "--batch", "101%"], 2, "expected a number from 0 to 100", "");
+    ask(
+        &["start", "prod/web", "v2", "--canary", "0"],
+        2,
+        "`stages[0].who.amount` must be more than none",
+        "",
+    );
+    ask(&["start", "prod/web", "v2", "--stages", "region"], 2, "names no waves", "region=eu,us");
+    ask(&["options", "prod/web"], 2, "Nothing was said about how carefully", "--reset");
+    ask(&["report", "prod/web", "a"], 2, "says of no target what it runs", "name=version");
+    ask(&["show", "prod/none"], 3, "There is no entity `prod/none`", "lists");
+    ask(&["forget", "prod/none"], 3, "There is no rollout `prod/none`", "upbeat rollout ls");
+    ask(&["resume", "prod/web"], 4, "It is not paused", "upbeat rollout show");
+    ask(&["retry", "prod/web"], 4, "There is nothing to retry", "upbeat rollout show");
+    ask(&["promote", "prod/web"], 4, "its version is good", "upbeat rollout show");
+    ask(&["undo", "prod/web"], 4, "There is no version to go back to", "upbeat rollout show");
+    ask(&["forgive", "prod/web", "v9"], 4, "`v9` is not known to be bad", "upbeat rollout show");
+    // Nothing of that has changed anything.
+    let state = it.state();
+    assert_eq!((&state["course"], &state["number"]), (&"steady".into(), &1.into()), "{state}");
+    assert_eq!(state["strategy"], Value::Null, "{state}");
+    let said = it.of_it("forget", &[]).ok().stderr;
+    assert!(said.contains("`prod/web` is forgotten; its targets run on"), "{said}");
+    ask(&["show", "prod/web"], 3, "There is no entity `prod/web`", "lists");
+}

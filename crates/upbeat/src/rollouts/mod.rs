@@ -11,7 +11,7 @@
 //! use std::time::Duration;
 //! use upbeat::rollouts::{Amount, ClientState, Millis, Options, RolloutEngine};
 //!
-//! # #[tokio::main(flavor = "current_thread")]
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let engine = RolloutEngine::in_memory().await?;
 //! let mut states: Vec<ClientState> = (0..10).map(|n| ClientState::new(format!("web-{n}"), "v1")).collect();
@@ -23,7 +23,7 @@
 //! engine.orchestrate("prod", "web", states.clone()).await?;
 //! assert_eq!(engine.get_rollout_info("prod", "web").await?.good.unwrap().as_str(), "v1");
 //!
-//! // Ten percent at a time. Here a target is well as soon as it runs its version; usually it takes longer.
+//! // Ten percent at a time. A target is well when it has run its version for a second; usually that takes longer.
 //! let options = Options { batch: Amount::Percent(10), success_timeout: Millis(0), ..Options::default() };
 //! engine.set_rollout_options("prod", "web", Some(options)).await?;
 //! engine.set_target_version("prod", "web", "v2").await?;
@@ -38,7 +38,7 @@
 //!     if info.good.is_some_and(|good| good.as_str() == "v2") {
 //!         break;
 //!     }
-//!     tokio::time::sleep(Duration::from_millis(2)).await;
+//!     tokio::time::sleep(Duration::from_secs(2)).await;
 //! }
 //! assert!(states.iter().all(|state| state.version == "v2"));
 //! engine.shutdown().await?;
@@ -117,7 +117,7 @@
 //!     }
 //! }
 //!
-//! # #[tokio::main(flavor = "current_thread")]
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let engine = RolloutEngine::in_memory().await?;
 //! # let mut states: Vec<ClientState> = (0..3).map(|n| ClientState::new(format!("blue-{n}"), "v1")).collect();
@@ -137,7 +137,7 @@
 //!     if states.iter().all(|state| state.name.starts_with("green")) {
 //!         break;
 //!     }
-//!     tokio::time::sleep(Duration::from_millis(2)).await;
+//!     tokio::time::sleep(Duration::from_secs(2)).await;
 //! }
 //! assert_eq!(states.len(), 3);
 //! assert!(states.iter().all(|state| state.version == "v2"));

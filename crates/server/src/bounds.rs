@@ -22,8 +22,7 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// sentence, take 13 MiB. All of it is read before anything is done.
 pub const REPORTS_BYTES_MAX: usize = 16 << 20;
 
-/// Labels of a target that is reported: some to choose by, such as region, ring and model, and a few more.
-pub const LABELS_MAX: usize = 64;
+pub use upbeat_model::rollout::LABELS_MAX;
 
 /// Connections at once. Each is a file descriptor of the daemon, which has 1,024 where nobody
 /// raised that; a person with some tools uses ten.

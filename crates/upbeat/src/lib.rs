@@ -2,7 +2,7 @@
 //!
 //! Only this room prints and reads the environment. `cli` has one file a command; `face` makes
 //! every text; `daemon` joins the other rooms to the process that `upbeat serve` runs,
-//! by its `settings`; `services` is the library for programs that embed Upbeat.
+//! by its `settings`; `services` and `rollouts` are the libraries for programs that embed Upbeat.
 
 pub mod cli;
 pub mod daemon;
@@ -11,5 +11,6 @@ pub mod face;
 pub mod failure;
 pub mod logging;
 pub mod progress;
+pub mod rollouts;
 pub mod services;
 pub mod settings;

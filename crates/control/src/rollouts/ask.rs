@@ -1,13 +1,17 @@
 //! Who answers questions about targets.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 
-use upbeat_decide::rollout::{Answer, Asks, Question, Rollout};
+use upbeat_decide::rollout::{Answer, Asks, NewTarget, Question, Rollout};
 use upbeat_model::rollout::{Controllers, EntityId, Report, TargetId};
 
 /// An answer that comes later.
 pub type Answering<'a> = Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
+
+/// An answer that comes later, or why there is none.
+pub type Trying<'a> = Pin<Box<dyn Future<Output = Result<Answer, String>> + Send + 'a>>;
 
 /// What an entity's controllers are asked, with what was reported of each target.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,13 +43,28 @@ pub trait Asker: Send + Sync + 'static {
 
     /// The answer to this question, of its kind.
     fn ask<'a>(&'a self, id: &'a EntityId, controllers: &'a Controllers, asked: Asked) -> Answering<'a>;
+
+    /// The same, where there may be nobody to ask.
+    ///
+    /// Errors: why there is no answer, be it yes or no. Then nothing is decided, and nothing is held against
+    /// anybody.
+    fn try_ask<'a>(&'a self, id: &'a EntityId, controllers: &'a Controllers, asked: Asked) -> Trying<'a> {
+        let answer = self.ask(id, controllers, asked);
+        Box::pin(async move { Ok(answer.await) })
+    }
 }
 
-/// The question, with what was reported of each target that it names.
-pub(super) fn asked(question: Question, rollout: &Rollout) -> Asked {
+/// The question, with what was reported of each target that it names; of one that was selected and is not there
+/// yet, with what it was selected by.
+pub(super) fn asked(question: Question, rollout: &Rollout, selected: &[NewTarget]) -> Asked {
+    let new: BTreeMap<&TargetId, &NewTarget> = selected.iter().map(|new| (&new.id, new)).collect();
     let of = |ids: Vec<TargetId>| -> Vec<Report> {
         let known = ids.into_iter().filter_map(|id| {
-            let target = rollout.targets.get(&id)?;
+            let Some(target) = rollout.targets.get(&id) else {
+                let labels = new.get(&id)?.labels.clone();
+                let (version, message) = (None, String::new());
+                return Some(Report { target: id, version, is_error: false, message, labels, failed: false });
+            };
             let (held, labels) = (target.current.clone(), target.labels.clone());
             let (version, is_error, message) = (held.version, held.note.is_error, held.note.text);
             Some(Report { target: id, version, is_error, message, labels, failed: false })

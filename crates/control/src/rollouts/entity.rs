@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::{Mutex, MutexGuard, OwnedRwLockWriteGuard, RwLock, watch};
-use upbeat_decide::rollout::{Rollout, Step, Told, decide};
+use upbeat_decide::rollout::{Answer, Rollout, Step, Told, decide};
 use upbeat_model::Mono;
 use upbeat_model::event::EventKind;
 use upbeat_model::rollout::{EntityId, Happened, Report, RolloutState, TargetState};
@@ -280,7 +280,7 @@ impl Inner {
         mut begun: Option<Holding>,
     ) -> Result<(RolloutState, Vec<TargetState>), RolloutError> {
         entity.due.store(false, Ordering::Release);
-        let mut told = Told::default();
+        let (mut told, mut selected) = (Told::default(), Vec::new());
         loop {
             let held = match begun.take() {
                 Some(held) => Some(held),
@@ -298,11 +298,17 @@ impl Inner {
                 }
                 Ok(Step::Ask(question)) => {
                     self.keep(entity, &mut held).await?;
-                    let asked = ask::asked(question, &held.rollout);
+                    let asked = ask::asked(question, &held.rollout, &selected);
                     let controllers = held.rest.controllers.clone();
                     // Whoever looks, pauses or reports meanwhile does not wait for the answer.
                     drop(held);
-                    told.take(self.asker.ask(&entity.id, &controllers, asked).await);
+                    let answer = self.asker.try_ask(&entity.id, &controllers, asked).await;
+                    let answer =
+                        answer.map_err(|why| RolloutError::Unanswered { id: entity.id.clone(), why })?;
+                    if let Answer::Selection(Ok(new)) = &answer {
+                        selected.clone_from(new);
+                    }
+                    told.take(answer);
                 }
                 Ok(Step::Settle(decision)) => {
                     held.rollout.take_on(*decision, now);

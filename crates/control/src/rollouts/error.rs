@@ -43,6 +43,14 @@ pub enum RolloutError {
         /// So many.
         waiting: usize,
     },
+    /// Somebody had to be asked, and there was no answer. What was reported is kept.
+    #[error("nothing was decided about rollout `{id}`: {why}")]
+    Unanswered {
+        /// Which.
+        id: EntityId,
+        /// Why there was none.
+        why: String,
+    },
     /// It could not be kept.
     #[error("what is known of rollout `{id}` could not be stored")]
     Store {

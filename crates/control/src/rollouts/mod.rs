@@ -31,7 +31,7 @@ use upbeat_model::{Mono, Wall};
 use upbeat_store::{Store, StoreError};
 
 use crate::events::EventLog;
-pub use ask::{Answering, Asked, Asker};
+pub use ask::{Answering, Asked, Asker, Trying};
 use clock::Clock;
 use entity::Entity;
 pub use error::RolloutError;
@@ -70,6 +70,24 @@ pub(crate) struct Inner {
     entities: Mutex<Entities>,
     /// When the clock was written last, by itself.
     clock_written: AtomicU64,
+    /// So many tasks are about something.
+    busy: watch::Sender<usize>,
+}
+
+/// Something is under way, from before it begins until nothing of ours is held for it any more.
+pub struct Busy(watch::Sender<usize>);
+
+impl Busy {
+    fn new(inner: &Inner) -> Self {
+        inner.busy.send_modify(|busy| *busy += 1);
+        Self(inner.busy.clone())
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.send_modify(|busy| *busy -= 1);
+    }
 }
 
 #[derive(Default)]
@@ -131,6 +149,7 @@ impl Rollouts {
             asker: settings.asker,
             events: settings.events,
             failpoint: settings.failpoint,
+            busy: watch::channel(0).0,
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -141,7 +160,13 @@ impl Rollouts {
         T: Send + 'static,
         F: Future<Output = Result<T, RolloutError>> + Send + 'static,
     {
-        let ran = tokio::spawn(run(self.inner.clone())).await;
+        let (busy, run) = (Busy::new(&self.inner), run(self.inner.clone()));
+        let ran = tokio::spawn(async move {
+            let ran = run.await;
+            drop(busy);
+            ran
+        });
+        let ran = ran.await;
         ran.unwrap_or_else(|failed| Err(RolloutError::Failed(failed.to_string())))
     }
 
@@ -164,10 +189,13 @@ impl Rollouts {
         self.run(|inner| async move {
             let entity = inner.report(&id, reports).await?;
             if entity.is_due() {
+                let busy = Busy::new(&inner);
                 tokio::spawn(async move {
                     if let Err(error) = inner.decide(&entity).await {
                         tracing::info!(entity = %entity.id, %error, "nothing was decided about what was reported");
                     }
+                    drop((inner, entity));
+                    drop(busy);
                 });
             }
             Ok(())
@@ -274,6 +302,11 @@ impl Rollouts {
             .await
     }
 
+    /// Whom it asks. `None`: nobody has named it.
+    pub async fn controllers(&self, id: &EntityId) -> Result<Option<Controllers>, RolloutError> {
+        self.look(id, |held| held.rest.controllers.clone()).await
+    }
+
     /// Wakes whenever the entity has changed; ends when it is forgotten. `None`: nobody has named it.
     pub fn changes(&self, id: &EntityId) -> Option<watch::Receiver<u64>> {
         self.inner.entities().all.get(id).map(|entity| entity.changes())
@@ -282,6 +315,18 @@ impl Rollouts {
     /// What the clock of rollouts will show then.
     pub fn at(&self, wall: Wall) -> Mono {
         self.inner.clock.at(wall)
+    }
+
+    /// Something is under way until this is dropped.
+    pub fn begin(&self) -> Busy {
+        Busy::new(&self.inner)
+    }
+
+    /// Returns when nothing is under way any more: all that was asked before has been done, also what is decided
+    /// later, and what others have stopped waiting for.
+    pub async fn idle(&self) {
+        // The sender is held here, so it does not end before.
+        let _ = self.inner.busy.subscribe().wait_for(|busy| *busy == 0).await;
     }
 
     /// The clock is written down, so that the next daemon goes on from here. For an orderly end.

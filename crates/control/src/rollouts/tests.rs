@@ -203,6 +203,58 @@ impl Asker for Slow {
     }
 }
 
+/// Selects a new one, and approves of it alone; or says that nobody is there to answer.
+struct Maker(AtomicBool);
+
+impl Asker for Maker {
+    fn ask<'a>(&'a self, _: &'a EntityId, _: &'a Controllers, asked: Asked) -> Answering<'a> {
+        let labels: BTreeMap<_, _> = [("ring".to_owned(), "0".to_owned())].into();
+        Box::pin(async move {
+            match asked {
+                Asked::Selection(..) => Answer::Selection(Ok(vec![NewTarget { id: id(77), labels }])),
+                Asked::Approval(all) => {
+                    assert_eq!(all, [Report { labels, message: String::new(), ..report(77, None) }]);
+                    Answer::Approval(Ok(vec![id(77)]))
+                }
+                other => panic!("{other:?}"),
+            }
+        })
+    }
+
+    fn try_ask<'a>(&'a self, id: &'a EntityId, controllers: &'a Controllers, asked: Asked) -> Trying<'a> {
+        if self.0.load(Ordering::SeqCst) {
+            return Box::pin(async { Err("nobody is there".to_owned()) });
+        }
+        let answer = self.ask(id, controllers, asked);
+        Box::pin(async { Ok(answer.await) })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_new_is_approved_like_others_and_where_nobody_answers_nothing_is_decided() {
+    let (store, _journal) = open_memory().unwrap();
+    let maker = Arc::new(Maker(AtomicBool::new(true)));
+    let rollouts = open_with(&store, maker.clone()).await;
+    let reports = established(&rollouts, 3, 50).await;
+    rollouts.orchestrate(web(), reports).await.unwrap();
+    let asks = |controllers: &mut Controllers| {
+        controllers.selection = Some(Controller::Program);
+        controllers.approval = Some(Controller::Program);
+        Ok(())
+    };
+    rollouts.edit_controllers(web(), asks).await.unwrap();
+    assert_eq!(rollouts.controllers(&web()).await.unwrap().unwrap().each().count(), 2);
+    let more = vec![report(3, Some(&v("v1")))];
+    let nothing = rollouts.orchestrate(web(), more).await.unwrap_err();
+    assert_eq!(nothing.to_string(), "nothing was decided about rollout `prod/web`: nobody is there");
+    let targets = rollouts.targets(&web(), None).await.unwrap();
+    assert_eq!((targets.len(), on(&targets, "v2")), (4, 0), "what was reported is kept");
+    maker.0.store(false, Ordering::SeqCst);
+    let (_, targets) = rollouts.orchestrate(web(), vec![]).await.unwrap();
+    assert_eq!((targets.len(), on(&targets, "v2")), (5, 1));
+    assert_eq!(targets[4].assigned.version, Some(v("v2")));
+}
+
 /// Where nothing happens any more, it is over.
 async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(60), what).await.unwrap()

@@ -187,6 +187,7 @@ impl Inner {
                     self.web.ask(address, &asked).await
                 }
                 Controller::Exec(words) => command::ask(words, &self.environment, request.clone()).await,
+                Controller::Program => Err("only the program that it belongs to can ask it".into()),
             }
         };
         tokio::time::timeout(patience, answer).await.unwrap_or_else(|_| {

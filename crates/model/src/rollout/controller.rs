@@ -13,6 +13,9 @@ pub const WORDS_MAX: usize = 100;
 /// And so many bytes in all of them: far below what any system takes.
 pub const COMMAND_MAX: usize = 32 * 1024;
 
+const OF_A_PROGRAM: &str = "cannot be `program`, which only a program that embeds the engine can answer for: \
+    name an address, `{\"web\": \"https://…\"}`, or a command, `{\"exec\": [\"check\"]}`";
+
 /// Whom an entity asks, for each question (`spec/nixmade.md` 2.E). Who is not named is not asked: all may go,
 /// none is removed, all are well.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +48,9 @@ pub enum Controller {
     Web(String),
     /// A command: the same request on its standard input, the same answer on its standard output.
     Exec(Vec<String>),
+    /// The program in which the engine runs. Only that can say so: it is no part of any request or answer.
+    #[cfg_attr(feature = "schema", schemars(skip))]
+    Program,
 }
 
 /// Nobody can be asked so.
@@ -122,6 +128,7 @@ impl Controller {
         match self {
             Self::Web(address) => check_address(address),
             Self::Exec(words) => check_command(words),
+            Self::Program => Err(OF_A_PROGRAM.into()),
         }
     }
 }
@@ -225,5 +232,7 @@ mod tests {
         assert_eq!(bad.check().unwrap_err().to_string(), "`removal` must name a program");
         let bad = Controllers { removal: None, ..bad };
         assert_eq!(bad.check().unwrap_err().field, "monitoring");
+        let bad = Controllers { approval: Some(Controller::Program), ..bad };
+        assert!(bad.check().unwrap_err().to_string().starts_with("`approval` cannot be `program`"));
     }
 }

@@ -22,7 +22,7 @@ pub use controller::{
 };
 pub use happened::{Happened, Several};
 pub use measure::{COUNT_MAX, Cadence, CadenceError, Outcome as SampleOutcome, Sample, VALUE_MAX};
-pub use name::{BadName, EntityId, NAME_MAX, TargetId};
+pub use name::{BadName, EntityId, LABELS_MAX, NAME_MAX, TargetId, check_labels};
 pub use options::{Amount, Caution, Options, OptionsError};
 pub use progress::{
     AtGate, Budget, Counts, Course, Current, HISTORY_MAX, Outcome, Past, Pause, Progress, StageProgress,

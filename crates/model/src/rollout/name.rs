@@ -1,9 +1,14 @@
 //! Whom a rollout is about, and who is in it.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// The longest name of a namespace, an entity, a group or a target, in bytes.
 pub const NAME_MAX: usize = 256;
+
+/// Labels of a target: some to choose by, such as region, ring and model, and a few more.
+pub const LABELS_MAX: usize = 64;
 
 /// Something that is no name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -85,6 +90,26 @@ impl std::fmt::Display for TargetId {
             false => write!(f, "{}/{}", self.group, self.name),
         }
     }
+}
+
+/// Labels of a target: so many that can be kept with it, of texts that can be shown on a line.
+///
+/// Errors: what they must, to follow their name.
+pub fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), String> {
+    if labels.len() > LABELS_MAX {
+        return Err(format!("be {LABELS_MAX} at most"));
+    }
+    let texts = || labels.iter().flat_map(|(key, value)| [key, value]);
+    if labels.contains_key("") {
+        return Err("have no empty key".to_owned());
+    }
+    if texts().any(|text| text.len() > NAME_MAX) {
+        return Err(format!("have keys and values of {NAME_MAX} bytes at most"));
+    }
+    if texts().any(|text| text.contains(char::is_control)) {
+        return Err("have no control characters".to_owned());
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use upbeat_api::rollouts::TargetReport;
-use upbeat_model::rollout::{BadName, BadVersion, NAME_MAX, Report, TargetId, VERSION_MAX, Version};
+use upbeat_model::rollout::{BadName, BadVersion, Report, TargetId, VERSION_MAX, Version, check_labels};
 
-use crate::bounds::LABELS_MAX;
 use crate::refusal::Refusal;
 
 /// How whoever asks calls what a report is made of.
@@ -52,21 +51,4 @@ pub(crate) fn must(bad: BadVersion) -> String {
         BadVersion::Long(_) => format!("have {VERSION_MAX} bytes at most"),
         BadVersion::Control => "have no control characters".to_owned(),
     }
-}
-
-fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), String> {
-    if labels.len() > LABELS_MAX {
-        return Err(format!("be {LABELS_MAX} at most"));
-    }
-    let texts = || labels.iter().flat_map(|(key, value)| [key, value]);
-    if labels.contains_key("") {
-        return Err("have no empty key".to_owned());
-    }
-    if texts().any(|text| text.len() > NAME_MAX) {
-        return Err(format!("have keys and values of {NAME_MAX} bytes at most"));
-    }
-    if texts().any(|text| text.contains(char::is_control)) {
-        return Err("have no control characters".to_owned());
-    }
-    Ok(())
 }

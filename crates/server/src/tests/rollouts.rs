@@ -141,6 +141,9 @@ async fn whom_an_entity_asks_is_replaced_and_its_secrets_are_shown_to_nobody() {
     assert_snapshot!(error, @"in the body: `approval` has `***` where something was not shown: say it again, whole");
     let error = client.set_controllers(&web, &asked("ftp://a/")).await.unwrap_err();
     assert_snapshot!(error, @"in the body: `approval` must begin with `http://` or `https://`");
+    let program = Controllers { approval: Some(Controller::Program), ..Controllers::default() };
+    let error = client.set_controllers(&web, &program).await.unwrap_err().to_string();
+    assert!(error.starts_with("in the body: `approval` cannot be `program`"), "{error}");
     // It is kept all the same.
     let kept = crate::Rollouts::rollout(&house.fake.rollouts, web.clone()).await.unwrap().unwrap();
     assert_eq!(kept.controllers, asked(address));

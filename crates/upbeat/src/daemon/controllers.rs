@@ -7,10 +7,10 @@ use upbeat_drivers::controllers::{Caller, Choice, Means};
 use upbeat_model::rollout::{Controller, Controllers, EntityId, Report, TargetId};
 
 /// Asks an entity's controllers.
-pub(super) struct OverNetwork(Caller);
+pub(crate) struct OverNetwork(Caller);
 
 impl OverNetwork {
-    pub(super) fn new(means: Means) -> Self {
+    pub(crate) fn new(means: Means) -> Self {
         Self(Caller::new(means))
     }
 

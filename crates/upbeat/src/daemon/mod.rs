@@ -6,7 +6,7 @@
 mod access;
 mod agent;
 mod backend;
-mod controllers;
+pub(crate) mod controllers;
 mod dirs;
 mod engine;
 mod ensure;

@@ -78,6 +78,9 @@ fn problem(error: RolloutError) -> Problem {
         RolloutError::TooManyEntities { .. } | RolloutError::TooManyTargets { .. } => {
             (ProblemKind::BadRequest, "forget what is not used any more")
         }
+        RolloutError::Unanswered { .. } => {
+            (ProblemKind::Unavailable, "what was reported is kept; say whom to ask instead")
+        }
         RolloutError::Busy { .. } => (ProblemKind::Unavailable, "try again later"),
         RolloutError::Store { source: StoreError::Io(_), .. } => (
             ProblemKind::Unavailable,

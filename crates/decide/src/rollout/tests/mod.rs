@@ -8,6 +8,7 @@ mod rows;
 mod rules;
 mod stages;
 mod stories;
+mod units;
 
 use std::collections::BTreeMap;
 

@@ -301,7 +301,7 @@ mod tests {
 
     #[test]
     fn each_comes_after_all_it_needs_and_what_cannot_be_is_refused_by_name() {
-        assert_eq!(ordered(&[("c", &["b"]), ("b", &["a"]), ("a", &[]), ("x", &[])]).unwrap(), "a x b c");
+        assert_eq!(ordered(&[("c", &["b"]), ("b", &["a"]), ("a", &[]), ("x", &[])]).unwrap(), "a b c x");
         assert_eq!(
             ordered(&[("d", &["b", "c"]), ("b", &["a"]), ("c", &["a"]), ("a", &[])]).unwrap(),
             "a b c d"

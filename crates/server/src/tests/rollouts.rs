@@ -264,7 +264,7 @@ async fn what_is_wrong_with_a_request_is_named_and_changes_nothing() {
     let actions = "POST /api/v1/rollouts/prod/web/actions";
     assert_snapshot!(house.ask(actions, &[JSON], r#"{"action":"set_version","version":""}"#).await, @r#"400 {"kind":"bad_request","message":"in the body: a version must not be empty"}"#);
     assert_snapshot!(house.ask(actions, &[JSON], r#"{"action":"abort","why":"a\u0000"}"#).await, @r#"400 {"kind":"bad_request","message":"in the body: `why` must have no control characters"}"#);
-    assert_snapshot!(house.ask(actions, &[JSON], r#"{"action":"undo"}"#).await, @r#"400 {"kind":"bad_request","message":"in the body at `action`: unknown variant `undo`, expected one of `set_version`, `set_options`, `pause`, `resume`, `abort`, `promote`, `retry`, `forgive` at line 1 column 16"}"#);
+    assert_snapshot!(house.ask(actions, &[JSON], r#"{"action":"rewind"}"#).await, @r#"400 {"kind":"bad_request","message":"in the body at `action`: unknown variant `rewind`, expected one of `set_version`, `set_options`, `set_strategy`, `pause`, `resume`, `abort`, `approve`, `promote`, `undo`, `fail`, `retry`, `forgive` at line 1 column 18"}"#);
     assert_snapshot!(house.ask(actions, &[JSON, "Idempotency-Key: k"], r#"{"action":"pause"}"#).await, @r#"400 {"kind":"bad_request","message":"in `idempotency-key`: no key is kept below `/api/v1/rollouts`","hint":"leave it out; when an answer was lost, look at the entity before you ask again"}"#);
     let control = "POST /api/v1/rollouts/prod%0A/web/actions";
     assert_snapshot!(house.ask(control, &[JSON], r#"{"action":"pause"}"#).await, @r#"400 {"kind":"bad_request","message":"in the path: `namespace` must have no control characters"}"#);

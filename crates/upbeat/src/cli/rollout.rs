@@ -41,15 +41,7 @@ pub(super) async fn run(session: &Session, args: RolloutArgs) -> Outcome {
             let action = RolloutAction::Fail { group: group.into(), name: name.into(), why: args.reason };
             change(session, &args.entity, action, "waits for that target no longer").await
         }
-        RolloutCommand::History(args) => {
-            let client = session.to_ask().await?;
-            let history = session.ask(|| client.rollout_history(&args.entity)).await??;
-            match session.is_json() {
-                true => session.print_json(&history)?,
-                false => session.print(&face::history(&history, &session.face()))?,
-            }
-            Ok(ExitCode::Ok)
-        }
+        RolloutCommand::History(args) => history(session, &args.entity).await,
         RolloutCommand::Abort(args) => {
             let action = RolloutAction::Abort { why: args.reason };
             change(session, &args.entity, action, "goes back with the next report").await
@@ -101,6 +93,16 @@ async fn list(session: &Session, namespace: Option<&str>) -> Outcome {
         session.print(&names.collect::<String>())?;
     } else {
         session.print(&face::list(&states, &session.face()))?;
+    }
+    Ok(ExitCode::Ok)
+}
+
+async fn history(session: &Session, id: &EntityId) -> Outcome {
+    let client = session.to_ask().await?;
+    let history = session.ask(|| client.rollout_history(id)).await??;
+    match session.is_json() {
+        true => session.print_json(&history)?,
+        false => session.print(&face::history(&history, &session.face()))?,
     }
     Ok(ExitCode::Ok)
 }

@@ -73,7 +73,6 @@ async fn established(rollouts: &Rollouts) {
         success_percent,
         success_timeout: Millis(0),
         duration_timeout: Millis::seconds(600),
-        ..Options::default()
     };
     for name in NAMES {
         rollouts.change(entity(name), Change::SetOptions(Some(options(0))), None).await.unwrap();
@@ -206,7 +205,11 @@ async fn a_full_disk_in_the_midst_of_a_unit_does_no_harm() {
 async fn of_too_many_units_those_that_are_over_make_room() {
     static KEPT: AtomicUsize = AtomicUsize::new(0);
     let (store, _journal) = open_memory().unwrap();
-    let count = |point: &str| drop((point == "unit_kept").then(|| KEPT.fetch_add(1, Ordering::SeqCst)));
+    let count = |point: &str| {
+        if point == "unit_kept" {
+            KEPT.fetch_add(1, Ordering::SeqCst);
+        }
+    };
     let rollouts = open_at(&store, count).await;
     for n in 0..=UNITS_MAX {
         let id = entity(&format!("unit{n}"));

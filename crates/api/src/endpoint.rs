@@ -128,6 +128,14 @@ endpoints! {
     SetControllers: Operator Put "/api/v1/rollouts/{namespace}/{entity}/controllers",
     /// Forget an entity and all that is known of it.
     ForgetRollout: Operator Delete "/api/v1/rollouts/{namespace}/{entity}",
+    /// The units of a namespace, or all: entities that go to new versions as one.
+    RolloutUnits: Viewer Get "/api/v1/rollout-units",
+    /// One unit, and where it is.
+    RolloutUnit: Viewer Get "/api/v1/rollout-units/{namespace}/{unit}",
+    /// Have several entities go to new versions as one. Asked for twice, it is the same unit.
+    StartRolloutUnit: Operator Put "/api/v1/rollout-units/{namespace}/{unit}",
+    /// Ask something of a unit: to go back, to be good, a pause.
+    ActOnRolloutUnit: Operator Post "/api/v1/rollout-units/{namespace}/{unit}/actions",
     /// Every token, but for the tokens themselves.
     Tokens: Admin Get "/api/v1/tokens",
     /// Make a token. The answer is the only one that holds it.

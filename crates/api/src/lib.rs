@@ -7,6 +7,7 @@ mod endpoint;
 mod error;
 #[cfg(feature = "openapi")]
 pub mod openapi;
+pub mod rollout_units;
 pub mod rollouts;
 pub mod types;
 

@@ -4,13 +4,14 @@
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
-use upbeat_model::rollout::{Controllers, NAME_MAX, PastState, RolloutState, TargetState};
+use upbeat_model::rollout::{Controllers, NAME_MAX, PastState, RolloutState, TargetState, UnitState};
 use upbeat_model::{
     Action, App, AppName, AppSummary, AuditRecord, AuditVerdict, Event, IdempotencyKey, Operation,
     OperationId, Plan, ServiceName, Starts, Stats, TokenInfo, TokenName, Why,
 };
 
 use crate::endpoint::Endpoint;
+use crate::rollout_units::{StartUnit, UnitAction};
 use crate::rollouts::{Assignments, Reports, RolloutAction, RolloutChanged, RolloutsQuery, TargetsQuery};
 use crate::types::{
     AuditQuery, DownQuery, End, EventsQuery, IssuedToken, LogQuery, LogRecord, NewToken, Problem,
@@ -129,6 +130,12 @@ fn shape(endpoint: Endpoint, g: &mut SchemaGenerator) -> Shape {
             takes(g.subschema_for::<Controllers>(), g.subschema_for::<RolloutState>())
         }
         Endpoint::ForgetRollout => plain(Answer::Json(schemars::json_schema!({ "type": "null" }))),
+        Endpoint::RolloutUnits => {
+            asks(RolloutsQuery::json_schema(g), Answer::Json(g.subschema_for::<Vec<UnitState>>()))
+        }
+        Endpoint::RolloutUnit => plain(Answer::Json(g.subschema_for::<UnitState>())),
+        Endpoint::StartRolloutUnit => takes(g.subschema_for::<StartUnit>(), g.subschema_for::<UnitState>()),
+        Endpoint::ActOnRolloutUnit => takes(g.subschema_for::<UnitAction>(), g.subschema_for::<UnitState>()),
         Endpoint::Tokens => plain(Answer::Json(g.subschema_for::<Vec<TokenInfo>>())),
         Endpoint::CreateToken => takes(g.subschema_for::<NewToken>(), g.subschema_for::<IssuedToken>()),
         Endpoint::RevokeToken => plain(Answer::Json(schemars::json_schema!({ "type": "null" }))),
@@ -215,7 +222,7 @@ fn path_parameter(name: &str, g: &mut SchemaGenerator) -> Value {
         "service" => g.subschema_for::<ServiceName>(),
         "id" => g.subschema_for::<OperationId>(),
         // Bytes, in fact: a name of other letters than these of ASCII is shorter.
-        "namespace" | "entity" => {
+        "namespace" | "entity" | "unit" => {
             schemars::json_schema!({ "type": "string", "minLength": 1, "maxLength": NAME_MAX })
         }
         other => unreachable!("no type is given for the path parameter `{other}`"),

@@ -237,6 +237,8 @@ impl Outcome for RolloutChanged {}
 
 impl Outcome for RolloutState {}
 
+impl Outcome for upbeat_model::rollout::UnitState {}
+
 impl Outcome for () {}
 
 /// A change is recorded, made whole and recorded again, also when the one who asked for it does not

@@ -19,6 +19,7 @@ use crate::compat::guide;
 use crate::extract::{By, Json, Path, Query};
 use crate::refusal::Refusal;
 use crate::rollouts::handlers as rollouts;
+use crate::rollouts::units;
 use crate::seeing;
 use crate::streams::{self, Closing, OpenStreams};
 
@@ -77,6 +78,10 @@ pub(crate) fn handler<B: Backend>(endpoint: Endpoint) -> MethodRouter<Shared<B>>
         Endpoint::ActOnRollout => on(method, rollouts::act::<B>),
         Endpoint::SetControllers => on(method, rollouts::set_controllers::<B>),
         Endpoint::ForgetRollout => on(method, rollouts::forget::<B>),
+        Endpoint::RolloutUnits => on(method, units::units::<B>),
+        Endpoint::RolloutUnit => on(method, units::unit::<B>),
+        Endpoint::StartRolloutUnit => on(method, units::start::<B>),
+        Endpoint::ActOnRolloutUnit => on(method, units::act::<B>),
         Endpoint::Tokens => on(method, tokens::<B>),
         Endpoint::CreateToken => on(method, create_token::<B>),
         Endpoint::RevokeToken => on(method, revoke_token::<B>),

@@ -2,12 +2,15 @@
 
 pub(crate) mod handlers;
 pub(crate) mod reports;
+pub(crate) mod units;
 
 use std::future::Future;
 
+use upbeat_api::rollout_units::UnitAction;
 use upbeat_api::rollouts::{RolloutAction, RolloutChanged};
 use upbeat_model::rollout::{
-    ControllerError, Controllers, EntityId, PastState, Report, RolloutState, TargetState,
+    ControllerError, Controllers, EntityId, PastState, Report, RolloutState, TargetState, UnitMember,
+    UnitState,
 };
 
 use crate::backend::{Answer, BoxStream};
@@ -71,4 +74,22 @@ pub trait Rollouts: Clone + Send + Sync + 'static {
         id: EntityId,
         group: Option<String>,
     ) -> impl Future<Output = Answer<Vec<TargetState>>> + Send;
+    /// Several entities go to new versions as one, as somebody asks.
+    fn start_unit(
+        &self,
+        id: EntityId,
+        members: Vec<UnitMember>,
+        by: String,
+    ) -> impl Future<Output = Answer<UnitState>> + Send;
+    /// Something is asked of a unit, by somebody. Errors: `not_found`.
+    fn act_on_unit(
+        &self,
+        id: EntityId,
+        action: UnitAction,
+        by: String,
+    ) -> impl Future<Output = Answer<UnitState>> + Send;
+    /// The units of a namespace, or of all, in order.
+    fn units(&self, namespace: Option<String>) -> impl Future<Output = Answer<Vec<UnitState>>> + Send;
+    /// Where a unit is. `None`: nobody has named it.
+    fn unit(&self, id: EntityId) -> impl Future<Output = Answer<Option<UnitState>>> + Send;
 }

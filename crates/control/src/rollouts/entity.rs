@@ -254,6 +254,9 @@ impl Inner {
         let none = || RolloutError::NoSuchEntity(id.clone());
         let entity = self.entities().all.get(id).cloned().ok_or_else(none)?;
         let mut held = self.hold(&entity).await?.ok_or_else(none)?;
+        if let Some(unit) = self.units.claimant(id) {
+            return Err(RolloutError::InUnit { id: id.clone(), unit });
+        }
         held.is_stale = true;
         held.place.remove(&self.store).await.map_err(Self::not_stored(id))?;
         (held.is_stale, held.is_gone) = (false, true);

@@ -1,5 +1,6 @@
 //! Why something about a rollout was not done.
 
+use upbeat_decide::rollout::unit::UnitRefused;
 use upbeat_decide::rollout::{Nothing, Refused};
 use upbeat_model::rollout::{ControllerError, EntityId};
 use upbeat_store::StoreError;
@@ -55,6 +56,37 @@ pub enum RolloutError {
     #[error("what is known of rollout `{id}` could not be stored")]
     Store {
         /// Of which entity.
+        id: EntityId,
+        /// Why not.
+        source: StoreError,
+    },
+    /// Nobody has named it.
+    #[error("there is no unit `{0}`")]
+    NoSuchUnit(EntityId),
+    /// It makes no sense where the unit is.
+    #[error(transparent)]
+    Unit(#[from] UnitRefused),
+    /// It has the version that its unit says, as long as that runs.
+    #[error("`{id}` is in unit `{unit}`, which is on its way")]
+    InUnit {
+        /// Which.
+        id: EntityId,
+        /// In which.
+        unit: EntityId,
+    },
+    /// Somebody else was about to begin it, and was refused.
+    #[error("unit `{0}` was forgotten just now")]
+    UnitBusy(EntityId),
+    /// No more units fit.
+    #[error("{max} units are on their way, and no more fit")]
+    TooManyUnits {
+        /// So many do.
+        max: usize,
+    },
+    /// It could not be kept.
+    #[error("what is known of unit `{id}` could not be stored")]
+    UnitStore {
+        /// Which.
         id: EntityId,
         /// Why not.
         source: StoreError,

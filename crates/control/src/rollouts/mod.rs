@@ -16,6 +16,9 @@ mod keep;
 mod show;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod unit_tests;
+mod units;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -23,9 +26,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
+pub use upbeat_decide::rollout::unit::{UnitChange, UnitRefused};
 pub use upbeat_decide::rollout::{Answer, Asks, Change, NewTarget, Nothing, Refused};
 use upbeat_model::rollout::{
     Caution, ControllerError, Controllers, EntityId, PastState, Report, RolloutState, TargetState,
+    UnitMember, UnitState,
 };
 use upbeat_model::{Mono, Wall};
 use upbeat_store::{Store, StoreError};
@@ -35,6 +40,8 @@ pub use ask::{Answering, Asked, Asker, Trying};
 use clock::Clock;
 use entity::Entity;
 pub use error::RolloutError;
+pub use units::UNITS_MAX;
+use units::Units;
 
 /// More entities than anybody has apps. Each is held in memory.
 pub const ENTITIES_MAX: usize = 10_000;
@@ -50,7 +57,8 @@ pub struct Settings {
     pub asker: Arc<dyn Asker>,
     /// Where it is told what happens; none: nowhere.
     pub events: Option<EventLog>,
-    /// Called at named points (`rollout_leaves_kept`, `rollout_kept`), so that a test can kill the process there.
+    /// Called at named points (`rollout_leaves_kept`, `rollout_kept`, `unit_kept`, `unit_member_asked`), so that a test
+    /// can kill the process there.
     pub failpoint: fn(&str),
 }
 
@@ -68,6 +76,7 @@ pub(crate) struct Inner {
     events: Option<EventLog>,
     failpoint: fn(&str),
     entities: Mutex<Entities>,
+    units: Units,
     /// When the clock was written last, by itself.
     clock_written: AtomicU64,
     /// So many tasks are about something.
@@ -131,7 +140,9 @@ impl Rollouts {
     /// Errors: it cannot be read.
     pub async fn open(store: Store, settings: Settings) -> Result<Self, StoreError> {
         let keep::All { entities: kept, clock, next_number } = keep::load(&store).await?;
-        let known = kept.iter().map(|kept| kept.at).max().unwrap_or_default();
+        let units = units::load(&store).await?;
+        let written = kept.iter().map(|kept| kept.at).chain(units.iter().map(|(_, _, kept)| kept.at));
+        let known = written.max().unwrap_or_default();
         let clock = Clock::go_on(clock, known, (settings.wall)());
         // When this daemon began to listen is known from the first on.
         keep::write_clock(&store, &clock.kept()).await?;
@@ -142,6 +153,7 @@ impl Rollouts {
         });
         let inner = Inner {
             entities: Mutex::new(Entities { all: all.collect(), next_number }),
+            units: Units::of(units),
             store,
             clock_written: AtomicU64::new(now.0),
             clock,
@@ -151,6 +163,7 @@ impl Rollouts {
             failpoint: settings.failpoint,
             busy: watch::channel(0).0,
         };
+        inner.units_go_on().await;
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -179,7 +192,12 @@ impl Rollouts {
         id: EntityId,
         reports: Vec<Report>,
     ) -> Result<(RolloutState, Vec<TargetState>), RolloutError> {
-        self.run(|inner| async move { inner.orchestrate(&id, reports).await }).await
+        self.run(|inner| async move {
+            let decided = inner.orchestrate(&id, reports).await;
+            inner.unit_goes_on(&id).await;
+            decided
+        })
+        .await
     }
 
     /// The same, but it is decided later. What was reported is kept when this answers.
@@ -194,6 +212,7 @@ impl Rollouts {
                     if let Err(error) = inner.decide(&entity).await {
                         tracing::info!(entity = %entity.id, %error, "nothing was decided about what was reported");
                     }
+                    inner.unit_goes_on(&entity.id).await;
                     drop((inner, entity));
                     drop(busy);
                 });
@@ -213,9 +232,44 @@ impl Rollouts {
         by: Option<String>,
     ) -> Result<(RolloutState, Vec<Caution>), RolloutError> {
         self.run(|inner| async move {
-            inner.edit(&id, |held, now| Ok(held.rollout.change_by(change, by.as_deref(), now)?)).await
+            let edited = inner.edit(&id, |held, now| {
+                inner.units.check(&id, &held.rollout, &change)?;
+                Ok(held.rollout.change_by(change, by.as_deref(), now)?)
+            });
+            let changed = edited.await;
+            inner.unit_goes_on(&id).await;
+            changed
         })
         .await
+    }
+
+    /// Several entities go to new versions as one. Asked for twice, it is the same unit. Returns where it is.
+    ///
+    /// Errors: the members make no unit, one cannot begin, or it could not be kept; nothing has changed.
+    pub async fn start_unit(
+        &self,
+        id: EntityId,
+        members: Vec<UnitMember>,
+        by: String,
+    ) -> Result<UnitState, RolloutError> {
+        self.run(|inner| async move { inner.start_unit(id, members, by).await }).await
+    }
+
+    /// Does what somebody asks of a unit. Returns where it is.
+    ///
+    /// Errors: it is refused, or could not be kept; nothing has changed.
+    pub async fn change_unit(&self, id: EntityId, change: UnitChange) -> Result<UnitState, RolloutError> {
+        self.run(|inner| async move { inner.change_unit(id, change).await }).await
+    }
+
+    /// Where a unit is. `None`: nobody has named it.
+    pub async fn unit(&self, id: &EntityId) -> Result<Option<UnitState>, RolloutError> {
+        self.inner.unit(id).await
+    }
+
+    /// The units of a namespace, or of all, in order.
+    pub async fn units(&self, namespace: Option<&str>) -> Result<Vec<UnitState>, RolloutError> {
+        self.inner.units(namespace).await
     }
 
     /// Others are asked from now on.

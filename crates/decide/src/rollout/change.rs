@@ -58,6 +58,21 @@ pub enum Change {
         /// Who says so.
         by: String,
     },
+    /// A version is as if it had not been asked for: whoever was moved to it goes back to what was good before it,
+    /// at once and without stages, gates or windows. Where nothing was, and it is not good yet, it is bad. Done
+    /// twice, it is as if done once.
+    Withdraw {
+        /// Which; of another, nothing is withdrawn.
+        version: Version,
+        /// What was good before it.
+        good: Option<Version>,
+        /// What had been asked for before it.
+        target: Option<Version>,
+        /// Who says so.
+        by: String,
+        /// Why.
+        why: String,
+    },
     /// A target has failed on the version in force, and is not to be waited for. That holds until it is given a
     /// version anew, or another rollout begins.
     Fail {
@@ -182,6 +197,11 @@ impl Rollout {
                 self.prove(Reason::Promoted { by }, self.counts(now), now);
             }
             Change::Undo { by } => self.undo(by, now)?,
+            Change::Withdraw { version, good, target, by, why } => {
+                if self.target.as_ref() == Some(&version) {
+                    self.withdraw(&version, good, target, (by, why), now);
+                }
+            }
             Change::Fail { target, by, why } => self.fail(target, by, why)?,
             Change::Retry => self.retry(asked_by, now)?,
             Change::Forgive { version, until } => self.forgive(version, until)?,

@@ -142,14 +142,42 @@ impl Rollout {
         };
         let to =
             to.cloned().ok_or(Refused::NothingBefore("none that is known and not bad was good before"))?;
-        let version = match course {
+        self.go_back_to(to, by, now);
+        Ok(())
+    }
+
+    /// The version that was asked for last is as if it had not been; see [`super::Change::Withdraw`].
+    pub(super) fn withdraw(
+        &mut self,
+        version: &Version,
+        good: Option<Version>,
+        target: Option<Version>,
+        (by, why): (String, String),
+        now: Mono,
+    ) {
+        let rolls = self.rolling.as_ref().filter(|rolling| rolling.version == *version);
+        match (rolls.map(|rolling| rolling.is_bad), good) {
+            // Nobody was moved to it yet.
+            (None, _) => self.target = target,
+            // It goes back, or stands still, by itself.
+            (Some(true), _) => {}
+            (Some(false), Some(good)) if good == *version => {}
+            (Some(false), Some(good)) => self.go_back_to(good, by, now),
+            (Some(false), None) if self.good.as_ref() == Some(version) => {}
+            (Some(false), None) => self.condemn(Reason::Aborted { by, why }, self.counts(now), now),
+        }
+    }
+
+    /// To a version that was good, at once.
+    fn go_back_to(&mut self, to: Version, by: String, now: Mono) {
+        let version = match self.course() {
             Course::Forward(version) => {
                 let reason = Reason::Undone { to: to.clone(), by: by.clone() };
                 self.end(Outcome::Undone, reason, self.counts(now), now);
                 version
             }
             Course::Steady(version) | Course::Back { to: version, .. } | Course::Halted(version) => version,
-            Course::None => return Ok(()),
+            Course::None => return,
         };
         self.note(Happened::Undone { version, to: to.clone(), by: by.clone() });
         // What was good after it is not before it.
@@ -161,6 +189,5 @@ impl Rollout {
         if let Some(rolling) = &mut self.rolling {
             rolling.is_undo = true;
         }
-        Ok(())
     }
 }

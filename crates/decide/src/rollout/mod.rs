@@ -49,6 +49,7 @@ mod targets;
 #[cfg(test)]
 mod tests;
 mod told;
+pub mod unit;
 mod view;
 
 use std::collections::BTreeMap;

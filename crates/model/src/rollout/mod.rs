@@ -10,6 +10,7 @@ mod progress;
 mod reason;
 mod state;
 mod strategy;
+mod unit;
 mod version;
 mod windows;
 
@@ -32,6 +33,10 @@ pub use reason::{NAMED, Reason};
 pub use state::{BadState, CourseWord, GateState, HeldState, PastState, RolloutState, TargetState};
 pub use strategy::{
     Concurrency, Gate, Override, REST, STAGE_NAME_MAX, STAGES_MAX, Stage, Strategy, StrategyError, Who,
+};
+pub use unit::{
+    MEMBERS_MAX, MemberState, MemberWord, PastUnitState, UNIT_HISTORY_MAX, UnitError, UnitMember, UnitState,
+    UnitWhy, UnitWord, in_order,
 };
 pub use version::{BadVersion, VERSION_MAX, Version};
 pub use windows::{

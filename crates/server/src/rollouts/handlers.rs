@@ -30,7 +30,8 @@ const FIELDS: Fields = Fields { list: "targets", labels: "labels" };
 
 /// Below here no key is kept: a change that is asked for twice is the same one, or is refused the second time.
 const BELOW: &str = "/api/v1/rollouts";
-const LOOK: &str = "leave it out; when an answer was lost, look at the entity before you ask again";
+pub(super) const LOOK: &str =
+    "leave it out; when an answer was lost, look at the entity before you ask again";
 
 type Named = Path<(String, String)>;
 

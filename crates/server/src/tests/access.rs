@@ -15,13 +15,15 @@ use super::tcp::Afar;
 /// A request that would be understood.
 fn line(endpoint: Endpoint) -> (String, &'static str) {
     let path = endpoint.path().replace("{app}", "shop").replace("{service}", "web").replace("{id}", "7");
-    let path = path.replace("{namespace}", "prod").replace("{entity}", "web");
+    let path = path.replace("{namespace}", "prod").replace("{entity}", "web").replace("{unit}", "release");
     let body = match endpoint {
         Endpoint::Up | Endpoint::Plan => r#"{"project":{"name":"shop","services":{},"base_environment":{}}}"#,
         Endpoint::Act => r#"{"action":"start"}"#,
         Endpoint::ReportTargets => r#"{"targets":[]}"#,
         Endpoint::ActOnRollout => r#"{"action":"pause"}"#,
         Endpoint::SetControllers => "{}",
+        Endpoint::StartRolloutUnit => r#"{"members":[]}"#,
+        Endpoint::ActOnRolloutUnit => r#"{"action":"pause"}"#,
         Endpoint::CreateToken => r#"{"name":"x","role":"viewer"}"#,
         _ => "",
     };
@@ -44,10 +46,17 @@ fn the_table_of_roles_is_the_promised_one() {
         let is_get = endpoint.method().as_str() == "GET";
         assert!(is_get || endpoint.role() > Role::Viewer, "{endpoint:?}: a viewer only looks");
     }
-    let of_rollouts = ["ReportTargets", "ActOnRollout", "SetControllers", "ForgetRollout"];
+    let of_rollouts = [
+        "ReportTargets",
+        "ActOnRollout",
+        "SetControllers",
+        "ForgetRollout",
+        "StartRolloutUnit",
+        "ActOnRolloutUnit",
+    ];
     assert_eq!(table[&Role::Operator], [&["Up", "Plan", "Act", "Down"], &of_rollouts[..]].concat());
     assert_eq!(table[&Role::Admin], ["Tokens", "CreateToken", "RevokeToken", "Audit", "VerifyAudit"]);
-    assert_eq!(table[&Role::Viewer].len() + 13, Endpoint::ALL.len());
+    assert_eq!(table[&Role::Viewer].len() + 15, Endpoint::ALL.len());
 }
 
 /// Every way to put a route on a router but `route`, which one function alone calls: so each route has a

@@ -61,6 +61,7 @@ async fn what_is_described_is_served_and_what_is_served_is_described() {
             .replace("{service}", "web")
             .replace("{namespace}", "prod")
             .replace("{entity}", "web")
+            .replace("{unit}", "release")
             .replace("{group}", "g");
         for method in ["get", "put", "post", "delete", "patch"] {
             house.fake.rollouts.is_there(&EntityId::new("prod", "web").unwrap());

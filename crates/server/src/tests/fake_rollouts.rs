@@ -5,11 +5,13 @@ use std::sync::{Arc, Mutex};
 
 use futures_util::{StreamExt, stream};
 use tokio::sync::{Notify, oneshot};
+use upbeat_api::rollout_units::UnitAction;
 use upbeat_api::rollouts::{RolloutAction, RolloutChanged};
 use upbeat_api::{Problem, ProblemKind};
 use upbeat_model::Wall;
 use upbeat_model::rollout::{
-    EntityId, HeldState, PastState, Report, RolloutState, TargetId, TargetState, Version,
+    EntityId, HeldState, PastState, Report, RolloutState, TargetId, TargetState, UnitMember, UnitState,
+    UnitWord, Version,
 };
 
 use crate::backend::{Answer, BoxStream};
@@ -223,5 +225,41 @@ impl Rollouts for FakeRollouts {
             let is_in = |target: &&TargetState| group.as_ref().is_none_or(|group| *group == target.id.group);
             Ok(targets.filter(is_in).cloned().collect())
         })
+    }
+
+    async fn start_unit(&self, id: EntityId, members: Vec<UnitMember>, by: String) -> Answer<UnitState> {
+        self.note(format!("{by}: start unit {id} of {}", members.len()));
+        self.look(|_| Ok(unit(&id)))
+    }
+
+    async fn act_on_unit(&self, id: EntityId, action: UnitAction, by: String) -> Answer<UnitState> {
+        self.note(format!("{by}: unit {id} {action:?}"));
+        self.look(|_| Ok(unit(&id)))
+    }
+
+    async fn units(&self, _: Option<String>) -> Answer<Vec<UnitState>> {
+        self.look(|_| Ok(vec![unit(&EntityId::new("prod", "release").unwrap())]))
+    }
+
+    /// There is one.
+    async fn unit(&self, id: EntityId) -> Answer<Option<UnitState>> {
+        self.look(|_| Ok((id.entity() == "release").then(|| unit(&id))))
+    }
+}
+
+fn unit(id: &EntityId) -> UnitState {
+    UnitState {
+        namespace: id.namespace().to_owned(),
+        unit: id.entity().to_owned(),
+        number: 1,
+        course: UnitWord::Forward,
+        by: "ann".into(),
+        began: AT,
+        ended: None,
+        why: None,
+        paused_by: None,
+        promoted_by: None,
+        members: Vec::new(),
+        history: Vec::new(),
     }
 }

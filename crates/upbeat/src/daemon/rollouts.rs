@@ -3,14 +3,19 @@
 use std::sync::Arc;
 
 use futures_util::stream;
+use upbeat_api::rollout_units::UnitAction;
 use upbeat_api::rollouts::{RolloutAction, RolloutChanged};
 use upbeat_api::{Problem, ProblemKind};
 use upbeat_control::EventLog;
-use upbeat_control::rollouts::{Change, Nothing, Refused, RolloutError, Rollouts as Kept, Settings};
+use upbeat_control::rollouts::{
+    Change, Nothing, Refused, RolloutError, Rollouts as Kept, Settings, UnitChange, UnitRefused,
+};
 use upbeat_drivers::clock;
 use upbeat_drivers::controllers::Means;
 use upbeat_drivers::process::chain;
-use upbeat_model::rollout::{EntityId, PastState, Report, RolloutState, TargetId, TargetState};
+use upbeat_model::rollout::{
+    EntityId, PastState, Report, RolloutState, TargetId, TargetState, UnitMember, UnitState,
+};
 use upbeat_server::{Answer, BoxStream, ControllersEdit, Orchestrated, Rollouts};
 use upbeat_store::{Store, StoreError};
 
@@ -87,6 +92,22 @@ fn problem(error: RolloutError) -> Problem {
             "nothing was changed; make room on the disk that holds the daemon's state",
         ),
         RolloutError::Store { .. } => (ProblemKind::Unavailable, "nothing was changed; try again"),
+        RolloutError::NoSuchUnit(_) => {
+            (ProblemKind::NotFound, "`GET /api/v1/rollout-units` lists what there is")
+        }
+        RolloutError::Unit(UnitRefused::Members(_)) => (ProblemKind::BadRequest, ""),
+        RolloutError::Unit(UnitRefused::KnownBad { .. }) => {
+            (ProblemKind::Conflict, "forgive it first, if it is good after all: `upbeat rollout forgive`")
+        }
+        RolloutError::Unit(_) => (ProblemKind::Conflict, "look at the unit and its members"),
+        RolloutError::InUnit { .. } => (ProblemKind::Conflict, "wait until the unit is over, or abort it"),
+        RolloutError::TooManyUnits { .. } => (ProblemKind::BadRequest, "wait until one is over"),
+        RolloutError::UnitBusy(_) => (ProblemKind::Unavailable, "try again"),
+        RolloutError::UnitStore { source: StoreError::Io(_), .. } => (
+            ProblemKind::Unavailable,
+            "nothing was changed; make room on the disk that holds the daemon's state",
+        ),
+        RolloutError::UnitStore { .. } => (ProblemKind::Unavailable, "nothing was changed; try again"),
         RolloutError::Failed(_) => (ProblemKind::Internal, "the daemon's log tells more; please report it"),
     };
     let problem = Problem::new(kind, text);
@@ -154,5 +175,27 @@ impl Rollouts for LocalRollouts {
 
     async fn targets(&self, id: EntityId, group: Option<String>) -> Answer<Vec<TargetState>> {
         self.kept.targets(&id, group.as_deref()).await.map_err(problem)
+    }
+
+    async fn start_unit(&self, id: EntityId, members: Vec<UnitMember>, by: String) -> Answer<UnitState> {
+        self.kept.start_unit(id, members, by).await.map_err(problem)
+    }
+
+    async fn act_on_unit(&self, id: EntityId, action: UnitAction, by: String) -> Answer<UnitState> {
+        let change = match action {
+            UnitAction::Abort { why } => UnitChange::Abort { by, why },
+            UnitAction::Promote => UnitChange::Promote { by },
+            UnitAction::Pause => UnitChange::Pause { by },
+            UnitAction::Resume => UnitChange::Resume,
+        };
+        self.kept.change_unit(id, change).await.map_err(problem)
+    }
+
+    async fn units(&self, namespace: Option<String>) -> Answer<Vec<UnitState>> {
+        self.kept.units(namespace.as_deref()).await.map_err(problem)
+    }
+
+    async fn unit(&self, id: EntityId) -> Answer<Option<UnitState>> {
+        self.kept.unit(&id).await.map_err(problem)
     }
 }

@@ -9,6 +9,7 @@ mod rules;
 mod simulated;
 mod stages;
 mod stories;
+mod units;
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,8 @@
 //! A daemon that keeps no rollouts, and says so.
 
-use upbeat_api::rollouts::{RolloutAction, RolloutChanged};
+use upbeat_api::rollouts::{RolloutAction, RolloutChanged, UnitAction};
 use upbeat_api::{Problem, ProblemKind};
-use upbeat_model::rollout::{EntityId, PastState, Report, RolloutState, TargetState};
+use upbeat_model::rollout::{EntityId, PastState, Report, RolloutState, TargetState, UnitMember, UnitState};
 use upbeat_server::{Answer, BoxStream, ControllersEdit, Orchestrated, Rollouts};
 
 /// Keeps none.
@@ -55,6 +55,22 @@ impl Rollouts for NoRollouts {
     }
 
     async fn targets(&self, _: EntityId, _: Option<String>) -> Answer<Vec<TargetState>> {
+        unkept()
+    }
+
+    async fn start_unit(&self, _: EntityId, _: Vec<UnitMember>, _: String) -> Answer<UnitState> {
+        unkept()
+    }
+
+    async fn act_on_unit(&self, _: EntityId, _: UnitAction, _: String) -> Answer<UnitState> {
+        unkept()
+    }
+
+    async fn units(&self, _: Option<String>) -> Answer<Vec<UnitState>> {
+        unkept()
+    }
+
+    async fn unit(&self, _: EntityId) -> Answer<Option<UnitState>> {
         unkept()
     }
 }

@@ -33,7 +33,7 @@ impl Asker for Nobody {
 }
 
 async fn open_at(store: &Store, failpoint: fn(&str)) -> Rollouts {
-    let settings = Settings { wall: || Wall(1_000_000), asker: Arc::new(Nobody), failpoint };
+    let settings = Settings { wall: || Wall(1_000_000), asker: Arc::new(Nobody), events: None, failpoint };
     Rollouts::open(store.clone(), settings).await.unwrap()
 }
 

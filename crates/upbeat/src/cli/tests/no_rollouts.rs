@@ -1,6 +1,7 @@
 //! A daemon that keeps no rollouts, and says so.
 
-use upbeat_api::rollouts::{RolloutAction, RolloutChanged, UnitAction};
+use upbeat_api::rollout_units::UnitAction;
+use upbeat_api::rollouts::{RolloutAction, RolloutChanged};
 use upbeat_api::{Problem, ProblemKind};
 use upbeat_model::rollout::{EntityId, PastState, Report, RolloutState, TargetState, UnitMember, UnitState};
 use upbeat_server::{Answer, BoxStream, ControllersEdit, Orchestrated, Rollouts};

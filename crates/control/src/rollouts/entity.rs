@@ -284,6 +284,7 @@ impl Inner {
     ) -> Result<(RolloutState, Vec<TargetState>), RolloutError> {
         entity.due.store(false, Ordering::Release);
         let (mut told, mut selected) = (Told::default(), Vec::new());
+        let mut about = None;
         loop {
             let held = match begun.take() {
                 Some(held) => Some(held),
@@ -292,6 +293,11 @@ impl Inner {
             let mut held = held.ok_or_else(|| RolloutError::NoSuchEntity(entity.id.clone()))?;
             let now = self.clock.now();
             let asks = self.asker.asks(&entity.id, &held.rest.controllers);
+            // What was said of one version is no answer about another that took its place meanwhile.
+            let now_about = (held.rollout.in_force(), held.rollout.number);
+            if about.replace(now_about.clone()).is_some_and(|before| before != now_about) {
+                (told, selected) = (Told::default(), Vec::new());
+            }
             // Hours go by while controllers answer.
             told = told.opening(held.rollout.strategy.windows.at((self.wall)()));
             match decide(&held.rollout, asks, &told, now) {

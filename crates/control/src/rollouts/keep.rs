@@ -20,12 +20,12 @@ const ROLLOUTS: &str = "rollouts/";
 const CLOCK: &str = "rollouts/clock";
 const HEAD: &str = "/head";
 
-/// A leaf with more targets is cut in two: some tens of kilobytes, so that a change of one target costs little,
-/// and the list of a hundred thousand's leaves, too.
-const LEAF_MAX: usize = 256;
+/// A leaf with more targets is cut: where each has long messages in letters that JSON writes as six, it still
+/// fits into a value of the store; and a change of one target costs little.
+const LEAF_MAX: usize = 64;
 
 /// Leaves are made anew, all of them, when they hold less than this part of what they could.
-const SPARSE: usize = 16;
+const SPARSE: usize = 4;
 
 /// So many bytes of leaves go into one transaction, with room below the store's limit for the head's keys.
 const LEAVES_BYTES_MAX: usize = upbeat_store::REQUEST_MAX / 2;
@@ -115,7 +115,11 @@ pub(super) async fn load(store: &Store) -> Result<All, StoreError> {
     let named: BTreeSet<String> = all.entities.iter().flat_map(|kept| kept.place.leaf_keys()).collect();
     orphans.retain(|key| !named.contains(key));
     for some in orphans.chunks(OPS_MAX) {
-        store.write(some.iter().map(Op::delete).collect()).await?;
+        // Only garbage: the next daemon has another try.
+        if let Err(error) = store.write(some.iter().map(Op::delete).collect()).await {
+            tracing::warn!(%error, "what a crash has left of rollouts could not be removed");
+            break;
+        }
     }
     Ok(all)
 }

@@ -46,8 +46,8 @@ use units::Units;
 /// More entities than anybody has apps. Each is held in memory.
 pub const ENTITIES_MAX: usize = 10_000;
 
-/// More targets than that are more than one daemon holds in memory: about half a gigabyte.
-pub const TARGETS_MAX: usize = 1_000_000;
+/// Of one entity. The list of the leaves of more would not fit into one value of the store.
+pub const TARGETS_MAX: usize = 250_000;
 
 /// What is needed of the surroundings.
 pub struct Settings {
@@ -145,7 +145,10 @@ impl Rollouts {
         let known = written.max().unwrap_or_default();
         let clock = Clock::go_on(clock, known, (settings.wall)());
         // When this daemon began to listen is known from the first on.
-        keep::write_clock(&store, &clock.kept()).await?;
+        if let Err(error) = keep::write_clock(&store, &clock.kept()).await {
+            // A full disk must not keep services from being looked after. The next head says it, too.
+            tracing::warn!(%error, "what the clock of rollouts shows could not be stored");
+        }
         let now = clock.now();
         let all = kept.into_iter().map(|kept| {
             let entity = Entity::kept(kept, now);

@@ -305,6 +305,29 @@ async fn a_pause_does_not_wait_for_a_controller_and_counts_for_the_decision() {
     assert_eq!(on(&rollouts.targets(&web(), None).await.unwrap(), "v2"), 5);
 }
 
+#[tokio::test]
+async fn an_answer_about_one_version_is_none_about_another() {
+    let (store, _journal) = open_memory().unwrap();
+    let slow = Arc::new(Slow::default());
+    let rollouts = open_with(&store, slow.clone()).await;
+    let reports = established(&rollouts, 10, 50).await;
+    rollouts.orchestrate(web(), reports.clone()).await.unwrap();
+    let asks = |controllers: &mut Controllers| {
+        controllers.external_monitoring = Some(Controller::Web("http://localhost/".into()));
+        Ok(())
+    };
+    rollouts.edit_controllers(web(), asks).await.unwrap();
+    let handle = rollouts.clone();
+    let call = tokio::spawn(async move { handle.orchestrate(web(), reports).await });
+    soon(slow.asked.notified()).await;
+    rollouts.change(web(), Change::ForceVersion(v("v3")), None).await.unwrap();
+    slow.answers.notify_one();
+    soon(slow.asked.notified()).await;
+    slow.answers.notify_one();
+    soon(call).await.unwrap().unwrap();
+    assert_eq!(slow.count.load(Ordering::SeqCst), 2);
+}
+
 /// Whoever is moved is told once, and never more than a batch.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_many_calls_at_once_none_is_lost() {

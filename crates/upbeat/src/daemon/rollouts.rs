@@ -91,6 +91,9 @@ fn problem(error: RolloutError) -> Problem {
             ProblemKind::Unavailable,
             "nothing was changed; make room on the disk that holds the daemon's state",
         ),
+        RolloutError::Store { source: StoreError::Unknown(_), .. } => {
+            (ProblemKind::Unavailable, "it may have been done: look at the rollout before you ask again")
+        }
         RolloutError::Store { .. } => (ProblemKind::Unavailable, "nothing was changed; try again"),
         RolloutError::NoSuchUnit(_) => {
             (ProblemKind::NotFound, "`GET /api/v1/rollout-units` lists what there is")

@@ -445,6 +445,8 @@ proptest! {
         dies in any::<bool>(),
     ) {
         let mut house = House::new(needs, &fates, &fresh);
+        // Whoever starts a unit drives it, also where nobody reports yet.
+        house.drive_and_rise();
         let by = || "ann".to_owned();
         for deed in deeds {
             // What makes no sense where it is is refused, and changes nothing.

@@ -7,6 +7,7 @@ mod hostile;
 mod orchestrate;
 mod page;
 mod typed;
+mod units;
 mod wire;
 
 use crate::Journey;
@@ -17,6 +18,7 @@ pub(crate) fn journeys() -> Vec<Journey> {
         orchestrate::journeys(),
         hostile::journeys(),
         typed::journeys(),
+        units::journeys(),
         page::journeys(),
     ];
     journeys.into_iter().flatten().collect()

@@ -53,6 +53,8 @@ fn typed() {
         "a       v4\nb       v1\nc       v1\n",
         "a       v4\nb       v1\nc       v1\n",
         "paused by",
+        "shop/release  rolling out",
+        "  ▸ db   v1 → v2  rolling out, 0/1 well\n  · api  v1 → v2  waits for db\n",
     ] {
         let at = rest.find(words).unwrap_or_else(|| panic!("{words} is not there, or not there:\n{stdout}"));
         rest = &rest[at + words.len()..];
@@ -63,6 +65,8 @@ fn typed() {
         "`demo/web` goes back to the version before",
         "its version is good",
         "`demo/web` is forgotten; its targets run on",
+        "`shop/release` is paused",
+        "`shop/release` goes back with the next reports",
     ] {
         assert!(stderr.contains(words), "{words} in\n{stderr}");
     }

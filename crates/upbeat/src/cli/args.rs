@@ -13,6 +13,7 @@ use crate::logging::LogFormat;
 pub use super::access_args::*;
 use super::length::patience;
 pub use super::rollout_args::*;
+pub use super::unit_args::*;
 
 /// Starts your services in the right order and keeps them running.
 #[derive(Debug, Parser)]

@@ -29,6 +29,7 @@ mod ps;
 pub mod reference;
 mod rollout;
 pub mod rollout_args;
+mod rollout_unit;
 mod serve;
 mod session;
 mod simulate;
@@ -36,6 +37,7 @@ mod stats;
 #[cfg(test)]
 mod tests;
 mod token;
+pub mod unit_args;
 mod up;
 mod version;
 mod wait;

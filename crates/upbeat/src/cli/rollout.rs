@@ -10,6 +10,7 @@ use super::args::{
     ChangeCommand, Format, OptionsArgs, ReportArgs, RolloutArgs, RolloutCommand, ShowArgs, StartArgs,
 };
 use super::careful;
+use super::rollout_unit;
 use super::session::{Session, is_absent};
 use super::simulate;
 use super::watch::Steady;
@@ -36,6 +37,7 @@ pub(super) async fn run(session: &Session, args: RolloutArgs) -> Outcome {
             let targets = session.ask(ask).await??;
             answer(session, &targets, |targets, face| face::targets(targets, face))
         }
+        RolloutCommand::Unit(args) => rollout_unit::run(session, args.command).await,
         RolloutCommand::Simulate(args) => simulate::run(session, &args),
         RolloutCommand::Start(args) => start(session, args).await,
         RolloutCommand::Options(args) => options(session, args).await,
@@ -110,7 +112,11 @@ async fn asked(session: &Session, id: &EntityId) -> Result<RolloutState, Failure
     Ok(session.ask(|| client.rollout(id)).await??)
 }
 
-fn answer<T: serde::Serialize>(session: &Session, said: &T, text: fn(&T, &Face) -> String) -> Outcome {
+pub(super) fn answer<T: serde::Serialize>(
+    session: &Session,
+    said: &T,
+    text: fn(&T, &Face) -> String,
+) -> Outcome {
     match session.is_json() {
         true => session.print_json(said)?,
         false => session.print(&text(said, &session.face()))?,

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use upbeat_model::rollout::{Amount, EntityId, Version};
 
 use super::length::length;
+use super::unit_args::UnitArgs;
 
 /// `rollout`.
 #[derive(Debug, Args)]
@@ -36,6 +37,8 @@ pub enum RolloutCommand {
     History(EntityArgs),
     /// List its targets: what each runs, and what it shall run
     Targets(TargetsArgs),
+    /// Several entities that go to new versions as one
+    Unit(UnitArgs),
     /// Say what targets run, and print what each shall run
     Report(ReportArgs),
     /// Tell beforehand how long a rollout takes and how bad it can become; no daemon is asked

@@ -23,6 +23,7 @@ pub mod rollout;
 pub mod stats;
 pub mod table;
 pub mod time;
+pub mod unit;
 pub mod why;
 
 pub use paint::{Paint, Tone};

@@ -1,0 +1,92 @@
+//! `rollout unit`: several entities that go to new versions as one.
+
+use upbeat_api::rollout_units::{StartUnit, UnitAction};
+use upbeat_model::rollout::{EntityId, UnitMember};
+
+use super::args::{UnitCommand, UnitStartArgs};
+use super::rollout::answer;
+use super::session::{Session, is_absent};
+use crate::exit::ExitCode;
+use crate::face::{unit as face, visible};
+use crate::failure::{Failure, Outcome};
+
+pub(super) async fn run(session: &Session, command: UnitCommand) -> Outcome {
+    match command {
+        UnitCommand::Start(args) => start(session, args).await,
+        UnitCommand::Ls(args) => list(session, args.namespace.as_deref()).await,
+        UnitCommand::Show(args) => {
+            let client = session.to_ask().await?;
+            let state = session.ask(|| client.rollout_unit(&args.unit)).await??;
+            answer(session, &state, face::show)
+        }
+        UnitCommand::Abort(args) => {
+            let said = "goes back with the next reports, the last member first";
+            act(session, &args.unit, UnitAction::Abort { why: args.reason }, said).await
+        }
+        UnitCommand::Promote(args) => {
+            let said = "takes each member for good as soon as it has begun";
+            act(session, &args.unit, UnitAction::Promote, said).await
+        }
+        UnitCommand::Pause(args) => {
+            let said = "is paused: no member begins, and no more targets are moved";
+            act(session, &args.unit, UnitAction::Pause, said).await
+        }
+        UnitCommand::Resume(args) => {
+            act(session, &args.unit, UnitAction::Resume, "goes on with the next reports").await
+        }
+    }
+}
+
+async fn list(session: &Session, namespace: Option<&str>) -> Outcome {
+    let client = session.to_ask().await?;
+    let states = match session.ask(|| client.rollout_units(namespace)).await? {
+        Ok(states) => states,
+        Err(error) if is_absent(&error) => Vec::new(),
+        Err(error) => return Err(error.into()),
+    };
+    if !session.is_json() && session.global.quiet {
+        session.print(&states.iter().map(|state| format!("{}\n", state.name())).collect::<String>())?;
+        return Ok(ExitCode::Ok);
+    }
+    answer(session, &states, |states, painted| face::list(states, painted))
+}
+
+async fn start(session: &Session, args: UnitStartArgs) -> Outcome {
+    let id = args.unit.clone();
+    let members = members(args)?;
+    let client = session.ensured().await?;
+    let state = client.start_rollout_unit(&id, &StartUnit { members }).await?;
+    match session.is_json() {
+        true => session.print_json(&state)?,
+        false => session.print(&face::show(&state, &session.face()))?,
+    }
+    Ok(ExitCode::Ok)
+}
+
+/// Names may hold a `:`, so who needs whom is told by who is there.
+fn members(args: UnitStartArgs) -> Result<Vec<UnitMember>, Failure> {
+    let member = |(entity, version)| UnitMember { entity, version, needs: Vec::new() };
+    let mut members: Vec<UnitMember> = args.members.into_iter().map(member).collect();
+    for text in &args.needs {
+        let pair = members.iter().enumerate().find_map(|(n, member)| {
+            let needs = text.strip_prefix(&member.entity)?.strip_prefix(':')?;
+            members.iter().any(|other| other.entity == needs).then(|| (n, needs.to_owned()))
+        });
+        let Some((n, needs)) = pair else {
+            let what = format!("`--needs {}` does not name two members", visible(text));
+            return Err(Failure::new(ExitCode::Usage, what)
+                .hint("write `--needs b:a` where `a=…` and `b=…` are in the unit, and `b` needs `a`"));
+        };
+        members[n].needs.push(needs);
+    }
+    Ok(members)
+}
+
+async fn act(session: &Session, id: &EntityId, action: UnitAction, said: &str) -> Outcome {
+    let state = session.to_change().await?.act_on_rollout_unit(id, &action).await?;
+    match session.is_json() {
+        true => session.print_json(&state)?,
+        false => session.note(&format!("`{}` {said}", visible(&id.to_string()))),
+    }
+    Ok(ExitCode::Ok)
+}

@@ -25,6 +25,12 @@ pub enum RolloutAction {
         /// At once, and whatever is known of it.
         #[serde(default)]
         force: bool,
+        /// How carefully, from now on; none: as it is. Where the version is refused, this is not done either.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        options: Option<Options>,
+        /// In which stages, and within which limits, from now on; none: as it is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        strategy: Option<Box<Strategy>>,
     },
     /// How carefully; none: as without being asked.
     SetOptions {
@@ -79,6 +85,13 @@ pub enum RolloutAction {
         #[serde(default)]
         until: Option<Wall>,
     },
+}
+
+impl RolloutAction {
+    /// All targets shall run this version, as carefully as they are moved anyway.
+    pub fn set_version(version: Version, force: bool) -> Self {
+        Self::SetVersion { version, force, options: None, strategy: None }
+    }
 }
 
 /// What became of an action.

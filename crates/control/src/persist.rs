@@ -116,8 +116,7 @@ pub(crate) async fn kept(
     app: &AppName,
     id: OperationId,
 ) -> Result<Option<(AppRecord, OperationRecord)>, StoreError> {
-    // Whoever writes, and be it nothing, has the file read again where that is due.
-    store.write(Vec::new()).await?;
+    store.settle().await?;
     if next_operation(store).await? <= id {
         return Ok(None);
     }

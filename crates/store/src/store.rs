@@ -65,6 +65,15 @@ impl Store {
         self.line.ask(|reply| Request::Txn(txn, reply)).await
     }
 
+    /// Returns once readers see what is kept, also of what could not tell that it was: after
+    /// [`StoreError::Unknown`] they do not, before this.
+    ///
+    /// Errors: it is still not known.
+    pub async fn settle(&self) -> Result<(), StoreError> {
+        // The writer finds out before it does anything; and there is nothing to do.
+        self.txn(Txn::default()).await.map(drop)
+    }
+
     /// Changes without a condition.
     pub async fn write(&self, ops: Vec<Op>) -> Result<TxnOutcome, StoreError> {
         self.txn(Txn { success: ops, ..Txn::default() }).await

@@ -428,8 +428,7 @@ impl Writer {
             return Err(AuditError::Stopped);
         };
         if let Some(unsure) = &self.unsure {
-            // Whoever writes, and be it nothing, has the file read again where that is due.
-            self.store.write(Vec::new()).await?;
+            self.store.settle().await?;
             let kept = anchor(&self.store).await?;
             if kept.as_ref() == Some(unsure) {
                 self.anchor = kept;

@@ -87,24 +87,34 @@ impl Inner {
     }
 
     /// To be changed. `None`: it was forgotten.
-    async fn hold(&self, entity: &Entity) -> Result<Option<Holding>, RolloutError> {
+    async fn hold(&self, entity: &Arc<Entity>) -> Result<Option<Holding>, RolloutError> {
         let mut held = entity.held.clone().write_owned().await;
         if held.is_gone {
             return Ok(None);
         }
         if held.is_stale {
-            let read = held.place.read(&self.store).await.map_err(Self::not_stored(&entity.id))?;
-            let number = held.place.number();
-            let fresh = match read {
-                Some(kept) => Entity::kept(kept, self.clock.now()),
-                None => Entity::new(entity.id.clone(), number, self.clock.now()),
-            };
-            // INVARIANT: it was made just now, and nobody else knows it.
-            if let Some(fresh) = Arc::into_inner(fresh.held) {
-                *held = fresh.into_inner();
-            }
+            self.read_again(entity, &mut held).await.map_err(Self::not_stored(&entity.id))?;
         }
-        Ok(Some(held))
+        Ok((!held.is_gone).then_some(held))
+    }
+
+    /// As it is kept. What was never kept is as if nobody had named it.
+    async fn read_again(&self, entity: &Arc<Entity>, held: &mut Held) -> Result<(), StoreError> {
+        // What readers see may be from before an error.
+        self.store.settle().await?;
+        let Some(kept) = held.place.read(&self.store).await? else {
+            held.is_gone = true;
+            self.drop_entity(entity);
+            return Ok(());
+        };
+        let fresh = Entity::kept(kept, self.clock.now());
+        // INVARIANT: it was made just now, and nobody else knows it.
+        if let Some(fresh) = Arc::into_inner(fresh.held) {
+            *held = fresh.into_inner();
+        }
+        // It may look otherwise than it was told last.
+        entity.changed.send_modify(|n| *n += 1);
+        Ok(())
     }
 
     /// The one that has this name, to be changed; one that nobody has named before is made.
@@ -144,7 +154,16 @@ impl Inner {
         held.is_stale = true;
         let Held { rest, rollout, place, .. } = held;
         let written = place.write(&self.store, rollout, &touched, rest, now, self.failpoint).await;
-        let written = written.map_err(Self::not_stored(&entity.id))?;
+        let written = match written {
+            Ok(written) => written,
+            Err(error) => {
+                // Known again at once where that is possible: a new one takes no place then.
+                if let Err(error) = self.read_again(entity, held).await {
+                    tracing::warn!(entity = %entity.id, %error, "what is kept of a rollout is not known");
+                }
+                return Err(Self::not_stored(&entity.id)(error));
+            }
+        };
         held.is_stale = false;
         self.tell(&entity.id, held.rollout.take_happened());
         match written {
@@ -302,6 +321,11 @@ impl Inner {
             told = told.opening(held.rollout.strategy.windows.at((self.wall)()));
             match decide(&held.rollout, asks, &told, now) {
                 Err(nothing) => {
+                    if held.rollout.targets.is_empty() {
+                        // Nobody said anything of it yet.
+                        self.drop_unkept(entity, &mut held);
+                        return Err(nothing.into());
+                    }
                     self.keep(entity, &mut held).await?;
                     return Err(nothing.into());
                 }

@@ -166,11 +166,6 @@ impl Place {
         read(store, self.number).await
     }
 
-    /// Which place it is.
-    pub(super) fn number(&self) -> u64 {
-        self.number
-    }
-
     /// Whether something is kept there.
     pub(super) fn is_kept(&self) -> bool {
         self.revision.is_some()

@@ -207,6 +207,10 @@ impl Rollouts {
     ///
     /// Errors: it could not be kept.
     pub async fn orchestrate_later(&self, id: EntityId, reports: Vec<Report>) -> Result<(), RolloutError> {
+        if reports.is_empty() && !self.inner.entities().all.contains_key(&id) {
+            // Nobody said anything of it yet.
+            return Ok(());
+        }
         self.run(|inner| async move {
             let entity = inner.report(&id, reports).await?;
             if entity.is_due() {
@@ -234,10 +238,25 @@ impl Rollouts {
         change: Change,
         by: Option<String>,
     ) -> Result<(RolloutState, Vec<Caution>), RolloutError> {
+        self.change_all(id, vec![change], by).await
+    }
+
+    /// The same of several, one after the other: all are done, or none. What comes before one that may be refused
+    /// has to be options and strategy.
+    ///
+    /// Errors: one of them is refused, or they could not be kept; nothing has changed.
+    pub async fn change_all(
+        &self,
+        id: EntityId,
+        changes: Vec<Change>,
+        by: Option<String>,
+    ) -> Result<(RolloutState, Vec<Caution>), RolloutError> {
         self.run(|inner| async move {
             let edited = inner.edit(&id, |held, now| {
-                inner.units.check(&id, &held.rollout, &change)?;
-                Ok(held.rollout.change_by(change, by.as_deref(), now)?)
+                for change in &changes {
+                    inner.units.check(&id, &held.rollout, change)?;
+                }
+                Ok(held.rollout.change_all(changes, by.as_deref(), now)?)
             });
             let changed = edited.await;
             inner.unit_goes_on(&id).await;

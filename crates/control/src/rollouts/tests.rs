@@ -169,16 +169,70 @@ async fn what_the_disk_did_not_take_is_neither_told_nor_remembered() {
     faults.full.store(true, Ordering::SeqCst);
     let failed = rollouts.orchestrate(web(), reports.clone()).await.unwrap_err();
     assert_eq!(failed.to_string(), "what is known of rollout `prod/web` could not be stored");
-    assert_eq!(rollouts.targets(&web(), None).await.unwrap(), before);
+    // While the file cannot be read, nobody can tell what it holds.
+    assert!(matches!(rollouts.targets(&web(), None).await, Err(RolloutError::Store { .. })));
     faults.full.store(false, Ordering::SeqCst);
-    // It takes it, and says that it has not.
+    assert_eq!(rollouts.targets(&web(), None).await.unwrap(), before);
+    // It takes it, says that it has not, and cannot be read: nobody is told, and it is in force all the same.
+    faults.then_full.store(true, Ordering::SeqCst);
     faults.deny_after(0);
-    let denied = rollouts.orchestrate(web(), reports.clone()).await;
+    rollouts.orchestrate(web(), reports.clone()).await.unwrap_err();
+    faults.full.store(false, Ordering::SeqCst);
     let targets = rollouts.targets(&web(), None).await.unwrap();
-    assert!(denied.is_ok_and(|(_, told)| told == targets) || targets == before || on(&targets, "v2") == 5);
-    let (_, targets) = rollouts.orchestrate(web(), reports).await.unwrap();
     assert_eq!(on(&targets, "v2"), 5);
     assert_eq!(open(&store).await.targets(&web(), None).await.unwrap(), targets);
+}
+
+/// One that was never kept takes no place, and one of which that is not known is found again.
+#[tokio::test]
+async fn a_name_whose_first_word_was_not_kept_is_free() {
+    let faults = Faults::default();
+    let (store, _journal) = open_faulty(&faults).unwrap();
+    let rollouts = open(&store).await;
+    assert!(rollouts.orchestrate(web(), Vec::new()).await.is_err());
+    rollouts.orchestrate_later(web(), Vec::new()).await.unwrap();
+    assert!(rollouts.namespaces().is_empty(), "nobody said anything of it");
+    faults.full.store(true, Ordering::SeqCst);
+    rollouts.change(web(), Change::SetVersion(v("v1")), None).await.unwrap_err();
+    faults.full.store(false, Ordering::SeqCst);
+    assert_eq!(rollouts.rollout(&web()).await.unwrap(), None);
+    assert!(rollouts.namespaces().is_empty());
+    // Kept, and nobody was told so: what is refused then does not make another of its name.
+    faults.then_full.store(true, Ordering::SeqCst);
+    faults.deny_after(0);
+    rollouts.change(web(), Change::SetVersion(v("v1")), None).await.unwrap_err();
+    faults.full.store(false, Ordering::SeqCst);
+    rollouts.change(web(), Change::Resume, None).await.unwrap_err();
+    assert_eq!(rollouts.rollout(&web()).await.unwrap().unwrap().target, Some(v("v1")));
+    rollouts.forget(web()).await.unwrap();
+    assert_eq!(open(&store).await.rollout(&web()).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_version_that_is_refused_leaves_what_was_said_with_it_undone() {
+    let (store, _journal) = open_memory().unwrap();
+    let rollouts = open(&store).await;
+    let reports = established(&rollouts, 10, 10).await;
+    rollouts.orchestrate(web(), reports).await.unwrap();
+    rollouts.change(web(), Change::Abort { by: "ann".into(), why: String::new() }, None).await.unwrap();
+    let before = rollouts.rollout(&web()).await.unwrap().unwrap();
+    rollouts.change(web(), Change::SetVersion(v("v3")), None).await.unwrap();
+    let careless = Options { success_percent: 0, ..options(100) };
+    let asked = vec![
+        Change::SetOptions(Some(careless)),
+        Change::SetStrategy(Some(Box::new(upbeat_model::rollout::Strategy {
+            max_surge: Some(Amount::Count(9)),
+            ..Default::default()
+        }))),
+        Change::SetVersion(v("v2")),
+    ];
+    let refused = rollouts.change_all(web(), asked.clone(), None).await.unwrap_err();
+    assert!(refused.to_string().starts_with("version `v2` is known to be bad"), "{refused}");
+    let now = rollouts.rollout(&web()).await.unwrap().unwrap();
+    assert_eq!((now.options, now.strategy, now.target), (before.options, before.strategy, Some(v("v3"))));
+    let forced = asked.into_iter().take(2).chain([Change::ForceVersion(v("v2"))]).collect();
+    rollouts.change_all(web(), forced, None).await.unwrap();
+    assert_eq!(rollouts.rollout(&web()).await.unwrap().unwrap().options, careless);
 }
 
 /// Answers when it is told to.
@@ -260,6 +314,15 @@ async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(60), what).await.unwrap()
 }
 
+/// Somebody is asked whether the whole is well.
+async fn is_watched(rollouts: &Rollouts) {
+    let asks = |controllers: &mut Controllers| {
+        controllers.external_monitoring = Some(Controller::Web("http://localhost/".into()));
+        Ok(())
+    };
+    rollouts.edit_controllers(web(), asks).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_pause_does_not_wait_for_a_controller_and_counts_for_the_decision() {
     let (store, _journal) = open_memory().unwrap();
@@ -267,11 +330,7 @@ async fn a_pause_does_not_wait_for_a_controller_and_counts_for_the_decision() {
     let rollouts = open_with(&store, slow.clone()).await;
     let reports = established(&rollouts, 10, 50).await;
     rollouts.orchestrate(web(), reports.clone()).await.unwrap();
-    let asks = |controllers: &mut Controllers| {
-        controllers.external_monitoring = Some(Controller::Web("http://localhost/".into()));
-        Ok(())
-    };
-    rollouts.edit_controllers(web(), asks).await.unwrap();
+    is_watched(&rollouts).await;
     let (handle, some) = (rollouts.clone(), reports.clone());
     let call = tokio::spawn(async move { handle.orchestrate(web(), some).await });
     soon(slow.asked.notified()).await;
@@ -312,11 +371,7 @@ async fn an_answer_about_one_version_is_none_about_another() {
     let rollouts = open_with(&store, slow.clone()).await;
     let reports = established(&rollouts, 10, 50).await;
     rollouts.orchestrate(web(), reports.clone()).await.unwrap();
-    let asks = |controllers: &mut Controllers| {
-        controllers.external_monitoring = Some(Controller::Web("http://localhost/".into()));
-        Ok(())
-    };
-    rollouts.edit_controllers(web(), asks).await.unwrap();
+    is_watched(&rollouts).await;
     let handle = rollouts.clone();
     let call = tokio::spawn(async move { handle.orchestrate(web(), reports).await });
     soon(slow.asked.notified()).await;

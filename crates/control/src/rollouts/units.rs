@@ -178,6 +178,8 @@ impl Inner {
         let mut held = slot.held.lock().await;
         if held.is_stale {
             let not_stored = Self::unit_not_stored(&slot.id);
+            // What readers see may be from before an error.
+            self.store.settle().await.map_err(&not_stored)?;
             let kept = self.store.get(&slot.key).await.map_err(&not_stored)?;
             (held.unit, held.revision) = match kept {
                 Some(kv) => {
@@ -270,8 +272,10 @@ impl Inner {
     }
 
     async fn drive(&self, slot: &UnitSlot) -> Result<(), RolloutError> {
-        let mut held = self.hold_unit(slot).await?;
+        let held = self.hold_unit(slot).await;
+        // Also where it cannot be read now: the next decision about a member has another try.
         slot.due.store(false, Ordering::Release);
+        let mut held = held?;
         self.drive_held(slot, &mut held).await
     }
 

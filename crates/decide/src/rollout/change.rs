@@ -209,6 +209,30 @@ impl Rollout {
         Ok(Vec::new())
     }
 
+    /// Several, one after the other: all are done, or none. What comes before one that is refused may be options
+    /// and strategy alone.
+    ///
+    /// Errors: none is done.
+    pub fn change_all(
+        &mut self,
+        changes: Vec<Change>,
+        by: Option<&str>,
+        now: Mono,
+    ) -> Result<Vec<Caution>, Refused> {
+        let (options, strategy, rolling) = (self.options, self.strategy.clone(), self.rolling.clone());
+        let mut cautions = Vec::new();
+        for change in changes {
+            match self.change_by(change, by, now) {
+                Ok(more) => cautions.extend(more),
+                Err(refused) => {
+                    (self.options, self.strategy, self.rolling) = (options, strategy, rolling);
+                    return Err(refused);
+                }
+            }
+        }
+        Ok(cautions)
+    }
+
     fn set_strategy(&mut self, strategy: Strategy, now: Mono) -> Result<Vec<Caution>, Refused> {
         let cautions = strategy.check(&self.options)?;
         self.strategy = strategy;

@@ -13,7 +13,7 @@ use upbeat_api::rollouts::{
 use upbeat_api::{Endpoint, Need, Problem, ProblemKind};
 use upbeat_model::rollout::{
     Controller, ControllerError, Controllers, EntityId, MESSAGE_MAX, Options, PastState, RolloutState,
-    TargetState,
+    Strategy, TargetState,
 };
 use upbeat_model::withheld::{WITHHELD, url_to_look_at};
 
@@ -155,7 +155,14 @@ pub(crate) async fn act<B: Backend>(
 
 /// What is shown on a line and kept with the rollout must fit there.
 fn check(action: &RolloutAction) -> Result<(), Refusal> {
-    let RolloutAction::Abort { why } = action else { return Ok(()) };
+    match action {
+        RolloutAction::Abort { why } | RolloutAction::Fail { why, .. } => check_why(why),
+        _ => Ok(()),
+    }
+}
+
+/// What is shown on a line must fit there.
+pub(super) fn check_why(why: &str) -> Result<(), Refusal> {
     let must = match why {
         why if why.len() > MESSAGE_MAX => format!("have {MESSAGE_MAX} bytes at most"),
         why if why.contains(char::is_control) => "have no control characters".to_owned(),
@@ -164,18 +171,32 @@ fn check(action: &RolloutAction) -> Result<(), Refusal> {
     Err(Refusal::bad_request(format!("in the body: `why` must {must}")))
 }
 
+fn carefully(options: &Options) -> String {
+    let Options { batch, success_percent, success_timeout, duration_timeout } = options;
+    format!("batch {batch}, success {success_percent}% after {success_timeout} within {duration_timeout}")
+}
+
+fn staged(strategy: &Strategy) -> String {
+    let names: Vec<&str> = strategy.stages.iter().map(|stage| stage.name.as_str()).collect();
+    match names.is_empty() {
+        true => "without stages".to_owned(),
+        false => format!("stages {}", names.join(", ")),
+    }
+}
+
 /// What is asked of an entity, for the record.
 pub(crate) fn words(id: &EntityId, action: &RolloutAction) -> String {
     match action {
-        RolloutAction::SetVersion { version, force: false } => format!("set version {version} of {id}"),
-        RolloutAction::SetVersion { version, force: true } => format!("force version {version} of {id}"),
+        RolloutAction::SetVersion { version, force, options, strategy } => {
+            let verb = if *force { "force" } else { "set" };
+            let options = options.as_ref().map(|options| format!("; {}", carefully(options)));
+            let strategy = strategy.as_ref().map(|strategy| format!("; {}", staged(strategy)));
+            let (options, strategy) = (options.unwrap_or_default(), strategy.unwrap_or_default());
+            format!("{verb} version {version} of {id}{options}{strategy}")
+        }
         RolloutAction::SetOptions { options: None } => format!("reset options of {id}"),
         RolloutAction::SetOptions { options: Some(options) } => {
-            let Options { batch, success_percent, success_timeout, duration_timeout, .. } = options;
-            format!(
-                "set options of {id}: batch {batch}, success {success_percent}% after {success_timeout} within \
-                 {duration_timeout}"
-            )
+            format!("set options of {id}: {}", carefully(options))
         }
         RolloutAction::Pause => format!("pause {id}"),
         RolloutAction::Resume => format!("resume {id}"),
@@ -183,11 +204,7 @@ pub(crate) fn words(id: &EntityId, action: &RolloutAction) -> String {
         RolloutAction::Abort { why } => format!("abort {id}: {why}"),
         RolloutAction::SetStrategy { strategy: None } => format!("reset strategy of {id}"),
         RolloutAction::SetStrategy { strategy: Some(strategy) } => {
-            let names: Vec<&str> = strategy.stages.iter().map(|stage| stage.name.as_str()).collect();
-            match names.is_empty() {
-                true => format!("set strategy of {id}: without stages"),
-                false => format!("set strategy of {id}: stages {}", names.join(", ")),
-            }
+            format!("set strategy of {id}: {}", staged(strategy))
         }
         RolloutAction::Approve => format!("approve {id}"),
         RolloutAction::Promote { all: false } => format!("promote {id} by one step"),

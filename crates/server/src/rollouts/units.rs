@@ -4,10 +4,10 @@ use axum::extract::State;
 use upbeat_api::rollout_units::{StartUnit, UnitAction};
 use upbeat_api::rollouts::RolloutsQuery;
 use upbeat_api::{Endpoint, Need, Problem, ProblemKind};
-use upbeat_model::rollout::{EntityId, MESSAGE_MAX, UnitMember, UnitState};
+use upbeat_model::rollout::{EntityId, UnitMember, UnitState};
 
 use super::Rollouts;
-use super::handlers::LOOK;
+use super::handlers::{LOOK, check_why};
 use crate::access::{self, Change};
 use crate::backend::Backend;
 use crate::extract::{By, Json, Path, Query};
@@ -75,11 +75,10 @@ pub(crate) async fn act<B: Backend>(
 ) -> Reply<UnitState> {
     by.refuse_key(BELOW, LOOK)?;
     let id = named(path)?;
+    if let UnitAction::Abort { why } = &action {
+        check_why(why)?;
+    }
     let what = match &action {
-        UnitAction::Abort { why } if why.len() > MESSAGE_MAX || why.contains(char::is_control) => {
-            let must = format!("have {MESSAGE_MAX} bytes at most, and no control characters");
-            return Err(Refusal::bad_request(format!("in the body: `why` must {must}")));
-        }
         UnitAction::Abort { why } if why.is_empty() => format!("abort unit {id}"),
         UnitAction::Abort { why } => format!("abort unit {id}: {why}"),
         UnitAction::Promote => format!("promote unit {id}"),

@@ -146,7 +146,7 @@ impl Rollouts for FakeRollouts {
         self.change(&id, |kept| {
             let mut cautions = Vec::new();
             match action {
-                RolloutAction::SetVersion { version, force: false } if version.as_str() == "bad" => {
+                RolloutAction::SetVersion { version, force: false, .. } if version.as_str() == "bad" => {
                     return Err(Problem::new(
                         ProblemKind::Conflict,
                         "version `bad` is known to be bad: aborted by ci",

@@ -337,7 +337,10 @@ async fn who_asks_is_known_to_whoever_keeps_rollouts() {
     post(&house, "prod/web/version", r#"{"version":"v1"}"#).await;
     post(&house, "prod/web/monitoring/controller", "{}").await;
     let expected = [
-        format!("{}: prod/web SetVersion {{ version: \"v1\", force: false }}", who()),
+        format!(
+            "{}: prod/web SetVersion {{ version: \"v1\", force: false, options: None, strategy: None }}",
+            who()
+        ),
         format!("{}: prod/web controllers", who()),
     ];
     assert_eq!(house.fake.rollouts.asked(), expected);

@@ -27,7 +27,7 @@ fn id(namespace: &str, entity: &str) -> EntityId {
 }
 
 fn set(version: &str) -> RolloutAction {
-    RolloutAction::SetVersion { version: Version::new(version).unwrap(), force: false }
+    RolloutAction::set_version(Version::new(version).unwrap(), false)
 }
 
 fn report(group: &str, name: &str) -> TargetReport {
@@ -86,7 +86,10 @@ async fn what_is_asked_about_rollouts_is_answered() {
     assert_eq!(
         house.fake.rollouts.asked()[..2],
         [
-            format!("{}: {shop} SetVersion {{ version: \"v2\", force: false }}", who()),
+            format!(
+                "{}: {shop} SetVersion {{ version: \"v2\", force: false, options: None, strategy: None }}",
+                who()
+            ),
             format!(
                 "{shop}: a&b/x runs v1, ill (down) {{\"ring\": \"canary\"}}; a/x runs v1, well () {{}}; \
                  y runs nothing, well () {{}}"
@@ -167,7 +170,7 @@ async fn what_people_ask_is_recorded_before_and_after_and_what_controllers_say_i
     let version = Version::new("v2").unwrap();
     for action in [
         set("v2"),
-        RolloutAction::SetVersion { version: version.clone(), force: true },
+        RolloutAction::set_version(version.clone(), true),
         set("bad"),
         RolloutAction::SetOptions { options: None },
         RolloutAction::SetOptions { options: Some(Options::default()) },

@@ -4,7 +4,6 @@ use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
-use upbeat_api::rollouts::RolloutAction;
 use upbeat_api::{Client, ClientError, ProblemKind};
 use upbeat_model::Millis;
 use upbeat_model::rollout::{EntityId, Gate, Options, Stage, Strategy};
@@ -18,35 +17,23 @@ use crate::failure::Failure;
 /// A file that is larger is none that a daemon takes.
 const FILE_MAX: u64 = upbeat_api::Up::MAX_BYTES as u64;
 
-/// What is to be asked of an entity for that; what is not said stays as it is, or as nobody ever said
-/// anything.
-pub(super) async fn changes(
+/// How an entity is to be moved from now on, where something was said about that: what is not said stays as it is,
+/// or as nobody ever said anything.
+pub(super) async fn said(
     session: &Session,
     client: &Client,
     id: &EntityId,
     some: &SomeOptions,
     reset: bool,
-) -> Result<Vec<RolloutAction>, Failure> {
+) -> Result<Option<(Options, Strategy)>, Failure> {
     if *some == SomeOptions::default() && !reset {
-        return Ok(Vec::new());
+        return Ok(None);
     }
     let (options, strategy) = match reset {
         true => Default::default(),
         false => as_it_is(session, client, id).await?,
     };
-    let (new_options, new_strategy) = upon(options, strategy.clone(), some)?;
-    let mut changes = Vec::new();
-    if reset || new_options != options {
-        changes.push(RolloutAction::SetOptions { options: Some(new_options) });
-    }
-    if reset || new_strategy != strategy {
-        changes.push(RolloutAction::SetStrategy { strategy: Some(Box::new(new_strategy)) });
-    }
-    match changes.is_empty() {
-        // It is so already: to say it again does no harm, and is answered.
-        true => Ok(vec![RolloutAction::SetOptions { options: Some(new_options) }]),
-        false => Ok(changes),
-    }
+    upon(options, strategy, some).map(Some)
 }
 
 /// As it is said, upon how it is.

@@ -158,12 +158,10 @@ async fn show(session: &Session, args: ShowArgs) -> Outcome {
 
 async fn start(session: &Session, args: StartArgs) -> Outcome {
     let client = session.ensured().await?;
-    // First, so that nobody is moved less carefully meanwhile.
-    for set in careful::changes(session, &client, &args.entity, &args.options, false).await? {
-        caution(session, &client.act_on_rollout(&args.entity, &set).await?.cautions);
-    }
+    let said = careful::said(session, &client, &args.entity, &args.options, false).await?;
+    let (options, strategy) = said.map(|(options, strategy)| (options, Box::new(strategy))).unzip();
     let version = args.version.clone();
-    let action = RolloutAction::SetVersion { version: args.version, force: args.force };
+    let action = RolloutAction::SetVersion { version: args.version, force: args.force, options, strategy };
     let changed = client.act_on_rollout(&args.entity, &action).await?;
     caution(session, &changed.cautions);
     let bad = changed.rollout.known_bad.iter().find(|bad| bad.version == version);
@@ -187,20 +185,20 @@ async fn start(session: &Session, args: StartArgs) -> Outcome {
 
 async fn options(session: &Session, args: OptionsArgs) -> Outcome {
     let client = session.ensured().await?;
-    let changes = careful::changes(session, &client, &args.entity, &args.options, args.reset).await?;
-    if changes.is_empty() {
+    let said = careful::said(session, &client, &args.entity, &args.options, args.reset).await?;
+    let Some((options, strategy)) = said else {
         return Err(Failure::new(ExitCode::Usage, "nothing was said about how carefully")
             .hint("name an option such as `--batch 10%`, or `--reset`"));
-    }
-    let mut last = None;
-    for set in changes {
-        let changed = client.act_on_rollout(&args.entity, &set).await?;
-        caution(session, &changed.cautions);
-        last = Some(changed);
-    }
+    };
+    let options = RolloutAction::SetOptions { options: Some(options) };
+    let first = client.act_on_rollout(&args.entity, &options).await?;
+    let strategy = RolloutAction::SetStrategy { strategy: Some(Box::new(strategy)) };
+    let mut changed = client.act_on_rollout(&args.entity, &strategy).await?;
+    changed.cautions.splice(0..0, first.cautions);
     match session.is_json() {
-        true => session.print_json(&last)?,
+        true => session.print_json(&changed)?,
         false => {
+            caution(session, &changed.cautions);
             let id = visible(&args.entity.to_string());
             session.note(&format!("`{id}` is moved so from now on; stages hold from the next version on"));
         }

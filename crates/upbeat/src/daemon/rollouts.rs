@@ -37,10 +37,16 @@ impl LocalRollouts {
         Ok(Self { kept: Kept::open(store, settings).await? })
     }
 
-    fn change(&self, action: RolloutAction, by: String) -> Answer<Change> {
-        Ok(match action {
-            RolloutAction::SetVersion { version, force: false } => Change::SetVersion(version),
-            RolloutAction::SetVersion { version, force: true } => Change::ForceVersion(version),
+    /// What an action comes to: one after the other.
+    fn changes(&self, action: RolloutAction, by: String) -> Answer<Vec<Change>> {
+        let change = match action {
+            RolloutAction::SetVersion { version, force, options, strategy } => {
+                let options = options.map(|options| Change::SetOptions(Some(options)));
+                let strategy = strategy.map(|strategy| Change::SetStrategy(Some(strategy)));
+                let version = if force { Change::ForceVersion(version) } else { Change::SetVersion(version) };
+                // The version last: it takes its stages with it.
+                return Ok(options.into_iter().chain(strategy).chain([version]).collect());
+            }
             RolloutAction::SetOptions { options } => Change::SetOptions(options),
             RolloutAction::SetStrategy { strategy } => Change::SetStrategy(strategy),
             RolloutAction::Pause => Change::Pause { by },
@@ -59,7 +65,8 @@ impl LocalRollouts {
             RolloutAction::Forgive { version, until } => {
                 Change::Forgive { version, until: until.map(|until| self.kept.at(until)) }
             }
-        })
+        };
+        Ok(vec![change])
     }
 }
 
@@ -87,14 +94,18 @@ fn problem(error: RolloutError) -> Problem {
             (ProblemKind::Unavailable, "what was reported is kept; say whom to ask instead")
         }
         RolloutError::Busy { .. } => (ProblemKind::Unavailable, "try again later"),
-        RolloutError::Store { source: StoreError::Io(_), .. } => (
+        RolloutError::Store { source: StoreError::Io(_), .. }
+        | RolloutError::UnitStore { source: StoreError::Io(_), .. } => (
             ProblemKind::Unavailable,
             "nothing was changed; make room on the disk that holds the daemon's state",
         ),
-        RolloutError::Store { source: StoreError::Unknown(_), .. } => {
+        RolloutError::Store { source: StoreError::Unknown(_), .. }
+        | RolloutError::UnitStore { source: StoreError::Unknown(_), .. } => {
             (ProblemKind::Unavailable, "it may have been done: look at the rollout before you ask again")
         }
-        RolloutError::Store { .. } => (ProblemKind::Unavailable, "nothing was changed; try again"),
+        RolloutError::Store { .. } | RolloutError::UnitStore { .. } => {
+            (ProblemKind::Unavailable, "nothing was changed; try again")
+        }
         RolloutError::NoSuchUnit(_) => {
             (ProblemKind::NotFound, "`GET /api/v1/rollout-units` lists what there is")
         }
@@ -106,11 +117,6 @@ fn problem(error: RolloutError) -> Problem {
         RolloutError::InUnit { .. } => (ProblemKind::Conflict, "wait until the unit is over, or abort it"),
         RolloutError::TooManyUnits { .. } => (ProblemKind::BadRequest, "wait until one is over"),
         RolloutError::UnitBusy(_) => (ProblemKind::Unavailable, "try again"),
-        RolloutError::UnitStore { source: StoreError::Io(_), .. } => (
-            ProblemKind::Unavailable,
-            "nothing was changed; make room on the disk that holds the daemon's state",
-        ),
-        RolloutError::UnitStore { .. } => (ProblemKind::Unavailable, "nothing was changed; try again"),
         RolloutError::Failed(_) => (ProblemKind::Internal, "the daemon's log tells more; please report it"),
     };
     let problem = Problem::new(kind, text);
@@ -131,8 +137,8 @@ impl Rollouts for LocalRollouts {
     }
 
     async fn act(&self, id: EntityId, action: RolloutAction, by: String) -> Answer<RolloutChanged> {
-        let change = self.change(action, by.clone())?;
-        let (rollout, cautions) = self.kept.change(id, change, Some(by)).await.map_err(problem)?;
+        let changes = self.changes(action, by.clone())?;
+        let (rollout, cautions) = self.kept.change_all(id, changes, Some(by)).await.map_err(problem)?;
         Ok(RolloutChanged { rollout, cautions })
     }
 

@@ -45,7 +45,7 @@ async fn a_head_that_was_left_behind_is_kept_without_being_asked() {
         }
         tokio::time::sleep(AGAIN).await;
         // The store's thread has no part in the time of this test: what it was asked before is done by then.
-        room.store.write(Vec::new()).await.unwrap();
+        room.store.settle().await.unwrap();
     }
     panic!("it was left behind");
 }

@@ -324,7 +324,7 @@ async fn set_version<B: Backend>(
     if now.is_some_and(|now| now.target.as_ref() == Some(&version)) {
         return refuse_key(&by?).map_err(Failure::from).and_then(|()| ok([]));
     }
-    act(here, by, VERSION, id, RolloutAction::SetVersion { version, force: false }).await
+    act(here, by, VERSION, id, RolloutAction::set_version(version, false)).await
 }
 
 /// Nothing said at all, or `null`, is: as without being asked.

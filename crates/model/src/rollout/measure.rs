@@ -1,14 +1,155 @@
-//! How often something is measured, and how much of it may go wrong.
+//! What is measured of a version, how often, and how much of it may go wrong.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::{Controller, Expression, check_address};
 use crate::Millis;
 
-/// A value that is kept of a sample has so many bytes at most.
-pub const VALUE_MAX: usize = 200;
+/// The longest query, in bytes.
+pub const QUERY_MAX: usize = 4096;
+
+/// So many headers at most go with a question.
+pub const HEADERS_MAX: usize = 32;
+
+/// And so many bytes in all of them.
+pub const HEADER_BYTES_MAX: usize = 8 * 1024;
 
 /// Measured so often at most: a week, once a minute, and a little.
 pub const COUNT_MAX: u32 = 10_100;
+
+/// What is measured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Source {
+    /// `GET` of this address; `result` is the JSON it answers with.
+    Http {
+        /// The address.
+        url: String,
+        /// What goes with it besides, as to say who asks. Sent to no other server, should it redirect.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        headers: BTreeMap<String, String>,
+    },
+    /// A query to Prometheus, or what speaks its API; `result` is a number, or a list of numbers.
+    Prometheus {
+        /// Where its API is, without `/api/v1/query`.
+        address: String,
+        /// In its language.
+        query: String,
+    },
+    /// A command; `result` is the JSON it prints. It fails to measure where it ends with another status than 0.
+    Exec(Vec<String>),
+}
+
+/// A value that is measured, and what it must be like.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Measure {
+    /// What is measured.
+    pub source: Source,
+    /// It is as it should be where this is true of it; see [`Expression`].
+    pub success: String,
+    /// It is not, where this is true of it, whatever else is. Where neither is true it is inconclusive; without
+    /// this, what is no success is a failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+    /// How often.
+    #[serde(default)]
+    pub cadence: Cadence,
+}
+
+/// What cannot be measured, by its field.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{field}` {problem}")]
+pub struct MeasureError {
+    /// Which: `source`, `success`, `failure`, `cadence.count` and so on.
+    pub field: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+impl Source {
+    fn check(&self) -> Result<(), String> {
+        match self {
+            Self::Http { url, headers } => {
+                check_address(url)?;
+                check_headers(headers)
+            }
+            Self::Prometheus { address, query } => {
+                check_address(address)?;
+                match () {
+                    () if address.contains('?') => Err("must have no `?` in its address".into()),
+                    () if query.trim().is_empty() => Err("must have a query".into()),
+                    () if query.len() > QUERY_MAX => {
+                        Err(format!("must have a query of {QUERY_MAX} bytes at most"))
+                    }
+                    () => Ok(()),
+                }
+            }
+            Self::Exec(words) => Controller::Exec(words.clone()).check(),
+        }
+    }
+}
+
+fn check_headers(headers: &BTreeMap<String, String>) -> Result<(), String> {
+    /// What says how a question is sent is ours to say.
+    const OURS: [&str; 7] = [
+        "accept-encoding",
+        "connection",
+        "content-length",
+        "content-type",
+        "host",
+        "te",
+        "transfer-encoding",
+    ];
+    let bytes: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if headers.len() > HEADERS_MAX || bytes > HEADER_BYTES_MAX {
+        return Err(format!("may have {HEADERS_MAX} headers of {HEADER_BYTES_MAX} bytes in all"));
+    }
+    for (name, value) in headers {
+        let is_in_name = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+        if name.is_empty() || !name.bytes().all(is_in_name) || value.contains(char::is_control) {
+            return Err(format!("has a header that cannot be sent: `{}`", name.escape_default()));
+        }
+        if OURS.contains(&name.to_ascii_lowercase().as_str()) {
+            return Err(format!("must not have the header `{name}`"));
+        }
+    }
+    Ok(())
+}
+
+impl Measure {
+    /// Errors: the first field that cannot be; of an expression, where.
+    pub fn check(&self) -> Result<(), MeasureError> {
+        let refuse = |field: &str, problem: String| MeasureError { field: field.to_owned(), problem };
+        self.source.check().map_err(|problem| refuse("source", problem))?;
+        let expressions = [("success", Some(&self.success)), ("failure", self.failure.as_ref())];
+        for (field, text) in expressions {
+            if let Some(text) = text {
+                Expression::new(text).map_err(|error| refuse(field, format!("is no expression: {error}")))?;
+            }
+        }
+        self.cadence
+            .check()
+            .map_err(|error| refuse(&format!("cadence.{}", error.field), error.problem.to_owned()))
+    }
+
+    /// What a value says.
+    pub fn judge(&self, result: &serde_json::Value) -> Outcome {
+        let is_so = |field: &str, text: &str| {
+            let said = Expression::new(text).map_err(|error| error.to_string());
+            said.and_then(|expression| expression.is_so(result)).map_err(|why| format!("`{field}`: {why}"))
+        };
+        let fails = self.failure.as_deref().map(|text| is_so("failure", text)).transpose();
+        match (fails, is_so("success", &self.success)) {
+            (Err(why), _) | (_, Err(why)) => Outcome::Error(why),
+            (Ok(Some(true)), _) | (Ok(None), Ok(false)) => Outcome::Failure,
+            (_, Ok(true)) => Outcome::Success,
+            (Ok(Some(false)), Ok(false)) => Outcome::Inconclusive,
+        }
+    }
+}
 
 /// What a sample says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,7 +170,7 @@ pub enum Outcome {
 pub struct Sample {
     /// What that says.
     pub outcome: Outcome,
-    /// What was found, in short: one line of [`VALUE_MAX`] bytes at most.
+    /// What was found, in short: one line of 200 characters at most.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub value: String,
 }
@@ -153,5 +294,61 @@ mod tests {
         assert_eq!(of(|it| it.inconclusive_limit = 3), Err("inconclusive_limit"));
         assert_eq!(of(|it| it.consecutive_success_limit = 4), Err("consecutive_success_limit"));
         assert_eq!(of(|it| (it.count, it.failure_limit) = (None, 1_000)), Ok(()));
+    }
+
+    fn measure(success: &str, failure: Option<&str>) -> Measure {
+        Measure {
+            source: Source::Prometheus { address: "http://prometheus:9090".into(), query: "up".into() },
+            success: success.into(),
+            failure: failure.map(Into::into),
+            cadence: Cadence::default(),
+        }
+    }
+
+    #[test]
+    fn failure_counts_before_success_and_what_is_neither_is_inconclusive() {
+        let value = serde_json::json!(5);
+        for (success, failure, expected) in [
+            ("result < 6", None, Outcome::Success),
+            ("result < 5", None, Outcome::Failure),
+            ("result < 6", Some("result > 9"), Outcome::Success),
+            ("result < 6", Some("result > 4"), Outcome::Failure),
+            ("result < 5", Some("result > 4"), Outcome::Failure),
+            ("result < 5", Some("result > 9"), Outcome::Inconclusive),
+            ("result", None, Outcome::Error("`success`: it is neither true nor false".into())),
+            ("true", Some("result"), Outcome::Error("`failure`: it is neither true nor false".into())),
+        ] {
+            assert_eq!(measure(success, failure).judge(&value), expected, "{success} {failure:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_measured_is_refused_by_its_field_and_place() {
+        let good = measure("result < 1", Some("result > 2"));
+        assert_eq!(good.check(), Ok(()));
+        let of = |measure: Measure| measure.check().unwrap_err().to_string();
+        assert!(of(measure("result <", None)).starts_with("`success` is no expression: line 1, column "));
+        assert_eq!(
+            of(measure("true", Some("other"))),
+            "`failure` is no expression: line 1, column 1: `other` is not known: there is `result`"
+        );
+        let often = Cadence { count: Some(0), ..Cadence::default() };
+        assert_eq!(of(Measure { cadence: often, ..good.clone() }), "`cadence.count` must be 1 at least");
+        let http = |url: &str, name: &str, value: &str| {
+            let headers = [(name.to_owned(), value.to_owned())].into();
+            Measure { source: Source::Http { url: url.into(), headers }, ..good.clone() }
+        };
+        assert_eq!(http("https://a/", "Authorization", "Bearer x").check(), Ok(()));
+        assert!(of(http("a", "X", "")).starts_with("`source` must begin with"));
+        assert_eq!(of(http("http://a/", "X\n", "")), "`source` has a header that cannot be sent: `X\\n`");
+        assert_eq!(of(http("http://a/", "X", "a\r\nb")), "`source` has a header that cannot be sent: `X`");
+        assert_eq!(of(http("http://a/", "HOST", "b")), "`source` must not have the header `HOST`");
+        let query = |address: &str, query: &str| {
+            let source = Source::Prometheus { address: address.into(), query: query.into() };
+            of(Measure { source, ..good.clone() })
+        };
+        assert_eq!(query("http://a/?x", "up"), "`source` must have no `?` in its address");
+        assert_eq!(query("http://a/", " "), "`source` must have a query");
+        assert_eq!(of(Measure { source: Source::Exec(vec![]), ..good }), "`source` must name a program");
     }
 }

@@ -2,6 +2,7 @@
 //! moved from one to another.
 
 mod controller;
+mod expression;
 mod measure;
 mod name;
 mod options;
@@ -15,7 +16,11 @@ use serde::{Deserialize, Serialize};
 pub use controller::{
     COMMAND_MAX, Controller, ControllerError, Controllers, URL_MAX, WORDS_MAX, check_address,
 };
-pub use measure::{COUNT_MAX, Cadence, CadenceError, Outcome, Sample, VALUE_MAX};
+pub use expression::{EXPRESSION_MAX, Expression, ExpressionError};
+pub use measure::{
+    COUNT_MAX, Cadence, CadenceError, HEADER_BYTES_MAX, HEADERS_MAX, Measure, MeasureError, Outcome,
+    QUERY_MAX, Sample, Source,
+};
 pub use name::{BadName, EntityId, NAME_MAX, TargetId};
 pub use options::{Amount, Caution, Options, OptionsError};
 pub use reason::{NAMED, Reason};

@@ -10,6 +10,7 @@
 //! `https` to `http`.
 
 mod command;
+mod measure;
 mod policy;
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@ use tokio::sync::{Mutex, MutexGuard, OwnedRwLockWriteGuard, RwLock, watch};
 use upbeat_decide::rollout::{Answer, Rollout, Step, Told, decide};
 use upbeat_model::Mono;
 use upbeat_model::event::EventKind;
-use upbeat_model::rollout::{EntityId, Happened, Report, RolloutState, TargetState};
+use upbeat_model::rollout::{EntityId, Happened, Report, RolloutState, Sample, TargetState};
 use upbeat_store::StoreError;
 
 use super::keep::{self, Kept, Place, Rest};
@@ -107,6 +107,7 @@ impl Inner {
             self.drop_entity(entity);
             return Ok(());
         };
+        self.agenda.set(&entity.id, kept.rollout.next_measure());
         let fresh = Entity::kept(kept, self.clock.now());
         // INVARIANT: it was made just now, and nobody else knows it.
         if let Some(fresh) = Arc::into_inner(fresh.held) {
@@ -165,6 +166,7 @@ impl Inner {
             }
         };
         held.is_stale = false;
+        self.agenda.set(&entity.id, held.rollout.next_measure());
         self.tell(&entity.id, held.rollout.take_happened());
         match written {
             true => entity.changed.send_modify(|n| *n += 1),
@@ -280,7 +282,24 @@ impl Inner {
         held.place.remove(&self.store).await.map_err(Self::not_stored(id))?;
         (held.is_stale, held.is_gone) = (false, true);
         self.drop_entity(&entity);
+        self.agenda.set(id, None);
         Ok(())
+    }
+
+    /// What was measured is kept. Returns whether it counts for anything.
+    pub(super) async fn keep_sample(
+        &self,
+        entity: &Arc<Entity>,
+        number: u64,
+        name: &str,
+        sample: Sample,
+    ) -> Result<bool, RolloutError> {
+        let Some(mut held) = self.hold(entity).await? else { return Ok(false) };
+        if !held.rollout.take_sample(number, name, sample, self.clock.now()) {
+            return Ok(false);
+        }
+        self.keep(entity, &mut held).await?;
+        Ok(true)
     }
 
     /// It is decided when its turn has come, and what was decided is kept.

@@ -13,6 +13,9 @@ mod clock;
 mod entity;
 mod error;
 mod keep;
+mod measuring;
+#[cfg(test)]
+mod measuring_tests;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -36,10 +39,11 @@ use upbeat_model::{Mono, Wall};
 use upbeat_store::{Store, StoreError};
 
 use crate::events::EventLog;
-pub use ask::{Answering, Asked, Asker, Trying};
+pub use ask::{Answering, Asked, Asker, Measuring, Trying};
 use clock::Clock;
 use entity::Entity;
 pub use error::RolloutError;
+use measuring::Agenda;
 pub use units::UNITS_MAX;
 use units::Units;
 
@@ -77,10 +81,18 @@ pub(crate) struct Inner {
     failpoint: fn(&str),
     entities: Mutex<Entities>,
     units: Units,
+    agenda: Arc<Agenda>,
     /// When the clock was written last, by itself.
     clock_written: AtomicU64,
     /// So many tasks are about something.
     busy: watch::Sender<usize>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Nobody is there any more for whom something could be measured.
+        self.agenda.wake();
+    }
 }
 
 /// Something is under way, from before it begins until nothing of ours is held for it any more.
@@ -125,6 +137,22 @@ impl Inner {
         Ok(entity)
     }
 
+    /// It is decided about what is new, unless somebody is about to.
+    fn decide_later(self: &Arc<Self>, entity: Arc<Entity>) {
+        if !entity.is_due() {
+            return;
+        }
+        let (busy, inner) = (Busy::new(self), self.clone());
+        tokio::spawn(async move {
+            if let Err(error) = inner.decide(&entity).await {
+                tracing::info!(entity = %entity.id, %error, "nothing was decided about what was reported");
+            }
+            inner.unit_goes_on(&entity.id).await;
+            drop((inner, entity));
+            drop(busy);
+        });
+    }
+
     /// This very one is not there any more.
     fn drop_entity(&self, entity: &Arc<Entity>) {
         let mut entities = self.entities();
@@ -150,13 +178,17 @@ impl Rollouts {
             tracing::warn!(%error, "what the clock of rollouts shows could not be stored");
         }
         let now = clock.now();
+        let agenda = Arc::new(Agenda::default());
         let all = kept.into_iter().map(|kept| {
+            agenda.set(&kept.rest.id, kept.rollout.next_measure());
             let entity = Entity::kept(kept, now);
             (entity.id.clone(), Arc::new(entity))
         });
+        let all: BTreeMap<EntityId, Arc<Entity>> = all.collect();
         let inner = Inner {
-            entities: Mutex::new(Entities { all: all.collect(), next_number }),
+            entities: Mutex::new(Entities { all, next_number }),
             units: Units::of(units),
+            agenda: agenda.clone(),
             store,
             clock_written: AtomicU64::new(now.0),
             clock,
@@ -167,7 +199,9 @@ impl Rollouts {
             busy: watch::channel(0).0,
         };
         inner.units_go_on().await;
-        Ok(Self { inner: Arc::new(inner) })
+        let inner = Arc::new(inner);
+        agenda.begin(&inner);
+        Ok(Self { inner })
     }
 
     /// On a task of its own: it ends also where whoever waits for it goes away.
@@ -213,17 +247,7 @@ impl Rollouts {
         }
         self.run(|inner| async move {
             let entity = inner.report(&id, reports).await?;
-            if entity.is_due() {
-                let busy = Busy::new(&inner);
-                tokio::spawn(async move {
-                    if let Err(error) = inner.decide(&entity).await {
-                        tracing::info!(entity = %entity.id, %error, "nothing was decided about what was reported");
-                    }
-                    inner.unit_goes_on(&entity.id).await;
-                    drop((inner, entity));
-                    drop(busy);
-                });
-            }
+            inner.decide_later(entity);
             Ok(())
         })
         .await
@@ -405,8 +429,12 @@ impl Rollouts {
         let _ = self.inner.busy.subscribe().wait_for(|busy| *busy == 0).await;
     }
 
-    /// The clock is written down, so that the next daemon goes on from here. For an orderly end.
+    /// Nothing is measured any more, and the clock is written down, so that the next daemon goes on from here. For
+    /// an orderly end.
     pub async fn close(&self) -> Result<(), StoreError> {
+        self.inner.agenda.end().await;
+        // What was measured just before is taken down.
+        self.idle().await;
         self.inner.clock_written.store(self.inner.clock.now().0, Ordering::Relaxed);
         keep::write_clock(&self.inner.store, &self.inner.clock.kept()).await
     }

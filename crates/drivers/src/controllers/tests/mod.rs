@@ -2,6 +2,7 @@
 
 mod commands;
 mod hostile;
+mod measures;
 mod monitoring;
 mod redirects;
 

@@ -194,7 +194,8 @@ impl Measuring {
             None => self.agenda.set_at_latest(&id, now),
             Some(error) => {
                 tracing::warn!(entity = %id, analysis = name, error, "a sample is lost, and is taken again");
-                self.agenda.set_at_latest(&id, now + Cadence::RETRY);
+                // Not before: a disk that takes nothing is not asked as fast as it refuses.
+                self.agenda.set(&id, Some(now + Cadence::RETRY));
             }
         }
     }

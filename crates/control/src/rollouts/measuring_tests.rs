@@ -218,6 +218,8 @@ async fn what_could_not_be_kept_is_measured_again() {
     rollouts.idle().await;
     faults.full.store(false, Ordering::SeqCst);
     gauge.places.add_permits(1);
+    let again = tokio::time::timeout(Duration::from_secs(60), gauge.until_asked(2));
+    again.await.expect("by itself, whether anybody looks or not");
     until(&rollouts, &web(0), |state| state.good == Some(v("v2"))).await;
     assert_eq!(gauge.asked(), 2);
 }

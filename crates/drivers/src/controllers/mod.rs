@@ -12,8 +12,8 @@
 mod command;
 mod policy;
 #[cfg(test)]
-mod tests;
-mod web;
+pub(crate) mod tests;
+pub(crate) mod web;
 mod wire;
 
 use std::collections::BTreeMap;

@@ -131,7 +131,8 @@ fn a_file_that_others_may_use_is_refused_and_its_words_are_in_no_error() {
     assert_eq!(write(&[0xff; 30], 0o600).unwrap_err(), "it is not text");
     assert_eq!(write(&[b'h'; 5_000], 0o600).unwrap_err(), "it is longer than 4 KiB");
     assert!(secrets(dir.path()).unwrap_err().contains("regular file"));
-    assert!(secrets(&dir.path().join("none")).unwrap_err().to_lowercase().contains("no such file"));
+    let none = secrets(&dir.path().join("none")).unwrap_err();
+    assert!(!none.is_empty() && !none.contains("os error"), "{none}");
     let pipe = dir.path().join("pipe");
     rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
     assert_eq!(secrets(&pipe).unwrap_err(), "it is not a regular file");

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use upbeat_model::Mono;
 use upbeat_model::rollout::{
-    Amount, Budget, Counts, Course, Happened, NAMED, Opening, Reason, TargetId, Version,
+    Amount, Budget, Counts, Course, Happened, NAMED, Opening, Reason, TargetId, Version, Who,
 };
 
 use super::judge::{Position, Progressed};
@@ -257,6 +257,9 @@ impl Cycle<'_> {
         let all = self.view.rollout.targets.iter().filter(|(id, target)| is_available(id, target));
         let mut chosen = Vec::new();
         let mut kept_back = false;
+        // A stage of so many may have no place left; only who is of an earlier one, by labels, can go then.
+        let mut begun = self.view.stages.iter().take(self.view.stage + 1);
+        let is_only_of_number = !begun.any(|stage| matches!(stage.who, Who::Labels(_)));
         if self.asks.selection {
             let all: Vec<(&TargetId, &Target)> = all.collect();
             match self.selected(&all, &mut places, decision)? {
@@ -265,7 +268,7 @@ impl Cycle<'_> {
             }
         } else {
             for (id, target) in all {
-                if places.batch == 0 {
+                if places.batch == 0 || is_only_of_number && places.stage == 0 {
                     break;
                 }
                 match self.takes(id, Some(target), &target.labels, &mut places) {

@@ -69,7 +69,7 @@ struct Journal {
 
 impl Journal {
     fn is_wanted(number: u64) -> bool {
-        number % 3 != 0
+        !number.is_multiple_of(3)
     }
 
     fn stands(&self, after: u64) -> Stands {

@@ -1,6 +1,6 @@
 //! What is said of targets, checked before anybody is asked: all of it is taken, or nothing.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use upbeat_api::rollouts::TargetReport;
 use upbeat_model::rollout::{BadName, BadVersion, Report, TargetId, VERSION_MAX, Version, check_labels};
@@ -20,7 +20,7 @@ pub(crate) struct Fields {
 /// Errors: something in one of them cannot be; it is named as `list[3].name`, and its value is not repeated.
 pub(crate) fn checked(said: Vec<TargetReport>, fields: &Fields) -> Result<Vec<Report>, Refusal> {
     let place = |n: usize| format!("{}[{n}]", fields.list);
-    let mut seen = BTreeMap::new();
+    let mut seen = HashMap::with_capacity(said.len());
     for (n, report) in said.iter().enumerate() {
         if let Some(first) = seen.insert((&report.group, &report.name), n) {
             let message = format!("in the body: `{}` is the same target as `{}`", place(n), place(first));

@@ -63,7 +63,7 @@ impl LocalBackend {
     ) -> Self {
         let started_at = clock::wall();
         let prober = Prober::new(driver.clone());
-        let seeing = Seeing::new(control.clone(), &driver, meter, started_at);
+        let seeing = Seeing::new(control.clone(), rollouts.clone(), &driver, meter, started_at);
         Self { control, driver, watches, seeing, access, prober, guide, rollouts, webhooks, started_at }
     }
 

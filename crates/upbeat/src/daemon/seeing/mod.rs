@@ -4,6 +4,7 @@
 //! use is looked up at most once a second, for all who ask; and so is the page of numbers made.
 
 mod page;
+mod rollouts;
 mod sampler;
 pub mod table;
 mod write;
@@ -22,8 +23,9 @@ use upbeat_drivers::clock;
 use upbeat_drivers::process::ProcessDriver;
 use upbeat_drivers::usage::{self, Usages};
 use upbeat_model::{AppName, SlotStats, SlotStatus, SlotUsage, Stats, Wall};
-use upbeat_server::BoxStream;
+use upbeat_server::{BoxStream, Rollouts};
 
+use super::rollouts::LocalRollouts;
 use sampler::{Sample, Sampler};
 use write::Numbers;
 
@@ -41,6 +43,7 @@ pub(super) struct Seeing {
 
 struct Inner {
     control: Control,
+    rollouts: LocalRollouts,
     meter: Arc<Meter>,
     sampler: Sampler,
     started_at: Wall,
@@ -48,10 +51,16 @@ struct Inner {
 }
 
 impl Seeing {
-    pub(super) fn new(control: Control, driver: &ProcessDriver, meter: Arc<Meter>, started_at: Wall) -> Self {
+    pub(super) fn new(
+        control: Control,
+        rollouts: LocalRollouts,
+        driver: &ProcessDriver,
+        meter: Arc<Meter>,
+        started_at: Wall,
+    ) -> Self {
         let sampler = Sampler::new(Usages::new(driver.clone()));
         let page = Mutex::new(None);
-        Self { inner: Arc::new(Inner { control, meter, sampler, started_at, page }) }
+        Self { inner: Arc::new(Inner { control, rollouts, meter, sampler, started_at, page }) }
     }
 
     /// All numbers, in Prometheus' text format. Errors: they could not be written.
@@ -63,8 +72,14 @@ impl Seeing {
         }
         let statuses = self.inner.control.statuses();
         let sample = self.inner.sampler.sample(&statuses).await;
+        // Who cannot read these is told of the others.
+        let rollouts = self.inner.rollouts.rollouts(None).await.unwrap_or_else(|problem| {
+            tracing::warn!(why = problem.message, "the page of numbers has none of rollouts");
+            Vec::new()
+        });
         let numbers = Numbers {
             statuses,
+            rollouts,
             sample,
             meter: self.inner.meter.clone(),
             started_at: self.inner.started_at,

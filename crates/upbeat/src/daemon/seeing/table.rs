@@ -41,6 +41,12 @@ families! {
     MEMORY: gauge "upbeat_slot_memory_bytes" ["app, service, slot"] "Memory: of its cgroup, where that counts it, else resident in its processes together.";
     OPEN_FILES: gauge "upbeat_slot_open_fds" ["app, service, slot"] "Open files of those of its processes that may be asked.";
     PROCESSES: gauge "upbeat_slot_processes" ["app, service, slot"] "Processes.";
+    ROLLOUT_STATE: gauge "upbeat_rollout_state" ["namespace, entity, state"] "Where the entity is between versions: 1 for one of none, steady, forward, back and halted, 0 for the others.";
+    ROLLOUT_PAUSED: gauge "upbeat_rollout_paused" ["namespace, entity"] "Whether somebody wants nobody to be moved for now.";
+    ROLLOUT_TARGETS: gauge "upbeat_rollout_targets" ["namespace, entity, standing"] "Targets, by how they stand to the version in force: available, on_the_way, well or failed; none where none is.";
+    ROLLOUT_VERSION: gauge "upbeat_rollout_version_info" ["namespace, entity, is, version"] "Which version is the last that was asked for (target), that was rolled out (rolling), that was good and that was bad; always 1.";
+    ROLLOUT_BEGAN: gauge "upbeat_rollout_began_timestamp_seconds" ["namespace, entity"] "When the last rollout began, in seconds since the Unix epoch.";
+    ROLLOUTS: counter "upbeat_rollouts_total" ["namespace, entity"] "Rollouts that have begun.";
     BUILD: gauge "upbeat_build_info" ["version"] "Which version this daemon is; always 1.";
     APPS: gauge "upbeat_apps" [""] "Apps that the daemon knows.";
     TURNS: counter "upbeat_agent_turns_total" [""] "Turns of the agent's loop.";

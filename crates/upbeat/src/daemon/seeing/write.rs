@@ -6,9 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use upbeat_agent::{Histogram, Meter, SlotMeter};
 use upbeat_drivers::usage::OwnUsage;
+use upbeat_model::rollout::RolloutState;
 use upbeat_model::{Exit, Mono, Phase, SlotId, SlotStatus, Wall};
 
 use super::page::Page;
+use super::rollouts;
 use super::sampler::{Sample, Used};
 use super::table::{self as t, Family};
 
@@ -33,6 +35,7 @@ const STATES: [Phase; 14] = [
 /// Everything that goes into a page.
 pub(super) struct Numbers {
     pub(super) statuses: Vec<SlotStatus>,
+    pub(super) rollouts: Vec<RolloutState>,
     pub(super) sample: Arc<Sample>,
     pub(super) meter: Arc<Meter>,
     pub(super) started_at: Wall,
@@ -77,6 +80,7 @@ impl Numbers {
         starts(&mut page, &rows);
         probes(&mut page, &rows);
         usage(&mut page, &rows);
+        rollouts::write(&mut page, &self.rollouts);
         self.agent(&mut page);
         self.process(&mut page);
         page.text()
@@ -225,6 +229,7 @@ mod tests {
     fn numbers(statuses: Vec<SlotStatus>) -> Numbers {
         Numbers {
             statuses,
+            rollouts: Vec::new(),
             sample: Arc::default(),
             meter: Arc::default(),
             started_at: Wall(NOW.0 - 1_500),

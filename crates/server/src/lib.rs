@@ -27,6 +27,7 @@ mod serve;
 mod socket;
 mod streams;
 mod tls;
+mod webhooks;
 
 #[cfg(test)]
 mod tests;

@@ -14,8 +14,8 @@ mod headers;
 mod measure;
 mod policy;
 #[cfg(test)]
-mod tests;
-mod web;
+pub(crate) mod tests;
+pub(crate) mod web;
 mod wire;
 
 use std::collections::BTreeMap;

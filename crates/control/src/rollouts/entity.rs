@@ -1,13 +1,13 @@
 //! One entity, and what is done about it.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex as Quick, PoisonError};
 
 use tokio::sync::{Mutex, MutexGuard, OwnedRwLockWriteGuard, RwLock, watch};
 use upbeat_decide::rollout::{Answer, Rollout, Step, Told, decide};
 use upbeat_model::Mono;
 use upbeat_model::event::EventKind;
-use upbeat_model::rollout::{EntityId, Happened, Report, RolloutState, TargetState};
+use upbeat_model::rollout::{Controllers, EntityId, Happened, Report, RolloutState};
 use upbeat_store::StoreError;
 
 use super::keep::{self, Kept, Place, Rest};
@@ -25,6 +25,11 @@ pub(super) struct Entity {
     pub(super) id: EntityId,
     /// One decision at a time: its holder may ask controllers, while others look and change.
     turn: Mutex<()>,
+    /// So many decisions have begun. Only counted by who holds it, so that what was taken down before is known to
+    /// one that begins after.
+    begun: AtomicU64,
+    /// Which decision ended last, and what it came to: whoever waits for that, or for one before it, needs no other.
+    ended: Quick<(u64, Result<(), RolloutError>)>,
     waiting: AtomicUsize,
     /// Something was reported that nobody has decided about.
     due: AtomicBool,
@@ -64,6 +69,8 @@ impl Entity {
         Self {
             id,
             turn: Mutex::new(()),
+            begun: AtomicU64::new(0),
+            ended: Quick::new((0, Ok(()))),
             waiting: AtomicUsize::new(0),
             due: AtomicBool::new(false),
             held: Arc::new(RwLock::new(held)),
@@ -74,6 +81,17 @@ impl Entity {
     /// It shall be decided about; returns whether nobody is about to yet.
     pub(super) fn is_due(&self) -> bool {
         !self.due.swap(true, Ordering::AcqRel)
+    }
+
+    /// The first decision that counts what is taken down by now; for whoever holds it.
+    fn next_decision(&self) -> u64 {
+        self.begun.load(Ordering::Acquire) + 1
+    }
+
+    /// What this decision, or a later one, came to. `None`: it has not ended.
+    fn came_to(&self, decision: u64) -> Option<Result<(), RolloutError>> {
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        (ended.0 >= decision).then(|| ended.1.clone())
     }
 
     pub(super) fn changes(&self) -> watch::Receiver<u64> {
@@ -166,10 +184,10 @@ impl Inner {
         };
         held.is_stale = false;
         self.tell(&entity.id, held.rollout.take_happened());
-        match written {
-            true => entity.changed.send_modify(|n| *n += 1),
-            false => self.keep_clock(now).await,
+        if written {
+            entity.changed.send_modify(|n| *n += 1);
         }
+        self.keep_clock(now, written).await;
         Ok(())
     }
 
@@ -183,15 +201,20 @@ impl Inner {
         }
     }
 
-    /// Heads say what the clock showed; while none is written, this does.
-    async fn keep_clock(&self, now: Mono) {
+    /// Heads say what the clock showed; while none is written, this does. That the wall has stepped stands only here.
+    async fn keep_clock(&self, now: Mono, is_in_head: bool) {
         let before = self.clock_written.load(Ordering::Relaxed);
-        let is_due = now.0.saturating_sub(before) >= CLOCK_EVERY_MS;
+        let is_due = !is_in_head && now.0.saturating_sub(before) >= CLOCK_EVERY_MS;
         let order = Ordering::Relaxed;
-        if !is_due || self.clock_written.compare_exchange(before, now.0, order, order).is_err() {
+        let is_mine = is_due && self.clock_written.compare_exchange(before, now.0, order, order).is_ok();
+        let has_stepped = self.clock.has_stepped();
+        if !is_mine && !has_stepped {
             return;
         }
         if let Err(error) = keep::write_clock(&self.store, &self.clock.kept()).await {
+            if has_stepped {
+                self.clock.step_is_not_kept();
+            }
             // A target has to be well for some time more after a restart.
             tracing::warn!(%error, "what the clock of rollouts shows could not be stored");
         }
@@ -215,31 +238,29 @@ impl Inner {
         Ok((entity, held))
     }
 
-    /// What is reported is taken down and kept.
+    /// What is reported is taken down and kept. Also returns the first decision that counts it.
     pub(super) async fn report(
         &self,
         id: &EntityId,
         reports: Vec<Report>,
-    ) -> Result<Arc<Entity>, RolloutError> {
+    ) -> Result<(Arc<Entity>, u64), RolloutError> {
         let (entity, mut held) = self.take_down(id, reports).await?;
         self.keep(&entity, &mut held).await?;
-        Ok(entity)
+        let next = entity.next_decision();
+        Ok((entity, next))
     }
 
     /// What is reported is taken down, and it is decided. Where nobody has to be asked, both are kept at once.
-    pub(super) async fn orchestrate(
-        &self,
-        id: &EntityId,
-        reports: Vec<Report>,
-    ) -> Result<(RolloutState, Vec<TargetState>), RolloutError> {
+    pub(super) async fn orchestrate(&self, id: &EntityId, reports: Vec<Report>) -> Result<(), RolloutError> {
         let (entity, mut held) = self.take_down(id, reports).await?;
         if let Ok(turn) = entity.turn.try_lock() {
             return self.decide_in_turn(&entity, turn, Some(held)).await;
         }
         // Somebody asks controllers: what was reported is there for the decision that follows.
         self.keep(&entity, &mut held).await?;
+        let next = entity.next_decision();
         drop(held);
-        self.decide(&entity).await
+        self.decide(&entity, next).await
     }
 
     /// Something about it is made otherwise, and kept; or nothing is.
@@ -283,15 +304,16 @@ impl Inner {
         Ok(())
     }
 
-    /// It is decided when its turn has come, and what was decided is kept.
-    pub(super) async fn decide(
-        &self,
-        entity: &Arc<Entity>,
-    ) -> Result<(RolloutState, Vec<TargetState>), RolloutError> {
+    /// It is decided when its turn has come, and what was decided is kept. All who wait for the same decision, which
+    /// is the next for each, share what that comes to: so many callers make two decisions, and ask controllers twice.
+    pub(super) async fn decide(&self, entity: &Arc<Entity>, decision: u64) -> Result<(), RolloutError> {
         let waiting = Waiting::new(entity)?;
         let turn = entity.turn.lock().await;
         drop(waiting);
-        self.decide_in_turn(entity, turn, None).await
+        match entity.came_to(decision) {
+            Some(came_to) => came_to,
+            None => self.decide_in_turn(entity, turn, None).await,
+        }
     }
 
     /// With what is held already, where something is: that is kept in any case.
@@ -299,17 +321,32 @@ impl Inner {
         &self,
         entity: &Arc<Entity>,
         _turn: MutexGuard<'_, ()>,
-        mut begun: Option<Holding>,
-    ) -> Result<(RolloutState, Vec<TargetState>), RolloutError> {
+        begun: Option<Holding>,
+    ) -> Result<(), RolloutError> {
         entity.due.store(false, Ordering::Release);
+        let held = match begun {
+            Some(held) => held,
+            None => self.hold_known(entity).await?,
+        };
+        let number = entity.begun.fetch_add(1, Ordering::AcqRel) + 1;
+        let came_to = self.decide_about(entity, held).await;
+        *entity.ended.lock().unwrap_or_else(PoisonError::into_inner) = (number, came_to.clone());
+        came_to
+    }
+
+    async fn hold_known(&self, entity: &Arc<Entity>) -> Result<Holding, RolloutError> {
+        self.hold(entity).await?.ok_or_else(|| RolloutError::NoSuchEntity(entity.id.clone()))
+    }
+
+    async fn decide_about(&self, entity: &Arc<Entity>, begun: Holding) -> Result<(), RolloutError> {
         let (mut told, mut selected) = (Told::default(), Vec::new());
         let mut about = None;
+        let mut begun = Some(begun);
         loop {
-            let held = match begun.take() {
-                Some(held) => Some(held),
-                None => self.hold(entity).await?,
+            let mut held = match begun.take() {
+                Some(held) => held,
+                None => self.hold_known(entity).await?,
             };
-            let mut held = held.ok_or_else(|| RolloutError::NoSuchEntity(entity.id.clone()))?;
             let now = self.clock.now();
             let asks = self.asker.asks(&entity.id, &held.rest.controllers);
             // What was said of one version is no answer about another that took its place meanwhile.
@@ -335,9 +372,7 @@ impl Inner {
                     let controllers = held.rest.controllers.clone();
                     // Whoever looks, pauses or reports meanwhile does not wait for the answer.
                     drop(held);
-                    let answer = self.asker.try_ask(&entity.id, &controllers, asked).await;
-                    let answer =
-                        answer.map_err(|why| RolloutError::Unanswered { id: entity.id.clone(), why })?;
+                    let answer = self.answer(&entity.id, &controllers, asked).await?;
                     if let Answer::Selection(Ok(new)) = &answer {
                         selected.clone_from(new);
                     }
@@ -345,12 +380,26 @@ impl Inner {
                 }
                 Ok(Step::Settle(decision)) => {
                     held.rollout.take_on(*decision, now);
-                    self.keep(entity, &mut held).await?;
-                    let targets = held.rollout.targets.iter();
-                    let targets = targets.map(|(id, target)| show::target(id, target, &self.clock));
-                    let targets = targets.collect();
-                    return Ok((show::rollout(&held.rest, &held.rollout, &self.clock), targets));
+                    return self.keep(entity, &mut held).await;
                 }
+            }
+        }
+    }
+
+    /// What controllers say. Nobody waits for them once all of this ends.
+    async fn answer(
+        &self,
+        id: &EntityId,
+        controllers: &Controllers,
+        asked: ask::Asked,
+    ) -> Result<Answer, RolloutError> {
+        let mut ends = self.ends.subscribe();
+        tokio::select! {
+            biased;
+            // The sender is held here, so it does not end before.
+            _ = ends.wait_for(|ends| *ends) => Err(RolloutError::Ends(id.clone())),
+            answer = async { self.asker.try_ask(id, controllers, asked).await } => {
+                answer.map_err(|why| RolloutError::Unanswered { id: id.clone(), why })
             }
         }
     }

@@ -6,7 +6,7 @@ use upbeat_model::rollout::{ControllerError, EntityId};
 use upbeat_store::StoreError;
 
 /// Why something about a rollout was not done.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum RolloutError {
     /// Nobody has named it.
     #[error("there is no rollout `{0}`")]
@@ -52,6 +52,11 @@ pub enum RolloutError {
         /// Why there was none.
         why: String,
     },
+    /// All of this ends, and controllers are not waited for. What was reported is kept.
+    #[error(
+        "nothing was decided about rollout `{0}`: whoever decides is being shut down, and what was reported is kept"
+    )]
+    Ends(EntityId),
     /// It could not be kept.
     #[error("what is known of rollout `{id}` could not be stored")]
     Store {

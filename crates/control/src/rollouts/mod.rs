@@ -79,6 +79,8 @@ pub(crate) struct Inner {
     units: Units,
     /// When the clock was written last, by itself.
     clock_written: AtomicU64,
+    /// Controllers are not waited for any more.
+    ends: watch::Sender<bool>,
     /// So many tasks are about something.
     busy: watch::Sender<usize>,
 }
@@ -143,7 +145,7 @@ impl Rollouts {
         let units = units::load(&store).await?;
         let written = kept.iter().map(|kept| kept.at).chain(units.iter().map(|(_, _, kept)| kept.at));
         let known = written.max().unwrap_or_default();
-        let clock = Clock::go_on(clock, known, (settings.wall)());
+        let clock = Clock::go_on(clock, known, settings.wall);
         // When this daemon began to listen is known from the first on.
         if let Err(error) = keep::write_clock(&store, &clock.kept()).await {
             // A full disk must not keep services from being looked after. The next head says it, too.
@@ -164,6 +166,7 @@ impl Rollouts {
             asker: settings.asker,
             events: settings.events,
             failpoint: settings.failpoint,
+            ends: watch::channel(false).0,
             busy: watch::channel(0).0,
         };
         inner.units_go_on().await;
@@ -187,14 +190,23 @@ impl Rollouts {
     }
 
     /// What a controller says of its targets is taken down, and it is decided. Returns where the entity is, and
-    /// all its targets.
+    /// all its targets: see [`Rollouts::decide`] and [`Rollouts::assigned`].
     ///
-    /// Errors: nothing could be decided, or kept. What was reported is kept all the same where that is possible.
+    /// Errors: as those.
     pub async fn orchestrate(
         &self,
         id: EntityId,
         reports: Vec<Report>,
     ) -> Result<(RolloutState, Vec<TargetState>), RolloutError> {
+        self.decide(id.clone(), reports).await?;
+        self.assigned(&id).await
+    }
+
+    /// What a controller says of its targets is taken down, and it is decided. Of those who wait because controllers
+    /// are being asked, all share one decision that begins after what they reported was taken down.
+    ///
+    /// Errors: nothing could be decided, or kept. What was reported is kept all the same where that is possible.
+    pub async fn decide(&self, id: EntityId, reports: Vec<Report>) -> Result<(), RolloutError> {
         self.run(|inner| async move {
             let decided = inner.orchestrate(&id, reports).await;
             inner.unit_goes_on(&id).await;
@@ -203,7 +215,20 @@ impl Rollouts {
         .await
     }
 
-    /// The same, but it is decided later. What was reported is kept when this answers.
+    /// Where an entity is, and all its targets, as it was decided last.
+    ///
+    /// Errors: nobody has named it; what is kept cannot be read.
+    pub async fn assigned(&self, id: &EntityId) -> Result<(RolloutState, Vec<TargetState>), RolloutError> {
+        let clock = &self.inner.clock;
+        let assigned = self.look(id, |held| {
+            let targets = held.rollout.targets.iter();
+            let targets = targets.map(|(id, target)| show::target(id, target, clock)).collect();
+            (show::rollout(&held.rest, &held.rollout, clock), targets)
+        });
+        assigned.await?.ok_or_else(|| RolloutError::NoSuchEntity(id.clone()))
+    }
+
+    /// As [`Rollouts::decide`], but it is decided later. What was reported is kept when this answers.
     ///
     /// Errors: it could not be kept.
     pub async fn orchestrate_later(&self, id: EntityId, reports: Vec<Report>) -> Result<(), RolloutError> {
@@ -212,11 +237,11 @@ impl Rollouts {
             return Ok(());
         }
         self.run(|inner| async move {
-            let entity = inner.report(&id, reports).await?;
+            let (entity, next) = inner.report(&id, reports).await?;
             if entity.is_due() {
                 let busy = Busy::new(&inner);
                 tokio::spawn(async move {
-                    if let Err(error) = inner.decide(&entity).await {
+                    if let Err(error) = inner.decide(&entity, next).await {
                         tracing::info!(entity = %entity.id, %error, "nothing was decided about what was reported");
                     }
                     inner.unit_goes_on(&entity.id).await;
@@ -396,6 +421,12 @@ impl Rollouts {
     /// Something is under way until this is dropped.
     pub fn begin(&self) -> Busy {
         Busy::new(&self.inner)
+    }
+
+    /// Decisions that wait for controllers are given up, also those that are yet to begin: nothing of them is kept but
+    /// what was reported.
+    pub fn give_up(&self) {
+        self.inner.ends.send_replace(true);
     }
 
     /// Returns when nothing is under way any more: all that was asked before has been done, also what is decided

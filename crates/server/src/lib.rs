@@ -28,6 +28,10 @@ mod socket;
 mod streams;
 mod tls;
 
+/// Who asks where rollouts are open to this machine, and nobody knows more: for records, and for who counts what they
+/// make.
+pub const ROLLOUTS_LISTENER: &str = "rollouts-listener";
+
 #[cfg(test)]
 mod tests;
 

@@ -4,14 +4,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex as Quick, PoisonError};
 
 use tokio::sync::{Mutex, MutexGuard, OwnedRwLockWriteGuard, RwLock, watch};
-use upbeat_decide::rollout::{Answer, Rollout, Step, Told, decide};
+use upbeat_decide::rollout::{Answer, NewTarget, Rollout, Step, Told, decide};
 use upbeat_model::Mono;
-use upbeat_model::event::EventKind;
-use upbeat_model::rollout::{Controllers, EntityId, Happened, Report, RolloutState};
-use upbeat_store::StoreError;
+use upbeat_model::rollout::{Controllers, EntityId, Report, RolloutState};
+use upbeat_store::{StoreError, VALUE_MAX};
 
-use super::keep::{self, Kept, Place, Rest};
-use super::{Inner, RolloutError, TARGETS_MAX, ask, show};
+use super::keep::{self, Kept, NotKept, Place, Rest};
+use super::outbox::Outbox;
+use super::{Inner, RolloutError, Share, TARGETS_MAX, ask, leaves, room, show, sweep};
 
 /// So many calls wait for one entity's turn. Each holds a connection, and those of slow controllers would hold
 /// all.
@@ -31,6 +31,8 @@ pub(super) struct Entity {
     /// Which decision ended last, and what it came to: whoever waits for that, or for one before it, needs no other.
     ended: Quick<(u64, Result<(), RolloutError>)>,
     waiting: AtomicUsize,
+    /// When the first of its targets may be forgotten.
+    pub(super) sweep_at: AtomicU64,
     /// Something was reported that nobody has decided about.
     due: AtomicBool,
     held: Arc<RwLock<Held>>,
@@ -41,7 +43,8 @@ pub(super) struct Entity {
 pub(super) struct Held {
     pub(super) rest: Rest,
     pub(super) rollout: Rollout,
-    place: Place,
+    pub(super) place: Place,
+    pub(super) outbox: Outbox,
     /// It may be kept otherwise than it is here.
     is_stale: bool,
     /// It was forgotten: another has its name, or nobody.
@@ -53,25 +56,27 @@ type Holding = OwnedRwLockWriteGuard<Held>;
 impl Entity {
     /// One that nobody has named before.
     pub(super) fn new(id: EntityId, number: u64, now: Mono) -> Self {
-        let rest = Rest { id, controllers: Default::default() };
-        Self::of(rest, Rollout::default(), Place::new(number), now)
+        let rest = Rest { id, controllers: Default::default(), is_listeners: false };
+        Self::of(rest, Rollout::default(), (Place::new(number), Outbox::default()), now)
     }
 
     pub(super) fn kept(kept: Kept, now: Mono) -> Self {
-        let Kept { rest, rollout, place, at: _ } = kept;
-        Self::of(rest, rollout, place, now)
+        let Kept { rest, rollout, place, outbox, at: _ } = kept;
+        Self::of(rest, rollout, (place, outbox), now)
     }
 
-    fn of(rest: Rest, mut rollout: Rollout, place: Place, now: Mono) -> Self {
+    fn of(rest: Rest, mut rollout: Rollout, (place, outbox): (Place, Outbox), now: Mono) -> Self {
         rollout.recovered(now);
+        let sweep_at = if rollout.targets.is_empty() { sweep::NEVER } else { sweep::gone_at(now) };
         let id = rest.id.clone();
-        let held = Held { rest, rollout, place, is_stale: false, is_gone: false };
+        let held = Held { rest, rollout, place, outbox, is_stale: false, is_gone: false };
         Self {
             id,
             turn: Mutex::new(()),
             begun: AtomicU64::new(0),
             ended: Quick::new((0, Ok(()))),
             waiting: AtomicUsize::new(0),
+            sweep_at: AtomicU64::new(sweep_at),
             due: AtomicBool::new(false),
             held: Arc::new(RwLock::new(held)),
             changed: watch::channel(0).0,
@@ -99,13 +104,27 @@ impl Entity {
     }
 }
 
+impl Held {
+    /// About so many bytes in memory.
+    pub(super) fn taken(&self) -> u64 {
+        room::taken(self.place.weight().held, self.place.head_bytes())
+    }
+}
+
+/// For whom an entity becomes larger, and about how much.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Growth {
+    pub(super) share: Share,
+    pub(super) bytes: u64,
+}
+
 impl Inner {
     fn not_stored(id: &EntityId) -> impl Fn(StoreError) -> RolloutError {
         move |source| RolloutError::Store { id: id.clone(), source }
     }
 
     /// To be changed. `None`: it was forgotten.
-    async fn hold(&self, entity: &Arc<Entity>) -> Result<Option<Holding>, RolloutError> {
+    pub(super) async fn hold(&self, entity: &Arc<Entity>) -> Result<Option<Holding>, RolloutError> {
         let mut held = entity.held.clone().write_owned().await;
         if held.is_gone {
             return Ok(None);
@@ -128,7 +147,10 @@ impl Inner {
         let fresh = Entity::kept(kept, self.clock.now());
         // INVARIANT: it was made just now, and nobody else knows it.
         if let Some(fresh) = Arc::into_inner(fresh.held) {
-            *held = fresh.into_inner();
+            let before = std::mem::replace(held, fresh.into_inner());
+            held.outbox.takes_the_place_of(&before.outbox);
+            self.tell(&entity.id, held);
+            self.weigh(held);
         }
         // It may look otherwise than it was told last.
         entity.changed.send_modify(|n| *n += 1);
@@ -166,12 +188,17 @@ impl Inner {
     }
 
     /// Keeps what has changed; after an error it is read again before anything is done about it.
-    async fn keep(&self, entity: &Arc<Entity>, held: &mut Held) -> Result<(), RolloutError> {
+    pub(super) async fn keep(&self, entity: &Arc<Entity>, held: &mut Held) -> Result<(), RolloutError> {
         let now = self.clock.now();
         let touched = held.rollout.targets.take_touched();
+        let happened = held.rollout.take_happened();
+        if let Some(events) = &self.events {
+            held.outbox.settle(events);
+            held.outbox.add(happened, (self.wall)());
+        }
         held.is_stale = true;
-        let Held { rest, rollout, place, .. } = held;
-        let written = place.write(&self.store, rollout, &touched, rest, now, self.failpoint).await;
+        let Held { rest, rollout, place, outbox, .. } = held;
+        let written = place.write(&self.store, (rest, rollout, outbox), &touched, now, self.failpoint).await;
         let written = match written {
             Ok(written) => written,
             Err(error) => {
@@ -179,11 +206,15 @@ impl Inner {
                 if let Err(error) = self.read_again(entity, held).await {
                     tracing::warn!(entity = %entity.id, %error, "what is kept of a rollout is not known");
                 }
-                return Err(Self::not_stored(&entity.id)(error));
+                return Err(not_kept(&entity.id, error));
             }
         };
         held.is_stale = false;
-        self.tell(&entity.id, held.rollout.take_happened());
+        self.tell(&entity.id, held);
+        self.weigh(held);
+        if !held.rollout.targets.is_empty() {
+            self.has_targets(entity, now);
+        }
         if written {
             entity.changed.send_modify(|n| *n += 1);
         }
@@ -191,13 +222,16 @@ impl Inner {
         Ok(())
     }
 
+    /// So much room it takes.
+    fn weigh(&self, held: &Held) {
+        self.room.is(&held.rest.id, held.taken(), held.rest.is_listeners);
+    }
+
     /// What happened is told once it is kept.
-    fn tell(&self, id: &EntityId, happened: Vec<Happened>) {
-        let Some(events) = &self.events else { return };
-        let at = (self.wall)();
-        for what in happened {
-            let (namespace, entity) = (id.namespace().to_owned(), id.entity().to_owned());
-            events.add(at, None, EventKind::Rollout { namespace, entity, what });
+    fn tell(&self, id: &EntityId, held: &mut Held) {
+        match &self.events {
+            Some(events) => held.outbox.tell(id, events),
+            None => held.outbox.told_to_nobody(),
         }
     }
 
@@ -225,17 +259,32 @@ impl Inner {
         &self,
         id: &EntityId,
         reports: Vec<Report>,
+        share: Share,
     ) -> Result<(Arc<Entity>, Holding), RolloutError> {
         let (entity, mut held) = self.hold_named(id).await?;
         let targets = &held.rollout.targets;
-        let new = reports.iter().filter(|report| !targets.contains_key(&report.target)).count();
-        let count = targets.len() + new;
-        if count > TARGETS_MAX {
+        let (mut new, mut bytes) = (0, 0);
+        for report in &reports {
+            let known = targets.get(&report.target);
+            new += usize::from(known.is_none());
+            bytes += leaves::growth(report, known);
+        }
+        if let Err(refused) = self.grow(&mut held, new, Growth { share, bytes }) {
             self.drop_unkept(&entity, &mut held);
-            return Err(RolloutError::TooManyTargets { id: id.clone(), count, max: TARGETS_MAX });
+            return Err(refused);
         }
         held.rollout.report(reports, self.clock.now());
         Ok((entity, held))
+    }
+
+    /// So many targets come to it. Errors: there is no room.
+    fn grow(&self, held: &mut Held, targets: usize, growth: Growth) -> Result<(), RolloutError> {
+        let (id, count) = (&held.rest.id, held.rollout.targets.len() + targets);
+        if count > TARGETS_MAX {
+            return Err(RolloutError::TooManyTargets { id: id.clone(), count, max: TARGETS_MAX });
+        }
+        held.rest.is_listeners = self.room.take(id, growth.bytes, growth.share)?;
+        Ok(())
     }
 
     /// What is reported is taken down and kept. Also returns the first decision that counts it.
@@ -243,16 +292,22 @@ impl Inner {
         &self,
         id: &EntityId,
         reports: Vec<Report>,
+        share: Share,
     ) -> Result<(Arc<Entity>, u64), RolloutError> {
-        let (entity, mut held) = self.take_down(id, reports).await?;
+        let (entity, mut held) = self.take_down(id, reports, share).await?;
         self.keep(&entity, &mut held).await?;
         let next = entity.next_decision();
         Ok((entity, next))
     }
 
     /// What is reported is taken down, and it is decided. Where nobody has to be asked, both are kept at once.
-    pub(super) async fn orchestrate(&self, id: &EntityId, reports: Vec<Report>) -> Result<(), RolloutError> {
-        let (entity, mut held) = self.take_down(id, reports).await?;
+    pub(super) async fn orchestrate(
+        &self,
+        id: &EntityId,
+        reports: Vec<Report>,
+        share: Share,
+    ) -> Result<(), RolloutError> {
+        let (entity, mut held) = self.take_down(id, reports, share).await?;
         if let Ok(turn) = entity.turn.try_lock() {
             return self.decide_in_turn(&entity, turn, Some(held)).await;
         }
@@ -267,15 +322,18 @@ impl Inner {
     pub(super) async fn edit<T>(
         &self,
         id: &EntityId,
+        growth: Growth,
         edit: impl FnOnce(&mut Held, Mono) -> Result<T, RolloutError>,
     ) -> Result<(RolloutState, T), RolloutError> {
         let (entity, mut held) = self.hold_named(id).await?;
-        match edit(&mut held, self.clock.now()) {
+        let edited = self.grow(&mut held, 0, growth).and_then(|()| edit(&mut held, self.clock.now()));
+        match edited {
             Ok(said) => {
                 self.keep(&entity, &mut held).await?;
                 Ok((show::rollout(&held.rest, &held.rollout, &self.clock), said))
             }
             Err(refused) => {
+                self.weigh(&held);
                 self.drop_unkept(&entity, &mut held);
                 Err(refused)
             }
@@ -379,11 +437,29 @@ impl Inner {
                     told.take(answer);
                 }
                 Ok(Step::Settle(decision)) => {
+                    self.grow_by_created(&mut held, &decision.created)?;
                     held.rollout.take_on(*decision, now);
                     return self.keep(entity, &mut held).await;
                 }
             }
         }
+    }
+
+    /// Whoever selects wants these to be there.
+    fn grow_by_created(&self, held: &mut Held, created: &[NewTarget]) -> Result<(), RolloutError> {
+        if created.is_empty() {
+            return Ok(());
+        }
+        let report = |NewTarget { id, labels }: &NewTarget| {
+            let (target, labels) = (id.clone(), labels.clone());
+            let version = held.rollout.in_force();
+            leaves::growth(
+                &Report { target, version, is_error: false, message: String::new(), labels, failed: false },
+                None,
+            )
+        };
+        let bytes = created.iter().map(report).sum();
+        self.grow(held, created.len(), Growth { share: Share::Whole, bytes })
     }
 
     /// What controllers say. Nobody waits for them once all of this ends.
@@ -402,6 +478,23 @@ impl Inner {
                 answer.map_err(|why| RolloutError::Unanswered { id: id.clone(), why })
             }
         }
+    }
+}
+
+/// What does not fit is the fault of whoever asked for it.
+fn not_kept(id: &EntityId, error: NotKept) -> RolloutError {
+    let id = id.clone();
+    match error {
+        NotKept::TooLarge { what, size } => {
+            RolloutError::TooLarge { id, what: what.to_owned(), size, max: VALUE_MAX }
+        }
+        NotKept::Store(StoreError::ValueTooLarge { key, size, max }) => {
+            RolloutError::TooLarge { id, what: format!("`{key}`"), size, max }
+        }
+        NotKept::Store(StoreError::RequestTooLarge { size, max }) => {
+            RolloutError::TooLarge { id, what: "what is to be written at once".to_owned(), size, max }
+        }
+        NotKept::Store(source) => RolloutError::Store { id, source },
     }
 }
 

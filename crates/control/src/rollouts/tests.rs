@@ -1,5 +1,8 @@
 //! Entities on a store: kept, read again, killed in between, asked by many at once.
 
+mod rooms;
+mod sizes;
+mod telling;
 mod waiting;
 
 use std::sync::OnceLock;
@@ -505,7 +508,7 @@ async fn what_happened_is_told_once_it_is_kept() {
     rollouts.change(web(), Change::Pause { by: "ann".into() }, None).await.unwrap();
     let mut changes = events.changes();
     let told = |event: upbeat_model::Event| match event.kind {
-        EventKind::Rollout { namespace, entity, what } => format!("{namespace}/{entity}: {what}"),
+        EventKind::Rollout { namespace, entity, what, .. } => format!("{namespace}/{entity}: {what}"),
         other => panic!("{other:?}"),
     };
     let lines: Vec<String> = soon(async {

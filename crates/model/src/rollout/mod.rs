@@ -23,7 +23,7 @@ pub use controller::{
 };
 pub use happened::{Happened, Several};
 pub use measure::{COUNT_MAX, Cadence, CadenceError, Outcome as SampleOutcome, Sample, VALUE_MAX};
-pub use name::{BadName, EntityId, LABELS_MAX, NAME_MAX, TargetId, check_labels};
+pub use name::{BadName, EntityId, LABELS_BYTES_MAX, LABELS_MAX, NAME_MAX, TargetId, check_labels};
 pub use options::{Amount, Caution, Options, OptionsError};
 pub use progress::{
     AtGate, Budget, Counts, Course, Current, HISTORY_MAX, Outcome, Past, Pause, Progress, StageProgress,
@@ -32,7 +32,8 @@ pub use progress::{
 pub use reason::{NAMED, Reason};
 pub use state::{BadState, CourseWord, GateState, HeldState, PastState, RolloutState, TargetState};
 pub use strategy::{
-    Concurrency, Gate, Override, REST, STAGE_NAME_MAX, STAGES_MAX, Stage, Strategy, StrategyError, Who,
+    Concurrency, Gate, Override, REST, STAGE_NAME_MAX, STAGES_LABELS_MAX, STAGES_MAX, Stage, Strategy,
+    StrategyError, Who,
 };
 pub use unit::{
     MEMBERS_MAX, MemberState, MemberWord, PastUnitState, UNIT_HISTORY_MAX, UnitError, UnitMember, UnitState,

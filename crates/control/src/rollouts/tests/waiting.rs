@@ -56,7 +56,11 @@ async fn where_nobody_answers_all_who_wait_hear_that_at_once() {
     let slow = Arc::new(Slow::default());
     let rollouts = open_with(&store, slow.clone()).await;
     let calls = crowd(&rollouts, &slow, 20).await;
-    rollouts.edit_controllers(web(), |controllers| Ok(*controllers = Controllers::default())).await.unwrap();
+    let nobody = |controllers: &mut Controllers| {
+        *controllers = Controllers::default();
+        Ok(())
+    };
+    rollouts.edit_controllers(web(), nobody).await.unwrap();
     rollouts.change(web(), Change::ForceVersion(v("v3")), None).await.unwrap();
     slow.answers.notify_one();
     for call in calls {

@@ -3,6 +3,7 @@
 //! Events are numbered when they happen and written behind: a burst is one append. They are a
 //! history for people; nothing is decided by them, so one that a crash loses costs a line.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{mpsc, watch};
@@ -45,6 +46,10 @@ pub struct EventLog {
     journal: Journal,
     last: watch::Sender<u64>,
     sender: mpsc::Sender<(Wall, Option<AppName>, EventKind)>,
+    /// So many were handed over to be written, in their order.
+    added: Arc<Mutex<u64>>,
+    /// Of these, so many are in the journal, or could not be put there.
+    written: Arc<AtomicU64>,
     dropped: Arc<Mutex<u64>>,
 }
 
@@ -53,18 +58,30 @@ impl EventLog {
     pub(crate) async fn open(journal: Journal) -> Result<Self, StoreError> {
         let (last, _) = watch::channel(journal.last());
         let (sender, waiting) = mpsc::channel(WAITING_MAX);
-        let log = Self { journal: journal.clone(), last: last.clone(), sender, dropped: Arc::default() };
-        tokio::spawn(write_behind(journal, last, waiting, log.dropped.clone()));
+        let (added, written, dropped) = Default::default();
+        let log = Self { journal: journal.clone(), last: last.clone(), sender, added, written, dropped };
+        tokio::spawn(write_behind(journal, last, waiting, log.written.clone(), log.dropped.clone()));
         Ok(log)
     }
 
-    /// Something happened: it is a line of the daemon's log, too, also when there is no room for it here.
-    pub(crate) fn add(&self, at: Wall, app: impl Into<Option<AppName>>, kind: EventKind) {
+    /// Something happened: it is a line of the daemon's log, too, also when there is no room for it here. Returns
+    /// by what to ask [`EventLog::is_written`].
+    pub(crate) fn add(&self, at: Wall, app: impl Into<Option<AppName>>, kind: EventKind) -> u64 {
         let app = app.into();
         told::tell(app.as_ref(), &kind);
+        // Handed over under this lock, so that they are counted in their order.
+        let mut added = lock(&self.added);
         if self.sender.try_send((at, app, kind)).is_err() {
             *lock(&self.dropped) += 1;
+            return 0;
         }
+        *added += 1;
+        *added
+    }
+
+    /// Whether an event that was added is in the journal, or never will be: that is counted as dropped.
+    pub(crate) fn is_written(&self, event: u64) -> bool {
+        self.written.load(Ordering::Acquire) >= event
     }
 
     /// Events of this process that found no room, or could not be written.
@@ -182,12 +199,14 @@ async fn write_behind(
     journal: Journal,
     last: watch::Sender<u64>,
     mut waiting: mpsc::Receiver<(Wall, Option<AppName>, EventKind)>,
+    written: Arc<AtomicU64>,
     dropped: Arc<Mutex<u64>>,
 ) {
     let mut batch = Vec::new();
     while waiting.recv_many(&mut batch, PAGE).await > 0 {
         let mut records = Vec::new();
         let mut size = 0;
+        let count = batch.len() as u64;
         for (at, app, kind) in batch.drain(..) {
             // The number is the journal's; it is put in when the event is read.
             let Ok(record) = serde_json::to_vec(&Event { sequence: 0, at, app, kind }) else {
@@ -202,6 +221,7 @@ async fn write_behind(
             records.push(record);
         }
         write(&journal, &last, records, &dropped).await;
+        written.fetch_add(count, Ordering::AcqRel);
     }
 }
 

@@ -65,7 +65,7 @@ pub(crate) fn tell(app: Option<&AppName>, kind: &EventKind) {
                 "operation {operation}: `{what}` by {who}"
             );
         }
-        EventKind::Rollout { namespace, entity, what } => {
+        EventKind::Rollout { namespace, entity, what, .. } => {
             tell!(level, event, namespace, entity, "rollout {namespace}/{entity}: {what}");
         }
         EventKind::OperationEnded { operation, outcome } => {

@@ -238,6 +238,10 @@ pub enum EventKind {
         namespace: String,
         /// To which entity there.
         entity: String,
+        /// Of that entity, the how manieth thing that happened. What a daemon was killed in the midst of telling may
+        /// be told twice, with the same number and time.
+        #[serde(default)]
+        number: u64,
         /// What.
         what: Happened,
     },

@@ -231,6 +231,7 @@ mod tests {
         let rollout = EventKind::Rollout {
             namespace: "prod".into(),
             entity: "web".into(),
+            number: 1,
             what: Happened::Paused { by: "ann".into() },
         };
         let ended = EventKind::OperationEnded { operation: OperationId(1), outcome: "reached".into() };

@@ -57,7 +57,7 @@ impl Caller {
         match &self.name {
             Name::Uid(uid) => format!("uid {uid}"),
             Name::Token(name) => format!("token {name}"),
-            Name::RolloutsListener => "rollouts-listener".to_owned(),
+            Name::RolloutsListener => crate::ROLLOUTS_LISTENER.to_owned(),
         }
     }
 }

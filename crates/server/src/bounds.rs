@@ -22,6 +22,23 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// sentence, take 13 MiB. All of it is read before anything is done.
 pub const REPORTS_BYTES_MAX: usize = 16 << 20;
 
+/// Bytes of large reports that are read at once, at one door, as they are held meanwhile: two or three of the largest,
+/// or a hundred of ten thousand targets.
+pub const BODIES_BYTES_MAX: u64 = 128 << 20;
+
+/// Bytes of large answers about rollouts that are made and sent at once, at one door. One that is larger, such as one
+/// about a quarter of a million targets, is made alone.
+pub const ANSWERS_BYTES_MAX: u64 = 128 << 20;
+
+/// What is no larger waits for nobody: on all places of a door together, these are a few MiB.
+pub const SMALL_BYTES: u64 = 64 << 10;
+
+/// How long a large report or answer waits for its turn; and when to try again. The largest takes a second.
+pub const ROOM_WAIT: Duration = Duration::from_secs(5);
+
+/// A large answer is handed over in parts of so many bytes: its place is free when the last is on its way.
+pub const ROOM_FRAME: usize = 64 << 10;
+
 pub use upbeat_model::rollout::LABELS_MAX;
 
 /// Connections at once. Each is a file descriptor of the daemon, which has 1,024 where nobody

@@ -12,6 +12,7 @@ use upbeat_api::{IdempotencyKey, KEY_HEADER, Origin, Up};
 use crate::access::{self, Caller};
 use crate::bounds::BODY_TIMEOUT;
 use crate::refusal::Refusal;
+use crate::rollouts::rooms::{Rooms, Taken};
 
 /// Who asks for a change, and under which key.
 pub(crate) struct By {
@@ -100,6 +101,19 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
         check_content_type(request.headers())?;
         let hint = "split what it holds: a project into apps, reports by their targets";
         json(&whole(request.into_body(), Up::MAX_BYTES, hint).await?).map(Self)
+    }
+}
+
+/// A JSON body that may be large, and its place among those that are.
+pub(crate) struct Large<T>(pub(crate) T, pub(crate) Taken);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Large<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+        let taken = Rooms::for_body(&request, Up::MAX_BYTES).await?;
+        let Json(said) = Json::from_request(request, state).await?;
+        Ok(Self(said, taken))
     }
 }
 

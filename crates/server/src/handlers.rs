@@ -19,6 +19,7 @@ use crate::compat::guide;
 use crate::extract::{By, Json, Path, Query};
 use crate::refusal::Refusal;
 use crate::rollouts::handlers as rollouts;
+use crate::rollouts::rooms::Rooms;
 use crate::rollouts::units;
 use crate::seeing;
 use crate::streams::{self, Closing, OpenStreams};
@@ -36,6 +37,8 @@ pub(crate) struct Shared<B> {
     pub(crate) hosts: Arc<[String]>,
     /// Those of each token.
     pub(crate) streams: OpenStreams,
+    /// For what is large.
+    pub(crate) rooms: Rooms,
 }
 
 pub(crate) type Here<B> = State<Shared<B>>;

@@ -29,6 +29,10 @@ mod streams;
 mod tls;
 mod webhooks;
 
+/// Who asks where rollouts are open to this machine, and nobody knows more: for records, and for who counts what they
+/// make.
+pub const ROLLOUTS_LISTENER: &str = "rollouts-listener";
+
 #[cfg(test)]
 mod tests;
 

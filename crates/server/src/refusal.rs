@@ -1,7 +1,9 @@
 //! A [`Problem`] as an HTTP answer.
 
+use std::time::Duration;
+
 use axum::Json;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use upbeat_api::{Problem, ProblemKind};
 
@@ -10,6 +12,7 @@ use upbeat_api::{Problem, ProblemKind};
 pub(crate) struct Refusal {
     status: StatusCode,
     problem: Problem,
+    retry_after: Option<Duration>,
 }
 
 impl Refusal {
@@ -23,6 +26,12 @@ impl Refusal {
         self
     }
 
+    /// When it may be asked again.
+    pub(crate) fn with_retry_after(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after);
+        self
+    }
+
     pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.problem.hint = Some(hint.into());
         self
@@ -30,21 +39,30 @@ impl Refusal {
 }
 
 impl Refusal {
-    /// For an answer in another shape.
+    /// For an answer in another shape, which has no headers of its own.
     pub(crate) fn into_parts(self) -> (StatusCode, Problem) {
         (self.status, self.problem)
+    }
+
+    /// An answer in another shape, which is made of this.
+    pub(crate) fn in_shape(self, shape: impl FnOnce(StatusCode, Problem) -> Response) -> Response {
+        let mut response = shape(self.status, self.problem);
+        if let Some(after) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs()));
+        }
+        response
     }
 }
 
 impl From<Problem> for Refusal {
     fn from(problem: Problem) -> Self {
         let status = StatusCode::from_u16(problem.kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Self { status, problem }
+        Self { status, problem, retry_after: None }
     }
 }
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        (self.status, Json(self.problem)).into_response()
+        self.in_shape(|status, problem| (status, Json(problem)).into_response())
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod handlers;
 pub(crate) mod reports;
+pub(crate) mod rooms;
 pub(crate) mod units;
 
 use std::future::Future;
@@ -30,17 +31,24 @@ pub struct Orchestrated {
 /// Rollouts of anything that has a version. An entity that nobody has named before is as if it had been made
 /// just now; it is kept from its first change on.
 pub trait Rollouts: Clone + Send + Sync + 'static {
-    /// What a controller says of its targets; what each shall run. Done when it is kept.
-    fn orchestrate(
+    /// What a controller says of its targets, as this somebody; it is decided what each shall run. Done when it is
+    /// kept.
+    fn decide(
         &self,
         id: EntityId,
         reports: Vec<Report>,
-    ) -> impl Future<Output = Answer<Orchestrated>> + Send;
-    /// The same; answered when what is said has been taken, and decided about later, in order.
+        by: String,
+    ) -> impl Future<Output = Answer<()>> + Send;
+    /// What was decided last. Errors: `not_found`.
+    fn assigned(&self, id: EntityId) -> impl Future<Output = Answer<Orchestrated>> + Send;
+    /// About how many bytes an answer about all targets of an entity has.
+    fn answer_bytes(&self, id: EntityId) -> impl Future<Output = Answer<u64>> + Send;
+    /// As [`Rollouts::decide`]; answered when what is said has been taken, and decided about later, in order.
     fn orchestrate_later(
         &self,
         id: EntityId,
         reports: Vec<Report>,
+        by: String,
     ) -> impl Future<Output = Answer<()>> + Send;
     /// Something is asked of it, by somebody.
     fn act(

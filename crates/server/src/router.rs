@@ -20,13 +20,14 @@ use crate::compat::{guide, nixmade};
 use crate::handlers::{Shared, handler};
 use crate::host;
 use crate::refusal::Refusal;
+use crate::rollouts::rooms::Rooms;
 use crate::streams::{Closing, OpenStreams};
 
 /// All routes of the native API. Who asks must be put into the request by whoever accepts it, as
 /// [`crate::serve`] does; without that, nothing can be changed.
 pub fn router<B: Backend>(backend: B) -> Router {
     let (closing, hosts, streams) = (Closing::never(), Arc::default(), OpenStreams::default());
-    router_until(Shared { backend, closing, hosts, streams })
+    router_until(Shared { backend, closing, hosts, streams, rooms: Rooms::default() })
 }
 
 /// As [`router`], with streams that end when the server does, and with the names of a door.
@@ -53,6 +54,7 @@ fn finished<B: Backend, T: 'static>(
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .with_state(here.clone())
+        .layer(axum::Extension(here.rooms.clone()))
         .layer(middleware::from_fn_with_state(here.clone(), access::authenticate::<B>))
         .layer(middleware::from_fn_with_state(here, check_host::<B>))
         .layer(middleware::from_fn(survive_panics))

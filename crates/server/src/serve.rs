@@ -41,6 +41,7 @@ use crate::door::{Door, Entered, Knock, OpenRollouts, Tcp, Unix};
 use crate::handlers::Shared;
 use crate::place::{Answering, Leaving, Seat};
 use crate::refusal::Refusal;
+use crate::rollouts::rooms::Rooms;
 use crate::router::refused;
 use crate::streams::{self, Closing, Holding, OpenStreams};
 
@@ -93,7 +94,7 @@ async fn attend<B: Backend>(door: Door, backend: B, hosts: Arc<[String]>, mut is
     let (close, _) = watch::channel(false);
     let closing = Closing::told_by(&close);
     let (told, streams) = (closing.clone(), OpenStreams::default());
-    let here = Shared { backend: backend.clone(), closing: told, hosts, streams };
+    let here = Shared { backend: backend.clone(), closing: told, hosts, streams, rooms: Rooms::default() };
     let routes = TowerToHyperService::new(door.routes(here));
     let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
     let mut tasks = JoinSet::new();

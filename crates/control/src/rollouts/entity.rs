@@ -1,17 +1,17 @@
 //! One entity, and what is done about it.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex as Quick, PoisonError};
 
 use tokio::sync::{Mutex, MutexGuard, OwnedRwLockWriteGuard, RwLock, watch};
-use upbeat_decide::rollout::{Answer, Rollout, Step, Told, decide};
+use upbeat_decide::rollout::{Answer, NewTarget, Rollout, Step, Told, decide};
 use upbeat_model::Mono;
-use upbeat_model::event::EventKind;
-use upbeat_model::rollout::{EntityId, Happened, Report, RolloutState, Sample, TargetState};
-use upbeat_store::StoreError;
+use upbeat_model::rollout::{Controllers, EntityId, Report, RolloutState, Sample};
+use upbeat_store::{StoreError, VALUE_MAX};
 
-use super::keep::{self, Kept, Place, Rest};
-use super::{Inner, RolloutError, TARGETS_MAX, ask, show};
+use super::keep::{self, Kept, NotKept, Place, Rest};
+use super::outbox::Outbox;
+use super::{Inner, RolloutError, Share, TARGETS_MAX, ask, leaves, room, show, sweep};
 
 /// So many calls wait for one entity's turn. Each holds a connection, and those of slow controllers would hold
 /// all.
@@ -25,7 +25,14 @@ pub(super) struct Entity {
     pub(super) id: EntityId,
     /// One decision at a time: its holder may ask controllers, while others look and change.
     turn: Mutex<()>,
+    /// So many decisions have begun. Only counted by who holds it, so that what was taken down before is known to
+    /// one that begins after.
+    begun: AtomicU64,
+    /// Which decision ended last, and what it came to: whoever waits for that, or for one before it, needs no other.
+    ended: Quick<(u64, Result<(), RolloutError>)>,
     waiting: AtomicUsize,
+    /// When the first of its targets may be forgotten.
+    pub(super) sweep_at: AtomicU64,
     /// Something was reported that nobody has decided about.
     due: AtomicBool,
     held: Arc<RwLock<Held>>,
@@ -36,7 +43,8 @@ pub(super) struct Entity {
 pub(super) struct Held {
     pub(super) rest: Rest,
     pub(super) rollout: Rollout,
-    place: Place,
+    pub(super) place: Place,
+    pub(super) outbox: Outbox,
     /// It may be kept otherwise than it is here.
     is_stale: bool,
     /// It was forgotten: another has its name, or nobody.
@@ -48,23 +56,27 @@ type Holding = OwnedRwLockWriteGuard<Held>;
 impl Entity {
     /// One that nobody has named before.
     pub(super) fn new(id: EntityId, number: u64, now: Mono) -> Self {
-        let rest = Rest { id, controllers: Default::default() };
-        Self::of(rest, Rollout::default(), Place::new(number), now)
+        let rest = Rest { id, controllers: Default::default(), is_listeners: false };
+        Self::of(rest, Rollout::default(), (Place::new(number), Outbox::default()), now)
     }
 
     pub(super) fn kept(kept: Kept, now: Mono) -> Self {
-        let Kept { rest, rollout, place, at: _ } = kept;
-        Self::of(rest, rollout, place, now)
+        let Kept { rest, rollout, place, outbox, at: _ } = kept;
+        Self::of(rest, rollout, (place, outbox), now)
     }
 
-    fn of(rest: Rest, mut rollout: Rollout, place: Place, now: Mono) -> Self {
+    fn of(rest: Rest, mut rollout: Rollout, (place, outbox): (Place, Outbox), now: Mono) -> Self {
         rollout.recovered(now);
+        let sweep_at = if rollout.targets.is_empty() { sweep::NEVER } else { sweep::gone_at(now) };
         let id = rest.id.clone();
-        let held = Held { rest, rollout, place, is_stale: false, is_gone: false };
+        let held = Held { rest, rollout, place, outbox, is_stale: false, is_gone: false };
         Self {
             id,
             turn: Mutex::new(()),
+            begun: AtomicU64::new(0),
+            ended: Quick::new((0, Ok(()))),
             waiting: AtomicUsize::new(0),
+            sweep_at: AtomicU64::new(sweep_at),
             due: AtomicBool::new(false),
             held: Arc::new(RwLock::new(held)),
             changed: watch::channel(0).0,
@@ -76,9 +88,34 @@ impl Entity {
         !self.due.swap(true, Ordering::AcqRel)
     }
 
+    /// The first decision that counts what is taken down by now; for whoever holds it.
+    fn next_decision(&self) -> u64 {
+        self.begun.load(Ordering::Acquire) + 1
+    }
+
+    /// What this decision, or a later one, came to. `None`: it has not ended.
+    fn came_to(&self, decision: u64) -> Option<Result<(), RolloutError>> {
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        (ended.0 >= decision).then(|| ended.1.clone())
+    }
+
     pub(super) fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }
+}
+
+impl Held {
+    /// About so many bytes in memory.
+    pub(super) fn taken(&self) -> u64 {
+        room::taken(self.place.weight().held, self.place.head_bytes())
+    }
+}
+
+/// For whom an entity becomes larger, and about how much.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Growth {
+    pub(super) share: Share,
+    pub(super) bytes: u64,
 }
 
 impl Inner {
@@ -87,7 +124,7 @@ impl Inner {
     }
 
     /// To be changed. `None`: it was forgotten.
-    async fn hold(&self, entity: &Arc<Entity>) -> Result<Option<Holding>, RolloutError> {
+    pub(super) async fn hold(&self, entity: &Arc<Entity>) -> Result<Option<Holding>, RolloutError> {
         let mut held = entity.held.clone().write_owned().await;
         if held.is_gone {
             return Ok(None);
@@ -111,7 +148,10 @@ impl Inner {
         let fresh = Entity::kept(kept, self.clock.now());
         // INVARIANT: it was made just now, and nobody else knows it.
         if let Some(fresh) = Arc::into_inner(fresh.held) {
-            *held = fresh.into_inner();
+            let before = std::mem::replace(held, fresh.into_inner());
+            held.outbox.takes_the_place_of(&before.outbox);
+            self.tell(&entity.id, held);
+            self.weigh(held);
         }
         // It may look otherwise than it was told last.
         entity.changed.send_modify(|n| *n += 1);
@@ -149,12 +189,17 @@ impl Inner {
     }
 
     /// Keeps what has changed; after an error it is read again before anything is done about it.
-    async fn keep(&self, entity: &Arc<Entity>, held: &mut Held) -> Result<(), RolloutError> {
+    pub(super) async fn keep(&self, entity: &Arc<Entity>, held: &mut Held) -> Result<(), RolloutError> {
         let now = self.clock.now();
         let touched = held.rollout.targets.take_touched();
+        let happened = held.rollout.take_happened();
+        if let Some(events) = &self.events {
+            held.outbox.settle(events);
+            held.outbox.add(happened, (self.wall)());
+        }
         held.is_stale = true;
-        let Held { rest, rollout, place, .. } = held;
-        let written = place.write(&self.store, rollout, &touched, rest, now, self.failpoint).await;
+        let Held { rest, rollout, place, outbox, .. } = held;
+        let written = place.write(&self.store, (rest, rollout, outbox), &touched, now, self.failpoint).await;
         let written = match written {
             Ok(written) => written,
             Err(error) => {
@@ -162,38 +207,50 @@ impl Inner {
                 if let Err(error) = self.read_again(entity, held).await {
                     tracing::warn!(entity = %entity.id, %error, "what is kept of a rollout is not known");
                 }
-                return Err(Self::not_stored(&entity.id)(error));
+                return Err(not_kept(&entity.id, error));
             }
         };
         held.is_stale = false;
         self.agenda.set(&entity.id, held.rollout.next_measure());
-        self.tell(&entity.id, held.rollout.take_happened());
-        match written {
-            true => entity.changed.send_modify(|n| *n += 1),
-            false => self.keep_clock(now).await,
+        self.tell(&entity.id, held);
+        self.weigh(held);
+        if !held.rollout.targets.is_empty() {
+            self.has_targets(entity, now);
         }
+        if written {
+            entity.changed.send_modify(|n| *n += 1);
+        }
+        self.keep_clock(now, written).await;
         Ok(())
     }
 
+    /// So much room it takes.
+    fn weigh(&self, held: &Held) {
+        self.room.is(&held.rest.id, held.taken(), held.rest.is_listeners);
+    }
+
     /// What happened is told once it is kept.
-    fn tell(&self, id: &EntityId, happened: Vec<Happened>) {
-        let Some(events) = &self.events else { return };
-        let at = (self.wall)();
-        for what in happened {
-            let (namespace, entity) = (id.namespace().to_owned(), id.entity().to_owned());
-            events.add(at, None, EventKind::Rollout { namespace, entity, what });
+    fn tell(&self, id: &EntityId, held: &mut Held) {
+        match &self.events {
+            Some(events) => held.outbox.tell(id, events),
+            None => held.outbox.told_to_nobody(),
         }
     }
 
-    /// Heads say what the clock showed; while none is written, this does.
-    async fn keep_clock(&self, now: Mono) {
+    /// Heads say what the clock showed; while none is written, this does. That the wall has stepped stands only here.
+    async fn keep_clock(&self, now: Mono, is_in_head: bool) {
         let before = self.clock_written.load(Ordering::Relaxed);
-        let is_due = now.0.saturating_sub(before) >= CLOCK_EVERY_MS;
+        let is_due = !is_in_head && now.0.saturating_sub(before) >= CLOCK_EVERY_MS;
         let order = Ordering::Relaxed;
-        if !is_due || self.clock_written.compare_exchange(before, now.0, order, order).is_err() {
+        let is_mine = is_due && self.clock_written.compare_exchange(before, now.0, order, order).is_ok();
+        let has_stepped = self.clock.has_stepped();
+        if !is_mine && !has_stepped {
             return;
         }
         if let Err(error) = keep::write_clock(&self.store, &self.clock.kept()).await {
+            if has_stepped {
+                self.clock.step_is_not_kept();
+            }
             // A target has to be well for some time more after a restart.
             tracing::warn!(%error, "what the clock of rollouts shows could not be stored");
         }
@@ -204,28 +261,45 @@ impl Inner {
         &self,
         id: &EntityId,
         reports: Vec<Report>,
+        share: Share,
     ) -> Result<(Arc<Entity>, Holding), RolloutError> {
         let (entity, mut held) = self.hold_named(id).await?;
         let targets = &held.rollout.targets;
-        let new = reports.iter().filter(|report| !targets.contains_key(&report.target)).count();
-        let count = targets.len() + new;
-        if count > TARGETS_MAX {
+        let (mut new, mut bytes) = (0, 0);
+        for report in &reports {
+            let known = targets.get(&report.target);
+            new += usize::from(known.is_none());
+            bytes += leaves::growth(report, known);
+        }
+        if let Err(refused) = self.grow(&mut held, new, Growth { share, bytes }) {
             self.drop_unkept(&entity, &mut held);
-            return Err(RolloutError::TooManyTargets { id: id.clone(), count, max: TARGETS_MAX });
+            return Err(refused);
         }
         held.rollout.report(reports, self.clock.now());
         Ok((entity, held))
     }
 
-    /// What is reported is taken down and kept.
+    /// So many targets come to it. Errors: there is no room.
+    fn grow(&self, held: &mut Held, targets: usize, growth: Growth) -> Result<(), RolloutError> {
+        let (id, count) = (&held.rest.id, held.rollout.targets.len() + targets);
+        if count > TARGETS_MAX {
+            return Err(RolloutError::TooManyTargets { id: id.clone(), count, max: TARGETS_MAX });
+        }
+        held.rest.is_listeners = self.room.take(id, growth.bytes, growth.share)?;
+        Ok(())
+    }
+
+    /// What is reported is taken down and kept. Also returns the first decision that counts it.
     pub(super) async fn report(
         &self,
         id: &EntityId,
         reports: Vec<Report>,
-    ) -> Result<Arc<Entity>, RolloutError> {
-        let (entity, mut held) = self.take_down(id, reports).await?;
+        share: Share,
+    ) -> Result<(Arc<Entity>, u64), RolloutError> {
+        let (entity, mut held) = self.take_down(id, reports, share).await?;
         self.keep(&entity, &mut held).await?;
-        Ok(entity)
+        let next = entity.next_decision();
+        Ok((entity, next))
     }
 
     /// What is reported is taken down, and it is decided. Where nobody has to be asked, both are kept at once.
@@ -233,30 +307,35 @@ impl Inner {
         &self,
         id: &EntityId,
         reports: Vec<Report>,
-    ) -> Result<(RolloutState, Vec<TargetState>), RolloutError> {
-        let (entity, mut held) = self.take_down(id, reports).await?;
+        share: Share,
+    ) -> Result<(), RolloutError> {
+        let (entity, mut held) = self.take_down(id, reports, share).await?;
         if let Ok(turn) = entity.turn.try_lock() {
             return self.decide_in_turn(&entity, turn, Some(held)).await;
         }
         // Somebody asks controllers: what was reported is there for the decision that follows.
         self.keep(&entity, &mut held).await?;
+        let next = entity.next_decision();
         drop(held);
-        self.decide(&entity).await
+        self.decide(&entity, next).await
     }
 
     /// Something about it is made otherwise, and kept; or nothing is.
     pub(super) async fn edit<T>(
         &self,
         id: &EntityId,
+        growth: Growth,
         edit: impl FnOnce(&mut Held, Mono) -> Result<T, RolloutError>,
     ) -> Result<(RolloutState, T), RolloutError> {
         let (entity, mut held) = self.hold_named(id).await?;
-        match edit(&mut held, self.clock.now()) {
+        let edited = self.grow(&mut held, 0, growth).and_then(|()| edit(&mut held, self.clock.now()));
+        match edited {
             Ok(said) => {
                 self.keep(&entity, &mut held).await?;
                 Ok((show::rollout(&held.rest, &held.rollout, &self.clock), said))
             }
             Err(refused) => {
+                self.weigh(&held);
                 self.drop_unkept(&entity, &mut held);
                 Err(refused)
             }
@@ -286,31 +365,32 @@ impl Inner {
         Ok(())
     }
 
-    /// What was measured is kept. Returns whether it counts for anything.
+    /// What was measured is kept. Returns the first decision that counts it, where it counts for anything.
     pub(super) async fn keep_sample(
         &self,
         entity: &Arc<Entity>,
         number: u64,
         name: &str,
         sample: Sample,
-    ) -> Result<bool, RolloutError> {
-        let Some(mut held) = self.hold(entity).await? else { return Ok(false) };
+    ) -> Result<Option<u64>, RolloutError> {
+        let Some(mut held) = self.hold(entity).await? else { return Ok(None) };
         if !held.rollout.take_sample(number, name, sample, self.clock.now()) {
-            return Ok(false);
+            return Ok(None);
         }
         self.keep(entity, &mut held).await?;
-        Ok(true)
+        Ok(Some(entity.next_decision()))
     }
 
-    /// It is decided when its turn has come, and what was decided is kept.
-    pub(super) async fn decide(
-        &self,
-        entity: &Arc<Entity>,
-    ) -> Result<(RolloutState, Vec<TargetState>), RolloutError> {
+    /// It is decided when its turn has come, and what was decided is kept. All who wait for the same decision, which
+    /// is the next for each, share what that comes to: so many callers make two decisions, and ask controllers twice.
+    pub(super) async fn decide(&self, entity: &Arc<Entity>, decision: u64) -> Result<(), RolloutError> {
         let waiting = Waiting::new(entity)?;
         let turn = entity.turn.lock().await;
         drop(waiting);
-        self.decide_in_turn(entity, turn, None).await
+        match entity.came_to(decision) {
+            Some(came_to) => came_to,
+            None => self.decide_in_turn(entity, turn, None).await,
+        }
     }
 
     /// With what is held already, where something is: that is kept in any case.
@@ -318,17 +398,32 @@ impl Inner {
         &self,
         entity: &Arc<Entity>,
         _turn: MutexGuard<'_, ()>,
-        mut begun: Option<Holding>,
-    ) -> Result<(RolloutState, Vec<TargetState>), RolloutError> {
+        begun: Option<Holding>,
+    ) -> Result<(), RolloutError> {
         entity.due.store(false, Ordering::Release);
+        let held = match begun {
+            Some(held) => held,
+            None => self.hold_known(entity).await?,
+        };
+        let number = entity.begun.fetch_add(1, Ordering::AcqRel) + 1;
+        let came_to = self.decide_about(entity, held).await;
+        *entity.ended.lock().unwrap_or_else(PoisonError::into_inner) = (number, came_to.clone());
+        came_to
+    }
+
+    async fn hold_known(&self, entity: &Arc<Entity>) -> Result<Holding, RolloutError> {
+        self.hold(entity).await?.ok_or_else(|| RolloutError::NoSuchEntity(entity.id.clone()))
+    }
+
+    async fn decide_about(&self, entity: &Arc<Entity>, begun: Holding) -> Result<(), RolloutError> {
         let (mut told, mut selected) = (Told::default(), Vec::new());
         let mut about = None;
+        let mut begun = Some(begun);
         loop {
-            let held = match begun.take() {
-                Some(held) => Some(held),
-                None => self.hold(entity).await?,
+            let mut held = match begun.take() {
+                Some(held) => held,
+                None => self.hold_known(entity).await?,
             };
-            let mut held = held.ok_or_else(|| RolloutError::NoSuchEntity(entity.id.clone()))?;
             let now = self.clock.now();
             let asks = self.asker.asks(&entity.id, &held.rest.controllers);
             // What was said of one version is no answer about another that took its place meanwhile.
@@ -354,24 +449,71 @@ impl Inner {
                     let controllers = held.rest.controllers.clone();
                     // Whoever looks, pauses or reports meanwhile does not wait for the answer.
                     drop(held);
-                    let answer = self.asker.try_ask(&entity.id, &controllers, asked).await;
-                    let answer =
-                        answer.map_err(|why| RolloutError::Unanswered { id: entity.id.clone(), why })?;
+                    let answer = self.answer(&entity.id, &controllers, asked).await?;
                     if let Answer::Selection(Ok(new)) = &answer {
                         selected.clone_from(new);
                     }
                     told.take(answer);
                 }
                 Ok(Step::Settle(decision)) => {
+                    self.grow_by_created(&mut held, &decision.created)?;
                     held.rollout.take_on(*decision, now);
-                    self.keep(entity, &mut held).await?;
-                    let targets = held.rollout.targets.iter();
-                    let targets = targets.map(|(id, target)| show::target(id, target, &self.clock));
-                    let targets = targets.collect();
-                    return Ok((show::rollout(&held.rest, &held.rollout, &self.clock), targets));
+                    return self.keep(entity, &mut held).await;
                 }
             }
         }
+    }
+
+    /// Whoever selects wants these to be there.
+    fn grow_by_created(&self, held: &mut Held, created: &[NewTarget]) -> Result<(), RolloutError> {
+        if created.is_empty() {
+            return Ok(());
+        }
+        let report = |NewTarget { id, labels }: &NewTarget| {
+            let (target, labels) = (id.clone(), labels.clone());
+            let version = held.rollout.in_force();
+            leaves::growth(
+                &Report { target, version, is_error: false, message: String::new(), labels, failed: false },
+                None,
+            )
+        };
+        let bytes = created.iter().map(report).sum();
+        self.grow(held, created.len(), Growth { share: Share::Whole, bytes })
+    }
+
+    /// What controllers say. Nobody waits for them once all of this ends.
+    async fn answer(
+        &self,
+        id: &EntityId,
+        controllers: &Controllers,
+        asked: ask::Asked,
+    ) -> Result<Answer, RolloutError> {
+        let mut ends = self.ends.subscribe();
+        tokio::select! {
+            biased;
+            // The sender is held here, so it does not end before.
+            _ = ends.wait_for(|ends| *ends) => Err(RolloutError::Ends(id.clone())),
+            answer = async { self.asker.try_ask(id, controllers, asked).await } => {
+                answer.map_err(|why| RolloutError::Unanswered { id: id.clone(), why })
+            }
+        }
+    }
+}
+
+/// What does not fit is the fault of whoever asked for it.
+fn not_kept(id: &EntityId, error: NotKept) -> RolloutError {
+    let id = id.clone();
+    match error {
+        NotKept::TooLarge { what, size } => {
+            RolloutError::TooLarge { id, what: what.to_owned(), size, max: VALUE_MAX }
+        }
+        NotKept::Store(StoreError::ValueTooLarge { key, size, max }) => {
+            RolloutError::TooLarge { id, what: format!("`{key}`"), size, max }
+        }
+        NotKept::Store(StoreError::RequestTooLarge { size, max }) => {
+            RolloutError::TooLarge { id, what: "what is to be written at once".to_owned(), size, max }
+        }
+        NotKept::Store(source) => RolloutError::Store { id, source },
     }
 }
 

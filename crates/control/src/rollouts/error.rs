@@ -1,12 +1,16 @@
 //! Why something about a rollout was not done.
 
+use std::fmt;
+
 use upbeat_decide::rollout::unit::UnitRefused;
 use upbeat_decide::rollout::{Nothing, Refused};
 use upbeat_model::rollout::{ControllerError, EntityId};
 use upbeat_store::StoreError;
 
+use super::Share;
+
 /// Why something about a rollout was not done.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum RolloutError {
     /// Nobody has named it.
     #[error("there is no rollout `{0}`")]
@@ -26,6 +30,26 @@ pub enum RolloutError {
         /// So many do.
         max: usize,
     },
+    /// Who comes without a token has a share of them.
+    #[error("those who come without a token have {max} rollouts already, and no more of theirs fit")]
+    TooManyOfListener {
+        /// So many do.
+        max: usize,
+    },
+    /// All of them together take as much memory as they may.
+    #[error("there is no room for more of rollout `{id}`: {}", NoRoom { share: *share, held: *held, max: *max, most: most.as_deref() })]
+    NoRoom {
+        /// Of which.
+        id: EntityId,
+        /// Whose share is full.
+        share: Share,
+        /// About so many bytes are taken.
+        held: u64,
+        /// So many fit.
+        max: u64,
+        /// Who takes most of that, and how much.
+        most: Option<Box<(EntityId, u64)>>,
+    },
     /// No more targets fit.
     #[error("rollout `{id}` would have {count} targets, and {max} fit")]
     TooManyTargets {
@@ -34,6 +58,32 @@ pub enum RolloutError {
         /// So many.
         count: usize,
         /// So many do.
+        max: usize,
+    },
+    /// There is more to be kept of one entity than fits. Nothing has changed.
+    #[error(
+        "what is known of rollout `{id}` would not fit: it would have {size} bytes where {max} fit, and most of them are {what}"
+    )]
+    TooLarge {
+        /// Of which.
+        id: EntityId,
+        /// What takes most of it.
+        what: String,
+        /// So many bytes.
+        size: usize,
+        /// So many fit.
+        max: usize,
+    },
+    /// What is asked for is too much to be kept.
+    #[error("`{field}` of rollout `{id}` would have {size} bytes where they are kept, and {max} fit")]
+    Large {
+        /// Of which.
+        id: EntityId,
+        /// What.
+        field: &'static str,
+        /// So many bytes.
+        size: usize,
+        /// So many fit.
         max: usize,
     },
     /// Too many wait for a decision about one entity.
@@ -52,6 +102,11 @@ pub enum RolloutError {
         /// Why there was none.
         why: String,
     },
+    /// All of this ends, and controllers are not waited for. What was reported is kept.
+    #[error(
+        "nothing was decided about rollout `{0}`: whoever decides is being shut down, and what was reported is kept"
+    )]
+    Ends(EntityId),
     /// It could not be kept.
     #[error("what is known of rollout `{id}` could not be stored")]
     Store {
@@ -94,4 +149,26 @@ pub enum RolloutError {
     /// There is a bug in Upbeat.
     #[error("a bug in Upbeat met a rollout: {0}")]
     Failed(String),
+}
+
+struct NoRoom<'a> {
+    share: Share,
+    held: u64,
+    max: u64,
+    most: Option<&'a (EntityId, u64)>,
+}
+
+impl fmt::Display for NoRoom<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mebi = |bytes: u64| bytes.div_ceil(1 << 20);
+        let whose = match self.share {
+            Share::Whole => "all rollouts together take",
+            Share::Listener => "those of who comes without a token take",
+        };
+        write!(f, "{whose} about {} MiB, and {} fit", mebi(self.held), mebi(self.max))?;
+        match self.most {
+            Some((id, bytes)) => write!(f, "; `{id}` takes most of that, {} MiB", mebi(*bytes)),
+            None => Ok(()),
+        }
+    }
 }

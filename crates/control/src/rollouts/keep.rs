@@ -1,6 +1,7 @@
 //! What is kept of an entity, and how.
 //!
-//! `rollouts/<number>/head`: all but its targets, and which leaves hold these. `rollouts/<number>/leaf/<id>`:
+//! `rollouts/<number>/head`: all but its targets, which leaves hold these, and what of
+//! what happened may not be told yet. `rollouts/<number>/leaf/<id>`:
 //! targets that follow each other. A leaf is never written again: a change of a target is a new leaf, and the
 //! head that names it. So what is in force is what the head says, whatever a crash has left besides, and a call
 //! about few of many targets writes little. `rollouts/clock`: what the clock of rollouts showed.
@@ -12,23 +13,21 @@ use serde::{Deserialize, Serialize};
 use upbeat_decide::rollout::{Rollout, Target, Targets};
 use upbeat_model::Mono;
 use upbeat_model::rollout::{Controllers, EntityId, TargetId};
-use upbeat_store::{Compare, OPS_MAX, Op, Store, StoreError, Txn};
+use upbeat_store::{Compare, OPS_MAX, Op, Store, StoreError, Txn, VALUE_MAX};
 
 use super::clock::KeptClock;
+use super::leaves::{self, Leaf, Regrown, Weight, regrown};
+use super::outbox::{News, Outbox};
 
 const ROLLOUTS: &str = "rollouts/";
 const CLOCK: &str = "rollouts/clock";
 const HEAD: &str = "/head";
 
-/// A leaf with more targets is cut: where each has long messages in letters that JSON writes as six, it still
-/// fits into a value of the store; and a change of one target costs little.
-const LEAF_MAX: usize = 64;
-
-/// Leaves are made anew, all of them, when they hold less than this part of what they could.
-const SPARSE: usize = 4;
-
-/// So many bytes of leaves go into one transaction, with room below the store's limit for the head's keys.
+/// So many bytes of leaves go into one transaction.
 const LEAVES_BYTES_MAX: usize = upbeat_store::REQUEST_MAX / 2;
+
+/// A head with the leaves that are written with it is no larger, with room below the store's limit for keys.
+const WITH_HEAD_BYTES_MAX: usize = upbeat_store::REQUEST_MAX / 8 * 7;
 
 /// All of an entity that is not a target.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,28 +35,48 @@ pub(super) struct Rest {
     pub(super) id: EntityId,
     #[serde(default)]
     pub(super) controllers: Controllers,
+    /// Whoever came without a token has made it, or made it larger.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) is_listeners: bool,
 }
 
 /// What is written of an entity.
 #[derive(Serialize, Deserialize)]
-struct Head<R, O, L> {
+struct Head<R, O, N> {
     rest: R,
     /// Without its targets.
     rollout: O,
-    leaves: L,
+    /// Their numbers, in the order of their targets. Where each begins stands in itself.
+    leaves: Vec<u64>,
     next_leaf: u64,
+    /// What happened, and may not be in the journal yet.
+    #[serde(default = "Vec::new")]
+    news: Vec<N>,
+    /// So much happened.
+    #[serde(default)]
+    news_count: u64,
     /// What the clock showed when it was written.
     at: Mono,
 }
 
-type ReadHead = Head<Rest, Rollout, Vec<Leaf>>;
+type ReadHead = Head<Rest, Rollout, News>;
 
-/// Targets that follow each other.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Leaf {
-    /// Its first target. Whoever comes between its last one and the next leaf's first belongs here, too.
-    from: TargetId,
-    id: u64,
+/// Why something was not written.
+#[derive(Debug)]
+pub(super) enum NotKept {
+    /// It does not fit into a value of the store.
+    TooLarge {
+        /// The largest part of it.
+        what: &'static str,
+        size: usize,
+    },
+    Store(StoreError),
+}
+
+impl From<StoreError> for NotKept {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
 }
 
 /// Where an entity is kept, and what of it.
@@ -77,6 +96,7 @@ pub(super) struct Kept {
     pub(super) rest: Rest,
     pub(super) rollout: Rollout,
     pub(super) place: Place,
+    pub(super) outbox: Outbox,
     /// What the clock showed when it was written.
     pub(super) at: Mono,
 }
@@ -137,22 +157,50 @@ async fn read(store: &Store, number: u64) -> Result<Option<Kept>, StoreError> {
     let key = place.head_key();
     let Some(kv) = store.get(&key).await? else { return Ok(None) };
     let head: ReadHead = serde_json::from_slice(&kv.value).map_err(|error| unreadable(&key, &error))?;
-    let ReadHead { rest, mut rollout, leaves, next_leaf, at } = head;
-    let plain = Head { rest: &rest, rollout: &rollout, leaves: &leaves, next_leaf, at: Mono(0) };
-    place.written = to_json(&key, &plain)?;
-    (place.leaves, place.next_leaf) = (leaves, next_leaf);
-    place.revision = Some(kv.mod_revision);
-    let mut targets: Vec<(TargetId, Target)> = Vec::new();
-    for leaf in &place.leaves {
-        let key = place.leaf_key(leaf.id);
+    let ReadHead { rest, mut rollout, leaves, next_leaf, news, news_count, at } = head;
+    let (mut targets, ids) = (Vec::<(TargetId, Target)>::new(), leaves.clone());
+    for id in leaves {
+        let key = place.leaf_key(id);
         let missing = || StoreError::Unreadable { key: key.clone(), detail: "it is missing".into() };
         let kv = store.get(&key).await?.ok_or_else(missing)?;
         let some: Vec<(TargetId, Target)> =
             serde_json::from_slice(&kv.value).map_err(|error| unreadable(&key, &error))?;
+        let mut weight = Weight::default();
+        some.iter().for_each(|(id, target)| weight += leaves::weight(id, target));
+        // None is without targets.
+        let Some((from, _)) = some.first() else { continue };
+        place.leaves.push(Leaf { from: from.clone(), id, weight });
         targets.extend(some);
     }
+    (place.next_leaf, place.revision) = (next_leaf, Some(kv.mod_revision));
+    place.written = to_json(&key, &Head::plain(&rest, &rollout, ids, next_leaf))?;
     rollout.targets = targets.into_iter().collect();
-    Ok(Some(Kept { rest, rollout, place, at }))
+    let outbox = Outbox::kept(news, news_count);
+    Ok(Some(Kept { rest, rollout, place, outbox, at }))
+}
+
+impl<'a> Head<&'a Rest, &'a Rollout, &'a News> {
+    /// Without what alone is no reason to write it.
+    fn plain(rest: &'a Rest, rollout: &'a Rollout, leaves: Vec<u64>, next_leaf: u64) -> Self {
+        Self { rest, rollout, leaves, next_leaf, news: Vec::new(), news_count: 0, at: Mono(0) }
+    }
+
+    /// What it has most of.
+    fn largest(&self) -> Result<&'static str, StoreError> {
+        let Rollout { strategy, rolling, history, known_bad, .. } = self.rollout;
+        let size = |part: serde_json::Result<Vec<u8>>| {
+            part.map(|part| part.len()).map_err(|error| unreadable(HEAD, &error))
+        };
+        let sizes = [
+            ("its controllers", size(serde_json::to_vec(&self.rest.controllers))?),
+            ("its strategy", size(serde_json::to_vec(&(strategy, rolling)))?),
+            ("its history", size(serde_json::to_vec(history))?),
+            ("what is known of bad versions", size(serde_json::to_vec(known_bad))?),
+            ("the list of its targets", size(serde_json::to_vec(&self.leaves))?),
+            ("what happened", size(serde_json::to_vec(&self.news))?),
+        ];
+        Ok(sizes.into_iter().max_by_key(|(_, size)| *size).map_or("all of it", |(what, _)| what))
+    }
 }
 
 impl Place {
@@ -188,6 +236,18 @@ impl Place {
         self.leaves.iter().map(|leaf| self.leaf_key(leaf.id))
     }
 
+    /// What its targets cost, all together.
+    pub(super) fn weight(&self) -> Weight {
+        let mut weight = Weight::default();
+        self.leaves.iter().for_each(|leaf| weight += leaf.weight);
+        weight
+    }
+
+    /// So many bytes have all of it but its targets, where they are kept.
+    pub(super) fn head_bytes(&self) -> usize {
+        self.written.len()
+    }
+
     /// Writes what has changed. Returns whether something had.
     ///
     /// Errors: as [`Store::txn`]; what is kept is as before, or, where the store cannot tell, as it should
@@ -195,35 +255,41 @@ impl Place {
     pub(super) async fn write(
         &mut self,
         store: &Store,
-        rollout: &Rollout,
+        (rest, rollout, outbox): (&Rest, &Rollout, &Outbox),
         touched: &BTreeSet<TargetId>,
-        rest: &Rest,
         now: Mono,
         failpoint: fn(&str),
-    ) -> Result<bool, StoreError> {
+    ) -> Result<bool, NotKept> {
         let key = self.head_key();
         let mut next_leaf = self.next_leaf;
         let changed = regrown(&self.leaves, &rollout.targets, touched, &mut next_leaf);
-        let mut head = Head { rest, rollout, leaves: &changed.leaves, next_leaf, at: Mono(0) };
+        let ids = changed.leaves.iter().map(|leaf| leaf.id).collect();
+        let mut head = Head::plain(rest, rollout, ids, next_leaf);
         let written = to_json(&key, &head)?;
-        if written == self.written {
+        if written == self.written && !outbox.has_news() {
             return Ok(false);
         }
         head.at = now;
+        (head.news, head.news_count) = outbox.to_keep();
+        let value = to_json(&key, &head)?;
+        if value.len() > VALUE_MAX {
+            // Before anything is written.
+            return Err(NotKept::TooLarge { what: head.largest()?, size: value.len() });
+        }
         let gone: Vec<Op> = changed.gone.iter().map(|id| Op::delete(self.leaf_key(*id))).collect();
-        let ops = self.write_leaves(store, &changed, &rollout.targets).await?;
+        let ops = self.write_leaves(store, &changed, &rollout.targets, value.len()).await?;
         failpoint("rollout_leaves_kept");
         let compare = match self.revision {
             Some(revision) => Compare::ModRevision(key.clone(), revision),
             None => Compare::Absent(key.clone()),
         };
         let mut success = ops;
-        success.push(Op::put(&key, to_json(&key, &head)?));
+        success.push(Op::put(&key, value));
         let (now_gone, later) = gone.split_at(gone.len().min(OPS_MAX - success.len()));
         success.extend_from_slice(now_gone);
         let outcome = store.txn(Txn { compare: vec![compare], success, failure: Vec::new() }).await?;
         if !outcome.succeeded {
-            return Err(StoreError::Conflict(key));
+            return Err(StoreError::Conflict(key).into());
         }
         (self.leaves, self.next_leaf) = (changed.leaves, next_leaf);
         (self.revision, self.written) = (Some(outcome.revision), written);
@@ -237,25 +303,33 @@ impl Place {
         Ok(true)
     }
 
-    /// Writes new leaves, but for the last ones, which fit into the head's transaction: these are returned.
+    /// Writes new leaves, but for the last ones, which fit into the transaction of a head of so many bytes: these
+    /// are returned.
     async fn write_leaves(
         &self,
         store: &Store,
         changed: &Regrown,
         targets: &Targets,
-    ) -> Result<Vec<Op>, StoreError> {
+        head: usize,
+    ) -> Result<Vec<Op>, NotKept> {
         let (mut ops, mut size) = (Vec::new(), 0);
         for (from, until, id) in &changed.new {
             let some = targets
                 .range((Bound::Included(from), until.as_ref().map_or(Bound::Unbounded, Bound::Excluded)));
             let key = self.leaf_key(*id);
             let value = to_json(&key, &some.collect::<Vec<_>>())?;
+            if value.len() > VALUE_MAX {
+                return Err(NotKept::TooLarge { what: "one of its targets", size: value.len() });
+            }
             if !ops.is_empty() && (size + value.len() > LEAVES_BYTES_MAX || ops.len() >= OPS_MAX / 2) {
                 store.write(std::mem::take(&mut ops)).await?;
                 size = 0;
             }
             size += value.len();
             ops.push(Op::put(key, value));
+        }
+        if !ops.is_empty() && size + head > WITH_HEAD_BYTES_MAX {
+            store.write(std::mem::take(&mut ops)).await?;
         }
         Ok(ops)
     }
@@ -277,56 +351,4 @@ impl Place {
 /// Writes down what the clock shows.
 pub(super) async fn write_clock(store: &Store, clock: &KeptClock) -> Result<(), StoreError> {
     store.write(vec![Op::put(CLOCK, to_json(CLOCK, clock)?)]).await.map(drop)
-}
-
-/// The leaves that hold these targets from now on.
-#[derive(Debug, PartialEq, Eq)]
-struct Regrown {
-    leaves: Vec<Leaf>,
-    /// These are to be written: from which target on, up to which, as which leaf.
-    new: Vec<(TargetId, Option<TargetId>, u64)>,
-    /// These are not named any more.
-    gone: Vec<u64>,
-}
-
-/// Each leaf one of whose targets was touched is made anew: cut where it has too many, dropped where it has
-/// none.
-fn regrown(leaves: &[Leaf], targets: &Targets, touched: &BTreeSet<TargetId>, next: &mut u64) -> Regrown {
-    let mut regrown = Regrown { leaves: Vec::new(), new: Vec::new(), gone: Vec::new() };
-    let is_sparse = leaves.len() > 1 && targets.len() < leaves.len() * LEAF_MAX / SPARSE;
-    let leaves = if is_sparse {
-        regrown.gone.extend(leaves.iter().map(|leaf| leaf.id));
-        &[]
-    } else {
-        leaves
-    };
-    // What comes before the first leaf belongs to it.
-    let first = TargetId { group: String::new(), name: String::new() };
-    let all: Vec<(TargetId, Option<u64>)> = match leaves {
-        [] => vec![(first, None)],
-        [_, others @ ..] => std::iter::once((first, leaves.first().map(|leaf| leaf.id)))
-            .chain(others.iter().map(|leaf| (leaf.from.clone(), Some(leaf.id))))
-            .collect(),
-    };
-    for (n, (from, id)) in all.iter().enumerate() {
-        let until = all.get(n + 1).map(|(from, _)| from);
-        let range = || (Bound::Included(from), until.map_or(Bound::Unbounded, Bound::Excluded));
-        if let Some(id) = id
-            && touched.range::<TargetId, _>(range()).next().is_none()
-        {
-            regrown.leaves.push(Leaf { from: from.clone(), id: *id });
-            continue;
-        }
-        regrown.gone.extend(*id);
-        let names: Vec<&TargetId> = targets.range::<TargetId, _>(range()).map(|(name, _)| name).collect();
-        let count = names.len().div_ceil(LEAF_MAX);
-        let cuts: Vec<&TargetId> = (0..count).map(|cut| names[names.len() * cut / count]).collect();
-        for (n, cut) in cuts.iter().enumerate() {
-            let end = cuts.get(n + 1).copied().or(until);
-            regrown.leaves.push(Leaf { from: (*cut).clone(), id: *next });
-            regrown.new.push(((*cut).clone(), end.cloned(), *next));
-            *next += 1;
-        }
-    }
-    regrown
 }

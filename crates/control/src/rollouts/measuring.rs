@@ -231,8 +231,8 @@ impl Inner {
         sample: Sample,
     ) -> Result<(), RolloutError> {
         let Some(entity) = self.entities().all.get(id).cloned() else { return Ok(()) };
-        if self.keep_sample(&entity, number, name, sample).await? {
-            self.decide_later(entity);
+        if let Some(next) = self.keep_sample(&entity, number, name, sample).await? {
+            self.decide_later(entity, next);
         }
         Ok(())
     }

@@ -13,10 +13,14 @@ mod clock;
 mod entity;
 mod error;
 mod keep;
+mod leaves;
 mod measuring;
 #[cfg(test)]
 mod measuring_tests;
+mod outbox;
+mod room;
 mod show;
+mod sweep;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -25,14 +29,15 @@ mod units;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch;
+use serde::Serialize;
+use tokio::sync::{Notify, watch};
 pub use upbeat_decide::rollout::unit::{UnitChange, UnitRefused};
 pub use upbeat_decide::rollout::{Answer, Asks, Change, NewTarget, Nothing, Refused};
 use upbeat_model::rollout::{
-    Caution, ControllerError, Controllers, EntityId, PastState, Report, RolloutState, TargetState,
+    Caution, ControllerError, Controllers, EntityId, Options, PastState, Report, RolloutState, TargetState,
     UnitMember, UnitState,
 };
 use upbeat_model::{Mono, Wall};
@@ -41,9 +46,11 @@ use upbeat_store::{Store, StoreError};
 use crate::events::EventLog;
 pub use ask::{Answering, Asked, Asker, Measuring, Trying};
 use clock::Clock;
-use entity::Entity;
+use entity::{Entity, Growth};
 pub use error::RolloutError;
 use measuring::Agenda;
+pub use room::{HELD_BYTES_MAX, LISTENER_SHARE, Share};
+use room::{Limits, Room};
 pub use units::UNITS_MAX;
 use units::Units;
 
@@ -52,6 +59,13 @@ pub const ENTITIES_MAX: usize = 10_000;
 
 /// Of one entity. The list of the leaves of more would not fit into one value of the store.
 pub const TARGETS_MAX: usize = 250_000;
+
+/// What is asked for has so many bytes at most where it is kept: a strategy is kept twice, also with what is on its
+/// way in its stages, and both fit into one value of the store with all that is remembered beside them.
+const STRATEGY_BYTES_MAX: usize = upbeat_store::VALUE_MAX / 8;
+
+/// And so many have all the controllers of an entity, of which some may be long commands.
+const CONTROLLERS_BYTES_MAX: usize = upbeat_store::VALUE_MAX / 16 * 3;
 
 /// What is needed of the surroundings.
 pub struct Settings {
@@ -70,6 +84,7 @@ pub struct Settings {
 #[derive(Clone)]
 pub struct Rollouts {
     inner: Arc<Inner>,
+    share: Share,
 }
 
 pub(crate) struct Inner {
@@ -82,17 +97,18 @@ pub(crate) struct Inner {
     entities: Mutex<Entities>,
     units: Units,
     agenda: Arc<Agenda>,
+    room: Room,
+    /// Nobody has targets that may be forgotten, as far as whoever forgets them knows.
+    sweeper_sleeps: AtomicBool,
+    sweeper_woken: Arc<Notify>,
+    /// It is looked who may be forgotten from then on.
+    sweep_from: AtomicU64,
     /// When the clock was written last, by itself.
     clock_written: AtomicU64,
+    /// Controllers are not waited for any more.
+    ends: watch::Sender<bool>,
     /// So many tasks are about something.
     busy: watch::Sender<usize>,
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        // Nobody is there any more for whom something could be measured.
-        self.agenda.wake();
-    }
 }
 
 /// Something is under way, from before it begins until nothing of ours is held for it any more.
@@ -128,8 +144,9 @@ impl Inner {
         if let Some(entity) = entities.all.get(id) {
             return Ok(entity.clone());
         }
-        if entities.all.len() >= ENTITIES_MAX {
-            return Err(RolloutError::TooManyEntities { max: ENTITIES_MAX });
+        let max = self.room.entities_max();
+        if entities.all.len() >= max {
+            return Err(RolloutError::TooManyEntities { max });
         }
         let entity = Arc::new(Entity::new(id.clone(), entities.next_number, self.clock.now()));
         entities.next_number += 1;
@@ -138,13 +155,13 @@ impl Inner {
     }
 
     /// It is decided about what is new, unless somebody is about to.
-    fn decide_later(self: &Arc<Self>, entity: Arc<Entity>) {
+    fn decide_later(self: &Arc<Self>, entity: Arc<Entity>, decision: u64) {
         if !entity.is_due() {
             return;
         }
         let (busy, inner) = (Busy::new(self), self.clone());
         tokio::spawn(async move {
-            if let Err(error) = inner.decide(&entity).await {
+            if let Err(error) = inner.decide(&entity, decision).await {
                 tracing::info!(entity = %entity.id, %error, "nothing was decided about what was reported");
             }
             inner.unit_goes_on(&entity.id).await;
@@ -158,7 +175,25 @@ impl Inner {
         let mut entities = self.entities();
         if entities.all.get(&entity.id).is_some_and(|known| Arc::ptr_eq(known, entity)) {
             entities.all.remove(&entity.id);
+            self.room.gone(&entity.id);
         }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Whoever measures, and whoever forgets, find out that there is nothing any more.
+        self.agenda.wake();
+        self.sweeper_woken.notify_one();
+    }
+}
+
+/// So many bytes has what is asked for, where it is kept. Errors: that is more than there may be.
+fn fits(id: &EntityId, field: &'static str, asked: &impl Serialize, max: usize) -> Result<u64, RolloutError> {
+    let size = serde_json::to_vec(asked).map(|json| json.len());
+    match size.map_err(|error| RolloutError::Failed(error.to_string()))? {
+        size if size > max => Err(RolloutError::Large { id: id.clone(), field, size, max }),
+        size => Ok(size as u64),
     }
 }
 
@@ -167,11 +202,20 @@ impl Rollouts {
     ///
     /// Errors: it cannot be read.
     pub async fn open(store: Store, settings: Settings) -> Result<Self, StoreError> {
-        let keep::All { entities: kept, clock, next_number } = keep::load(&store).await?;
+        Self::open_within(store, settings, Limits::default()).await
+    }
+
+    async fn open_within(store: Store, settings: Settings, limits: Limits) -> Result<Self, StoreError> {
+        let keep::All { entities: mut kept, clock, next_number } = keep::load(&store).await?;
+        let outboxes = kept.iter_mut().map(|kept| (&kept.rest.id, &mut kept.outbox));
+        match &settings.events {
+            Some(events) => outbox::go_on(outboxes, events).await,
+            None => outboxes.for_each(|(_, outbox)| outbox.told_to_nobody()),
+        }
         let units = units::load(&store).await?;
         let written = kept.iter().map(|kept| kept.at).chain(units.iter().map(|(_, _, kept)| kept.at));
         let known = written.max().unwrap_or_default();
-        let clock = Clock::go_on(clock, known, (settings.wall)());
+        let clock = Clock::go_on(clock, known, settings.wall);
         // When this daemon began to listen is known from the first on.
         if let Err(error) = keep::write_clock(&store, &clock.kept()).await {
             // A full disk must not keep services from being looked after. The next head says it, too.
@@ -179,8 +223,11 @@ impl Rollouts {
         }
         let now = clock.now();
         let agenda = Arc::new(Agenda::default());
+        let room = Room::new(limits);
         let all = kept.into_iter().map(|kept| {
             agenda.set(&kept.rest.id, kept.rollout.next_measure());
+            let taken = room::taken(kept.place.weight().held, kept.place.head_bytes());
+            room.is(&kept.rest.id, taken, kept.rest.is_listeners);
             let entity = Entity::kept(kept, now);
             (entity.id.clone(), Arc::new(entity))
         });
@@ -189,6 +236,10 @@ impl Rollouts {
             entities: Mutex::new(Entities { all, next_number }),
             units: Units::of(units),
             agenda: agenda.clone(),
+            room,
+            sweeper_sleeps: AtomicBool::new(false),
+            sweeper_woken: Arc::default(),
+            sweep_from: AtomicU64::new(0),
             store,
             clock_written: AtomicU64::new(now.0),
             clock,
@@ -196,12 +247,19 @@ impl Rollouts {
             asker: settings.asker,
             events: settings.events,
             failpoint: settings.failpoint,
+            ends: watch::channel(false).0,
             busy: watch::channel(0).0,
         };
         inner.units_go_on().await;
         let inner = Arc::new(inner);
         agenda.begin(&inner);
-        Ok(Self { inner })
+        Ok(Self { inner, share: Share::Whole })
+    }
+
+    /// The same, for somebody who has this share of the room.
+    #[must_use]
+    pub fn with_share(&self, share: Share) -> Self {
+        Self { inner: self.inner.clone(), share }
     }
 
     /// On a task of its own: it ends also where whoever waits for it goes away.
@@ -221,23 +279,54 @@ impl Rollouts {
     }
 
     /// What a controller says of its targets is taken down, and it is decided. Returns where the entity is, and
-    /// all its targets.
+    /// all its targets: see [`Rollouts::decide`] and [`Rollouts::assigned`].
     ///
-    /// Errors: nothing could be decided, or kept. What was reported is kept all the same where that is possible.
+    /// Errors: as those.
     pub async fn orchestrate(
         &self,
         id: EntityId,
         reports: Vec<Report>,
     ) -> Result<(RolloutState, Vec<TargetState>), RolloutError> {
+        self.decide(id.clone(), reports).await?;
+        self.assigned(&id).await
+    }
+
+    /// What a controller says of its targets is taken down, and it is decided. Of those who wait because controllers
+    /// are being asked, all share one decision that begins after what they reported was taken down.
+    ///
+    /// Errors: nothing could be decided, or kept. What was reported is kept all the same where that is possible.
+    pub async fn decide(&self, id: EntityId, reports: Vec<Report>) -> Result<(), RolloutError> {
+        let share = self.share;
         self.run(|inner| async move {
-            let decided = inner.orchestrate(&id, reports).await;
+            let decided = inner.orchestrate(&id, reports, share).await;
             inner.unit_goes_on(&id).await;
             decided
         })
         .await
     }
 
-    /// The same, but it is decided later. What was reported is kept when this answers.
+    /// Where an entity is, and all its targets, as it was decided last.
+    ///
+    /// Errors: nobody has named it; what is kept cannot be read.
+    pub async fn assigned(&self, id: &EntityId) -> Result<(RolloutState, Vec<TargetState>), RolloutError> {
+        let clock = &self.inner.clock;
+        let assigned = self.look(id, |held| {
+            let targets = held.rollout.targets.iter();
+            let targets = targets.map(|(id, target)| show::target(id, target, clock)).collect();
+            (show::rollout(&held.rest, &held.rollout, clock), targets)
+        });
+        assigned.await?.ok_or_else(|| RolloutError::NoSuchEntity(id.clone()))
+    }
+
+    /// About how many bytes an answer about all targets of an entity has.
+    ///
+    /// Errors: what is kept cannot be read.
+    pub async fn answer_bytes(&self, id: &EntityId) -> Result<u64, RolloutError> {
+        let bytes = self.look(id, |held| held.place.weight().kept + held.place.head_bytes()).await?;
+        Ok(bytes.unwrap_or_default() as u64)
+    }
+
+    /// As [`Rollouts::decide`], but it is decided later. What was reported is kept when this answers.
     ///
     /// Errors: it could not be kept.
     pub async fn orchestrate_later(&self, id: EntityId, reports: Vec<Report>) -> Result<(), RolloutError> {
@@ -245,9 +334,10 @@ impl Rollouts {
             // Nobody said anything of it yet.
             return Ok(());
         }
+        let share = self.share;
         self.run(|inner| async move {
-            let entity = inner.report(&id, reports).await?;
-            inner.decide_later(entity);
+            let (entity, next) = inner.report(&id, reports, share).await?;
+            inner.decide_later(entity, next);
             Ok(())
         })
         .await
@@ -275,8 +365,17 @@ impl Rollouts {
         changes: Vec<Change>,
         by: Option<String>,
     ) -> Result<(RolloutState, Vec<Caution>), RolloutError> {
+        let mut growth = Growth { share: self.share, bytes: 0 };
+        for change in &changes {
+            // What cannot be is told by its field first.
+            if let Change::SetStrategy(Some(strategy)) = change
+                && strategy.check(&Options::default()).is_ok()
+            {
+                growth.bytes += fits(&id, "strategy", strategy, STRATEGY_BYTES_MAX)?;
+            }
+        }
         self.run(|inner| async move {
-            let edited = inner.edit(&id, |held, now| {
+            let edited = inner.edit(&id, growth, |held, now| {
                 for change in &changes {
                     inner.units.check(&id, &held.rollout, change)?;
                 }
@@ -326,8 +425,17 @@ impl Rollouts {
         id: EntityId,
         edit: impl FnOnce(&mut Controllers) -> Result<(), ControllerError> + Send + 'static,
     ) -> Result<RolloutState, RolloutError> {
+        let growth = Growth { share: self.share, bytes: 0 };
         let edited = self.run(|inner| async move {
-            inner.edit(&id, |held, _| Ok(edit(&mut held.rest.controllers)?)).await
+            let edit = |held: &mut entity::Held, _| {
+                // It is as before where this does not fit.
+                let mut controllers = held.rest.controllers.clone();
+                edit(&mut controllers)?;
+                fits(&id, "controllers", &controllers, CONTROLLERS_BYTES_MAX)?;
+                held.rest.controllers = controllers;
+                Ok(())
+            };
+            inner.edit(&id, growth, edit).await
         });
         edited.await.map(|(state, ())| state)
     }
@@ -412,6 +520,22 @@ impl Rollouts {
         self.inner.entities().all.get(id).map(|entity| entity.changes())
     }
 
+    /// Forgets targets that nobody reports any more, also of entities of which nobody says anything, for as long as
+    /// the entities are there. To be run on a task of its own; it sleeps while nobody may be forgotten.
+    pub fn sweeps(&self) -> impl Future<Output = ()> + Send + use<> {
+        sweep::sweeps(Arc::downgrade(&self.inner), self.inner.sweeper_woken.clone())
+    }
+
+    /// The same once, for who has no such task: does nothing where it was done less than a minute ago.
+    pub async fn sweep(&self) {
+        self.inner.clone().sweep().await;
+    }
+
+    /// Whether [`Rollouts::sweep`] may do something.
+    pub fn is_time_to_sweep(&self) -> bool {
+        self.inner.is_time_to_sweep()
+    }
+
     /// What the clock of rollouts will show then.
     pub fn at(&self, wall: Wall) -> Mono {
         self.inner.clock.at(wall)
@@ -420,6 +544,12 @@ impl Rollouts {
     /// Something is under way until this is dropped.
     pub fn begin(&self) -> Busy {
         Busy::new(&self.inner)
+    }
+
+    /// Decisions that wait for controllers are given up, also those that are yet to begin: nothing of them is kept but
+    /// what was reported.
+    pub fn give_up(&self) {
+        self.inner.ends.send_replace(true);
     }
 
     /// Returns when nothing is under way any more: all that was asked before has been done, also what is decided

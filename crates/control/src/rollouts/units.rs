@@ -23,6 +23,7 @@ use upbeat_model::rollout::{
 };
 use upbeat_store::{Compare, Op, Store, StoreError, Txn};
 
+use super::entity::Growth;
 use super::{Inner, RolloutError};
 
 /// So many units are remembered; of more, the one that was over first is forgotten.
@@ -297,8 +298,11 @@ impl Inner {
                 };
                 let takes_version = matches!(ask.change, Change::SetVersion(_) | Change::Retry);
                 let by = next.name();
-                let asked =
-                    self.edit(&id, |held, now| Ok(held.rollout.change_by(ask.change, Some(&by), now)?)).await;
+                let asked = self
+                    .edit(&id, Growth::default(), |held, now| {
+                        Ok(held.rollout.change_by(ask.change, Some(&by), now)?)
+                    })
+                    .await;
                 match asked {
                     Ok(_) => (self.failpoint)("unit_member_asked"),
                     Err(RolloutError::Refused(refused)) if takes_version => {

@@ -200,7 +200,13 @@ impl House {
     pub(super) async fn happen(&self, count: u64) {
         for n in 0..count {
             let what = Happened::Paused { by: format!("ann {n}") };
-            self.happens(EventKind::Rollout { namespace: "prod".into(), entity: "web".into(), what }).await;
+            self.happens(EventKind::Rollout {
+                namespace: "prod".into(),
+                entity: "web".into(),
+                number: 1,
+                what,
+            })
+            .await;
         }
     }
 

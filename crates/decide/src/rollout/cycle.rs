@@ -114,7 +114,8 @@ impl Cycle<'_> {
         self.conclude(&tallies, &mut decision);
         let slots = slots(&self.view, &tallies);
         let closed = self.closed();
-        if closed.is_none() {
+        // Whoever removes has done so when it answers: that counts, though a window closed meanwhile.
+        if closed.is_none() || matches!(self.told.removal, Some(Ok(_))) {
             self.remove(slots, &tallies, &mut decision)?;
         }
         let unclear = measured::unclear(self.view.rollout);

@@ -10,6 +10,32 @@ use super::{Bad, Course, KNOWN_BAD_MAX, Measured, Progressed, Refused, Rolling, 
 /// So many versions that were good before are remembered, to go back to.
 pub const GOOD_MAX: usize = 10;
 
+/// What is remembered of rollouts that have ended has so many bytes of texts at most, and so has what is remembered of
+/// bad versions: of more, the oldest is forgotten. With all else that is kept of an entity but its targets, this fits
+/// into one value of a store.
+const TEXTS_MAX: usize = 48 << 10;
+
+/// How many bytes of texts a reason has, about.
+fn texts(reason: &Reason) -> usize {
+    reason.to_string().len()
+}
+
+fn length(version: &Version) -> usize {
+    version.as_str().len()
+}
+
+/// How many of these, from the last, have no more texts than may be; the last in any case.
+fn fitting(texts: impl Iterator<Item = usize>) -> usize {
+    let mut sum = 0;
+    texts
+        .take_while(|texts| {
+            sum += texts;
+            sum <= TEXTS_MAX
+        })
+        .count()
+        .max(1)
+}
+
 impl Rolling {
     /// From now on it is there, and has all its time for what is to come.
     pub(super) fn begin_stage(&mut self, position: Position, counts: Counts, at: Mono) {
@@ -82,7 +108,12 @@ impl Rollout {
             reason,
             counts,
         });
-        let more = self.history.len().saturating_sub(HISTORY_MAX);
+        let size = |past: &Past| {
+            let from = past.from.as_ref().map_or(0, length);
+            length(&past.version) + from + past.by.as_ref().map_or(0, String::len) + texts(&past.reason)
+        };
+        let most = fitting(self.history.iter().rev().map(size)).min(HISTORY_MAX);
+        let more = self.history.len().saturating_sub(most);
         self.history.drain(..more);
     }
 
@@ -116,14 +147,19 @@ impl Rollout {
         self.bad = Some(version.clone());
         let until = self.strategy.known_bad_for.map(|time| now + time);
         self.known_bad.insert(version, Bad { reason, at: now, until });
-        while self.known_bad.len() > KNOWN_BAD_MAX {
-            let others = self.known_bad.iter().filter(|(version, _)| Some(*version) != self.bad.as_ref());
-            let Some(oldest) = others.min_by_key(|(_, bad)| bad.at).map(|(version, _)| version.clone())
-            else {
-                return;
-            };
-            self.known_bad.remove(&oldest);
-        }
+        self.forget_bad();
+    }
+
+    /// Of more than may be remembered, those that are known longest are forgotten.
+    fn forget_bad(&mut self) {
+        let is_last = |version: &Version| Some(version) == self.bad.as_ref();
+        let mut all: Vec<(&Version, &Bad)> = self.known_bad.iter().collect();
+        all.sort_by_key(|(version, bad)| (is_last(version), bad.at));
+        let sizes = all.iter().rev().map(|(version, bad)| length(version) + texts(&bad.reason));
+        let most = fitting(sizes).min(KNOWN_BAD_MAX);
+        let surplus = all.len().saturating_sub(most);
+        let gone: Vec<Version> = all.into_iter().take(surplus).map(|(version, _)| version.clone()).collect();
+        self.known_bad.retain(|version, _| !gone.contains(version));
     }
 
     /// Another version takes the place of the one that is on its way, which is neither good nor bad.

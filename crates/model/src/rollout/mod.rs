@@ -30,7 +30,7 @@ pub use measure::{
     COUNT_MAX, Cadence, CadenceError, HEADER_BYTES_MAX, HEADERS_MAX, HeaderFile, HeaderValue, Headers,
     Measure, MeasureError, Outcome as SampleOutcome, QUERY_MAX, Sample, Source, VALUE_MAX, is_in_header,
 };
-pub use name::{BadName, EntityId, LABELS_MAX, NAME_MAX, TargetId, check_labels};
+pub use name::{BadName, EntityId, LABELS_BYTES_MAX, LABELS_MAX, NAME_MAX, TargetId, check_labels};
 pub use options::{Amount, Caution, Options, OptionsError};
 pub use progress::{
     AtGate, Budget, Counts, Course, Current, HISTORY_MAX, Outcome, Past, Pause, Progress, StageProgress,
@@ -41,7 +41,8 @@ pub use state::{
     AnalysisState, BadState, CourseWord, GateState, HeldState, PastState, RolloutState, TargetState,
 };
 pub use strategy::{
-    Concurrency, Gate, Override, REST, STAGE_NAME_MAX, STAGES_MAX, Stage, Strategy, StrategyError, Who,
+    Concurrency, Gate, Override, REST, STAGE_NAME_MAX, STAGES_LABELS_MAX, STAGES_MAX, Stage, Strategy,
+    StrategyError, Who,
 };
 pub use unit::{
     MEMBERS_MAX, MemberState, MemberWord, PastUnitState, UNIT_HISTORY_MAX, UnitError, UnitMember, UnitState,

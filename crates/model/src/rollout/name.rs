@@ -10,6 +10,9 @@ pub const NAME_MAX: usize = 256;
 /// Labels of a target: some to choose by, such as region, ring and model, and a few more.
 pub const LABELS_MAX: usize = 64;
 
+/// And so many bytes in all of them: each is kept and told with its target, of which there are many.
+pub const LABELS_BYTES_MAX: usize = 8 << 10;
+
 /// Something that is no name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{field}` must {must}")]
@@ -108,6 +111,9 @@ pub fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), String> {
     }
     if texts().any(|text| text.contains(char::is_control)) {
         return Err("have no control characters".to_owned());
+    }
+    if texts().map(|text| text.len()).sum::<usize>() > LABELS_BYTES_MAX {
+        return Err(format!("have {LABELS_BYTES_MAX} bytes at most, all together"));
     }
     Ok(())
 }

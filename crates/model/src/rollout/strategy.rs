@@ -5,13 +5,16 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Amount, AnalysisSpec, Caution, Options, Windows, analysis};
+use super::{Amount, AnalysisSpec, Caution, LABELS_MAX, NAME_MAX, Options, Windows, analysis};
 use crate::Millis;
 
 /// So many stages at most: each is looked at in every decision, and nobody reads more.
 pub const STAGES_MAX: usize = 32;
 /// The longest name of a stage, in bytes.
 pub const STAGE_NAME_MAX: usize = 64;
+/// The labels of all stages have so many bytes at most: they are kept twice, with the strategy and with what is on
+/// its way in its stages, and all of that is one value of a store.
+pub const STAGES_LABELS_MAX: usize = 32 << 10;
 /// The stage of whoever no stage names.
 pub const REST: &str = "rest";
 
@@ -245,6 +248,7 @@ impl Strategy {
             return Err(StrategyError::must("stages", "have 32 stages at most"));
         }
         let mut names = BTreeSet::new();
+        check_labels_of(&self.stages)?;
         for (n, stage) in self.stages.iter().enumerate() {
             let fail = |field: &str, must| Err(StrategyError::must(format!("stages[{n}].{field}"), must));
             check_name(&stage.name).or_else(|must| fail("name", must))?;
@@ -290,6 +294,31 @@ pub(super) fn check_name(name: &str) -> Result<(), &'static str> {
         name if name.len() > STAGE_NAME_MAX => Err("have 64 bytes at most"),
         name if name.contains(char::is_control) => Err("have no control characters"),
         _ => Ok(()),
+    }
+}
+
+fn check_labels_of(stages: &[Stage]) -> Result<(), StrategyError> {
+    let mut all = 0;
+    for (n, stage) in stages.iter().enumerate() {
+        let Who::Labels(labels) = &stage.who else { continue };
+        let texts = || labels.iter().flat_map(|(key, value)| [key, value]);
+        let must = match labels {
+            labels if labels.len() > LABELS_MAX => "have 64 labels at most, as targets do",
+            _ if texts().any(|text| text.len() > NAME_MAX) => "have keys and values of 256 bytes at most",
+            _ if texts().any(|text| text.contains(char::is_control)) => "have no control characters",
+            _ => {
+                all += texts().map(String::len).sum::<usize>();
+                continue;
+            }
+        };
+        return Err(StrategyError::must(format!("stages[{n}].who.labels"), must));
+    }
+    match all > STAGES_LABELS_MAX {
+        true => {
+            let must = "have 32768 bytes of labels at most, all together";
+            Err(StrategyError::must("stages", must))
+        }
+        false => Ok(()),
     }
 }
 
@@ -354,6 +383,19 @@ mod tests {
             ),
         ] {
             assert_eq!(refused(strategy), text);
+        }
+        for (labels, must) in [
+            (
+                (0..=LABELS_MAX).map(|n| (n.to_string(), String::new())).collect(),
+                "have 64 labels at most, as targets do",
+            ),
+            ([("a".to_owned(), "x".repeat(257))].into(), "have keys and values of 256 bytes at most"),
+            ([("a\n".to_owned(), String::new())].into(), "have no control characters"),
+        ] as [(BTreeMap<_, _>, _); 3]
+        {
+            let strategy = Strategy { stages: vec![Stage::wave("a", labels)], ..Strategy::default() };
+            let error = strategy.check(&Options::default()).unwrap_err().to_string();
+            assert_eq!(error, format!("`stages[0].who.labels` must {must}"));
         }
         let unknown = serde_json::from_str::<Strategy>(r#"{"max_unavailible":{"count":1}}"#).unwrap_err();
         assert!(unknown.to_string().starts_with("unknown field `max_unavailible`"), "{unknown}");

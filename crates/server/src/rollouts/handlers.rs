@@ -6,6 +6,7 @@
 //! is not cut off when the asker goes. What people ask for is a change, and recorded as one.
 
 use axum::extract::State;
+use axum::response::Response;
 use futures_util::StreamExt;
 use upbeat_api::rollouts::{
     Assignments, Reports, RolloutAction, RolloutChanged, RolloutsQuery, TargetsQuery,
@@ -13,7 +14,7 @@ use upbeat_api::rollouts::{
 use upbeat_api::{Endpoint, Need, Problem, ProblemKind};
 use upbeat_model::rollout::{
     Controller, ControllerError, Controllers, EntityId, MESSAGE_MAX, Options, PastState, RolloutState,
-    Strategy, TargetState,
+    Strategy,
 };
 use upbeat_model::withheld::{WITHHELD, url_to_look_at};
 
@@ -21,7 +22,7 @@ use super::reports::{Fields, checked};
 use super::{Orchestrated, Rollouts};
 use crate::access::{self, Change};
 use crate::backend::Backend;
-use crate::extract::{By, Json, Path, Query};
+use crate::extract::{By, Json, Large, Path, Query};
 use crate::handlers::{Here, NoQuery, Reply, Streamed};
 use crate::refusal::Refusal;
 use crate::streams;
@@ -107,10 +108,11 @@ pub(crate) async fn targets<B: Backend>(
     State(here): Here<B>,
     named: Named,
     Query(query): Query<TargetsQuery>,
-) -> Reply<Vec<TargetState>> {
+) -> Result<Response, Refusal> {
     let (id, rollouts) = (entity(named)?, here.backend.rollouts());
     rollouts.rollout(id.clone()).await?.ok_or_else(|| unknown(&id))?;
-    Ok(axum::Json(rollouts.targets(id, query.group).await?))
+    let taken = here.rooms.for_answer(rollouts.answer_bytes(id.clone()).await?).await?;
+    Ok(taken.answer(&rollouts.targets(id, query.group).await?))
 }
 
 pub(crate) async fn report<B: Backend>(
@@ -118,14 +120,18 @@ pub(crate) async fn report<B: Backend>(
     by: By,
     named: Named,
     _: Query<NoQuery>,
-    Json(Reports { targets }): Json<Reports>,
-) -> Reply<Assignments> {
+    Large(Reports { targets }, taken): Large<Reports>,
+) -> Result<Response, Refusal> {
     by.refuse_key(BELOW, LOOK)?;
     let (id, reports) = (entity(named)?, checked(targets, &FIELDS)?);
-    let rollouts = here.backend.rollouts().clone();
-    let orchestrating = async move { rollouts.orchestrate(id, reports).await };
-    let Orchestrated { rollout, targets } = access::whole(orchestrating).await?;
-    Ok(axum::Json(Assignments { rollout: to_look_at(rollout), targets }))
+    // What is taken down has its room elsewhere.
+    drop(taken);
+    let (rollouts, of, who) = (here.backend.rollouts().clone(), id.clone(), by.origin.who);
+    access::whole::<_, Refusal>(async move { Ok(rollouts.decide(of, reports, who).await?) }).await?;
+    let rollouts = here.backend.rollouts();
+    let taken = here.rooms.for_answer(rollouts.answer_bytes(id.clone()).await?).await?;
+    let Orchestrated { rollout, targets } = rollouts.assigned(id).await?;
+    Ok(taken.answer(&Assignments { rollout: to_look_at(rollout), targets }))
 }
 
 pub(crate) async fn act<B: Backend>(

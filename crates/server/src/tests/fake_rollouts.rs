@@ -105,7 +105,7 @@ fn shown(report: &Report) -> String {
 }
 
 impl Rollouts for FakeRollouts {
-    async fn orchestrate(&self, id: EntityId, reports: Vec<Report>) -> Answer<Orchestrated> {
+    async fn decide(&self, id: EntityId, reports: Vec<Report>, _: String) -> Answer<()> {
         let gate = self.gate.lock().unwrap().take();
         if let Some((opened, done)) = gate {
             self.note("waits".into());
@@ -130,14 +130,24 @@ impl Rollouts for FakeRollouts {
                 };
                 kept.targets.insert(target, state);
             }
+            Ok(())
+        })
+    }
+
+    async fn assigned(&self, id: EntityId) -> Answer<Orchestrated> {
+        self.change(&id, |kept| {
             let targets = kept.targets.values().cloned().collect();
             Ok(Orchestrated { rollout: kept.state.clone(), targets })
         })
     }
 
-    async fn orchestrate_later(&self, id: EntityId, reports: Vec<Report>) -> Answer<()> {
+    async fn answer_bytes(&self, id: EntityId) -> Answer<u64> {
+        Ok(1_000 * self.targets(id, None).await?.len() as u64)
+    }
+
+    async fn orchestrate_later(&self, id: EntityId, reports: Vec<Report>, by: String) -> Answer<()> {
         self.note("later".into());
-        self.orchestrate(id, reports).await.map(drop)
+        self.decide(id, reports, by).await
     }
 
     /// The version `bad` is refused.

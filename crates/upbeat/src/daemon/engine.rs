@@ -11,11 +11,13 @@ use upbeat_control::webhooks::Webhook;
 use upbeat_drivers::cgroups;
 use upbeat_drivers::controllers::Means;
 use upbeat_drivers::process::{MARK, Places, ProcessDriver, ShimProgram, belongs_to};
+use upbeat_server::Backend;
 use upbeat_server::compat::guide::Guide;
 
 use super::Dirs;
 use super::agent::{AgentThread, Hand};
 use super::backend::LocalBackend;
+use super::rollouts::LocalRollouts;
 use super::serve::{FIRST_LOOK, Opened, REPORTS, ServeError, open, pass_on, system, take_lock};
 
 /// Dropped: all has ended, and every service is as it was.
@@ -71,6 +73,11 @@ impl Engine {
     /// What can be asked of it.
     pub(crate) fn backend(&self) -> LocalBackend {
         self.backend.clone()
+    }
+
+    /// Its rollouts, for whoever ends in order.
+    pub(super) fn rollouts(&self) -> LocalRollouts {
+        self.backend.rollouts().clone()
     }
 
     /// The agent, to be dropped before all else by whoever ends in order.

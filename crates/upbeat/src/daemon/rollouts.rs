@@ -8,7 +8,7 @@ use upbeat_api::rollouts::{RolloutAction, RolloutChanged};
 use upbeat_api::{Problem, ProblemKind};
 use upbeat_control::EventLog;
 use upbeat_control::rollouts::{
-    Change, Nothing, Refused, RolloutError, Rollouts as Kept, Settings, UnitChange, UnitRefused,
+    Change, Nothing, Refused, RolloutError, Rollouts as Kept, Settings, Share, UnitChange, UnitRefused,
 };
 use upbeat_drivers::clock;
 use upbeat_drivers::controllers::Means;
@@ -16,7 +16,7 @@ use upbeat_drivers::process::chain;
 use upbeat_model::rollout::{
     EntityId, PastState, Report, RolloutState, TargetId, TargetState, UnitMember, UnitState,
 };
-use upbeat_server::{Answer, BoxStream, ControllersEdit, Orchestrated, Rollouts};
+use upbeat_server::{Answer, BoxStream, ControllersEdit, Orchestrated, ROLLOUTS_LISTENER, Rollouts};
 use upbeat_store::{Store, StoreError};
 
 use super::controllers::OverNetwork;
@@ -34,7 +34,20 @@ impl LocalRollouts {
         let asker = Arc::new(OverNetwork::new(means));
         let settings =
             Settings { wall: clock::wall, asker, events: Some(events), failpoint: failpoint::reach };
-        Ok(Self { kept: Kept::open(store, settings).await? })
+        let kept = Kept::open(store, settings).await?;
+        tokio::spawn(kept.sweeps());
+        Ok(Self { kept })
+    }
+
+    /// Controllers are not waited for any more: the daemon ends.
+    pub(crate) fn give_up(&self) {
+        self.kept.give_up();
+    }
+
+    /// As whoever this is may.
+    fn of(&self, by: &str) -> Kept {
+        let share = if by == ROLLOUTS_LISTENER { Share::Listener } else { Share::Whole };
+        self.kept.with_share(share)
     }
 
     /// What an action comes to: one after the other.
@@ -87,9 +100,19 @@ fn problem(error: RolloutError) -> Problem {
         }
         RolloutError::Nothing(_) => (ProblemKind::Conflict, "what was reported is kept; nobody was moved"),
         RolloutError::Controller(_) => (ProblemKind::BadRequest, ""),
-        RolloutError::TooManyEntities { .. } | RolloutError::TooManyTargets { .. } => {
-            (ProblemKind::BadRequest, "forget what is not used any more")
+        RolloutError::TooManyEntities { .. }
+        | RolloutError::TooManyOfListener { .. }
+        | RolloutError::TooManyTargets { .. }
+        | RolloutError::NoRoom { .. } => (ProblemKind::BadRequest, "forget what is not used any more"),
+        RolloutError::Large { .. } => (ProblemKind::BadRequest, "nothing was changed; say less"),
+        RolloutError::TooLarge { .. } => {
+            (ProblemKind::BadRequest, "nothing was changed; say less of that, or make two entities of it")
         }
+        RolloutError::UnitStore {
+            source: StoreError::ValueTooLarge { .. } | StoreError::RequestTooLarge { .. },
+            ..
+        } => (ProblemKind::BadRequest, "nothing was changed; make a unit of fewer members"),
+        RolloutError::Ends(_) => (ProblemKind::Unavailable, "report again, to the next daemon"),
         RolloutError::Unanswered { .. } => {
             (ProblemKind::Unavailable, "what was reported is kept; say whom to ask instead")
         }
@@ -127,23 +150,36 @@ fn problem(error: RolloutError) -> Problem {
 }
 
 impl Rollouts for LocalRollouts {
-    async fn orchestrate(&self, id: EntityId, reports: Vec<Report>) -> Answer<Orchestrated> {
-        let (rollout, targets) = self.kept.orchestrate(id, reports).await.map_err(problem)?;
+    async fn decide(&self, id: EntityId, reports: Vec<Report>, by: String) -> Answer<()> {
+        self.of(&by).decide(id, reports).await.map_err(problem)
+    }
+
+    async fn assigned(&self, id: EntityId) -> Answer<Orchestrated> {
+        let (rollout, targets) = self.kept.assigned(&id).await.map_err(problem)?;
         Ok(Orchestrated { rollout, targets })
     }
 
-    async fn orchestrate_later(&self, id: EntityId, reports: Vec<Report>) -> Answer<()> {
-        self.kept.orchestrate_later(id, reports).await.map_err(problem)
+    async fn answer_bytes(&self, id: EntityId) -> Answer<u64> {
+        self.kept.answer_bytes(&id).await.map_err(problem)
+    }
+
+    async fn orchestrate_later(&self, id: EntityId, reports: Vec<Report>, by: String) -> Answer<()> {
+        self.of(&by).orchestrate_later(id, reports).await.map_err(problem)
     }
 
     async fn act(&self, id: EntityId, action: RolloutAction, by: String) -> Answer<RolloutChanged> {
         let changes = self.changes(action, by.clone())?;
-        let (rollout, cautions) = self.kept.change_all(id, changes, Some(by)).await.map_err(problem)?;
+        let (rollout, cautions) = self.of(&by).change_all(id, changes, Some(by)).await.map_err(problem)?;
         Ok(RolloutChanged { rollout, cautions })
     }
 
-    async fn edit_controllers(&self, id: EntityId, edit: ControllersEdit, _: String) -> Answer<RolloutState> {
-        self.kept.edit_controllers(id, edit).await.map_err(problem)
+    async fn edit_controllers(
+        &self,
+        id: EntityId,
+        edit: ControllersEdit,
+        by: String,
+    ) -> Answer<RolloutState> {
+        self.of(&by).edit_controllers(id, edit).await.map_err(problem)
     }
 
     async fn forget(&self, id: EntityId, _: String) -> Answer<()> {

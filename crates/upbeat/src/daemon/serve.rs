@@ -98,7 +98,7 @@ pub async fn serve(dirs: &Dirs, settings: &settings::Settings, announce: bool) -
     let mut terminate = signal(SignalKind::terminate()).map_err(system("signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("signals"))?;
     let (ended, mut agent_ended) = oneshot::channel();
-    let agent = engine.take_agent();
+    let (agent, rollouts) = (engine.take_agent(), engine.rollouts());
     let ending = async move {
         let Some(mut agent) = agent else { return };
         tokio::select! {
@@ -106,6 +106,8 @@ pub async fn serve(dirs: &Dirs, settings: &settings::Settings, announce: bool) -
             _ = interrupt.recv() => {}
             () = agent.ended() => drop(ended.send(())),
         }
+        // Nobody waits for a controller of rollouts that is silent.
+        rollouts.give_up();
         // Dropped here, and by that told to end, while answers under way are still given.
         drop(agent);
     };

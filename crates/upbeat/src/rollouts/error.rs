@@ -25,6 +25,12 @@ pub enum EngineError {
         /// What they must be.
         must: String,
     },
+    /// What is said is longer than is kept.
+    #[error("`{field}` must have {} bytes at most", upbeat_model::rollout::MESSAGE_MAX)]
+    Long {
+        /// Which words: `by`, `why`.
+        field: &'static str,
+    },
     /// Two of the states are of one target.
     #[error("target `{target}` is reported twice: report each once")]
     Twice {

@@ -182,12 +182,12 @@
 
 mod controllers;
 mod error;
+mod looking;
 mod people;
 mod state;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
@@ -311,6 +311,16 @@ impl RolloutEngine {
             let kept = self.kept();
             let kept = kept.as_ref().ok_or(EngineError::ShutDown)?;
             let (under_way, asked) = (kept.begin(), ask(kept.clone(), self.own.clone()));
+            // Targets that nobody reports any more are forgotten with calls about any entity: a program that makes none
+            // has no timer of ours.
+            if kept.is_time_to_sweep() {
+                let (under_way, kept) = (kept.begin(), kept.clone());
+                tokio::spawn(async move {
+                    kept.sweep().await;
+                    drop(kept);
+                    drop(under_way);
+                });
+            }
             tokio::spawn(async move {
                 let said = asked.await;
                 drop(under_way);
@@ -539,57 +549,16 @@ impl RolloutEngine {
         .await
     }
 
-    /// Where an entity is, and why it goes no further.
-    ///
-    /// Errors: nobody has named it.
-    pub async fn get_rollout_info(&self, namespace: &str, entity: &str) -> Result<RolloutState, EngineError> {
-        let id = EntityId::new(namespace, entity)?;
-        self.run(
-            |kept, _| async move { kept.rollout(&id).await?.ok_or_else(|| EngineError::Unknown(id.clone())) },
-        )
-        .await
-    }
-
-    /// The rollouts of an entity that have ended, the latest first.
-    ///
-    /// Errors: nobody has named it.
-    pub async fn get_history(&self, namespace: &str, entity: &str) -> Result<Vec<PastState>, EngineError> {
-        let id = EntityId::new(namespace, entity)?;
-        self.run(
-            |kept, _| async move { kept.history(&id).await?.ok_or_else(|| EngineError::Unknown(id.clone())) },
-        )
-        .await
-    }
-
-    /// All namespaces, in order.
-    pub async fn get_namespaces(&self) -> Result<Vec<String>, EngineError> {
-        let entities = self.entities(None).await?;
-        let namespaces: BTreeSet<String> = entities.into_iter().map(|(namespace, _)| namespace).collect();
-        Ok(namespaces.into_iter().collect())
-    }
-
-    /// The entities of a namespace, in order. Of one that nobody has named there are none.
-    pub async fn get_entities(&self, namespace: &str) -> Result<Vec<String>, EngineError> {
-        let entities = self.entities(Some(namespace.to_owned())).await?;
-        Ok(entities.into_iter().map(|(_, entity)| entity).collect())
-    }
-
-    async fn entities(&self, namespace: Option<String>) -> Result<Vec<(String, String)>, EngineError> {
-        self.run(|kept, _| async move {
-            let states = kept.rollouts(namespace.as_deref()).await?;
-            Ok(states.into_iter().map(|state| (state.namespace, state.entity)).collect())
-        })
-        .await
-    }
-
-    /// Ends the engine: what was begun is ended, what was reported is decided, the clock of rollouts is kept, and
-    /// the directory is free for another engine. Every later call, of any clone, is an error that says so.
+    /// Ends the engine: what was begun is ended, the clock of rollouts is kept, and the directory is free for another
+    /// engine. Controllers are not waited for: what waits for one is given up, and a call that does has an error; what
+    /// was reported is kept, and decided by the next engine. Every later call, of any clone, is an error that says so.
     ///
     /// An engine that is dropped instead loses nothing that was kept.
     ///
     /// Errors: it was shut down before; the clock could not be kept.
     pub async fn shutdown(&self) -> Result<(), EngineError> {
         let kept = self.kept().take().ok_or(EngineError::ShutDown)?;
+        kept.give_up();
         // Goes on where nobody waits for it any more.
         let ended = tokio::spawn(async move {
             kept.idle().await;

@@ -1,7 +1,7 @@
 //! What people ask of an entity. `by` says who did, for those who look later.
 
 use upbeat_control::rollouts::Change;
-use upbeat_model::rollout::{EntityId, TargetId};
+use upbeat_model::rollout::{EntityId, MESSAGE_MAX, TargetId};
 
 use super::{EngineError, RolloutEngine, Version, Wall};
 
@@ -34,6 +34,7 @@ impl RolloutEngine {
 
     /// What is rolled out now is bad, and all go back. Errors: nothing is rolled out.
     pub async fn abort(&self, namespace: &str, entity: &str, by: &str, why: &str) -> Result<(), EngineError> {
+        check("why", why)?;
         let change = Change::Abort { by: by.to_owned(), why: why.to_owned() };
         self.ask(namespace, entity, change, by).await
     }
@@ -58,6 +59,7 @@ impl RolloutEngine {
         by: &str,
         why: &str,
     ) -> Result<(), EngineError> {
+        check("why", why)?;
         let (target, why) = (TargetId::new(group, name)?, why.to_owned());
         self.ask(namespace, entity, Change::Fail { target, by: by.to_owned(), why }, by).await
     }
@@ -91,6 +93,15 @@ impl RolloutEngine {
     }
 
     async fn ask(&self, namespace: &str, entity: &str, change: Change, by: &str) -> Result<(), EngineError> {
+        check("by", by)?;
         self.change(namespace, entity, change, Some(by)).await.map(drop)
+    }
+}
+
+/// What is kept and shown with the entity must fit there.
+fn check(field: &'static str, words: &str) -> Result<(), EngineError> {
+    match words.len() <= MESSAGE_MAX {
+        true => Ok(()),
+        false => Err(EngineError::Long { field }),
     }
 }

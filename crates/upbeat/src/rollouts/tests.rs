@@ -521,7 +521,7 @@ impl MonitoringController for Slow {
 }
 
 #[tokio::test]
-async fn a_shutdown_waits_for_what_was_reported_and_frees_the_directory() {
+async fn a_shutdown_waits_for_no_controller_keeps_what_was_reported_and_frees_the_directory() {
     let directory = tempfile::tempdir().unwrap();
     // However slow this machine is: it answers, and is not taken for one that does not.
     let settings =
@@ -537,15 +537,20 @@ async fn a_shutdown_waits_for_what_was_reported_and_frees_the_directory() {
     let told = engine.get_client_state("prod", "web").await.unwrap();
     assert_eq!((told.len(), count(&told, "v2")), (3, 0), "kept, and not decided yet");
     let other = engine.clone();
-    let shutdown = tokio::spawn(async move { other.shutdown().await });
-    while engine.get_namespaces().await.is_ok() {
+    let waits =
+        tokio::spawn(
+            async move { other.orchestrate("prod", "web", vec![ClientState::new("late", "v1")]).await },
+        );
+    while engine.get_client_state("prod", "web").await.unwrap().len() < 4 {
         tokio::task::yield_now().await;
     }
-    assert!(!shutdown.is_finished());
-    slow.answers.notify_one();
-    shutdown.await.unwrap().unwrap();
+    // It never answers.
+    engine.shutdown().await.unwrap();
+    let given_up = waits.await.unwrap().unwrap_err().to_string();
+    assert!(given_up.ends_with("is being shut down, and what was reported is kept"), "{given_up}");
     let engine = RolloutEngine::open(directory.path()).await.unwrap();
-    assert_eq!(count(&engine.get_client_state("prod", "web").await.unwrap(), "v2"), 1, "decided");
+    let told = engine.get_client_state("prod", "web").await.unwrap();
+    assert_eq!((told.len(), count(&told, "v2")), (4, 0), "kept, and not decided");
 }
 
 #[tokio::test]

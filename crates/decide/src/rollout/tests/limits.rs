@@ -175,6 +175,41 @@ fn outside_of_the_windows_nobody_is_moved_forward_and_all_is_judged() {
     assert_eq!(story.call(), count_of(&[("v1", 4)]), "and so does going back");
 }
 
+/// Whoever was asked has removed them: were that not taken on, others would be removed for them, too.
+#[test]
+fn what_was_removed_is_gone_though_a_window_closed_meanwhile() {
+    let mut story = limited(4, Strategy::default());
+    story.options(options(50, 100, 0, 20));
+    story.call();
+    story.obey();
+    story.call();
+    story.pass(1);
+    let reports: Vec<_> = story.devices.iter().map(|(id, device)| device.report(id, "said")).collect();
+    story.rollout.report(reports, story.now);
+    let asks = Asks { removal: true, ..Asks::default() };
+    let open = || Told::default().opening(Opening::Open { lasts: None, until: None });
+    let mut told = open();
+    let step = decide(&story.rollout, asks, &told, story.now).unwrap();
+    let Step::Ask(Question::Removal(old, 1..)) = step else { panic!("{step:?}") };
+    told.take(Answer::Removal(Ok(vec![old[0].clone()])));
+    let night = || Opening::Closed { until: None, why: "night".to_owned() };
+    let Ok(Step::Settle(decision)) = decide(&story.rollout, asks, &told.opening(night()), story.now) else {
+        panic!("it was answered")
+    };
+    assert_eq!(decision.removed.iter().collect::<Vec<_>>(), [&old[0]]);
+    assert_eq!(decision.assigned, []);
+    // Nobody is asked, and nobody could not say.
+    for told in [Told::default(), {
+        let mut failed = open();
+        failed.take(Answer::Removal(Err("out".to_owned())));
+        failed
+    }] {
+        let step = decide(&story.rollout, asks, &told.opening(night()), story.now).unwrap();
+        let Step::Settle(decision) = step else { panic!("{step:?}") };
+        assert!(decision.removed.is_empty());
+    }
+}
+
 #[test]
 fn who_forgets_to_say_what_time_it_is_moves_nobody() {
     let windows: Windows = serde_json::from_str(r#"{"open":[{"from":"09:00","to":"10:00"}]}"#).unwrap();

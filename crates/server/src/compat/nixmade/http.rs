@@ -24,6 +24,7 @@ use crate::handlers::{NoQuery, Shared};
 use crate::refusal::Refusal;
 use crate::rollouts::handlers::{usable, words};
 use crate::rollouts::reports::{Fields, checked, must};
+use crate::rollouts::rooms::{Rooms, Taken};
 use crate::rollouts::{Orchestrated, Rollouts};
 use crate::router::guarded;
 
@@ -89,12 +90,13 @@ struct Envelope {
 
 /// What is not done, in this shape.
 pub(crate) fn refused(refusal: Refusal) -> Response {
-    let (status, Problem { message, hint, .. }) = refusal.into_parts();
-    let message = match hint {
-        Some(hint) => format!("{message}; {hint}"),
-        None => message,
-    };
-    (status, axum::Json(Envelope { status: "error", message })).into_response()
+    refusal.in_shape(|status, Problem { message, hint, .. }| {
+        let message = match hint {
+            Some(hint) => format!("{message}; {hint}"),
+            None => message,
+        };
+        (status, axum::Json(Envelope { status: "error", message })).into_response()
+    })
 }
 
 /// Not done.
@@ -161,6 +163,18 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     }
 }
 
+/// A body that may be large, and its place.
+struct Large<T>(Body<T>, Taken);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Large<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Read<Self> {
+        let taken = Rooms::for_body(&request, REPORTS_BYTES_MAX).await?;
+        Ok(Self(Body::from_request(request, state).await?, taken))
+    }
+}
+
 /// Of a path. One that ends with `entities` is that of the entity of that name.
 #[derive(Deserialize)]
 struct Names {
@@ -210,8 +224,13 @@ async fn rollout<B: Backend>(
     data(Rollout::from(here.backend.rollouts().rollout(id).await?))
 }
 
-fn expected(targets: Vec<TargetState>) -> Reply {
-    data(targets.into_iter().map(Expected::from).collect::<Vec<_>>())
+fn expected(targets: Vec<TargetState>, taken: Taken) -> Reply {
+    Ok(taken.answer(&targets.into_iter().map(Expected::from).collect::<Vec<_>>()))
+}
+
+/// A place for an answer about all targets of an entity.
+async fn room<B: Backend>(here: &Shared<B>, id: &EntityId) -> Read<Taken> {
+    here.rooms.for_answer(here.backend.rollouts().answer_bytes(id.clone()).await?).await
 }
 
 async fn targets<B: Backend>(
@@ -220,7 +239,8 @@ async fn targets<B: Backend>(
     query: Read<Query<NoQuery>>,
 ) -> Reply {
     let (id, _) = asked_about(names, query)?;
-    expected(here.backend.rollouts().targets(id, None).await?)
+    let taken = room(&here, &id).await?;
+    expected(here.backend.rollouts().targets(id, None).await?, taken)
 }
 
 async fn group<B: Backend>(
@@ -231,14 +251,14 @@ async fn group<B: Backend>(
     let (id, group) = asked_about(names, query)?;
     // Whatever the target: only its group is of interest.
     TargetId::new(&group, "any").map_err(bad_path)?;
-    expected(here.backend.rollouts().targets(id, Some(group)).await?)
+    let taken = room(&here, &id).await?;
+    expected(here.backend.rollouts().targets(id, Some(group)).await?, taken)
 }
 
 /// What is said of targets, by whoever may. It is no audited change: see [`crate::rollouts::handlers`].
-fn said_of(by: Read<By>, body: Read<Body<ClientStates>>) -> Read<Vec<Report>> {
-    refuse_key(&by?)?;
-    let said = body?.said()?.0;
-    checked(said.into_iter().map(Into::into).collect(), &FIELDS)
+fn said_of(by: &By, body: Body<ClientStates>) -> Read<Vec<Report>> {
+    refuse_key(by)?;
+    checked(body.said()?.0.into_iter().map(Into::into).collect(), &FIELDS)
 }
 
 async fn orchestrate<B: Backend>(
@@ -246,13 +266,17 @@ async fn orchestrate<B: Backend>(
     by: Read<By>,
     names: Read<Path<Names>>,
     query: Read<Query<NoQuery>>,
-    body: Read<Body<ClientStates>>,
+    body: Read<Large<ClientStates>>,
 ) -> Reply {
-    let ((id, _), reports) = (asked_about(names, query)?, said_of(by, body)?);
-    let rollouts = here.backend.rollouts().clone();
-    let orchestrating = async move { rollouts.orchestrate(id, reports).await };
-    let Orchestrated { targets, .. } = access::whole::<_, Problem>(orchestrating).await?;
-    expected(targets)
+    let ((id, _), by, Large(body, taken)) = (asked_about(names, query)?, by?, body?);
+    let reports = said_of(&by, body)?;
+    // What is taken down has its room elsewhere.
+    drop(taken);
+    let (rollouts, of, who) = (here.backend.rollouts().clone(), id.clone(), by.caller.who());
+    access::whole::<_, Problem>(async move { rollouts.decide(of, reports, who).await }).await?;
+    let taken = room(&here, &id).await?;
+    let Orchestrated { targets, .. } = here.backend.rollouts().assigned(id).await?;
+    expected(targets, taken)
 }
 
 async fn orchestrate_later<B: Backend>(
@@ -260,11 +284,13 @@ async fn orchestrate_later<B: Backend>(
     by: Read<By>,
     names: Read<Path<Names>>,
     query: Read<Query<NoQuery>>,
-    body: Read<Body<ClientStates>>,
+    body: Read<Large<ClientStates>>,
 ) -> Reply {
-    let ((id, _), reports) = (asked_about(names, query)?, said_of(by, body)?);
-    let rollouts = here.backend.rollouts().clone();
-    access::whole::<_, Problem>(async move { rollouts.orchestrate_later(id, reports).await }).await?;
+    let ((id, _), by, Large(body, taken)) = (asked_about(names, query)?, by?, body?);
+    let reports = said_of(&by, body)?;
+    drop(taken);
+    let (rollouts, who) = (here.backend.rollouts().clone(), by.caller.who());
+    access::whole::<_, Problem>(async move { rollouts.orchestrate_later(id, reports, who).await }).await?;
     ok([])
 }
 

@@ -15,11 +15,19 @@ fn unkept<T>() -> Answer<T> {
 }
 
 impl Rollouts for NoRollouts {
-    async fn orchestrate(&self, _: EntityId, _: Vec<Report>) -> Answer<Orchestrated> {
+    async fn decide(&self, _: EntityId, _: Vec<Report>, _: String) -> Answer<()> {
         unkept()
     }
 
-    async fn orchestrate_later(&self, _: EntityId, _: Vec<Report>) -> Answer<()> {
+    async fn assigned(&self, _: EntityId) -> Answer<Orchestrated> {
+        unkept()
+    }
+
+    async fn answer_bytes(&self, _: EntityId) -> Answer<u64> {
+        unkept()
+    }
+
+    async fn orchestrate_later(&self, _: EntityId, _: Vec<Report>, _: String) -> Answer<()> {
         unkept()
     }
 

@@ -1,6 +1,7 @@
 //! The picture at moments of a rollout and of a rollback, as the machine itself comes to them: what `--watch`
 //! draws.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -52,12 +53,24 @@ fn id(n: usize) -> TargetId {
     TargetId::new("", &format!("t{n:02}")).unwrap()
 }
 
+thread_local! {
+    /// When the story of this thread began.
+    static BEGUN: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// The clock on the wall goes with the one of the story.
+fn wall() -> Wall {
+    let gone = BEGUN.get().map_or(Duration::ZERO, |begun| begun.elapsed());
+    Wall(NOW.0 + i64::try_from(gone.as_millis()).unwrap())
+}
+
 impl Story {
     /// Twenty targets, eight of them in `eu`.
     async fn new(options: Options, strategy: Strategy) -> Self {
         let (store, _journal) = upbeat_store::open_memory().unwrap();
         let gauge = Arc::new(Gauge(Mutex::new(0.01)));
-        let settings = Settings { wall: || NOW, asker: gauge.clone(), events: None, failpoint: |_| {} };
+        let settings = Settings { wall, asker: gauge.clone(), events: None, failpoint: |_| {} };
+        BEGUN.set(Some(Instant::now()));
         let rollouts = Rollouts::open(store, settings).await.unwrap();
         let runs = (0..20).map(|n| (id(n), None)).collect();
         let story = Self { rollouts, runs, sick: BTreeSet::new(), begun: Instant::now(), gauge };

@@ -54,7 +54,7 @@ fn median(mut times: Vec<Duration>) -> Duration {
     times[times.len() / 2]
 }
 
-#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Failure> {
     let directory = tempfile::tempdir()?;
     let (store, _journal) = open_redb(&directory.path().join("bench.redb"), Durability::Process)?;

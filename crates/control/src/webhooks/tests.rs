@@ -200,13 +200,8 @@ impl House {
     pub(super) async fn happen(&self, count: u64) {
         for n in 0..count {
             let what = Happened::Paused { by: format!("ann {n}") };
-            self.happens(EventKind::Rollout {
-                namespace: "prod".into(),
-                entity: "web".into(),
-                number: 1,
-                what,
-            })
-            .await;
+            let (namespace, entity) = ("prod".to_owned(), "web".to_owned());
+            self.happens(EventKind::Rollout { namespace, entity, number: 1, what }).await;
         }
     }
 

@@ -27,6 +27,7 @@ mod stand_in;
 mod surroundings;
 mod telling;
 mod terminal;
+mod webhooks;
 
 use std::process::ExitCode;
 
@@ -64,6 +65,7 @@ pub(crate) fn journeys() -> Vec<Journey> {
         access::journeys(),
         record::journeys(),
         rollouts::journeys(),
+        webhooks::journeys(),
         canary::journeys(),
         itself::journeys(),
     ];

@@ -381,7 +381,7 @@ fn bridge(to: PathBuf) -> u16 {
 }
 
 /// A server that ends with the journey.
-struct Server(Child);
+pub(crate) struct Server(Child);
 
 impl Drop for Server {
     fn drop(&mut self) {
@@ -392,7 +392,7 @@ impl Drop for Server {
 
 /// Starts it on a port that is free, with this about what it scrapes. Somebody else may take that port first:
 /// then on another one.
-fn scraper(home: &Home, scraped: &str) -> (Server, u16) {
+pub(crate) fn scraper(home: &Home, scraped: &str) -> (Server, u16) {
     let config = home.outside("prometheus.yml");
     let text = format!(
         "global: {{ scrape_interval: 1s, scrape_timeout: 1s }}\nscrape_configs:\n  - job_name: upbeat\n    {scraped}\n"

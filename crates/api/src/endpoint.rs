@@ -136,6 +136,10 @@ endpoints! {
     StartRolloutUnit: Operator Put "/api/v1/rollout-units/{namespace}/{unit}",
     /// Ask something of a unit: to go back, to be good, a pause.
     ActOnRolloutUnit: Operator Post "/api/v1/rollout-units/{namespace}/{unit}/actions",
+    /// Every webhook, and how it goes.
+    Webhooks: Viewer Get "/api/v1/webhooks",
+    /// Send a webhook's receiver a test, now, and hear what came back.
+    TestWebhook: Operator Post "/api/v1/webhooks/{webhook}/test",
     /// Every token, but for the tokens themselves.
     Tokens: Admin Get "/api/v1/tokens",
     /// Make a token. The answer is the only one that holds it.

@@ -10,6 +10,7 @@ pub mod openapi;
 pub mod rollout_units;
 pub mod rollouts;
 pub mod types;
+mod webhooks;
 
 pub use client::{Client, KEY_HEADER, Updates};
 pub use connection::Remote;
@@ -20,5 +21,5 @@ pub use upbeat_model::{
     Action, App, AppName, AppSummary, Asked, AuditEntry, AuditHead, AuditRecord, AuditVerdict, Event,
     EventFilter, EventKind, EventWord, IdempotencyKey, LogLine, LogStream, Need, Operation, OperationId,
     Origin, Plan, Project, Refused, Role, ServiceName, SlotId, SlotStatus, Starts, Stats, TokenInfo,
-    TokenName, Whom, Why, WhyLink, Wish,
+    TokenName, WebhookName, WebhookState, WebhookTested, Whom, Why, WhyLink, Wish,
 };

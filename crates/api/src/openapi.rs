@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 use upbeat_model::rollout::{Controllers, NAME_MAX, PastState, RolloutState, TargetState, UnitState};
 use upbeat_model::{
     Action, App, AppName, AppSummary, AuditRecord, AuditVerdict, Event, IdempotencyKey, Operation,
-    OperationId, Plan, ServiceName, Starts, Stats, TokenInfo, TokenName, Why,
+    OperationId, Plan, ServiceName, Starts, Stats, TokenInfo, TokenName, WebhookName, WebhookState,
+    WebhookTested, Why,
 };
 
 use crate::endpoint::Endpoint;
@@ -136,6 +137,8 @@ fn shape(endpoint: Endpoint, g: &mut SchemaGenerator) -> Shape {
         Endpoint::RolloutUnit => plain(Answer::Json(g.subschema_for::<UnitState>())),
         Endpoint::StartRolloutUnit => takes(g.subschema_for::<StartUnit>(), g.subschema_for::<UnitState>()),
         Endpoint::ActOnRolloutUnit => takes(g.subschema_for::<UnitAction>(), g.subschema_for::<UnitState>()),
+        Endpoint::Webhooks => plain(Answer::Json(g.subschema_for::<Vec<WebhookState>>())),
+        Endpoint::TestWebhook => plain(Answer::Json(g.subschema_for::<WebhookTested>())),
         Endpoint::Tokens => plain(Answer::Json(g.subschema_for::<Vec<TokenInfo>>())),
         Endpoint::CreateToken => takes(g.subschema_for::<NewToken>(), g.subschema_for::<IssuedToken>()),
         Endpoint::RevokeToken => plain(Answer::Json(schemars::json_schema!({ "type": "null" }))),
@@ -219,6 +222,7 @@ fn path_parameter(name: &str, g: &mut SchemaGenerator) -> Value {
     let schema = match name {
         "app" => g.subschema_for::<AppName>(),
         "name" => g.subschema_for::<TokenName>(),
+        "webhook" => g.subschema_for::<WebhookName>(),
         "service" => g.subschema_for::<ServiceName>(),
         "id" => g.subschema_for::<OperationId>(),
         // Bytes, in fact: a name of other letters than these of ASCII is shorter.

@@ -16,12 +16,29 @@ use crate::told;
 /// Events a reader gets at once.
 const PAGE: usize = 1000;
 
+/// Records that are read at once for somebody who takes one after the other, as each may be as large as a value.
+const STEP: usize = 64;
+
+/// Records that are looked at to say how many wait: some milliseconds.
+const COUNTED_MAX: u64 = 2_000;
+
 /// Events that may wait to be written. When the disk is that far behind, the oldest news is kept
 /// and the newest dropped, and counted.
 const WAITING_MAX: usize = 16 * 1024;
 
 /// Events that are kept: as many as the journal holds.
 pub const EVENTS_KEPT: usize = upbeat_store::JOURNAL_COUNT_MAX;
+
+/// What stands in the history behind a number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing that was asked for, up to this number.
+    Nothing(u64),
+    /// This event.
+    Event(Box<Event>),
+    /// These are not there any more, or cannot be read: the first and the last.
+    Lost(u64, u64),
+}
 
 /// The history. A cheap handle; clones share it.
 #[derive(Clone)]
@@ -75,6 +92,69 @@ impl EventLog {
     /// Wakes when there are more.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.last.subscribe()
+    }
+
+    /// The number of the last event there is; 0 before the first.
+    pub fn last(&self) -> u64 {
+        self.journal.last()
+    }
+
+    /// The first event after a number that is asked for, or the first after it that nobody will ever read. No
+    /// more than some records are held at once.
+    ///
+    /// Errors: they cannot be read.
+    pub async fn next(&self, after: u64, takes: impl Fn(&Event) -> bool) -> Result<Next, StoreError> {
+        let mut seen = after;
+        loop {
+            let page = self.journal.read(seen, STEP).await?;
+            if page.is_empty() {
+                return Ok(Next::Nothing(seen));
+            }
+            for (sequence, bytes) in page {
+                if sequence > seen + 1 {
+                    return Ok(Next::Lost(seen + 1, sequence - 1));
+                }
+                match serde_json::from_slice::<Event>(&bytes) {
+                    Ok(event) if takes(&event) => {
+                        return Ok(Next::Event(Box::new(Event { sequence, ..event })));
+                    }
+                    Ok(_) => seen = sequence,
+                    Err(_) => return Ok(Next::Lost(sequence, sequence)),
+                }
+            }
+            // Whoever is far behind does not keep others waiting.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// How many events after a number are asked for, among the next thousands; and whether there are more than
+    /// those.
+    ///
+    /// Errors: they cannot be read.
+    pub async fn waiting(
+        &self,
+        after: u64,
+        takes: impl Fn(&Event) -> bool,
+    ) -> Result<(u64, bool), StoreError> {
+        let (mut seen, mut count) = (after, 0);
+        let end = after.saturating_add(COUNTED_MAX);
+        loop {
+            let page = self.journal.read(seen, STEP).await?;
+            if page.is_empty() {
+                return Ok((count, false));
+            }
+            for (sequence, bytes) in page {
+                // Those that are gone are waited for as one: that they are.
+                let is_gap = sequence > seen + 1;
+                let is_wanted = serde_json::from_slice::<Event>(&bytes).map_or(true, |event| takes(&event));
+                count += u64::from(is_gap) + u64::from(is_wanted);
+                seen = sequence;
+            }
+            if seen >= end {
+                return Ok((count, self.last() > seen));
+            }
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Events after a number, oldest first, at most `limit` (and at most a thousand), of those that are

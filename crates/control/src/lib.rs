@@ -19,8 +19,9 @@ mod seen;
 mod state;
 pub mod tokens;
 mod told;
+pub mod webhooks;
 pub mod wishes;
 
 pub use control::{Control, Settings};
 pub use error::ControlError;
-pub use events::{EVENTS_KEPT, EventLog};
+pub use events::{EVENTS_KEPT, EventLog, Next};

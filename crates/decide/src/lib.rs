@@ -14,6 +14,7 @@ pub mod outcome;
 pub mod planner;
 pub mod rollout;
 pub mod rules;
+pub mod webhook;
 
 pub use effect::Effect;
 pub use node::{Bundle, Change, Node};

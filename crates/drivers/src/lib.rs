@@ -18,3 +18,4 @@ mod stuck;
 mod tree;
 pub mod usage;
 pub mod watch;
+pub mod webhooks;

@@ -157,6 +157,14 @@ name!(
     NAME_MAX
 );
 name!(
+    /// The name of a webhook, unique among the settings. Made as an [`AppName`] is.
+    WebhookName,
+    "name of a webhook",
+    check_name,
+    "^[A-Za-z0-9][A-Za-z0-9._-]*$",
+    NAME_MAX
+);
+name!(
     /// The name of a probe, unique in its service. Made as an [`AppName`] is.
     ProbeName,
     "name of a probe",

@@ -22,6 +22,7 @@ pub mod state;
 pub mod stats;
 pub mod target;
 pub mod time;
+pub mod webhook;
 pub mod withheld;
 
 pub use access::{
@@ -31,7 +32,9 @@ pub use analyze::{ChainLink, CriticalChain, OwnTime, SlotStart, Starts, Timeline
 pub use app::{App, AppSummary, Why, WhyLink};
 pub use diagnostic::Diagnostic;
 pub use event::{Event, EventFilter, EventKind, EventWord};
-pub use ids::{AppName, Attempt, IdempotencyKey, OperationId, ProbeName, ServiceName, SlotId, TokenName};
+pub use ids::{
+    AppName, Attempt, IdempotencyKey, OperationId, ProbeName, ServiceName, SlotId, TokenName, WebhookName,
+};
 pub use log::{LogLine, LogStream};
 pub use operation::{Action, Edit, Operation, Origin, Wish};
 pub use plan::Plan;
@@ -41,3 +44,4 @@ pub use state::{Exit, Phase, ProbeStatus, SlotStatus};
 pub use stats::{SlotStats, SlotUsage, Stats};
 pub use target::{Ask, Goal, Target, TargetSlot};
 pub use time::{Millis, Mono, Wall};
+pub use webhook::{Notice, NoticeKind, WebhookError, WebhookLost, WebhookState, WebhookTested, WebhookWord};

@@ -117,6 +117,17 @@ pub fn url_to_look_at(url: &str) -> String {
     format!("{address}?{}", query.join("&"))
 }
 
+/// An address that only a receiver gave away, for whoever only looks: whom it names, and that there is more.
+/// Many a receiver knows who may write to it by the path alone.
+pub fn receiver_to_look_at(url: &str) -> String {
+    let begin = url.find("://").map_or(0, |at| at + 3);
+    let end = url[begin..].find(['/', '?', '#']).map_or(url.len(), |at| begin + at);
+    // What a person may have put before `@` is a password.
+    let host = url[begin..end].rsplit('@').next().unwrap_or_default();
+    let more = if matches!(&url[end..], "" | "/") { "" } else { "/…" };
+    format!("{}{host}{more}", &url[..begin])
+}
+
 /// The values of an address' parameters that may be secret, as they stand there.
 fn secret_parameters(url: &str) -> impl Iterator<Item = &str> {
     let query = url.split_once('?').map_or("", |(_, query)| query);
@@ -317,6 +328,19 @@ fn add_lines(texts: &mut Vec<String>, text: &str) {
 mod tests {
     use super::*;
     use crate::project::Secret;
+
+    #[test]
+    fn of_a_receiver_only_the_host_is_shown() {
+        for (url, shown) in [
+            ("https://hooks.example/services/T0/hush", "https://hooks.example/…"),
+            ("https://hooks.example:8443?hush", "https://hooks.example:8443/…"),
+            ("http://[::1]:80/", "http://[::1]:80"),
+            ("http://a.example", "http://a.example"),
+            ("https://ann:hush@a.example/x", "https://a.example/…"),
+        ] {
+            assert_eq!(receiver_to_look_at(url), shown);
+        }
+    }
 
     fn variables(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()

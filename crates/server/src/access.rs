@@ -239,6 +239,8 @@ impl Outcome for RolloutState {}
 
 impl Outcome for upbeat_model::rollout::UnitState {}
 
+impl Outcome for upbeat_model::WebhookTested {}
+
 impl Outcome for () {}
 
 /// A change is recorded, made whole and recorded again, also when the one who asked for it does not

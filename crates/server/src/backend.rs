@@ -9,7 +9,8 @@ use futures_util::Stream;
 use upbeat_api::{
     Action, App, AppName, AppSummary, Asked, AuditQuery, AuditRecord, AuditVerdict, Event, EventFilter,
     IssuedToken, LogLine, Need, NewToken, Operation, OperationId, Origin, Plan, Problem, Refused, Role,
-    ServiceName, Starts, Stats, TokenInfo, TokenName, Up, Version, Whom, Why,
+    ServiceName, Starts, Stats, TokenInfo, TokenName, Up, Version, WebhookName, WebhookState, WebhookTested,
+    Whom, Why,
 };
 
 pub use upbeat_api::LogQuery;
@@ -128,6 +129,10 @@ pub trait Backend: Clone + Send + Sync + 'static {
         app: AppName,
         query: LogQuery,
     ) -> impl Future<Output = Answer<BoxStream<Answer<LogLine>>>> + Send;
+    /// Every webhook, and how it goes.
+    fn webhooks(&self) -> impl Future<Output = Answer<Vec<WebhookState>>> + Send;
+    /// Sends a webhook's receiver a test, and says what came back.
+    fn test_webhook(&self, name: WebhookName) -> impl Future<Output = Answer<WebhookTested>> + Send;
     /// Every token, but for the tokens themselves.
     fn tokens(&self) -> impl Future<Output = Answer<Vec<TokenInfo>>> + Send;
     /// Makes a token, for whom it says.

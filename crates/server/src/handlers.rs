@@ -23,6 +23,7 @@ use crate::rollouts::rooms::Rooms;
 use crate::rollouts::units;
 use crate::seeing;
 use crate::streams::{self, Closing, OpenStreams};
+use crate::webhooks;
 
 /// The description of the API, as a test writes it from the types.
 const OPENAPI: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.json"));
@@ -85,6 +86,8 @@ pub(crate) fn handler<B: Backend>(endpoint: Endpoint) -> MethodRouter<Shared<B>>
         Endpoint::RolloutUnit => on(method, units::unit::<B>),
         Endpoint::StartRolloutUnit => on(method, units::start::<B>),
         Endpoint::ActOnRolloutUnit => on(method, units::act::<B>),
+        Endpoint::Webhooks => on(method, webhooks::webhooks::<B>),
+        Endpoint::TestWebhook => on(method, webhooks::test::<B>),
         Endpoint::Tokens => on(method, tokens::<B>),
         Endpoint::CreateToken => on(method, create_token::<B>),
         Endpoint::RevokeToken => on(method, revoke_token::<B>),

@@ -27,6 +27,7 @@ mod serve;
 mod socket;
 mod streams;
 mod tls;
+mod webhooks;
 
 /// Who asks where rollouts are open to this machine, and nobody knows more: for records, and for who counts what they
 /// make.

@@ -4,6 +4,7 @@ mod at_once;
 mod callback;
 mod fleet;
 mod hostile;
+mod measured;
 mod orchestrate;
 mod page;
 mod typed;
@@ -17,6 +18,7 @@ pub(crate) fn journeys() -> Vec<Journey> {
         at_once::journeys(),
         orchestrate::journeys(),
         hostile::journeys(),
+        measured::journeys(),
         typed::journeys(),
         units::journeys(),
         page::journeys(),

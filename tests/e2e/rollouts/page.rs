@@ -38,8 +38,9 @@ fn type_in(home: &Home, typed: &str) -> Ran {
 
 fn typed() {
     let home = Home::new();
-    let [strategy] = &blocks(PAGE, "json")[..] else { panic!("one strategy is on the page") };
+    let [strategy, measured] = &blocks(PAGE, "json")[..] else { panic!("two strategies are on the page") };
     home.write("strategy.json", strategy);
+    home.write("measured.json", measured);
     let Ran { stdout, stderr, .. } = type_in(&home, &page(false));
     // What is said beside each line is so, in this order.
     let mut rest = stdout.as_str();
@@ -53,6 +54,7 @@ fn typed() {
         "a       v4\nb       v1\nc       v1\n",
         "a       v4\nb       v1\nc       v1\n",
         "paused by",
+        "`v3` is held to be bad: analysis `errors` failed: 1 failed, and 0 may; last: {\"rate\":0.2}",
         "shop/release  rolling out",
         "  ▸ db   v1 → v2  rolling out, 0/1 well\n  · api  v1 → v2  waits for db\n",
     ] {
@@ -109,6 +111,7 @@ fn bounds() {
         format!("| a version | {} bytes |", model::VERSION_MAX),
         format!("| a message | {} bytes; ", model::MESSAGE_MAX),
         format!("| stages; windows; freezes | {} each |", model::STAGES_MAX),
+        format!("| analyses | {}, in {} KiB |", model::ANALYSES_MAX, model::ANALYSES_BYTES_MAX >> 10),
         format!("| rollouts in the history | {} |", model::HISTORY_MAX),
         format!("| connections where rollouts are open | {} |", bounds::ROLLOUTS_CONNECTIONS_MAX),
     ] {

@@ -5,13 +5,16 @@ use std::future::Future;
 use std::pin::Pin;
 
 use upbeat_decide::rollout::{Answer, Asks, NewTarget, Question, Rollout};
-use upbeat_model::rollout::{Controllers, EntityId, Report, TargetId};
+use upbeat_model::rollout::{Controllers, EntityId, Measure, Report, Sample, SampleOutcome, TargetId};
 
 /// An answer that comes later.
 pub type Answering<'a> = Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
 
 /// An answer that comes later, or why there is none.
 pub type Trying<'a> = Pin<Box<dyn Future<Output = Result<Answer, String>> + Send + 'a>>;
+
+/// Something that is measured.
+pub type Measuring<'a> = Pin<Box<dyn Future<Output = Sample> + Send + 'a>>;
 
 /// What an entity's controllers are asked, with what was reported of each target.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +33,13 @@ pub enum Asked {
 
 /// Answers questions about targets. Bounds the time that takes: nobody else is moved meanwhile.
 pub trait Asker: Send + Sync + 'static {
+    /// Measures once. Bounds the time that takes: one sample of an analysis is taken at a time.
+    fn measure<'a>(&'a self, _measure: &'a Measure) -> Measuring<'a> {
+        Box::pin(async {
+            Sample { outcome: SampleOutcome::Error("nobody measures here".into()), value: String::new() }
+        })
+    }
+
     /// Whom this entity asks.
     fn asks(&self, _id: &EntityId, controllers: &Controllers) -> Asks {
         Asks {

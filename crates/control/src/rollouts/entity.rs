@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex as Quick, PoisonError};
 use tokio::sync::{Mutex, MutexGuard, OwnedRwLockWriteGuard, RwLock, watch};
 use upbeat_decide::rollout::{Answer, NewTarget, Rollout, Step, Told, decide};
 use upbeat_model::Mono;
-use upbeat_model::rollout::{Controllers, EntityId, Report, RolloutState};
+use upbeat_model::rollout::{Controllers, EntityId, Report, RolloutState, Sample};
 use upbeat_store::{StoreError, VALUE_MAX};
 
 use super::keep::{self, Kept, NotKept, Place, Rest};
@@ -144,6 +144,7 @@ impl Inner {
             self.drop_entity(entity);
             return Ok(());
         };
+        self.agenda.set(&entity.id, kept.rollout.next_measure());
         let fresh = Entity::kept(kept, self.clock.now());
         // INVARIANT: it was made just now, and nobody else knows it.
         if let Some(fresh) = Arc::into_inner(fresh.held) {
@@ -210,6 +211,7 @@ impl Inner {
             }
         };
         held.is_stale = false;
+        self.agenda.set(&entity.id, held.rollout.next_measure());
         self.tell(&entity.id, held);
         self.weigh(held);
         if !held.rollout.targets.is_empty() {
@@ -359,7 +361,24 @@ impl Inner {
         held.place.remove(&self.store).await.map_err(Self::not_stored(id))?;
         (held.is_stale, held.is_gone) = (false, true);
         self.drop_entity(&entity);
+        self.agenda.set(id, None);
         Ok(())
+    }
+
+    /// What was measured is kept. Returns the first decision that counts it, where it counts for anything.
+    pub(super) async fn keep_sample(
+        &self,
+        entity: &Arc<Entity>,
+        number: u64,
+        name: &str,
+        sample: Sample,
+    ) -> Result<Option<u64>, RolloutError> {
+        let Some(mut held) = self.hold(entity).await? else { return Ok(None) };
+        if !held.rollout.take_sample(number, name, sample, self.clock.now()) {
+            return Ok(None);
+        }
+        self.keep(entity, &mut held).await?;
+        Ok(Some(entity.next_decision()))
     }
 
     /// It is decided when its turn has come, and what was decided is kept. All who wait for the same decision, which

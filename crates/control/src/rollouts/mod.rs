@@ -14,6 +14,9 @@ mod entity;
 mod error;
 mod keep;
 mod leaves;
+mod measuring;
+#[cfg(test)]
+mod measuring_tests;
 mod outbox;
 mod room;
 mod show;
@@ -41,10 +44,11 @@ use upbeat_model::{Mono, Wall};
 use upbeat_store::{Store, StoreError};
 
 use crate::events::EventLog;
-pub use ask::{Answering, Asked, Asker, Trying};
+pub use ask::{Answering, Asked, Asker, Measuring, Trying};
 use clock::Clock;
 use entity::{Entity, Growth};
 pub use error::RolloutError;
+use measuring::Agenda;
 pub use room::{HELD_BYTES_MAX, LISTENER_SHARE, Share};
 use room::{Limits, Room};
 pub use units::UNITS_MAX;
@@ -92,6 +96,7 @@ pub(crate) struct Inner {
     failpoint: fn(&str),
     entities: Mutex<Entities>,
     units: Units,
+    agenda: Arc<Agenda>,
     room: Room,
     /// Nobody has targets that may be forgotten, as far as whoever forgets them knows.
     sweeper_sleeps: AtomicBool,
@@ -149,6 +154,22 @@ impl Inner {
         Ok(entity)
     }
 
+    /// It is decided about what is new, unless somebody is about to.
+    fn decide_later(self: &Arc<Self>, entity: Arc<Entity>, decision: u64) {
+        if !entity.is_due() {
+            return;
+        }
+        let (busy, inner) = (Busy::new(self), self.clone());
+        tokio::spawn(async move {
+            if let Err(error) = inner.decide(&entity, decision).await {
+                tracing::info!(entity = %entity.id, %error, "nothing was decided about what was reported");
+            }
+            inner.unit_goes_on(&entity.id).await;
+            drop((inner, entity));
+            drop(busy);
+        });
+    }
+
     /// This very one is not there any more.
     fn drop_entity(&self, entity: &Arc<Entity>) {
         let mut entities = self.entities();
@@ -161,7 +182,8 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // It finds out that there is nothing any more.
+        // Whoever measures, and whoever forgets, find out that there is nothing any more.
+        self.agenda.wake();
         self.sweeper_woken.notify_one();
     }
 }
@@ -200,16 +222,20 @@ impl Rollouts {
             tracing::warn!(%error, "what the clock of rollouts shows could not be stored");
         }
         let now = clock.now();
+        let agenda = Arc::new(Agenda::default());
         let room = Room::new(limits);
         let all = kept.into_iter().map(|kept| {
+            agenda.set(&kept.rest.id, kept.rollout.next_measure());
             let taken = room::taken(kept.place.weight().held, kept.place.head_bytes());
             room.is(&kept.rest.id, taken, kept.rest.is_listeners);
             let entity = Entity::kept(kept, now);
             (entity.id.clone(), Arc::new(entity))
         });
+        let all: BTreeMap<EntityId, Arc<Entity>> = all.collect();
         let inner = Inner {
-            entities: Mutex::new(Entities { all: all.collect(), next_number }),
+            entities: Mutex::new(Entities { all, next_number }),
             units: Units::of(units),
+            agenda: agenda.clone(),
             room,
             sweeper_sleeps: AtomicBool::new(false),
             sweeper_woken: Arc::default(),
@@ -225,7 +251,9 @@ impl Rollouts {
             busy: watch::channel(0).0,
         };
         inner.units_go_on().await;
-        Ok(Self { inner: Arc::new(inner), share: Share::Whole })
+        let inner = Arc::new(inner);
+        agenda.begin(&inner);
+        Ok(Self { inner, share: Share::Whole })
     }
 
     /// The same, for somebody who has this share of the room.
@@ -309,17 +337,7 @@ impl Rollouts {
         let share = self.share;
         self.run(|inner| async move {
             let (entity, next) = inner.report(&id, reports, share).await?;
-            if entity.is_due() {
-                let busy = Busy::new(&inner);
-                tokio::spawn(async move {
-                    if let Err(error) = inner.decide(&entity, next).await {
-                        tracing::info!(entity = %entity.id, %error, "nothing was decided about what was reported");
-                    }
-                    inner.unit_goes_on(&entity.id).await;
-                    drop((inner, entity));
-                    drop(busy);
-                });
-            }
+            inner.decide_later(entity, next);
             Ok(())
         })
         .await
@@ -541,8 +559,12 @@ impl Rollouts {
         let _ = self.inner.busy.subscribe().wait_for(|busy| *busy == 0).await;
     }
 
-    /// The clock is written down, so that the next daemon goes on from here. For an orderly end.
+    /// Nothing is measured any more, and the clock is written down, so that the next daemon goes on from here. For
+    /// an orderly end.
     pub async fn close(&self) -> Result<(), StoreError> {
+        self.inner.agenda.end().await;
+        // What was measured just before is taken down.
+        self.idle().await;
         self.inner.clock_written.store(self.inner.clock.now().0, Ordering::Relaxed);
         keep::write_clock(&self.inner.store, &self.inner.clock.kept()).await
     }

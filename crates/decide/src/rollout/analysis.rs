@@ -89,6 +89,11 @@ impl Analysis {
         analysis
     }
 
+    /// So many samples were taken; those that could not be are none.
+    pub fn taken(&self) -> u32 {
+        self.successes.saturating_add(self.failures).saturating_add(self.inconclusive)
+    }
+
     /// What comes next.
     pub fn next(&self, cadence: &Cadence, now: Mono) -> Next {
         if self.verdict != Verdict::Running {

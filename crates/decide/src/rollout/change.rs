@@ -37,13 +37,13 @@ pub enum Change {
         /// Why.
         why: String,
     },
-    /// What waits at the gate of a stage goes on.
+    /// What waits at the gate of a stage goes on; and what waits for somebody to say what was measured, too.
     Approve {
         /// Who says so.
         by: String,
     },
-    /// One step forward: beyond the gate it waits at, or else the stage it is in is taken for done. Beyond the
-    /// last, or where there are no stages, what is rolled out now is good.
+    /// One step forward: beyond the gate it waits at and what is measured there, or else the stage it is in is
+    /// taken for done. Beyond the last, or where there are no stages, what is rolled out now is good.
     Promote {
         /// Who says so.
         by: String,
@@ -83,7 +83,8 @@ pub enum Change {
         /// Why.
         why: String,
     },
-    /// The version that is held to be bad is tried again.
+    /// The version that is held to be bad is tried again; or, of one that is on its way, what is unclear is measured
+    /// anew.
     Retry,
     /// A version is not held to be bad any more, or until then only.
     Forgive {
@@ -307,11 +308,16 @@ impl Rollout {
     fn approve(&mut self, by: String, now: Mono) -> Result<(), Refused> {
         let nothing = |text: String| Refused::NothingToApprove(text);
         let version = self.under_way().map_err(|error| nothing(error.to_string()))?;
+        let has_passed = self.pass_over(false, &by, now);
         let gate = self.rolling.as_ref().and_then(Rolling::gate);
-        let stage = match gate {
-            Some((stage, Gate::Approval)) => stage.to_owned(),
-            Some((stage, gate)) => return Err(nothing(format!("it waits for {gate} after stage `{stage}`"))),
-            None => return Err(nothing("it waits at no gate".to_owned())),
+        let stage = match (self.measured_at_gate(), gate) {
+            (None, Some((stage, Gate::Approval))) => stage.to_owned(),
+            _ if has_passed => return Ok(()),
+            (Some(measured), _) => return Err(nothing(format!("{measured}; `promote` goes on without it"))),
+            (None, Some((stage, gate))) => {
+                return Err(nothing(format!("it waits for {gate} after stage `{stage}`")));
+            }
+            (None, None) => return Err(nothing("it waits at no gate".to_owned())),
         };
         self.note(Happened::Approved { version, stage, by });
         self.next_stage(now);
@@ -320,15 +326,17 @@ impl Rollout {
 
     fn promote(&mut self, by: String, now: Mono) -> Result<(), Refused> {
         let version = self.under_way()?;
+        self.pass_over(true, &by, now);
         let Some(rolling) = self.rolling.as_mut() else { return Ok(()) };
         let stage = rolling.stages.get(rolling.stage).cloned();
         let waits = rolling.gate().is_some();
         let is_last = rolling.stage + 1 >= rolling.stages.len();
+        let is_measured = rolling.has_analyses_after();
         let name = stage.as_ref().map(|stage| stage.name.clone());
         self.note(Happened::Promoted { version, stage: name, by: by.clone() });
         match stage {
             Some(_) if waits => self.next_stage(now),
-            Some(stage) if stage.gate != Gate::None => self.stand_at_gate(now),
+            Some(stage) if stage.gate != Gate::None || is_measured => self.stand_at_gate(now),
             Some(_) if !is_last => self.next_stage(now),
             _ => self.prove(Reason::Promoted { by }, self.counts(now), now),
         }
@@ -346,6 +354,7 @@ impl Rollout {
     fn stand_at_gate(&mut self, now: Mono) {
         if let Some(rolling) = &mut self.rolling {
             rolling.at_gate = Some(now);
+            rolling.measure_from(now);
         }
     }
 
@@ -361,6 +370,9 @@ impl Rollout {
     }
 
     fn retry(&mut self, by: Option<String>, now: Mono) -> Result<(), Refused> {
+        if matches!(self.course(), Course::Forward(_)) && self.measure_again(now) {
+            return Ok(());
+        }
         let bad =
             self.rolling.as_ref().filter(|rolling| rolling.is_bad).map(|rolling| rolling.version.clone());
         let version = bad.filter(|bad| self.target.as_ref() == Some(bad)).ok_or(Refused::NothingToRetry)?;

@@ -10,7 +10,7 @@ use upbeat_model::rollout::{
 use super::judge::{Position, Progressed};
 use super::told::{Asks, NewTarget, Nothing, Question, Step, Told};
 use super::view::{Standing, Tallies, View, quota};
-use super::{Rollout, Target};
+use super::{Rollout, Target, measured};
 
 /// What is to be, in all its parts. To be taken on as a whole: [`Rollout::take_on`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -118,7 +118,8 @@ impl Cycle<'_> {
         if closed.is_none() || matches!(self.told.removal, Some(Ok(_))) {
             self.remove(slots, &tallies, &mut decision)?;
         }
-        match self.paused().or_else(|| self.at_gate()).or(closed) {
+        let unclear = measured::unclear(self.view.rollout);
+        match self.paused().or(unclear).or_else(|| self.at_gate()).or(closed) {
             Some(held) => decision.reasons.push(held),
             None => self.assign(slots, &tallies, &mut decision)?,
         }

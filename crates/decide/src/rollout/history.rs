@@ -5,7 +5,7 @@ use upbeat_model::rollout::{Counts, HISTORY_MAX, Happened, Outcome, Past, Reason
 
 use super::judge::Position;
 use super::view::{place, quota};
-use super::{Bad, Course, KNOWN_BAD_MAX, Progressed, Refused, Rolling, Rollout, Target};
+use super::{Bad, Course, KNOWN_BAD_MAX, Measured, Progressed, Refused, Rolling, Rollout, Target};
 
 /// So many versions that were good before are remembered, to go back to.
 pub const GOOD_MAX: usize = 10;
@@ -40,6 +40,7 @@ impl Rolling {
     /// From now on it is there, and has all its time for what is to come.
     pub(super) fn begin_stage(&mut self, position: Position, counts: Counts, at: Mono) {
         (self.stage, self.at_gate) = (position.stage, position.at_gate);
+        self.measure_from(at);
         self.progressed = Progressed { well: counts.well, total: counts.total, at };
     }
 }
@@ -48,7 +49,10 @@ impl Rollout {
     /// It begins to be rolled out.
     pub(super) fn roll(&mut self, version: Version, now: Mono) {
         let was_good = self.good.as_ref() == Some(&version);
-        let stages = if was_good { Vec::new() } else { self.strategy.whole() };
+        let (stages, analyses) = match was_good {
+            true => (Vec::new(), Vec::new()),
+            false => (self.strategy.whole(), Measured::of(&self.strategy)),
+        };
         self.targets.change_each(|target| target.is_extra, |target| target.is_extra = false);
         // Nothing would ever take it back, and who is unwell for good would hold up the others for good.
         self.targets.change_each(Target::is_given_up, |target| target.failed = None);
@@ -66,7 +70,7 @@ impl Rollout {
         let (number, from, by) = (self.number, self.good.clone(), self.asked_by.clone());
         self.note(Happened::Began { number, version: version.clone(), from: from.clone(), by: by.clone() });
         let progressed = Progressed { at: now, total, ..Progressed::default() };
-        self.rolling = Some(Rolling {
+        let rolling = self.rolling.insert(Rolling {
             version,
             since: now,
             is_bad: false,
@@ -80,7 +84,9 @@ impl Rollout {
             removed: 0,
             is_undo: false,
             is_back: false,
+            analyses,
         });
+        rolling.measure_throughout(now);
         self.pause = None;
         if was_good {
             self.end(Outcome::Good, Reason::WasGood, self.counts(now), now);

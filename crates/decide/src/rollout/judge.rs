@@ -8,6 +8,8 @@
 //!    at any time: more failed than may, of the stage or of all,    └────────┘    all are well
 //!    or nobody became well for too long ──▶ bad
 //! ```
+//!
+//! What is measured after a stage begins when that is at its gate, and it goes no further before it is successful.
 
 use serde::{Deserialize, Serialize};
 use upbeat_model::Mono;
@@ -16,7 +18,7 @@ use upbeat_model::rollout::{Counts, Course, Gate, Happened, Opening, Reason, Sta
 use super::cycle::{Cycle, Decision, Stop};
 use super::told::{Nothing, Question};
 use super::view::{Tallies, View, is_longer};
-use super::{Rollout, Target};
+use super::{Rollout, Target, measured};
 
 /// Where a rollout is among its stages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -128,7 +130,13 @@ impl Cycle<'_> {
         let rolling = rollout.rolling.as_ref()?;
         let progressed = rolling.progressed.seen(tallies.all.counts, now);
         decision.progressed = Some(progressed).filter(|progressed| *progressed != rolling.progressed);
-        if rollout.pause.is_some() || self.position.at_gate.is_some() || self.closed().is_some() {
+        let is_held = rollout.pause.is_some() || measured::unclear(rollout).is_some();
+        if is_held || self.position.at_gate.is_some() || self.closed().is_some() {
+            return None;
+        }
+        let Counts { well, total, .. } = tallies.all.counts;
+        // Nobody has to become well any more: what is measured is waited for.
+        if well >= rollout.options.required(total) && measured::holds_good(rollout).is_some() {
             return None;
         }
         let opened = match self.told.opening {
@@ -136,7 +144,6 @@ impl Cycle<'_> {
             _ => Mono(0),
         };
         let since = progressed.at.max(rollout.woke).max(opened);
-        let Counts { well, total, .. } = tallies.all.counts;
         is_longer(since, now, within).then_some(Reason::NoProgress { within, well, total })
     }
 
@@ -159,7 +166,7 @@ impl Cycle<'_> {
                 (Gate::Approval, _) | (Gate::Pause(_), None) => false,
                 (Gate::Pause(time), Some(since)) => self.view.now.since(since) >= time,
             };
-            if !is_open {
+            if !is_open || measured::holds_stage(self.view.rollout, &stage.name).is_some() {
                 break;
             }
             self.position = Position { stage: self.position.stage + 1, at_gate: None };
@@ -196,6 +203,9 @@ impl Cycle<'_> {
     pub(super) fn at_gate(&self) -> Option<Reason> {
         let since = self.position.at_gate?;
         let Stage { name, gate, .. } = self.view.stages.get(self.position.stage)?;
+        if let Some(measured) = measured::holds_stage(self.view.rollout, name) {
+            return Some(measured);
+        }
         let until = match gate {
             Gate::Pause(time) => Some(since + *time),
             Gate::None | Gate::Approval => None,
@@ -212,10 +222,12 @@ impl Cycle<'_> {
         let required = self.view.rollout.options.required(total);
         match total {
             0 => decision.reasons.push(Reason::NoTargets),
-            _ if self.position.stage < self.view.stages.len() => {}
-            _ if required == 0 => decision.good = Some(Reason::Declared),
-            _ if well >= required => decision.good = Some(Reason::WellEnough { well, required, total }),
-            _ => {}
+            _ if self.position.stage < self.view.stages.len() || well < required => {}
+            _ => match measured::holds_good(self.view.rollout) {
+                Some(measured) => decision.reasons.push(measured),
+                None if required == 0 => decision.good = Some(Reason::Declared),
+                None => decision.good = Some(Reason::WellEnough { well, required, total }),
+            },
         }
     }
 }

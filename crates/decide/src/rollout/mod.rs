@@ -25,8 +25,11 @@
 //! are moved; when enough of its own are well a stage is done, its gate holds everything up, and the next
 //! begins (drawn in `judge`). Going back knows no stages: all at once, as far as the batch allows.
 //!
-//! **What holds targets back**, in this order: a person's pause, the gate of a stage, closed windows, a full
-//! batch, too many that are unwell, and whoever selects and approves. Each is said by a [`Reason`]. Nothing of
+//! **Analyses.** What is measured of a version may speak against it: then it is bad, whatever its targets say. It
+//! holds up what follows a stage, or that the version is good, until it speaks for it (drawn in `analysis`).
+//!
+//! **What holds targets back**, in this order: a person's pause, an analysis that is unclear, what is measured after
+//! a stage and the gate of that, closed windows, a full batch, too many that are unwell, and whoever selects and approves. Each is said by a [`Reason`]. Nothing of
 //! that but the batch and those that are unwell holds up who goes back.
 //!
 //! Laws: pure, so time is an argument; one call is one decision over all that is known, so what is reported
@@ -42,6 +45,7 @@ mod cycle;
 mod history;
 mod ingest;
 mod judge;
+mod measured;
 mod progress;
 pub mod simulate;
 mod take_on;
@@ -65,6 +69,7 @@ pub use cycle::{Decision, decide};
 pub use history::GOOD_MAX;
 pub use ingest::ZOMBIE_AFTER;
 pub use judge::{Position, Progressed};
+pub use measured::{Due, Measured};
 pub use take_on::HAPPENED_MAX;
 pub use targets::Targets;
 pub use told::{Answer, Asks, NewTarget, Nothing, Question, Step, Told};
@@ -160,6 +165,9 @@ pub struct Rolling {
     /// It is bad, and all targets have gone back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_back: bool,
+    /// What is measured of it, as that was when it began.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub analyses: Vec<Measured>,
 }
 
 /// All that is known of an entity.

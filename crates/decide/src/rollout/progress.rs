@@ -20,6 +20,7 @@ impl Rollout {
             counts: Counts { total: self.targets.len(), ..Counts::default() },
             slots: self.options.slots(self.targets.len()),
             pause: self.pause.clone(),
+            analyses: self.analyses_progress(),
             reasons: self.reasons.clone(),
             ..Progress::default()
         };

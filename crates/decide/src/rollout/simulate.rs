@@ -3,13 +3,14 @@
 //!
 //! Pure: chance is a seed, time is counted. What is made up is only how targets behave: each needs some time to
 //! switch, and some of them are not well on the new version. Whatever follows from that is decided as it would
-//! be in earnest.
+//! be in earnest. What is measured is taken to be as it should be, in its time.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use upbeat_model::rollout::{
-    Counts, Course, Gate, Happened, Options, Reason, Report, Strategy, TargetId, Version,
+    Counts, Course, Gate, Happened, Options, Reason, Report, Sample, SampleOutcome, Strategy, TargetId,
+    Version,
 };
 use upbeat_model::{Millis, Mono, Wall};
 
@@ -146,6 +147,9 @@ pub struct Forecast {
     pub on_bad: Spread<usize>,
     /// How many targets were not well on it, whatever it turned out to be.
     pub hurt: Spread<usize>,
+    /// Of these analyses it was taken for granted that they are successful, in their time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taken_for_successful: Vec<String>,
     /// The first run, as an example.
     pub example: Run,
 }
@@ -305,7 +309,9 @@ pub fn forecast(scenario: &Scenario, seed: u64, runs: usize) -> Result<Forecast,
     }
     let [good, rolled_back, undecided] = ends;
     let (lasted, on_bad, hurt) = (spread(lasted), spread(on_bad), spread(hurt));
-    Ok(Forecast { runs, good, rolled_back, undecided, lasted, on_bad, hurt, example })
+    let analyses = scenario.strategy.analyses.iter();
+    let taken_for_successful = analyses.map(|analysis| analysis.name.clone()).collect();
+    Ok(Forecast { runs, good, rolled_back, undecided, lasted, on_bad, hurt, taken_for_successful, example })
 }
 
 fn spread<T: Ord + Copy + Default>(mut all: Vec<T>) -> Spread<T> {
@@ -370,6 +376,7 @@ impl<'a> Trial<'a> {
             });
         }
         self.rollout.report(reports, now);
+        self.measure();
         self.approve()?;
         let windows = &self.scenario.strategy.windows;
         let elapsed = i64::try_from(now.since(self.begun).0).unwrap_or(i64::MAX);
@@ -388,8 +395,17 @@ impl<'a> Trial<'a> {
         Ok(())
     }
 
+    fn measure(&mut self) {
+        let due = self.rollout.due(self.now);
+        for (name, _) in due.now {
+            let sample = Sample { outcome: SampleOutcome::Success, value: String::new() };
+            self.rollout.take_sample(due.number, &name, sample, self.now);
+        }
+    }
+
     fn approve(&mut self) -> Result<(), BadScenario> {
-        let gate = self.gate().filter(|(gate, _)| *gate == Gate::Approval);
+        let is_measured = self.rollout.measured_at_gate().is_some();
+        let gate = self.gate().filter(|(gate, _)| *gate == Gate::Approval && !is_measured);
         if let (Some((_, since)), Some(after)) = (gate, self.scenario.approves_after)
             && self.now.since(since) >= after
         {
@@ -405,7 +421,8 @@ impl<'a> Trial<'a> {
 
     /// It waits for somebody who does not come.
     fn waits_for_nobody(&self) -> bool {
-        let is_approval = self.gate().is_some_and(|(gate, _)| gate == Gate::Approval);
+        let is_measured = self.rollout.measured_at_gate().is_some();
+        let is_approval = self.gate().is_some_and(|(gate, _)| gate == Gate::Approval) && !is_measured;
         is_approval && self.scenario.approves_after.is_none() && self.rollout.rolling_is_forward()
     }
 

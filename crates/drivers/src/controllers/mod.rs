@@ -10,10 +10,12 @@
 //! `https` to `http`.
 
 mod command;
+mod headers;
+mod measure;
 mod policy;
 #[cfg(test)]
-mod tests;
-mod web;
+pub(crate) mod tests;
+pub(crate) mod web;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -82,6 +84,7 @@ pub struct Caller {
 
 struct Inner {
     web: Web,
+    headers: headers::HeaderFiles,
     environment: BTreeMap<String, String>,
     monitors: Semaphore,
 }
@@ -100,7 +103,8 @@ impl Caller {
     fn over(means: Means, network: Arc<dyn web::Network>) -> Self {
         let Means { policy, ca, environment } = means;
         let web = Web { policy, ca, trust: Trust::new(None), network };
-        Self { inner: Arc::new(Inner { web, environment, monitors: Semaphore::new(MONITORS_AT_ONCE) }) }
+        let (headers, monitors) = (headers::HeaderFiles::new(), Semaphore::new(MONITORS_AT_ONCE));
+        Self { inner: Arc::new(Inner { web, headers, environment, monitors }) }
     }
 
     /// The targets that are chosen of those offered, each once, as they were offered but for labels it was

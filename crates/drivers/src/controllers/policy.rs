@@ -8,6 +8,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
+use crate::probe::http::Url;
+
 /// Whom callbacks may reach.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
@@ -170,6 +172,20 @@ impl Policy {
     }
 }
 
+impl Policy {
+    /// Whether whoever this URL names may be asked, as far as that can be told of the URL: a name is judged when it
+    /// is looked up.
+    ///
+    /// Errors: why not, in words.
+    pub fn judge_url(&self, url: &str) -> Result<(), String> {
+        let Some(Url { host, port, .. }) = Url::parse(url) else { return Ok(()) };
+        match host.parse() {
+            Ok(address) => self.judge(host, SocketAddr::new(address, port)),
+            Err(_) => Ok(()),
+        }
+    }
+}
+
 impl FromStr for Allowed {
     type Err = NotAllowed;
 
@@ -269,6 +285,24 @@ mod tests {
     fn allows(loopback: bool, entries: &[&str], host: &str, address: &str) -> bool {
         let policy = Policy::new(loopback, entries.iter().copied()).unwrap();
         policy.judge(host, address.parse().unwrap()).is_ok()
+    }
+
+    #[test]
+    fn of_a_url_an_address_is_judged_and_a_name_is_not_yet() {
+        let policy = Policy::new(true, ["10.0.0.0/8:443"]).unwrap();
+        let judged = |url: &str| policy.judge_url(url).is_ok();
+        for url in ["http://a.example/", "http://127.0.0.1:1/x", "http://[::1]", "https://10.1.2.3/x"] {
+            assert!(judged(url), "{url}");
+        }
+        for url in [
+            "http://169.254.169.254/latest",
+            "http://[fe80::1]:80/",
+            "http://[::ffff:169.254.1.1]/",
+            "http://10.1.2.3/x",
+            "https://192.0.2.1/",
+        ] {
+            assert!(!judged(url), "{url}");
+        }
     }
 
     #[test]

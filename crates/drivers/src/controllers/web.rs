@@ -30,7 +30,7 @@ const READ_MAX: usize = 2 * ANSWER_MAX;
 type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Names and connections, as they are or as a test says.
-pub(super) trait Network: Send + Sync {
+pub(crate) trait Network: Send + Sync {
     /// What a host and port stand for now.
     fn look_up<'a>(&'a self, host: &'a str, port: u16) -> Pending<'a, Result<Vec<SocketAddr>, No>>;
 
@@ -50,22 +50,22 @@ impl Network for Names {
 }
 
 /// How a question is put.
-pub(super) struct Asked<'a> {
+pub(crate) struct Asked<'a> {
     /// `GET`, `POST`.
-    pub(super) method: &'static str,
+    pub(crate) method: &'static str,
     /// Besides those of every question.
-    pub(super) headers: &'a BTreeMap<String, String>,
+    pub(crate) headers: &'a BTreeMap<String, String>,
     /// What is sent.
-    pub(super) body: &'a [u8],
+    pub(crate) body: &'a [u8],
 }
 
 /// Who asks over HTTP.
-pub(super) struct Web {
-    pub(super) policy: Policy,
+pub(crate) struct Web {
+    pub(crate) policy: Policy,
     /// Whose certificates are believed, as PEM; none: whom this machine believes.
-    pub(super) ca: Option<String>,
-    pub(super) trust: Trust,
-    pub(super) network: Arc<dyn Network>,
+    pub(crate) ca: Option<String>,
+    pub(crate) trust: Trust,
+    pub(crate) network: Arc<dyn Network>,
 }
 
 impl Web {
@@ -99,6 +99,15 @@ impl Web {
         }
         // The last of the hops has returned.
         Err("it redirects too often".into())
+    }
+
+    /// The status of the answer, whatever it is: what it says besides is not read, and no redirect is followed.
+    ///
+    /// Errors, in words: there is no answer.
+    pub(crate) async fn status(&self, address: &str, asked: &Asked<'_>) -> Result<u16, String> {
+        check_address(address).map_err(|problem| format!("its address {problem}"))?;
+        let url = Url::parse(address).ok_or("its address cannot be asked")?;
+        self.hop(&url, asked).await.map(|(answer, _)| answer.head.status)
     }
 
     async fn hop(&self, url: &Url<'_>, asked: &Asked<'_>) -> Result<(Answer, Stream), String> {

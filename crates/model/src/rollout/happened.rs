@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Gate, NAMED, Reason, TargetId, Version};
+use super::{AnalysisWord, Gate, NAMED, Reason, TargetId, Version};
 
 /// Something that happened. Many targets are counted, and the first of them named.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +77,24 @@ pub enum Happened {
         version: Version,
         /// The stage, or what it waited for after it; none: all there was to do.
         stage: Option<String>,
+        /// Who.
+        by: String,
+    },
+    /// An analysis of a version is decided.
+    AnalysisDone {
+        /// Of which version.
+        version: Version,
+        /// Which.
+        name: String,
+        /// How.
+        verdict: AnalysisWord,
+    },
+    /// Somebody wanted it to go on without an analysis.
+    AnalysisPassedOver {
+        /// Of which version.
+        version: Version,
+        /// Which.
+        name: String,
         /// Who.
         by: String,
     },
@@ -212,6 +230,12 @@ impl fmt::Display for Happened {
             }
             Self::Promoted { version, stage: None, by } => {
                 write!(f, "`{version}` was promoted by {by}")
+            }
+            Self::AnalysisDone { version, name, verdict } => {
+                write!(f, "analysis `{name}` of `{version}`: {verdict}")
+            }
+            Self::AnalysisPassedOver { version, name, by } => {
+                write!(f, "{by} passed over analysis `{name}` of `{version}`")
             }
             Self::Paused { by } => write!(f, "paused by {by}"),
             Self::Resumed { by } => write!(f, "resumed{}", By(by)),

@@ -1,7 +1,9 @@
 //! What a rollout speaks of: versions of anything, the targets that run them, and how carefully they are
 //! moved from one to another.
 
+mod analysis;
 mod controller;
+mod expression;
 mod happened;
 mod measure;
 mod name;
@@ -18,11 +20,16 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use analysis::{ANALYSES_BYTES_MAX, ANALYSES_MAX, AnalysisProgress, AnalysisSpec, AnalysisWord};
 pub use controller::{
     COMMAND_MAX, Controller, ControllerError, Controllers, URL_MAX, WORDS_MAX, check_address,
 };
+pub use expression::{EXPRESSION_MAX, Expression, ExpressionError};
 pub use happened::{Happened, Several};
-pub use measure::{COUNT_MAX, Cadence, CadenceError, Outcome as SampleOutcome, Sample, VALUE_MAX};
+pub use measure::{
+    COUNT_MAX, Cadence, CadenceError, HEADER_BYTES_MAX, HEADERS_MAX, HeaderFile, HeaderValue, Headers,
+    Measure, MeasureError, Outcome as SampleOutcome, QUERY_MAX, Sample, Source, VALUE_MAX, is_in_header,
+};
 pub use name::{BadName, EntityId, LABELS_BYTES_MAX, LABELS_MAX, NAME_MAX, TargetId, check_labels};
 pub use options::{Amount, Caution, Options, OptionsError};
 pub use progress::{
@@ -30,7 +37,9 @@ pub use progress::{
     StageState,
 };
 pub use reason::{NAMED, Reason};
-pub use state::{BadState, CourseWord, GateState, HeldState, PastState, RolloutState, TargetState};
+pub use state::{
+    AnalysisState, BadState, CourseWord, GateState, HeldState, PastState, RolloutState, TargetState,
+};
 pub use strategy::{
     Concurrency, Gate, Override, REST, STAGE_NAME_MAX, STAGES_LABELS_MAX, STAGES_MAX, Stage, Strategy,
     StrategyError, Who,

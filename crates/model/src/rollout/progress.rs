@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Gate, Reason, Version};
+use super::{AnalysisProgress, Gate, Reason, Version};
 use crate::{Millis, Mono};
 
 /// So many of the rollouts of an entity are remembered.
@@ -204,6 +204,8 @@ pub struct Progress {
     pub stages: Vec<StageProgress>,
     /// What it waits for between two of them.
     pub gate: Option<AtGate>,
+    /// What is measured of what is being rolled out, or was of what was found to be bad.
+    pub analyses: Vec<AnalysisProgress>,
     /// Who wants nobody to be moved.
     pub pause: Option<Pause>,
     /// How many are unwell, whatever the reason, and how many may be. None: that is not limited.

@@ -158,6 +158,35 @@ pub enum Reason {
         /// So many may be there in addition.
         may: usize,
     },
+    /// What was measured of it is not as it should be.
+    AnalysisFailed {
+        /// In which analysis.
+        name: String,
+        /// How that was decided.
+        why: String,
+        /// What was found last.
+        value: Box<str>,
+    },
+    /// It is measured, and not decided yet.
+    Analysing {
+        /// In which analysis.
+        name: String,
+        /// So many samples were taken.
+        taken: u32,
+        /// Of so many; none: until enough of them in a row are successes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        of: Option<u32>,
+        /// When the next is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next: Option<Mono>,
+    },
+    /// Nobody can say what was measured of it: somebody has to.
+    AnalysisUnclear {
+        /// In which analysis.
+        name: String,
+        /// Why.
+        why: String,
+    },
     /// Somebody said that it is good.
     Promoted {
         /// Who.
@@ -232,6 +261,21 @@ impl fmt::Display for Reason {
             Self::TooManyUnwell { unwell, may } => write!(f, "{unwell} targets are unwell, and {may} may be"),
             Self::NoSurge { refused, may } => {
                 write!(f, "{refused} new targets were not taken: {may} may be there in addition")
+            }
+            Self::AnalysisFailed { name, why, value } if value.is_empty() => {
+                write!(f, "analysis `{name}` failed: {why}")
+            }
+            Self::AnalysisFailed { name, why, value } => {
+                write!(f, "analysis `{name}` failed: {why}; last: {value}")
+            }
+            Self::Analysing { name, taken, of: Some(of), .. } => {
+                write!(f, "analysis `{name}` is measured: {taken} of {of} samples are taken")
+            }
+            Self::Analysing { name, taken, of: None, .. } => {
+                write!(f, "analysis `{name}` is measured: {taken} samples are taken")
+            }
+            Self::AnalysisUnclear { name, why } => {
+                write!(f, "analysis `{name}` is unclear, and somebody has to approve or abort: {why}")
             }
             Self::Promoted { by } => write!(f, "promoted by {by}"),
             Self::WasGood => f.write_str("it was good before"),

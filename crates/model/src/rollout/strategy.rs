@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Amount, Caution, LABELS_MAX, NAME_MAX, Options, Windows};
+use super::{Amount, AnalysisSpec, Caution, LABELS_MAX, NAME_MAX, Options, Windows, analysis};
 use crate::Millis;
 
 /// So many stages at most: each is looked at in every decision, and nobody reads more.
@@ -51,6 +51,9 @@ pub struct Strategy {
     pub concurrency: Concurrency,
     /// When targets may be moved forward.
     pub windows: Windows,
+    /// What is measured of a version, and decides about it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub analyses: Vec<AnalysisSpec>,
 }
 
 /// A part of the way.
@@ -135,12 +138,19 @@ pub enum Concurrency {
 
 /// A field that cannot be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{field}` must {must}")]
+#[error("`{field}` {problem}")]
 pub struct StrategyError {
     /// Which, by its name in the file and in requests: `stages[1].options.batch`.
     pub field: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+impl StrategyError {
     /// What it must be or have.
-    pub must: &'static str,
+    pub(super) fn must(field: impl Into<String>, must: &str) -> Self {
+        Self { field: field.into(), problem: format!("must {must}") }
+    }
 }
 
 impl Override {
@@ -210,15 +220,16 @@ impl Strategy {
         let is_none = |amount| matches!(amount, Amount::Count(0) | Amount::Percent(0));
         if self.max_unavailable.is_some_and(is_none) && self.max_surge.is_none_or(is_none) {
             let must = "be 1 at least, or `max_surge` must be: nobody could ever be moved";
-            return Err(StrategyError { field: "max_unavailable".into(), must });
+            return Err(StrategyError::must("max_unavailable", must));
         }
         if self.progress_deadline == Some(Millis(0)) {
             let must = "be longer than nothing: any version would be bad at once";
-            return Err(StrategyError { field: "progress_deadline".into(), must });
+            return Err(StrategyError::must("progress_deadline", must));
         }
         self.windows.check()?;
         let mut cautions = Vec::new();
         self.check_stages(options, &mut cautions)?;
+        analysis::check(&self.analyses, &self.whole())?;
         if let Some(deadline) = self.progress_deadline
             && deadline <= options.success_timeout
         {
@@ -234,18 +245,14 @@ impl Strategy {
 
     fn check_stages(&self, options: &Options, cautions: &mut Vec<Caution>) -> Result<(), StrategyError> {
         if self.stages.len() > STAGES_MAX {
-            return Err(StrategyError { field: "stages".into(), must: "have 32 stages at most" });
+            return Err(StrategyError::must("stages", "have 32 stages at most"));
         }
         let mut names = BTreeSet::new();
         check_labels_of(&self.stages)?;
         for (n, stage) in self.stages.iter().enumerate() {
-            let fail = |field: &str, must| Err(StrategyError { field: format!("stages[{n}].{field}"), must });
+            let fail = |field: &str, must| Err(StrategyError::must(format!("stages[{n}].{field}"), must));
+            check_name(&stage.name).or_else(|must| fail("name", must))?;
             match &*stage.name {
-                "" => return fail("name", "not be empty"),
-                name if name.len() > STAGE_NAME_MAX => return fail("name", "have 64 bytes at most"),
-                name if name.contains(char::is_control) => {
-                    return fail("name", "have no control characters");
-                }
                 name if !names.insert(name) => return fail("name", "be the name of no other stage"),
                 name if name == REST && stage.who != Who::Rest => {
                     return fail("name", "not be `rest`: so is called who is in no other stage");
@@ -280,6 +287,16 @@ impl Strategy {
     }
 }
 
+/// Errors: what a name on a line must be or have.
+pub(super) fn check_name(name: &str) -> Result<(), &'static str> {
+    match name {
+        "" => Err("not be empty"),
+        name if name.len() > STAGE_NAME_MAX => Err("have 64 bytes at most"),
+        name if name.contains(char::is_control) => Err("have no control characters"),
+        _ => Ok(()),
+    }
+}
+
 fn check_labels_of(stages: &[Stage]) -> Result<(), StrategyError> {
     let mut all = 0;
     for (n, stage) in stages.iter().enumerate() {
@@ -294,12 +311,12 @@ fn check_labels_of(stages: &[Stage]) -> Result<(), StrategyError> {
                 continue;
             }
         };
-        return Err(StrategyError { field: format!("stages[{n}].who.labels"), must });
+        return Err(StrategyError::must(format!("stages[{n}].who.labels"), must));
     }
     match all > STAGES_LABELS_MAX {
         true => {
             let must = "have 32768 bytes of labels at most, all together";
-            Err(StrategyError { field: "stages".into(), must })
+            Err(StrategyError::must("stages", must))
         }
         false => Ok(()),
     }
@@ -307,7 +324,7 @@ fn check_labels_of(stages: &[Stage]) -> Result<(), StrategyError> {
 
 fn check_amount(field: impl Fn() -> String, amount: Option<Amount>) -> Result<(), StrategyError> {
     match amount {
-        Some(Amount::Percent(101..)) => Err(StrategyError { field: field(), must: "be between 0 and 100%" }),
+        Some(Amount::Percent(101..)) => Err(StrategyError::must(field(), "be between 0 and 100%")),
         _ => Ok(()),
     }
 }

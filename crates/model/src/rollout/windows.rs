@@ -166,7 +166,7 @@ impl Windows {
 
     /// Errors: a field that cannot be, by its name.
     pub fn check(&self) -> Result<(), StrategyError> {
-        let fail = |field: String, must| Err(StrategyError { field, must });
+        let fail = |field: String, must: &str| Err(StrategyError::must(field, must));
         if self.open.len() > WINDOWS_MAX {
             return fail("windows.open".into(), "have 32 windows at most");
         }

@@ -184,9 +184,15 @@ fn carefully(options: &Options) -> String {
 
 fn staged(strategy: &Strategy) -> String {
     let names: Vec<&str> = strategy.stages.iter().map(|stage| stage.name.as_str()).collect();
-    match names.is_empty() {
+    let stages = match names.is_empty() {
         true => "without stages".to_owned(),
         false => format!("stages {}", names.join(", ")),
+    };
+    // Not what: a command may hold a secret.
+    let measured: Vec<&str> = strategy.analyses.iter().map(|analysis| analysis.name.as_str()).collect();
+    match measured.is_empty() {
+        true => stages,
+        false => format!("{stages}; analyses {}", measured.join(", ")),
     }
 }
 

@@ -15,6 +15,7 @@ use super::tcp::Afar;
 /// A request that would be understood.
 fn line(endpoint: Endpoint) -> (String, &'static str) {
     let path = endpoint.path().replace("{app}", "shop").replace("{service}", "web").replace("{id}", "7");
+    let path = path.replace("{webhook}", "ci");
     let path = path.replace("{namespace}", "prod").replace("{entity}", "web").replace("{unit}", "release");
     let body = match endpoint {
         Endpoint::Up | Endpoint::Plan => r#"{"project":{"name":"shop","services":{},"base_environment":{}}}"#,
@@ -54,9 +55,10 @@ fn the_table_of_roles_is_the_promised_one() {
         "StartRolloutUnit",
         "ActOnRolloutUnit",
     ];
-    assert_eq!(table[&Role::Operator], [&["Up", "Plan", "Act", "Down"], &of_rollouts[..]].concat());
+    let others = [&["Up", "Plan", "Act", "Down"], &of_rollouts[..], &["TestWebhook"]].concat();
+    assert_eq!(table[&Role::Operator], others);
     assert_eq!(table[&Role::Admin], ["Tokens", "CreateToken", "RevokeToken", "Audit", "VerifyAudit"]);
-    assert_eq!(table[&Role::Viewer].len() + 15, Endpoint::ALL.len());
+    assert_eq!(table[&Role::Viewer].len() + 16, Endpoint::ALL.len());
 }
 
 /// Every way to put a route on a router but `route`, which one function alone calls: so each route has a
@@ -173,6 +175,7 @@ async fn every_change_is_recorded_before_and_after_and_no_look_is() {
     client.apps().await.unwrap();
     client.plan(&shop, &up).await.unwrap();
     client.tokens().await.unwrap();
+    client.webhooks().await.unwrap();
     client.audit(0, None, 5).await.unwrap();
     client.verify_audit().await.unwrap();
     assert_eq!(afar.fake.recorded(), [""; 0]);
@@ -184,6 +187,7 @@ async fn every_change_is_recorded_before_and_after_and_no_look_is() {
     let issued = client.create_token(&new).await.unwrap();
     assert_eq!(issued.token, "upb_hush");
     assert!(!format!("{issued:?} {client:?}").contains("hush"));
+    client.test_webhook(&name("ci")).await.unwrap();
     client.revoke_token(&name("ci")).await.unwrap();
     insta::assert_snapshot!(afar.fake.recorded().join("\n"), @r"
     token admin from afar: PUT /api/v1/apps/{app}: up web db of shop
@@ -194,6 +198,8 @@ async fn every_change_is_recorded_before_and_after_and_no_look_is() {
     token admin from afar: DELETE /api/v1/apps/{app}: down, at once of shop -> 200, operation Some(OperationId(7))
     token admin from afar: POST /api/v1/tokens: create token ci (viewer) for 60 s
     token admin from afar: POST /api/v1/tokens: create token ci (viewer) for 60 s -> 200, operation None
+    token admin from afar: POST /api/v1/webhooks/{webhook}/test: test webhook ci
+    token admin from afar: POST /api/v1/webhooks/{webhook}/test: test webhook ci -> 200, operation None
     token admin from afar: DELETE /api/v1/tokens/{name}: revoke token ci
     token admin from afar: DELETE /api/v1/tokens/{name}: revoke token ci -> 200, operation None
     ");

@@ -9,12 +9,13 @@ use futures_util::stream;
 use tokio::sync::{Notify, oneshot};
 use upbeat_api::{
     Action, App, AppName, AppSummary, Asked, AuditHead, AuditQuery, AuditRecord, AuditVerdict, Event,
-    EventFilter, EventKind, IssuedToken, LogLine, LogStream, Need, NewToken, Operation, OperationId, Origin,
-    Plan, Problem, ProblemKind, Project, Refused, Role, ServiceName, Starts, Stats, TokenInfo, TokenName, Up,
-    Version, Whom, Why, Wish,
+    EventFilter, EventKind, EventWord, IssuedToken, LogLine, LogStream, Need, NewToken, Operation,
+    OperationId, Origin, Plan, Problem, ProblemKind, Project, Refused, Role, ServiceName, Starts, Stats,
+    TokenInfo, TokenName, Up, Version, WebhookName, WebhookState, WebhookTested, Whom, Why, Wish,
 };
 use upbeat_model::{
-    Attempt, Edit, Goal, Mono, Phase, Service, SlotId, SlotStats, SlotStatus, SlotUsage, Wall,
+    Attempt, Edit, Goal, Mono, Phase, Service, SlotId, SlotStats, SlotStatus, SlotUsage, Wall, WebhookError,
+    WebhookWord,
 };
 
 use crate::backend::{Answer, Backend, BoxStream, Checked, LogQuery};
@@ -238,6 +239,26 @@ fn no_app(app: &AppName) -> Problem {
         .with_hint("`upbeat ps` lists them")
 }
 
+/// One that waits.
+pub(crate) fn webhook() -> WebhookState {
+    WebhookState {
+        name: name("ci"),
+        address: "https://hooks.example/…".into(),
+        events: vec![EventWord::Rollout],
+        apps: Vec::new(),
+        namespaces: vec!["prod".into()],
+        state: WebhookWord::Retrying,
+        last_delivered: Some(4),
+        last_delivered_at: Some(Wall(1)),
+        pending: 2,
+        pending_more: false,
+        failures: 3,
+        last_error: Some(WebhookError { why: "HTTP 500".into(), at: Wall(2) }),
+        next_try: Some(Wall(3)),
+        lost: None,
+    }
+}
+
 fn token(name: TokenName, role: Role) -> TokenInfo {
     let created_by = "uid 0".into();
     TokenInfo { name, role, created_at: Wall(1), created_by, expires_at: None, expired: false }
@@ -435,6 +456,26 @@ impl Backend for Fake {
         self.note(format!("logs of {app}: {query:?}"));
         let told = self.lines.lock().unwrap().take();
         Ok(told.unwrap_or_else(|| stream::iter([Ok(line(1))]).boxed()))
+    }
+
+    async fn webhooks(&self) -> Answer<Vec<WebhookState>> {
+        Ok(vec![webhook()])
+    }
+
+    async fn test_webhook(&self, webhook: WebhookName) -> Answer<WebhookTested> {
+        self.note(format!("test {webhook}"));
+        if webhook.as_str() != "ci" {
+            return Err(Problem::new(ProblemKind::NotFound, format!("there is no webhook `{webhook}`")));
+        }
+        let (status, error) = (Some(500), Some("HTTP 500".into()));
+        Ok(WebhookTested {
+            name: webhook,
+            delivered: false,
+            status,
+            error,
+            id: "x_test_1".into(),
+            took_ms: 7,
+        })
     }
 
     async fn tokens(&self) -> Answer<Vec<TokenInfo>> {

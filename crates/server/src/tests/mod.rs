@@ -16,6 +16,7 @@ mod rollouts;
 mod socket;
 mod streams;
 mod tcp;
+mod webhooks;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;

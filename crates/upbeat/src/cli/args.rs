@@ -14,6 +14,7 @@ pub use super::access_args::*;
 use super::length::patience;
 pub use super::rollout_args::*;
 pub use super::unit_args::*;
+pub use super::webhook_args::*;
 
 /// Starts your services in the right order and keeps them running.
 #[derive(Debug, Parser)]
@@ -200,6 +201,8 @@ pub enum Command {
     Rollout(RolloutArgs),
     /// Run the daemon, or with `--stop` end it; `up` starts it by itself
     Serve(ServeArgs),
+    /// Show who is told of events by requests, and whether that gets there
+    Webhook(WebhookArgs),
     /// Say who may speak to the daemon over TCP
     Token(TokenArgs),
     /// Show who changed what, and whether that record is whole

@@ -42,6 +42,8 @@ mod up;
 mod version;
 mod wait;
 mod watch;
+mod webhook;
+pub mod webhook_args;
 mod why;
 
 use std::ffi::OsString;
@@ -127,6 +129,7 @@ fn has_no_json(command: &Command) -> Option<&'static str> {
         | Command::Analyze(_)
         | Command::Apps
         | Command::Rollout(_)
+        | Command::Webhook(_)
         | Command::Token(_)
         | Command::Audit(_)
         | Command::Version => None,
@@ -160,6 +163,7 @@ async fn run(session: &Session, command: Command) -> Outcome {
         Command::Apps => apps::run(session).await,
         Command::Rollout(args) => rollout::run(session, args).await,
         Command::Serve(args) => serve::run(session, args).await,
+        Command::Webhook(args) => webhook::run(session, args).await,
         Command::Token(args) => token::run(session, args).await,
         Command::Audit(args) => audit::run(session, args).await,
         Command::Completion(args) => completion::run(session, args),

@@ -54,7 +54,7 @@ pub enum ChangeCommand {
     Pause(EntityArgs),
     /// Move targets again
     Resume(EntityArgs),
-    /// Let a version go on that waits for approval after a stage
+    /// Let a version go on that waits for approval after a stage, or for somebody to say what was measured
     Approve(EntityArgs),
     /// Go one step forward: beyond what it waits for, or the stage it is in; beyond the last it is good
     Promote(PromoteArgs),
@@ -62,7 +62,7 @@ pub enum ChangeCommand {
     Undo(EntityArgs),
     /// Say that the version on its way is bad, and go back to the last good one
     Abort(AbortArgs),
-    /// Try the version again that was found to be bad
+    /// Try the version again that was found to be bad, or measure again what is unclear
     Retry(EntityArgs),
     /// Hold a version to be bad no more
     Forgive(ForgiveArgs),

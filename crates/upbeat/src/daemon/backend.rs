@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use upbeat_agent::Meter;
 use upbeat_control::audit::Ticket;
+use upbeat_control::webhooks::Webhooks;
 use upbeat_control::{Control, ControlError};
 use upbeat_drivers::cgroups::{Capabilities, Lack};
 use upbeat_drivers::clock;
@@ -29,10 +30,10 @@ use upbeat_store::StoreError;
 use super::access::Access;
 use super::rollouts::LocalRollouts;
 use super::seeing::Seeing;
-use super::{events, logs, why};
+use super::{events, logs, webhooks, why};
 use upbeat_api::{
     Asked, AuditQuery, AuditRecord, AuditVerdict, IssuedToken, Need, NewToken, Problem, ProblemKind, Refused,
-    Role, TokenInfo, TokenName, Up, Version, Whom,
+    Role, TokenInfo, TokenName, Up, Version, WebhookName, WebhookState, WebhookTested, Whom,
 };
 
 /// The daemon's own answers.
@@ -46,6 +47,7 @@ pub(crate) struct LocalBackend {
     prober: Prober,
     guide: Guide,
     rollouts: LocalRollouts,
+    webhooks: Webhooks,
     started_at: Wall,
 }
 
@@ -56,13 +58,13 @@ impl LocalBackend {
         watches: Watches,
         access: Access,
         guide: Guide,
-        rollouts: LocalRollouts,
+        (rollouts, webhooks): (LocalRollouts, Webhooks),
         meter: Arc<Meter>,
     ) -> Self {
         let started_at = clock::wall();
         let prober = Prober::new(driver.clone());
         let seeing = Seeing::new(control.clone(), rollouts.clone(), &driver, meter, started_at);
-        Self { control, driver, watches, seeing, access, prober, guide, rollouts, started_at }
+        Self { control, driver, watches, seeing, access, prober, guide, rollouts, webhooks, started_at }
     }
 
     /// What this daemon can give to what it starts.
@@ -286,6 +288,14 @@ impl Backend for LocalBackend {
 
     fn rollouts(&self) -> &LocalRollouts {
         &self.rollouts
+    }
+
+    async fn webhooks(&self) -> Answer<Vec<WebhookState>> {
+        webhooks::list(&self.webhooks).await
+    }
+
+    async fn test_webhook(&self, name: WebhookName) -> Answer<WebhookTested> {
+        webhooks::test(&self.webhooks, &name).await
     }
 
     async fn down(&self, app: AppName, kill: bool, origin: Origin) -> Answer<Operation> {

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use upbeat_control::rollouts::{Answer as Said, Answering, Asked, Asker, NewTarget};
+use upbeat_control::rollouts::{Answer as Said, Answering, Asked, Asker, Measuring, NewTarget};
 use upbeat_drivers::controllers::{Caller, Choice, Means};
-use upbeat_model::rollout::{Controller, Controllers, EntityId, Report, TargetId};
+use upbeat_model::rollout::{Controller, Controllers, EntityId, Measure, Report, TargetId};
 
 /// Asks an entity's controllers.
 pub(crate) struct OverNetwork(Caller);
@@ -32,6 +32,10 @@ fn ids(chosen: Result<Vec<Report>, String>) -> Result<Vec<TargetId>, String> {
 }
 
 impl Asker for OverNetwork {
+    fn measure<'a>(&'a self, measure: &'a Measure) -> Measuring<'a> {
+        Box::pin(self.0.measure(measure))
+    }
+
     fn ask<'a>(&'a self, _: &'a EntityId, controllers: &'a Controllers, asked: Asked) -> Answering<'a> {
         Box::pin(async move {
             match asked {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use upbeat_agent::Meter;
+use upbeat_control::webhooks::Webhook;
 use upbeat_drivers::cgroups;
 use upbeat_drivers::controllers::Means;
 use upbeat_drivers::process::{MARK, Places, ProcessDriver, ShimProgram, belongs_to};
@@ -28,19 +29,21 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// Begins with what these directories keep; controllers are asked by these means. Errors: another one has them; they cannot be used.
+    /// Begins with what these directories keep; controllers are asked, and receivers
+    /// of webhooks told, by these means. Errors: another one has them; they cannot be used.
     pub(crate) async fn begin(
         dirs: &Dirs,
         shim: ShimProgram,
         guide: Guide,
         means: Means,
+        webhooks: Vec<Webhook>,
     ) -> Result<Self, ServeError> {
         if std::env::var(MARK).is_ok_and(|mark| belongs_to(&dirs.slots(), &mark)) {
             return Err(ServeError::Inside);
         }
         dirs.create().map_err(system("its directories"))?;
         let lock = take_lock(dirs)?;
-        let Opened { control, keep, access, rollouts } = open(dirs, means).await?;
+        let Opened { control, keep, access, rollouts, webhooks } = open(dirs, means, webhooks).await?;
         let process = cgroups::OF_THIS_PROCESS.into();
         let places = Places { slots: dirs.slots(), private: dirs.credentials(), process };
         let (driver, events) = ProcessDriver::new(shim, places)?;
@@ -51,7 +54,7 @@ impl Engine {
         let hand = Hand { keep, driver: driver.clone(), events, target, report, meter: meter.clone() };
         let (agent, watches) = AgentThread::start(hand).await?;
         let pump = tokio::spawn(pass_on(reports, control.clone()));
-        let backend = LocalBackend::new(control, driver, watches, access, guide, rollouts, meter);
+        let backend = LocalBackend::new(control, driver, watches, access, guide, (rollouts, webhooks), meter);
         Ok(Self { backend, agent: Some(agent), pump, _lock: lock })
     }
 

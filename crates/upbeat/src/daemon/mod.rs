@@ -19,6 +19,7 @@ mod rollouts;
 pub mod seeing;
 mod serve;
 mod stop;
+mod webhooks;
 mod why;
 
 pub use access::{AccessError, anchor_on_disk};

@@ -10,6 +10,7 @@ use rustix::fs::{FlockOperation, flock};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use upbeat_agent::{Keep, Report};
+use upbeat_control::webhooks::{Webhook, Webhooks};
 use upbeat_control::{Control, Settings};
 use upbeat_drivers::clock;
 use upbeat_drivers::controllers::Means;
@@ -20,7 +21,7 @@ use upbeat_store::{Durability, Journal, Store, StoreError};
 use super::access::{self, Access, AccessError};
 use super::engine::Engine;
 use super::rollouts::LocalRollouts;
-use super::{Dirs, SHIM_ARGUMENT, ensure, failpoint, notify};
+use super::{Dirs, SHIM_ARGUMENT, ensure, failpoint, notify, webhooks};
 use crate::cli::base_environment;
 use crate::settings;
 
@@ -91,7 +92,8 @@ pub async fn serve(dirs: &Dirs, settings: &settings::Settings, announce: bool) -
     // Fails only for the leader of a process group: then a terminal's or systemd's own.
     let _ = rustix::process::setsid();
     let guide = Guide::new(surroundings(settings.orchestrator.into()));
-    let mut engine = Engine::begin(dirs, shim_program()?, guide, means(settings)).await?;
+    let mut engine =
+        Engine::begin(dirs, shim_program()?, guide, means(settings), settings.webhooks()).await?;
     let doors = access::doors(dirs, settings).await?;
     let mut terminate = signal(SignalKind::terminate()).map_err(system("signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("signals"))?;
@@ -132,9 +134,10 @@ pub(super) struct Opened {
     pub(super) keep: Keep,
     pub(super) access: Access,
     pub(super) rollouts: LocalRollouts,
+    pub(super) webhooks: Webhooks,
 }
 
-pub(super) async fn open(dirs: &Dirs, means: Means) -> Result<Opened, ServeError> {
+pub(super) async fn open(dirs: &Dirs, means: Means, webhooks: Vec<Webhook>) -> Result<Opened, ServeError> {
     let (store, _) = open_store(dirs.control(), Durability::Machine).await?;
     // Of use only while this machine is up: damaged by a power cut, they begin anew.
     let (_, journal) = open_or_begin_anew(dirs.state.join("events.redb")).await?;
@@ -144,8 +147,10 @@ pub(super) async fn open(dirs: &Dirs, means: Means) -> Result<Opened, ServeError
     let settings = Settings { boot_id, wall: clock::wall, failpoint: failpoint::reach };
     let access = Access::open(dirs, &store).await?;
     let control = Control::open(store.clone(), journal, settings).await?;
-    let rollouts = LocalRollouts::open(store, control.events().clone(), means).await?;
-    Ok(Opened { control, keep, access, rollouts })
+    let events = control.events();
+    let webhooks = webhooks::open(store.clone(), events.clone(), webhooks, means.clone()).await?;
+    let rollouts = LocalRollouts::open(store, events.clone(), means).await?;
+    Ok(Opened { control, keep, access, rollouts, webhooks })
 }
 
 pub(super) async fn pass_on(mut reports: mpsc::Receiver<Report>, control: Control) {

@@ -31,6 +31,10 @@ pub fn text(scenario: &Scenario, told: &Forecast, face: &Face) -> String {
     spread(&mut table, "targets on a bad version", &told.on_bad);
     spread(&mut table, "targets that are not well", &told.hurt);
     text.push_str(&table.render(face));
+    if !told.taken_for_successful.is_empty() {
+        let names: Vec<String> = told.taken_for_successful.iter().map(|name| visible(name)).collect();
+        text.push_str(&format!("\nTaken to be successful, in their time: {}\n", names.join(", ")));
+    }
     text.push_str(&format!("\nOne of them, {}:\n", end(told.example.end)));
     text.push_str(&example(&told.example.timeline, face));
     for reason in &told.example.reasons {

@@ -24,6 +24,7 @@ pub mod stats;
 pub mod table;
 pub mod time;
 pub mod unit;
+pub mod webhook;
 pub mod why;
 
 pub use paint::{Paint, Tone};

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt, stream};
 use tokio::time::Instant;
-use upbeat_control::rollouts::{Answer, Answering, Asked, Asker, NewTarget, Trying};
+use upbeat_control::rollouts::{Answer, Answering, Asked, Asker, Measuring, NewTarget, Trying};
 use upbeat_drivers::process::chain;
 use upbeat_model::Millis;
-use upbeat_model::rollout::{Controller, Controllers, EntityId, Report, TargetId};
+use upbeat_model::rollout::{Controller, Controllers, EntityId, Measure, Report, TargetId};
 
 use super::{ClientState, EngineError};
 use crate::daemon::controllers::OverNetwork;
@@ -303,6 +303,10 @@ impl Own {
 }
 
 impl Asker for Own {
+    fn measure<'a>(&'a self, measure: &'a Measure) -> Measuring<'a> {
+        self.network.measure(measure)
+    }
+
     fn ask<'a>(&'a self, id: &'a EntityId, controllers: &'a Controllers, asked: Asked) -> Answering<'a> {
         self.network.ask(id, controllers, asked)
     }

@@ -208,7 +208,8 @@ pub use state::ClientState;
 pub use upbeat_control::rollouts::RolloutError;
 pub use upbeat_drivers::controllers::{Allowed, NotAllowed, Policy};
 pub use upbeat_model::rollout::{
-    Amount, Caution, CourseWord, Gate, Options, Outcome, PastState, RolloutState, Stage, Strategy, Version,
+    Amount, AnalysisSpec, AnalysisState, AnalysisWord, Cadence, Caution, CourseWord, Gate, HeaderFile,
+    HeaderValue, Measure, Options, Outcome, PastState, RolloutState, Source, Stage, Strategy, Version,
 };
 pub use upbeat_model::{Millis, Wall};
 
@@ -224,7 +225,7 @@ pub struct EngineSettings {
     /// A controller of this program answers within so long, or has no answer; [`CONTROLLER_TIME`] where nothing
     /// is said.
     pub controller_time: Duration,
-    /// Whom [`WebControllers`] may reach; where nothing is said, this machine alone.
+    /// Whom [`WebControllers`] and measures may reach; where nothing is said, this machine alone.
     pub callbacks: Policy,
 }
 

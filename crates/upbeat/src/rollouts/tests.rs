@@ -228,6 +228,42 @@ async fn people_have_a_say(engine: RolloutEngine) {
     assert_eq!(engine.get_rollout_info(id.0, id.1).await.unwrap().course, CourseWord::Back);
 }
 
+/// Not on the paused clock: a real process answers.
+#[tokio::test]
+async fn what_is_measured_decides_in_a_program_too() {
+    let engine = RolloutEngine::in_memory().await.unwrap();
+    let id = ("prod", "measured");
+    let targets = fleet(2);
+    let declared = Options { success_percent: 0, ..options(100, 60) };
+    engine.set_rollout_options(id.0, id.1, Some(declared)).await.unwrap();
+    engine.set_target_version(id.0, id.1, "v1").await.unwrap();
+    call(&engine, id, &targets).await;
+    let measured = |rate: &str| -> Strategy {
+        let source = Source::Exec(["sh", "-c", &format!("echo {rate}")].map(Into::into).into());
+        let cadence = Cadence::default();
+        let measure = Measure { source, success: "result < 0.05".into(), failure: None, cadence };
+        let analyses = vec![AnalysisSpec { name: "rate".into(), measure, after: None }];
+        Strategy { analyses, ..Strategy::default() }
+    };
+    for (version, rate, course) in [("v3", "0.01", CourseWord::Steady), ("v4", "0.2", CourseWord::Back)] {
+        engine.set_strategy(id.0, id.1, Some(measured(rate))).await.unwrap();
+        engine.force_target_version(id.0, id.1, version).await.unwrap();
+        let info = loop {
+            call(&engine, id, &targets).await;
+            let info = engine.get_rollout_info(id.0, id.1).await.unwrap();
+            let is_of_it = info.rolling == Some(Version::new(version).unwrap());
+            if is_of_it && info.course != CourseWord::Forward {
+                break info;
+            }
+            tokio::task::yield_now().await;
+        };
+        assert_eq!(info.course, course, "{:?}", info.reasons);
+    }
+    let past = engine.get_history(id.0, id.1).await.unwrap();
+    assert_eq!(past[0].reason.to_string(), "analysis `rate` failed: 1 failed, and 0 may; last: 0.2");
+    engine.shutdown().await.unwrap();
+}
+
 /// Makes new targets, and removes old ones.
 struct BlueGreen {
     next: AtomicUsize,

@@ -56,7 +56,7 @@ impl Embedded {
         let (answer, answered) = oneshot::channel();
         let hint = "let one program use it at a time, or give each its own with `in_directory`";
         let run = async move {
-            let mut engine = match Engine::begin(&dirs, shim, guide, Means::default()).await {
+            let mut engine = match Engine::begin(&dirs, shim, guide, Means::default(), Vec::new()).await {
                 Ok(engine) => engine,
                 Err(error) => {
                     let what =

@@ -4,7 +4,7 @@ use clap::ValueEnum;
 use upbeat_drivers::controllers::{Allowed, NotAllowed};
 use upbeat_model::Diagnostic;
 
-use super::{Settings, Source};
+use super::{Settings, Source, webhooks};
 use crate::face::visible;
 use crate::logging::LogFormat;
 
@@ -44,6 +44,7 @@ pub(super) fn all(settings: &Settings) -> Vec<Diagnostic> {
     found.extend(api.allowed_hosts.iter().filter_map(|host| not_a_host(host, settings)));
     found.extend(log(settings));
     found.extend(rollouts(settings));
+    found.extend(webhooks::all(settings));
     found
 }
 

@@ -11,6 +11,7 @@ mod read;
 pub mod table;
 #[cfg(test)]
 mod tests;
+mod webhooks;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -23,7 +24,11 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use rustix::fs::OFlags;
 use serde::{Serialize, Serializer};
+use upbeat_control::webhooks::Webhook;
 use upbeat_drivers::controllers::Policy;
+use upbeat_model::WebhookName;
+use upbeat_model::webhook::Wanted;
+use upbeat_model::withheld::receiver_to_look_at;
 
 pub use page::markdown;
 pub use read::{Sources, read};
@@ -59,7 +64,9 @@ impl Value {
         match kind {
             Kind::Flag => text.parse().ok().map(Self::Flag),
             Kind::List => {
-                let items = text.trim_start_matches('[').trim_end_matches(']').split(',').map(str::trim);
+                let items = text.trim_start_matches('[').trim_end_matches(']').split(',');
+                // As a file has it, too.
+                let items = items.map(|item| item.trim().trim_matches('"'));
                 Some(Self::List(items.filter(|item| !item.is_empty()).map(str::to_owned).collect()))
             }
             _ if text.is_empty() => Some(Self::Nothing),
@@ -137,6 +144,18 @@ pub struct Shown {
     pub source: Source,
 }
 
+impl Shown {
+    /// The same without what an address may hold that is a secret.
+    fn without_secret(self) -> Self {
+        let is_address = self.name.ends_with(".url");
+        let value = match self.value {
+            Value::Text(url) if is_address => Value::Text(receiver_to_look_at(&url)),
+            value => value,
+        };
+        Self { value, ..self }
+    }
+}
+
 /// `[api]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Api {
@@ -170,6 +189,41 @@ pub struct Rollouts {
     pub callbacks: Vec<String>,
 }
 
+/// A webhook as it was said: what is wrong with it is found out by the check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct WebhookSaid {
+    name: WebhookName,
+    /// Where it was named.
+    source: Source,
+    /// Its settings, in the order of the table.
+    shown: Vec<Shown>,
+}
+
+impl WebhookSaid {
+    fn shown(&self, key: &str) -> Option<&Shown> {
+        self.shown.iter().find(|shown| shown.name.rsplit('.').next() == Some(key))
+    }
+
+    fn text(&self, key: &str) -> &str {
+        self.shown(key).and_then(|shown| shown.value.text()).unwrap_or_default()
+    }
+
+    fn list(&self, key: &str) -> &[String] {
+        match self.shown(key).map(|shown| &shown.value) {
+            Some(Value::List(items)) => items,
+            _ => &[],
+        }
+    }
+
+    /// Errors: the kinds of events are none.
+    fn wanted(&self) -> Result<Wanted, String> {
+        let kinds = Wanted::kinds(self.list("events"))?;
+        // Each was checked.
+        let apps = self.list("apps").iter().filter_map(|app| app.parse().ok()).collect();
+        Ok(Wanted { kinds, apps, namespaces: self.list("namespaces").to_vec() })
+    }
+}
+
 /// All settings, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -181,12 +235,13 @@ pub struct Settings {
     pub rollouts: Rollouts,
     /// What it says of itself, and to whom.
     pub log: LogSettings,
+    webhooks: Vec<WebhookSaid>,
     shown: Vec<Shown>,
 }
 
 impl Settings {
     /// Of values of the right kinds, in the order of the table.
-    fn of(shown: Vec<Shown>) -> Self {
+    fn of(mut shown: Vec<Shown>, webhooks: Vec<WebhookSaid>) -> Self {
         let value = |name: &str| shown.iter().find(|shown| shown.name == name).map(|shown| &shown.value);
         let text = |name: &str| value(name).and_then(Value::text);
         let flag = |name: &str| matches!(value(name), Some(Value::Flag(true)));
@@ -213,7 +268,18 @@ impl Settings {
         let format = text("log.format").and_then(|text| LogFormat::from_str(text, false).ok());
         let log =
             LogSettings { format: format.unwrap_or_default(), target: text("log.target").map(str::to_owned) };
-        Self { api, orchestrator, rollouts, log, shown }
+        shown.extend(webhooks.iter().flat_map(|webhook| webhook.shown.clone()).map(Shown::without_secret));
+        Self { api, orchestrator, rollouts, log, webhooks, shown }
+    }
+
+    /// Who is told of events.
+    pub fn webhooks(&self) -> Vec<Webhook> {
+        let each = self.webhooks.iter().filter_map(|said| {
+            let (url, secret_file) = (said.text("url").to_owned(), said.text("secret_file").into());
+            // It was checked.
+            Some(Webhook { name: said.name.clone(), url, secret_file, wanted: said.wanted().ok()? })
+        });
+        each.collect()
     }
 
     /// Whom controllers of rollouts may be. This machine's own programs, as long as only they can say whom to

@@ -32,7 +32,9 @@ pub fn markdown() -> String {
                 "* default: {}",
                 if default == "not set" { default.into() } else { format!("`{default}`") }
             );
-            let _ = writeln!(page, "* variable: `{}`", setting.variable());
+            if let Some(variable) = setting.variable() {
+                let _ = writeln!(page, "* variable: `{variable}`");
+            }
             if let Some(flag) = setting.flag {
                 let _ = writeln!(page, "* flag: `{flag}`");
             }

@@ -1,14 +1,15 @@
 //! From files, variables and flags to values, each with the place it came from.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
-use upbeat_model::Diagnostic;
+use upbeat_model::{Diagnostic, WebhookName};
 
-use super::table::{Kind, SETTINGS, Setting, TABLES, variables_of};
-use super::{Settings, Shown, Source, Value, check};
+use super::table::{Kind, SETTINGS, Setting, TABLES, WEBHOOK, WEBHOOKS, variables_of};
+use super::{Settings, Shown, Source, Value, WebhookSaid, check};
 use crate::failure::FileErrors;
 
 /// A wrong name is still meant when at most a third of its letters are wrong.
@@ -31,12 +32,15 @@ pub struct Sources {
 /// What is known so far.
 struct Reading {
     found: BTreeMap<String, (Value, Source)>,
+    /// Where each was named first, by its name.
+    webhooks: BTreeMap<WebhookName, Source>,
     errors: FileErrors,
 }
 
 /// Reads all of it. Errors: everything that is wrong, each with its place.
 pub fn read(sources: Sources) -> Result<Settings, FileErrors> {
-    let mut reading = Reading { found: BTreeMap::new(), errors: FileErrors::default() };
+    let mut reading =
+        Reading { found: BTreeMap::new(), webhooks: BTreeMap::new(), errors: FileErrors::default() };
     for (file, text) in sources.files {
         reading.file(&file, &text);
         reading.errors.sources.insert(file, text);
@@ -49,14 +53,21 @@ pub fn read(sources: Sources) -> Result<Settings, FileErrors> {
             reading.said(setting, &text, Source::Flag(flag));
         }
     }
-    let shown = SETTINGS.iter().map(|setting| {
-        let name = setting.name();
+    let mut shown = |setting: &Setting, name: String| {
         let (value, source) = reading.found.remove(&name).unwrap_or_else(|| {
             (Value::read(setting.kind, setting.default).unwrap_or(Value::Nothing), Source::Default)
         });
         Shown { name, value, source }
+    };
+    let (of_webhook, plain): (Vec<&Setting>, Vec<&Setting>) =
+        SETTINGS.iter().partition(|setting| setting.is_of_webhook());
+    let plain = plain.into_iter().map(|setting| shown(setting, setting.name())).collect();
+    let webhooks = reading.webhooks.into_iter().map(|(name, source)| {
+        let table = format!("{WEBHOOKS}.{name}");
+        let own = of_webhook.iter().map(|setting| shown(setting, format!("{table}.{}", setting.key)));
+        WebhookSaid { name, source, shown: own.collect() }
     });
-    let settings = Settings::of(shown.collect());
+    let settings = Settings::of(plain, webhooks.collect());
     if reading.errors.diagnostics.is_empty() {
         reading.errors.diagnostics = check::all(&settings);
     }
@@ -116,10 +127,16 @@ impl Reading {
         for (key, value) in table {
             let name =
                 if path.is_empty() { key.get_ref().to_string() } else { format!("{path}.{}", key.get_ref()) };
+            if path == WEBHOOKS {
+                self.webhook(file, key, value);
+                continue;
+            }
             let setting = SETTINGS.iter().find(|setting| setting.name() == name);
             let is_table = |known: &str| known == name || known.starts_with(&format!("{name}."));
             match (setting, value.get_ref()) {
-                (Some(setting), value_given) => self.value(file, setting, value_given, value.span()),
+                (Some(setting), value_given) => {
+                    self.value(file, setting, name, value_given, value.span());
+                }
                 (None, DeValue::Table(inner)) if TABLES.iter().any(|(known, _)| is_table(known)) => {
                     self.table(file, &name, inner);
                 }
@@ -136,7 +153,37 @@ impl Reading {
         }
     }
 
-    fn value(&mut self, file: &File<'_>, setting: &Setting, given: &DeValue<'_>, span: Range<usize>) {
+    fn webhook(&mut self, file: &File<'_>, key: &Spanned<Cow<'_, str>>, value: &Spanned<DeValue<'_>>) {
+        let name = match WebhookName::new(key.get_ref()) {
+            Ok(name) => name,
+            Err(bad) => return self.wrong(file.wrong(key.span(), bad.to_string(), None)),
+        };
+        let table = format!("{WEBHOOKS}.{name}");
+        let DeValue::Table(inner) = value.get_ref() else {
+            let message = format!("`{table}` is a table, and this is none");
+            let hint = format!("write `[{table}]` above its keys");
+            return self.wrong(file.wrong(value.span(), message, Some(hint)));
+        };
+        self.webhooks.entry(name).or_insert_with(|| file.source(&key.span()));
+        for (key, value) in inner {
+            match SETTINGS.iter().find(|setting| setting.is_of_webhook() && setting.key == key.get_ref()) {
+                Some(setting) => {
+                    let name = format!("{table}.{}", setting.key);
+                    self.value(file, setting, name, value.get_ref(), value.span());
+                }
+                None => self.wrong(unknown(file, &table, key)),
+            }
+        }
+    }
+
+    fn value(
+        &mut self,
+        file: &File<'_>,
+        setting: &Setting,
+        name: String,
+        given: &DeValue<'_>,
+        span: Range<usize>,
+    ) {
         let value = match (setting.kind, given) {
             (Kind::Flag, DeValue::Boolean(flag)) => Some(Value::Flag(*flag)),
             (Kind::List, DeValue::Array(items)) => {
@@ -154,10 +201,10 @@ impl Reading {
         match value {
             Some(value) => {
                 let source = file.source(&span);
-                self.found.insert(setting.name(), (value, source));
+                self.found.insert(name, (value, source));
             }
             None => {
-                let message = format!("`{}` has to be {}", setting.name(), setting.kind.expected());
+                let message = format!("`{name}` has to be {}", setting.kind.expected());
                 self.wrong(file.wrong(span, message, None));
             }
         }
@@ -165,13 +212,18 @@ impl Reading {
 
     /// One of ours, or one that could only be meant for one of our tables.
     fn variable(&mut self, name: &str, text: &str) {
-        if let Some(setting) = SETTINGS.iter().find(|setting| setting.variable() == name) {
+        if let Some(setting) = SETTINGS.iter().find(|setting| setting.variable().as_deref() == Some(name)) {
             return self.said(setting, text, Source::Variable(name.to_owned()));
+        }
+        if name.starts_with(&variables_of(WEBHOOKS)) {
+            let message = format!("there is no setting of the variable `{name}`");
+            let hint = "webhooks are set in files only: `[webhooks.NAME]`".to_owned();
+            return self.wrong(check::nowhere(message, Some(hint)));
         }
         if !TABLES.iter().any(|(table, _)| name.starts_with(&variables_of(table))) {
             return;
         }
-        let known: Vec<String> = SETTINGS.iter().map(Setting::variable).collect();
+        let known: Vec<String> = SETTINGS.iter().filter_map(Setting::variable).collect();
         let meant = nearest(name, known.iter().map(String::as_str));
         let hint = meant.map(|meant| format!("did you mean `{meant}`?"));
         self.wrong(check::nowhere(format!("there is no setting of the variable `{name}`"), hint));
@@ -190,7 +242,7 @@ impl Reading {
     }
 }
 
-fn unknown(file: &File<'_>, path: &str, key: &Spanned<std::borrow::Cow<'_, str>>) -> Diagnostic {
+fn unknown(file: &File<'_>, path: &str, key: &Spanned<Cow<'_, str>>) -> Diagnostic {
     let message = match path {
         "" => format!("there is no setting `{}`", key.get_ref()),
         path => format!("there is no setting `{}` in `{path}`", key.get_ref()),
@@ -199,7 +251,9 @@ fn unknown(file: &File<'_>, path: &str, key: &Spanned<std::borrow::Cow<'_, str>>
         "" => name.split('.').next(),
         path => name.strip_prefix(path)?.strip_prefix('.')?.split('.').next(),
     };
-    let keys = SETTINGS.iter().filter(|setting| setting.table == path).map(|setting| setting.key);
+    let is_webhook = path.strip_prefix(WEBHOOKS).is_some_and(|rest| rest.starts_with('.'));
+    let pattern = if is_webhook { WEBHOOK } else { path };
+    let keys = SETTINGS.iter().filter(|setting| setting.table == pattern).map(|setting| setting.key);
     let known = TABLES.iter().filter_map(|(table, _)| in_here(table)).chain(keys);
     let hint = match nearest(key.get_ref(), known) {
         Some(meant) => format!("did you mean `{meant}`?"),

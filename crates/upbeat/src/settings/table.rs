@@ -51,9 +51,15 @@ impl Setting {
         format!("{}.{}", self.table, self.key)
     }
 
-    /// `UPBEAT_API_LISTEN`.
-    pub fn variable(&self) -> String {
-        format!("{}{}", variables_of(self.table), self.key.to_ascii_uppercase())
+    /// `UPBEAT_API_LISTEN`. None: it stands in files only.
+    pub fn variable(&self) -> Option<String> {
+        (!self.is_of_webhook())
+            .then(|| format!("{}{}", variables_of(self.table), self.key.to_ascii_uppercase()))
+    }
+
+    /// Whether each webhook has one of its own.
+    pub fn is_of_webhook(&self) -> bool {
+        self.table == WEBHOOK
     }
 }
 
@@ -68,7 +74,18 @@ pub const TABLES: &[(&str, &str)] = &[
     ("log", "What the daemon says of itself, and to whom; see [seeing.md](seeing.md)."),
     ("orchestrator.services", "What the daemon does on its own."),
     ("rollouts", "Who may speak of rollouts, and whom they ask; see [rollouts.md](rollouts.md)."),
+    (
+        WEBHOOK,
+        "Who is told of events by requests, each under a name of its own: `[webhooks.ci]`; see \
+         [webhooks.md](webhooks.md). At most 16, and in files only: a variable cannot hold a name.",
+    ),
 ];
+
+/// The table of webhooks, each of which is one below it.
+pub const WEBHOOKS: &str = "webhooks";
+
+/// The table of one webhook, whatever its name.
+pub const WEBHOOK: &str = "webhooks.<name>";
 
 /// All of them.
 pub const SETTINGS: &[Setting] = &[
@@ -165,6 +182,50 @@ pub const SETTINGS: &[Setting] = &[
         flag: None,
         words: "Whom controllers of rollouts may be besides programs of this machine: names, `*.example.com`, \
                 addresses, networks such as `10.0.0.0/8`, each with a `:port` or for all ports. Programs of this \
-                machine may be where `api.listen` is not set, or is a loopback address",
+                machine may be where `api.listen` is not set, or is a loopback address. The same holds for \
+                receivers of webhooks",
+    },
+    Setting {
+        table: WEBHOOK,
+        key: "url",
+        kind: Kind::Text,
+        default: "",
+        flag: None,
+        words: "Where events are posted to: `https://host/path`. Whoever that is has to be among \
+                `rollouts.callbacks`, or this machine. It is shown without its path, which may be a secret",
+    },
+    Setting {
+        table: WEBHOOK,
+        key: "secret_file",
+        kind: Kind::Path,
+        default: "",
+        flag: None,
+        words: "The file of the secret that requests are signed with: 24 bytes at least, in one line; or two lines \
+                while it is rotated. It is read for each request, and only if nobody but its owner may use it",
+    },
+    Setting {
+        table: WEBHOOK,
+        key: "events",
+        kind: Kind::List,
+        default: "[\"rollout\"]",
+        flag: None,
+        words: "Which events: kinds as `upbeat events --kind` has them, or `service` and `operation` for all of \
+                these",
+    },
+    Setting {
+        table: WEBHOOK,
+        key: "apps",
+        kind: Kind::List,
+        default: "[]",
+        flag: None,
+        words: "Of events about an app, only those of these; where it is empty, of all",
+    },
+    Setting {
+        table: WEBHOOK,
+        key: "namespaces",
+        kind: Kind::List,
+        default: "[]",
+        flag: None,
+        words: "Of events about rollouts, only those in these namespaces; where it is empty, in all",
     },
 ];

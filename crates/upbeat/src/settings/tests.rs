@@ -1,5 +1,7 @@
 //! What is read from where, and everything that is refused.
 
+use upbeat_model::EventWord;
+
 use super::*;
 use crate::face::{Paint, diagnostics};
 
@@ -197,7 +199,11 @@ fn a_host_that_is_none_is_refused_with_where_that_was_said() {
 
 #[test]
 fn the_settings_on_the_pages_are_read() {
-    let pages = [include_str!("../../../../docs/access.md"), include_str!("../../../../docs/rollouts.md")];
+    let pages = [
+        include_str!("../../../../docs/access.md"),
+        include_str!("../../../../docs/rollouts.md"),
+        include_str!("../../../../docs/webhooks.md"),
+    ];
     for page in pages {
         let toml: Vec<&str> =
             page.split("```toml\n").skip(1).filter_map(|block| block.split("```").next()).collect();
@@ -298,4 +304,158 @@ fn whom_rollouts_are_open_to_and_whom_they_ask_is_checked() {
      |
      = hint: write names, `*.example.com`, addresses or networks such as `10.0.0.0/8`
     ");
+}
+
+const HOOK: &str = "[webhooks.ci]\nurl = 'http://127.0.0.1:1/hush'\nsecret_file = '/s'\n";
+
+#[test]
+fn webhooks_have_names_and_what_is_not_said_is_as_it_is_by_itself() {
+    let more = format!(
+        "{HOOK}[webhooks.\"a.b\"]\nurl = 'https://hooks.example/hush'\nsecret_file = '/t'\n\
+         events = ['service', 'operation_ended']\napps = ['shop']\n"
+    );
+    // The user's file changes one thing of one.
+    let user = "webhooks.ci.namespaces = ['prod']\n".to_owned();
+    let files = vec![("config.toml".to_owned(), more), ("user.toml".to_owned(), user)];
+    let settings = read(Sources { files, ..Sources::default() }).unwrap();
+    let all = settings.webhooks();
+    let [dotted, ci] = &all[..] else { panic!("two are set") };
+    assert_eq!((ci.name.as_str(), ci.url.as_str()), ("ci", "http://127.0.0.1:1/hush"));
+    assert_eq!(
+        (ci.secret_file.as_path(), &ci.wanted.kinds[..]),
+        (Path::new("/s"), &[EventWord::Rollout][..])
+    );
+    assert_eq!(ci.wanted.namespaces, ["prod"]);
+    assert_eq!((dotted.name.as_str(), dotted.wanted.kinds.len(), dotted.wanted.apps.len()), ("a.b", 6, 1));
+    let shown: String = shown(&settings)
+        .lines()
+        .filter(|line| line.starts_with("webhooks"))
+        .fold(String::new(), |text, line| text + line + "\n");
+    insta::assert_snapshot!(shown, @r#"
+    webhooks.a.b.url = "https://hooks.example/…" from config.toml:5:7
+    webhooks.a.b.secret_file = "/t" from config.toml:6:15
+    webhooks.a.b.events = ["service", "operation_ended"] from config.toml:7:10
+    webhooks.a.b.apps = ["shop"] from config.toml:8:8
+    webhooks.a.b.namespaces = [] from default
+    webhooks.ci.url = "http://127.0.0.1:1/…" from config.toml:2:7
+    webhooks.ci.secret_file = "/s" from config.toml:3:15
+    webhooks.ci.events = ["rollout"] from default
+    webhooks.ci.apps = [] from default
+    webhooks.ci.namespaces = ["prod"] from user.toml:1:26
+    "#);
+}
+
+#[test]
+fn a_webhook_that_could_not_be_told_is_refused_with_where_that_was_said_and_without_its_address() {
+    insta::assert_snapshot!(refused(file(
+        "[webhooks.\"a/b\"]\nurl = 'x'\n[webhooks.ci]\nulr = 'x'\nevents = 'rollout'\nsecret_file = 'here'\n[webhooks]\nmax = 3\n"
+    )), @r#"
+    error: `a/b` is not a valid name of a webhook: only letters, digits, `.`, `_` and `-` are allowed
+     --> config.toml:1:11
+      |
+    1 | [webhooks."a/b"]
+      |           ^^^^^
+
+    error: There is no setting `ulr` in `webhooks.ci`
+     --> config.toml:4:1
+      |
+    4 | ulr = 'x'
+      | ^^^
+      |
+      = hint: did you mean `url`?
+
+    error: `webhooks.ci.events` has to be a list of texts, such as `["one", "two"]`
+     --> config.toml:5:10
+      |
+    5 | events = 'rollout'
+      |          ^^^^^^^^^
+
+    error: `webhooks.ci.secret_file` has to be an absolute path in quotes
+     --> config.toml:6:15
+      |
+    6 | secret_file = 'here'
+      |               ^^^^^^
+
+    error: `webhooks.max` is a table, and this is none
+     --> config.toml:8:7
+      |
+    8 | max = 3
+      |       ^
+      |
+      = hint: write `[webhooks.max]` above its keys
+    "#);
+    insta::assert_snapshot!(refused(file("[webhooks.ci]\n[webhooks.cd]\nurl = ''\nsecret_file = '/s'\n")), @r#"
+    error: `webhooks.cd.url` is not set, and the webhook is (config.toml:2:11)
+     |
+     = hint: a webhook needs an address and a secret: `url = "https://…"`, `secret_file = "/…"`
+
+    error: `webhooks.ci.url` is not set, and the webhook is (config.toml:1:11)
+     |
+     = hint: a webhook needs an address and a secret: `url = "https://…"`, `secret_file = "/…"`
+
+    error: `webhooks.ci.secret_file` is not set, and the webhook is (config.toml:1:11)
+     |
+     = hint: a webhook needs an address and a secret: `url = "https://…"`, `secret_file = "/…"`
+    "#);
+    let with = |line: &str| refused(file(&format!("{HOOK}{line}\n")));
+    insta::assert_snapshot!(with("events = ['rollout', 'rolout']"), @"error: `webhooks.ci.events` (config.toml:4:10) holds what it cannot: `rolout` is no kind of events; they are `service`, `operation`, `phase`, `reacted`, `remedied`, `reloaded`, `adopted`, `operation_started`, `operation_ended`, `rollout`");
+    insta::assert_snapshot!(with("events = []"), @"
+    error: `webhooks.ci.events` (config.toml:4:10) is empty: nothing would ever be told
+     |
+     = hint: leave the webhook out, or say of what
+    ");
+    insta::assert_snapshot!(with("apps = ['shop']"), @"
+    error: `webhooks.ci.apps` (config.toml:4:8) names apps, and of apps nothing is told: rollouts are of no app
+     |
+     = hint: add `service` or `operation` to `events`, or leave it out
+    ");
+    insta::assert_snapshot!(with("events = ['service']\nnamespaces = ['prod']\napps = ['a b']"), @"
+    error: `webhooks.ci.apps` (config.toml:6:8) holds `a b`, which names no app: only letters, digits, `.`, `_` and `-` are allowed
+
+    error: `webhooks.ci.namespaces` (config.toml:5:14) names namespaces, and of rollouts nothing is told
+     |
+     = hint: add `rollout` to `events`, or leave it out
+    ");
+    let at = |url: &str| refused(file(&format!("[webhooks.ci]\nsecret_file = '/s'\nurl = '{url}'\n")));
+    let told = [
+        at("ftp://hooks.example/hush"),
+        at("https://ann:hush@hooks.example/"),
+        at("http://169.254.169.254/latest/hush"),
+        at("http://192.0.2.1/hush"),
+    ]
+    .concat();
+    assert!(!told.contains("hush"), "{told}");
+    insta::assert_snapshot!(told, @"
+    error: `webhooks.ci.url` (config.toml:3:7) must begin with `http://` or `https://`
+
+    error: `webhooks.ci.url` (config.toml:3:7) must have no login before `@`
+
+    error: `webhooks.ci.url` (config.toml:3:7) cannot be reached: `169.254.169.254` may not be asked: it is a link-local address, which no block of the allow-list means
+     |
+     = hint: the allow-list is `rollouts.callbacks`: name the host there, if it is right
+
+    error: `webhooks.ci.url` (config.toml:3:7) cannot be reached: `192.0.2.1` may not be asked: no entry of the allow-list is for it and port 80
+     |
+     = hint: the allow-list is `rollouts.callbacks`: name the host there, if it is right
+    ");
+    let variables = vec![("UPBEAT_WEBHOOKS_CI_URL".to_owned(), "http://a".to_owned())];
+    insta::assert_snapshot!(refused(Sources { variables, ..Sources::default() }), @"
+    error: There is no setting of the variable `UPBEAT_WEBHOOKS_CI_URL`
+     |
+     = hint: webhooks are set in files only: `[webhooks.NAME]`
+    ");
+}
+
+#[test]
+fn there_are_at_most_so_many_webhooks() {
+    let many =
+        |count: usize| -> String { (0..count).map(|n| HOOK.replace("ci", &format!("h{n:02}"))).collect() };
+    let most = upbeat_control::webhooks::WEBHOOKS_MAX;
+    assert_eq!(read(file(&many(most))).unwrap().webhooks().len(), most);
+    insta::assert_snapshot!(refused(file(&many(most + 2))), @"
+    error: `webhooks` has 18 tables, and 16 at most are told (config.toml:49:11)
+     |
+     = hint: let one receiver pass on to others what it is told
+    ");
+    assert!(table::TABLES.iter().any(|(_, words)| words.contains(&format!("At most {most}"))));
 }

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use upbeat_model::rollout::{Gate, Happened, Reason, Stage, Strategy, Who};
+use upbeat_model::rollout::{
+    AnalysisSpec, Cadence, Gate, Happened, Reason, SampleOutcome, Stage, Strategy, Who,
+};
 
 use super::*;
 
@@ -32,6 +34,68 @@ struct Attempt {
     stage: usize,
     done: Option<Mono>,
     is_undo: bool,
+    measured: Vec<Measured>,
+}
+
+/// What is measured of a version, and what was heard of that.
+#[derive(Clone, Debug)]
+struct Measured {
+    spec: AnalysisSpec,
+    begun: Option<Mono>,
+    last: Option<Mono>,
+    samples: Vec<SampleOutcome>,
+    is_passed: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Says {
+    Nothing,
+    Yes,
+    No,
+    Unclear,
+}
+
+impl Measured {
+    fn says(&self) -> Says {
+        let Cadence { count, failure_limit, inconclusive_limit, consecutive_error_limit, .. } =
+            self.spec.measure.cadence;
+        let of = |is_one: fn(&SampleOutcome) -> bool| self.samples.iter().filter(|one| is_one(one)).count();
+        let is_error = |one: &SampleOutcome| matches!(one, SampleOutcome::Error(_));
+        let errors = self.samples.iter().rev().take_while(|one| is_error(one)).count();
+        if of(|one| *one == SampleOutcome::Failure) > failure_limit as usize {
+            return Says::No;
+        }
+        if of(|one| *one == SampleOutcome::Inconclusive) > inconclusive_limit as usize
+            || errors > consecutive_error_limit as usize
+        {
+            return Says::Unclear;
+        }
+        let taken = self.samples.iter().filter(|one| !is_error(one)).count();
+        if count.is_some_and(|count| taken >= count as usize) { Says::Yes } else { Says::Nothing }
+    }
+
+    fn is_unclear(&self) -> bool {
+        !self.is_passed && self.says() == Says::Unclear
+    }
+
+    fn is_settled(&self) -> bool {
+        self.is_passed || self.says() == Says::Yes
+    }
+}
+
+impl Attempt {
+    fn after(&self, stage: usize) -> impl Iterator<Item = &Measured> {
+        let name = self.stages.get(stage).map(|stage| stage.name.as_str());
+        self.measured.iter().filter(move |measured| name.is_some() && measured.spec.after.as_deref() == name)
+    }
+
+    /// The stage it is in is done, and what is measured after it begins.
+    fn done(&mut self, now: Mono) {
+        self.done = Some(now);
+        let name = Some(self.stages[self.stage].name.clone());
+        let after = self.measured.iter_mut().filter(|measured| measured.spec.after == name);
+        after.for_each(|measured| measured.begun = measured.begun.or(Some(now)));
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,7 +278,7 @@ impl Checker {
                 if members > 0 && well < required {
                     break;
                 }
-                attempt.done = Some(now);
+                attempt.done(now);
             }
             let since = attempt.done.unwrap();
             let is_open = match gate {
@@ -222,7 +286,7 @@ impl Checker {
                 Gate::Approval => false,
                 Gate::Pause(time) => now.0 - since.0 >= time.0,
             };
-            if !is_open {
+            if !is_open || !attempt.after(n).all(Measured::is_settled) {
                 break;
             }
             (attempt.stage, attempt.done) = (n + 1, None);
@@ -286,6 +350,10 @@ impl Checker {
         assert!(!is_over, "too many have failed, and {moved:?} are moved all the same");
         assert!(is_open || goes_back, "it is closed");
         assert!(!self.is_paused || attempt.verdict.is_some(), "it is paused");
+        if attempt.verdict.is_none() {
+            assert!(!attempt.measured.iter().any(Measured::is_unclear), "nobody knows how it is");
+            self.saw(if attempt.measured.is_empty() { "moved" } else { "moved and measured" });
+        }
         let serving = |id: &&TargetId| self.serves(&self.heard[*id], &to, now);
         let stop_serving = moved.iter().filter(serving).count();
         if let Some(may) = self.strategy.max_unavailable
@@ -364,6 +432,10 @@ impl Checker {
                     assert!(well >= required, "{well} of {total} are well on {version}");
                     let attempt = self.attempt.as_ref().unwrap();
                     assert_eq!(attempt.stage, attempt.stages.len(), "stages are left");
+                    for measured in &attempt.measured {
+                        let never = measured.spec.measure.cadence.count.is_none() && !measured.is_unclear();
+                        assert!(measured.is_settled() || never, "{measured:?} is not successful");
+                    }
                 }
                 self.decided(version, true);
                 self.saw("good");
@@ -390,6 +462,7 @@ impl Checker {
             Happened::Approved { stage, .. } => {
                 let attempt = self.attempt.as_mut().unwrap();
                 assert!(attempt.done.is_some() && at(attempt, stage) == Some(attempt.stage));
+                assert!(attempt.after(attempt.stage).all(Measured::is_settled), "it is measured");
                 (attempt.stage, attempt.done) = (attempt.stage + 1, None);
                 self.saw("approved");
             }
@@ -397,8 +470,9 @@ impl Checker {
                 let attempt = self.attempt.as_mut().unwrap();
                 assert_eq!(at(attempt, name), Some(attempt.stage));
                 let gate = attempt.stages[attempt.stage].gate;
+                let is_measured = attempt.after(attempt.stage).next().is_some();
                 match attempt.done {
-                    None if gate != Gate::None => attempt.done = Some(now),
+                    None if gate != Gate::None || is_measured => attempt.done(now),
                     _ => (attempt.stage, attempt.done) = (attempt.stage + 1, None),
                 }
             }
@@ -411,7 +485,57 @@ impl Checker {
             }
             Happened::Paused { .. } => self.is_paused = true,
             Happened::Resumed { .. } => self.is_paused = false,
+            Happened::AnalysisPassedOver { name, .. } => self.passed_over(name),
             _ => {}
+        }
+    }
+
+    fn passed_over(&mut self, name: &str) {
+        let attempt = self.attempt.as_mut().unwrap();
+        let at_gate = attempt.stages.get(attempt.stage).filter(|_| attempt.done.is_some());
+        let at_gate = at_gate.map(|stage| stage.name.clone());
+        let measured = attempt.measured.iter_mut().find(|measured| measured.spec.name == name).unwrap();
+        assert!(!measured.is_settled());
+        assert!(measured.is_unclear() || at_gate.is_some() && measured.spec.after == at_gate);
+        measured.is_passed = true;
+        self.saw("passed over");
+    }
+
+    /// Something was measured, and whether it was taken down. Returns whether the version is bad by it.
+    pub(super) fn measured(&mut self, name: &str, outcome: &SampleOutcome, taken: bool, now: Mono) -> bool {
+        let open = self.attempt.as_mut().filter(|attempt| attempt.verdict.is_none());
+        let measured =
+            open.and_then(|attempt| attempt.measured.iter_mut().find(|measured| measured.spec.name == name));
+        let is_due = |measured: &Measured| {
+            let Cadence { initial_delay, interval, .. } = measured.spec.measure.cadence;
+            let (Some(begun), wait) = (measured.begun, interval.unwrap_or(Cadence::RETRY)) else {
+                return false;
+            };
+            let due = measured.last.map_or(begun + initial_delay, |last| last + wait);
+            now >= due && !measured.is_passed && measured.says() == Says::Nothing
+        };
+        let due = measured.filter(|measured| is_due(measured));
+        assert_eq!(taken, due.is_some(), "`{name}` is taken down when it is due, and only then");
+        let Some(measured) = due else { return false };
+        measured.samples.push(outcome.clone());
+        measured.last = Some(now);
+        let says = measured.says();
+        match says {
+            Says::Nothing => {}
+            Says::Yes => self.saw("successful"),
+            Says::No => self.saw("failed analysis"),
+            Says::Unclear => self.saw("unclear"),
+        }
+        says == Says::No
+    }
+
+    /// What is unclear is measured anew.
+    pub(super) fn again(&mut self, now: Mono) {
+        let open = self.attempt.as_mut().filter(|attempt| attempt.verdict.is_none());
+        let unclear = open.into_iter().flat_map(|attempt| &mut attempt.measured);
+        for measured in unclear.filter(|measured| measured.is_unclear()) {
+            (measured.begun, measured.last) = (Some(now), None);
+            measured.samples.clear();
         }
     }
 
@@ -441,8 +565,13 @@ impl Checker {
             (heard.shall_since, heard.said.failed) = (now, false);
         }
         let verdict = is_good.then_some(true);
-        let attempt =
-            Attempt { version: version.clone(), verdict, stages, stage: 0, done: None, is_undo: false };
+        let new = |spec: &AnalysisSpec| {
+            let begun = spec.after.is_none().then_some(now);
+            Measured { spec: spec.clone(), begun, last: None, samples: Vec::new(), is_passed: false }
+        };
+        let analyses = if is_good { &[][..] } else { &self.strategy.analyses };
+        let (version, measured) = (version.clone(), analyses.iter().map(new).collect());
+        let attempt = Attempt { version, verdict, stages, stage: 0, done: None, is_undo: false, measured };
         (self.attempt, self.is_paused) = (Some(attempt), false);
     }
 

@@ -4,6 +4,7 @@ mod analyses;
 mod checker;
 mod fleets;
 mod limits;
+mod measured;
 mod rows;
 mod rules;
 mod simulated;

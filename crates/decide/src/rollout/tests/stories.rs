@@ -4,7 +4,9 @@
 use proptest::collection::vec;
 use proptest::prelude::{Just, ProptestConfig, any, prop_assert_eq, prop_oneof, proptest};
 use proptest::strategy::Strategy as Random;
-use upbeat_model::rollout::{Concurrency, Gate, Override, Stage, Who};
+use upbeat_model::rollout::{
+    AnalysisSpec, Cadence, Concurrency, Gate, Happened, Override, REST, Sample, SampleOutcome, Stage, Who,
+};
 
 use super::checker::Checker;
 use super::*;
@@ -27,6 +29,10 @@ enum Move {
     Open(bool),
     Ask(Change),
     Restart,
+    /// All that is due is measured, and found to be so.
+    Measure(SampleOutcome),
+    /// Something comes that nobody asked for, or too late.
+    Stray(usize, SampleOutcome),
 }
 
 fn name(n: usize) -> TargetId {
@@ -63,8 +69,19 @@ fn moves() -> impl Random<Value = Vec<Move>> {
         1 => prop_oneof![3 => Just(true), 1 => Just(false)].prop_map(Move::Open),
         4 => requests().prop_map(Move::Ask),
         1 => Just(Move::Restart),
+        6 => outcomes().prop_map(Move::Measure),
+        1 => (0..3_usize, outcomes()).prop_map(|(n, outcome)| Move::Stray(n, outcome)),
     ];
     vec(one, 1..160)
+}
+
+fn outcomes() -> impl Random<Value = SampleOutcome> {
+    prop_oneof![
+        16 => Just(SampleOutcome::Success),
+        1 => Just(SampleOutcome::Failure),
+        1 => Just(SampleOutcome::Inconclusive),
+        2 => Just(SampleOutcome::Error("silent".into())),
+    ]
 }
 
 fn amount(of: std::ops::Range<u32>) -> impl Random<Value = Amount> {
@@ -107,15 +124,48 @@ fn stages() -> impl Random<Value = Vec<Stage>> {
     })
 }
 
+/// Of the whole rollout, or after one of so many stages.
+fn analyses(stages: usize) -> impl Random<Value = Vec<AnalysisSpec>> {
+    let after = perhaps(0..=stages).prop_map(move |after| {
+        let name = |n| if n == stages { REST.to_owned() } else { format!("stage{n}") };
+        after.filter(|_| stages > 0).map(name)
+    });
+    let one = (after, any::<bool>(), 1..4_u32, (0..2_u32, 0..2_u32, 0..3_u32), 0..3_u64);
+    let one = one.prop_map(|(after, ends, count, (failures, unclear, errors), delay)| {
+        let count = (after.is_some() || ends).then_some(count);
+        let below = |limit: u32| limit.min(count.unwrap_or(2) - 1);
+        let cadence = Cadence {
+            initial_delay: Millis::seconds(delay),
+            interval: Some(Millis::seconds(1)),
+            count,
+            failure_limit: below(failures),
+            inconclusive_limit: below(unclear),
+            consecutive_error_limit: errors,
+            consecutive_success_limit: 0,
+        };
+        (after, cadence)
+    });
+    vec(one, 0..3).prop_map(|all| {
+        let named = |(n, (after, cadence)): (usize, (Option<String>, Cadence))| {
+            let mut spec = super::measured::spec(&format!("analysis{n}"), after.as_deref(), None);
+            spec.measure.cadence = cadence;
+            spec
+        };
+        all.into_iter().enumerate().map(named).collect()
+    })
+}
+
 fn strategies() -> impl Random<Value = Strategy> {
+    let stages = stages().prop_flat_map(|stages| (analyses(stages.len()), Just(stages)));
     let limits = (perhaps(amount(1..5)), perhaps(amount(0..4)), perhaps(60..120_u64), perhaps(1..60_u64));
     let concurrency = prop_oneof![
         2 => Just(Concurrency::Queue),
         1 => Just(Concurrency::Replace),
         1 => Just(Concurrency::Refuse),
     ];
-    (stages(), limits, concurrency).prop_map(|(stages, limits, concurrency)| Strategy {
+    (stages, limits, concurrency).prop_map(|((analyses, stages), limits, concurrency)| Strategy {
         stages,
+        analyses,
         max_unavailable: limits.0,
         failure_budget: limits.1,
         progress_deadline: limits.2.map(Millis::seconds),
@@ -194,7 +244,34 @@ impl Watched {
                 checker.restart(&story.rollout);
             }
             Move::Ask(change) => self.ask(change),
+            Move::Measure(outcome) => {
+                let due = story.rollout.due(story.now);
+                for (name, _) in due.now {
+                    self.measure(&name, due.number, &outcome);
+                }
+            }
+            Move::Stray(n, outcome) => {
+                let number = story.rollout.number;
+                self.measure(&format!("analysis{n}"), number, &outcome);
+            }
         }
+    }
+
+    fn measure(&mut self, name: &str, number: u64, outcome: &SampleOutcome) {
+        let Self { story, checker } = self;
+        let before = story.rollout.clone();
+        let mut take = |number| {
+            let sample = Sample { outcome: outcome.clone(), value: "x".into() };
+            story.rollout.take_sample(number, name, sample, story.now)
+        };
+        assert!(!take(number + 1), "it is of another rollout");
+        let taken = take(number);
+        let is_bad = checker.measured(name, outcome, taken, story.now);
+        assert!(taken || before == story.rollout, "what comes too late changes nothing");
+        let happened = story.rollout.take_happened();
+        let says_bad = happened.iter().any(|happened| matches!(happened, Happened::Bad { .. }));
+        assert_eq!(says_bad, is_bad, "a version is bad when an analysis of it fails");
+        happened.iter().for_each(|happened| checker.tell(happened, story.now));
     }
 
     fn ask(&mut self, change: Change) {
@@ -208,6 +285,7 @@ impl Watched {
         match change {
             Change::Undo { .. } => checker.undone(),
             Change::ForceVersion(version) => checker.forgive(&version),
+            Change::Retry if before.course() == story.rollout.course() => checker.again(story.now),
             Change::Retry => {
                 if let Course::Forward(version) = story.rollout.course() {
                     checker.forgive(&version);
@@ -272,6 +350,7 @@ impl Watched {
             self.play(Move::Report(None));
             self.play(Move::Obey);
             self.ask(Change::Resume);
+            self.play(Move::Measure(SampleOutcome::Success));
             self.ask(Change::Approve { by: "ann".to_owned() });
             self.story.pass(1);
         }
@@ -340,6 +419,11 @@ fn the_stories_come_to_where_promises_could_be_broken() {
         "first stage",
         "later stage",
         "unavailable",
+        "moved and measured",
+        "successful",
+        "failed analysis",
+        "unclear",
+        "passed over",
     ] {
         assert!(seen.get(what).is_some_and(|times| *times >= 10), "{what}: {seen:?}");
     }

@@ -2,6 +2,7 @@
 
 mod commands;
 mod hostile;
+mod measures;
 mod monitoring;
 mod redirects;
 
@@ -45,7 +46,7 @@ fn caller() -> Caller {
 type Seen = Arc<Mutex<Vec<(String, String)>>>;
 
 /// A request with its body. `None`: the other end has hung up.
-async fn whole_request<S: AsyncRead + Unpin>(stream: &mut S) -> Option<(String, String)> {
+pub(crate) async fn whole_request<S: AsyncRead + Unpin>(stream: &mut S) -> Option<(String, String)> {
     let head = request(stream).await?;
     let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
     let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
@@ -134,7 +135,7 @@ async fn a_single_target_is_asked_about_by_itself_and_the_whole_together() {
 }
 
 /// Names and connections as a test says: what each look-up finds, in turn, and where a connection really leads.
-struct Staged {
+pub(crate) struct Staged {
     /// For each look-up.
     found: Mutex<Vec<(&'static str, Vec<&'static str>)>>,
     leads_to: Option<String>,
@@ -142,7 +143,7 @@ struct Staged {
 }
 
 impl Staged {
-    fn new(found: &[(&'static str, &[&'static str])], leads_to: Option<&Server>) -> Arc<Self> {
+    pub(crate) fn new(found: &[(&'static str, &[&'static str])], leads_to: Option<&Server>) -> Arc<Self> {
         let found = found.iter().rev().map(|(name, addresses)| (*name, addresses.to_vec())).collect();
         let leads_to = leads_to.map(|server| server.address.clone());
         Arc::new(Self { found: Mutex::new(found), leads_to, connected: Mutex::default() })
@@ -153,7 +154,7 @@ impl Staged {
         self.found.lock().unwrap().len()
     }
 
-    fn connected(&self) -> Vec<String> {
+    pub(crate) fn connected(&self) -> Vec<String> {
         self.connected.lock().unwrap().iter().map(ToString::to_string).collect()
     }
 }

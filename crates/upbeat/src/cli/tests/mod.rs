@@ -16,3 +16,4 @@ mod refusals;
 mod room;
 mod script;
 mod seeing;
+mod webhook;

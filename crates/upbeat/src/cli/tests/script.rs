@@ -10,7 +10,7 @@ use upbeat_api::{
     Action, App, AppName, AppSummary, Asked, AuditHead, AuditQuery, AuditRecord, AuditVerdict, Event,
     EventFilter, EventKind, IssuedToken, LogLine, LogStream, Need, NewToken, Operation, OperationId, Plan,
     Problem, ProblemKind, Refused, Role, ServiceName, SlotId, Starts, Stats, TokenInfo, TokenName, Up,
-    Version, Whom, Why, WhyLink, Wish,
+    Version, WebhookName, WebhookState, WebhookTested, Whom, Why, WhyLink, Wish,
 };
 use upbeat_model::plan::{self, After, Step, StepReason};
 use upbeat_model::{Attempt, Edit, Exit, Goal, Origin, Phase, Service, SlotStatus, Wall, project::Condition};
@@ -37,6 +37,7 @@ pub(super) struct Facts {
     pub(super) stats: Stats,
     pub(super) starts: Starts,
     pub(super) tokens: Vec<TokenInfo>,
+    pub(super) webhooks: Vec<WebhookState>,
     pub(super) records: Vec<AuditRecord>,
     pub(super) verdict: AuditVerdict,
     /// Its answer to everything that is no question after states.
@@ -97,6 +98,7 @@ impl Script {
                 stats: Stats { at: NOW, slots: Vec::new() },
                 starts: examples::starts(),
                 tokens: Vec::new(),
+                webhooks: Vec::new(),
                 records: Vec::new(),
                 verdict: AuditVerdict {
                     good: 0,
@@ -213,6 +215,19 @@ impl Backend for Script {
     async fn answered(&self, (): (), _: u16, _: Option<OperationId>) {}
 
     fn refused(&self, _: Refused, _: Whom) {}
+
+    async fn webhooks(&self) -> Answer<Vec<WebhookState>> {
+        self.fact(|facts| facts.webhooks.clone())
+    }
+
+    async fn test_webhook(&self, name: WebhookName) -> Answer<WebhookTested> {
+        self.asked.lock().unwrap().push(format!("test {name}"));
+        let delivered = name.as_str() == "ci";
+        let (status, error) =
+            if delivered { (Some(204), None) } else { (None, Some("timed out after 10s".into())) };
+        let id = "0123456789abcdef_test_0000000000000001".to_owned();
+        self.fact(|_| WebhookTested { name, delivered, status, error, id, took_ms: 12 })
+    }
 
     async fn tokens(&self) -> Answer<Vec<TokenInfo>> {
         self.fact(|facts| facts.tokens.clone())

@@ -1,8 +1,8 @@
 //! `rollout`: where an entity is between versions.
 
 use upbeat_model::rollout::{
-    Counts, CourseWord, Gate, Outcome, PastState, RolloutState, StageProgress, StageState, TargetState,
-    Version,
+    AnalysisState, AnalysisWord, Counts, CourseWord, Gate, Outcome, PastState, RolloutState, StageProgress,
+    StageState, TargetState, Version,
 };
 
 use super::table::{Cell, Table};
@@ -89,6 +89,10 @@ pub fn show(state: &RolloutState, face: &Face) -> String {
         text.push('\n');
         text.push_str(&stages(state, face));
     }
+    if !state.analyses.is_empty() {
+        text.push('\n');
+        state.analyses.iter().for_each(|one| text.push_str(&analysis(one, face)));
+    }
     text.push('\n');
     for (name, value) in facts(state, face) {
         let name = face.paint.tone(Tone::Quiet, format!("{name:<9}"));
@@ -125,6 +129,9 @@ fn stages(state: &RolloutState, face: &Face) -> String {
             }
         };
         let gate = match (stage.gate, stage.state, &state.gate) {
+            (_, StageState::AtGate, _) if is_measured(state, &stage.name) => {
+                format!("  {}", face.paint.tone(Tone::Caution, "is measured"))
+            }
             (Gate::None, ..) | (_, StageState::Done, _) => String::new(),
             (gate, StageState::AtGate, Some(at)) => {
                 let left = at.until.map_or_else(String::new, |until| left(until, face));
@@ -136,6 +143,51 @@ fn stages(state: &RolloutState, face: &Face) -> String {
         format!("  {mark} {name}{gap}  {drawn}  {well}/{total}{failed}{gate}\n")
     };
     state.stages.iter().map(line).collect()
+}
+
+/// What is measured after a stage is not decided.
+fn is_measured(state: &RolloutState, stage: &str) -> bool {
+    let mut after = state.analyses.iter().filter(|analysis| analysis.after.as_deref() == Some(stage));
+    after.any(|analysis| analysis.verdict == AnalysisWord::Running)
+}
+
+/// `▸ load  running, 2 of 5 samples, 1 failed, next in 4s, last: 0.02`
+fn analysis(analysis: &AnalysisState, face: &Face) -> String {
+    let (mark, tone) = match analysis.verdict {
+        AnalysisWord::Waits | AnalysisWord::Ended => ("·", Tone::Quiet),
+        AnalysisWord::Running => ("▸", Tone::Caution),
+        AnalysisWord::Successful => ("✓", Tone::Good),
+        AnalysisWord::Failed => ("✗", Tone::Bad),
+        AnalysisWord::Inconclusive | AnalysisWord::Error => ("?", Tone::Bad),
+        AnalysisWord::PassedOver => ("»", Tone::Quiet),
+    };
+    let AnalysisState { successes, failures, inconclusive, errors, .. } = *analysis;
+    let taken = successes.saturating_add(failures).saturating_add(inconclusive);
+    let mut told = vec![match (analysis.verdict, &analysis.after) {
+        (AnalysisWord::Waits, Some(stage)) => format!("after {}", visible(stage)),
+        (AnalysisWord::PassedOver, _) => format!("passed over by {}", visible(&analysis.why)),
+        (word, _) => word.to_string(),
+    }];
+    if analysis.verdict != AnalysisWord::Waits {
+        told.push(match analysis.of {
+            Some(of) => format!("{taken} of {}", count(of as usize, "sample")),
+            None => count(taken as usize, "sample"),
+        });
+    }
+    for (times, word) in [(failures, "failed"), (inconclusive, "inconclusive"), (errors, "not measured")] {
+        if times > 0 {
+            told.push(format!("{times} {word}"));
+        }
+    }
+    if let Some(next) = analysis.next.filter(|next| *next > face.now) {
+        let wait = next.0.saturating_sub(face.now.0).unsigned_abs();
+        told.push(format!("next in {}", upbeat_model::Millis(wait)));
+    }
+    if !analysis.value.is_empty() {
+        told.push(format!("last: {}", visible(&analysis.value)));
+    }
+    let (mark, told) = (face.paint.tone(tone, mark), told.join(", "));
+    format!("  {mark} analysis {}  {told}\n", visible(&analysis.name))
 }
 
 /// `, 42s left`

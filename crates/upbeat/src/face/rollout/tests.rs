@@ -3,21 +3,30 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use upbeat_control::rollouts::{Answering, Asked, Asker, Change, Rollouts, Settings};
-use upbeat_model::rollout::{Amount, Controllers, EntityId, Options, Report, Stage, Strategy, TargetId};
+use upbeat_control::rollouts::{Answering, Asked, Asker, Change, Measuring, Rollouts, Settings};
+use upbeat_model::rollout::{
+    Amount, Controllers, EntityId, Measure, Options, Report, Sample, Stage, Strategy, TargetId,
+};
 use upbeat_model::{Millis, Wall};
 
 use super::*;
 use crate::face::Face;
 use crate::face::examples::{self, NOW};
 
-struct Nobody;
+/// Nobody is asked; what is measured is this.
+struct Gauge(Mutex<f64>);
 
-impl Asker for Nobody {
+impl Asker for Gauge {
+    fn measure<'a>(&'a self, measure: &'a Measure) -> Measuring<'a> {
+        let value = serde_json::Value::from(*self.0.lock().unwrap());
+        let sample = Sample { outcome: measure.judge(&value), value: value.to_string() };
+        Box::pin(std::future::ready(sample))
+    }
+
     fn ask<'a>(&'a self, _: &'a EntityId, _: &'a Controllers, asked: Asked) -> Answering<'a> {
         panic!("nobody answers {asked:?}")
     }
@@ -29,6 +38,7 @@ struct Story {
     runs: BTreeMap<TargetId, Option<Version>>,
     sick: BTreeSet<TargetId>,
     begun: Instant,
+    gauge: Arc<Gauge>,
 }
 
 fn v(text: &str) -> Version {
@@ -58,11 +68,12 @@ impl Story {
     /// Twenty targets, eight of them in `eu`.
     async fn new(options: Options, strategy: Strategy) -> Self {
         let (store, _journal) = upbeat_store::open_memory().unwrap();
-        let settings = Settings { wall, asker: Arc::new(Nobody), events: None, failpoint: |_| {} };
+        let gauge = Arc::new(Gauge(Mutex::new(0.01)));
+        let settings = Settings { wall, asker: gauge.clone(), events: None, failpoint: |_| {} };
         BEGUN.set(Some(Instant::now()));
         let rollouts = Rollouts::open(store, settings).await.unwrap();
         let runs = (0..20).map(|n| (id(n), None)).collect();
-        let story = Self { rollouts, runs, sick: BTreeSet::new(), begun: Instant::now() };
+        let story = Self { rollouts, runs, sick: BTreeSet::new(), begun: Instant::now(), gauge };
         story.ask(Change::SetOptions(Some(options))).await;
         story.ask(Change::SetStrategy(Some(Box::new(strategy)))).await;
         story
@@ -104,6 +115,14 @@ impl Story {
 
     async fn state(&self) -> RolloutState {
         self.rollouts.rollout(&web()).await.unwrap().unwrap()
+    }
+
+    /// Until it is so, whoever brings that about.
+    async fn until(&self, is_so: impl Fn(&RolloutState) -> bool) {
+        let mut changes = self.rollouts.changes(&web()).unwrap();
+        while !is_so(&self.state().await) {
+            changes.changed().await.unwrap();
+        }
     }
 
     async fn picture(&self) -> String {
@@ -306,5 +325,102 @@ async fn a_rollback_at_five_moments() {
       bad       v1, 5s ago: 5 of 20 targets failed, and 2 may: t00, t01, t02, t03, t04
       limits    batch 25%, 90% have to be well for 10s within 30s
       asked by  ann
+    ");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_measured_at_three_moments() {
+    // The clock goes when the story says so, and at no other time.
+    let (_story, ends) = std::sync::mpsc::channel::<()>();
+    tokio::task::spawn_blocking(move || ends.recv());
+    let measured = serde_json::json!({
+        "stages": [{"name": "canary", "who": {"amount": {"count": 2}}}],
+        "analyses": [
+            {
+                "name": "error-rate",
+                "after": "canary",
+                "measure": {
+                    "source": {"prometheus": {"address": "http://127.0.0.1:9090", "query": "error_rate"}},
+                    "success": "result < 0.05",
+                    "cadence": {"interval": 5000, "count": 3},
+                },
+            },
+            {
+                "name": "health",
+                "measure": {
+                    "source": {"http": {"url": "http://127.0.0.1/health"}},
+                    "success": "result < 0.5",
+                    "cadence": {"initial_delay": 60000, "interval": 60000},
+                },
+            },
+        ],
+    });
+    let mut story = on_v1(serde_json::from_value(measured).unwrap()).await;
+    story.calls(2).await;
+    insta::assert_snapshot!(story.picture().await, @"
+    prod/web  v1 → v2  rolling out, for 15s
+
+      ▒▒▒▒░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░
+      2 on the way   18 to come   of 20 targets
+
+      ▸ canary  ▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒  0/2
+      · rest    ░░░░░░░░░░░░░░░░░░░░  0/18
+
+      · analysis error-rate  after canary
+      ▸ analysis health  running, 0 samples, next in 45s
+
+      good      v1
+      limits    batch 25%, 90% have to be well for 10s within 30s, 2 may fail
+      asked by  ann
+      because   in stage `canary`: 0 are well, and 1 have to be
+    ");
+    // It is measured at the very moment at which it begins.
+    story.call().await;
+    while story.state().await.analyses[0].verdict == AnalysisWord::Waits {
+        tokio::time::advance(Duration::from_secs(5)).await;
+        story.call().await;
+    }
+    story.until(|state| state.analyses[0].successes == 1).await;
+    story.rollouts.idle().await;
+    insta::assert_snapshot!(story.picture().await, @"
+    prod/web  v1 → v2  rolling out, for 25s
+
+      ████░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░
+      2 well   18 to come   of 20 targets
+
+      ‖ canary  ████████████████████  2/2  is measured
+      · rest    ░░░░░░░░░░░░░░░░░░░░  0/18
+
+      ▸ analysis error-rate  running, 1 of 3 samples, next in 5s, last: 0.01
+      ▸ analysis health  running, 0 samples, next in 35s
+
+      good      v1
+      limits    batch 25%, 90% have to be well for 10s within 30s, 2 may fail
+      asked by  ann
+      because   analysis `error-rate` is measured: 1 of 3 samples are taken
+    ");
+    *story.gauge.0.lock().unwrap() = 0.2;
+    tokio::time::advance(Duration::from_secs(5)).await;
+    story.until(|state| state.course == CourseWord::Back).await;
+    story.rollouts.idle().await;
+    insta::assert_snapshot!(story.picture().await, @"
+    prod/web  v1 ← v2  rolling back, for 30s
+
+      ████████████████████████████████████▒▒▒▒
+      18 well   2 on the way   of 20 targets
+
+      ✗ analysis error-rate  failed, 2 of 3 samples, 1 failed, last: 0.2
+      · analysis health  ended, 0 samples
+
+      good      v1
+      bad       v2, 0s ago: analysis `error-rate` failed: 1 failed, and 0 may; last: 0.2
+      limits    batch 25%, 90% have to be well for 10s within 30s
+      asked by  ann
+      because   rolls back to `v1`
+    ");
+    insta::assert_snapshot!(why(&story.state().await, &examples::face()), @"
+    prod/web  v1 ← v2  rolling back, for 0s
+      rolls back to `v1`
+      `v2` is held to be bad: analysis `error-rate` failed: 1 failed, and 0 may; last: 0.2
     ");
 }

@@ -82,7 +82,7 @@ async fn what_is_remembered_of_versions_fits_however_much_is_said_of_them() {
         rollouts.change(web(), abort, Some("b".repeat(200))).await.unwrap();
     }
     let head = store.get("rollouts/0000000000/head").await.unwrap().unwrap();
-    assert!(head.value.len() < upbeat_store::VALUE_MAX / 2, "{}", head.value.len());
+    assert!(head.value.len() < upbeat_store::VALUE_MAX / 4, "{}", head.value.len());
     let state = rollouts.rollout(&web()).await.unwrap().unwrap();
     assert!(state.known_bad.len() >= 20 && rollouts.history(&web()).await.unwrap().unwrap().len() >= 10);
     assert!(

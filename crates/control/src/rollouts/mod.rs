@@ -62,7 +62,7 @@ pub const TARGETS_MAX: usize = 250_000;
 
 /// What is asked for has so many bytes at most where it is kept: a strategy is kept twice, also with what is on its
 /// way in its stages, and both fit into one value of the store with all that is remembered beside them.
-const STRATEGY_BYTES_MAX: usize = upbeat_store::VALUE_MAX / 8;
+pub const STRATEGY_BYTES_MAX: usize = upbeat_store::VALUE_MAX / 8;
 
 /// And so many have all the controllers of an entity, of which some may be long commands.
 const CONTROLLERS_BYTES_MAX: usize = upbeat_store::VALUE_MAX / 16 * 3;

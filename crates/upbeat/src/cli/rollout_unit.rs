@@ -53,7 +53,7 @@ async fn list(session: &Session, namespace: Option<&str>) -> Outcome {
 
 async fn start(session: &Session, args: UnitStartArgs) -> Outcome {
     let id = args.unit.clone();
-    let members = members(args)?;
+    let members = members_of(args)?;
     let client = session.ensured().await?;
     let state = client.start_rollout_unit(&id, &StartUnit { members }).await?;
     match session.is_json() {
@@ -64,7 +64,7 @@ async fn start(session: &Session, args: UnitStartArgs) -> Outcome {
 }
 
 /// Names may hold a `:`, so who needs whom is told by who is there.
-fn members(args: UnitStartArgs) -> Result<Vec<UnitMember>, Failure> {
+fn members_of(args: UnitStartArgs) -> Result<Vec<UnitMember>, Failure> {
     let member = |(entity, version)| UnitMember { entity, version, needs: Vec::new() };
     let mut members: Vec<UnitMember> = args.members.into_iter().map(member).collect();
     for text in &args.needs {
@@ -89,4 +89,42 @@ async fn act(session: &Session, id: &EntityId, action: UnitAction, said: &str) -
         false => session.note(&format!("`{}` {said}", visible(&id.to_string()))),
     }
     Ok(ExitCode::Ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use upbeat_model::rollout::Version;
+
+    use super::*;
+
+    fn of(entities: &[&str], needs: &[&str]) -> Result<Vec<(String, Vec<String>)>, String> {
+        let members = entities.iter().map(|entity| ((*entity).to_owned(), Version::new("v2").unwrap()));
+        let args = UnitStartArgs {
+            unit: EntityId::new("shop", "release").unwrap(),
+            members: members.collect(),
+            needs: needs.iter().map(|text| (*text).to_owned()).collect(),
+        };
+        let made = members_of(args).map_err(|failure| failure.message.unwrap_or_default())?;
+        Ok(made.into_iter().map(|member| (member.entity, member.needs)).collect())
+    }
+
+    #[test]
+    fn who_needs_whom_is_told_by_who_is_there() {
+        let needs = |entity: &str, needs: &[&str]| {
+            (entity.to_owned(), needs.iter().map(|need| (*need).to_owned()).collect::<Vec<_>>())
+        };
+        assert_eq!(
+            of(&["db", "api", "web"], &["api:db", "web:api", "web:db"]),
+            Ok(vec![needs("db", &[]), needs("api", &["db"]), needs("web", &["api", "db"])])
+        );
+        // Names may hold what stands between them.
+        assert_eq!(
+            of(&["a", "a:b", "b"], &["a:b:b"]),
+            Ok(vec![needs("a", &[]), needs("a:b", &["b"]), needs("b", &[]),])
+        );
+        for text in ["api", "api:", ":db", "api:none", "none:db", "api: db", "api=db", ""] {
+            let refused = of(&["db", "api"], &[text]).unwrap_err();
+            assert!(refused.contains(&format!("`--needs {text}` does not name two members")), "{refused}");
+        }
+    }
 }

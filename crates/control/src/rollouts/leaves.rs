@@ -132,20 +132,25 @@ pub(super) struct Regrown {
 }
 
 /// Each leaf one of whose targets was touched is made anew: cut where it has too many, dropped where it has
-/// none.
+/// none. Where they hold little then, all are.
 pub(super) fn regrown(
     leaves: &[Leaf],
     targets: &Targets,
     touched: &BTreeSet<TargetId>,
     next: &mut u64,
 ) -> Regrown {
+    let first = *next;
+    let some = grown(leaves, targets, touched, next);
+    if !is_sparse(&some.leaves, targets) {
+        return some;
+    }
+    *next = first;
+    let gone = leaves.iter().map(|leaf| leaf.id).collect();
+    Regrown { gone, ..grown(&[], targets, touched, next) }
+}
+
+fn grown(leaves: &[Leaf], targets: &Targets, touched: &BTreeSet<TargetId>, next: &mut u64) -> Regrown {
     let mut regrown = Regrown { leaves: Vec::new(), new: Vec::new(), gone: Vec::new() };
-    let leaves = if is_sparse(leaves, targets) {
-        regrown.gone.extend(leaves.iter().map(|leaf| leaf.id));
-        &[]
-    } else {
-        leaves
-    };
     // What comes before the first leaf belongs to it.
     let first = TargetId { group: String::new(), name: String::new() };
     let all: Vec<(&TargetId, Option<&Leaf>)> = match leaves {
@@ -178,7 +183,7 @@ pub(super) fn regrown(
 fn is_sparse(leaves: &[Leaf], targets: &Targets) -> bool {
     let bytes: usize = leaves.iter().map(|leaf| leaf.weight.kept).sum();
     let needed = targets.len().div_ceil(LEAF_MAX).max(bytes.div_ceil(LEAF_BYTES_MAX)).max(1);
-    leaves.len() > 1 && leaves.len() > needed * SPARSE
+    leaves.len() > needed * SPARSE
 }
 
 /// Where leaves of these targets begin, and what each weighs. As many targets in each as in the others, where they

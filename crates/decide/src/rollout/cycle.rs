@@ -41,6 +41,8 @@ pub struct Decision {
     pub progressed: Option<Progressed>,
     /// All targets are back, and were not before.
     pub is_back: bool,
+    /// A target runs the version in force.
+    pub is_run: bool,
     /// What happened besides.
     pub happened: Vec<Happened>,
     /// Why it is not otherwise.

@@ -70,7 +70,7 @@ impl Rollout {
         let (number, from, by) = (self.number, self.good.clone(), self.asked_by.clone());
         self.note(Happened::Began { number, version: version.clone(), from: from.clone(), by: by.clone() });
         let progressed = Progressed { at: now, total, ..Progressed::default() };
-        let rolling = self.rolling.insert(Rolling {
+        self.rolling = Some(Rolling {
             version,
             since: now,
             is_bad: false,
@@ -86,7 +86,6 @@ impl Rollout {
             is_back: false,
             analyses,
         });
-        rolling.measure_throughout(now);
         self.pause = None;
         if was_good {
             self.end(Outcome::Good, Reason::WasGood, self.counts(now), now);

@@ -71,13 +71,14 @@ impl Cycle<'_> {
             self.view.unwell = self.told.monitoring.clone().ok_or_else(asked).map_err(Stop::For)?;
         }
         let mut decision = Decision { in_force: Some(self.view.version.clone()), ..Decision::default() };
-        let mut failed = Vec::new();
+        let (mut failed, mut is_run) = (Vec::new(), false);
         let tallies = self.view.tally(|id, target, standing| {
+            is_run |= self.view.runs_it(target);
             if standing.is_failed() && !target.assigned.note.is_error {
                 failed.push((id.clone(), self.failure(id, target)));
             }
         });
-        (decision.failed, decision.counts) = (failed, tallies.all.counts);
+        (decision.failed, decision.counts, decision.is_run) = (failed, tallies.all.counts, is_run);
         if matches!(self.view.rollout.course(), Course::Forward(_)) && decision.counts.total > 0 {
             decision.bad = self.is_bad(&tallies, &mut decision);
         }

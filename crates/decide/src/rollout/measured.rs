@@ -1,6 +1,7 @@
 //! What is measured of the version on its way, and what follows from it.
 //!
-//! An analysis begins with the rollout, or when the stage is done that it comes after. While it runs, it holds up
+//! An analysis begins with the first target that runs the version, as what is measured before shows nothing of it; or
+//! when the stage is done that it comes after. While it runs, it holds up
 //! what comes after that stage; one of the whole rollout holds up nobody, but the version is not good before. One
 //! that fails makes the version bad at once, with the sample that showed it. One that is unclear holds up everybody
 //! until somebody says what it is: that nobody could measure is no evidence against a version.
@@ -177,7 +178,7 @@ impl Rolling {
         after.for_each(|measured| measured.begin(now));
     }
 
-    /// What is measured from the beginning on.
+    /// A target runs the version: what is measured of it from the beginning on.
     pub(super) fn measure_throughout(&mut self, now: Mono) {
         let whole = self.analyses.iter_mut().filter(|measured| measured.spec.after.is_none());
         whole.for_each(|measured| measured.begin(now));

@@ -39,7 +39,11 @@ impl Rollout {
 
     fn come_further(&mut self, decision: &Decision, now: Mono) {
         decision.happened.iter().cloned().for_each(|happened| self.note(happened));
+        let is_forward = matches!(self.course(), Course::Forward(_));
         let Some(rolling) = &mut self.rolling else { return };
+        if decision.is_run && is_forward {
+            rolling.measure_throughout(now);
+        }
         rolling.is_back |= decision.is_back;
         rolling.progressed = decision.progressed.unwrap_or(rolling.progressed);
         if let Some(position) = decision.position {

@@ -36,8 +36,18 @@ pub(super) async fn read(files: &HeaderFiles, headers: &Headers) -> Result<Ready
                 let value = value.map_err(|why| format!("header `{name}`: `{file}` {why}"))?;
                 // `Bearer …`: said again, it may stand alone.
                 let last = value.rsplit(' ').next().unwrap_or_default().to_owned();
-                let both = [("secret".to_owned(), value.clone()), ("token".to_owned(), last)];
-                ready.secrets = ready.secrets.and(Secrets::of_variables(&both.into()));
+                // What is found is shown as JSON, in which quotes have a sign before them.
+                let in_json = |text: &str| {
+                    let json = serde_json::Value::from(text).to_string();
+                    json[1..json.len() - 1].to_owned()
+                };
+                let spelled = [
+                    ("secret".to_owned(), value.clone()),
+                    ("secret_in_json".to_owned(), in_json(&value)),
+                    ("token_in_json".to_owned(), in_json(&last)),
+                    ("token".to_owned(), last),
+                ];
+                ready.secrets = ready.secrets.and(Secrets::of_variables(&spelled.into()));
                 value
             }
         };

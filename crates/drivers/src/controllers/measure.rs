@@ -6,7 +6,10 @@ use upbeat_model::rollout::{Measure, Sample, SampleOutcome as Outcome, Source};
 use upbeat_model::withheld::Secrets;
 
 use super::web::Asked;
-use super::{Caller, Inner, QUESTION_TIME, command, headers, shown};
+use super::{Caller, Inner, QUESTION_TIME, command, headers, shown, words};
+
+/// What is measured is a number, or some: of more, each byte may cost a hundred where it is read and looked at.
+const MEASURED_MAX: usize = 64 << 10;
 
 impl Caller {
     /// Measures once, and judges. Ends within [`QUESTION_TIME`], and a little for the judgement.
@@ -33,6 +36,11 @@ impl Caller {
                 return failed(format!("timed out after {after}"));
             }
         };
+        if answer.len() > MEASURED_MAX {
+            return failed(format!("its answer is longer than {}", words::bytes(MEASURED_MAX as u64)));
+        }
+        // One at a time: what it costs is bounded for all of them.
+        let _turn = self.inner.judging.acquire().await;
         let measure = measure.clone();
         // It may take as long as an expression may: not where others wait to be asked.
         let judged = tokio::task::spawn_blocking(move || {

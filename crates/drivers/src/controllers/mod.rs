@@ -87,6 +87,7 @@ struct Inner {
     headers: headers::HeaderFiles,
     environment: BTreeMap<String, String>,
     monitors: Semaphore,
+    judging: Semaphore,
 }
 
 /// An error for people: one line of at most 200 characters.
@@ -104,7 +105,8 @@ impl Caller {
         let Means { policy, ca, environment } = means;
         let web = Web { policy, ca, trust: Trust::new(None), network };
         let (headers, monitors) = (headers::HeaderFiles::new(), Semaphore::new(MONITORS_AT_ONCE));
-        Self { inner: Arc::new(Inner { web, headers, environment, monitors }) }
+        let judging = Semaphore::new(1);
+        Self { inner: Arc::new(Inner { web, headers, environment, monitors, judging }) }
     }
 
     /// The targets that are chosen of those offered, each once, as they were offered but for labels it was

@@ -28,6 +28,9 @@ pub(crate) struct LocalRollouts {
     kept: Kept,
 }
 
+/// Controllers are not waited for: what is left to be done is done on this machine.
+const CLOSE_TIME: Duration = Duration::from_secs(5);
+
 impl LocalRollouts {
     /// Goes on with what the store holds, and asks controllers by these means. Errors: it cannot be read.
     pub(super) async fn open(store: Store, events: EventLog, means: Means) -> Result<Self, StoreError> {
@@ -42,6 +45,15 @@ impl LocalRollouts {
     /// Controllers are not waited for any more: the daemon ends.
     pub(crate) fn give_up(&self) {
         self.kept.give_up();
+    }
+
+    /// Nothing is measured any more, what was asked is done, and the clock is written down; or that took too long.
+    pub(crate) async fn close(&self) {
+        match tokio::time::timeout(CLOSE_TIME, self.kept.close()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "what the clock of rollouts shows could not be stored"),
+            Err(_) => tracing::warn!("rollouts are left in the midst of something: what is kept of them is whole"),
+        }
     }
 
     /// As whoever this is may.

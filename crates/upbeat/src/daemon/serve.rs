@@ -121,6 +121,7 @@ pub async fn serve(dirs: &Dirs, settings: &settings::Settings, announce: bool) -
     }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), socket = %dirs.socket().display(), "the daemon is ready");
     upbeat_server::serve(doors, engine.backend(), ending).await;
+    engine.rollouts().close().await;
     tracing::info!("the daemon ends; what runs goes on");
     match agent_ended.try_recv() {
         Ok(()) => Err(ServeError::AgentEnded),

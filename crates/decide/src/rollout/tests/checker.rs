@@ -310,6 +310,7 @@ impl Checker {
             self.tell(began, now);
             happened.next();
         }
+        self.run_first(now);
         let is_over = self.is_over_budget(now);
         if !is_over {
             self.advance(now);
@@ -319,6 +320,18 @@ impl Checker {
         let is_bad = rest.iter().any(|happened| matches!(happened, Happened::Bad { .. }));
         assert!(is_bad || !is_over, "too many failed, and nobody says so");
         rest.into_iter().for_each(|happened| self.tell(happened, now));
+    }
+
+    /// What is measured throughout begins with the first target that runs what it shall.
+    fn run_first(&mut self, now: Mono) {
+        let Some(attempt) = self.attempt.as_mut().filter(|attempt| attempt.verdict.is_none()) else { return };
+        let version = Some(&attempt.version);
+        let runs_it =
+            |heard: &Heard| heard.shall.as_ref() == version && heard.said.version.as_ref() == version;
+        if self.heard.values().any(runs_it) {
+            let whole = attempt.measured.iter_mut().filter(|measured| measured.spec.after.is_none());
+            whole.for_each(|measured| _ = measured.begun.get_or_insert(now));
+        }
     }
 
     fn moved(
@@ -566,8 +579,8 @@ impl Checker {
         }
         let verdict = is_good.then_some(true);
         let new = |spec: &AnalysisSpec| {
-            let begun = spec.after.is_none().then_some(now);
-            Measured { spec: spec.clone(), begun, last: None, samples: Vec::new(), is_passed: false }
+            let samples = Vec::new();
+            Measured { spec: spec.clone(), begun: None, last: None, samples, is_passed: false }
         };
         let analyses = if is_good { &[][..] } else { &self.strategy.analyses };
         let (version, measured) = (version.clone(), analyses.iter().map(new).collect());

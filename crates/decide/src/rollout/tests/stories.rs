@@ -77,8 +77,8 @@ fn moves() -> impl Random<Value = Vec<Move>> {
 
 fn outcomes() -> impl Random<Value = SampleOutcome> {
     prop_oneof![
-        16 => Just(SampleOutcome::Success),
-        1 => Just(SampleOutcome::Failure),
+        12 => Just(SampleOutcome::Success),
+        3 => Just(SampleOutcome::Failure),
         1 => Just(SampleOutcome::Inconclusive),
         2 => Just(SampleOutcome::Error("silent".into())),
     ]

@@ -162,6 +162,26 @@ async fn a_secret_is_read_from_its_file_each_time_and_never_shown() {
 }
 
 #[tokio::test]
+async fn a_secret_is_not_shown_either_in_the_spelling_of_json() {
+    let directory = tempfile::tempdir().unwrap();
+    let token = directory.path().join("token");
+    std::fs::write(&token, r#"Bearer 0123"45\6789""#).unwrap();
+    let (server, _seen) = recording(json(r#""you are 0123\"45\\6789\"""#)).await;
+    let sampled = caller().measure(&measure(with_file(server.url(), &token), "result == 1")).await;
+    assert_eq!(sampled, sample(Outcome::Failure, r#""you are ***""#));
+}
+
+/// What is parsed takes a hundred times what is sent.
+#[tokio::test]
+async fn an_answer_that_is_no_number_but_a_book_is_not_read() {
+    let book = format!("[{}0]", r#"{"":0},"#.repeat(20_000));
+    let (server, _seen) = recording(json(&book)).await;
+    let source = Source::Http { url: server.url().to_owned(), headers: Default::default() };
+    let sampled = caller().measure(&measure(source, "true")).await;
+    assert_eq!(sampled.outcome, Outcome::Error("its answer is longer than 64 KiB".into()));
+}
+
+#[tokio::test]
 async fn a_file_that_holds_no_header_is_an_error_that_names_it() {
     let directory = tempfile::tempdir().unwrap();
     let (server, seen) = recording(json("1")).await;

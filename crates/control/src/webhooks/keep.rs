@@ -1,8 +1,12 @@
 //! What of a webhook outlives the daemon: how far it came, and under which ids.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
-use upbeat_model::{Wall, WebhookLost, WebhookName};
+use upbeat_model::{AppName, EventWord, Wall, WebhookLost, WebhookName};
 use upbeat_store::{Op, Store, StoreError};
+
+use super::Webhook;
 
 /// Where they are in the store.
 const PREFIX: &str = "webhook/";
@@ -14,10 +18,32 @@ pub(super) struct Kept {
     pub(super) origin: String,
     /// Up to this number all was told, or was not wanted.
     pub(super) after: u64,
+    /// To whom, and what was wanted: [`aim`]. None: it was kept by a daemon that did not know it.
+    #[serde(default)]
+    pub(super) aim: Option<String>,
     /// The last event that was taken, and when.
     pub(super) delivered: Option<(u64, Wall)>,
     /// What was gone before it was told.
     pub(super) lost: Option<WebhookLost>,
+}
+
+/// A hash of whom it tells, and of what; another for each origin, so that what is kept does not show which webhooks
+/// have the same address. In which order the settings name what is wanted does not matter.
+pub(super) fn aim(origin: &str, webhook: &Webhook) -> String {
+    let Webhook { url, wanted, .. } = webhook;
+    let kinds = wanted.kinds.iter().copied().map(EventWord::as_str).collect();
+    let apps = wanted.apps.iter().map(AppName::as_str).collect();
+    let namespaces = wanted.namespaces.iter().map(String::as_str).collect();
+    let mut hasher = blake3::Hasher::new();
+    for words in [BTreeSet::from([origin]), BTreeSet::from([url.as_str()]), kinds, apps, namespaces] {
+        // With their numbers before them, no two aims are the same bytes.
+        hasher.update(&(words.len() as u64).to_le_bytes());
+        for word in words {
+            hasher.update(&(word.len() as u64).to_le_bytes());
+            hasher.update(word.as_bytes());
+        }
+    }
+    hasher.finalize().to_hex().to_string()
 }
 
 fn key(name: &WebhookName) -> String {

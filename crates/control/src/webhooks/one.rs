@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use upbeat_decide::webhook::{Hook, Outcome, Parcel, Stands, Step};
 use upbeat_model::withheld::receiver_to_look_at;
 use upbeat_model::{
-    Event, Mono, Notice, NoticeKind, Wall, WebhookError, WebhookLost, WebhookName, WebhookState,
+    Event, EventKind, Mono, Notice, NoticeKind, Wall, WebhookError, WebhookLost, WebhookName, WebhookState,
     WebhookTested, WebhookWord,
 };
 use upbeat_store::{Store, StoreError};
@@ -74,9 +74,9 @@ impl One {
         let last = events.last();
         let new = || {
             let origin = format!("{:016x}", (settings.chance)());
-            Kept { origin, after: 0, delivered: None, lost: None }
+            Kept { origin, after: 0, aim: None, delivered: None, lost: None }
         };
-        let (mut kept, told) = match keep::read(&store, &webhook.name).await? {
+        let (kept, told) = match keep::read(&store, &webhook.name).await? {
             Found::Kept(kept) => {
                 let after = kept.after;
                 (kept, Some(after))
@@ -88,8 +88,9 @@ impl One {
                 (new(), Some(0))
             }
         };
+        let (mut kept, told, is_aimed) = aimed(kept, told, last, &webhook);
         let hook = Hook::new(told, last);
-        let is_kept = told == Some(hook.after());
+        let is_kept = is_aimed && told == Some(hook.after());
         kept.after = hook.after();
         let progress = Progress { hook, kept, is_kept, is_telling: false, next_try: None, error: None };
         let (begun, progress) = (Instant::now(), Mutex::new(progress));
@@ -163,10 +164,7 @@ impl One {
                 let notice = Notice { sequence: last, at, kind: NoticeKind::EventsLost { first, last } };
                 (format!("{origin}_lost_{first}_{last}"), json(&notice))
             }
-            // When it happened tells it from another of the same number: of a journal that was set back.
-            (Parcel::Event(number), Some(event)) => {
-                (format!("{origin}_{number}_{}", event.at.0), json(event))
-            }
+            (Parcel::Event(_), Some(event)) => (id(&origin, event), json(event)),
             (Parcel::Event(number), None) => (format!("{origin}_{number}"), Err("it is not there".into())),
         };
         let said = match body {
@@ -333,6 +331,38 @@ impl One {
         let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         let delivered = said.outcome() == Outcome::Taken;
         Ok(WebhookTested { name, delivered, status: said.status, error: said.why, id, took_ms })
+    }
+}
+
+/// What was kept, for the webhook as it is set now, with what of it is told, and whether that was kept so. How far it
+/// came is said of one receiver and of what that wanted: where either is another, it begins as a new one does.
+fn aimed(kept: Kept, told: Option<u64>, last: u64, webhook: &Webhook) -> (Kept, Option<u64>, bool) {
+    let aim = keep::aim(&kept.origin, webhook);
+    match &kept.aim {
+        Some(before) if *before == aim => (kept, told, true),
+        Some(_) => {
+            let after = kept.after;
+            tracing::warn!(webhook = %webhook.name, after, last, "a webhook has another receiver, or wants other events, than before: it tells what happens from now on, and nothing of what waited");
+            // Its ids stay: a receiver may be the same, and has seen them.
+            (Kept { aim: Some(aim), delivered: None, lost: None, ..kept }, None, false)
+        }
+        // New, or from before there were aims: that is taken as it is.
+        None => (Kept { aim: Some(aim), ..kept }, told, false),
+    }
+}
+
+/// Under which it is told, each time. When it happened tells it from another of the same number: of a journal, or of
+/// a store, that was set back.
+fn id(origin: &str, event: &Event) -> String {
+    let (sequence, at) = (event.sequence, event.at.0);
+    match &event.kind {
+        // It may be in the journal twice, and is one event: what it has of its entity tells it.
+        EventKind::Rollout { namespace, entity, number, .. } if *number > 0 => {
+            let hash = blake3::hash(format!("{namespace}\0{entity}").as_bytes()).to_hex();
+            format!("{origin}_{:.16}_{number}_{at}", hash.as_str())
+        }
+        // Also of a rollout, as it was told before those had numbers.
+        _ => format!("{origin}_{sequence}_{at}"),
     }
 }
 

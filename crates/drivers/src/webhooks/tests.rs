@@ -1,6 +1,7 @@
 //! Receivers on real sockets, and files of secrets as people leave them.
 
 use std::os::unix::fs::PermissionsExt;
+use std::sync::mpsc;
 
 use tokio::io::AsyncWriteExt;
 
@@ -111,6 +112,33 @@ async fn who_is_not_there_or_says_nothing_is_an_error_in_time() {
     assert_eq!(post(&sender(true, &[]), &silent.url()).await, Err("timed out after 10s".into()));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_file_on_a_disk_that_hangs_holds_one_thread_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("secret");
+    std::fs::write(&path, "hush").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let sender = sender(true, &[]);
+    let (go, wait) = mpsc::channel::<()>();
+    let hangs = move |_: &Path| {
+        // Not for ever: whoever reads on the thread of this test fails it.
+        let went = wait.recv_timeout(Duration::from_secs(60));
+        went.map(|()| "late".to_owned()).map_err(|_| "nobody let it go".to_owned())
+    };
+    // The thread of this test is free meanwhile, or the time would not go on.
+    let time = async || tokio::time::advance(SECRET_TIME).await;
+    let (said, ()) = tokio::join!(sender.secrets_by(&path, hangs), time());
+    assert_eq!(said, Err("timed out after 10s".into()));
+    // It hangs still. Who asks again begins no second thread, and waits no longer.
+    let (said, ()) = tokio::join!(sender.secrets_by(&path, |_| panic!("a second thread")), time());
+    assert_eq!(said, Err("timed out after 10s".into()));
+    let other = sender.secrets_by(&dir.path().join("other"), |_| Ok("hush".into())).await;
+    assert_eq!(other, Ok("hush".into()), "another file is read meanwhile");
+    let (third, ()) = tokio::join!(sender.secrets(&path), async { go.send(()).unwrap() });
+    assert_eq!(third, Ok("late".into()));
+    assert_eq!(sender.secrets(&path).await, Ok("hush".into()), "then it is read anew");
+}
+
 #[test]
 fn a_file_that_others_may_use_is_refused_and_its_words_are_in_no_error() {
     let dir = tempfile::tempdir().unwrap();
@@ -118,7 +146,7 @@ fn a_file_that_others_may_use_is_refused_and_its_words_are_in_no_error() {
     let write = |bytes: &[u8], mode| {
         std::fs::write(&path, bytes).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-        secrets(&path)
+        read_secrets(&path)
     };
     for mode in [0o600, 0o400, 0o700] {
         assert_eq!(write(b"hush\n", mode), Ok("hush\n".into()), "{mode:o}");
@@ -130,10 +158,10 @@ fn a_file_that_others_may_use_is_refused_and_its_words_are_in_no_error() {
     }
     assert_eq!(write(&[0xff; 30], 0o600).unwrap_err(), "it is not text");
     assert_eq!(write(&[b'h'; 5_000], 0o600).unwrap_err(), "it is longer than 4 KiB");
-    assert!(secrets(dir.path()).unwrap_err().contains("regular file"));
-    let none = secrets(&dir.path().join("none")).unwrap_err();
+    assert!(read_secrets(dir.path()).unwrap_err().contains("regular file"));
+    let none = read_secrets(&dir.path().join("none")).unwrap_err();
     assert!(!none.is_empty() && !none.contains("os error"), "{none}");
     let pipe = dir.path().join("pipe");
     rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
-    assert_eq!(secrets(&pipe).unwrap_err(), "it is not a regular file");
+    assert_eq!(read_secrets(&pipe).unwrap_err(), "it is not a regular file");
 }

@@ -9,7 +9,7 @@ use upbeat_control::EventLog;
 use upbeat_control::webhooks::{Courier, Pending, Settings, TestError, Webhook, Webhooks};
 use upbeat_drivers::clock;
 use upbeat_drivers::controllers::Means;
-use upbeat_drivers::webhooks::{Sender, secrets};
+use upbeat_drivers::webhooks::Sender;
 use upbeat_model::{WebhookName, WebhookState, WebhookTested};
 use upbeat_server::Answer;
 use upbeat_store::{Store, StoreError};
@@ -22,8 +22,7 @@ struct OverNetwork(Sender);
 
 impl Courier for OverNetwork {
     fn secrets<'a>(&'a self, file: &'a Path) -> Pending<'a, Result<String, String>> {
-        // A moment: the file is small, and a pipe is not waited for.
-        Box::pin(std::future::ready(secrets(file)))
+        Box::pin(self.0.secrets(file))
     }
 
     fn post<'a>(

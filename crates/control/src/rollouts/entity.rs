@@ -10,7 +10,7 @@ use upbeat_model::rollout::{Controllers, EntityId, Report, RolloutState, Sample}
 use upbeat_store::StoreError;
 
 use super::error::not_kept;
-use super::keep::{self, Kept, Place, Rest};
+use super::keep::{self, Kept, Place, Rest, Wrote};
 use super::outbox::Outbox;
 use super::{Inner, RolloutError, Share, TARGETS_MAX, ask, leaves, room, show, sweep};
 
@@ -108,7 +108,7 @@ impl Entity {
 impl Held {
     /// About so many bytes in memory.
     pub(super) fn taken(&self) -> u64 {
-        room::taken(self.place.weight().held, self.place.head_bytes())
+        room::taken(self.place.weight().held, self.place.head_bytes()) + self.outbox.bytes()
     }
 }
 
@@ -194,15 +194,15 @@ impl Inner {
         let now = self.clock.now();
         let touched = held.rollout.targets.take_touched();
         let happened = held.rollout.take_happened();
-        if let Some(events) = &self.events {
-            held.outbox.settle(events);
+        if self.events.is_some() {
+            held.outbox.settle();
             held.outbox.add(happened, (self.wall)());
         }
         held.is_stale = true;
         let Held { rest, rollout, place, outbox, .. } = held;
         let written = place.write(&self.store, (rest, rollout, outbox), &touched, now, self.failpoint).await;
-        let written = match written {
-            Ok(written) => written,
+        let wrote = match written {
+            Ok(wrote) => wrote,
             Err(error) => {
                 // Known again at once where that is possible: a new one takes no place then.
                 if let Err(error) = self.read_again(entity, held).await {
@@ -212,16 +212,19 @@ impl Inner {
             }
         };
         held.is_stale = false;
+        if wrote != Wrote::Nothing {
+            held.outbox.is_kept();
+        }
         self.agenda.set(&entity.id, held.rollout.next_measure());
         self.tell(&entity.id, held);
         self.weigh(held);
         if !held.rollout.targets.is_empty() {
             self.has_targets(entity, now);
         }
-        if written {
+        if wrote == Wrote::Changes {
             entity.changed.send_modify(|n| *n += 1);
         }
-        self.keep_clock(now, written).await;
+        self.keep_clock(now, wrote != Wrote::Nothing).await;
         Ok(())
     }
 
@@ -271,8 +274,8 @@ impl Inner {
         let is_known = |report: &Report| held.rollout.targets.get(&report.target).is_some();
         let (mut taken, new): (Vec<Report>, Vec<Report>) = reports.into_iter().partition(is_known);
         let (labels, mut why) = match self.grow_by_labels(&mut held, &mut taken, share) {
-            Ok(()) => (0, None),
-            Err((labels, why)) => (labels, Some(why)),
+            Some((labels, why)) => (labels, Some(why)),
+            None => (0, None),
         };
         let mut left = 0;
         if !new.is_empty() || taken.is_empty() {
@@ -292,28 +295,27 @@ impl Inner {
         Ok((entity, held, not_taken))
     }
 
-    /// Known targets have these labels from now on. Errors: there is no room for so many of those that have more; they
-    /// are reported with what they have.
+    /// Known targets have these labels from now on. Where there is no room for more, those that would have more are
+    /// reported with what they have: returns how many, and why.
     fn grow_by_labels(
         &self,
         held: &mut Held,
         known: &mut [Report],
         share: Share,
-    ) -> Result<(), (usize, RolloutError)> {
+    ) -> Option<(usize, RolloutError)> {
         let more =
             |held: &Held, report: &Report| leaves::growth(report, held.rollout.targets.get(&report.target));
         let bytes = known.iter().map(|report| more(held, report)).sum();
         if bytes == 0 {
-            return Ok(());
+            return None;
         }
-        self.grow(held, 0, Growth { share, bytes }).map_err(|why| {
-            let mut count = 0;
-            for report in known.iter_mut().filter(|report| more(held, report) > 0) {
-                let labels = held.rollout.targets.get(&report.target).map(|known| known.labels.clone());
-                (report.labels, count) = (labels.unwrap_or_default(), count + 1);
-            }
-            (count, why)
-        })
+        let why = self.grow(held, 0, Growth { share, bytes }).err()?;
+        let mut count = 0;
+        for report in known.iter_mut().filter(|report| more(held, report) > 0) {
+            let labels = held.rollout.targets.get(&report.target).map(|known| known.labels.clone());
+            (report.labels, count) = (labels.unwrap_or_default(), count + 1);
+        }
+        Some((count, why))
     }
 
     /// So many targets come to it. Errors: there is no room.

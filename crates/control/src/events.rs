@@ -3,8 +3,7 @@
 //! Events are numbered when they happen and written behind: a burst is one append. They are a
 //! history for people; nothing is decided by them, so one that a crash loses costs a line.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::{mpsc, watch};
 use upbeat_model::event::EventKind;
@@ -40,16 +39,36 @@ pub enum Next {
     Lost(u64, u64),
 }
 
+/// What became of an event that was handed over to be written: nothing yet, or whether it is in the journal.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Fate(Arc<OnceLock<bool>>);
+
+impl Fate {
+    /// Whether it is in the journal. `None`: nobody knows yet. `Some(false)`: it never will be.
+    pub(crate) fn is_written(&self) -> Option<bool> {
+        self.0.get().copied()
+    }
+
+    fn is(&self, is_written: bool) {
+        // Said once, by who writes.
+        let _ = self.0.set(is_written);
+    }
+}
+
+/// An event on its way into the journal.
+struct Waiting {
+    at: Wall,
+    app: Option<AppName>,
+    kind: EventKind,
+    fate: Fate,
+}
+
 /// The history. A cheap handle; clones share it.
 #[derive(Clone)]
 pub struct EventLog {
     journal: Journal,
     last: watch::Sender<u64>,
-    sender: mpsc::Sender<(Wall, Option<AppName>, EventKind)>,
-    /// So many were handed over to be written, in their order.
-    added: Arc<Mutex<u64>>,
-    /// Of these, so many are in the journal, or could not be put there.
-    written: Arc<AtomicU64>,
+    sender: mpsc::Sender<Waiting>,
     dropped: Arc<Mutex<u64>>,
 }
 
@@ -58,33 +77,35 @@ impl EventLog {
     pub(crate) async fn open(journal: Journal) -> Result<Self, StoreError> {
         let (last, _) = watch::channel(journal.last());
         let (sender, waiting) = mpsc::channel(WAITING_MAX);
-        let (added, written, dropped) = Default::default();
-        let log = Self { journal: journal.clone(), last: last.clone(), sender, added, written, dropped };
-        tokio::spawn(write_behind(journal, last, waiting, log.written.clone(), log.dropped.clone()));
+        let log = Self { journal: journal.clone(), last: last.clone(), sender, dropped: Arc::default() };
+        tokio::spawn(write_behind(journal, last, waiting, log.dropped.clone()));
         Ok(log)
     }
 
     /// Something happened: it is a line of the daemon's log, too, also when there is no room for it here. Returns
-    /// by what to ask [`EventLog::is_written`].
-    pub(crate) fn add(&self, at: Wall, app: impl Into<Option<AppName>>, kind: EventKind) -> u64 {
+    /// what becomes of it. `None`: there is no room, and it is counted as dropped.
+    pub(crate) fn add(&self, at: Wall, app: impl Into<Option<AppName>>, kind: EventKind) -> Option<Fate> {
         let app = app.into();
         told::tell(app.as_ref(), &kind);
-        // Handed over under this lock, so that they are counted in their order.
-        let mut added = lock(&self.added);
-        if self.sender.try_send((at, app, kind)).is_err() {
+        self.hand_over(at, app, kind)
+    }
+
+    /// The same for what was added before and did not come into the journal: it is in the daemon's log already.
+    pub(crate) fn add_again(&self, at: Wall, kind: EventKind) -> Option<Fate> {
+        self.hand_over(at, None, kind)
+    }
+
+    fn hand_over(&self, at: Wall, app: Option<AppName>, kind: EventKind) -> Option<Fate> {
+        let fate = Fate::default();
+        if self.sender.try_send(Waiting { at, app, kind, fate: fate.clone() }).is_err() {
             *lock(&self.dropped) += 1;
-            return 0;
+            return None;
         }
-        *added += 1;
-        *added
+        Some(fate)
     }
 
-    /// Whether an event that was added is in the journal, or never will be: that is counted as dropped.
-    pub(crate) fn is_written(&self, event: u64) -> bool {
-        self.written.load(Ordering::Acquire) >= event
-    }
-
-    /// Events of this process that found no room, or could not be written.
+    /// How often an event of this process found no room, or could not be written. One of a rollout is handed over
+    /// again then.
     pub fn dropped(&self) -> u64 {
         *lock(&self.dropped)
     }
@@ -198,19 +219,18 @@ fn lock(count: &Mutex<u64>) -> MutexGuard<'_, u64> {
 async fn write_behind(
     journal: Journal,
     last: watch::Sender<u64>,
-    mut waiting: mpsc::Receiver<(Wall, Option<AppName>, EventKind)>,
-    written: Arc<AtomicU64>,
+    mut waiting: mpsc::Receiver<Waiting>,
     dropped: Arc<Mutex<u64>>,
 ) {
     let mut batch = Vec::new();
     while waiting.recv_many(&mut batch, PAGE).await > 0 {
         let mut records = Vec::new();
         let mut size = 0;
-        let count = batch.len() as u64;
-        for (at, app, kind) in batch.drain(..) {
+        for Waiting { at, app, kind, fate } in batch.drain(..) {
             // The number is the journal's; it is put in when the event is read.
             let Ok(record) = serde_json::to_vec(&Event { sequence: 0, at, app, kind }) else {
                 *lock(&dropped) += 1;
+                fate.is(false);
                 continue;
             };
             if size + record.len() > APPEND_MAX {
@@ -218,19 +238,26 @@ async fn write_behind(
                 size = 0;
             }
             size += record.len();
-            records.push(record);
+            records.push((record, fate));
         }
         write(&journal, &last, records, &dropped).await;
-        written.fetch_add(count, Ordering::AcqRel);
     }
 }
 
-async fn write(journal: &Journal, last: &watch::Sender<u64>, records: Vec<Vec<u8>>, dropped: &Mutex<u64>) {
-    let count = records.len() as u64;
-    match journal.append(records).await {
+async fn write(
+    journal: &Journal,
+    last: &watch::Sender<u64>,
+    records: Vec<(Vec<u8>, Fate)>,
+    dropped: &Mutex<u64>,
+) {
+    let (records, fates): (Vec<_>, Vec<_>) = records.into_iter().unzip();
+    let appended = journal.append(records).await;
+    // Before anybody is woken who looks for them.
+    fates.iter().for_each(|fate| fate.is(appended.is_ok()));
+    match appended {
         Ok(sequence) => drop(last.send_replace(sequence)),
         Err(error) => {
-            *lock(dropped) += count;
+            *lock(dropped) += fates.len() as u64;
             tracing::warn!(%error, dropped = *lock(dropped), "events could not be stored");
         }
     }

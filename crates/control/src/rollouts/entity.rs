@@ -4,12 +4,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex as Quick, PoisonError};
 
 use tokio::sync::{Mutex, MutexGuard, OwnedRwLockWriteGuard, RwLock, watch};
-use upbeat_decide::rollout::{Answer, NewTarget, Rollout, Step, Told, decide};
+use upbeat_decide::rollout::{Answer, Decision, NewTarget, Rollout, Step, Told, decide};
 use upbeat_model::Mono;
 use upbeat_model::rollout::{Controllers, EntityId, Report, RolloutState, Sample};
-use upbeat_store::{StoreError, VALUE_MAX};
+use upbeat_store::StoreError;
 
-use super::keep::{self, Kept, NotKept, Place, Rest};
+use super::error::not_kept;
+use super::keep::{self, Kept, Place, Rest, Wrote};
 use super::outbox::Outbox;
 use super::{Inner, RolloutError, Share, TARGETS_MAX, ask, leaves, room, show, sweep};
 
@@ -107,7 +108,7 @@ impl Entity {
 impl Held {
     /// About so many bytes in memory.
     pub(super) fn taken(&self) -> u64 {
-        room::taken(self.place.weight().held, self.place.head_bytes())
+        room::taken(self.place.weight().held, self.place.head_bytes()) + self.outbox.bytes()
     }
 }
 
@@ -193,15 +194,15 @@ impl Inner {
         let now = self.clock.now();
         let touched = held.rollout.targets.take_touched();
         let happened = held.rollout.take_happened();
-        if let Some(events) = &self.events {
-            held.outbox.settle(events);
+        if self.events.is_some() {
+            held.outbox.settle();
             held.outbox.add(happened, (self.wall)());
         }
         held.is_stale = true;
         let Held { rest, rollout, place, outbox, .. } = held;
         let written = place.write(&self.store, (rest, rollout, outbox), &touched, now, self.failpoint).await;
-        let written = match written {
-            Ok(written) => written,
+        let wrote = match written {
+            Ok(wrote) => wrote,
             Err(error) => {
                 // Known again at once where that is possible: a new one takes no place then.
                 if let Err(error) = self.read_again(entity, held).await {
@@ -211,16 +212,19 @@ impl Inner {
             }
         };
         held.is_stale = false;
+        if wrote != Wrote::Nothing {
+            held.outbox.is_kept();
+        }
         self.agenda.set(&entity.id, held.rollout.next_measure());
         self.tell(&entity.id, held);
         self.weigh(held);
         if !held.rollout.targets.is_empty() {
             self.has_targets(entity, now);
         }
-        if written {
+        if wrote == Wrote::Changes {
             entity.changed.send_modify(|n| *n += 1);
         }
-        self.keep_clock(now, written).await;
+        self.keep_clock(now, wrote != Wrote::Nothing).await;
         Ok(())
     }
 
@@ -256,27 +260,62 @@ impl Inner {
         }
     }
 
-    /// What is reported is taken down, and not kept yet.
+    /// What is reported is taken down, and not kept yet. What known targets run and say always is; also returns why
+    /// something else was not.
+    ///
+    /// Errors: there is no room, and nothing to be taken down without it.
     async fn take_down(
         &self,
         id: &EntityId,
         reports: Vec<Report>,
         share: Share,
-    ) -> Result<(Arc<Entity>, Holding), RolloutError> {
+    ) -> Result<(Arc<Entity>, Holding, Option<RolloutError>), RolloutError> {
         let (entity, mut held) = self.hold_named(id).await?;
-        let targets = &held.rollout.targets;
-        let (mut new, mut bytes) = (0, 0);
-        for report in &reports {
-            let known = targets.get(&report.target);
-            new += usize::from(known.is_none());
-            bytes += leaves::growth(report, known);
+        let is_known = |report: &Report| held.rollout.targets.get(&report.target).is_some();
+        let (mut taken, new): (Vec<Report>, Vec<Report>) = reports.into_iter().partition(is_known);
+        let (labels, mut why) = match self.grow_by_labels(&mut held, &mut taken, share) {
+            Some((labels, why)) => (labels, Some(why)),
+            None => (0, None),
+        };
+        let mut left = 0;
+        if !new.is_empty() || taken.is_empty() {
+            let bytes = new.iter().map(|report| leaves::growth(report, None)).sum();
+            match self.grow(&mut held, new.len(), Growth { share, bytes }) {
+                Ok(()) => taken.extend(new),
+                Err(refused) if taken.is_empty() => {
+                    self.drop_unkept(&entity, &mut held);
+                    return Err(refused);
+                }
+                Err(refused) => (left, why) = (new.len(), Some(refused)),
+            }
         }
-        if let Err(refused) = self.grow(&mut held, new, Growth { share, bytes }) {
-            self.drop_unkept(&entity, &mut held);
-            return Err(refused);
+        held.rollout.report(taken, self.clock.now());
+        let not_taken =
+            why.map(|why| RolloutError::NotTaken { id: id.clone(), new: left, labels, why: Box::new(why) });
+        Ok((entity, held, not_taken))
+    }
+
+    /// Known targets have these labels from now on. Where there is no room for more, those that would have more are
+    /// reported with what they have: returns how many, and why.
+    fn grow_by_labels(
+        &self,
+        held: &mut Held,
+        known: &mut [Report],
+        share: Share,
+    ) -> Option<(usize, RolloutError)> {
+        let more =
+            |held: &Held, report: &Report| leaves::growth(report, held.rollout.targets.get(&report.target));
+        let bytes = known.iter().map(|report| more(held, report)).sum();
+        if bytes == 0 {
+            return None;
         }
-        held.rollout.report(reports, self.clock.now());
-        Ok((entity, held))
+        let why = self.grow(held, 0, Growth { share, bytes }).err()?;
+        let mut count = 0;
+        for report in known.iter_mut().filter(|report| more(held, report) > 0) {
+            let labels = held.rollout.targets.get(&report.target).map(|known| known.labels.clone());
+            (report.labels, count) = (labels.unwrap_or_default(), count + 1);
+        }
+        Some((count, why))
     }
 
     /// So many targets come to it. Errors: there is no room.
@@ -290,16 +329,24 @@ impl Inner {
     }
 
     /// What is reported is taken down and kept. Also returns the first decision that counts it.
+    ///
+    /// Errors: also that some of it was not taken; about the rest it is decided.
     pub(super) async fn report(
-        &self,
+        self: &Arc<Self>,
         id: &EntityId,
         reports: Vec<Report>,
         share: Share,
     ) -> Result<(Arc<Entity>, u64), RolloutError> {
-        let (entity, mut held) = self.take_down(id, reports, share).await?;
+        let (entity, mut held, not_taken) = self.take_down(id, reports, share).await?;
         self.keep(&entity, &mut held).await?;
         let next = entity.next_decision();
-        Ok((entity, next))
+        match not_taken {
+            None => Ok((entity, next)),
+            Some(not_taken) => {
+                self.decide_later(entity, next);
+                Err(not_taken)
+            }
+        }
     }
 
     /// What is reported is taken down, and it is decided. Where nobody has to be asked, both are kept at once.
@@ -309,15 +356,25 @@ impl Inner {
         reports: Vec<Report>,
         share: Share,
     ) -> Result<(), RolloutError> {
-        let (entity, mut held) = self.take_down(id, reports, share).await?;
+        let (entity, held, not_taken) = self.take_down(id, reports, share).await?;
+        let decided = self.decide_with(&entity, held).await;
+        match (decided, not_taken) {
+            // What is kept was decided about; only the rest is to be said again.
+            (Ok(()) | Err(RolloutError::Nothing(_)), Some(not_taken)) => Err(not_taken),
+            (decided, _) => decided,
+        }
+    }
+
+    /// What is held is kept, and it is decided.
+    async fn decide_with(&self, entity: &Arc<Entity>, mut held: Holding) -> Result<(), RolloutError> {
         if let Ok(turn) = entity.turn.try_lock() {
-            return self.decide_in_turn(&entity, turn, Some(held)).await;
+            return self.decide_in_turn(entity, turn, Some(held)).await;
         }
         // Somebody asks controllers: what was reported is there for the decision that follows.
-        self.keep(&entity, &mut held).await?;
+        self.keep(entity, &mut held).await?;
         let next = entity.next_decision();
         drop(held);
-        self.decide(&entity, next).await
+        self.decide(entity, next).await
     }
 
     /// Something about it is made otherwise, and kept; or nothing is.
@@ -455,8 +512,8 @@ impl Inner {
                     }
                     told.take(answer);
                 }
-                Ok(Step::Settle(decision)) => {
-                    self.grow_by_created(&mut held, &decision.created)?;
+                Ok(Step::Settle(mut decision)) => {
+                    self.grow_by_created(&mut held, &mut decision);
                     held.rollout.take_on(*decision, now);
                     return self.keep(entity, &mut held).await;
                 }
@@ -464,10 +521,11 @@ impl Inner {
         }
     }
 
-    /// Whoever selects wants these to be there.
-    fn grow_by_created(&self, held: &mut Held, created: &[NewTarget]) -> Result<(), RolloutError> {
-        if created.is_empty() {
-            return Ok(());
+    /// Whoever selects wants some to be there. Where there is no room for them, they are not, and that is said: a
+    /// rollback must not stand still for them.
+    fn grow_by_created(&self, held: &mut Held, decision: &mut Decision) {
+        if decision.created.is_empty() {
+            return;
         }
         let report = |NewTarget { id, labels }: &NewTarget| {
             let (target, labels) = (id.clone(), labels.clone());
@@ -477,8 +535,13 @@ impl Inner {
                 None,
             )
         };
-        let bytes = created.iter().map(report).sum();
-        self.grow(held, created.len(), Growth { share: Share::Whole, bytes })
+        let bytes = decision.created.iter().map(report).sum();
+        let share = if held.rest.is_listeners { Share::Listener } else { Share::Whole };
+        if let Err(refused) = self.grow(held, decision.created.len(), Growth { share, bytes }) {
+            tracing::warn!(entity = %held.rest.id, %refused, "targets that were selected could not be made");
+            let before = held.rollout.targets.values().filter(|target| target.is_extra).count();
+            room::without_created(decision, before);
+        }
     }
 
     /// What controllers say. Nobody waits for them once all of this ends.
@@ -497,23 +560,6 @@ impl Inner {
                 answer.map_err(|why| RolloutError::Unanswered { id: id.clone(), why })
             }
         }
-    }
-}
-
-/// What does not fit is the fault of whoever asked for it.
-fn not_kept(id: &EntityId, error: NotKept) -> RolloutError {
-    let id = id.clone();
-    match error {
-        NotKept::TooLarge { what, size } => {
-            RolloutError::TooLarge { id, what: what.to_owned(), size, max: VALUE_MAX }
-        }
-        NotKept::Store(StoreError::ValueTooLarge { key, size, max }) => {
-            RolloutError::TooLarge { id, what: format!("`{key}`"), size, max }
-        }
-        NotKept::Store(StoreError::RequestTooLarge { size, max }) => {
-            RolloutError::TooLarge { id, what: "what is to be written at once".to_owned(), size, max }
-        }
-        NotKept::Store(source) => RolloutError::Store { id, source },
     }
 }
 

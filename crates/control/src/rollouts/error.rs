@@ -5,9 +5,10 @@ use std::fmt;
 use upbeat_decide::rollout::unit::UnitRefused;
 use upbeat_decide::rollout::{Nothing, Refused};
 use upbeat_model::rollout::{ControllerError, EntityId};
-use upbeat_store::StoreError;
+use upbeat_store::{StoreError, VALUE_MAX};
 
 use super::Share;
+use super::keep::NotKept;
 
 /// Why something about a rollout was not done.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -49,6 +50,20 @@ pub enum RolloutError {
         max: u64,
         /// Who takes most of that, and how much.
         most: Option<Box<(EntityId, u64)>>,
+    },
+    /// There was no room for some of what was reported. All else of it is kept, and counts.
+    #[error(
+        "{new} new targets of rollout `{id}`, and new labels of {labels} that are known, were not taken, and all else is kept: {why}"
+    )]
+    NotTaken {
+        /// Of which.
+        id: EntityId,
+        /// So many targets are as if nobody had reported them.
+        new: usize,
+        /// So many have the labels they had.
+        labels: usize,
+        /// Why there was none.
+        why: Box<RolloutError>,
     },
     /// No more targets fit.
     #[error("rollout `{id}` would have {count} targets, and {max} fit")]
@@ -170,5 +185,22 @@ impl fmt::Display for NoRoom<'_> {
             Some((id, bytes)) => write!(f, "; `{id}` takes most of that, {} MiB", mebi(*bytes)),
             None => Ok(()),
         }
+    }
+}
+
+/// What does not fit is the fault of whoever asked for it.
+pub(super) fn not_kept(id: &EntityId, error: NotKept) -> RolloutError {
+    let id = id.clone();
+    match error {
+        NotKept::TooLarge { what, size } => {
+            RolloutError::TooLarge { id, what: what.to_owned(), size, max: VALUE_MAX }
+        }
+        NotKept::Store(StoreError::ValueTooLarge { key, size, max }) => {
+            RolloutError::TooLarge { id, what: format!("`{key}`"), size, max }
+        }
+        NotKept::Store(StoreError::RequestTooLarge { size, max }) => {
+            RolloutError::TooLarge { id, what: "what is to be written at once".to_owned(), size, max }
+        }
+        NotKept::Store(source) => RolloutError::Store { id, source },
     }
 }

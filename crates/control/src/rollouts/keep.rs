@@ -79,6 +79,17 @@ impl From<StoreError> for NotKept {
     }
 }
 
+/// What was written of an entity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wrote {
+    /// Nothing, as nothing has changed.
+    Nothing,
+    /// Only that what happened is told.
+    Told,
+    /// What has changed.
+    Changes,
+}
+
 /// Where an entity is kept, and what of it.
 #[derive(Debug)]
 pub(super) struct Place {
@@ -248,7 +259,7 @@ impl Place {
         self.written.len()
     }
 
-    /// Writes what has changed. Returns whether something had.
+    /// Writes what has changed, also that nothing of what happened is to be told any more.
     ///
     /// Errors: as [`Store::txn`]; what is kept is as before, or, where the store cannot tell, as it should
     /// be. Then it must be read again before anything else is written.
@@ -259,16 +270,18 @@ impl Place {
         touched: &BTreeSet<TargetId>,
         now: Mono,
         failpoint: fn(&str),
-    ) -> Result<bool, NotKept> {
+    ) -> Result<Wrote, NotKept> {
         let key = self.head_key();
         let mut next_leaf = self.next_leaf;
         let changed = regrown(&self.leaves, &rollout.targets, touched, &mut next_leaf);
         let ids = changed.leaves.iter().map(|leaf| leaf.id).collect();
         let mut head = Head::plain(rest, rollout, ids, next_leaf);
         let written = to_json(&key, &head)?;
-        if written == self.written && !outbox.has_news() {
-            return Ok(false);
-        }
+        let wrote = match written != self.written || outbox.has_news() {
+            true => Wrote::Changes,
+            false if outbox.has_settled() => Wrote::Told,
+            false => return Ok(Wrote::Nothing),
+        };
         head.at = now;
         (head.news, head.news_count) = outbox.to_keep();
         let value = to_json(&key, &head)?;
@@ -300,7 +313,7 @@ impl Place {
                 break;
             }
         }
-        Ok(true)
+        Ok(wrote)
     }
 
     /// Writes new leaves, but for the last ones, which fit into the transaction of a head of so many bytes: these

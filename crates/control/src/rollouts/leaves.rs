@@ -90,20 +90,19 @@ pub(super) fn weight(id: &TargetId, target: &Target) -> Weight {
     weight
 }
 
-/// About how many bytes more are in memory when this is known of a target: of one that is not, all of it.
+fn labels_held(labels: &BTreeMap<String, String>) -> u64 {
+    let texts: usize = labels.iter().map(|(key, value)| key.len() + value.len()).sum();
+    let nodes = NODE.0 * labels.len().div_ceil(NODE.1) as u64;
+    texts as u64 + 2 * ALLOCATION * labels.len() as u64 + nodes
+}
+
+/// About how many bytes more are in memory when this is known of a target: of one that is not, all of it. Of one that
+/// is, only what its labels take. What it runs and says is heard in any case, and has a bound for each target.
 pub(super) fn growth(report: &Report, known: Option<&Target>) -> u64 {
-    let texts = |message: &str, labels: &BTreeMap<String, String>| {
-        let labels_texts: usize = labels.iter().map(|(key, value)| key.len() + value.len()).sum();
-        let nodes = NODE.0 * labels.len().div_ceil(NODE.1) as u64;
-        message.len().min(MESSAGE_MAX) as u64
-            + labels_texts as u64
-            + 2 * ALLOCATION * labels.len() as u64
-            + nodes
-    };
-    let new = texts(&report.message, &report.labels);
     if let Some(known) = known {
-        return new.saturating_sub(texts(&known.current.note.text, &known.labels));
+        return labels_held(&report.labels).saturating_sub(labels_held(&known.labels));
     }
+    let new = report.message.len().min(MESSAGE_MAX) as u64 + labels_held(&report.labels);
     let version = report.version.as_ref().map_or(0, |version| version.as_str().len());
     let names = report.target.group.len() + report.target.name.len();
     // The version is said again as the one it shall run, and so is something of what it shall do.

@@ -1,14 +1,19 @@
 //! How much memory all entities take together, and who may take more of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use upbeat_model::rollout::EntityId;
+use upbeat_decide::rollout::Decision;
+use upbeat_model::rollout::{EntityId, Reason, TargetId};
 
 use super::{ENTITIES_MAX, RolloutError};
 
 /// About so many bytes do all entities of a daemon take: a million targets that say a little, or four whole entities
 /// of as many as there may be. A daemon that looks after services beside them leaves a small machine the rest.
+///
+/// No target comes in beyond that. What those that are there run and say is heard all the same, or a rollout would
+/// not see that they fail: each may take some 3 KiB more than it did, which are two versions, what it says and why
+/// it failed.
 pub const HELD_BYTES_MAX: u64 = 512 << 20;
 
 /// One part in so many of the bytes and of the entities is for those who come without a token: whoever can
@@ -72,6 +77,19 @@ pub(super) struct Room {
 /// What an entity takes, whose targets take so much and of which all else is kept in so many bytes.
 pub(super) fn taken(targets: u64, head: usize) -> u64 {
     ENTITY_BYTES + targets + HEAD_FACTOR * head as u64
+}
+
+/// There is no room for targets that whoever selects wants to be there: all else that was decided stands. So many
+/// were made so before.
+pub(super) fn without_created(decision: &mut Decision, before: usize) {
+    let refused: BTreeSet<TargetId> =
+        std::mem::take(&mut decision.created).into_iter().map(|new| new.id).collect();
+    let stays: Vec<bool> = decision.assigned.iter().map(|id| !refused.contains(id)).collect();
+    // Nobody has a place where there are no stages.
+    let mut places = stays.iter();
+    decision.placed.retain(|_| places.next() == Some(&true));
+    decision.assigned.retain(|id| !refused.contains(id));
+    decision.reasons.push(Reason::NoSurge { refused: refused.len(), may: before });
 }
 
 impl Accounts {
@@ -168,5 +186,29 @@ impl Room {
     pub(super) fn held(&self) -> (u64, u64) {
         let accounts = self.accounts();
         (accounts.bytes, accounts.listeners)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use upbeat_decide::rollout::NewTarget;
+
+    use super::*;
+
+    #[test]
+    fn who_is_not_made_is_assigned_nothing_and_others_keep_their_places() {
+        let id = |name: &str| TargetId::new("", name).unwrap();
+        let created = ["b", "d"].map(|name| NewTarget { id: id(name), labels: BTreeMap::new() }).into();
+        let assigned: Vec<TargetId> = ["a", "b", "c", "d"].map(id).into();
+        let failed = vec![(id("e"), "why".to_owned())];
+        let decided = Decision { created, assigned, placed: vec![0, 1, 2, 3], failed, ..Decision::default() };
+        for placed in [vec![0, 1, 2, 3], vec![]] {
+            let left = if placed.is_empty() { vec![] } else { vec![0, 2] };
+            let mut decision = Decision { placed, ..decided.clone() };
+            without_created(&mut decision, 3);
+            let reasons = vec![Reason::NoSurge { refused: 2, may: 3 }];
+            let (created, assigned) = (Vec::new(), vec![id("a"), id("c")]);
+            assert_eq!(decision, Decision { created, assigned, placed: left, reasons, ..decided.clone() });
+        }
     }
 }

@@ -106,11 +106,12 @@ impl Inner {
             let Some(mut held) = self.hold(entity).await? else { return Ok(false) };
             let gone = held.rollout.report([], self.clock.now());
             entity.sweep_at.store(due(&held.rollout), Ordering::SeqCst);
-            if gone.is_empty() {
-                return Ok(false);
+            held.outbox.settle();
+            // What the journal has by now, or did not take, waits for nobody's report.
+            if !gone.is_empty() || held.outbox.is_behind() {
+                self.keep(entity, &mut held).await?;
             }
-            self.keep(entity, &mut held).await?;
-            Ok::<_, super::RolloutError>(true)
+            Ok::<_, super::RolloutError>(!gone.is_empty())
         };
         match swept.await {
             Ok(true) => self.unit_goes_on(&entity.id).await,

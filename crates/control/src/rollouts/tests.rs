@@ -13,7 +13,9 @@ use proptest::prelude::*;
 use tokio::sync::Notify;
 use upbeat_decide::rollout::Answer;
 use upbeat_model::event::EventKind;
-use upbeat_model::rollout::{Amount, Controller, CourseWord, HeldState, Options, TargetId, Version};
+use upbeat_model::rollout::{
+    Amount, Controller, CourseWord, Happened, HeldState, Options, Reason, TargetId, Version,
+};
 use upbeat_model::{EventFilter, Millis};
 use upbeat_store::faults::{Faults, open_faulty};
 use upbeat_store::open_memory;

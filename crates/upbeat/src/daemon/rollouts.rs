@@ -114,8 +114,12 @@ fn problem(error: RolloutError) -> Problem {
         RolloutError::Controller(_) => (ProblemKind::BadRequest, ""),
         RolloutError::TooManyEntities { .. }
         | RolloutError::TooManyOfListener { .. }
-        | RolloutError::TooManyTargets { .. }
-        | RolloutError::NoRoom { .. } => (ProblemKind::BadRequest, "forget what is not used any more"),
+        | RolloutError::TooManyTargets { .. } => {
+            (ProblemKind::BadRequest, "forget what is not used any more")
+        }
+        RolloutError::NoRoom { .. } | RolloutError::NotTaken { .. } => {
+            (ProblemKind::Unavailable, "forget what is not used any more, and report again")
+        }
         RolloutError::Large { .. } => (ProblemKind::BadRequest, "nothing was changed; say less"),
         RolloutError::TooLarge { .. } => {
             (ProblemKind::BadRequest, "nothing was changed; say less of that, or make two entities of it")

@@ -5,7 +5,11 @@ use super::*;
 const LIMITS: Limits = Limits { bytes: 8 << 20, entities: 12 };
 
 async fn open_small(store: &Store) -> Rollouts {
-    let settings = Settings { wall, asker: Arc::new(Nobody), events: None, failpoint: |_| {} };
+    open_small_with(store, Arc::new(Nobody)).await
+}
+
+async fn open_small_with(store: &Store, asker: Arc<dyn Asker>) -> Rollouts {
+    let settings = Settings { wall, asker, events: None, failpoint: |_| {} };
     Rollouts::open_within(store.clone(), settings, LIMITS).await.unwrap()
 }
 
@@ -37,6 +41,86 @@ async fn fill(rollouts: &Rollouts, name: &str) -> (usize, String) {
     }
 }
 
+/// The same, until there is no room for a single one.
+async fn fill_up(rollouts: &Rollouts, name: &str) {
+    let mut count = 0;
+    for step in [500, 50, 5, 1] {
+        while rollouts.orchestrate_later(of(name), reports(count..count + step)).await.is_ok() {
+            rollouts.idle().await;
+            count += step;
+        }
+    }
+}
+
+/// Else a rollout would not see that its targets fail because others say much.
+#[tokio::test(start_paused = true)]
+async fn where_there_is_no_room_what_known_targets_say_is_heard() {
+    let (store, _journal) = open_memory().unwrap();
+    let rollouts = open_small(&store).await;
+    let said = established(&rollouts, 10, 50).await;
+    rollouts.orchestrate(web(), said.clone()).await.unwrap();
+    fill_up(&rollouts, "large").await;
+    let why = "x".repeat(1_024);
+    let fail =
+        |n: usize| Report { is_error: true, failed: true, message: why.clone(), ..report(n, Some(&v("v2"))) };
+    rollouts.orchestrate(web(), vec![fail(0)]).await.unwrap();
+    // Also with those for whom there is none; and both where it is decided at once and where it is later.
+    let refused =
+        rollouts.orchestrate(web(), vec![fail(1), report(77, None), report(78, None)]).await.unwrap_err();
+    let text = refused.to_string();
+    assert!(
+        text.starts_with(
+            "2 new targets of rollout `prod/web`, and new labels of 0 that are known, were not taken, and all else is \
+             kept: there is no room for more of rollout `prod/web`"
+        ),
+        "{text}"
+    );
+    let labels: BTreeMap<_, _> = (0..64).map(|n| (format!("k{n}"), "x".repeat(60))).collect();
+    let labelled = Report { labels, ..fail(2) };
+    let refused =
+        rollouts.orchestrate_later(web(), vec![labelled, fail(3), report(77, None)]).await.unwrap_err();
+    assert!(matches!(refused, RolloutError::NotTaken { new: 1, labels: 1, .. }), "{refused}");
+    rollouts.idle().await;
+    let targets = rollouts.targets(&web(), None).await.unwrap();
+    assert_eq!(targets.len(), 10);
+    for target in &targets[..4] {
+        assert!(
+            target.current.is_error && target.current.message == why && target.labels.is_empty(),
+            "{target:?}"
+        );
+    }
+    let state = rollouts.rollout(&web()).await.unwrap().unwrap();
+    assert_eq!((state.bad, state.course), (Some(v("v2")), CourseWord::Back), "it was decided about that");
+    let only_new = rollouts.orchestrate(web(), vec![report(77, None)]).await.unwrap_err();
+    assert!(matches!(only_new, RolloutError::NoRoom { .. }), "{only_new}");
+}
+
+/// Also of the share of who came without a token, if it is theirs.
+#[tokio::test(start_paused = true)]
+async fn where_there_is_no_room_for_who_is_selected_all_else_that_was_decided_stands() {
+    let (store, _journal) = open_memory().unwrap();
+    let rollouts = open_small_with(&store, Arc::new(Maker(AtomicBool::new(false)))).await;
+    let listener = rollouts.with_share(Share::Listener);
+    let said = established(&listener, 4, 50).await;
+    listener.orchestrate(web(), said.clone()).await.unwrap();
+    fill_up(&listener, "theirs").await;
+    let asks = |controllers: &mut Controllers| {
+        controllers.selection = Some(Controller::Program);
+        controllers.approval = Some(Controller::Program);
+        Ok(())
+    };
+    rollouts.edit_controllers(web(), asks).await.unwrap();
+    let (state, targets) = rollouts.orchestrate(web(), said).await.unwrap();
+    let no_room = Reason::NoSurge { refused: 1, may: 0 };
+    assert!(state.reasons.contains(&no_room), "{:?}", state.reasons);
+    assert_eq!((targets.len(), on(&targets, "v2")), (4, 0));
+    // As soon as there is room, it is made.
+    rollouts.forget(of("theirs")).await.unwrap();
+    let (state, targets) = rollouts.orchestrate(web(), vec![]).await.unwrap();
+    assert!(!state.reasons.contains(&no_room), "{:?}", state.reasons);
+    assert_eq!((targets.len(), on(&targets, "v2")), (5, 1));
+}
+
 #[tokio::test(start_paused = true)]
 async fn all_entities_together_hold_so_much_and_who_holds_most_is_said() {
     let (store, _journal) = open_memory().unwrap();
@@ -49,10 +133,9 @@ async fn all_entities_together_hold_so_much_and_who_holds_most_is_said() {
          `prod/large` takes most of that, 8 MiB"
     );
     assert!((5_000..20_000).contains(&count), "{count}");
-    // Who is known already, and says no more, is heard.
+    // Who is known already is heard.
     rollouts.orchestrate_later(of("large"), reports(0..count)).await.unwrap();
-    let longer = Report { message: "x".repeat(1_024), ..report(0, None) };
-    let all: Vec<Report> = (0..500).map(|n| Report { target: id(n), ..longer.clone() }).collect();
+    let all = reports(500..1_000);
     rollouts.orchestrate_later(of("small"), all.clone()).await.unwrap_err();
     assert!(rollouts.change(of("new"), Change::SetVersion(v("v1")), None).await.is_ok());
     rollouts.idle().await;

@@ -31,8 +31,10 @@ async fn lines(events: &EventLog, count: usize) -> Vec<String> {
     };
     soon(async {
         loop {
-            let (read, _) = events.read(&EventFilter::default(), 0, 1_000).await.unwrap();
+            let (read, seen) = events.read(&EventFilter::default(), 0, 1_000).await.unwrap();
             if read.len() >= count {
+                // Whoever has told it may know that a moment later.
+                is_written(events, seen).await;
                 return read.into_iter().map(line).collect();
             }
             changes.changed().await.unwrap();

@@ -226,7 +226,7 @@ impl Rollouts {
         let room = Room::new(limits);
         let all = kept.into_iter().map(|kept| {
             agenda.set(&kept.rest.id, kept.rollout.next_measure());
-            let taken = room::taken(kept.place.weight().held, kept.place.head_bytes());
+            let taken = room::taken(kept.place.weight().held, kept.place.head_bytes()) + kept.outbox.bytes();
             room.is(&kept.rest.id, taken, kept.rest.is_listeners);
             let entity = Entity::kept(kept, now);
             (entity.id.clone(), Arc::new(entity))

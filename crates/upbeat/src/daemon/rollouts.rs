@@ -1,6 +1,7 @@
 //! What requests ask about rollouts, from what control keeps of them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::stream;
 use upbeat_api::rollout_units::UnitAction;
@@ -52,7 +53,9 @@ impl LocalRollouts {
         match tokio::time::timeout(CLOSE_TIME, self.kept.close()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "what the clock of rollouts shows could not be stored"),
-            Err(_) => tracing::warn!("rollouts are left in the midst of something: what is kept of them is whole"),
+            Err(_) => {
+                tracing::warn!("rollouts are left in the midst of something: what is kept of them is whole")
+            }
         }
     }
 

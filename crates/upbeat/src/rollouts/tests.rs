@@ -233,7 +233,7 @@ async fn people_have_a_say(engine: RolloutEngine) {
 async fn what_is_measured_decides_in_a_program_too() {
     let engine = RolloutEngine::in_memory().await.unwrap();
     let id = ("prod", "measured");
-    let targets = fleet(2);
+    let mut targets = fleet(2);
     let declared = Options { success_percent: 0, ..options(100, 60) };
     engine.set_rollout_options(id.0, id.1, Some(declared)).await.unwrap();
     engine.set_target_version(id.0, id.1, "v1").await.unwrap();
@@ -249,7 +249,8 @@ async fn what_is_measured_decides_in_a_program_too() {
         engine.set_strategy(id.0, id.1, Some(measured(rate))).await.unwrap();
         engine.force_target_version(id.0, id.1, version).await.unwrap();
         let info = loop {
-            call(&engine, id, &targets).await;
+            let told = call(&engine, id, &targets).await;
+            obey(&mut targets, &told);
             let info = engine.get_rollout_info(id.0, id.1).await.unwrap();
             let is_of_it = info.rolling == Some(Version::new(version).unwrap());
             if is_of_it && info.course != CourseWord::Forward {

@@ -367,7 +367,7 @@ async fn what_is_measured_at_three_moments() {
       · rest    ░░░░░░░░░░░░░░░░░░░░  0/18
 
       · analysis error-rate  after canary
-      ▸ analysis health  running, 0 samples, next in 45s
+      ▸ analysis health  running, 0 samples, next in 55s
 
       good      v1
       limits    batch 25%, 90% have to be well for 10s within 30s, 2 may fail
@@ -392,7 +392,7 @@ async fn what_is_measured_at_three_moments() {
       · rest    ░░░░░░░░░░░░░░░░░░░░  0/18
 
       ▸ analysis error-rate  running, 1 of 3 samples, next in 5s, last: 0.01
-      ▸ analysis health  running, 0 samples, next in 35s
+      ▸ analysis health  running, 0 samples, next in 45s
 
       good      v1
       limits    batch 25%, 90% have to be well for 10s within 30s, 2 may fail

@@ -7,6 +7,7 @@ use upbeat_model::rollout::{
     AnalysisSpec, Cadence, Gate, Happened, Reason, SampleOutcome, Stage, Strategy, Who,
 };
 
+use super::samples::{Measured, Says};
 use super::*;
 
 /// What was heard of a target.
@@ -35,52 +36,6 @@ struct Attempt {
     done: Option<Mono>,
     is_undo: bool,
     measured: Vec<Measured>,
-}
-
-/// What is measured of a version, and what was heard of that.
-#[derive(Clone, Debug)]
-struct Measured {
-    spec: AnalysisSpec,
-    begun: Option<Mono>,
-    last: Option<Mono>,
-    samples: Vec<SampleOutcome>,
-    is_passed: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Says {
-    Nothing,
-    Yes,
-    No,
-    Unclear,
-}
-
-impl Measured {
-    fn says(&self) -> Says {
-        let Cadence { count, failure_limit, inconclusive_limit, consecutive_error_limit, .. } =
-            self.spec.measure.cadence;
-        let of = |is_one: fn(&SampleOutcome) -> bool| self.samples.iter().filter(|one| is_one(one)).count();
-        let is_error = |one: &SampleOutcome| matches!(one, SampleOutcome::Error(_));
-        let errors = self.samples.iter().rev().take_while(|one| is_error(one)).count();
-        if of(|one| *one == SampleOutcome::Failure) > failure_limit as usize {
-            return Says::No;
-        }
-        if of(|one| *one == SampleOutcome::Inconclusive) > inconclusive_limit as usize
-            || errors > consecutive_error_limit as usize
-        {
-            return Says::Unclear;
-        }
-        let taken = self.samples.iter().filter(|one| !is_error(one)).count();
-        if count.is_some_and(|count| taken >= count as usize) { Says::Yes } else { Says::Nothing }
-    }
-
-    fn is_unclear(&self) -> bool {
-        !self.is_passed && self.says() == Says::Unclear
-    }
-
-    fn is_settled(&self) -> bool {
-        self.is_passed || self.says() == Says::Yes
-    }
 }
 
 impl Attempt {
@@ -117,6 +72,8 @@ pub(super) struct Checker {
     bad: BTreeMap<Version, Option<Mono>>,
     is_paused: bool,
     numbers: BTreeSet<u64>,
+    /// When the daemon began that listens now: everybody was seen then.
+    woke: Mono,
     /// How often it saw what it watches over: a check that never has anything to look at shows nothing.
     pub seen: BTreeMap<&'static str, usize>,
 }
@@ -142,6 +99,7 @@ impl Checker {
             bad: BTreeMap::new(),
             is_paused: false,
             numbers: BTreeSet::new(),
+            woke: Mono(0),
             seen: BTreeMap::new(),
         }
     }
@@ -150,7 +108,8 @@ impl Checker {
         *self.seen.entry(what).or_default() += 1;
     }
 
-    pub(super) fn hear(&mut self, reports: &[Report], now: Mono) {
+    /// Something was reported, and all these were there afterwards.
+    pub(super) fn hear(&mut self, reports: &[Report], there: &BTreeSet<TargetId>, now: Mono) {
         for said in reports {
             let good = self.good.clone();
             let heard = self.heard.entry(said.target.clone()).or_insert_with(|| Heard {
@@ -167,6 +126,7 @@ impl Checker {
             }
             (heard.said, heard.last) = (said.clone(), now);
         }
+        self.forget(there, now);
     }
 
     pub(super) fn give_up(&mut self, target: &TargetId) {
@@ -176,7 +136,8 @@ impl Checker {
     }
 
     /// What was kept of when anybody was heard may be older than what was.
-    pub(super) fn restart(&mut self, kept: &Rollout) {
+    pub(super) fn restart(&mut self, kept: &Rollout, now: Mono) {
+        self.woke = now;
         for (id, heard) in &mut self.heard {
             heard.last = kept.targets[id].seen;
         }
@@ -302,8 +263,8 @@ impl Checker {
         is_open: bool,
         now: Mono,
     ) {
-        self.heard.retain(|id, _| after.contains_key(id));
-        let mut happened = happened.iter().peekable();
+        let is_of_targets = |happened: &&Happened| matches!(happened, Happened::Forgotten { .. });
+        let mut happened = happened.iter().filter(|happened| !is_of_targets(happened)).peekable();
         if self.attempt.is_none()
             && let Some(began @ Happened::Began { .. }) = happened.peek()
         {
@@ -319,7 +280,28 @@ impl Checker {
         let rest: Vec<&Happened> = happened.collect();
         let is_bad = rest.iter().any(|happened| matches!(happened, Happened::Bad { .. }));
         assert!(is_bad || !is_over, "too many failed, and nobody says so");
+        if is_over {
+            self.saw("over budget");
+        }
+        let says_halted = rest.iter().any(|happened| matches!(happened, Happened::Halted { .. }));
+        assert_eq!(
+            says_halted,
+            is_bad && self.good.is_none(),
+            "where nothing was good it halts, and says so"
+        );
         rest.into_iter().for_each(|happened| self.tell(happened, now));
+    }
+
+    /// Whoever was not heard of for a quarter of an hour, and nobody else.
+    fn forget(&mut self, there: &BTreeSet<TargetId>, now: Mono) {
+        let mut gone = 0;
+        for (id, heard) in &self.heard {
+            let silent = now.0 - heard.last.max(self.woke).0;
+            assert_eq!(there.contains(id), silent <= 900_000, "{id} was silent for {silent} ms");
+            gone += usize::from(!there.contains(id));
+        }
+        *self.seen.entry("forgotten").or_default() += gone;
+        self.heard.retain(|id, _| there.contains(id));
     }
 
     /// What is measured throughout begins with the first target that runs what it shall.

@@ -1,7 +1,10 @@
-//! Random fleets, options, failures, silences and requests, and an onlooker that knows nothing of the machine
-//! but what it assigns.
+//! Random fleets, options, failures, silences, requests and controllers, and an onlooker that knows nothing of the
+//! machine but what it assigns.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::rc::Rc;
 
 use proptest::prelude::{
     Just, ProptestConfig, Strategy, any, prop_assert_eq, prop_assume, prop_oneof, proptest,
@@ -23,6 +26,8 @@ enum Move {
     Lose(usize),
     Come(usize),
     Ask(Request),
+    /// These are asked from now on (a bit each), and answer as this number has it.
+    Controllers(u8, u64),
     /// The daemon dies, and another reads what was kept.
     Restart,
 }
@@ -57,9 +62,53 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         1 => (0..12_usize).prop_map(Move::Lose),
         1 => (0..12_usize).prop_map(Move::Come),
         2 => request.prop_map(Move::Ask),
+        2 => (any::<u8>(), any::<u64>()).prop_map(|(who, seed)| Move::Controllers(who, seed)),
         1 => Just(Move::Restart),
     ];
     proptest::collection::vec(one, 1..120)
+}
+
+/// What controllers say: some of those they are asked about, others that they are not, new ones, and sometimes that
+/// they cannot say.
+fn answers(seed: u64, unwell: Rc<RefCell<BTreeSet<TargetId>>>) -> Box<dyn FnMut(&Question) -> Answer> {
+    let mut asked = 0_u64;
+    let new = |n: u64| NewTarget { id: id(&format!("new{n}")), labels: BTreeMap::new() };
+    Box::new(move |question| {
+        asked += 1;
+        let says = |what: &dyn std::fmt::Debug| {
+            let mut hasher = DefaultHasher::new();
+            (seed, asked, format!("{what:?}")).hash(&mut hasher);
+            hasher.finish()
+        };
+        let cannot = |times: u64| says(&"cannot").is_multiple_of(times);
+        let some = |all: &[TargetId]| {
+            let some = all.iter().filter(|id| says(id) % 4 != 0).cloned();
+            some.chain((0..2).map(|n| id(&format!("t{}", says(&n) % 12)))).collect::<Vec<_>>()
+        };
+        let no = || "no answer".to_owned();
+        match question {
+            Question::External(_) if cannot(9) => Answer::External(Err(no())),
+            Question::External(_) => Answer::External(Ok(())),
+            Question::Monitoring(all) => {
+                let bad = all.iter().filter(|id| says(id).is_multiple_of(13)).cloned();
+                unwell.replace(bad.collect());
+                Answer::Monitoring(
+                    unwell.borrow().iter().map(|id| (id.clone(), "unwell".to_owned())).collect(),
+                )
+            }
+            Question::Removal(..) if cannot(9) => Answer::Removal(Err(no())),
+            Question::Removal(old, _) => Answer::Removal(Ok(some(old))),
+            Question::Selection(..) if cannot(9) => Answer::Selection(Err(no())),
+            Question::Selection(all, _) => {
+                let known = some(all).into_iter().map(|id| NewTarget { id, labels: BTreeMap::new() });
+                let made = (0..says(&"new") % 4).map(|n| new(says(&n) % 40));
+                // New ones come first, or would find no place.
+                Answer::Selection(Ok(made.chain(known).collect()))
+            }
+            Question::Approval(_) if cannot(9) => Answer::Approval(Err(no())),
+            Question::Approval(all) => Answer::Approval(Ok(some(all))),
+        }
+    })
 }
 
 fn version(n: u8) -> Version {
@@ -71,19 +120,71 @@ fn assigned(rollout: &Rollout) -> BTreeMap<TargetId, Option<Version>> {
     rollout.targets.iter().map(|(id, target)| (id.clone(), target.assigned.version.clone())).collect()
 }
 
+#[derive(Default)]
 struct Onlooker {
     /// Versions that some target was reported to be well on for as long as was asked.
     proven: BTreeSet<Version>,
+    /// Of which rollout it has seen these last.
+    number: u64,
+    /// Made by whoever selects, since it began.
+    made: BTreeSet<TargetId>,
+    /// So many that were there before were removed.
+    gone: usize,
+    /// Who was said not to be well, for this decision.
+    unwell: Rc<RefCell<BTreeSet<TargetId>>>,
+    /// How often it saw what it watches over.
+    seen: BTreeMap<&'static str, usize>,
 }
 
 impl Onlooker {
-    fn see(&mut self, before: &Rollout, after: &Rollout, now: Mono) {
+    fn saw(&mut self, what: &'static str, times: usize) {
+        *self.seen.entry(what).or_default() += times;
+    }
+
+    /// Who was made and removed.
+    fn count(&mut self, before: &Rollout, after: &Rollout) {
+        if before.rolling.is_none() || before.number != self.number {
+            (self.gone, self.number) = (0, before.number);
+            self.made.clear();
+        }
         let (was, is) = (assigned(before), assigned(after));
-        let moved: Vec<&TargetId> = is
-            .iter()
-            .filter(|(id, version)| was.get(*id).is_some_and(|was| was != *version))
-            .map(|(id, _)| id)
-            .collect();
+        let in_force = before.in_force().or(before.target.clone());
+        let gone: Vec<&TargetId> = was.keys().filter(|id| !is.contains_key(*id)).collect();
+        for id in &gone {
+            assert_ne!(before.targets.get(id).unwrap().current.version, in_force, "{id} is no old one");
+        }
+        let slots = before.options.slots(was.len());
+        assert!(gone.len() <= slots, "{} were removed at once, of {slots}", gone.len());
+        self.gone += gone.iter().filter(|id| !self.made.contains(**id)).count();
+        self.saw("removed", gone.len());
+        let made: Vec<TargetId> = is.keys().filter(|id| !was.contains_key(*id)).cloned().collect();
+        self.saw("made", made.len());
+        let is_any = !made.is_empty();
+        self.made.extend(made);
+        self.made.retain(|id| is.contains_key(id));
+        if let Some(Amount::Count(may)) = before.strategy.max_surge
+            && is_any
+        {
+            let (made, gone) = (self.made.len(), self.gone);
+            assert!(made <= may as usize + gone, "{made} were made, {may} may be, and {gone} are gone");
+            self.saw("surge", 1);
+        }
+        if after.number != self.number {
+            (self.gone, self.number) = (0, after.number);
+            self.made.clear();
+        }
+    }
+
+    fn see(&mut self, before: &Rollout, after: &Rollout, now: Mono) {
+        self.count(before, after);
+        let (was, is) = (assigned(before), assigned(after));
+        let in_force = before.in_force().or(before.target.clone());
+        // One that was made, and not approved, is as good as one that comes by itself.
+        let is_moved = |(id, version): &(&TargetId, &Option<Version>)| match was.get(*id) {
+            Some(was) => was != *version,
+            None => **version == in_force,
+        };
+        let moved: Vec<&TargetId> = is.iter().filter(is_moved).map(|(id, _)| id).collect();
         let total = before.targets.len();
         let on_the_way = |rollout: &Rollout, version: &Option<Version>| {
             let late = |target: &Target| {
@@ -95,9 +196,11 @@ impl Onlooker {
                     && target.seen.since(target.current.note.at).0 / 1000
                         > rollout.options.success_timeout.0 / 1000
             };
-            let is_one =
-                |target: &&Target| target.assigned.version == *version && !well(target) && !late(target);
-            rollout.targets.values().filter(is_one).count()
+            let has_failed = |id: &TargetId| self.unwell.borrow().contains(id);
+            let is_one = |(id, target): &(&TargetId, &Target)| {
+                target.assigned.version == *version && !well(target) && !late(target) && !has_failed(id)
+            };
+            rollout.targets.iter().filter(is_one).count()
         };
         if let Some(first) = moved.first() {
             let to = &is[*first];
@@ -158,6 +261,13 @@ fn play(story: &mut Story, onlooker: &mut Onlooker, step: Move) {
                     device.version = target.assigned.version.clone();
                 }
             }
+            // Who was made is there.
+            let targets = story.rollout.targets.iter();
+            let made = targets.filter(|(id, _)| id.name.starts_with("new"));
+            for (id, target) in made.filter(|(_, target)| target.assigned.version.is_some()) {
+                let is = Device { version: target.assigned.version.clone(), ..device("v1") };
+                story.devices.entry(id.clone()).or_insert(is);
+            }
         }
         Move::Pass(seconds) => story.pass(seconds),
         Move::Error(n, is) => {
@@ -167,6 +277,17 @@ fn play(story: &mut Story, onlooker: &mut Onlooker, step: Move) {
         }
         Move::Lose(n) => drop(story.devices.remove(&name(n))),
         Move::Come(n) => drop(story.devices.entry(name(n)).or_insert_with(|| device("v1"))),
+        Move::Controllers(who, seed) => {
+            let is = |bit: u8| who & 1 << bit != 0;
+            story.asks = Asks {
+                external: is(0),
+                monitoring: is(1) && is(5),
+                removal: is(2),
+                selection: is(3),
+                approval: is(4),
+            };
+            story.answers = answers(seed, onlooker.unwell.clone());
+        }
         Move::Restart => story.restart(),
         Move::Ask(request) => {
             let by = "ann".to_owned();
@@ -194,17 +315,27 @@ fn report(story: &mut Story, onlooker: &mut Onlooker, some: &[TargetId]) {
     story.rollout.report(reports, story.now);
     assert_eq!(other, story.rollout, "the order of reports changes nothing");
     let before = story.rollout.clone();
+    onlooker.unwell.borrow_mut().clear();
     match story.try_decide() {
         Ok(()) => onlooker.see(&before, &story.rollout, story.now),
-        Err(nothing) => assert_eq!((nothing, &story.rollout), (Nothing::NoVersion, &before)),
+        Err(nothing) => {
+            assert!(story.asks != Asks::default() || nothing == Nothing::NoVersion, "{nothing:?}");
+            assert_eq!(story.rollout, before);
+        }
     }
+    story.devices.retain(|id, _| {
+        !before.targets.keys().any(|was| was == id) || story.rollout.targets.get(id).is_some()
+    });
 }
 
-fn played(moves: Vec<Move>, count: usize) -> (Story, Onlooker) {
+fn played(moves: Vec<Move>, count: usize, surge: Option<u32>) -> (Story, Onlooker) {
     let mut story = Story::new();
     story.devices.extend((0..count).map(|n| (id(&format!("t{n}")), device("v1"))));
     story.options(options(30, 80, 1, 3));
-    let mut onlooker = Onlooker { proven: BTreeSet::new() };
+    let max_surge = surge.map(Amount::Count);
+    let strategy = upbeat_model::rollout::Strategy { max_surge, ..Default::default() };
+    story.ask(Change::SetStrategy(Some(Box::new(strategy))));
+    let mut onlooker = Onlooker::default();
     for step in moves {
         play(&mut story, &mut onlooker, step);
     }
@@ -215,14 +346,20 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_happens_no_promise_is_broken(moves in moves(), count in 1..12_usize) {
-        played(moves, count);
+    fn whatever_happens_no_promise_is_broken(
+        moves in moves(), count in 1..12_usize, surge in proptest::option::of(0..4_u32)
+    ) {
+        played(moves, count, surge);
     }
 
     /// From wherever it was: a fleet that is all there, is well, and asked for nothing more, comes to run one version.
     #[test]
-    fn a_healthy_fleet_always_finishes(moves in moves(), count in 1..12_usize) {
-        let (mut story, mut onlooker) = played(moves, count);
+    fn a_healthy_fleet_always_finishes(
+        moves in moves(), count in 1..12_usize, surge in proptest::option::of(0..4_u32)
+    ) {
+        let (mut story, mut onlooker) = played(moves, count, surge);
+        // Nobody is asked who could say no for good.
+        story.asks = Asks::default();
         prop_assume!(!story.devices.is_empty());
         // Whoever is gone is forgotten, or would be found to have failed.
         story.pass(901);
@@ -240,5 +377,23 @@ proptest! {
         let expected = count_of(&[("last", story.devices.len())]);
         prop_assert_eq!(story.assigned(), expected, "{}", story.why());
         prop_assert_eq!(story.rollout.course(), Course::Steady(v("last")));
+    }
+}
+
+/// A check that never has anything to look at shows nothing.
+#[test]
+fn the_stories_come_to_where_controllers_could_break_promises() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+    for _ in 0..400 {
+        let story = (moves(), 1..12_usize, proptest::option::of(0..4_u32));
+        let (moves, count, surge) =
+            proptest::strategy::ValueTree::current(&story.new_tree(&mut runner).unwrap());
+        for (what, times) in played(moves, count, surge).1.seen {
+            *seen.entry(what).or_default() += times;
+        }
+    }
+    for what in ["made", "removed", "surge"] {
+        assert!(seen.get(what).is_some_and(|times| *times >= 10), "{what}: {seen:?}");
     }
 }

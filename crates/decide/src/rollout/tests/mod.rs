@@ -7,6 +7,7 @@ mod limits;
 mod measured;
 mod rows;
 mod rules;
+mod samples;
 mod simulated;
 mod stages;
 mod stories;

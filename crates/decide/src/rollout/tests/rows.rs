@@ -158,7 +158,9 @@ fn the_worked_trace() {
         assert_eq!(story.call(), expected);
         story.obey();
         assert_eq!(story.call(), expected, "it has just switched");
-        story.pass(3);
+        story.pass(2);
+        assert_eq!(story.call(), expected, "2 s are not more than 2 s");
+        story.pass(1);
     }
     story.call();
     assert_eq!(story.rollout.good, Some(v("v2")));

@@ -80,6 +80,76 @@ fn versions_are_compared_to_the_letter() {
     assert_eq!(Version::new(""), Err(BadVersion::Empty));
 }
 
+/// The two places of 2.(c): a force, and what comes after the version that rolls.
+#[test]
+fn another_case_is_another_version_wherever_one_is_asked_for() {
+    let mut story = Story::established(2);
+    story.call();
+    story.ask(Change::ForceVersion(v("V2")));
+    assert_eq!(story.rollout.bad, Some(v("v2")), "it is forced over another");
+    story.call();
+    assert_eq!(story.rollout.course(), Course::Forward(v("V2")));
+    let refused = story.rollout.change(Change::SetVersion(v("v2")), story.now);
+    assert!(matches!(refused, Err(Refused::KnownBad { .. })), "{refused:?}");
+    story.ask(Change::Promote { by: "ann".into() });
+    story.call();
+    assert_eq!(story.rollout.course(), Course::Steady(v("V2")));
+    story.ask(Change::Forgive { version: v("v2"), until: None });
+    story.ask(Change::SetVersion(v("v2")));
+    story.call();
+    assert_eq!(story.rollout.course(), Course::Forward(v("v2")), "V2 is good, and v2 is another");
+    story.ask(Change::Abort { by: "ann".into(), why: String::new() });
+    assert_eq!(story.rollout.course(), Course::Back { from: v("v2"), to: v("V2") });
+}
+
+/// Row *determineCurrentState*: who has the version in force is in the rollout, and only the others are available.
+#[test]
+fn all_are_available_for_what_rolls_and_nobody_when_that_is_bad() {
+    let mut story = Story::established(20);
+    let counts = |story: &Story| {
+        let Counts { total, available, on_the_way, well, failed } = story.rollout.progress(story.now).counts;
+        assert_eq!(total, 20);
+        (available, on_the_way + well + failed)
+    };
+    assert_eq!(counts(&story), (20, 0));
+    story.ask(Change::Abort { by: "ann".into(), why: String::new() });
+    assert_eq!((story.rollout.bad.clone(), counts(&story)), (Some(v("v2")), (0, 20)));
+}
+
+/// Row *monitorTargets*: there is no time to become well in, and a second later all have failed.
+#[test]
+fn who_is_not_well_has_failed_when_no_time_is_left() {
+    let mut story = Story::established(10);
+    story.options(options(100, 100, 900, 0));
+    story.call();
+    story.obey();
+    story.breaks("v2");
+    story.call();
+    let counts = story.rollout.progress(story.now).counts;
+    assert_eq!((counts.on_the_way, counts.failed, counts.well), (10, 0, 0));
+    story.pass(1);
+    story.call();
+    let reason = story.rollout.known_bad[&v("v2")].reason.to_string();
+    assert!(reason.starts_with("10 of 10 targets failed, and 0 may: "), "{reason}");
+}
+
+/// Options by which nobody can ever become well are allowed, and said to be so.
+#[test]
+fn who_has_to_be_well_for_longer_than_there_is_time_makes_the_version_bad() {
+    let mut story = Story::established(3);
+    let cautions = story.rollout.change(Change::SetOptions(Some(options(100, 100, 30, 10))), story.now);
+    assert!(!cautions.unwrap().is_empty());
+    story.call();
+    story.obey();
+    for _ in 0..11 {
+        assert_eq!(story.rollout.bad, None);
+        story.call();
+        story.pass(1);
+    }
+    story.call();
+    assert_eq!((story.rollout.bad.clone(), story.rollout.good.clone()), (Some(v("v2")), Some(v("v1"))));
+}
+
 #[test]
 fn the_first_rollout_that_fails_halts_and_keeps_what_runs() {
     let mut story = Story::new();
@@ -287,6 +357,56 @@ fn who_approves_lets_some_go_and_an_error_lets_nobody() {
         assert_eq!(story.assigned().get("v2").copied().unwrap_or(0), moved);
         assert_eq!(story.why(), why);
     }
+}
+
+/// Step 5: as many old ones go as new ones have been decided about, less those on their way, and a batch at most.
+#[test]
+fn no_more_old_targets_go_than_new_ones_were_decided_about() {
+    let mut story = Story::established(10);
+    story.options(options(30, 60, 0, 5));
+    story.asks.removal = true;
+    let asked = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
+    let noted = asked.clone();
+    story.answers = Box::new(move |question| match question {
+        Question::Removal(old, most) => {
+            noted.borrow_mut().push((old.len(), *most));
+            Answer::Removal(Ok(Vec::new()))
+        }
+        other => panic!("{other:?}"),
+    });
+    story.call();
+    story.obey();
+    story.call();
+    assert_eq!(*asked.borrow(), [], "three are on their way, and nobody is well");
+    // Two of them are well, and one is not: two less one may go.
+    story.devices.get_mut(&id("target2")).unwrap().is_error = true;
+    story.pass(1);
+    story.call();
+    assert_eq!(asked.take(), [(7, 1)]);
+    // Its time is over, and the two that took the free places are on their way.
+    story.obey();
+    story.pass(5);
+    story.call();
+    assert_eq!(asked.take(), [(5, 1)], "two that are well and one that has failed, less two");
+    story.obey();
+    story.pass(1);
+    story.call();
+    assert_eq!(asked.take(), [(4, 3)], "four and one, less one, and a batch at most");
+}
+
+/// Row of step 7: the words of the first such engine.
+#[test]
+fn who_is_given_what_is_good_already_is_told_so() {
+    let mut story = Story::established(2);
+    story.ask(Change::Promote { by: "ann".into() });
+    assert_eq!(story.call(), count_of(&[("v1", 1), ("v2", 1)]));
+    let note =
+        |story: &Story, n| story.rollout.targets[&id(&format!("target{n}"))].assigned.note.text.clone();
+    assert_eq!(note(&story, 0), "Setting LKG to version v2");
+    story.devices.insert(id("target9"), device("v1"));
+    story.call();
+    assert_eq!(note(&story, 9), "new target, setting lkg");
+    assert_eq!(story.rollout.targets[&id("target9")].assigned.version, Some(v("v2")));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! checker.
 
 use proptest::collection::vec;
-use proptest::prelude::{Just, ProptestConfig, any, prop_assert_eq, prop_oneof, proptest};
+use proptest::prelude::{Just, ProptestConfig, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use proptest::strategy::Strategy as Random;
 use upbeat_model::rollout::{
     AnalysisSpec, Cadence, Concurrency, Gate, Happened, Override, REST, Sample, SampleOutcome, Stage, Who,
@@ -63,6 +63,8 @@ fn moves() -> impl Random<Value = Vec<Move>> {
         3 => (0..3_usize).prop_map(|rest| Move::Report(Some(rest))),
         8 => Just(Move::Obey),
         6 => (0..4_u64).prop_map(Move::Pass),
+        // The machine slept, or nobody reported: some are forgotten, times are over and verdicts due.
+        1 => prop_oneof![1..30_u64, 890..910_u64, Just(86_400_u64)].prop_map(Move::Pass),
         1 => (0..DEVICES, any::<bool>()).prop_map(|(n, is)| Move::Error(n, is)),
         1 => (0..DEVICES, prop_oneof![1 => Just(true), 3 => Just(false)]).prop_map(|(n, is)| Move::Failed(n, is)),
         1 => (0..DEVICES).prop_map(Move::Come),
@@ -241,7 +243,7 @@ impl Watched {
             }
             Move::Restart => {
                 story.restart();
-                checker.restart(&story.rollout);
+                checker.restart(&story.rollout, story.now);
             }
             Move::Ask(change) => self.ask(change),
             Move::Measure(outcome) => {
@@ -322,7 +324,7 @@ impl Watched {
         let again = story.rollout.clone();
         story.rollout.report(reports.iter().cloned(), story.now);
         assert!(again == story.rollout, "what is said twice changes nothing");
-        checker.hear(&reports, story.now);
+        checker.hear(&reports, &story.rollout.targets.keys().cloned().collect(), story.now);
         let before = story.rollout.clone();
         if let Err(nothing) = story.try_decide() {
             assert_eq!((nothing, &story.rollout), (Nothing::NoVersion, &before));
@@ -337,14 +339,19 @@ impl Watched {
         assert_eq!(serde_json::from_str::<upbeat_model::rollout::Progress>(&text).unwrap(), progress);
     }
 
-    /// From now on all are well and do what they shall, it is open, and whoever is asked approves.
-    fn finish(&mut self) {
+    /// From now on all are well, whoever is gone is forgotten, and it is open.
+    fn heal(&mut self) {
         self.story.pass(901);
         self.play(Move::Open(true));
         for device in self.story.devices.values_mut() {
             (device.is_error, device.failed) = (false, false);
         }
         self.play(Move::Report(None));
+    }
+
+    /// And all do what they shall, and whoever is asked approves.
+    fn finish(&mut self) {
+        self.heal();
         self.ask(Change::ForceVersion(v("last")));
         for _ in 0..250 {
             self.play(Move::Report(None));
@@ -354,6 +361,26 @@ impl Watched {
             self.ask(Change::Approve { by: "ann".to_owned() });
             self.story.pass(1);
         }
+    }
+
+    /// And somebody aborts what is on its way, when some run it already. Returns what was good before, and whether it
+    /// was said that all are back.
+    fn take_back(&mut self) -> (Option<Version>, bool) {
+        self.heal();
+        self.ask(Change::ForceVersion(v("doomed")));
+        let good = self.story.rollout.good.clone();
+        self.play(Move::Report(None));
+        self.ask(Change::Resume);
+        self.play(Move::Report(None));
+        self.play(Move::Obey);
+        self.ask(Change::Abort { by: "ann".to_owned(), why: String::new() });
+        let told = self.checker.seen.get("rolled back").copied();
+        for _ in 0..250 {
+            self.play(Move::Report(None));
+            self.play(Move::Obey);
+            self.story.pass(1);
+        }
+        (good, self.checker.seen.get("rolled back").copied() != told)
     }
 }
 
@@ -394,12 +421,38 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_bad_is_always_taken_back_or_halts(
+        moves in moves(), fleet in fleets(), options in all_options(), strategy in strategies()
+    ) {
+        let mut watched = played(moves, fleet, options, strategy);
+        let (good, is_told) = watched.take_back();
+        let Watched { story, .. } = watched;
+        prop_assert_eq!(&story.rollout.good, &good, "what was aborted is not");
+        prop_assert_eq!(story.rollout.bad.clone(), Some(v("doomed")));
+        match good {
+            Some(good) => {
+                prop_assert!(is_told, "{}", story.why());
+                prop_assert_eq!(story.assigned(), count_of(&[(&good.to_string(), story.devices.len())]));
+                prop_assert_eq!(story.rollout.course(), Course::Back { from: v("doomed"), to: good });
+            }
+            None => {
+                prop_assert_eq!(story.rollout.course(), Course::Halted(v("doomed")));
+                prop_assert!(story.why().starts_with("halted: "), "{}", story.why());
+            }
+        }
+    }
+}
+
 /// A check that never has anything to look at shows nothing.
 #[test]
 fn the_stories_come_to_where_promises_could_be_broken() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
-    for _ in 0..300 {
+    for _ in 0..600 {
         let story = (moves(), fleets(), all_options(), strategies());
         let (moves, fleet, options, strategy) =
             proptest::strategy::ValueTree::current(&story.new_tree(&mut runner).unwrap());
@@ -410,6 +463,8 @@ fn the_stories_come_to_where_promises_could_be_broken() {
     for what in [
         "good",
         "bad",
+        "over budget",
+        "forgotten",
         "halted",
         "back",
         "rolled back",

@@ -1,5 +1,7 @@
 //! Entities on a store: kept, read again, killed in between, asked by many at once.
 
+mod calendar;
+mod dying;
 mod rooms;
 mod sizes;
 mod telling;

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Read;
+use std::process::Child;
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
@@ -16,22 +17,52 @@ pub(crate) fn journeys() -> Vec<Journey> {
     }]
 }
 
-/// What a command prints on a terminal of its own, and its status.
+/// A command on a terminal of its own.
+pub(crate) struct OnTerminal {
+    child: Child,
+    master: File,
+    text: Vec<u8>,
+}
+
+impl OnTerminal {
+    pub(crate) fn spawn(home: &Home, arguments: &[&str]) -> Self {
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
+        let terminal = OpenOptions::new().read(true).write(true).open(name).unwrap();
+        // The command is dropped, and with it the last copy of the terminal in this process: reading would not end.
+        let child =
+            home.command(arguments).stdout(terminal.try_clone().unwrap()).stderr(terminal).spawn().unwrap();
+        Self { child, master: File::from(master), text: Vec::new() }
+    }
+
+    /// All it has printed by the time that these words are there.
+    #[track_caller]
+    pub(crate) fn until(&mut self, words: &str) -> String {
+        let mut some = [0; 4096];
+        loop {
+            let text = String::from_utf8_lossy(&self.text).into_owned();
+            if text.contains(words) {
+                return text;
+            }
+            let read =
+                self.master.read(&mut some).unwrap_or_else(|error| panic!("{error} before {words}: {text}"));
+            self.text.extend_from_slice(&some[..read]);
+        }
+    }
+
+    /// What it printed, and its status.
+    pub(crate) fn end(mut self) -> (String, i32) {
+        // It ends by an error when nobody has the terminal any more.
+        let _ = self.master.read_to_end(&mut self.text);
+        let code = self.child.wait().unwrap().code().unwrap();
+        (String::from_utf8(self.text).unwrap().replace("\r\n", "\n"), code)
+    }
+}
+
 fn on_a_terminal(home: &Home, arguments: &[&str]) -> (String, i32) {
-    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-    grantpt(&master).unwrap();
-    unlockpt(&master).unwrap();
-    let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
-    let terminal = OpenOptions::new().read(true).write(true).open(name).unwrap();
-    let mut command = home.command(arguments);
-    let mut child = command.stdout(terminal.try_clone().unwrap()).stderr(terminal).spawn().unwrap();
-    // The last copy of the terminal in this process, or reading would not end.
-    drop(command);
-    let mut text = Vec::new();
-    // It ends by an error when nobody has the terminal any more.
-    let _ = File::from(master).read_to_end(&mut text);
-    let code = child.wait().unwrap().code().unwrap();
-    (String::from_utf8(text).unwrap().replace("\r\n", "\n"), code)
+    OnTerminal::spawn(home, arguments).end()
 }
 
 fn colours() {

@@ -1,6 +1,6 @@
 //! Targets in the hands of a client of the first engine: it reports them, and does what it is told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Value, json};
 
@@ -76,9 +76,9 @@ impl Fleet {
 
     /// Each target runs what it shall.
     pub(super) fn obey(&mut self, told: &[Value]) {
+        let told: HashMap<String, &Value> = told.iter().map(|its| (name(its), its)).collect();
         for target in &mut self.targets {
-            let its = told.iter().find(|its| is_same(its, target)).unwrap();
-            if let Some(version) = its.get("version") {
+            if let Some(version) = told[&name(target)].get("version") {
                 target["version"] = version.clone();
             }
         }
@@ -120,8 +120,8 @@ impl Fleet {
     }
 }
 
-fn is_same(one: &Value, other: &Value) -> bool {
-    (&one["group"], &one["name"]) == (&other["group"], &other["name"])
+fn name(target: &Value) -> String {
+    format!("{}/{}", target["group"], target["name"])
 }
 
 /// One at a time, and good as soon as it is seen on it.

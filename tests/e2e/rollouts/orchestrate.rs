@@ -12,6 +12,7 @@ use crate::home::{Home, eventually};
 pub(super) fn journeys() -> Vec<Journey> {
     vec![
         Journey::new("of ten targets and five percent one is moved, and in the end all are", rollout),
+        Journey::new("ten thousand devices are reported in one request, and told what to run", many),
         Journey::new("programs without tokens roll out at the address that is open to them", open),
         Journey::new("targets that report errors on a version are taken back, all of them", rollback),
         Journey::new("what is reported for later is decided in the background", later),
@@ -75,6 +76,20 @@ fn rollout() {
     assert_eq!(fleet.rollout(), whole);
     fleet.done("/options", &faster());
     to_the_end(&mut fleet, 9);
+}
+
+fn many() {
+    let (home, _served) = served();
+    let mut fleet = Fleet::of(&home, "edge/devices").with(10_000, "", "v1");
+    fleet.established(&at_once());
+    assert_eq!(count(&fleet.call()), ones_and_twos(9_500, 500));
+    // Those that were moved alone say so; all are told.
+    let all = std::mem::take(&mut fleet.targets);
+    fleet.targets = all.into_iter().filter(|target| target["version"] == "v2").collect();
+    assert_eq!(fleet.targets.len(), 500);
+    eventually("they are well, and as many more are moved", || {
+        count(&fleet.report()) == ones_and_twos(9_000, 1_000)
+    });
 }
 
 fn open() {

@@ -5,13 +5,19 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::Journey;
-use crate::home::{Home, Ran, eventually};
+use crate::home::{Home, Ran, Running, eventually};
+use crate::terminal::OnTerminal;
 
 pub(super) fn journeys() -> Vec<Journey> {
     vec![
         Journey::new("a canary is typed from its start to its approval, and on to the end", canary),
         Journey::new("a bad version is typed: failed, refused, retried, aborted, undone", bad),
         Journey::new("what cannot be done with a rollout says why, and what can", wrong),
+        Journey::new(
+            "whoever watches a rollout sees each step there and back, until it is forgotten",
+            watched,
+        ),
+        Journey::new("how long and how bad is told beforehand, each time the same", beforehand),
     ]
 }
 
@@ -200,4 +206,88 @@ fn wrong() {
     let said = it.of_it("forget", &[]).ok().stderr;
     assert!(said.contains("`prod/web` is forgotten; its targets run on"), "{said}");
     ask(&["show", "prod/web"], 3, "There is no entity `prod/web`", "lists");
+}
+
+/// Reads what whoever watches is told, until it is so.
+#[track_caller]
+fn told(watcher: &mut Running, is_so: impl Fn(&Value) -> bool) {
+    watcher.until(|line| is_so(&serde_json::from_str(line).unwrap()));
+}
+
+fn watched() {
+    let mut it = Typist::new();
+    let mut states = it.home.spawn(&["rollout", "show", "prod/web", "--watch", "-o", "json"]);
+    let mut picture = it.home.spawn(&["rollout", "show", "prod/web", "--watch"]);
+    told(&mut states, |state| state["course"] == "steady" && state["good"] == "v1");
+    picture.until(|line| line.starts_with("prod/web  v1  steady"));
+    it.start("v2", &["--canary", "1"]).ok();
+    it.report();
+    told(&mut states, |state| state["course"] == "forward" && state["target"] == "v2");
+    it.report();
+    told(&mut states, |state| state["counts"]["on_the_way"] == 1 && state["counts"]["available"] == 2);
+    it.until("it waits for approval", |state| state["gate"].is_object());
+    told(&mut states, |state| state["gate"]["stage"] == "canary" && state["counts"]["well"] == 1);
+    picture.until(|line| line.contains("1/1  waits for approval"));
+    it.of_it("approve", &[]).ok();
+    it.report();
+    told(&mut states, |state| state["gate"].is_null() && state["counts"]["available"] == 0);
+    it.of_it("fail", &["b"]).ok();
+    it.report();
+    told(&mut states, |state| state["course"] == "back" && state["bad"] == "v2");
+    picture.until(|line| line.starts_with("prod/web  v1 ← v2  rolling back"));
+    it.until("all are well on v1", |state| state["counts"]["well"] == 3);
+    told(&mut states, |state| state["course"] == "back" && state["counts"]["well"] == 3);
+    // On a terminal it is drawn over itself.
+    let mut drawn = OnTerminal::spawn(&it.home, &["rollout", "show", "prod/web", "--watch"]);
+    assert!(drawn.until("v1 ← v2").starts_with("\u{1b}[2J\u{1b}[H"));
+    it.start("v3", &[]).ok();
+    it.report();
+    drawn.until("v1 → v3");
+    it.of_it("forget", &[]).ok();
+    let (text, code) = drawn.end();
+    assert!(code == 0 && text.ends_with("it is forgotten\n"), "{code}: {text:?}");
+    assert_eq!(text.matches("\u{1b}[2J").count(), 1, "it is cleared once: {text:?}");
+    for watcher in [states, picture] {
+        let Ran { stderr, .. } = watcher.end().ok();
+        assert!(stderr.contains("it is forgotten"), "{stderr}");
+    }
+}
+
+fn beforehand() {
+    let home = Home::new();
+    let simulate = |more: &[&str]| {
+        home.run(&[&["rollout", "simulate", "--targets", "100", "--runs", "20"], more].concat())
+    };
+    let text = simulate(&["--failure-rate", "0.02", "--success", "95"]).ok().stdout;
+    let (table, example) = text.split_once("\n\nOne of them, which ends well:\n").unwrap();
+    let expected = "\
+100 targets in 20 runs: good in 100%, rolled back in 0%
+
+OF ALL RUNS                MEDIAN  95%     WORST
+it takes                   30m10s  30m10s  30m50s
+targets on a bad version   0       0       0
+targets that are not well  2       3       3";
+    assert_eq!(table, expected);
+    assert!(example.starts_with("     0ms  rollout 2 from `old` to `new` began\n"), "{example}");
+    let last = "`new` is good: 96 of 100 targets are well on it, and 95 have to be\n";
+    assert!(example.ends_with(last), "{example}");
+    let risky = ["--failure-rate", "0.3", "--success", "95", "--canary", "5%", "--approve-after", "10m"];
+    let text = simulate(&risky).ok().stdout;
+    assert!(text.starts_with("100 targets in 20 runs: good in 0%, rolled back in 100%\n"), "{text}");
+    let why = "2 of 5 targets of stage `canary` failed, and 1 may: target1, target12\n";
+    assert!(text.ends_with(why), "{text}");
+    let json = |seed: &str| simulate(&["--failure-rate", "0.1", "--seed", seed, "-o", "json"]);
+    let (seven, eight) = (json("7").ok().stdout, json("8").ok().stdout);
+    assert_eq!(json("7").ok().stdout, seven, "the same seed tells the same");
+    assert_ne!(seven, eight);
+    assert_eq!(serde_json::from_str::<Value>(&seven).unwrap()["runs"], 20);
+    for (more, why) in [
+        (["--failure-rate", "2"], "`failure_rate` must be between 0 and 1"),
+        (["--switch", "9s..2s"], "`switch` must have the shorter time first"),
+        (["--every", "0s"], "`every`"),
+    ] {
+        let refused = simulate(&more).code(2);
+        assert!(refused.stderr.contains(why) && refused.stdout.is_empty(), "{more:?}: {refused:?}");
+    }
+    assert_eq!(home.daemon(), None, "no daemon was asked");
 }

@@ -339,6 +339,8 @@ async fn blue_green_goes_back(engine: RolloutEngine) {
     }
     let told = call(&engine, WEB, &targets).await;
     assert_eq!((count(&told, "v1"), told.len()), (3, 3));
+    let left: Vec<&str> = told.iter().map(|state| state.name.as_str()).collect();
+    assert_eq!(left, ["n2", "t1", "t2"], "two that were there before, and one that was made");
     assert_eq!(good(&engine, WEB).await, "v1");
 }
 

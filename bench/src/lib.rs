@@ -126,6 +126,13 @@ pub fn spawn_loop(count: usize) -> Result<(Duration, Flock), Failure> {
     Ok((begun.elapsed(), flock))
 }
 
+/// What this process has of memory now, in bytes.
+pub fn resident() -> Result<u64, Failure> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    Ok(line.unwrap_or_default().trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
+}
+
 /// The middle one.
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);

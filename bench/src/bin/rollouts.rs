@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use upbeat_bench::Failure;
+use upbeat_bench::{Failure, resident};
 use upbeat_decide::rollout::{Asks, Change, Rollout, Step, Told, decide};
 use upbeat_model::rollout::{Amount, Concurrency, Gate, Options, Report, Stage, Strategy, TargetId, Version};
 use upbeat_model::{Millis, Mono};
@@ -16,12 +16,16 @@ const SIZES: [usize; 4] = [1_000, 10_000, 100_000, 1_000_000];
 const ROUNDS: usize = 5;
 
 fn main() -> Result<(), Failure> {
-    println!("targets     walk      decision   (×)      report   in stages");
+    println!("targets     walk      decision   (×)      report   in stages  bytes each");
     let mut last = None;
     for size in SIZES {
-        let [walk, decision, report, staged] = of(size)?;
+        let before = resident()?;
+        let ([walk, decision, report, staged], after) = of(size)?;
+        let memory = after.saturating_sub(before) / size as u64;
         let ratio = decision.as_secs_f64() / walk.as_secs_f64();
-        println!("{size:>9} {walk:>9.2?} {decision:>10.2?} {ratio:>6.1} {report:>10.2?} {staged:>10.2?}");
+        println!(
+            "{size:>9} {walk:>9.2?} {decision:>10.2?} {ratio:>6.1} {report:>10.2?} {staged:>10.2?} {memory:>10}"
+        );
         if let Some((before, took)) = last.replace((size, decision)) {
             let growth = (decision.as_secs_f64() / Duration::as_secs_f64(&took)).ln()
                 / (size as f64 / before as f64).ln();
@@ -44,8 +48,9 @@ fn reports(size: usize, version: &Version) -> Vec<Report> {
 }
 
 /// Medians of the floor, of a decision in the middle of a rollout, of taking in what everybody reports, and of a
-/// decision in the first of three stages, with a limit on those that are unwell.
-fn of(size: usize) -> Result<[Duration; 4], Failure> {
+/// decision in the first of three stages, with a limit on those that are unwell; and what the process had of memory when
+/// all were reported for the first time, in bytes.
+fn of(size: usize) -> Result<([Duration; 4], u64), Failure> {
     let (good, next) = (Version::new("v1")?, Version::new("v2")?);
     let mut rollout = Rollout::default();
     let mut now = Mono(1_000_000);
@@ -58,6 +63,7 @@ fn of(size: usize) -> Result<[Duration; 4], Failure> {
     rollout.change(Change::SetOptions(Some(options)), now)?;
     rollout.change(Change::SetVersion(good.clone()), now)?;
     rollout.report(reports(size, &good), now);
+    let memory = resident()?;
     settle(&mut rollout, now)?;
     rollout.change(Change::SetOptions(Some(Options { success_percent: 95, ..options })), now)?;
     rollout.change(Change::SetVersion(next), now)?;
@@ -93,10 +99,11 @@ fn of(size: usize) -> Result<[Duration; 4], Failure> {
         settle(&mut rollout, now)?;
         times[3].push(begun.elapsed());
     }
-    Ok(times.map(|mut times| {
+    let times = times.map(|mut times| {
         times.sort();
         times[times.len() / 2]
-    }))
+    });
+    Ok((times, memory))
 }
 
 fn settle(rollout: &mut Rollout, now: Mono) -> Result<(), Failure> {

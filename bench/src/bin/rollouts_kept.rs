@@ -1,21 +1,25 @@
-//! What it takes to decide about many targets and to keep that, and a change of one of them, on a store that does not
-//! sync: so it is the work and not the disk that is measured. Also what a target takes in memory.
+//! What it takes to decide about many targets and to keep that, in memory and time, and how that grows: on a store that
+//! does not sync, so that it is the work that is measured and not the disk; and on one that does, beside a bare synced
+//! write of as much.
 //!
-//! `rollouts_kept`.
+//! `rollouts_kept [DIRECTORY]`: where the stores are; a directory that is memory shows nothing of the second.
 #![expect(clippy::print_stdout, reason = "a bench prints its numbers")]
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use upbeat_bench::Failure;
+use upbeat_bench::{Failure, resident};
 use upbeat_control::rollouts::{Answering, Asked, Asker, Change, Rollouts, Settings};
 use upbeat_model::Wall;
 use upbeat_model::rollout::{Amount, Controllers, EntityId, Options, Report, TargetId, Version};
 use upbeat_store::{Durability, open_redb};
 
-const TARGETS: usize = 100_000;
-const ROUNDS: usize = 15;
+const SIZES: [usize; 4] = [1_000, 10_000, 100_000, 250_000];
+const ROUNDS: usize = 9;
 
 /// Nobody is asked.
 struct Nobody;
@@ -42,22 +46,53 @@ fn report(n: usize, version: &Version, message: &str) -> Report {
     }
 }
 
-/// What the process has of memory, in KiB.
-fn resident() -> Result<u64, Failure> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    Ok(line.unwrap_or_default().trim().trim_end_matches(" kB").parse()?)
-}
-
 fn median(mut times: Vec<Duration>) -> Duration {
     times.sort();
     times[times.len() / 2]
 }
 
+/// How fast it grows: 1 where ten times as many take ten times as long.
+fn exponent((before, after): (usize, usize), (first, then): (Duration, Duration)) -> f64 {
+    (then.as_secs_f64() / first.as_secs_f64()).ln() / (after as f64 / before as f64).ln()
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Failure> {
-    let directory = tempfile::tempdir()?;
-    let (store, _journal) = open_redb(&directory.path().join("bench.redb"), Durability::Process)?;
+    let place = std::env::args_os().nth(1).map_or_else(std::env::temp_dir, Into::into);
+    for (durability, name) in
+        [(Durability::Process, "not synced"), (Durability::Machine, "each write synced")]
+    {
+        println!("{name:<17}  reported, kept  bytes each  a decision  with a change  a synced write");
+        let mut last = None;
+        for size in SIZES {
+            let Took { reported, memory, decision, change, floor } = of(size, durability, &place).await?;
+            println!(
+                "{size:>9} targets  {reported:>14.1?}  {memory:>10}  {decision:>10.2?}  {change:>13.2?}  {floor:>14.2?}"
+            );
+            if let Some((before, first)) = last.replace((size, change)) {
+                println!("          growth exponent {:.2}", exponent((before, size), (first, change)));
+            }
+        }
+    }
+    Ok(())
+}
+
+struct Took {
+    /// All of them, for the first time.
+    reported: Duration,
+    /// Bytes of memory that a target takes.
+    memory: u64,
+    /// That changes nothing, and its answer.
+    decision: Duration,
+    /// That takes in that one target says something else, which is kept.
+    change: Duration,
+    /// A leaf and a head of bytes written bare, and synced where the store does.
+    floor: Duration,
+}
+
+async fn of(size: usize, durability: Durability, place: &Path) -> Result<Took, Failure> {
+    let directory = tempfile::tempdir_in(place)?;
+    let (store, _journal) = open_redb(&directory.path().join("bench.redb"), durability)?;
     let settings = Settings { wall, asker: Arc::new(Nobody), events: None, failpoint: |_| {} };
     let rollouts = Rollouts::open(store, settings).await?;
     let id = EntityId::new("prod", "web")?;
@@ -66,34 +101,34 @@ async fn main() -> Result<(), Failure> {
     rollouts.change(id.clone(), Change::SetOptions(Some(options)), None).await?;
     rollouts.change(id.clone(), Change::SetVersion(good.clone()), None).await?;
     let empty = resident()?;
-    let all: Vec<Report> = (0..TARGETS).map(|n| report(n, &good, "")).collect();
+    let all: Vec<Report> = (0..size).map(|n| report(n, &good, "")).collect();
     let begun = Instant::now();
     rollouts.orchestrate_later(id.clone(), all).await?;
     rollouts.idle().await;
-    println!("{TARGETS} targets reported and kept: {:.2?}", begun.elapsed());
-    println!("memory of a target: {} bytes", (resident()? - empty) * 1024 / TARGETS as u64);
+    let reported = begun.elapsed();
+    let memory = resident()?.saturating_sub(empty) / size as u64;
     let options = Options { success_percent: 95, ..options };
     rollouts.change(id.clone(), Change::SetOptions(Some(options)), None).await?;
     rollouts.change(id.clone(), Change::SetVersion(next), None).await?;
     rollouts.orchestrate(id.clone(), Vec::new()).await?;
     rollouts.orchestrate(id.clone(), Vec::new()).await?;
     let mut times: [Vec<Duration>; 3] = Default::default();
+    let mut file = File::create(directory.path().join("floor"))?;
     for n in 0..ROUNDS {
         let begun = Instant::now();
         rollouts.orchestrate(id.clone(), Vec::new()).await?;
         times[0].push(begun.elapsed());
-        let one = vec![report(n * 997, &good, &format!("round {n}"))];
+        let one = vec![report(n * 97, &good, &format!("round {n}"))];
         let begun = Instant::now();
-        rollouts.orchestrate(id.clone(), one.clone()).await?;
+        rollouts.orchestrate(id.clone(), one).await?;
         times[1].push(begun.elapsed());
-        let one = one.into_iter().map(|report| Report { message: "again".into(), ..report }).collect();
         let begun = Instant::now();
-        rollouts.orchestrate_later(id.clone(), one).await?;
+        file.write_all(&[n as u8; 16 << 10])?;
+        if matches!(durability, Durability::Machine) {
+            file.sync_data()?;
+        }
         times[2].push(begun.elapsed());
-        rollouts.idle().await;
     }
-    let [decision, change, report] = times.map(median);
-    println!("a decision and its answer: {decision:.2?}; with a change of one target: {change:.2?}");
-    println!("a change of one target is taken down and kept: {report:.2?}");
-    Ok(())
+    let [decision, change, floor] = times.map(median);
+    Ok(Took { reported, memory, decision, change, floor })
 }

@@ -26,15 +26,48 @@ pub const REPORTS_BYTES_MAX: usize = 16 << 20;
 /// or a hundred of ten thousand targets.
 pub const BODIES_BYTES_MAX: u64 = 128 << 20;
 
-/// Bytes of large answers about rollouts that are made and sent at once, at one door. One that is larger, such as one
+/// Bytes of large answers to controllers that are made and sent at once, at one door. One that is larger, such as one
 /// about a quarter of a million targets, is made alone.
 pub const ANSWERS_BYTES_MAX: u64 = 128 << 20;
+
+/// The same for whoever only looks: half as much, as nothing waits for it but a person.
+pub const LOOKS_BYTES_MAX: u64 = 64 << 20;
 
 /// What is no larger waits for nobody: on all places of a door together, these are a few MiB.
 pub const SMALL_BYTES: u64 = 64 << 10;
 
-/// How long a large report or answer waits for its turn; and when to try again. The largest takes a second.
-pub const ROOM_WAIT: Duration = Duration::from_secs(5);
+/// What is no larger is read, checked and written where requests are answered, on one thread: that takes a millisecond.
+/// Above, sending it to another thread and back costs less than everybody else's waiting.
+pub const ASIDE_BYTES: u64 = 64 << 10;
+
+/// So many threads read and write what is large at once, at one door: the largest takes half a second, and does not
+/// keep the others waiting for that; and all doors together leave most of a machine to what it runs.
+pub const ASIDE_AT_ONCE: usize = 2;
+
+/// How long a large report or answer waits for its turn: longer than somebody who stands still keeps a place
+/// ([`STALL_TIMEOUT`]), so that who waits outlasts them; and no longer than clients wait for an answer, ours for 30 s.
+pub const ROOM_WAIT: Duration = Duration::from_secs(15);
+
+/// For so long whoever sends a large body, or takes a large answer, may stand still, and be behind [`LEAST_RATE`]. A
+/// program that collects its garbage, or a network that has lost a packet twice, goes on after less.
+pub const STALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// So many bytes a second a large body has to come with, and a large answer has to be taken with, on the whole: what
+/// the largest body needs to be there within [`BODY_TIMEOUT`], and a network of four megabits carries.
+pub const LEAST_RATE: u64 = 512 << 10;
+
+/// When somebody may try again who was refused for a lack of something that is free again soon.
+pub const AGAIN_AFTER: Duration = Duration::from_secs(5);
+
+/// So many bytes are thrown away of a body that was refused, so that its sender comes to hear why: twice the largest
+/// report. Who sends more finds the connection closed.
+pub const LINGER_BYTES_MAX: usize = 2 * REPORTS_BYTES_MAX;
+
+/// And for so long: the largest report takes a fraction of a second on this machine.
+pub const LINGER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Unless nothing comes for so long: who is about to send does not wait, and who listens has heard by then.
+pub const LINGER_IDLE: Duration = Duration::from_secs(2);
 
 /// A large answer is handed over in parts of so many bytes: its place is free when the last is on its way.
 pub const ROOM_FRAME: usize = 64 << 10;

@@ -1,16 +1,18 @@
 //! What a request carries, read strictly: who asks, the path's names, the query, the body.
 
-use axum::body::Body;
+use axum::BoxError;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
+use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Body as _;
+use hyper::body::Body as HttpBody;
 use serde::de::DeserializeOwned;
 use upbeat_api::{IdempotencyKey, KEY_HEADER, Origin, Up};
 
 use crate::access::{self, Caller};
-use crate::bounds::BODY_TIMEOUT;
+use crate::bounds::{BODY_TIMEOUT, REPORTS_BYTES_MAX};
+use crate::pace::{Paced, Stalled};
 use crate::refusal::Refusal;
 use crate::rollouts::rooms::{Rooms, Taken};
 
@@ -107,14 +109,29 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
 /// A JSON body that may be large, and its place among those that are.
 pub(crate) struct Large<T>(pub(crate) T, pub(crate) Taken);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Large<T> {
+impl<T: DeserializeOwned + Send + 'static, S: Send + Sync> FromRequest<S> for Large<T> {
     type Rejection = Refusal;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
-        let taken = Rooms::for_body(&request, Up::MAX_BYTES).await?;
-        let Json(said) = Json::from_request(request, state).await?;
+    async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
+        check_content_type(request.headers())?;
+        let (body, taken) = large(request, REPORTS_BYTES_MAX).await?;
+        let said = taken.aside(move || json(&body)).await??;
         Ok(Self(said, taken))
     }
+}
+
+/// All of a body that may be large, and its place among those that are.
+pub(crate) async fn large(request: Request, most: usize) -> Result<(Bytes, Taken), Refusal> {
+    let hint = "report some of the targets at a time: the others stay as they are";
+    fits(request.body(), most, hint)?;
+    let taken = Rooms::for_body(&request, most).await?;
+    let body = request.into_body();
+    let read = match taken.is_held() {
+        true => whole(Paced::new(body), most, hint).await?,
+        false => whole(body, most, hint).await?,
+    };
+    let taken = taken.about(read.len() as u64);
+    Ok((read, taken))
 }
 
 /// A body that is there. Errors: it is not JSON, or not such; with the place.
@@ -171,19 +188,32 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Refusal> {
     Err(Refusal::bad_request(message).with_hint("send JSON, with `Content-Type: application/json`"))
 }
 
-/// All of a body. Errors: it has more bytes than `most`, and what to do then; it is not there in time.
-pub(crate) async fn whole(body: Body, most: usize, hint: &str) -> Result<bytes::Bytes, Refusal> {
-    let too_large = || {
-        Refusal::bad_request(format!("the body is larger than {} MiB", most >> 20))
-            .with_hint(hint)
-            .with_status(StatusCode::PAYLOAD_TOO_LARGE)
-    };
-    if body.size_hint().lower() > most as u64 {
-        return Err(too_large());
+fn too_large(most: usize, hint: &str) -> Refusal {
+    Refusal::bad_request(format!("the body is larger than {} MiB", most >> 20))
+        .with_hint(hint)
+        .with_status(StatusCode::PAYLOAD_TOO_LARGE)
+}
+
+/// Errors: it is said beforehand that it has more bytes than `most`, and what to do then.
+fn fits(body: &impl HttpBody, most: usize, hint: &str) -> Result<(), Refusal> {
+    match body.size_hint().lower() > most as u64 {
+        true => Err(too_large(most, hint)),
+        false => Ok(()),
     }
+}
+
+/// All of a body. Errors: it has more bytes than `most`, and what to do then; it is not there in time.
+pub(crate) async fn whole<B>(body: B, most: usize, hint: &str) -> Result<Bytes, Refusal>
+where
+    B: HttpBody<Data = Bytes, Error: Into<BoxError>>,
+{
+    fits(&body, most, hint)?;
     match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, most).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(most, hint)),
+        Ok(Err(error)) if error.is::<Stalled>() => Err(Refusal::bad_request(error.to_string())
+            .with_hint(hint)
+            .with_status(StatusCode::REQUEST_TIMEOUT)),
         Ok(Err(error)) => Err(Refusal::bad_request(format!("the body cannot be read: {error}"))),
         Err(_) => {
             Err(Refusal::bad_request(format!("the body was not there within {} s", BODY_TIMEOUT.as_secs()))

@@ -2,7 +2,8 @@
 //!
 //! Laws: somebody is being answered until the last byte of the answer has left, not until it stands
 //! ready: hyper lets go of a body once all of it is in its own buffer, which may be megabytes. Whoever
-//! takes an answer too slowly may lose the place to a newcomer after [`TAKEN_TIMEOUT`].
+//! takes an answer too slowly may lose the place to a newcomer after [`TAKEN_TIMEOUT`]; and who takes a large one
+//! slower than [`crate::pace`] says, the connection, as others wait for the room it takes.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -16,6 +17,7 @@ use tokio::time::{Sleep, sleep};
 
 use crate::admission::{Crowd, Full, Peer, Standing};
 use crate::bounds::TAKEN_TIMEOUT;
+use crate::pace::Pace;
 
 /// All of a door.
 pub(crate) type Places = Arc<Mutex<Crowd<oneshot::Sender<()>>>>;
@@ -54,6 +56,8 @@ struct Answers {
     under_way: AtomicUsize,
     /// One was told, and may not have left yet.
     is_told: AtomicBool,
+    /// One that is told holds room that others wait for.
+    is_large: AtomicBool,
 }
 
 /// Says what a place is used for.
@@ -88,6 +92,11 @@ impl Seat {
         Answering(self.clone())
     }
 
+    /// What is being told holds room that others wait for.
+    fn is_large(&self) -> bool {
+        self.answers.is_large.load(Ordering::Relaxed)
+    }
+
     /// Nothing is under way but what stands in the connection's buffer.
     fn is_leaving(&self) -> bool {
         self.answers.under_way.load(Ordering::Relaxed) == 0 && self.answers.is_told.load(Ordering::Relaxed)
@@ -108,8 +117,16 @@ impl Seat {
 /// Held while something is answered.
 pub(crate) struct Answering(Seat);
 
+impl Answering {
+    /// It holds room that others wait for, until this is dropped. One connection tells one answer at a time.
+    pub(crate) fn is_large(&self) {
+        self.0.answers.is_large.store(true, Ordering::Relaxed);
+    }
+}
+
 impl Drop for Answering {
     fn drop(&mut self) {
+        self.0.answers.is_large.store(false, Ordering::Relaxed);
         self.0.answers.is_told.store(true, Ordering::Relaxed);
         self.0.answers.under_way.fetch_sub(1, Ordering::Relaxed);
     }
@@ -122,11 +139,13 @@ pub(crate) struct Leaving<S> {
     seat: Seat,
     /// Until an answer that does not leave is protected.
     until: Option<Pin<Box<Sleep>>>,
+    /// How fast a large one leaves.
+    pace: Option<Pace>,
 }
 
 impl<S> Leaving<S> {
     pub(crate) fn new(stream: S, seat: Seat) -> Self {
-        Self { stream, seat, until: None }
+        Self { stream, seat, until: None, pace: None }
     }
 
     /// The other end takes nothing just now.
@@ -136,6 +155,40 @@ impl<S> Leaving<S> {
         {
             self.until = None;
             self.seat.is_free();
+        }
+    }
+
+    /// So many bytes have left, or none just now. Errors: it is a large answer, and that is too slow.
+    fn left(&mut self, bytes: Poll<usize>, cx: &mut Context<'_>) -> io::Result<()> {
+        if !self.seat.is_large() {
+            self.pace = None;
+            return Ok(());
+        }
+        let pace = self.pace.get_or_insert_with(Pace::begins);
+        match bytes {
+            Poll::Ready(bytes) => pace.moved(bytes),
+            Poll::Pending if pace.poll_over(cx).is_pending() => {}
+            Poll::Pending => {
+                let why = "a large answer was not taken fast enough, and others wait for its place";
+                return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+            }
+        }
+        Ok(())
+    }
+
+    /// What came of writing.
+    fn written(&mut self, written: Poll<io::Result<usize>>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if written.is_pending() {
+            self.waits(cx);
+        }
+        let bytes = match &written {
+            Poll::Ready(Err(_)) => return written,
+            Poll::Ready(Ok(bytes)) => Poll::Ready(*bytes),
+            Poll::Pending => Poll::Pending,
+        };
+        match self.left(bytes, cx) {
+            Ok(()) => written,
+            Err(slow) => Poll::Ready(Err(slow)),
         }
     }
 }
@@ -153,10 +206,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Leaving<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Leaving<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        if written.is_pending() {
-            self.waits(cx);
-        }
-        written
+        self.written(written, cx)
     }
 
     fn poll_write_vectored(
@@ -165,10 +215,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Leaving<S> {
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
-        if written.is_pending() {
-            self.waits(cx);
-        }
-        written
+        self.written(written, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -178,7 +225,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Leaving<S> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
         match flushed {
-            Poll::Pending => self.waits(cx),
+            Poll::Pending => {
+                self.waits(cx);
+                self.left(Poll::Pending, cx)?;
+            }
             Poll::Ready(_) if self.seat.is_leaving() => {
                 self.until = None;
                 self.seat.is_free();
@@ -197,8 +247,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Leaving<S> {
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
     use super::*;
     use crate::admission::Rules;
+    use crate::bounds::STALL_TIMEOUT;
 
     fn place() -> Place {
         let rules = Rules { size: 1, reserved: 0, share: 1, loopback_share: 1 };
@@ -230,6 +285,31 @@ mod tests {
         connection.flush().await.unwrap();
         assert_eq!(standing(&place), Some(Standing::Idle));
         client.read_exact(&mut [0; 6]).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_large_answer_that_is_not_taken_is_cut_off_and_one_that_is_goes_on() {
+        let place = place();
+        let (mut client, ours) = tokio::io::duplex(8);
+        let mut connection = Leaving::new(ours, place.seat.clone());
+        place.seat.is_busy().await;
+        let answering = place.seat.answering();
+        answering.is_large();
+        let begun = Instant::now();
+        let told = tokio::join!(connection.write_all(b"more than there is room for"), async {
+            tokio::time::sleep(STALL_TIMEOUT - Duration::from_secs(1)).await;
+            client.read_exact(&mut [0; 8]).await.unwrap();
+        });
+        assert_eq!(told.0.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        // What was taken last was so little that it gives no more time.
+        assert_eq!(begun.elapsed(), STALL_TIMEOUT);
+        drop(answering);
+        // What is not large may be taken as slowly as one likes.
+        let mut writing = std::pin::pin!(connection.write_all(b"more than there is room for"));
+        assert!(tokio::time::timeout(STALL_TIMEOUT * 2, &mut writing).await.is_err());
+        // With what was left of the other.
+        let (written, read) = tokio::join!(writing, async { client.read_exact(&mut [0; 34]).await });
+        assert!(written.is_ok() && read.is_ok());
     }
 
     #[tokio::test]

@@ -7,6 +7,8 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use upbeat_api::{Problem, ProblemKind};
 
+use crate::bounds::AGAIN_AFTER;
+
 /// The answer to a request that is not done.
 #[derive(Debug)]
 pub(crate) struct Refusal {
@@ -23,12 +25,6 @@ impl Refusal {
     /// With another status than that of the problem's kind, where HTTP has a more exact one.
     pub(crate) fn with_status(mut self, status: StatusCode) -> Self {
         self.status = status;
-        self
-    }
-
-    /// When it may be asked again.
-    pub(crate) fn with_retry_after(mut self, after: Duration) -> Self {
-        self.retry_after = Some(after);
         self
     }
 
@@ -57,7 +53,9 @@ impl Refusal {
 impl From<Problem> for Refusal {
     fn from(problem: Problem) -> Self {
         let status = StatusCode::from_u16(problem.kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Self { status, problem, retry_after: None }
+        // What cannot be had now may be had soon.
+        let retry_after = (problem.kind == ProblemKind::Unavailable).then_some(AGAIN_AFTER);
+        Self { status, problem, retry_after }
     }
 }
 

@@ -28,6 +28,15 @@ pub struct Orchestrated {
     pub targets: Vec<TargetState>,
 }
 
+/// What can be said of an answer about all targets of an entity before it is decided.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Foreseen {
+    /// About how many bytes it would have now.
+    pub bytes: u64,
+    /// Somebody else is asked before it is decided, and may take long.
+    pub asks: bool,
+}
+
 /// Rollouts of anything that has a version. An entity that nobody has named before is as if it had been made
 /// just now; it is kept from its first change on.
 pub trait Rollouts: Clone + Send + Sync + 'static {
@@ -41,8 +50,8 @@ pub trait Rollouts: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Answer<()>> + Send;
     /// What was decided last. Errors: `not_found`.
     fn assigned(&self, id: EntityId) -> impl Future<Output = Answer<Orchestrated>> + Send;
-    /// About how many bytes an answer about all targets of an entity has.
-    fn answer_bytes(&self, id: EntityId) -> impl Future<Output = Answer<u64>> + Send;
+    /// What can be said of an answer about all targets of an entity before it is decided.
+    fn foreseen(&self, id: EntityId) -> impl Future<Output = Answer<Foreseen>> + Send;
     /// As [`Rollouts::decide`]; answered when what is said has been taken, and decided about later, in order.
     fn orchestrate_later(
         &self,

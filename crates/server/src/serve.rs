@@ -39,9 +39,10 @@ use crate::bounds::{
 use crate::connections::Open;
 use crate::door::{Door, Entered, Knock, OpenRollouts, Tcp, Unix};
 use crate::handlers::Shared;
+use crate::linger::Lingering;
 use crate::place::{Answering, Leaving, Seat};
 use crate::refusal::Refusal;
-use crate::rollouts::rooms::Rooms;
+use crate::rollouts::rooms::{IsLarge, Rooms};
 use crate::router::refused;
 use crate::streams::{self, Closing, Holding, OpenStreams};
 
@@ -275,7 +276,10 @@ async fn answer(
         None => drop(request.extensions_mut().insert(seat.clone())),
     }
     let uri = request.uri().clone();
-    let mut answer = routes.call(request).await?;
+    let mut answer = routes.call(request.map(Lingering::new)).await?;
+    if answer.extensions().get::<IsLarge>().is_some() {
+        answering.is_large();
+    }
     if streams::is_stream(&answer)
         && let Err(full) = seat.streams()
     {
@@ -309,6 +313,8 @@ async fn tell_no_in_secret(stream: TcpStream, from: SocketAddr, tls: &TlsAccepto
 async fn tell_no(stream: impl AsyncRead + AsyncWrite + Unpin, problem: Problem) {
     let service = service_fn(move |request: Request<Incoming>| {
         let mut answer: Response<Body> = refused(request.uri(), problem.clone().into());
+        // Whoever says all of it first comes to hear the answer.
+        drop(Lingering::new(request.into_body()));
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         ready(Ok::<_, Infallible>(answer))
     });

@@ -2,6 +2,7 @@
 
 mod at_once;
 mod callback;
+mod crowded;
 mod fleet;
 mod hostile;
 mod measured;
@@ -16,6 +17,7 @@ use crate::Journey;
 pub(crate) fn journeys() -> Vec<Journey> {
     let journeys = [
         at_once::journeys(),
+        crowded::journeys(),
         orchestrate::journeys(),
         hostile::journeys(),
         measured::journeys(),

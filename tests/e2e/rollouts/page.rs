@@ -113,6 +113,15 @@ fn bounds() {
         format!("for who comes without a token | a part in {} |", kept::LISTENER_SHARE),
         format!("in the making at once, at each door | {} MiB |", bounds::BODIES_BYTES_MAX >> 20),
         format!("in the making at once, at each door | {} MiB |", bounds::ANSWERS_BYTES_MAX >> 20),
+        format!("who only looks, at each door | {} MiB |", bounds::LOOKS_BYTES_MAX >> 20),
+        format!("| how long what is large waits for room | {} s |", bounds::ROOM_WAIT.as_secs()),
+        format!("may stand still, once it has that | {} s |", bounds::STALL_TIMEOUT.as_secs()),
+        format!("| how fast it goes at least, on the whole | {} KiB a second |", bounds::LEAST_RATE >> 10),
+        format!(
+            "| what is read of a body that was refused | {} MiB, for {} s |",
+            bounds::LINGER_BYTES_MAX >> 20,
+            bounds::LINGER_TIMEOUT.as_secs()
+        ),
         format!("| a name, of a group too | {} bytes |", model::NAME_MAX),
         format!("| a version | {} bytes |", model::VERSION_MAX),
         format!("| a message | {} bytes; ", model::MESSAGE_MAX),

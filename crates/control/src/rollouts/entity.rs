@@ -9,10 +9,12 @@ use upbeat_model::Mono;
 use upbeat_model::rollout::{Controllers, EntityId, Report, RolloutState, Sample};
 use upbeat_store::StoreError;
 
+use super::aside::{Sorted, with_known_labels};
 use super::error::not_kept;
-use super::keep::{self, Kept, Place, Rest, Wrote};
+use super::keep::{self, Kept, NotKept, Place, Rest, Wrote};
+use super::leaves::{self, regrown};
 use super::outbox::Outbox;
-use super::{Inner, RolloutError, Share, TARGETS_MAX, ask, leaves, room, show, sweep};
+use super::{Inner, RolloutError, Share, TARGETS_MAX, ask, room, show, sweep};
 
 /// So many calls wait for one entity's turn. Each holds a connection, and those of slow controllers would hold
 /// all.
@@ -36,7 +38,7 @@ pub(super) struct Entity {
     pub(super) sweep_at: AtomicU64,
     /// Something was reported that nobody has decided about.
     due: AtomicBool,
-    held: Arc<RwLock<Held>>,
+    pub(super) held: Arc<RwLock<Held>>,
     changed: watch::Sender<u64>,
 }
 
@@ -47,9 +49,9 @@ pub(super) struct Held {
     pub(super) place: Place,
     pub(super) outbox: Outbox,
     /// It may be kept otherwise than it is here.
-    is_stale: bool,
+    pub(super) is_stale: bool,
     /// It was forgotten: another has its name, or nobody.
-    is_gone: bool,
+    pub(super) is_gone: bool,
 }
 
 type Holding = OwnedRwLockWriteGuard<Held>;
@@ -189,19 +191,31 @@ impl Inner {
         Ok(held.filter(|held| held.place.is_kept()).map(|held| look(&held)))
     }
 
+    /// Writes what has changed.
+    async fn write(&self, held: &mut Held, now: Mono) -> Result<Wrote, NotKept> {
+        let touched = held.rollout.targets.take_touched();
+        let (leaves, mut next) = held.place.take_leaves();
+        let thought = self.think(held, 0, move |rollout| {
+            let changed = regrown(&leaves, &rollout.targets, &touched, &mut next);
+            (leaves, changed, next)
+        });
+        let (leaves, changed, next) = thought.await?;
+        held.place.put_leaves(leaves);
+        let Held { rest, rollout, place, outbox, .. } = held;
+        let what = (&*rest, &*rollout, &*outbox);
+        place.write(&self.store, what, (changed, next), now, self.failpoint).await
+    }
+
     /// Keeps what has changed; after an error it is read again before anything is done about it.
     pub(super) async fn keep(&self, entity: &Arc<Entity>, held: &mut Held) -> Result<(), RolloutError> {
         let now = self.clock.now();
-        let touched = held.rollout.targets.take_touched();
         let happened = held.rollout.take_happened();
         if self.events.is_some() {
             held.outbox.settle();
             held.outbox.add(happened, (self.wall)());
         }
         held.is_stale = true;
-        let Held { rest, rollout, place, outbox, .. } = held;
-        let written = place.write(&self.store, (rest, rollout, outbox), &touched, now, self.failpoint).await;
-        let wrote = match written {
+        let wrote = match self.write(held, now).await {
             Ok(wrote) => wrote,
             Err(error) => {
                 // Known again at once where that is possible: a new one takes no place then.
@@ -271,15 +285,18 @@ impl Inner {
         share: Share,
     ) -> Result<(Arc<Entity>, Holding, Option<RolloutError>), RolloutError> {
         let (entity, mut held) = self.hold_named(id).await?;
-        let is_known = |report: &Report| held.rollout.targets.get(&report.target).is_some();
-        let (mut taken, new): (Vec<Report>, Vec<Report>) = reports.into_iter().partition(is_known);
-        let (labels, mut why) = match self.grow_by_labels(&mut held, &mut taken, share) {
-            Some((labels, why)) => (labels, Some(why)),
-            None => (0, None),
-        };
+        let count = reports.len();
+        let sorted = self.think(&mut held, count, move |rollout| Sorted::of(reports, rollout)).await?;
+        let Sorted { known: mut taken, more, new, bytes } = sorted;
+        let (mut labels, mut why) = (0, None);
+        if more > 0
+            && let Err(refused) = self.grow(&mut held, 0, Growth { share, bytes: more })
+        {
+            let relabelled = self.think(&mut held, count, move |rollout| with_known_labels(taken, rollout));
+            ((taken, labels), why) = (relabelled.await?, Some(refused));
+        }
         let mut left = 0;
         if !new.is_empty() || taken.is_empty() {
-            let bytes = new.iter().map(|report| leaves::growth(report, None)).sum();
             match self.grow(&mut held, new.len(), Growth { share, bytes }) {
                 Ok(()) => taken.extend(new),
                 Err(refused) if taken.is_empty() => {
@@ -289,33 +306,11 @@ impl Inner {
                 Err(refused) => (left, why) = (new.len(), Some(refused)),
             }
         }
-        held.rollout.report(taken, self.clock.now());
+        let now = self.clock.now();
+        self.think(&mut held, count, move |rollout| drop(rollout.report(taken, now))).await?;
         let not_taken =
             why.map(|why| RolloutError::NotTaken { id: id.clone(), new: left, labels, why: Box::new(why) });
         Ok((entity, held, not_taken))
-    }
-
-    /// Known targets have these labels from now on. Where there is no room for more, those that would have more are
-    /// reported with what they have: returns how many, and why.
-    fn grow_by_labels(
-        &self,
-        held: &mut Held,
-        known: &mut [Report],
-        share: Share,
-    ) -> Option<(usize, RolloutError)> {
-        let more =
-            |held: &Held, report: &Report| leaves::growth(report, held.rollout.targets.get(&report.target));
-        let bytes = known.iter().map(|report| more(held, report)).sum();
-        if bytes == 0 {
-            return None;
-        }
-        let why = self.grow(held, 0, Growth { share, bytes }).err()?;
-        let mut count = 0;
-        for report in known.iter_mut().filter(|report| more(held, report) > 0) {
-            let labels = held.rollout.targets.get(&report.target).map(|known| known.labels.clone());
-            (report.labels, count) = (labels.unwrap_or_default(), count + 1);
-        }
-        Some((count, why))
     }
 
     /// So many targets come to it. Errors: there is no room.
@@ -490,7 +485,14 @@ impl Inner {
             }
             // Hours go by while controllers answer.
             told = told.opening(held.rollout.strategy.windows.at((self.wall)()));
-            match decide(&held.rollout, asks, &told, now) {
+            let (said, decided) = self
+                .think(&mut held, 0, move |rollout| {
+                    let decided = decide(rollout, asks, &told, now);
+                    (told, decided)
+                })
+                .await?;
+            told = said;
+            match decided {
                 Err(nothing) => {
                     if held.rollout.targets.is_empty() {
                         // Nobody said anything of it yet.
@@ -502,7 +504,13 @@ impl Inner {
                 }
                 Ok(Step::Ask(question)) => {
                     self.keep(entity, &mut held).await?;
-                    let asked = ask::asked(question, &held.rollout, &selected);
+                    let (new, asked) = self
+                        .think(&mut held, 0, move |rollout| {
+                            let asked = ask::asked(question, rollout, &selected);
+                            (selected, asked)
+                        })
+                        .await?;
+                    selected = new;
                     let controllers = held.rest.controllers.clone();
                     // Whoever looks, pauses or reports meanwhile does not wait for the answer.
                     drop(held);
@@ -514,7 +522,7 @@ impl Inner {
                 }
                 Ok(Step::Settle(mut decision)) => {
                     self.grow_by_created(&mut held, &mut decision);
-                    held.rollout.take_on(*decision, now);
+                    self.think(&mut held, 0, move |rollout| rollout.take_on(*decision, now)).await?;
                     return self.keep(entity, &mut held).await;
                 }
             }

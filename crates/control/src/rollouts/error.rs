@@ -202,5 +202,6 @@ pub(super) fn not_kept(id: &EntityId, error: NotKept) -> RolloutError {
             RolloutError::TooLarge { id, what: "what is to be written at once".to_owned(), size, max }
         }
         NotKept::Store(source) => RolloutError::Store { id, source },
+        NotKept::Failed(error) => error,
     }
 }

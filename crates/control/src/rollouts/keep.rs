@@ -15,8 +15,9 @@ use upbeat_model::Mono;
 use upbeat_model::rollout::{Controllers, EntityId, TargetId};
 use upbeat_store::{Compare, OPS_MAX, Op, Store, StoreError, Txn, VALUE_MAX};
 
+use super::RolloutError;
 use super::clock::KeptClock;
-use super::leaves::{self, Leaf, Regrown, Weight, regrown};
+use super::leaves::{self, Leaf, Regrown, Weight};
 use super::outbox::{News, Outbox};
 
 const ROLLOUTS: &str = "rollouts/";
@@ -71,6 +72,14 @@ pub(super) enum NotKept {
         size: usize,
     },
     Store(StoreError),
+    /// There is a bug in what is to be written.
+    Failed(RolloutError),
+}
+
+impl From<RolloutError> for NotKept {
+    fn from(error: RolloutError) -> Self {
+        Self::Failed(error)
+    }
 }
 
 impl From<StoreError> for NotKept {
@@ -259,7 +268,17 @@ impl Place {
         self.written.len()
     }
 
-    /// Writes what has changed, also that nothing of what happened is to be told any more.
+    /// Its leaves, to see which of them are made anew, and the number of the next. To be put back.
+    pub(super) fn take_leaves(&mut self) -> (Vec<Leaf>, u64) {
+        (std::mem::take(&mut self.leaves), self.next_leaf)
+    }
+
+    /// As they were.
+    pub(super) fn put_leaves(&mut self, leaves: Vec<Leaf>) {
+        self.leaves = leaves;
+    }
+
+    /// Writes what has changed, with these leaves from now on and this number for the next; also that nothing of what happened is to be told any more.
     ///
     /// Errors: as [`Store::txn`]; what is kept is as before, or, where the store cannot tell, as it should
     /// be. Then it must be read again before anything else is written.
@@ -267,13 +286,11 @@ impl Place {
         &mut self,
         store: &Store,
         (rest, rollout, outbox): (&Rest, &Rollout, &Outbox),
-        touched: &BTreeSet<TargetId>,
+        (changed, next_leaf): (Regrown, u64),
         now: Mono,
         failpoint: fn(&str),
     ) -> Result<Wrote, NotKept> {
         let key = self.head_key();
-        let mut next_leaf = self.next_leaf;
-        let changed = regrown(&self.leaves, &rollout.targets, touched, &mut next_leaf);
         let ids = changed.leaves.iter().map(|leaf| leaf.id).collect();
         let mut head = Head::plain(rest, rollout, ids, next_leaf);
         let written = to_json(&key, &head)?;

@@ -8,6 +8,7 @@
 //! * What the store could not tell of is read again before anything else is said of that entity.
 //! * Whoever goes away in the midst of a call leaves it to end.
 
+mod aside;
 mod ask;
 mod clock;
 mod entity;
@@ -37,13 +38,14 @@ use tokio::sync::{Notify, watch};
 pub use upbeat_decide::rollout::unit::{UnitChange, UnitRefused};
 pub use upbeat_decide::rollout::{Answer, Asks, Change, NewTarget, Nothing, Refused};
 use upbeat_model::rollout::{
-    Caution, ControllerError, Controllers, EntityId, Options, PastState, Report, RolloutState, TargetState,
-    UnitMember, UnitState,
+    Caution, ControllerError, Controllers, EntityId, Options, PastState, Report, RolloutState, TargetId,
+    TargetState, UnitMember, UnitState,
 };
 use upbeat_model::{Mono, Wall};
 use upbeat_store::{Store, StoreError};
 
 use crate::events::EventLog;
+use aside::Aside;
 pub use ask::{Answering, Asked, Asker, Measuring, Trying};
 use clock::Clock;
 use entity::{Entity, Growth};
@@ -51,6 +53,7 @@ pub use error::RolloutError;
 use measuring::Agenda;
 pub use room::{HELD_BYTES_MAX, LISTENER_SHARE, Share};
 use room::{Limits, Room};
+pub use show::Foreseen;
 pub use units::UNITS_MAX;
 use units::Units;
 
@@ -98,6 +101,7 @@ pub(crate) struct Inner {
     units: Units,
     agenda: Arc<Agenda>,
     room: Room,
+    aside: Aside,
     /// Nobody has targets that may be forgotten, as far as whoever forgets them knows.
     sweeper_sleeps: AtomicBool,
     sweeper_woken: Arc<Notify>,
@@ -237,6 +241,7 @@ impl Rollouts {
             units: Units::of(units),
             agenda: agenda.clone(),
             room,
+            aside: Aside::default(),
             sweeper_sleeps: AtomicBool::new(false),
             sweeper_woken: Arc::default(),
             sweep_from: AtomicU64::new(0),
@@ -309,8 +314,7 @@ impl Rollouts {
     ///
     /// Errors: nobody has named it; what is kept cannot be read.
     pub async fn assigned(&self, id: &EntityId) -> Result<(RolloutState, Vec<TargetState>), RolloutError> {
-        let clock = &self.inner.clock;
-        let assigned = self.look(id, |held| {
+        let assigned = self.look_through(id, |Inner { clock, .. }, held| {
             let targets = held.rollout.targets.iter();
             let targets = targets.map(|(id, target)| show::target(id, target, clock)).collect();
             (show::rollout(&held.rest, &held.rollout, clock), targets)
@@ -318,12 +322,16 @@ impl Rollouts {
         assigned.await?.ok_or_else(|| RolloutError::NoSuchEntity(id.clone()))
     }
 
-    /// About how many bytes an answer about all targets of an entity has.
+    /// What can be said of an answer about all targets of an entity before it is decided.
     ///
     /// Errors: what is kept cannot be read.
-    pub async fn answer_bytes(&self, id: &EntityId) -> Result<u64, RolloutError> {
-        let bytes = self.look(id, |held| held.place.weight().kept + held.place.head_bytes()).await?;
-        Ok(bytes.unwrap_or_default() as u64)
+    pub async fn foreseen(&self, id: &EntityId) -> Result<Foreseen, RolloutError> {
+        let asker = &self.inner.asker;
+        let foreseen = self.look(id, |held| Foreseen {
+            bytes: (held.place.weight().kept + held.place.head_bytes()) as u64,
+            asks: asker.asks(id, &held.rest.controllers) != Asks::default(),
+        });
+        Ok(foreseen.await?.unwrap_or_default())
     }
 
     /// As [`Rollouts::decide`], but it is decided later. What was reported is kept when this answers.
@@ -464,8 +472,7 @@ impl Rollouts {
         };
         let mut states = Vec::new();
         for entity in wanted {
-            let state = |held: &entity::Held| show::rollout(&held.rest, &held.rollout, &self.inner.clock);
-            states.extend(self.inner.look(&entity, state).await?);
+            states.extend(self.inner.look_through(&entity, Self::shown).await?);
         }
         Ok(states)
     }
@@ -483,9 +490,26 @@ impl Rollouts {
         }
     }
 
+    /// The same, where that is of all its targets.
+    async fn look_through<T: Send + 'static>(
+        &self,
+        id: &EntityId,
+        look: impl FnOnce(&Inner, &entity::Held) -> T + Send + 'static,
+    ) -> Result<Option<T>, RolloutError> {
+        let entity = self.inner.entities().all.get(id).cloned();
+        match entity {
+            Some(entity) => self.inner.look_through(&entity, look).await,
+            None => Ok(None),
+        }
+    }
+
+    fn shown(inner: &Inner, held: &entity::Held) -> RolloutState {
+        show::rollout(&held.rest, &held.rollout, &inner.clock)
+    }
+
     /// Where an entity is. `None`: nobody has named it.
     pub async fn rollout(&self, id: &EntityId) -> Result<Option<RolloutState>, RolloutError> {
-        self.look(id, |held| show::rollout(&held.rest, &held.rollout, &self.inner.clock)).await
+        self.look_through(id, Self::shown).await
     }
 
     /// Its targets, in the order of their groups and names, of one group or of all.
@@ -494,10 +518,10 @@ impl Rollouts {
         id: &EntityId,
         group: Option<&str>,
     ) -> Result<Vec<TargetState>, RolloutError> {
-        let clock = &self.inner.clock;
-        let targets = self.look(id, |held| {
-            let wanted =
-                held.rollout.targets.iter().filter(|(id, _)| group.is_none_or(|group| id.group == group));
+        let group = group.map(str::to_owned);
+        let targets = self.look_through(id, move |Inner { clock, .. }, held| {
+            let is_in = |id: &TargetId| group.as_ref().is_none_or(|group| id.group == *group);
+            let wanted = held.rollout.targets.iter().filter(|(id, _)| is_in(id));
             wanted.map(|(id, target)| show::target(id, target, clock)).collect()
         });
         Ok(targets.await?.unwrap_or_default())

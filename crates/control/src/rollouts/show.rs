@@ -9,6 +9,15 @@ use upbeat_model::rollout::{
 use super::clock::Clock;
 use super::keep::Rest;
 
+/// What can be said of an answer about all targets of an entity before it is decided.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Foreseen {
+    /// About how many bytes it would have now.
+    pub bytes: u64,
+    /// Somebody is asked before it is decided, who may be slow.
+    pub asks: bool,
+}
+
 fn held(held: &Held, clock: &Clock) -> HeldState {
     HeldState {
         version: held.version.clone(),

@@ -104,8 +104,10 @@ impl Inner {
         entity.sweep_at.store((now + AGAIN_AFTER).0, Ordering::SeqCst);
         let swept = async {
             let Some(mut held) = self.hold(entity).await? else { return Ok(false) };
-            let gone = held.rollout.report([], self.clock.now());
-            entity.sweep_at.store(due(&held.rollout), Ordering::SeqCst);
+            let now = self.clock.now();
+            let report = move |rollout: &mut Rollout| (rollout.report([], now), due(rollout));
+            let (gone, due) = self.think(&mut held, 0, report).await?;
+            entity.sweep_at.store(due, Ordering::SeqCst);
             held.outbox.settle();
             // What the journal has by now, or did not take, waits for nobody's report.
             if !gone.is_empty() || held.outbox.is_behind() {

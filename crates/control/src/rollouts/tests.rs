@@ -1,5 +1,6 @@
 //! Entities on a store: kept, read again, killed in between, asked by many at once.
 
+mod aside;
 mod calendar;
 mod dying;
 mod rooms;

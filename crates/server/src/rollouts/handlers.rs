@@ -18,12 +18,13 @@ use upbeat_model::rollout::{
 };
 use upbeat_model::withheld::{WITHHELD, url_to_look_at};
 
-use super::reports::{Fields, checked};
+use super::reports::{Checked, Fields, checked};
+use super::rooms::Taken;
 use super::{Orchestrated, Rollouts};
 use crate::access::{self, Change};
 use crate::backend::Backend;
 use crate::extract::{By, Json, Large, Path, Query};
-use crate::handlers::{Here, NoQuery, Reply, Streamed};
+use crate::handlers::{Here, NoQuery, Reply, Shared, Streamed};
 use crate::refusal::Refusal;
 use crate::streams;
 
@@ -111,8 +112,28 @@ pub(crate) async fn targets<B: Backend>(
 ) -> Result<Response, Refusal> {
     let (id, rollouts) = (entity(named)?, here.backend.rollouts());
     rollouts.rollout(id.clone()).await?.ok_or_else(|| unknown(&id))?;
-    let taken = here.rooms.for_answer(rollouts.answer_bytes(id.clone()).await?).await?;
-    Ok(taken.answer(&rollouts.targets(id, query.group).await?))
+    let taken = here.rooms.to_look(rollouts.foreseen(id.clone()).await?).await?;
+    let targets = rollouts.targets(id, query.group).await?;
+    taken.answer(move || targets).await
+}
+
+/// What is said is decided about, once it is sure that it will be told: with the place for that. What was said had a
+/// place as well.
+pub(crate) async fn decided<B: Backend>(
+    here: &Shared<B>,
+    id: EntityId,
+    Checked { reports, answer_bytes }: Checked,
+    said: Taken,
+    who: String,
+) -> Result<(Orchestrated, Taken), Refusal> {
+    let rollouts = here.backend.rollouts();
+    let promised = here.rooms.promise(rollouts.foreseen(id.clone()).await?, answer_bytes).await?;
+    // What is taken down has its room elsewhere.
+    drop(said);
+    let (deciding, of) = (rollouts.clone(), id.clone());
+    access::whole::<_, Problem>(async move { deciding.decide(of, reports, who).await }).await?;
+    let place = here.rooms.promised(promised).await;
+    Ok((rollouts.assigned(id).await?, place))
 }
 
 pub(crate) async fn report<B: Backend>(
@@ -123,15 +144,11 @@ pub(crate) async fn report<B: Backend>(
     Large(Reports { targets }, taken): Large<Reports>,
 ) -> Result<Response, Refusal> {
     by.refuse_key(BELOW, LOOK)?;
-    let (id, reports) = (entity(named)?, checked(targets, &FIELDS)?);
-    // What is taken down has its room elsewhere.
-    drop(taken);
-    let (rollouts, of, who) = (here.backend.rollouts().clone(), id.clone(), by.origin.who);
-    access::whole::<_, Refusal>(async move { Ok(rollouts.decide(of, reports, who).await?) }).await?;
-    let rollouts = here.backend.rollouts();
-    let taken = here.rooms.for_answer(rollouts.answer_bytes(id.clone()).await?).await?;
-    let Orchestrated { rollout, targets } = rollouts.assigned(id).await?;
-    Ok(taken.answer(&Assignments { rollout: to_look_at(rollout), targets }))
+    let id = entity(named)?;
+    let said = taken.aside(move || checked(targets, &FIELDS)).await??;
+    let (told, place) = decided(&here, id, said, taken, by.origin.who).await?;
+    let Orchestrated { rollout, targets } = told;
+    place.answer(move || Assignments { rollout: to_look_at(rollout), targets }).await
 }
 
 pub(crate) async fn act<B: Backend>(

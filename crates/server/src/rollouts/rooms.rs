@@ -1,8 +1,24 @@
-//! How many bytes of large bodies and answers about rollouts are in the making at once.
+//! Room for large bodies and answers about rollouts: how many bytes of them are in the making at once, and who makes
+//! them.
 //!
 //! A report and an answer about all targets of an entity may have tens of MiB, and there are hundreds of places for
-//! whoever asks. Each door has its own room, so that whoever fills that of one keeps nobody out elsewhere.
+//! whoever asks. Laws:
+//! * Nothing is decided that cannot be told: the place for the answer of a controller is taken before it is decided.
+//!   Where somebody else has to be asked first, who may be silent for long, it is taken to see that there is one, let
+//!   go of, and waited for again, for as long as that takes: what was decided is told to whoever still listens.
+//! * A place for a body comes before one for an answer, and nobody who has the second waits for the first: so nobody
+//!   waits in a circle.
+//! * Whoever has a place goes on at a pace ([`crate::pace`]), or loses it and the connection.
+//! * What is large is read, checked and written on other threads than the one that answers requests.
+//!
+//! Who can keep whom out: at one door, those who send large bodies at that pace keep out others who do, and those who
+//! take large answers keep out others who report; with places for two or three of the largest that is for half a
+//! minute at most, and who is refused is refused before anything was taken down. Who only looks has a room apart, and
+//! keeps out no controller. Nobody keeps anybody out at another door: at the one without tokens every program of the
+//! machine may crowd it, and neither those with a token nor those on the socket notice. What is small waits for
+//! nobody.
 
+use std::panic::resume_unwind;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -15,7 +31,11 @@ use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use upbeat_api::{Problem, ProblemKind};
 
-use crate::bounds::{ANSWERS_BYTES_MAX, BODIES_BYTES_MAX, ROOM_FRAME, ROOM_WAIT, SMALL_BYTES};
+use super::Foreseen;
+use crate::bounds::{
+    ANSWERS_BYTES_MAX, ASIDE_AT_ONCE, ASIDE_BYTES, BODIES_BYTES_MAX, LOOKS_BYTES_MAX, ROOM_FRAME, ROOM_WAIT,
+    SMALL_BYTES,
+};
 use crate::refusal::Refusal;
 
 /// Of one door.
@@ -23,6 +43,8 @@ use crate::refusal::Refusal;
 pub(crate) struct Rooms {
     bodies: Room,
     answers: Room,
+    looks: Room,
+    aside: Aside,
 }
 
 /// For so many bytes, in KiB.
@@ -32,16 +54,37 @@ struct Room {
     whole: u32,
 }
 
+/// Other threads, so many at once.
+#[derive(Clone, Debug)]
+struct Aside(Arc<Semaphore>);
+
 /// A place for so many bytes. Small ones need none.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Taken {
     /// Held until this is dropped.
-    _permit: Option<OwnedSemaphorePermit>,
+    permit: Option<OwnedSemaphorePermit>,
+    /// About so many it is.
+    bytes: u64,
+    aside: Aside,
+}
+
+/// A place for what will be decided.
+#[derive(Debug)]
+pub(crate) enum Promised {
+    /// It is held.
+    Held(Taken),
+    /// There was one for so many bytes, and will be again: somebody else is asked meanwhile.
+    Again(u64),
 }
 
 impl Default for Rooms {
     fn default() -> Self {
-        Self { bodies: Room::of(BODIES_BYTES_MAX), answers: Room::of(ANSWERS_BYTES_MAX) }
+        Self {
+            bodies: Room::of(BODIES_BYTES_MAX),
+            answers: Room::of(ANSWERS_BYTES_MAX),
+            looks: Room::of(LOOKS_BYTES_MAX),
+            aside: Aside::default(),
+        }
     }
 }
 
@@ -55,21 +98,48 @@ impl Room {
         Self { left: Arc::new(Semaphore::new(whole as usize)), whole }
     }
 
-    /// Errors: there was no place in time.
-    async fn take(&self, bytes: u64, what: &str) -> Result<Taken, Refusal> {
+    /// A place, in the order in which they were asked for. None: what is small needs none.
+    async fn wait(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
         if bytes <= SMALL_BYTES {
-            return Ok(Taken::default());
+            return None;
         }
-        // What is larger than all there is has it alone.
-        let taking = self.left.clone().acquire_many_owned(kibi(bytes).min(self.whole));
-        match tokio::time::timeout(ROOM_WAIT, taking).await {
-            Ok(Ok(permit)) => Ok(Taken { _permit: Some(permit) }),
-            // It is never closed.
-            Ok(Err(_)) | Err(_) => {
-                let message = format!("too many large {what} about rollouts are under way");
-                let problem = Problem::new(ProblemKind::Unavailable, message);
-                Err(Refusal::from(problem.with_hint("try again later")).with_retry_after(ROOM_WAIT))
-            }
+        // What is larger than all there is has it alone. An error is that it was closed, which it never is.
+        self.left.clone().acquire_many_owned(kibi(bytes).min(self.whole)).await.ok()
+    }
+
+    /// Errors: there was no place in time.
+    async fn take(&self, bytes: u64, what: &str) -> Result<Option<OwnedSemaphorePermit>, Refusal> {
+        tokio::time::timeout(ROOM_WAIT, self.wait(bytes)).await.map_err(|_| {
+            let message = format!("too many large {what} about rollouts are under way");
+            Problem::new(ProblemKind::Unavailable, message)
+                .with_hint("nothing was done; try again later")
+                .into()
+        })
+    }
+}
+
+impl Default for Aside {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(ASIDE_AT_ONCE)))
+    }
+}
+
+impl Aside {
+    /// Errors: all of this ends.
+    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+        let ends = || Problem::new(ProblemKind::Unavailable, "the daemon is about to end");
+        let place = self.0.clone().acquire_owned().await.map_err(|_| ends())?;
+        let working = tokio::task::spawn_blocking(move || {
+            let done = work();
+            // Also where nobody waits for it any more: it is so long that there are no more.
+            drop(place);
+            done
+        });
+        match working.await {
+            Ok(done) => Ok(done),
+            // A bug is told where all bugs of handlers are.
+            Err(failed) if failed.is_panic() => resume_unwind(failed.into_panic()),
+            Err(_) => Err(ends().into()),
         }
     }
 }
@@ -83,18 +153,48 @@ impl Rooms {
         let (most, hint) = (most as u64, request.body().size_hint());
         // Whoever does not say takes the most there may be.
         let bytes = hint.exact().unwrap_or(most).min(most);
-        let rooms = request.extensions().get::<Self>().cloned();
+        let rooms = request.extensions().get::<Self>().cloned().unwrap_or_default();
         async move {
-            match rooms {
-                Some(rooms) => rooms.bodies.take(bytes * PARSED, "reports").await,
-                None => Ok(Taken::default()),
-            }
+            let permit = rooms.bodies.take(bytes * PARSED, "reports").await?;
+            Ok(Taken { permit, bytes, aside: rooms.aside })
         }
     }
 
-    /// For an answer of about so many bytes, until it was taken.
-    pub(crate) async fn for_answer(&self, bytes: u64) -> Result<Taken, Refusal> {
-        self.answers.take(bytes * MADE, "answers").await
+    /// Nothing large is read or written while these are held.
+    #[cfg(test)]
+    pub(crate) fn all_turns(&self) -> Vec<OwnedSemaphorePermit> {
+        std::iter::from_fn(|| self.aside.0.clone().try_acquire_owned().ok()).collect()
+    }
+
+    /// For an answer to somebody who only looks, until it was taken.
+    pub(crate) async fn to_look(&self, Foreseen { bytes, .. }: Foreseen) -> Result<Taken, Refusal> {
+        let permit = self.looks.take(bytes * MADE, "answers").await?;
+        Ok(Taken { permit, bytes, aside: self.aside.clone() })
+    }
+
+    /// For the answer to a controller, which also tells of so many bytes that it reports; before it is decided.
+    pub(crate) async fn promise(
+        &self,
+        Foreseen { bytes, asks }: Foreseen,
+        more: u64,
+    ) -> Result<Promised, Refusal> {
+        let bytes = bytes + more;
+        let permit = self.answers.take(bytes * MADE, "answers").await?;
+        Ok(match asks && permit.is_some() {
+            true => Promised::Again(bytes),
+            false => Promised::Held(Taken { permit, bytes, aside: self.aside.clone() }),
+        })
+    }
+
+    /// It was decided: the place for the answer, until that was taken.
+    pub(crate) async fn promised(&self, promised: Promised) -> Taken {
+        match promised {
+            Promised::Held(taken) => taken,
+            Promised::Again(bytes) => {
+                let permit = self.answers.wait(bytes * MADE).await;
+                Taken { permit, bytes, aside: self.aside.clone() }
+            }
+        }
     }
 }
 
@@ -104,14 +204,47 @@ const PARSED: u64 = 3;
 /// An answer is held as what it tells, and as it is written.
 const MADE: u64 = 2;
 
+/// An answer has a place that others wait for: it is to be taken at a pace.
+#[derive(Clone, Copy)]
+pub(crate) struct IsLarge;
+
 impl Taken {
+    /// Others may wait for it.
+    pub(crate) fn is_held(&self) -> bool {
+        self.permit.is_some()
+    }
+
+    /// It turned out to be so many bytes.
+    pub(crate) fn about(self, bytes: u64) -> Self {
+        Self { bytes, ..self }
+    }
+
+    /// Does something with what has this place: where that is large, on another thread.
+    pub(crate) async fn aside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        match self.bytes > ASIDE_BYTES {
+            true => self.aside.run(work).await,
+            false => Ok(work()),
+        }
+    }
+
     /// What is answered, as JSON. It has its place until it was taken, or nobody wants it any more.
-    pub(crate) fn answer(self, said: &impl Serialize) -> Response {
-        let Ok(json) = serde_json::to_vec(said) else {
-            return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    pub(crate) async fn answer<T: Serialize>(
+        self,
+        say: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<Response, Refusal> {
+        let Ok(json) = self.aside(move || serde_json::to_vec(&say())).await? else {
+            return Ok(StatusCode::INTERNAL_SERVER_ERROR.into_response());
         };
+        let is_held = self.is_held();
         let body = axum::body::Body::new(Held { left: json.into(), _taken: self });
-        ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+        let mut answer = ([(header::CONTENT_TYPE, "application/json")], body).into_response();
+        if is_held {
+            answer.extensions_mut().insert(IsLarge);
+        }
+        Ok(answer)
     }
 }
 
@@ -149,26 +282,51 @@ mod tests {
 
     use super::*;
 
+    fn of(bytes: u64) -> Foreseen {
+        Foreseen { bytes, asks: false }
+    }
+
+    async fn held(rooms: &Rooms, bytes: u64) -> Result<Taken, Refusal> {
+        Ok(rooms.promised(rooms.promise(of(bytes), 0).await?).await)
+    }
+
     #[tokio::test(start_paused = true)]
     async fn large_answers_wait_for_each_other_and_not_for_ever() {
         let rooms = Rooms::default();
         let large = ANSWERS_BYTES_MAX;
-        let first = rooms.for_answer(large).await.unwrap();
-        let small = rooms.for_answer(SMALL_BYTES / MADE).await.unwrap();
-        assert!(small._permit.is_none(), "what is small waits for nobody");
-        let refused = rooms.for_answer(SMALL_BYTES).await.unwrap_err().into_response();
-        assert_eq!(refused.status(), 503);
+        let first = held(&rooms, large).await.unwrap();
+        let small = held(&rooms, SMALL_BYTES / MADE).await.unwrap();
+        assert!(!small.is_held(), "what is small waits for nobody");
+        let refused = rooms.promise(of(SMALL_BYTES / MADE), 1_024).await.unwrap_err().into_response();
+        assert_eq!(refused.status(), 503, "what is reported counts");
         assert_eq!(refused.headers()["retry-after"], "5");
+        let _look = rooms.to_look(of(large)).await.expect("who looks has another room");
+        assert!(rooms.to_look(of(SMALL_BYTES)).await.is_err(), "and fills it");
         let text = "x".repeat(3 * ROOM_FRAME);
-        let mut body = first.answer(&text).into_body();
-        assert_eq!(body.size_hint().exact(), Some(text.len() as u64 + 2));
+        let answer = first.answer(move || text).await.unwrap();
+        assert!(answer.extensions().get::<IsLarge>().is_some());
+        let mut body = answer.into_body();
+        assert_eq!(body.size_hint().exact(), Some(3 * ROOM_FRAME as u64 + 2));
         // Somebody takes it slowly.
         for _ in 0..3 {
             assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap().len(), ROOM_FRAME);
-            assert!(rooms.for_answer(SMALL_BYTES).await.is_err());
+            assert!(held(&rooms, SMALL_BYTES).await.is_err());
         }
         drop(body);
-        let _next = rooms.for_answer(large).await.unwrap();
+        let _next = held(&rooms, large).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_somebody_else_is_asked_no_place_is_held_and_what_was_decided_is_told_however_late() {
+        let rooms = Rooms::default();
+        let asks = Foreseen { bytes: ANSWERS_BYTES_MAX, asks: true };
+        let promised = rooms.promise(asks, 0).await.unwrap();
+        let other = held(&rooms, ANSWERS_BYTES_MAX).await.expect("nothing is held meanwhile");
+        assert!(rooms.promise(asks, 0).await.is_err(), "and nothing is decided where there is no room");
+        let mut told = std::pin::pin!(rooms.promised(promised));
+        assert!(tokio::time::timeout(10 * ROOM_WAIT, &mut told).await.is_err());
+        drop(other);
+        assert!(told.await.is_held());
     }
 
     #[tokio::test(start_paused = true)]
@@ -190,5 +348,23 @@ mod tests {
         assert!(Rooms::for_body(&request("{}".into()), most).await.is_ok());
         drop(taken);
         assert!(Rooms::for_body(&said, most).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_is_large_has_its_turn_on_another_thread_and_what_is_small_is_done_here() {
+        let rooms = Rooms::default();
+        let here = std::thread::current().id();
+        let thread = || std::thread::current().id();
+        let (small, large) = (of(ASIDE_BYTES), of(ASIDE_BYTES + 1));
+        let small = rooms.to_look(small).await.unwrap();
+        let large = rooms.to_look(large).await.unwrap();
+        assert_ne!(large.aside(thread).await.unwrap(), here);
+        let _all = rooms.aside.0.clone().acquire_many_owned(ASIDE_AT_ONCE as u32).await.unwrap();
+        assert_eq!(small.aside(thread).await.unwrap(), here);
+        tokio::select! {
+            biased;
+            thread = large.aside(thread) => panic!("one more than there may be at once: {thread:?}"),
+            () = tokio::task::yield_now() => {}
+        }
     }
 }

@@ -11,7 +11,9 @@ use upbeat_api::{Action, ClientError, IdempotencyKey, ProblemKind};
 
 use super::fake::name;
 use super::{House, in_time, request, rest, status_and_body};
-use crate::bounds::{BODY_TIMEOUT, CONNECTIONS_MAX, CONNECTIONS_OF_ONE_MAX, HEAD_TIMEOUT, REFUSALS_MAX};
+use crate::bounds::{
+    BODY_TIMEOUT, CONNECTIONS_MAX, CONNECTIONS_OF_ONE_MAX, HEAD_TIMEOUT, LINGER_IDLE, REFUSALS_MAX,
+};
 
 /// Only root can become somebody else.
 #[track_caller]
@@ -40,7 +42,8 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
     let json = "Content-Type: application/json";
     let answer = house.ask("PUT /api/v1/apps/shop", &[json, "Content-Length: 100"], "").await;
     insta::assert_snapshot!(answer, @r#"408 {"kind":"bad_request","message":"the body was not there within 30 s"}"#);
-    assert!(about(before.elapsed(), BODY_TIMEOUT), "{:?}", before.elapsed());
+    // And the connection is closed as soon as it is clear that nothing comes.
+    assert!(about(before.elapsed(), BODY_TIMEOUT + LINGER_IDLE), "{:?}", before.elapsed());
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Rollouts in memory that decide nothing: every target is assigned what was asked for last.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures_util::{StreamExt, stream};
@@ -15,7 +16,7 @@ use upbeat_model::rollout::{
 };
 
 use crate::backend::{Answer, BoxStream};
-use crate::rollouts::{ControllersEdit, Orchestrated, Rollouts};
+use crate::rollouts::{ControllersEdit, Foreseen, Orchestrated, Rollouts};
 
 /// When everything was said.
 pub(crate) const AT: Wall = Wall(1_700_000_000_123);
@@ -44,6 +45,8 @@ pub(crate) struct FakeRollouts {
     pub(crate) refusal: Arc<Mutex<Option<Problem>>>,
     /// Where it is there, `orchestrate` waits for it, and then says so.
     pub(crate) gate: Arc<Mutex<Option<Gate>>>,
+    /// Somebody has to be asked before it is decided.
+    pub(crate) asks: Arc<AtomicBool>,
 }
 
 impl FakeRollouts {
@@ -141,8 +144,9 @@ impl Rollouts for FakeRollouts {
         })
     }
 
-    async fn answer_bytes(&self, id: EntityId) -> Answer<u64> {
-        Ok(1_000 * self.targets(id, None).await?.len() as u64)
+    async fn foreseen(&self, id: EntityId) -> Answer<Foreseen> {
+        let bytes = 1_000 * self.targets(id, None).await?.len() as u64;
+        Ok(Foreseen { bytes, asks: self.asks.load(Ordering::Relaxed) })
     }
 
     async fn orchestrate_later(&self, id: EntityId, reports: Vec<Report>, by: String) -> Answer<()> {

@@ -8,6 +8,7 @@ mod fake;
 mod fake_rollouts;
 mod guide;
 mod guide_elsewhere;
+mod large;
 mod nixmade;
 mod nixmade_bodies;
 mod open_rollouts;

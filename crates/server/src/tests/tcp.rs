@@ -79,7 +79,7 @@ impl Afar {
         Client::remote(&self.remote(token)).unwrap()
     }
 
-    async fn connect(&self) -> TcpStream {
+    pub(super) async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address).await.unwrap()
     }
 

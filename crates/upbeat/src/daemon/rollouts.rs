@@ -17,7 +17,9 @@ use upbeat_drivers::process::chain;
 use upbeat_model::rollout::{
     EntityId, PastState, Report, RolloutState, TargetId, TargetState, UnitMember, UnitState,
 };
-use upbeat_server::{Answer, BoxStream, ControllersEdit, Orchestrated, ROLLOUTS_LISTENER, Rollouts};
+use upbeat_server::{
+    Answer, BoxStream, ControllersEdit, Foreseen, Orchestrated, ROLLOUTS_LISTENER, Rollouts,
+};
 use upbeat_store::{Store, StoreError};
 
 use super::controllers::OverNetwork;
@@ -178,8 +180,10 @@ impl Rollouts for LocalRollouts {
         Ok(Orchestrated { rollout, targets })
     }
 
-    async fn answer_bytes(&self, id: EntityId) -> Answer<u64> {
-        self.kept.answer_bytes(&id).await.map_err(problem)
+    async fn foreseen(&self, id: EntityId) -> Answer<Foreseen> {
+        let upbeat_control::rollouts::Foreseen { bytes, asks } =
+            self.kept.foreseen(&id).await.map_err(problem)?;
+        Ok(Foreseen { bytes, asks })
     }
 
     async fn orchestrate_later(&self, id: EntityId, reports: Vec<Report>, by: String) -> Answer<()> {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use upbeat_api::rollouts::{RolloutAction, RolloutChanged};
 use upbeat_api::{Asked, Need, Problem, Role};
 use upbeat_model::rollout::{
-    BadName, ControllerError, Controllers, EntityId, Report, TargetId, TargetState, Version,
+    BadName, ControllerError, Controllers, EntityId, TargetId, TargetState, Version,
 };
 
 use super::shapes::{
@@ -22,9 +22,9 @@ use crate::bounds::REPORTS_BYTES_MAX;
 use crate::extract::{self, By, Path, Query};
 use crate::handlers::{NoQuery, Shared};
 use crate::refusal::Refusal;
-use crate::rollouts::handlers::{usable, words};
-use crate::rollouts::reports::{Fields, checked, must};
-use crate::rollouts::rooms::{Rooms, Taken};
+use crate::rollouts::handlers::{decided, usable, words};
+use crate::rollouts::reports::{Checked, Fields, checked, must};
+use crate::rollouts::rooms::Taken;
 use crate::rollouts::{Orchestrated, Rollouts};
 use crate::router::guarded;
 
@@ -155,23 +155,29 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
 
     async fn from_request(request: Request, _: &S) -> Read<Self> {
         let hint = "report some of the targets at a time: the others stay as they are";
-        let body = extract::whole(request.into_body(), REPORTS_BYTES_MAX, hint).await?;
+        Self::read(&extract::whole(request.into_body(), REPORTS_BYTES_MAX, hint).await?)
+    }
+}
+
+impl<T: DeserializeOwned> Body<T> {
+    fn read(body: &[u8]) -> Read<Self> {
         if body.trim_ascii().is_empty() {
             return Ok(Self::Nothing);
         }
-        Ok(extract::json::<Option<T>>(&body)?.map_or(Self::Null, Self::Said))
+        Ok(extract::json::<Option<T>>(body)?.map_or(Self::Null, Self::Said))
     }
 }
 
 /// A body that may be large, and its place.
 struct Large<T>(Body<T>, Taken);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Large<T> {
+impl<T: DeserializeOwned + Send + 'static, S: Send + Sync> FromRequest<S> for Large<T> {
     type Rejection = Refusal;
 
-    async fn from_request(request: Request, state: &S) -> Read<Self> {
-        let taken = Rooms::for_body(&request, REPORTS_BYTES_MAX).await?;
-        Ok(Self(Body::from_request(request, state).await?, taken))
+    async fn from_request(request: Request, _: &S) -> Read<Self> {
+        let (body, taken) = extract::large(request, REPORTS_BYTES_MAX).await?;
+        let said = taken.aside(move || Body::read(&body)).await??;
+        Ok(Self(said, taken))
     }
 }
 
@@ -224,13 +230,15 @@ async fn rollout<B: Backend>(
     data(Rollout::from(here.backend.rollouts().rollout(id).await?))
 }
 
-fn expected(targets: Vec<TargetState>, taken: Taken) -> Reply {
-    Ok(taken.answer(&targets.into_iter().map(Expected::from).collect::<Vec<_>>()))
+async fn expected(targets: Vec<TargetState>, taken: Taken) -> Reply {
+    Ok(taken.answer(|| targets.into_iter().map(Expected::from).collect::<Vec<_>>()).await?)
 }
 
-/// A place for an answer about all targets of an entity.
-async fn room<B: Backend>(here: &Shared<B>, id: &EntityId) -> Read<Taken> {
-    here.rooms.for_answer(here.backend.rollouts().answer_bytes(id.clone()).await?).await
+/// The targets of an entity, to be looked at.
+async fn looked_at<B: Backend>(here: &Shared<B>, id: EntityId, group: Option<String>) -> Reply {
+    let rollouts = here.backend.rollouts();
+    let taken = here.rooms.to_look(rollouts.foreseen(id.clone()).await?).await?;
+    expected(rollouts.targets(id, group).await?, taken).await
 }
 
 async fn targets<B: Backend>(
@@ -239,8 +247,7 @@ async fn targets<B: Backend>(
     query: Read<Query<NoQuery>>,
 ) -> Reply {
     let (id, _) = asked_about(names, query)?;
-    let taken = room(&here, &id).await?;
-    expected(here.backend.rollouts().targets(id, None).await?, taken)
+    looked_at(&here, id, None).await
 }
 
 async fn group<B: Backend>(
@@ -251,14 +258,14 @@ async fn group<B: Backend>(
     let (id, group) = asked_about(names, query)?;
     // Whatever the target: only its group is of interest.
     TargetId::new(&group, "any").map_err(bad_path)?;
-    let taken = room(&here, &id).await?;
-    expected(here.backend.rollouts().targets(id, Some(group)).await?, taken)
+    looked_at(&here, id, Some(group)).await
 }
 
 /// What is said of targets, by whoever may. It is no audited change: see [`crate::rollouts::handlers`].
-fn said_of(by: &By, body: Body<ClientStates>) -> Read<Vec<Report>> {
+async fn said_of(by: &By, body: Body<ClientStates>, taken: &Taken) -> Read<Checked> {
     refuse_key(by)?;
-    checked(body.said()?.0.into_iter().map(Into::into).collect(), &FIELDS)
+    let ClientStates(said) = body.said()?;
+    taken.aside(move || checked(said.into_iter().map(Into::into).collect(), &FIELDS)).await?
 }
 
 async fn orchestrate<B: Backend>(
@@ -269,14 +276,9 @@ async fn orchestrate<B: Backend>(
     body: Read<Large<ClientStates>>,
 ) -> Reply {
     let ((id, _), by, Large(body, taken)) = (asked_about(names, query)?, by?, body?);
-    let reports = said_of(&by, body)?;
-    // What is taken down has its room elsewhere.
-    drop(taken);
-    let (rollouts, of, who) = (here.backend.rollouts().clone(), id.clone(), by.caller.who());
-    access::whole::<_, Problem>(async move { rollouts.decide(of, reports, who).await }).await?;
-    let taken = room(&here, &id).await?;
-    let Orchestrated { targets, .. } = here.backend.rollouts().assigned(id).await?;
-    expected(targets, taken)
+    let said = said_of(&by, body, &taken).await?;
+    let (Orchestrated { targets, .. }, place) = decided(&here, id, said, taken, by.caller.who()).await?;
+    expected(targets, place).await
 }
 
 async fn orchestrate_later<B: Backend>(
@@ -287,7 +289,8 @@ async fn orchestrate_later<B: Backend>(
     body: Read<Large<ClientStates>>,
 ) -> Reply {
     let ((id, _), by, Large(body, taken)) = (asked_about(names, query)?, by?, body?);
-    let reports = said_of(&by, body)?;
+    let Checked { reports, .. } = said_of(&by, body, &taken).await?;
+    // What is taken down has its room elsewhere.
     drop(taken);
     let (rollouts, who) = (here.backend.rollouts().clone(), by.caller.who());
     access::whole::<_, Problem>(async move { rollouts.orchestrate_later(id, reports, who).await }).await?;

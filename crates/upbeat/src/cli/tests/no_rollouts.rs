@@ -4,7 +4,7 @@ use upbeat_api::rollout_units::UnitAction;
 use upbeat_api::rollouts::{RolloutAction, RolloutChanged};
 use upbeat_api::{Problem, ProblemKind};
 use upbeat_model::rollout::{EntityId, PastState, Report, RolloutState, TargetState, UnitMember, UnitState};
-use upbeat_server::{Answer, BoxStream, ControllersEdit, Orchestrated, Rollouts};
+use upbeat_server::{Answer, BoxStream, ControllersEdit, Foreseen, Orchestrated, Rollouts};
 
 /// Keeps none.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +23,7 @@ impl Rollouts for NoRollouts {
         unkept()
     }
 
-    async fn answer_bytes(&self, _: EntityId) -> Answer<u64> {
+    async fn foreseen(&self, _: EntityId) -> Answer<Foreseen> {
         unkept()
     }
 

@@ -2,6 +2,7 @@
 
 mod at_once;
 mod callback;
+mod commands;
 mod fleet;
 mod hostile;
 mod measured;
@@ -19,6 +20,7 @@ pub(crate) fn journeys() -> Vec<Journey> {
         orchestrate::journeys(),
         hostile::journeys(),
         measured::journeys(),
+        commands::journeys(),
         typed::journeys(),
         units::journeys(),
         page::journeys(),

@@ -539,8 +539,7 @@ impl Inner {
         let share = if held.rest.is_listeners { Share::Listener } else { Share::Whole };
         if let Err(refused) = self.grow(held, decision.created.len(), Growth { share, bytes }) {
             tracing::warn!(entity = %held.rest.id, %refused, "targets that were selected could not be made");
-            let before = held.rollout.targets.values().filter(|target| target.is_extra).count();
-            room::without_created(decision, before);
+            room::without_created(decision);
         }
     }
 

@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex as Quick, PoisonError};
 
 use tokio::sync::{Mutex, MutexGuard, OwnedRwLockWriteGuard, RwLock, watch};
-use upbeat_decide::rollout::{Answer, Decision, NewTarget, Rollout, Step, Told, decide};
+use upbeat_decide::rollout::{Answer, Decision, NewTarget, Question, Rollout, Step, Told, decide};
 use upbeat_model::Mono;
-use upbeat_model::rollout::{Controllers, EntityId, Report, RolloutState, Sample};
+use upbeat_model::rollout::{EntityId, Report, RolloutState, Sample};
 use upbeat_store::StoreError;
 
 use super::error::not_kept;
@@ -474,6 +474,8 @@ impl Inner {
 
     async fn decide_about(&self, entity: &Arc<Entity>, begun: Holding) -> Result<(), RolloutError> {
         let (mut told, mut selected) = (Told::default(), Vec::new());
+        // Whom whoever removes has removed, in doing what it was asked.
+        let mut gone = Vec::new();
         let mut about = None;
         let mut begun = Some(begun);
         loop {
@@ -487,6 +489,7 @@ impl Inner {
             let now_about = (held.rollout.in_force(), held.rollout.number);
             if about.replace(now_about.clone()).is_some_and(|before| before != now_about) {
                 (told, selected) = (Told::default(), Vec::new());
+                self.keep_gone(entity, &mut held, &mut gone).await?;
             }
             // Hours go by while controllers answer.
             told = told.opening(held.rollout.strategy.windows.at((self.wall)()));
@@ -502,17 +505,35 @@ impl Inner {
                 }
                 Ok(Step::Ask(question)) => {
                     self.keep(entity, &mut held).await?;
+                    let removal = match &question {
+                        Question::Removal(old, count) => Some((old.clone(), *count)),
+                        _ => None,
+                    };
                     let asked = ask::asked(question, &held.rollout, &selected);
                     let controllers = held.rest.controllers.clone();
                     // Whoever looks, pauses or reports meanwhile does not wait for the answer.
                     drop(held);
-                    let answer = self.answer(&entity.id, &controllers, asked).await?;
+                    let answer = match self.answer(&entity.id, &controllers, asked).await {
+                        Ok(answer) => answer,
+                        Err(unanswered) => {
+                            let mut held = self.hold_known(entity).await?;
+                            self.keep_gone(entity, &mut held, &mut gone).await?;
+                            return Err(unanswered);
+                        }
+                    };
                     if let Answer::Selection(Ok(new)) = &answer {
                         selected.clone_from(new);
                     }
                     told.take(answer);
+                    if let Some((old, count)) = removal {
+                        gone = told.gone(&old, count);
+                    }
                 }
                 Ok(Step::Settle(mut decision)) => {
+                    if decision.bad.is_some() {
+                        // Nothing else was decided.
+                        held.rollout.take_gone(&gone);
+                    }
                     self.grow_by_created(&mut held, &mut decision);
                     held.rollout.take_on(*decision, now);
                     return self.keep(entity, &mut held).await;
@@ -540,24 +561,6 @@ impl Inner {
         if let Err(refused) = self.grow(held, decision.created.len(), Growth { share, bytes }) {
             tracing::warn!(entity = %held.rest.id, %refused, "targets that were selected could not be made");
             room::without_created(decision);
-        }
-    }
-
-    /// What controllers say. Nobody waits for them once all of this ends.
-    async fn answer(
-        &self,
-        id: &EntityId,
-        controllers: &Controllers,
-        asked: ask::Asked,
-    ) -> Result<Answer, RolloutError> {
-        let mut ends = self.ends.subscribe();
-        tokio::select! {
-            biased;
-            // The sender is held here, so it does not end before.
-            _ = ends.wait_for(|ends| *ends) => Err(RolloutError::Ends(id.clone())),
-            answer = async { self.asker.try_ask(id, controllers, asked).await } => {
-                answer.map_err(|why| RolloutError::Unanswered { id: id.clone(), why })
-            }
         }
     }
 }

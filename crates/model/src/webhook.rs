@@ -1,5 +1,7 @@
 //! Webhooks: who is told of events by requests of ours, of which, and how that goes.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Event, EventKind, EventWord};
@@ -18,6 +20,8 @@ pub const FAMILIES: [(&str, &[EventWord]); 2] = [
 /// Which events a webhook is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
+    /// What was written, as [`Wanted::words`] has it. It stays the same where a later version knows of more kinds.
+    pub words: BTreeSet<String>,
     /// Of these kinds.
     pub kinds: Vec<EventWord>,
     /// Of those that are about an app, only of these; empty: of all.
@@ -42,6 +46,14 @@ impl Wanted {
             kinds.extend(new);
         }
         Ok(kinds)
+    }
+
+    /// What was written, each word once, and no kind beside its family.
+    pub fn words(written: &[String]) -> BTreeSet<String> {
+        let families = FAMILIES.iter().filter(|(name, _)| written.iter().any(|word| word == name));
+        let covered: Vec<&str> =
+            families.flat_map(|(_, kinds)| kinds.iter().map(|kind| kind.as_str())).collect();
+        written.iter().filter(|word| !covered.contains(&word.as_str())).cloned().collect()
     }
 
     /// Whether it is one of those.
@@ -220,6 +232,14 @@ mod tests {
     }
 
     #[test]
+    fn what_was_written_is_the_same_in_any_order_and_beside_its_family() {
+        let written = |kinds: &[&str]| Wanted::words(&words(kinds)).into_iter().collect::<Vec<_>>();
+        assert_eq!(written(&["rollout", "phase", "service", "rollout"]), ["rollout", "service"]);
+        assert_eq!(written(&["service", "rollout"]), ["rollout", "service"]);
+        assert_eq!(written(&["phase", "adopted", "phase"]), ["adopted", "phase"]);
+    }
+
+    #[test]
     fn apps_and_namespaces_part_what_is_about_one() {
         let event = |app: Option<&str>, kind| Event {
             sequence: 1,
@@ -238,6 +258,7 @@ mod tests {
         let events = [event(Some("shop"), adopted), event(None, rollout), event(None, ended)];
         let takes = |kinds: &[&str], apps: &[&str], namespaces: &[&str]| {
             let wanted = Wanted {
+                words: Wanted::words(&words(kinds)),
                 kinds: Wanted::kinds(&words(kinds)).unwrap(),
                 apps: apps.iter().map(|app| app.parse().unwrap()).collect(),
                 namespaces: words(namespaces),

@@ -1,5 +1,5 @@
-//! One command, to its end or its time-out: health checks, stop commands, and what starts something
-//! elsewhere.
+//! One command, to its end or its time-out: health checks, stop commands, what starts something
+//! elsewhere, and what is asked something.
 //!
 //! Nothing of it stays: its tree is killed when it has ended, when its time is over, and when
 //! whoever asked for it is gone. But for what is ordered to leave something behind: of that, what is
@@ -28,14 +28,24 @@ const OUTPUT_MAX: usize = 4 * 1024;
 /// What there is to read in one turn, so that endless output does not outrun the deadline.
 const READS_MAX: usize = 16;
 
-/// Runs one command.
-pub(crate) fn run(spec: Spec, channel: OwnedFd) -> ExitCode {
-    let Order::Exec { timeout_ms, leaves } = &spec.order else { return ExitCode::FAILURE };
+/// Runs one command. `given`: what it reads from and prints into, where that is not for us.
+pub(crate) fn run(spec: Spec, channel: OwnedFd, given: Option<[OwnedFd; 3]>) -> ExitCode {
+    let (timeout_ms, leaves) = match &spec.order {
+        Order::Exec { timeout_ms, leaves } => (timeout_ms, leaves.as_ref()),
+        Order::Ask { timeout_ms } => (timeout_ms, None),
+        Order::Supervise(_) => return ExitCode::FAILURE,
+    };
     let deadline = awake_ms().saturating_add(*timeout_ms);
     let own = std::process::id() as i32;
     let _ =
         send(channel.as_fd(), &FromShim::Here { pid: own, begun: tree::begun(own).unwrap_or(0) }.encode());
-    let start = || child::spawn(&child::prepare(&spec)?, Streams::joined(leaves.is_some())?, None);
+    let start = || {
+        let streams = match given {
+            Some(given) => Streams::given(given),
+            None => Streams::joined(leaves.is_some())?,
+        };
+        child::spawn(&child::prepare(&spec)?, streams, None)
+    };
     // A daemon that is dead by now has ordered it, and the next one may have run it already.
     let ended = match (!is_void(&channel)).then(start) {
         Some(Ok(child)) => serve(child, deadline, &channel, leaves.is_some()),

@@ -31,6 +31,12 @@ pub enum Order {
         /// is to be killed with it. Removed when that is not so any more, before the end is told.
         leaves: Option<Vec<u8>>,
     },
+    /// The same, of which nothing is left, and which reads from and prints into what came with the order:
+    /// input, output, errors.
+    Ask {
+        /// After which it is killed.
+        timeout_ms: u64,
+    },
 }
 
 /// How to own a slot's process.
@@ -276,6 +282,10 @@ impl Spec {
             Order::Exec { timeout_ms, leaves } => {
                 to.u8(2).u64(*timeout_ms).bytes(leaves.as_deref().unwrap_or_default());
             }
+            // Came later, and leaves the others as they are: they are of the same layout.
+            Order::Ask { timeout_ms } => {
+                to.u8(3).u64(*timeout_ms);
+            }
         }
         for list in [&self.command, &self.environment, &self.groups] {
             put_list(&mut to, list);
@@ -301,6 +311,7 @@ impl Spec {
                 timeout_ms: from.u64()?,
                 leaves: Some(from.bytes()?.to_vec()).filter(|path| !path.is_empty()),
             },
+            3 => Order::Ask { timeout_ms: from.u64()? },
             _ => return Err(Garbled),
         };
         let [command, environment, groups] =
@@ -371,7 +382,11 @@ mod tests {
         };
         assert!(!format!("{spec:?}").contains("hush"), "{spec:?}");
         let bytes = spec.encode();
-        assert_eq!(Spec::decode(&bytes), Ok(spec));
+        assert_eq!(Spec::decode(&bytes), Ok(spec.clone()));
+        for order in [Order::Exec { timeout_ms: 7, leaves: None }, Order::Ask { timeout_ms: 7 }] {
+            let spec = Spec { order, ..spec.clone() };
+            assert_eq!(Spec::decode(&spec.encode()), Ok(spec));
+        }
         for end in 0..bytes.len() {
             assert_eq!(Spec::decode(&bytes[..end]), Err(Garbled));
         }

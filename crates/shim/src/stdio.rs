@@ -62,6 +62,12 @@ impl Streams {
         joined().map_err(failed)
     }
 
+    /// Those of whoever asks, who reads what is printed.
+    pub(crate) fn given(theirs: [OwnedFd; 3]) -> Self {
+        let outlets = Outlets::Pipes([inode(&theirs[1]), inode(&theirs[2])]);
+        Self { theirs, own: &[], is_terminal: false, outputs: [None, None], input: None, outlets }
+    }
+
     fn pipes(is_input_open: bool) -> rustix::io::Result<Self> {
         let ((stdout, out), (stderr, err)) = (outlet()?, outlet()?);
         let (read, input, own): (_, _, &[i32]) = match is_input_open {

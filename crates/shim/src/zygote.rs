@@ -84,13 +84,17 @@ struct Received {
     spec: OwnedFd,
     /// The daemon's channel to the shim.
     channel: OwnedFd,
-    /// The slot's directory. By descriptor, so that an order that comes late finds the directory it
-    /// was meant for, or a deleted one in which nothing can be made; never one that took its place.
-    dir: Option<OwnedFd>,
+    /// To supervise: the slot's directory. By descriptor, so that an order that comes late finds the
+    /// directory it was meant for, or a deleted one in which nothing can be made; never one that took its
+    /// place. To ask: what the command reads from and prints into.
+    rest: Vec<OwnedFd>,
 }
 
+/// The most descriptors that come with an order: of what is asked.
+const FDS_MAX: usize = 5;
+
 fn receive(orders: BorrowedFd<'_>) -> rustix::io::Result<Option<Received>> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut byte = [0];
     let mut buffers = [rustix::io::IoSliceMut::new(&mut byte)];
@@ -102,9 +106,9 @@ fn receive(orders: BorrowedFd<'_>) -> rustix::io::Result<Option<Received>> {
         RecvAncillaryMessage::ScmRights(fds) => fds.collect::<Vec<_>>(),
         _ => Vec::new(),
     });
-    match (fds.next(), fds.next(), fds.next()) {
-        (Some(spec), Some(channel), dir) if !received.flags.contains(ReturnFlags::CTRUNC) => {
-            Ok(Some(Received { spec, channel, dir }))
+    match (fds.next(), fds.next()) {
+        (Some(spec), Some(channel)) if !received.flags.contains(ReturnFlags::CTRUNC) => {
+            Ok(Some(Received { spec, channel, rest: fds.collect() }))
         }
         _ => Err(rustix::io::Errno::PROTO),
     }
@@ -125,7 +129,7 @@ fn fork_shim(order: Received) {
 }
 
 fn be_shim(order: Received) -> ExitCode {
-    let Received { spec, channel, dir } = order;
+    let Received { spec, channel, rest } = order;
     if let Err(error) = forget_stdio() {
         let why = format!("/dev/null: {error}");
         let _ = send(channel.as_fd(), &FromShim::Unable { why }.encode());
@@ -146,8 +150,16 @@ fn be_shim(order: Received) -> ExitCode {
     }
     match Spec::read(File::from(spec)) {
         Ok(spec) => match spec.order {
-            Order::Supervise(_) => supervise::run(spec, dir, channel),
-            Order::Exec { .. } => exec::run(spec, channel),
+            Order::Supervise(_) => supervise::run(spec, rest.into_iter().next(), channel),
+            Order::Exec { .. } => exec::run(spec, channel, None),
+            Order::Ask { .. } => match <[OwnedFd; 3]>::try_from(rest) {
+                Ok(given) => exec::run(spec, channel, Some(given)),
+                Err(_) => {
+                    let why = "the order came without what the command is to read from and print into".into();
+                    let _ = send(channel.as_fd(), &FromShim::Unable { why }.encode());
+                    ExitCode::FAILURE
+                }
+            },
         },
         Err(error) => {
             let _ = send(channel.as_fd(), &FromShim::Unable { why: error.to_string() }.encode());

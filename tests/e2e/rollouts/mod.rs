@@ -2,6 +2,7 @@
 
 mod at_once;
 mod callback;
+mod commands;
 mod crowded;
 mod fleet;
 mod hostile;
@@ -21,6 +22,7 @@ pub(crate) fn journeys() -> Vec<Journey> {
         orchestrate::journeys(),
         hostile::journeys(),
         measured::journeys(),
+        commands::journeys(),
         typed::journeys(),
         units::journeys(),
         page::journeys(),

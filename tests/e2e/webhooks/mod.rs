@@ -3,7 +3,7 @@
 mod page;
 mod receiver;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -87,20 +87,37 @@ impl Site {
         });
     }
 
-    /// Each event came, as the API has it, signed, under an id of its own, and for the first time in order.
+    /// Each event came, as the API has it, signed, under an id of its own, and for the first time in order. One that
+    /// the journal holds twice, with two numbers, is one event.
     fn is_whole(&self) {
         let mut ids: BTreeMap<String, Value> = BTreeMap::new();
         let mut first_times = Vec::new();
         for heard in self.receiver.heard() {
             assert!(heard.is_right, "{heard:?}");
-            let event = heard.event();
+            let event = without_sequence(heard.event());
             match ids.insert(heard.id.clone(), event.clone()) {
                 None => first_times.push(event),
                 Some(before) => assert_eq!(before, event, "{} is two events", heard.id),
             }
         }
-        assert_eq!(first_times, self.events());
+        let (mut told, mut numbers) = (Vec::new(), BTreeSet::new());
+        for event in self.events() {
+            numbers.insert(event["sequence"].as_u64().unwrap());
+            let event = without_sequence(event);
+            if !told.contains(&event) {
+                told.push(event);
+            }
+        }
+        assert_eq!(first_times, told);
+        assert_eq!(BTreeSet::from_iter(self.receiver.numbers()), numbers, "and each as often as it is there");
     }
+}
+
+/// What tells an event about a rollout from all others: its entity, its number there, and when.
+fn without_sequence(mut event: Value) -> Value {
+    assert!(event["number"].is_u64() && event["at"].is_number(), "{event}");
+    event.as_object_mut().unwrap().remove("sequence");
+    event
 }
 
 fn set_up(home: &mut Home, settings: &str) {

@@ -3,9 +3,13 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use upbeat_decide::rollout::{Answer, Asks, NewTarget, Question, Rollout};
 use upbeat_model::rollout::{Controllers, EntityId, Measure, Report, Sample, SampleOutcome, TargetId};
+
+use super::entity::{Entity, Held};
+use super::{Inner, RolloutError};
 
 /// An answer that comes later.
 pub type Answering<'a> = Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
@@ -87,5 +91,39 @@ pub(super) fn asked(question: Question, rollout: &Rollout, selected: &[NewTarget
         Question::Removal(ids, count) => Asked::Removal(of(ids), count),
         Question::Selection(ids, count) => Asked::Selection(of(ids), count),
         Question::Approval(ids) => Asked::Approval(of(ids)),
+    }
+}
+
+impl Inner {
+    /// What controllers say. Nobody waits for them once all of this ends.
+    pub(super) async fn answer(
+        &self,
+        id: &EntityId,
+        controllers: &Controllers,
+        asked: Asked,
+    ) -> Result<Answer, RolloutError> {
+        let mut ends = self.ends.subscribe();
+        tokio::select! {
+            biased;
+            // The sender is held here, so it does not end before.
+            _ = ends.wait_for(|ends| *ends) => Err(RolloutError::Ends(id.clone())),
+            answer = async { self.asker.try_ask(id, controllers, asked).await } => {
+                answer.map_err(|why| RolloutError::Unanswered { id: id.clone(), why })
+            }
+        }
+    }
+
+    /// These were removed when that was answered, and what else was asked with it counts no more.
+    pub(super) async fn keep_gone(
+        &self,
+        entity: &Arc<Entity>,
+        held: &mut Held,
+        gone: &mut Vec<TargetId>,
+    ) -> Result<(), RolloutError> {
+        if gone.is_empty() {
+            return Ok(());
+        }
+        held.rollout.take_gone(&std::mem::take(gone));
+        self.keep(entity, held).await
     }
 }

@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex as Quick, PoisonError};
 
 use tokio::sync::{Mutex, MutexGuard, OwnedRwLockWriteGuard, RwLock, watch};
-use upbeat_decide::rollout::{Answer, Decision, NewTarget, Rollout, Step, Told, decide};
+use upbeat_decide::rollout::{Answer, Decision, NewTarget, Question, Rollout, Step, Told, decide};
 use upbeat_model::Mono;
-use upbeat_model::rollout::{Controllers, EntityId, Report, RolloutState, Sample};
+use upbeat_model::rollout::{EntityId, Report, RolloutState, Sample, TargetId};
 use upbeat_store::StoreError;
 
 use super::aside::{Sorted, with_known_labels};
@@ -468,8 +468,7 @@ impl Inner {
     }
 
     async fn decide_about(&self, entity: &Arc<Entity>, begun: Holding) -> Result<(), RolloutError> {
-        let (mut told, mut selected) = (Told::default(), Vec::new());
-        let mut about = None;
+        let (mut said, mut about) = (Said::default(), None);
         let mut begun = Some(begun);
         loop {
             let mut held = match begun.take() {
@@ -481,17 +480,15 @@ impl Inner {
             // What was said of one version is no answer about another that took its place meanwhile.
             let now_about = (held.rollout.in_force(), held.rollout.number);
             if about.replace(now_about.clone()).is_some_and(|before| before != now_about) {
-                (told, selected) = (Told::default(), Vec::new());
+                (said.told, said.selected) = (Told::default(), Vec::new());
+                self.keep_gone(entity, &mut held, &mut said.gone).await?;
             }
             // Hours go by while controllers answer.
-            told = told.opening(held.rollout.strategy.windows.at((self.wall)()));
-            let (said, decided) = self
-                .think(&mut held, 0, move |rollout| {
-                    let decided = decide(rollout, asks, &told, now);
-                    (told, decided)
-                })
-                .await?;
-            told = said;
+            let told = std::mem::take(&mut said.told);
+            let told = told.opening(held.rollout.strategy.windows.at((self.wall)()));
+            let deciding = move |rollout: &mut Rollout| (decide(rollout, asks, &told, now), told);
+            let (decided, told) = self.think(&mut held, 0, deciding).await?;
+            said.told = told;
             match decided {
                 Err(nothing) => {
                     if held.rollout.targets.is_empty() {
@@ -502,31 +499,56 @@ impl Inner {
                     self.keep(entity, &mut held).await?;
                     return Err(nothing.into());
                 }
-                Ok(Step::Ask(question)) => {
-                    self.keep(entity, &mut held).await?;
-                    let (new, asked) = self
-                        .think(&mut held, 0, move |rollout| {
-                            let asked = ask::asked(question, rollout, &selected);
-                            (selected, asked)
-                        })
-                        .await?;
-                    selected = new;
-                    let controllers = held.rest.controllers.clone();
-                    // Whoever looks, pauses or reports meanwhile does not wait for the answer.
-                    drop(held);
-                    let answer = self.answer(&entity.id, &controllers, asked).await?;
-                    if let Answer::Selection(Ok(new)) = &answer {
-                        selected.clone_from(new);
-                    }
-                    told.take(answer);
-                }
+                Ok(Step::Ask(question)) => self.ask(entity, held, question, &mut said).await?,
                 Ok(Step::Settle(mut decision)) => {
+                    if decision.bad.is_some() {
+                        // Nothing else was decided.
+                        held.rollout.take_gone(&said.gone);
+                    }
                     self.grow_by_created(&mut held, &mut decision);
                     self.think(&mut held, 0, move |rollout| rollout.take_on(*decision, now)).await?;
                     return self.keep(entity, &mut held).await;
                 }
             }
         }
+    }
+
+    /// Somebody is asked, while others look and change.
+    async fn ask(
+        &self,
+        entity: &Arc<Entity>,
+        mut held: Holding,
+        question: Question,
+        said: &mut Said,
+    ) -> Result<(), RolloutError> {
+        self.keep(entity, &mut held).await?;
+        let removal = match &question {
+            Question::Removal(old, count) => Some((old.clone(), *count)),
+            _ => None,
+        };
+        let selected = std::mem::take(&mut said.selected);
+        let asking = move |rollout: &mut Rollout| (ask::asked(question, rollout, &selected), selected);
+        let (asked, selected) = self.think(&mut held, 0, asking).await?;
+        said.selected = selected;
+        let controllers = held.rest.controllers.clone();
+        // Whoever looks, pauses or reports meanwhile does not wait for the answer.
+        drop(held);
+        let answer = match self.answer(&entity.id, &controllers, asked).await {
+            Ok(answer) => answer,
+            Err(unanswered) => {
+                let mut held = self.hold_known(entity).await?;
+                self.keep_gone(entity, &mut held, &mut said.gone).await?;
+                return Err(unanswered);
+            }
+        };
+        if let Answer::Selection(Ok(new)) = &answer {
+            said.selected.clone_from(new);
+        }
+        said.told.take(answer);
+        if let Some((old, count)) = removal {
+            said.gone = said.told.gone(&old, count);
+        }
+        Ok(())
     }
 
     /// Whoever selects wants some to be there. Where there is no room for them, they are not, and that is said: a
@@ -547,28 +569,19 @@ impl Inner {
         let share = if held.rest.is_listeners { Share::Listener } else { Share::Whole };
         if let Err(refused) = self.grow(held, decision.created.len(), Growth { share, bytes }) {
             tracing::warn!(entity = %held.rest.id, %refused, "targets that were selected could not be made");
-            let before = held.rollout.targets.values().filter(|target| target.is_extra).count();
-            room::without_created(decision, before);
+            room::without_created(decision);
         }
     }
+}
 
-    /// What controllers say. Nobody waits for them once all of this ends.
-    async fn answer(
-        &self,
-        id: &EntityId,
-        controllers: &Controllers,
-        asked: ask::Asked,
-    ) -> Result<Answer, RolloutError> {
-        let mut ends = self.ends.subscribe();
-        tokio::select! {
-            biased;
-            // The sender is held here, so it does not end before.
-            _ = ends.wait_for(|ends| *ends) => Err(RolloutError::Ends(id.clone())),
-            answer = async { self.asker.try_ask(id, controllers, asked).await } => {
-                answer.map_err(|why| RolloutError::Unanswered { id: id.clone(), why })
-            }
-        }
-    }
+/// What was said so far for one decision.
+#[derive(Default)]
+struct Said {
+    told: Told,
+    /// Whom whoever selects wants to be next.
+    selected: Vec<NewTarget>,
+    /// Whom whoever removes has removed, in doing what it was asked.
+    gone: Vec<TargetId>,
 }
 
 /// A call that waits for its turn.

@@ -1,10 +1,11 @@
-//! What rollouts want measured is measured when it is due, beside all decisions: a server that is slow holds up
-//! nobody but its own analysis.
+//! What rollouts want measured is measured when it is due, beside all decisions: a server that is slow delays its own
+//! analysis, and others of the same entity while two of them are under way.
 //!
 //! One task looks at the agenda: when something of which entity is due next. It is told with every change that is
 //! kept of an entity, and made anew from what is kept when a daemon begins. What was measured is taken down like
 //! any other change, and kept before anybody hears of it; then it is decided. Laws:
-//! * Of one analysis one sample is taken at a time.
+//! * Of one analysis one sample is taken at a time, and of one entity two. Who had to wait is looked at when one of
+//!   them ends, and not before; that which has been due for longest is first.
 //! * What is under way when the daemon ends is not counted, and is measured again by the next.
 //! * It ends with the handles to the rollouts: it holds none while it waits.
 
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::task::{Id, JoinHandle, JoinSet};
+use upbeat_decide::rollout::Due;
 use upbeat_model::Mono;
 use upbeat_model::rollout::{Cadence, EntityId, Measure, Sample};
 
@@ -23,6 +25,10 @@ use super::{Asker, Busy, Inner, RolloutError};
 /// So many samples at once: a connection or a process each, and of servers that are silent each holds one for ten
 /// seconds. Those that come later wait, which counts for nothing.
 pub(super) const AT_ONCE: usize = 16;
+
+/// And so many of one entity: one that is silent does not hold up another beside it, and it takes eight whole
+/// entities of those to keep others waiting.
+pub(super) const OF_ENTITY_AT_ONCE: usize = 2;
 
 /// When something of which entity is to be measured next.
 #[derive(Default)]
@@ -51,6 +57,9 @@ pub(super) struct Agenda {
     changed: Notify,
     is_ending: AtomicBool,
     task: Mutex<Option<JoinHandle<()>>>,
+    /// So often it was looked at.
+    #[cfg(test)]
+    pub(super) looks: std::sync::atomic::AtomicUsize,
 }
 
 impl Agenda {
@@ -129,6 +138,8 @@ struct Measuring {
 impl Measuring {
     async fn run(mut self) {
         while let Some(inner) = self.inner.upgrade() {
+            #[cfg(test)]
+            self.agenda.looks.fetch_add(1, Ordering::Relaxed);
             if self.agenda.is_ending.load(Ordering::Acquire) {
                 break;
             }
@@ -142,7 +153,9 @@ impl Measuring {
             tokio::select! {
                 () = agenda.changed.notified() => {}
                 Some(ended) = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => {
-                    self.ended(ended, now);
+                    // It may have waited for long.
+                    let Some(inner) = self.inner.upgrade() else { break };
+                    self.ended(ended, inner.clock.now());
                 }
                 () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
             }
@@ -155,6 +168,10 @@ impl Measuring {
         while self.tasks.len() < AT_ONCE {
             let now = inner.clock.now();
             let Some(id) = self.agenda.take(now) else { return };
+            if self.places_of(&id) == 0 {
+                // It is on the agenda again when one of its measures ends.
+                continue;
+            }
             let Some(entity) = inner.entities().all.get(&id).cloned() else { continue };
             let due = match inner.look(&entity, |held| held.rollout.due(now)).await {
                 Ok(due) => due.unwrap_or_default(),
@@ -167,18 +184,30 @@ impl Measuring {
             if let Some(next) = due.next {
                 self.agenda.set_at_latest(&id, next);
             }
-            for (name, measure) in due.now {
-                let key = (id.clone(), due.number, name);
-                if self.asked.values().any(|asked| *asked == key) {
-                    continue;
-                }
-                if self.tasks.len() >= AT_ONCE {
-                    self.agenda.set_at_latest(&id, now);
-                    break;
-                }
-                let asking = ask(self.inner.clone(), inner.asker.clone(), key.clone(), measure);
-                self.asked.insert(self.tasks.spawn(asking).id(), key);
+            self.begin(&id, due, now, inner);
+        }
+    }
+
+    /// So many more may be measured of this entity, where there are places.
+    fn places_of(&self, id: &EntityId) -> usize {
+        OF_ENTITY_AT_ONCE.saturating_sub(self.asked.values().filter(|(asked, ..)| asked == id).count())
+    }
+
+    /// What is due of an entity, as far as there are places for that.
+    fn begin(&mut self, id: &EntityId, due: Due, now: Mono, inner: &Arc<Inner>) {
+        let is_asked = |key: &Key| self.asked.values().any(|asked| asked == key);
+        let keyed = due.now.into_iter().map(|(name, measure)| ((id.clone(), due.number, name), measure));
+        let waiting: Vec<(Key, Measure)> = keyed.filter(|(key, _)| !is_asked(key)).collect();
+        for (key, measure) in waiting {
+            if self.places_of(id) == 0 {
+                return;
             }
+            if self.tasks.len() >= AT_ONCE {
+                // It takes the next place that is free, whoever leaves it.
+                return self.agenda.set_at_latest(id, now);
+            }
+            let asking = ask(self.inner.clone(), inner.asker.clone(), key.clone(), measure);
+            self.asked.insert(self.tasks.spawn(asking).id(), key);
         }
     }
 

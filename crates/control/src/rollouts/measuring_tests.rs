@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::sync::Semaphore;
 use upbeat_model::rollout::{
-    AnalysisWord, CourseWord, Measure, Options, Sample, SampleOutcome, Strategy, Version,
+    AnalysisWord, CourseWord, Measure, Options, Sample, SampleOutcome, Source, Strategy, Version,
 };
 use upbeat_store::faults::{Faults, open_faulty};
 use upbeat_store::open_memory;
@@ -24,6 +24,10 @@ fn web(n: usize) -> EntityId {
 /// Measures where there is a place, and finds that.
 struct Gauge {
     places: Semaphore,
+    /// For what is asked of `silent`.
+    answers: Semaphore,
+    /// What was asked of it, one after the other.
+    kept_waiting: Mutex<Vec<String>>,
     outcome: Mutex<SampleOutcome>,
     asked: AtomicUsize,
     now: AtomicUsize,
@@ -36,6 +40,8 @@ impl Gauge {
     fn new(places: usize) -> Arc<Self> {
         Arc::new(Self {
             places: Semaphore::new(places),
+            answers: Semaphore::new(0),
+            kept_waiting: Mutex::default(),
             outcome: Mutex::new(SampleOutcome::Success),
             asked: AtomicUsize::new(0),
             now: AtomicUsize::new(0),
@@ -61,13 +67,21 @@ impl Asker for Gauge {
         panic!("nobody answers {asked:?}")
     }
 
-    fn measure<'a>(&'a self, _: &'a Measure) -> Measuring<'a> {
+    fn measure<'a>(&'a self, measure: &'a Measure) -> Measuring<'a> {
+        let Source::Exec(words) = &measure.source else { panic!("a command was named") };
+        let places = match &words[..] {
+            [silent, which] if silent == "silent" => {
+                self.kept_waiting.lock().unwrap().push(which.clone());
+                &self.answers
+            }
+            _ => &self.places,
+        };
         let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
         self.most.fetch_max(now, Ordering::SeqCst);
         self.asked.fetch_add(1, Ordering::SeqCst);
         self.changed.send_modify(|asked| *asked += 1);
         Box::pin(async move {
-            self.places.acquire().await.unwrap().forget();
+            places.acquire().await.unwrap().forget();
             self.now.fetch_sub(1, Ordering::SeqCst);
             self.answered.send_modify(|answered| *answered += 1);
             Sample { outcome: self.outcome.lock().unwrap().clone(), value: "0.5".into() }
@@ -82,16 +96,32 @@ async fn open(store: &Store, asker: Arc<dyn Asker>) -> Rollouts {
 
 /// So many samples, a second apart, throughout a rollout.
 fn strategy(count: u32) -> Strategy {
-    let measure = json!({
-        "source": {"exec": ["check"]},
-        "success": "result < 1",
-        "cadence": {"interval": 1000, "count": count},
-    });
-    serde_json::from_value(json!({"analyses": [{"name": "load", "measure": measure}]})).unwrap()
+    of(&[("load", json!(["check"]))], count)
+}
+
+/// The same, of whom each asks a server that is silent.
+fn silent(count: u32) -> Strategy {
+    let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    assert_eq!(names.len(), upbeat_model::rollout::ANALYSES_MAX);
+    of(&names.map(|name| (name, json!(["silent", name]))), count)
+}
+
+fn of(analyses: &[(&str, serde_json::Value)], count: u32) -> Strategy {
+    let cadence = json!({"interval": 1000, "count": count});
+    let analysis = |(name, exec): &(&str, serde_json::Value)| {
+        let measure = json!({"source": {"exec": exec}, "success": "result < 1", "cadence": cadence});
+        json!({"name": name, "measure": measure})
+    };
+    let analyses: Vec<_> = analyses.iter().map(analysis).collect();
+    serde_json::from_value(json!({ "analyses": analyses })).unwrap()
 }
 
 /// `v1` is good, and `v2` is on its way, and runs.
 async fn begun(rollouts: &Rollouts, id: &EntityId, count: u32) {
+    begun_by(rollouts, id, strategy(count)).await;
+}
+
+async fn begun_by(rollouts: &Rollouts, id: &EntityId, strategy: Strategy) {
     let options = Options { success_percent: 0, ..Options::default() };
     let report = |version| {
         let (target, version) = (upbeat_model::rollout::TargetId::new("", "t").unwrap(), Some(v(version)));
@@ -102,7 +132,7 @@ async fn begun(rollouts: &Rollouts, id: &EntityId, count: u32) {
     ask(Change::SetOptions(Some(options))).await;
     ask(Change::SetVersion(v("v1"))).await;
     rollouts.orchestrate(id.clone(), report("v1")).await.unwrap();
-    ask(Change::SetStrategy(Some(Box::new(strategy(count))))).await;
+    ask(Change::SetStrategy(Some(Box::new(strategy)))).await;
     ask(Change::SetVersion(v("v2"))).await;
     for runs in ["v1", "v1", "v2"] {
         rollouts.orchestrate(id.clone(), report(runs)).await.unwrap();
@@ -186,6 +216,62 @@ async fn so_many_are_measured_at_once_and_all_have_their_turn() {
         until(&rollouts, &web(n), |state| state.good == Some(v("v2"))).await;
     }
     assert_eq!((gauge.asked(), gauge.most.load(Ordering::SeqCst)), (COUNT, measuring::AT_ONCE));
+}
+
+/// Two entities that together could hold all places that there are.
+#[tokio::test(start_paused = true)]
+async fn who_measures_much_in_vain_leaves_places_for_others_and_is_not_looked_at_meanwhile() {
+    const OTHERS: usize = 8;
+    let (store, _journal) = open_memory().unwrap();
+    let gauge = Gauge::new(0);
+    let rollouts = open(&store, gauge.clone()).await;
+    for n in 0..2 {
+        begun_by(&rollouts, &web(n), silent(3)).await;
+        gauge.until_asked((n + 1) * measuring::OF_ENTITY_AT_ONCE).await;
+    }
+    for n in 0..OTHERS {
+        begun(&rollouts, &web(2 + n), 1).await;
+    }
+    let under_way = 2 * measuring::OF_ENTITY_AT_ONCE + OTHERS;
+    gauge.until_asked(under_way).await;
+    rollouts.idle().await;
+    assert_eq!(gauge.asked(), under_way);
+    // Six more of each are due, and there are places: nobody asks for them again and again.
+    let looks = || rollouts.inner.agenda.looks.load(Ordering::SeqCst);
+    let before = looks();
+    for _ in 0..100 {
+        tokio::time::advance(Duration::from_secs(1)).await;
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((gauge.asked(), looks()), (under_way, before));
+    gauge.places.add_permits(OTHERS);
+    for n in 0..OTHERS {
+        until(&rollouts, &web(2 + n), |state| state.good == Some(v("v2"))).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_one_entity_whoever_has_waited_longest_is_next_and_nobody_is_left_out() {
+    const SAMPLES: usize = 3;
+    let (store, _journal) = open_memory().unwrap();
+    let gauge = Gauge::new(0);
+    let rollouts = open(&store, gauge.clone()).await;
+    begun_by(&rollouts, &web(0), silent(SAMPLES as u32)).await;
+    let all = SAMPLES * upbeat_model::rollout::ANALYSES_MAX;
+    for answered in 0..all {
+        gauge.until_asked((answered + measuring::OF_ENTITY_AT_ONCE).min(all)).await;
+        // Who was measured is due again before those that wait have been.
+        tokio::time::advance(Duration::from_secs(2)).await;
+        gauge.answers.add_permits(1);
+    }
+    let is_whole = |state: &RolloutState| state.analyses.iter().all(|one| one.successes == SAMPLES as u32);
+    until(&rollouts, &web(0), is_whole).await;
+    assert_eq!(gauge.most.load(Ordering::SeqCst), measuring::OF_ENTITY_AT_ONCE);
+    let asked = gauge.kept_waiting.lock().unwrap().clone();
+    for round in asked.chunks(upbeat_model::rollout::ANALYSES_MAX) {
+        let each: std::collections::BTreeSet<_> = round.iter().collect();
+        assert_eq!(each.len(), round.len(), "{asked:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

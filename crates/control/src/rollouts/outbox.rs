@@ -1,11 +1,20 @@
 //! What happened, from when it is kept until it is in the journal.
 //!
 //! The journal is another file than the store, and is written behind: a daemon that is killed between the two would
-//! never tell what happened last. So what happened is kept with the decision that made it so, in the same write, and
-//! stays in the head until it is in the journal and the entity is kept again, or swept. What the journal did not take
-//! is told again then. A daemon that opens the store tells what is
-//! there and not in the journal, but for what that is too young to hold. So each thing is told at least once, and carries its number, of the entity, and the
-//! time it happened: one that is told twice is the same to whoever compares these.
+//! never tell what happened last. So what happened is kept with the decision that made it so, in the same write. It
+//! stays in the head until the journal has it and the entity is kept again, or swept; what the journal did not take is
+//! told again then.
+//!
+//! A daemon that opens the store looks which of what is kept is in the journal, and tells the rest. What happened
+//! before the first event that the journal still holds was told and dropped, or is as old as what was: it is not told.
+//! That is judged by the clock on the wall, so where that was set back meanwhile, something that was never told may
+//! be taken for dropped, and where it was set forward, something may be told twice.
+//!
+//! So each thing is told at least once, and carries its number, of the entity, and the time it happened: one that is
+//! told twice is the same to whoever compares these. But for two cases: what is taken for dropped, and the first of
+//! more than [`OUTBOX_MAX`] things that happen at once, or before the journal takes any of them. These are told too,
+//! but kept nowhere meanwhile: a daemon that is killed within those milliseconds, or a journal that does not take
+//! them, loses them. The daemon's log has them.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -18,8 +27,7 @@ use upbeat_store::StoreError;
 use super::leaves::in_json;
 use crate::events::{EventLog, Fate};
 
-/// So much waits to be in the journal, which takes milliseconds. Of more, the first is only as safe as that: it has
-/// been handed over already.
+/// So much waits to be in the journal, which takes milliseconds. Of more, the first is told once, and kept nowhere.
 const OUTBOX_MAX: usize = 256;
 
 /// And so many bytes, about: beside all else that is in a head, this fits into a value of the store.
@@ -224,7 +232,8 @@ pub(super) async fn go_on<'a>(all: impl Iterator<Item = (&'a EntityId, &'a mut O
     }
 }
 
-/// What happened before is not in the journal any more, whether it was told or not. `None`: it holds all there was.
+/// What happened before is not in the journal any more, whether it was told or not, as far as the clock on the wall
+/// can be trusted. `None`: it holds all there was.
 async fn dropped_until(events: &EventLog) -> Result<Option<Wall>, StoreError> {
     let (first, _) = events.read(&EventFilter::default(), 0, 1).await?;
     Ok(first.first().filter(|event| event.sequence > 1).map(|event| event.at))

@@ -79,9 +79,8 @@ pub(super) fn taken(targets: u64, head: usize) -> u64 {
     ENTITY_BYTES + targets + HEAD_FACTOR * head as u64
 }
 
-/// There is no room for targets that whoever selects wants to be there: all else that was decided stands. So many
-/// were made so before.
-pub(super) fn without_created(decision: &mut Decision, before: usize) {
+/// There is no room for targets that whoever selects wants to be there: all else that was decided stands.
+pub(super) fn without_created(decision: &mut Decision) {
     let refused: BTreeSet<TargetId> =
         std::mem::take(&mut decision.created).into_iter().map(|new| new.id).collect();
     let stays: Vec<bool> = decision.assigned.iter().map(|id| !refused.contains(id)).collect();
@@ -89,7 +88,7 @@ pub(super) fn without_created(decision: &mut Decision, before: usize) {
     let mut places = stays.iter();
     decision.placed.retain(|_| places.next() == Some(&true));
     decision.assigned.retain(|id| !refused.contains(id));
-    decision.reasons.push(Reason::NoSurge { refused: refused.len(), may: before });
+    decision.reasons.push(Reason::NoRoom { refused: refused.len() });
 }
 
 impl Accounts {
@@ -205,8 +204,8 @@ mod tests {
         for placed in [vec![0, 1, 2, 3], vec![]] {
             let left = if placed.is_empty() { vec![] } else { vec![0, 2] };
             let mut decision = Decision { placed, ..decided.clone() };
-            without_created(&mut decision, 3);
-            let reasons = vec![Reason::NoSurge { refused: 2, may: 3 }];
+            without_created(&mut decision);
+            let reasons = vec![Reason::NoRoom { refused: 2 }];
             let (created, assigned) = (Vec::new(), vec![id("a"), id("c")]);
             assert_eq!(decision, Decision { created, assigned, placed: left, reasons, ..decided.clone() });
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
-use upbeat_model::{AppName, EventWord, Wall, WebhookLost, WebhookName};
+use upbeat_model::{AppName, Wall, WebhookLost, WebhookName};
 use upbeat_store::{Op, Store, StoreError};
 
 use super::Webhook;
@@ -28,10 +28,11 @@ pub(super) struct Kept {
 }
 
 /// A hash of whom it tells, and of what; another for each origin, so that what is kept does not show which webhooks
-/// have the same address. In which order the settings name what is wanted does not matter.
+/// have the same address. In which order the settings name what is wanted does not matter, nor which kinds of events
+/// there are by now: it is made of what was written, or a webhook would have to begin anew with each that is added.
 pub(super) fn aim(origin: &str, webhook: &Webhook) -> String {
     let Webhook { url, wanted, .. } = webhook;
-    let kinds = wanted.kinds.iter().copied().map(EventWord::as_str).collect();
+    let kinds = wanted.words.iter().map(String::as_str).collect();
     let apps = wanted.apps.iter().map(AppName::as_str).collect();
     let namespaces = wanted.namespaces.iter().map(String::as_str).collect();
     let mut hasher = blake3::Hasher::new();

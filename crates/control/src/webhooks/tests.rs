@@ -145,11 +145,12 @@ impl Courier for Receiver {
 }
 
 pub(super) fn webhook(name: &str, kinds: &[EventWord]) -> Webhook {
+    let words = kinds.iter().map(|kind| kind.as_str().to_owned()).collect();
     Webhook {
         name: name.parse().unwrap(),
         url: format!("https://{name}.example/hush"),
         secret_file: "/run/secret".into(),
-        wanted: Wanted { kinds: kinds.to_vec(), apps: Vec::new(), namespaces: Vec::new() },
+        wanted: Wanted { words, kinds: kinds.to_vec(), apps: Vec::new(), namespaces: Vec::new() },
     }
 }
 

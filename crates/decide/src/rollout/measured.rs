@@ -42,7 +42,7 @@ pub struct Measured {
 pub struct Due {
     /// Of which rollout.
     pub number: u64,
-    /// Now: for which analysis, and what.
+    /// Now: for which analysis, and what. That which has been due for longest comes first.
     pub now: Vec<(String, Measure)>,
     /// When there is something again that is not due now.
     pub next: Option<Mono>,
@@ -200,15 +200,16 @@ impl Rollout {
     pub fn due(&self, now: Mono) -> Due {
         let mut due = Due { number: self.number, ..Due::default() };
         let (Course::Forward(_), Some(rolling)) = (self.course(), &self.rolling) else { return due };
+        let mut in_order: Vec<(Mono, &AnalysisSpec)> = Vec::new();
         for measured in &rolling.analyses {
             match measured.due() {
-                Some(at) if at <= now => {
-                    due.now.push((measured.spec.name.clone(), measured.spec.measure.clone()))
-                }
+                Some(at) if at <= now => in_order.push((at, &measured.spec)),
                 Some(at) => due.next = Some(due.next.map_or(at, |next| next.min(at))),
                 None => {}
             }
         }
+        in_order.sort_by_key(|(at, _)| *at);
+        due.now = in_order.into_iter().map(|(_, spec)| (spec.name.clone(), spec.measure.clone())).collect();
         due
     }
 

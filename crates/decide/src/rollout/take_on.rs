@@ -1,7 +1,9 @@
 //! How what was decided becomes what is, and what is told of it.
 
+use std::collections::BTreeSet;
+
 use upbeat_model::Mono;
-use upbeat_model::rollout::{Happened, Held, Note, Several};
+use upbeat_model::rollout::{Happened, Held, Note, Several, TargetId};
 
 use super::{Course, Decision, NewTarget, Rollout, Target, ingest};
 
@@ -58,13 +60,7 @@ impl Rollout {
                 target.assigned.note = Note { text: why.clone(), at: now, is_error: true };
             }
         }
-        for id in &decision.removed {
-            let was_extra = self.targets.get(id).is_none_or(|target| target.is_extra);
-            self.targets.remove(id);
-            if let Some(rolling) = self.rolling.as_mut().filter(|_| !was_extra) {
-                rolling.removed += 1;
-            }
-        }
+        self.remove(&decision.removed);
         for NewTarget { id, labels } in &decision.created {
             let note = Note { text: ingest::NEW.to_owned(), at: now, is_error: false };
             let assigned = Held { version: self.good.clone(), since: now, note };
@@ -91,6 +87,28 @@ impl Rollout {
         }
         if !decision.assigned.is_empty() {
             self.note(Happened::Assigned { version, targets: Several::of(&decision.assigned) });
+        }
+    }
+
+    fn remove(&mut self, gone: &BTreeSet<TargetId>) {
+        for id in gone {
+            let was_extra = self.targets.get(id).is_none_or(|target| target.is_extra);
+            self.targets.remove(id);
+            if let Some(rolling) = self.rolling.as_mut().filter(|_| !was_extra) {
+                rolling.removed += 1;
+            }
+        }
+    }
+
+    /// These were removed for a question that nobody asks any more, as another version is in force by now, or nobody
+    /// came to a decision: whoever removes has done so when it answers. They count as removed in the rollout that is
+    /// there by now, so that no more go than may.
+    pub fn take_gone(&mut self, gone: &[TargetId]) {
+        let is_known = |id: &&TargetId| self.targets.get(id).is_some();
+        let gone: BTreeSet<TargetId> = gone.iter().filter(is_known).cloned().collect();
+        if !gone.is_empty() {
+            self.remove(&gone);
+            self.note(Happened::Removed { targets: Several::of(&gone) });
         }
     }
 

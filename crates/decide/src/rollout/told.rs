@@ -78,6 +78,12 @@ impl Told {
         self
     }
 
+    /// Those that are gone, as far as they were asked for: of these, and no more than so many.
+    pub fn gone(&self, offered: &[TargetId], count: usize) -> Vec<TargetId> {
+        let said = self.removal.iter().flatten().flatten();
+        said.filter(|id| offered.binary_search(id).is_ok()).take(count).cloned().collect()
+    }
+
     /// And this.
     pub fn take(&mut self, answer: Answer) {
         match answer {

@@ -1,8 +1,10 @@
 //! A command that is asked: the question on its standard input, the answer on its standard output.
 //!
 //! It is no service: nobody takes it up again after a crash, and what it answers is of use to whoever asks
-//! now. So it runs below the daemon, in a process group of its own, without a shim, and that group is killed
-//! when it has answered and when nobody waits any more.
+//! now. So a daemon has it run as it has commands of health checks run, below a shim that kills all of its tree when
+//! it has answered, when nobody waits any more, and when the daemon is dead. Where there is nobody to make shims, as
+//! in a program that embeds rollouts alone, it runs below that program, in a process group of its own, and that
+//! group is killed when it has answered and when nobody waits any more.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -10,15 +12,20 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
+use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, PidfdFlags, Signal};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::unix::pipe::{Receiver, Sender};
-use upbeat_model::Exit;
+use upbeat_model::{Exit, Millis};
 
-use super::ANSWER_MAX;
+use super::{ANSWER_MAX, QUESTION_TIME};
 use crate::probe::words;
-use crate::{process::limits, readiness};
+use crate::process::{ExecOutcome, ProcessDriver, limits};
+use crate::readiness;
+
+/// A command has as long as a question.
+const TIME: Millis = Millis(QUESTION_TIME.as_millis() as u64);
 
 /// The end of what it says about itself that is kept: its last line is in there.
 const COMPLAINT_MAX: usize = 4 * 1024;
@@ -136,81 +143,125 @@ impl Reading {
     }
 }
 
-/// What it prints, if it ends with status 0. Dropping the future kills it.
-///
-/// Errors, in words: it cannot be run, or ended otherwise: then how, and what it said last.
-pub(super) async fn ask(
+/// Who runs commands.
+pub(super) struct Runner {
+    /// All their variables.
+    pub(super) environment: BTreeMap<String, String>,
+    /// Below shims. None: below this process.
+    pub(super) driver: Option<ProcessDriver>,
+}
+
+impl Runner {
+    /// What it prints, if it ends with status 0. Dropping the future kills it.
+    ///
+    /// Errors, in words: it cannot be run, or ended otherwise: then how, and what it said last.
+    pub(super) async fn ask(&self, command: &[String], request: Vec<u8>) -> Result<Vec<u8>, String> {
+        let pipe = || rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(io::Error::from);
+        let pipes = || -> io::Result<_> {
+            let ((input, asks), (answers, output), (complains, errors)) = (pipe()?, pipe()?, pipe()?);
+            let talk = Talk {
+                input: Sender::from_owned_fd(asks)?,
+                answer: Reading::of(answers)?,
+                complaint: Reading::of(complains)?,
+            };
+            Ok((talk, [input, output, errors]))
+        };
+        let (talk, streams) = pipes().map_err(|error| words::said(&error))?;
+        let (exit, answer, complaint) = match &self.driver {
+            Some(driver) => {
+                let ended = below_shim(driver.ask(command, &self.environment, streams, TIME));
+                talk.until(ended, request).await?
+            }
+            None => talk.until(below_us(command, &self.environment, streams), request).await?,
+        };
+        if exit.is_success() {
+            return Ok(answer);
+        }
+        let complaint = String::from_utf8_lossy(&complaint);
+        Err(match complaint.lines().map(str::trim).rfind(|line| !line.is_empty()) {
+            Some(last) => format!("{exit}: {last}"),
+            None => exit.to_string(),
+        })
+    }
+}
+
+/// How it ended. Errors, in words: it did not, or not by itself.
+async fn below_shim(outcome: impl Future<Output = ExecOutcome>) -> Result<Exit, String> {
+    match outcome.await {
+        ExecOutcome::Ended { exit, .. } => Ok(exit),
+        ExecOutcome::TimedOut { after, .. } => Err(format!("timed out after {after}")),
+        ExecOutcome::Failed(why) | ExecOutcome::Unable(why) => Err(why),
+    }
+}
+
+/// The same.
+async fn below_us(
     command: &[String],
     environment: &BTreeMap<String, String>,
-    request: Vec<u8>,
-) -> Result<Vec<u8>, String> {
+    streams: [OwnedFd; 3],
+) -> Result<Exit, String> {
     let Some((program, arguments)) = command.split_first() else { return Err("it names no program".into()) };
     let mut prepared = Command::new(program);
     prepared.args(arguments).env_clear().envs(environment).current_dir("/").process_group(0);
-    prepared.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let [input, output, errors] = streams.map(Stdio::from);
+    prepared.stdin(input).stdout(output).stderr(errors);
     // Should nobody wait any more when it is there, it is dropped, and so killed.
     let started = tokio::task::spawn_blocking(move || Group::start(&mut prepared)).await;
     let started = started.map_err(|_| "the daemon ends".to_owned())?;
-    let mut group = started.map_err(|error| format!("`{program}` cannot be run: {}", words::said(&error)))?;
-    let (status, answer, complaint) = run(&mut group, request).await.map_err(|error| words::said(&error))?;
-    if status.success() {
-        return Ok(answer);
-    }
-    let exit = match (status.code(), status.signal()) {
+    let mut group = started.map_err(|error| format!("cannot run `{program}`: {}", words::said(&error)))?;
+    group.ended().await.map_err(|error| words::said(&error))?;
+    let status = group.reap().map_err(|error| words::said(&error))?;
+    Ok(match (status.code(), status.signal()) {
         (Some(code), _) => Exit::Code(code),
         (None, Some(signal)) => Exit::Signal(signal),
         (None, None) => Exit::Unknown("neither by itself nor by a signal".into()),
-    };
-    let complaint = String::from_utf8_lossy(&complaint);
-    Err(match complaint.lines().map(str::trim).rfind(|line| !line.is_empty()) {
-        Some(last) => format!("{exit}: {last}"),
-        None => exit.to_string(),
     })
 }
 
-/// How it ended, what it answered, and the end of what it said besides. One that answers too much is not
-/// waited for.
-async fn run(group: &mut Group, request: Vec<u8>) -> io::Result<(ExitStatus, Vec<u8>, Vec<u8>)> {
-    let pipes =
-        group.child.as_mut().map(|child| (child.stdin.take(), child.stdout.take(), child.stderr.take()));
-    let Some((Some(stdin), Some(stdout), Some(stderr))) = pipes else {
-        return Err(io::ErrorKind::NotFound.into());
-    };
-    let mut input = Sender::from_owned_fd(stdin.into())?;
-    let (mut answer, mut complaint) = (Reading::of(stdout)?, Reading::of(stderr)?);
-    let feeding = async move {
-        // Whoever does not listen to all of it may have an answer all the same.
-        let _ = input.write_all(&request).await;
-    };
-    let mut feeding = std::pin::pin!(feeding);
-    let mut is_fed = false;
-    loop {
-        tokio::select! {
-            () = &mut feeding, if !is_fed => is_fed = true,
-            more = answer.more() => more?,
-            more = complaint.more() => more?,
-            ended = group.ended() => {
-                ended?;
-                break;
-            }
-        }
-        complaint.keep_end(COMPLAINT_MAX);
-        within(&answer.bytes)?;
-    }
-    let status = group.reap()?;
-    answer.rest(ANSWER_MAX)?;
-    within(&answer.bytes)?;
-    complaint.rest(PIPE_MAX)?;
-    complaint.keep_end(COMPLAINT_MAX);
-    Ok((status, answer.bytes, complaint.bytes))
+/// Our ends of its input, its output and its errors.
+struct Talk {
+    input: Sender,
+    answer: Reading,
+    complaint: Reading,
 }
 
-fn within(answer: &[u8]) -> io::Result<()> {
+impl Talk {
+    /// How it ended, what it answered, and the end of what it said besides. One that answers too much is not
+    /// waited for.
+    async fn until(
+        self,
+        ended: impl Future<Output = Result<Exit, String>>,
+        request: Vec<u8>,
+    ) -> Result<(Exit, Vec<u8>, Vec<u8>), String> {
+        let Self { mut input, mut answer, mut complaint } = self;
+        let feeding = async move {
+            // Whoever does not listen to all of it may have an answer all the same.
+            let _ = input.write_all(&request).await;
+        };
+        let (mut feeding, mut ended) = (std::pin::pin!(feeding), std::pin::pin!(ended));
+        let mut is_fed = false;
+        let said = |error: io::Error| words::said(&error);
+        let exit = loop {
+            tokio::select! {
+                () = &mut feeding, if !is_fed => is_fed = true,
+                more = answer.more() => more.map_err(said)?,
+                more = complaint.more() => more.map_err(said)?,
+                exit = &mut ended => break exit?,
+            }
+            complaint.keep_end(COMPLAINT_MAX);
+            within(&answer.bytes)?;
+        };
+        answer.rest(ANSWER_MAX).map_err(said)?;
+        within(&answer.bytes)?;
+        complaint.rest(PIPE_MAX).map_err(said)?;
+        complaint.keep_end(COMPLAINT_MAX);
+        Ok((exit, answer.bytes, complaint.bytes))
+    }
+}
+
+fn within(answer: &[u8]) -> Result<(), String> {
     match answer.len() <= ANSWER_MAX {
         true => Ok(()),
-        false => {
-            let most = words::bytes(ANSWER_MAX as u64);
-            Err(io::Error::other(format!("its answer is longer than {most}")))
-        }
+        false => Err(format!("its answer is longer than {}", words::bytes(ANSWER_MAX as u64))),
     }
 }

@@ -1,14 +1,15 @@
 //! Headers of what is measured, some of which are secrets in files.
 //!
 //! A file is read each time it is sent, as tokens are renewed; on a thread of its own, as it may be on a disk that
-//! hangs. What is in it is kept nowhere, and comes up in no error.
+//! hangs. What is in it is kept nowhere, and comes up in no error: one that is too short to be looked for in what
+//! others say is not sent.
 
 use std::collections::BTreeMap;
 use std::io::Read;
 
 use rustix::fs::{FileType, Mode, OFlags};
 use upbeat_model::rollout::{HEADER_BYTES_MAX, HeaderFile, HeaderValue, Headers, is_in_header};
-use upbeat_model::withheld::Secrets;
+use upbeat_model::withheld::{SECRET_MIN, Secrets};
 
 use crate::looks::Looks;
 use crate::probe::words;
@@ -34,8 +35,8 @@ pub(super) async fn read(files: &HeaderFiles, headers: &Headers) -> Result<Ready
                 let read = files.at(file.clone(), move || read_file(&path)).await;
                 let value = read.unwrap_or_else(|| Err("the daemon ends".into()));
                 let value = value.map_err(|why| format!("header `{name}`: `{file}` {why}"))?;
-                // `Bearer …`: said again, it may stand alone.
-                let last = value.rsplit(' ').next().unwrap_or_default().to_owned();
+                // Said again, it may stand alone.
+                let last = last_word(&value).to_owned();
                 // What is found is shown as JSON, in which quotes have a sign before them.
                 let in_json = |text: &str| {
                     let json = serde_json::Value::from(text).to_string();
@@ -54,6 +55,11 @@ pub(super) async fn read(files: &HeaderFiles, headers: &Headers) -> Result<Ready
         ready.all.insert(name.clone(), value);
     }
     Ok(ready)
+}
+
+/// Of `Bearer …`, what is secret.
+fn last_word(value: &str) -> &str {
+    value.rsplit(' ').next().unwrap_or_default()
 }
 
 /// What a regular file says, without the line feed at its end. Anything else may never end, or never begin.
@@ -75,6 +81,10 @@ fn read_file(path: &str) -> Result<String, String> {
     let text = String::from_utf8(bytes).map_err(|_| "is not UTF-8".to_owned())?;
     let text = text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
     match text.chars().all(is_in_header) && !text.is_empty() {
+        true if last_word(text).chars().count() < SECRET_MIN => Err(format!(
+            "ends with a word of fewer than {SECRET_MIN} characters, which could not be hidden where an answer \
+             repeats it: use a longer secret, or write what is no secret as text"
+        )),
         true => Ok(text.to_owned()),
         false if text.is_empty() => Err("is empty".into()),
         false => Err("has control characters in it, or more than one line".into()),

@@ -6,7 +6,7 @@ use upbeat_model::rollout::{Measure, Sample, SampleOutcome as Outcome, Source};
 use upbeat_model::withheld::Secrets;
 
 use super::web::Asked;
-use super::{Caller, Inner, QUESTION_TIME, command, headers, shown, words};
+use super::{Caller, Inner, QUESTION_TIME, headers, shown, words};
 
 /// What is measured is a number, or some: of more, each byte may cost a hundred where it is read and looked at.
 const MEASURED_MAX: usize = 64 << 10;
@@ -64,7 +64,7 @@ impl Inner {
                 let query = encoded(query);
                 (format!("{}/api/v1/query?query={query}", address.trim_end_matches('/')), headers)
             }
-            Source::Exec(words) => return command::ask(words, &self.environment, Vec::new()).await,
+            Source::Exec(words) => return self.commands.ask(words, Vec::new()).await,
         };
         let headers = headers::read(&self.headers, headers).await?;
         *secrets = headers.secrets;

@@ -32,6 +32,7 @@ use self::web::{Asked, Web};
 use crate::probe::address::Names;
 use crate::probe::tls::Trust;
 use crate::probe::words;
+use crate::process::ProcessDriver;
 
 pub use policy::{Allowed, NotAllowed, Policy};
 
@@ -63,6 +64,10 @@ pub struct Means {
     pub ca: Option<String>,
     /// All variables of commands that are asked; `PATH` is where they are looked for.
     pub environment: BTreeMap<String, String>,
+    /// Who runs commands, so that nothing of them outlives this process, be it killed, nor their answer. None:
+    /// they are run below this process itself, where that is so only as far as they stay in their process group,
+    /// and not when this process is killed.
+    pub commands: Option<ProcessDriver>,
 }
 
 /// A question to which the answer is targets.
@@ -85,7 +90,7 @@ pub struct Caller {
 struct Inner {
     web: Web,
     headers: headers::HeaderFiles,
-    environment: BTreeMap<String, String>,
+    commands: command::Runner,
     monitors: Semaphore,
     judging: Semaphore,
 }
@@ -102,11 +107,12 @@ impl Caller {
     }
 
     fn over(means: Means, network: Arc<dyn web::Network>) -> Self {
-        let Means { policy, ca, environment } = means;
+        let Means { policy, ca, environment, commands } = means;
+        let commands = command::Runner { environment, driver: commands };
         let web = Web { policy, ca, trust: Trust::new(None), network };
         let (headers, monitors) = (headers::HeaderFiles::new(), Semaphore::new(MONITORS_AT_ONCE));
         let judging = Semaphore::new(1);
-        Self { inner: Arc::new(Inner { web, headers, environment, monitors, judging }) }
+        Self { inner: Arc::new(Inner { web, headers, commands, monitors, judging }) }
     }
 
     /// The targets that are chosen of those offered, each once, as they were offered but for labels it was
@@ -192,7 +198,7 @@ impl Inner {
                     let asked = Asked { method: "POST", headers: &headers, body: &request };
                     self.web.ask(address, &asked).await
                 }
-                Controller::Exec(words) => command::ask(words, &self.environment, request.clone()).await,
+                Controller::Exec(words) => self.commands.ask(words, request.clone()).await,
                 Controller::Program => Err("only the program that it belongs to can ask it".into()),
             }
         };

@@ -1,7 +1,9 @@
-//! Commands that run to their end: health checks, stop commands, and what starts something elsewhere.
+//! Commands that run to their end: health checks, stop commands, what starts something elsewhere, and
+//! controllers of rollouts that are asked.
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -186,12 +188,39 @@ impl ProcessDriver {
         let leaves = note.as_ref().map(|note| note.as_os_str().as_bytes().to_vec());
         let order = Order::Exec { timeout_ms: timeout.0, leaves };
         let spec = asked.spec(order, mark.clone());
-        match self.inner.zygote.order(&spec, None).await {
+        match self.inner.zygote.order(&spec, &[]).await {
             Ok(channel) => self.answer(Out::new(channel, mark, note), &asked, (*timeout, called_off)).await,
             Err(error) => {
                 note.iter().for_each(|note| drop(fs::remove_file(note)));
                 ExecOutcome::Unable(chain(&error))
             }
+        }
+    }
+
+    /// Runs a command that reads from and prints into these: its input, its output, its errors. All else is as by
+    /// [`Self::exec`], and what it prints is no part of the outcome.
+    pub(crate) async fn ask(
+        &self,
+        command: &[String],
+        environment: &BTreeMap<String, String>,
+        streams: [OwnedFd; 3],
+        timeout: Millis,
+    ) -> ExecOutcome {
+        self.clear_execs_once().await;
+        let rights = &Rights::default();
+        let asked = Asked { command, environment, working_dir: "/", user: None, rights, private: None };
+        let number = self.inner.execs.fetch_add(1, Ordering::Relaxed);
+        let mark = tree::mark_of_exec(&self.inner.places.slots, number);
+        let spec = asked.spec(Order::Ask { timeout_ms: timeout.0 }, mark.clone());
+        let ordered = self.inner.zygote.order(&spec, &streams.each_ref().map(AsFd::as_fd)).await;
+        // Whoever reads what it prints comes to an end only when nobody else could print it.
+        drop(streams);
+        match ordered {
+            Ok(channel) => {
+                let out = Out::new(channel, mark, None);
+                self.answer(out, &asked, (timeout, std::future::pending())).await
+            }
+            Err(error) => ExecOutcome::Unable(chain(&error)),
         }
     }
 

@@ -26,6 +26,13 @@ pub struct Places {
     pub process: PathBuf,
 }
 
+/// By where its slots are.
+impl std::fmt::Debug for ProcessDriver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ProcessDriver").field("slots", &self.inner.places.slots).finish_non_exhaustive()
+    }
+}
+
 /// What to run in a slot.
 #[derive(Clone, Debug)]
 pub struct Launch {

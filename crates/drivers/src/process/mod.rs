@@ -22,6 +22,7 @@ mod zygote;
 use std::collections::HashMap;
 use std::fs;
 use std::io::ErrorKind;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -248,7 +249,7 @@ impl ProcessDriver {
         let private_dir = self.private_dir(slot);
         let spec = self.spec(slot, attempt, launch, &private_dir)?;
         let place = fs::File::open(&dir).map_err(|source| DriverError::io("the slot's directory", source))?;
-        let channel = self.inner.zygote.order(&spec, Some(&place)).await?;
+        let channel = self.inner.zygote.order(&spec, &[place.as_fd()]).await?;
         let answer = tokio::time::timeout(START_PATIENCE, channel.receive()).await;
         match answer {
             Ok(Ok(Some(FromShim::Started { pid, at_ns, log_start }))) => {

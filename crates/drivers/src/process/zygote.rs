@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, IoSlice, Write};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -60,8 +60,8 @@ impl Zygote {
         Self { program, running: Mutex::new(None) }
     }
 
-    /// Gives an order; what comes of it comes by the channel.
-    pub(super) async fn order(&self, spec: &Spec, dir: Option<&File>) -> Result<Channel, DriverError> {
+    /// Gives an order, with the descriptors that are for it; what comes of it comes by the channel.
+    pub(super) async fn order(&self, spec: &Spec, with: &[BorrowedFd<'_>]) -> Result<Channel, DriverError> {
         let failed = |source| DriverError::io("the process that makes shims", source);
         let memory = memory_file(&spec.encode()).map_err(failed)?;
         let (channel, theirs) = Channel::pair().map_err(failed)?;
@@ -72,7 +72,8 @@ impl Zygote {
                 *running = Some(self.start().map_err(failed)?);
             }
             let Some(zygote) = running.as_ref() else { continue };
-            let sent = tokio::time::timeout(SEND_PATIENCE, send(&zygote.socket, &memory, &theirs, dir)).await;
+            let sent =
+                tokio::time::timeout(SEND_PATIENCE, send(&zygote.socket, &memory, &theirs, with)).await;
             match sent.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
                 Ok(()) => return Ok(channel),
                 // It was killed, or it is stopped: a new one takes its place.
@@ -125,14 +126,14 @@ async fn send(
     zygote: &AsyncFd<OwnedFd>,
     memory: &File,
     channel: &OwnedFd,
-    dir: Option<&File>,
+    with: &[BorrowedFd<'_>],
 ) -> io::Result<()> {
     loop {
         let mut guard = zygote.writable().await?;
         let sent = guard.try_io(|socket| {
             let fds: Vec<_> =
-                [memory.as_fd(), channel.as_fd()].into_iter().chain(dir.map(AsFd::as_fd)).collect();
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+                [memory.as_fd(), channel.as_fd()].into_iter().chain(with.iter().copied()).collect();
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(5))];
             let mut control = SendAncillaryBuffer::new(&mut space);
             if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
                 return Err(Errno::NOBUFS.into());

@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod asked;
 mod cgroup;
 mod comet;
 mod exec;
@@ -95,6 +96,7 @@ fn run() -> ExitCode {
         output::CASES,
         survival::CASES,
         exec::CASES,
+        asked::CASES,
         machine::CASES,
         surroundings::CASES,
         private::CASES,

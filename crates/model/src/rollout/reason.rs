@@ -158,6 +158,11 @@ pub enum Reason {
         /// So many may be there in addition.
         may: usize,
     },
+    /// Whoever selects wanted to make targets for which the daemon has no room in memory.
+    NoRoom {
+        /// So many were not made.
+        refused: usize,
+    },
     /// What was measured of it is not as it should be.
     AnalysisFailed {
         /// In which analysis.
@@ -261,6 +266,9 @@ impl fmt::Display for Reason {
             Self::TooManyUnwell { unwell, may } => write!(f, "{unwell} targets are unwell, and {may} may be"),
             Self::NoSurge { refused, may } => {
                 write!(f, "{refused} new targets were not taken: {may} may be there in addition")
+            }
+            Self::NoRoom { refused } => {
+                write!(f, "{refused} new targets were not taken: the daemon has no room for them in memory")
             }
             Self::AnalysisFailed { name, why, value } if value.is_empty() => {
                 write!(f, "analysis `{name}` failed: {why}")

@@ -20,6 +20,10 @@ use super::backend::LocalBackend;
 use super::rollouts::LocalRollouts;
 use super::serve::{FIRST_LOOK, Opened, REPORTS, ServeError, open, pass_on, system, take_lock};
 
+/// Where commands of rollouts are, beside the directories of apps: no app has such a name. Nothing is kept there; it
+/// tells them from those of services.
+const COMMANDS: &str = ".asked";
+
 /// Dropped: all has ended, and every service is as it was.
 pub(crate) struct Engine {
     backend: LocalBackend,
@@ -43,12 +47,17 @@ impl Engine {
         }
         dirs.create().map_err(system("its directories"))?;
         let lock = take_lock(dirs)?;
-        let Opened { control, keep, access, rollouts, webhooks } = open(dirs, means, webhooks).await?;
         let process = cgroups::OF_THIS_PROCESS.into();
         let places = Places { slots: dirs.slots(), private: dirs.credentials(), process };
+        // By another: the agent waits for none of them, nor for what waits with them.
+        let theirs = Places { slots: dirs.slots().join(COMMANDS), ..places.clone() };
+        let (commands, _) = ProcessDriver::new(shim.clone(), theirs)?;
         let (driver, events) = ProcessDriver::new(shim, places)?;
-        let clears = driver.clone();
-        tokio::spawn(async move { clears.clear_execs_once().await });
+        for clears in [driver.clone(), commands.clone()] {
+            tokio::spawn(async move { clears.clear_execs_once().await });
+        }
+        let means = Means { commands: Some(commands), ..means };
+        let Opened { control, keep, access, rollouts, webhooks } = open(dirs, means, webhooks).await?;
         let (report, reports) = mpsc::channel(REPORTS);
         let (meter, target) = (Arc::new(Meter::default()), control.target());
         let hand = Hand { keep, driver: driver.clone(), events, target, report, meter: meter.clone() };

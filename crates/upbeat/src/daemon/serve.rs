@@ -211,7 +211,7 @@ fn surroundings(settings: ServicesSettings) -> Surroundings {
 /// Controllers of rollouts are asked with what this daemon was started with.
 fn means(settings: &settings::Settings) -> Means {
     let (environment, _) = base_environment(|name| std::env::var_os(name));
-    Means { policy: settings.callbacks(), ca: None, environment }
+    Means { policy: settings.callbacks(), environment, ..Means::default() }
 }
 
 impl From<settings::Orchestrator> for ServicesSettings {

@@ -240,6 +240,9 @@ impl Default for EngineSettings {
 ///
 /// A cheap handle; clones share the engine. It runs in the runtime of tokio in which it was opened, which needs
 /// its timers, and all calls are made there. What a call has begun ends also where nobody waits for it.
+///
+/// What a strategy has measured by a command runs below this program, and is killed with its process group when it has
+/// answered. A daemon has it killed, too, when the daemon itself is; a program that embeds rollouts has no shims for that.
 #[derive(Clone)]
 pub struct RolloutEngine {
     /// None: it was shut down.

@@ -217,10 +217,10 @@ impl WebhookSaid {
 
     /// Errors: the kinds of events are none.
     fn wanted(&self) -> Result<Wanted, String> {
-        let kinds = Wanted::kinds(self.list("events"))?;
+        let (kinds, words) = (Wanted::kinds(self.list("events"))?, Wanted::words(self.list("events")));
         // Each was checked.
         let apps = self.list("apps").iter().filter_map(|app| app.parse().ok()).collect();
-        Ok(Wanted { kinds, apps, namespaces: self.list("namespaces").to_vec() })
+        Ok(Wanted { words, kinds, apps, namespaces: self.list("namespaces").to_vec() })
     }
 }
 

@@ -111,8 +111,10 @@ async fn where_there_is_no_room_for_who_is_selected_all_else_that_was_decided_st
     };
     rollouts.edit_controllers(web(), asks).await.unwrap();
     let (state, targets) = rollouts.orchestrate(web(), said).await.unwrap();
-    let no_room = Reason::NoSurge { refused: 1, may: 0 };
+    let no_room = Reason::NoRoom { refused: 1 };
     assert!(state.reasons.contains(&no_room), "{:?}", state.reasons);
+    let words = "1 new targets were not taken: the daemon has no room for them in memory";
+    assert_eq!(no_room.to_string(), words);
     assert_eq!((targets.len(), on(&targets, "v2")), (4, 0));
     // As soon as there is room, it is made.
     rollouts.forget(of("theirs")).await.unwrap();

@@ -89,3 +89,103 @@ async fn who_ends_waits_for_no_controller_and_keeps_what_was_reported() {
     let targets = open(&store).await.targets(&web(), None).await.unwrap();
     assert_eq!((targets.len(), on(&targets, "v2")), (31, 0));
 }
+
+/// Removes when it is told to: at first more than it was asked for, and one that is not old; then nobody.
+/// Nobody is there to select.
+#[derive(Default)]
+struct Remover {
+    asked: Notify,
+    answers: Notify,
+    questions: Mutex<Vec<(Vec<TargetId>, usize)>>,
+}
+
+impl Asker for Remover {
+    fn ask<'a>(&'a self, _: &'a EntityId, _: &'a Controllers, asked: Asked) -> Answering<'a> {
+        let Asked::Removal(old, count) = asked else { panic!("{asked:?}") };
+        let old: Vec<TargetId> = old.into_iter().map(|report| report.target).collect();
+        let mut questions = self.questions.lock().unwrap();
+        let gone = if questions.is_empty() { [&[id(0)], &old[..=count]].concat() } else { Vec::new() };
+        questions.push((old, count));
+        drop(questions);
+        self.asked.notify_one();
+        Box::pin(async {
+            self.answers.notified().await;
+            Answer::Removal(Ok(gone))
+        })
+    }
+
+    fn try_ask<'a>(&'a self, id: &'a EntityId, controllers: &'a Controllers, asked: Asked) -> Trying<'a> {
+        if let Asked::Selection(..) = asked {
+            return Box::pin(async { Err("nobody is there".to_owned()) });
+        }
+        let answer = self.ask(id, controllers, asked);
+        Box::pin(async { Ok(answer.await) })
+    }
+}
+
+/// Ten targets, of which two are well on `v2`: as many of the others may be removed.
+async fn two_are_well(rollouts: &Rollouts, is_selected: bool) -> Vec<Report> {
+    let mut reports = established(rollouts, 10, 20).await;
+    for _ in 0..2 {
+        let (_, targets) = rollouts.orchestrate(web(), reports).await.unwrap();
+        reports = obey(&targets);
+    }
+    rollouts.orchestrate(web(), reports.clone()).await.unwrap();
+    pass(3).await;
+    let asks = move |controllers: &mut Controllers| {
+        controllers.removal = Some(Controller::Program);
+        controllers.selection = is_selected.then_some(Controller::Program);
+        Ok(())
+    };
+    rollouts.edit_controllers(web(), asks).await.unwrap();
+    reports
+}
+
+async fn ids(rollouts: &Rollouts) -> Vec<TargetId> {
+    rollouts.targets(&web(), None).await.unwrap().into_iter().map(|target| target.id).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_removed_is_gone_though_the_version_changed_before_that_was_answered() {
+    let (store, _journal) = open_memory().unwrap();
+    let remover = Arc::new(Remover::default());
+    let rollouts = open_with(&store, remover.clone()).await;
+    let reports = two_are_well(&rollouts, false).await;
+    let all = ids(&rollouts).await;
+    let handle = rollouts.clone();
+    let call = tokio::spawn(async move { handle.orchestrate(web(), reports).await });
+    remover.asked.notified().await;
+    rollouts.change(web(), Change::ForceVersion(v("v3")), None).await.unwrap();
+    remover.answers.notify_one();
+    // It is asked again, for the version that is in force now, of those that are there by then.
+    remover.asked.notified().await;
+    let gone = {
+        let questions = remover.questions.lock().unwrap();
+        let [(old, count), (left, _)] = &questions[..] else { panic!("{questions:?}") };
+        assert!(*count > 0 && !left.iter().any(|id| old[..*count].contains(id)), "{questions:?}");
+        old[..*count].to_vec()
+    };
+    remover.answers.notify_one();
+    call.await.unwrap().unwrap();
+    let left: Vec<TargetId> = all.into_iter().filter(|id| !gone.contains(id)).collect();
+    assert_eq!(ids(&rollouts).await, left, "no more than it was asked for");
+    drop(rollouts);
+    assert_eq!(ids(&open(&store).await).await, left);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_removed_is_gone_though_nobody_answers_what_was_asked_next() {
+    let (store, _journal) = open_memory().unwrap();
+    let remover = Arc::new(Remover::default());
+    let rollouts = open_with(&store, remover.clone()).await;
+    let reports = two_are_well(&rollouts, true).await;
+    let all = ids(&rollouts).await;
+    remover.answers.notify_one();
+    let refused = rollouts.orchestrate(web(), reports).await.unwrap_err();
+    assert!(matches!(refused, RolloutError::Unanswered { .. }), "{refused}");
+    let (old, count) = remover.questions.lock().unwrap()[0].clone();
+    let left: Vec<TargetId> = all.into_iter().filter(|id| !old[..count].contains(id)).collect();
+    assert_eq!(ids(&rollouts).await, left);
+    drop(rollouts);
+    assert_eq!(ids(&open(&store).await).await, left);
+}

@@ -45,6 +45,30 @@ async fn one_that_wants_other_events_is_told_nothing_of_what_is_past() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_kind_of_events_that_a_later_version_adds_to_a_family_is_no_other_wish() {
+    let house = House::new().await;
+    let mut family = webhook("ci", &[EventWord::OperationEnded]);
+    family.wanted.words = ["operation".to_owned()].into();
+    let webhooks = house.open(vec![family.clone()]).await;
+    house.happens_besides(2).await;
+    idle(&webhooks).await;
+    drop(webhooks);
+    house.happens_besides(1).await;
+    // As the next version knows the family.
+    family.wanted.kinds.push(EventWord::OperationStarted);
+    let webhooks = house.open(vec![family.clone()]).await;
+    idle(&webhooks).await;
+    assert_eq!(sequences(&house.receiver.all()), [1, 2, 3], "it goes on");
+    drop(webhooks);
+    // The same kinds, said otherwise: who writes that may mean something else.
+    house.happens_besides(1).await;
+    family.wanted.words = ["operation_started".to_owned(), "operation_ended".to_owned()].into();
+    let webhooks = house.open(vec![family]).await;
+    idle(&webhooks).await;
+    assert_eq!(sequences(&house.receiver.all()), [1, 2, 3]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_waited_for_one_receiver_is_not_posted_to_another() {
     let house = House::new().await;
     let mut one = webhook("ci", &[EventWord::Rollout]);

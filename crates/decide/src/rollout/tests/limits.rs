@@ -210,6 +210,29 @@ fn what_was_removed_is_gone_though_a_window_closed_meanwhile() {
     }
 }
 
+/// And though the version changed meanwhile, or nothing was decided: who was asked about another is not asked for more.
+#[test]
+fn what_was_removed_for_another_question_counts_as_removed_in_the_rollout_that_is_there() {
+    let mut story = limited(4, Strategy::default());
+    story.call();
+    let all: Vec<TargetId> = story.rollout.targets.iter().map(|(id, _)| id.clone()).collect();
+    let removed = |story: &Story| story.rollout.rolling.as_ref().unwrap().removed;
+    assert_eq!(removed(&story), 0);
+    let mut told = Told::default();
+    let stranger = TargetId::new("", "stranger").unwrap();
+    told.take(Answer::Removal(Ok([&all[2..], &[stranger], &all[..2]].concat())));
+    let gone = told.gone(&all[1..], 2);
+    assert_eq!(gone, all[2..], "not who is unknown, nor more than were asked for");
+    story.rollout.take_happened();
+    story.rollout.take_gone(&gone);
+    assert_eq!((story.rollout.targets.len(), removed(&story)), (2, 2));
+    assert_eq!(story.rollout.take_happened().len(), 1);
+    // Once.
+    story.rollout.take_gone(&gone);
+    assert_eq!((story.rollout.targets.len(), removed(&story)), (2, 2));
+    assert_eq!(story.rollout.take_happened(), []);
+}
+
 #[test]
 fn who_forgets_to_say_what_time_it_is_moves_nobody() {
     let windows: Windows = serde_json::from_str(r#"{"open":[{"from":"09:00","to":"10:00"}]}"#).unwrap();

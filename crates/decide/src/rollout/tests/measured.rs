@@ -107,11 +107,25 @@ fn nothing_follows_a_stage_before_what_is_measured_after_it_is_successful() {
 }
 
 #[test]
+fn what_has_been_due_for_longest_is_measured_first() {
+    let specs = ["a", "b", "c"].map(|name| spec(name, None, Some(3)));
+    let mut story = story(Gate::None, specs.into());
+    story.turn();
+    assert_eq!(story.due(), ["a", "b", "c"], "all at once: as they are written");
+    assert!(story.take("a", SUCCESS));
+    story.pass(2);
+    assert_eq!(story.due(), ["b", "c", "a"]);
+    assert!(story.take("b", SUCCESS));
+    story.pass(1);
+    assert_eq!(story.due(), ["c", "a", "b"]);
+}
+
+#[test]
 fn an_analysis_that_fails_makes_the_version_bad_at_once() {
     let mut story =
         story(Gate::None, vec![spec("load", Some("canary"), Some(3)), spec("errors", None, None)]);
     story.turn();
-    assert_eq!(story.due(), ["load", "errors"]);
+    assert_eq!(story.due(), ["errors", "load"], "which has been due for longer");
     assert!(story.take("load", SUCCESS));
     assert!(story.take("errors", SampleOutcome::Failure));
     assert!(matches!(story.rollout.course(), Course::Back { .. }));

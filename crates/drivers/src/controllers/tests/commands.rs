@@ -1,4 +1,4 @@
-//! Commands that are asked.
+//! Commands that are asked, below this process. Those below shims are in `tests/process`.
 
 use super::*;
 
@@ -44,7 +44,7 @@ async fn how_it_failed_is_told_with_its_last_line() {
     assert_eq!(of("true").await, "its answer is empty");
     let nobody = Controller::Exec(vec!["no-such-program".into()]);
     let error = caller().is_well(&nobody, &[]).await.unwrap_err();
-    assert_eq!(error, "`no-such-program` cannot be run: it is not there");
+    assert_eq!(error, "cannot run `no-such-program`: it is not there");
     let long = of("yes complaint | head -c 1000000 >&2; echo last >&2; exit 1").await;
     assert_eq!(long, "exit 1: last");
 }

@@ -204,6 +204,9 @@ async fn a_file_that_holds_no_header_is_an_error_that_names_it() {
         (b"\n".to_vec(), "is empty"),
         (b"s3cret\xff".to_vec(), "is not UTF-8"),
         (vec![b'x'; HEADER_BYTES_MAX + 1], "has more than 8192 bytes"),
+        (b"s3cret\n".to_vec(), "a word of fewer than 8 characters, which could not be hidden"),
+        (b"Bearer s3cret7".to_vec(), "use a longer secret, or write what is no secret as text"),
+        (b"Bearer 01234567 ".to_vec(), "ends with a word of fewer than 8"),
     ] {
         std::fs::write(&file, content).unwrap();
         of(&file, why).await;

@@ -1,10 +1,10 @@
 //! One entity, and what is done about it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex as Quick, PoisonError};
+use std::sync::{Arc, Mutex as Quick, OnceLock, PoisonError};
 
 use tokio::sync::{Mutex, MutexGuard, OwnedRwLockWriteGuard, RwLock, watch};
-use upbeat_decide::rollout::{Answer, Decision, NewTarget, Rollout, Step, Told, decide};
+use upbeat_decide::rollout::{Answer, Decision, NewTarget, Rollout, Standings, Step, Told, decide};
 use upbeat_model::Mono;
 use upbeat_model::rollout::{Controllers, EntityId, Report, RolloutState, Sample};
 use upbeat_store::StoreError;
@@ -46,6 +46,8 @@ pub(super) struct Held {
     pub(super) rollout: Rollout,
     pub(super) place: Place,
     pub(super) outbox: Outbox,
+    /// How its targets stand, from one change to the next.
+    pub(super) standings: OnceLock<Standings>,
     /// It may be kept otherwise than it is here.
     is_stale: bool,
     /// It was forgotten: another has its name, or nobody.
@@ -70,7 +72,8 @@ impl Entity {
         rollout.recovered(now);
         let sweep_at = if rollout.targets.is_empty() { sweep::NEVER } else { sweep::gone_at(now) };
         let id = rest.id.clone();
-        let held = Held { rest, rollout, place, outbox, is_stale: false, is_gone: false };
+        let standings = rollout.standings(now).into();
+        let held = Held { rest, rollout, place, outbox, standings, is_stale: false, is_gone: false };
         Self {
             id,
             turn: Mutex::new(()),
@@ -133,6 +136,8 @@ impl Inner {
         if held.is_stale {
             self.read_again(entity, &mut held).await.map_err(Self::not_stored(&entity.id))?;
         }
+        // Whatever is done about it now.
+        held.standings.take();
         Ok((!held.is_gone).then_some(held))
     }
 
@@ -212,6 +217,8 @@ impl Inner {
             }
         };
         held.is_stale = false;
+        held.standings.take();
+        held.standings(now);
         if wrote != Wrote::Nothing {
             held.outbox.is_kept();
         }
@@ -389,7 +396,7 @@ impl Inner {
         match edited {
             Ok(said) => {
                 self.keep(&entity, &mut held).await?;
-                Ok((show::rollout(&held.rest, &held.rollout, &self.clock), said))
+                Ok((show::rollout(&held, &self.clock), said))
             }
             Err(refused) => {
                 self.weigh(&held);

@@ -14,6 +14,7 @@ mod entity;
 mod error;
 mod keep;
 mod leaves;
+mod list;
 mod measuring;
 #[cfg(test)]
 mod measuring_tests;
@@ -26,8 +27,9 @@ mod tests;
 #[cfg(test)]
 mod unit_tests;
 mod units;
+mod watching;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -51,8 +53,10 @@ pub use error::RolloutError;
 use measuring::Agenda;
 pub use room::{HELD_BYTES_MAX, LISTENER_SHARE, Share};
 use room::{Limits, Room};
+pub use show::RolloutNumbers;
 pub use units::UNITS_MAX;
 use units::Units;
+pub use watching::UnitWatch;
 
 /// More entities than anybody has apps. Each is held in memory.
 pub const ENTITIES_MAX: usize = 10_000;
@@ -313,7 +317,7 @@ impl Rollouts {
         let assigned = self.look(id, |held| {
             let targets = held.rollout.targets.iter();
             let targets = targets.map(|(id, target)| show::target(id, target, clock)).collect();
-            (show::rollout(&held.rest, &held.rollout, clock), targets)
+            (show::rollout(held, clock), targets)
         });
         assigned.await?.ok_or_else(|| RolloutError::NoSuchEntity(id.clone()))
     }
@@ -412,11 +416,6 @@ impl Rollouts {
         self.inner.unit(id).await
     }
 
-    /// The units of a namespace, or of all, in order.
-    pub async fn units(&self, namespace: Option<&str>) -> Result<Vec<UnitState>, RolloutError> {
-        self.inner.units(namespace).await
-    }
-
     /// Others are asked from now on.
     ///
     /// Errors: they cannot be, or it could not be kept; nothing has changed.
@@ -447,29 +446,6 @@ impl Rollouts {
         self.run(|inner| async move { inner.forget(&id).await }).await
     }
 
-    /// In which namespaces there are entities, in order.
-    pub fn namespaces(&self) -> BTreeSet<String> {
-        self.inner.entities().all.keys().map(|id| id.namespace().to_owned()).collect()
-    }
-
-    /// The entities of a namespace, or of all, in order.
-    pub async fn rollouts(&self, namespace: Option<&str>) -> Result<Vec<RolloutState>, RolloutError> {
-        let wanted: Vec<Arc<Entity>> = {
-            let entities = self.inner.entities();
-            let wanted = entities
-                .all
-                .values()
-                .filter(|entity| namespace.is_none_or(|name| entity.id.namespace() == name));
-            wanted.cloned().collect()
-        };
-        let mut states = Vec::new();
-        for entity in wanted {
-            let state = |held: &entity::Held| show::rollout(&held.rest, &held.rollout, &self.inner.clock);
-            states.extend(self.inner.look(&entity, state).await?);
-        }
-        Ok(states)
-    }
-
     /// What is so of an entity; `None`: nobody has named it.
     async fn look<T>(
         &self,
@@ -485,7 +461,7 @@ impl Rollouts {
 
     /// Where an entity is. `None`: nobody has named it.
     pub async fn rollout(&self, id: &EntityId) -> Result<Option<RolloutState>, RolloutError> {
-        self.look(id, |held| show::rollout(&held.rest, &held.rollout, &self.inner.clock)).await
+        self.look(id, |held| show::rollout(held, &self.inner.clock)).await
     }
 
     /// Its targets, in the order of their groups and names, of one group or of all.

@@ -3,8 +3,10 @@
 use upbeat_api::rollout_units::UnitAction;
 use upbeat_api::rollouts::{RolloutAction, RolloutChanged};
 use upbeat_api::{Problem, ProblemKind};
-use upbeat_model::rollout::{EntityId, PastState, Report, RolloutState, TargetState, UnitMember, UnitState};
-use upbeat_server::{Answer, BoxStream, ControllersEdit, Orchestrated, Rollouts};
+use upbeat_model::rollout::{
+    EntityId, PastState, Report, RolloutState, RolloutsPage, TargetState, UnitMember, UnitState, UnitsPage,
+};
+use upbeat_server::{Answer, BoxStream, ControllersEdit, Orchestrated, Rollouts, Wanted};
 
 /// Keeps none.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +49,11 @@ impl Rollouts for NoRollouts {
         unkept()
     }
 
-    async fn rollouts(&self, _: Option<String>) -> Answer<Vec<RolloutState>> {
+    async fn entities(&self, _: String) -> Answer<Vec<String>> {
+        unkept()
+    }
+
+    async fn rollouts(&self, _: Wanted) -> Answer<RolloutsPage> {
         unkept()
     }
 
@@ -75,7 +81,11 @@ impl Rollouts for NoRollouts {
         unkept()
     }
 
-    async fn units(&self, _: Option<String>) -> Answer<Vec<UnitState>> {
+    async fn units(&self, _: Wanted) -> Answer<UnitsPage> {
+        unkept()
+    }
+
+    async fn watch_unit(&self, _: EntityId) -> Answer<BoxStream<UnitState>> {
         unkept()
     }
 

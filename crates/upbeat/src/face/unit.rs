@@ -159,8 +159,8 @@ mod tests {
         ");
         let lost = Unreadable { namespace: "prod".into(), name: "old\u{1b}".into(), why: "full".into() };
         insta::assert_snapshot!(list(std::slice::from_ref(&state), &[lost], &face), @r"
-        UNIT           STATE           GOOD  SINCE
-        prod/release   rolling out     1/3   42s
+        UNIT            STATE           GOOD  SINCE
+        prod/release    rolling out     1/3   42s
         prod/old\u{1b}  cannot be read  ?     ?
         ");
         state = unit(&face, [MemberWord::GoesBack, MemberWord::Back, MemberWord::Bad]);

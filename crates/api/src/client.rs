@@ -417,9 +417,11 @@ where
 }
 
 fn events_query(wanted: &EventFilter, after: u64) -> Vec<(&'static str, String)> {
-    let EventFilter { app, services, kinds, since, until: _ } = wanted;
+    let EventFilter { app, namespace, entity, services, kinds, since, until: _ } = wanted;
     let mut query = vec![("after", after.to_string())];
     query.extend(app.as_ref().map(|app| ("app", app.to_string())));
+    query.extend(namespace.as_ref().map(|name| ("namespace", name.clone())));
+    query.extend(entity.as_ref().map(|name| ("entity", name.clone())));
     query.extend((!services.is_empty()).then(|| ("service", joined(services))));
     query.extend((!kinds.is_empty()).then(|| ("kind", joined(kinds))));
     query.extend(since.map(|since| ("since", since.0.to_string())));

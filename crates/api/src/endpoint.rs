@@ -110,7 +110,7 @@ endpoints! {
     Metrics: Viewer Get "/metrics",
     /// Lines of output, by time.
     Logs: Viewer Get "/api/v1/apps/{app}/logs",
-    /// The rollouts of a namespace, or all: each entity, and where it is.
+    /// The rollouts of a namespace, or all, a page at a time: each entity, and where it is.
     Rollouts: Viewer Get "/api/v1/rollouts",
     /// One entity, and where it is.
     Rollout: Viewer Get "/api/v1/rollouts/{namespace}/{entity}",
@@ -128,10 +128,12 @@ endpoints! {
     SetControllers: Operator Put "/api/v1/rollouts/{namespace}/{entity}/controllers",
     /// Forget an entity and all that is known of it.
     ForgetRollout: Operator Delete "/api/v1/rollouts/{namespace}/{entity}",
-    /// The units of a namespace, or all: entities that go to new versions as one.
+    /// The units of a namespace, or all, a page at a time: entities that go to new versions as one.
     RolloutUnits: Viewer Get "/api/v1/rollout-units",
     /// One unit, and where it is.
     RolloutUnit: Viewer Get "/api/v1/rollout-units/{namespace}/{unit}",
+    /// One unit now, and again whenever it or one of its members changes; ends when it is forgotten.
+    WatchRolloutUnit: Viewer Get "/api/v1/rollout-units/{namespace}/{unit}/watch",
     /// Have several entities go to new versions as one. Asked for twice, it is the same unit.
     StartRolloutUnit: Operator Put "/api/v1/rollout-units/{namespace}/{unit}",
     /// Ask something of a unit: to go back, to be good, a pause.

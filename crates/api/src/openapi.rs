@@ -4,7 +4,9 @@
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
-use upbeat_model::rollout::{Controllers, NAME_MAX, PastState, RolloutState, TargetState, UnitState};
+use upbeat_model::rollout::{
+    Controllers, NAME_MAX, PastState, RolloutState, RolloutsPage, TargetState, UnitState, UnitsPage,
+};
 use upbeat_model::{
     Action, App, AppName, AppSummary, AuditRecord, AuditVerdict, Event, IdempotencyKey, Operation,
     OperationId, Plan, ServiceName, Starts, Stats, TokenInfo, TokenName, WebhookName, WebhookState,
@@ -115,7 +117,7 @@ fn shape(endpoint: Endpoint, g: &mut SchemaGenerator) -> Shape {
         Endpoint::Metrics => plain(Answer::Metrics),
         Endpoint::Logs => asks(LogQuery::json_schema(g), Answer::Lines(g.subschema_for::<LogRecord>())),
         Endpoint::Rollouts => {
-            asks(RolloutsQuery::json_schema(g), Answer::Json(g.subschema_for::<Vec<RolloutState>>()))
+            asks(RolloutsQuery::json_schema(g), Answer::Json(g.subschema_for::<RolloutsPage>()))
         }
         Endpoint::Rollout => plain(Answer::Json(g.subschema_for::<RolloutState>())),
         Endpoint::WatchRollout => plain(Answer::Events("rollout", g.subschema_for::<RolloutState>())),
@@ -132,9 +134,10 @@ fn shape(endpoint: Endpoint, g: &mut SchemaGenerator) -> Shape {
         }
         Endpoint::ForgetRollout => plain(Answer::Json(schemars::json_schema!({ "type": "null" }))),
         Endpoint::RolloutUnits => {
-            asks(RolloutsQuery::json_schema(g), Answer::Json(g.subschema_for::<Vec<UnitState>>()))
+            asks(RolloutsQuery::json_schema(g), Answer::Json(g.subschema_for::<UnitsPage>()))
         }
         Endpoint::RolloutUnit => plain(Answer::Json(g.subschema_for::<UnitState>())),
+        Endpoint::WatchRolloutUnit => plain(Answer::Events("unit", g.subschema_for::<UnitState>())),
         Endpoint::StartRolloutUnit => takes(g.subschema_for::<StartUnit>(), g.subschema_for::<UnitState>()),
         Endpoint::ActOnRolloutUnit => takes(g.subschema_for::<UnitAction>(), g.subschema_for::<UnitState>()),
         Endpoint::Webhooks => plain(Answer::Json(g.subschema_for::<Vec<WebhookState>>())),

@@ -1,10 +1,12 @@
 //! What travels about units of rollouts: several entities that go to new versions as one.
 
 use serde::{Deserialize, Serialize};
-use upbeat_model::rollout::{EntityId, UnitMember, UnitState};
+use upbeat_model::rollout::{EntityId, UnitMember, UnitState, UnitsPage};
 
-use crate::client::{Answer, Client};
+use crate::client::{Answer, Client, Updates};
+use crate::decode::Decoder;
 use crate::endpoint::Endpoint;
+use crate::rollouts::RolloutsQuery;
 
 /// `PUT /api/v1/rollout-units/{namespace}/{unit}`: who is in a unit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,15 +38,21 @@ pub enum UnitAction {
 
 /// What can be asked about units.
 impl Client {
-    /// The units of a namespace, or all, and where each is.
-    pub async fn rollout_units(&self, namespace: Option<&str>) -> Answer<Vec<UnitState>> {
-        let query: Vec<_> = namespace.map(|name| ("namespace", name.to_owned())).into_iter().collect();
-        self.answer(self.request(Endpoint::RolloutUnits, &[], &query)).await
+    /// The units of a namespace, or all, and where each is: a page of them. Where it says what is next, there are
+    /// more.
+    pub async fn rollout_units(&self, query: &RolloutsQuery) -> Answer<UnitsPage> {
+        self.answer(self.request(Endpoint::RolloutUnits, &[], &query.said())).await
     }
 
     /// Where a unit is.
     pub async fn rollout_unit(&self, id: &EntityId) -> Answer<UnitState> {
         self.answer(self.request(Endpoint::RolloutUnit, &path(id), &[])).await
+    }
+
+    /// Where a unit is now, and again whenever it or one of its members looks otherwise. A reader that is slow misses
+    /// what lies between, never the last. Ends when the unit is forgotten.
+    pub async fn watch_rollout_unit(&self, id: &EntityId) -> Answer<Updates<UnitState>> {
+        self.updates(self.request(Endpoint::WatchRolloutUnit, &path(id), &[]), Decoder::events()).await
     }
 
     /// Has several entities go to new versions as one. Asked for twice, it is the same unit.

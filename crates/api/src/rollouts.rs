@@ -6,7 +6,8 @@ use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use upbeat_model::Wall;
 use upbeat_model::rollout::{
-    Caution, Controllers, EntityId, Options, PastState, RolloutState, Strategy, TargetState, Version,
+    Caution, Controllers, EntityId, Options, PAGE_MAX, PastState, RolloutState, RolloutsPage, Strategy,
+    TargetState, Version,
 };
 
 use crate::client::{Answer, Client, Updates};
@@ -184,13 +185,29 @@ pub struct Assignments {
     pub targets: Vec<TargetState>,
 }
 
-/// The query of `GET /api/v1/rollouts`.
+/// The query of `GET /api/v1/rollouts` and `GET /api/v1/rollout-units`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct RolloutsQuery {
     /// Only of this namespace.
     pub namespace: Option<String>,
+    /// Only what comes behind this: `next` of the page before.
+    pub after: Option<String>,
+    /// At most so many; [`RolloutsQuery::MAX_LIMIT`] at most, and where absent. A page that is large ends sooner.
+    pub limit: Option<usize>,
+}
+
+impl RolloutsQuery {
+    /// The longest page.
+    pub const MAX_LIMIT: usize = PAGE_MAX;
+
+    pub(crate) fn said(&self) -> Vec<(&'static str, String)> {
+        let Self { namespace, after, limit } = self.clone();
+        let limit = limit.map(|limit| limit.to_string());
+        let said = [("namespace", namespace), ("after", after), ("limit", limit)];
+        said.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
+    }
 }
 
 /// The query of `GET /api/v1/rollouts/{namespace}/{entity}/targets`.
@@ -204,10 +221,10 @@ pub struct TargetsQuery {
 
 /// What can be asked about rollouts. Entities and groups may be called anything.
 impl Client {
-    /// The entities of a namespace, or all, and where each is.
-    pub async fn rollouts(&self, namespace: Option<&str>) -> Answer<Vec<RolloutState>> {
-        let query: Vec<_> = namespace.map(|name| ("namespace", name.to_owned())).into_iter().collect();
-        self.answer(self.request(Endpoint::Rollouts, &[], &query)).await
+    /// The entities of a namespace, or all, and where each is: a page of them. Where it says what is next, there are
+    /// more.
+    pub async fn rollouts(&self, query: &RolloutsQuery) -> Answer<RolloutsPage> {
+        self.answer(self.request(Endpoint::Rollouts, &[], &query.said())).await
     }
 
     /// Where an entity is.

@@ -130,6 +130,10 @@ pub struct DownQuery {
 pub struct EventsQuery {
     /// Only of this app.
     pub app: Option<AppName>,
+    /// Only of rollouts in this namespace.
+    pub namespace: Option<String>,
+    /// Only of the rollouts of entities of this name.
+    pub entity: Option<String>,
     /// Only with a greater sequence number.
     pub after: u64,
     /// Only of these services, by commas.
@@ -154,8 +158,8 @@ impl EventsQuery {
 
     /// Which ones.
     pub fn filter(self) -> EventFilter {
-        let Self { app, services, kinds, since, until, .. } = self;
-        EventFilter { app, services, kinds, since, until }
+        let Self { app, namespace, entity, services, kinds, since, until, .. } = self;
+        EventFilter { app, namespace, entity, services, kinds, since, until }
     }
 }
 
@@ -166,6 +170,10 @@ impl EventsQuery {
 pub struct WatchEventsQuery {
     /// Only of this app.
     pub app: Option<AppName>,
+    /// Only of rollouts in this namespace.
+    pub namespace: Option<String>,
+    /// Only of the rollouts of entities of this name.
+    pub entity: Option<String>,
     /// Only with a greater sequence number. A `Last-Event-ID` header comes first.
     pub after: u64,
     /// Only of these services, by commas.
@@ -183,8 +191,8 @@ pub struct WatchEventsQuery {
 impl WatchEventsQuery {
     /// Which ones.
     pub fn filter(self) -> EventFilter {
-        let Self { app, services, kinds, since, .. } = self;
-        EventFilter { app, services, kinds, since, until: None }
+        let Self { app, namespace, entity, services, kinds, since, .. } = self;
+        EventFilter { app, namespace, entity, services, kinds, since, until: None }
     }
 }
 

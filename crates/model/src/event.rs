@@ -30,6 +30,10 @@ pub struct Event {
 pub struct EventFilter {
     /// In this app.
     pub app: Option<AppName>,
+    /// Of rollouts in this namespace.
+    pub namespace: Option<String>,
+    /// Of the rollouts of entities of this name.
+    pub entity: Option<String>,
     /// Of these services; empty: of all, and of none in particular.
     pub services: Vec<ServiceName>,
     /// Of these kinds; empty: of all.
@@ -44,7 +48,13 @@ impl EventFilter {
     /// Whether it is one of those.
     pub fn takes(&self, event: &Event) -> bool {
         let of_service = |service: &ServiceName| self.services.contains(service);
+        let is = |asked: &Option<String>, name: Option<&str>| {
+            asked.as_deref().is_none_or(|asked| Some(asked) == name)
+        };
+        let (namespace, entity) = event.kind.rollout().unzip();
         self.app.as_ref().is_none_or(|app| Some(app) == event.app.as_ref())
+            && is(&self.namespace, namespace)
+            && is(&self.entity, entity)
             && self.since.is_none_or(|since| event.at >= since)
             && self.until.is_none_or(|until| event.at <= until)
             && (self.kinds.is_empty() || self.kinds.contains(&event.kind.word()))
@@ -133,6 +143,14 @@ impl EventKind {
             Self::OperationStarted { .. } => EventWord::OperationStarted,
             Self::OperationEnded { .. } => EventWord::OperationEnded,
             Self::Rollout { .. } => EventWord::Rollout,
+        }
+    }
+
+    /// The namespace and the name of the entity it is about, if it is about a rollout.
+    pub fn rollout(&self) -> Option<(&str, &str)> {
+        match self {
+            Self::Rollout { namespace, entity, .. } => Some((namespace, entity)),
+            _ => None,
         }
     }
 
@@ -269,6 +287,16 @@ mod tests {
         assert_eq!(takes(EventFilter { kinds: vec![EventWord::OperationEnded], ..all() }), (false, true));
         assert_eq!(takes(EventFilter { since: Some(Wall(11)), ..all() }), (false, true));
         assert_eq!(takes(EventFilter { until: Some(Wall(10)), ..all() }), (true, false));
+        let of = |namespace: &str, entity: &str| {
+            let what = Happened::Paused { by: "ann".into() };
+            let (namespace, entity) = (namespace.to_owned(), entity.to_owned());
+            event(30, EventKind::Rollout { namespace, entity, number: 1, what })
+        };
+        let web = EventFilter { namespace: Some("prod".into()), entity: Some("web".into()), ..all() };
+        assert!(web.takes(&of("prod", "web")));
+        assert!(!web.takes(&of("prod", "web2")) && !web.takes(&of("test", "web")) && !web.takes(&ended));
+        let prod = EventFilter { entity: None, ..web };
+        assert!(prod.takes(&of("prod", "web2")) && !prod.takes(&of("test", "web")) && !prod.takes(&ended));
     }
 
     #[test]

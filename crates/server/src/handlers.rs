@@ -84,6 +84,7 @@ pub(crate) fn handler<B: Backend>(endpoint: Endpoint) -> MethodRouter<Shared<B>>
         Endpoint::ForgetRollout => on(method, rollouts::forget::<B>),
         Endpoint::RolloutUnits => on(method, units::units::<B>),
         Endpoint::RolloutUnit => on(method, units::unit::<B>),
+        Endpoint::WatchRolloutUnit => on(method, units::watch::<B>),
         Endpoint::StartRolloutUnit => on(method, units::start::<B>),
         Endpoint::ActOnRolloutUnit => on(method, units::act::<B>),
         Endpoint::Webhooks => on(method, webhooks::webhooks::<B>),
@@ -289,7 +290,7 @@ async fn verify_audit<B: Backend>(State(here): Here<B>, _: Query<NoQuery>) -> Re
 }
 
 /// The length of a page, where it is one.
-fn page(limit: Option<usize>) -> Result<usize, Refusal> {
+pub(crate) fn page(limit: Option<usize>) -> Result<usize, Refusal> {
     let limit = limit.unwrap_or(EventsQuery::MAX_LIMIT);
     if limit > EventsQuery::MAX_LIMIT {
         let message = format!("in the query: limit: {limit} is more than {}", EventsQuery::MAX_LIMIT);

@@ -8,16 +8,41 @@ pub(crate) mod units;
 use std::future::Future;
 
 use upbeat_api::rollout_units::UnitAction;
-use upbeat_api::rollouts::{RolloutAction, RolloutChanged};
+use upbeat_api::rollouts::{RolloutAction, RolloutChanged, RolloutsQuery};
 use upbeat_model::rollout::{
-    ControllerError, Controllers, EntityId, PastState, Report, RolloutState, TargetState, UnitMember,
-    UnitState,
+    ControllerError, Controllers, EntityId, PastState, Report, RolloutState, RolloutsPage, TargetState,
+    UnitMember, UnitState, UnitsPage,
 };
 
 use crate::backend::{Answer, BoxStream};
+use crate::refusal::Refusal;
 
 /// Which of an entity's controllers are to be others.
 pub type ControllersEdit = Box<dyn FnOnce(&mut Controllers) -> Result<(), ControllerError> + Send>;
+
+/// Which page of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Of this namespace; none: of all.
+    pub namespace: Option<String>,
+    /// Behind this one; none: from the first on.
+    pub after: Option<EntityId>,
+    /// So many at most.
+    pub limit: usize,
+}
+
+impl Wanted {
+    /// Errors: there is no such page.
+    fn asked(RolloutsQuery { namespace, after, limit }: RolloutsQuery) -> Result<Self, Refusal> {
+        let after = after.map(|after| EntityId::of_cursor(&after)).transpose();
+        let after = after.map_err(|bad| Refusal::bad_request(format!("in the query: {bad}")))?;
+        let limit = crate::handlers::page(limit)?;
+        if limit == 0 {
+            return Err(Refusal::bad_request("in the query: limit: it must be 1 at least"));
+        }
+        Ok(Self { namespace, after, limit })
+    }
+}
 
 /// What was decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,8 +102,10 @@ pub trait Rollouts: Clone + Send + Sync + 'static {
     fn forget(&self, id: EntityId, by: String) -> impl Future<Output = Answer<()>> + Send;
     /// In which namespaces there are entities, in order.
     fn namespaces(&self) -> impl Future<Output = Answer<Vec<String>>> + Send;
-    /// The entities of a namespace, or of all, in order.
-    fn rollouts(&self, namespace: Option<String>) -> impl Future<Output = Answer<Vec<RolloutState>>> + Send;
+    /// The names of the entities of a namespace, in order.
+    fn entities(&self, namespace: String) -> impl Future<Output = Answer<Vec<String>>> + Send;
+    /// The entities of a namespace, or of all, in order: a page.
+    fn rollouts(&self, wanted: Wanted) -> impl Future<Output = Answer<RolloutsPage>> + Send;
     /// Where an entity is. `None`: nobody has named it.
     fn rollout(&self, id: EntityId) -> impl Future<Output = Answer<Option<RolloutState>>> + Send;
     /// Its rollouts that have ended, the latest first. `None`: nobody has named it.
@@ -105,8 +132,10 @@ pub trait Rollouts: Clone + Send + Sync + 'static {
         action: UnitAction,
         by: String,
     ) -> impl Future<Output = Answer<UnitState>> + Send;
-    /// The units of a namespace, or of all, in order.
-    fn units(&self, namespace: Option<String>) -> impl Future<Output = Answer<Vec<UnitState>>> + Send;
+    /// The units of a namespace, or of all, in order: a page.
+    fn units(&self, wanted: Wanted) -> impl Future<Output = Answer<UnitsPage>> + Send;
+    /// A unit now and whenever it or one of its members changes; ends when it is forgotten. Errors: `not_found`.
+    fn watch_unit(&self, id: EntityId) -> impl Future<Output = Answer<BoxStream<UnitState>>> + Send;
     /// Where a unit is. `None`: nobody has named it.
     fn unit(&self, id: EntityId) -> impl Future<Output = Answer<Option<UnitState>>> + Send;
 }

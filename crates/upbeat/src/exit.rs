@@ -32,6 +32,8 @@ pub enum ExitCode {
     PlanHasChanges,
     /// The daemon does not let whoever asks do this.
     Denied,
+    /// A daemon is starting, and does not answer yet.
+    Starting,
     /// Ended by Ctrl-C.
     Interrupted,
     /// As the service ended: see [`ExitCode::of`].
@@ -40,7 +42,7 @@ pub enum ExitCode {
 
 impl ExitCode {
     /// Every code with its number, in the order of the numbers: the table of the reference.
-    pub const ALL: [(Self, &'static str); 12] = [
+    pub const ALL: [(Self, &'static str); 13] = [
         (Self::Ok, "everything asked for is so"),
         (Self::Failed, "something asked for did not come about"),
         (Self::Usage, "the command line or the project file is wrong; nothing was changed"),
@@ -55,6 +57,7 @@ impl ExitCode {
         (Self::RolledBack, "a new release did not prove itself and the last good one is back"),
         (Self::PlanHasChanges, "`plan --detailed-exitcode`: there is something to do"),
         (Self::Denied, "the daemon does not let whoever asks do this: no token, or its role is too low"),
+        (Self::Starting, "the daemon is starting, and does not answer yet; ask again later"),
         (Self::Interrupted, "ended by Ctrl-C"),
     ];
 
@@ -72,6 +75,7 @@ impl ExitCode {
             Self::RolledBack => 8,
             Self::PlanHasChanges => 9,
             Self::Denied => 10,
+            Self::Starting => 11,
             Self::Interrupted => 130,
             Self::Service(number) => number,
         }
@@ -113,7 +117,7 @@ mod tests {
     #[test]
     fn the_numbers_are_the_promised_ones() {
         let numbers: Vec<u8> = ExitCode::ALL.iter().map(|(code, _)| code.number()).collect();
-        assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 130]);
+        assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 130]);
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! Rollouts on the command line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
 
 use serde_json::Value;
 
 use crate::Journey;
-use crate::home::{Home, Ran, Running, eventually};
+use crate::home::{Home, Ran, Running, eventually, kill};
 use crate::terminal::OnTerminal;
 
 pub(super) fn journeys() -> Vec<Journey> {
@@ -18,6 +20,8 @@ pub(super) fn journeys() -> Vec<Journey> {
             watched,
         ),
         Journey::new("how long and how bad is told beforehand, each time the same", beforehand),
+        Journey::new("whoever lists rollouts waits for a daemon that is starting", starting),
+        Journey::new("a unit is watched, and events are asked for by their rollout", watched_unit),
     ]
 }
 
@@ -290,4 +294,95 @@ targets that are not well  2       3       3";
         assert!(refused.stderr.contains(why) && refused.stdout.is_empty(), "{more:?}: {refused:?}");
     }
     assert_eq!(home.daemon(), None, "no daemon was asked");
+}
+
+/// It has its lock, and has not begun to listen: that is no daemon that has nothing.
+fn starting() {
+    let mut home = Home::new();
+    home.run(&["rollout", "start", "prod/web", "v1"]).ok();
+    home.kill_daemon();
+    for end in ["continued", "killed"] {
+        let marker = home.outside(end);
+        home.set("UPBEAT_FAILPOINT", format!("daemon_begun+stop:{}", marker.display()));
+        let mut daemon = home.command(&["serve"]).stderr(Stdio::null()).spawn().unwrap();
+        eventually("the daemon has come so far", || marker.exists());
+        home.unset("UPBEAT_FAILPOINT");
+        let mut listing =
+            home.command(&["rollout", "ls"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut errors = BufReader::new(listing.stderr.take().unwrap()).lines();
+        let first = errors.next().unwrap().unwrap();
+        assert_eq!(first, "upbeat: the daemon is starting; waiting for it");
+        match end {
+            "continued" => {
+                kill(daemon.id() as i32, 18);
+                let listed = listing.wait_with_output().unwrap();
+                let text = String::from_utf8(listed.stdout).unwrap();
+                assert!(listed.status.success() && text.contains("prod/web  rolling out"), "{text}");
+            }
+            // What is not there any more is not waited for.
+            _ => {
+                kill(daemon.id() as i32, 9);
+                daemon.wait().unwrap();
+                let next = errors.next().unwrap().unwrap();
+                assert!(next.contains("the daemon does not run"), "{next}");
+                assert_eq!(listing.wait().unwrap().code(), Some(0));
+                continue;
+            }
+        }
+        home.kill_daemon();
+        daemon.wait().unwrap();
+    }
+}
+
+fn watched_unit() {
+    let home = Home::new();
+    for entity in ["shop/db", "shop/api"] {
+        home.run(&["rollout", "start", entity, "v1", "--success", "0", "--batch", "100%"]).ok();
+        home.run(&["rollout", "report", entity, "a=v1"]).ok();
+        home.run(&["rollout", "options", entity, "--success", "100", "--success-timeout", "0s"]).ok();
+    }
+    home.run(&["rollout", "unit", "start", "shop/release", "db=v2", "api=v2", "--needs", "api:db"]).ok();
+    let mut watch = home.spawn(&["rollout", "unit", "show", "shop/release", "--watch", "-o", "json"]);
+    let of = |line: &str| -> Value { serde_json::from_str(line).unwrap() };
+    let first = of(&watch.line().unwrap());
+    assert_eq!(
+        (&first["course"], &first["members"][1]["state"]),
+        (&"forward".into(), &"waits".into()),
+        "{first}"
+    );
+    home.run(&["rollout", "unit", "pause", "shop/release"]).ok();
+    watch.until(|line| of(line)["paused_by"].is_string());
+    home.run(&["rollout", "unit", "resume", "shop/release"]).ok();
+    // Through the next daemon, too; and of a member alone, that its target is on its way.
+    home.kill_daemon();
+    eventually("its target is on its way", || {
+        let told = home.run(&["rollout", "report", "shop/db", "a=v1"]).ok().stdout;
+        told.contains("v2")
+    });
+    watch.until(|line| {
+        let state = of(line);
+        state["paused_by"].is_null() && state["members"][0]["counts"]["on_the_way"] == 1
+    });
+    home.run(&["rollout", "unit", "abort", "shop/release"]).ok();
+    watch.until(|line| of(line)["course"] == "back" || of(line)["course"] == "rolled_back");
+    watch.signal(9);
+    watch.end();
+
+    let events = home.run(&["events", "--rollout", "shop/db", "--json"]).ok().stdout;
+    let entities: BTreeSet<String> =
+        events.lines().map(|line| of(line)["entity"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(entities, BTreeSet::from(["db".to_owned()]), "{events}");
+    assert!(events.contains("\"began\""), "{events}");
+    let mut followed = home.spawn(&["events", "--rollout", "shop/other", "-f", "--json"]);
+    home.run(&["rollout", "start", "test/other", "v1", "--success", "0"]).ok();
+    for entity in ["test/other", "shop/db"] {
+        home.run(&["rollout", "report", entity, "a=v1"]).ok();
+    }
+    home.run(&["rollout", "start", "shop/other", "v1", "--success", "0"]).ok();
+    home.run(&["rollout", "report", "shop/other", "a=v1"]).ok();
+    let line = followed.line().unwrap();
+    assert_eq!((&of(&line)["namespace"], &of(&line)["entity"]), (&"shop".into(), &"other".into()), "{line}");
+    followed.signal(9);
+    followed.end();
+    home.run(&["events", "--rollout", "shop/db", "--all"]).code(2);
 }

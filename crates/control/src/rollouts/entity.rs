@@ -1,24 +1,21 @@
 //! One entity, and what is done about it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex as Quick, PoisonError};
+use std::sync::{Arc, Mutex as Quick, OnceLock, PoisonError};
 
-use tokio::sync::{Mutex, MutexGuard, OwnedRwLockWriteGuard, RwLock, watch};
-use upbeat_decide::rollout::{Answer, Decision, NewTarget, Question, Rollout, Step, Told, decide};
+use tokio::sync::{Mutex, OwnedRwLockWriteGuard, RwLock, watch};
+use upbeat_decide::rollout::{Rollout, Standings};
 use upbeat_model::Mono;
-use upbeat_model::rollout::{EntityId, Report, RolloutState, Sample, TargetId};
+use upbeat_model::rollout::{EntityId, Report, RolloutState, Sample};
 use upbeat_store::StoreError;
 
 use super::aside::{Sorted, with_known_labels};
 use super::error::not_kept;
 use super::keep::{self, Kept, NotKept, Place, Rest, Wrote};
-use super::leaves::{self, regrown};
+use super::leaves::regrown;
+use super::list::stand;
 use super::outbox::Outbox;
-use super::{Inner, RolloutError, Share, TARGETS_MAX, ask, room, show, sweep};
-
-/// So many calls wait for one entity's turn. Each holds a connection, and those of slow controllers would hold
-/// all.
-const WAITING_MAX: usize = 256;
+use super::{Inner, RolloutError, Share, TARGETS_MAX, room, show, sweep};
 
 /// While nothing changes, what the clock shows is written down so often: so much of it a crash costs at most.
 const CLOCK_EVERY_MS: u64 = 60_000;
@@ -27,17 +24,17 @@ const CLOCK_EVERY_MS: u64 = 60_000;
 pub(super) struct Entity {
     pub(super) id: EntityId,
     /// One decision at a time: its holder may ask controllers, while others look and change.
-    turn: Mutex<()>,
+    pub(super) turn: Mutex<()>,
     /// So many decisions have begun. Only counted by who holds it, so that what was taken down before is known to
     /// one that begins after.
-    begun: AtomicU64,
+    pub(super) begun: AtomicU64,
     /// Which decision ended last, and what it came to: whoever waits for that, or for one before it, needs no other.
-    ended: Quick<(u64, Result<(), RolloutError>)>,
-    waiting: AtomicUsize,
+    pub(super) ended: Quick<(u64, Result<(), RolloutError>)>,
+    pub(super) waiting: AtomicUsize,
     /// When the first of its targets may be forgotten.
     pub(super) sweep_at: AtomicU64,
     /// Something was reported that nobody has decided about.
-    due: AtomicBool,
+    pub(super) due: AtomicBool,
     pub(super) held: Arc<RwLock<Held>>,
     changed: watch::Sender<u64>,
 }
@@ -48,13 +45,15 @@ pub(super) struct Held {
     pub(super) rollout: Rollout,
     pub(super) place: Place,
     pub(super) outbox: Outbox,
+    /// How its targets stand, from one change to the next.
+    pub(super) standings: OnceLock<Standings>,
     /// It may be kept otherwise than it is here.
     pub(super) is_stale: bool,
     /// It was forgotten: another has its name, or nobody.
     pub(super) is_gone: bool,
 }
 
-type Holding = OwnedRwLockWriteGuard<Held>;
+pub(super) type Holding = OwnedRwLockWriteGuard<Held>;
 
 impl Entity {
     /// One that nobody has named before.
@@ -72,7 +71,8 @@ impl Entity {
         rollout.recovered(now);
         let sweep_at = if rollout.targets.is_empty() { sweep::NEVER } else { sweep::gone_at(now) };
         let id = rest.id.clone();
-        let held = Held { rest, rollout, place, outbox, is_stale: false, is_gone: false };
+        let standings = rollout.standings(now).into();
+        let held = Held { rest, rollout, place, outbox, standings, is_stale: false, is_gone: false };
         Self {
             id,
             turn: Mutex::new(()),
@@ -97,7 +97,7 @@ impl Entity {
     }
 
     /// What this decision, or a later one, came to. `None`: it has not ended.
-    fn came_to(&self, decision: u64) -> Option<Result<(), RolloutError>> {
+    pub(super) fn came_to(&self, decision: u64) -> Option<Result<(), RolloutError>> {
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         (ended.0 >= decision).then(|| ended.1.clone())
     }
@@ -135,6 +135,8 @@ impl Inner {
         if held.is_stale {
             self.read_again(entity, &mut held).await.map_err(Self::not_stored(&entity.id))?;
         }
+        // Whatever is done about it now.
+        held.standings.take();
         Ok((!held.is_gone).then_some(held))
     }
 
@@ -226,6 +228,8 @@ impl Inner {
             }
         };
         held.is_stale = false;
+        let standings = self.think(held, 0, move |rollout| stand(rollout, now)).await?;
+        held.standings = standings.into();
         if wrote != Wrote::Nothing {
             held.outbox.is_kept();
         }
@@ -314,7 +318,7 @@ impl Inner {
     }
 
     /// So many targets come to it. Errors: there is no room.
-    fn grow(&self, held: &mut Held, targets: usize, growth: Growth) -> Result<(), RolloutError> {
+    pub(super) fn grow(&self, held: &mut Held, targets: usize, growth: Growth) -> Result<(), RolloutError> {
         let (id, count) = (&held.rest.id, held.rollout.targets.len() + targets);
         if count > TARGETS_MAX {
             return Err(RolloutError::TooManyTargets { id: id.clone(), count, max: TARGETS_MAX });
@@ -384,7 +388,7 @@ impl Inner {
         match edited {
             Ok(said) => {
                 self.keep(&entity, &mut held).await?;
-                Ok((show::rollout(&held.rest, &held.rollout, &self.clock), said))
+                Ok((show::rollout(&held, &self.clock), said))
             }
             Err(refused) => {
                 self.weigh(&held);
@@ -395,7 +399,7 @@ impl Inner {
     }
 
     /// One that was made for what was refused then is not left behind.
-    fn drop_unkept(&self, entity: &Arc<Entity>, held: &mut Held) {
+    pub(super) fn drop_unkept(&self, entity: &Arc<Entity>, held: &mut Held) {
         if !held.place.is_kept() {
             held.is_gone = true;
             self.drop_entity(entity);
@@ -431,175 +435,5 @@ impl Inner {
         }
         self.keep(entity, &mut held).await?;
         Ok(Some(entity.next_decision()))
-    }
-
-    /// It is decided when its turn has come, and what was decided is kept. All who wait for the same decision, which
-    /// is the next for each, share what that comes to: so many callers make two decisions, and ask controllers twice.
-    pub(super) async fn decide(&self, entity: &Arc<Entity>, decision: u64) -> Result<(), RolloutError> {
-        let waiting = Waiting::new(entity)?;
-        let turn = entity.turn.lock().await;
-        drop(waiting);
-        match entity.came_to(decision) {
-            Some(came_to) => came_to,
-            None => self.decide_in_turn(entity, turn, None).await,
-        }
-    }
-
-    /// With what is held already, where something is: that is kept in any case.
-    async fn decide_in_turn(
-        &self,
-        entity: &Arc<Entity>,
-        _turn: MutexGuard<'_, ()>,
-        begun: Option<Holding>,
-    ) -> Result<(), RolloutError> {
-        entity.due.store(false, Ordering::Release);
-        let held = match begun {
-            Some(held) => held,
-            None => self.hold_known(entity).await?,
-        };
-        let number = entity.begun.fetch_add(1, Ordering::AcqRel) + 1;
-        let came_to = self.decide_about(entity, held).await;
-        *entity.ended.lock().unwrap_or_else(PoisonError::into_inner) = (number, came_to.clone());
-        came_to
-    }
-
-    async fn hold_known(&self, entity: &Arc<Entity>) -> Result<Holding, RolloutError> {
-        self.hold(entity).await?.ok_or_else(|| RolloutError::NoSuchEntity(entity.id.clone()))
-    }
-
-    async fn decide_about(&self, entity: &Arc<Entity>, begun: Holding) -> Result<(), RolloutError> {
-        let (mut said, mut about) = (Said::default(), None);
-        let mut begun = Some(begun);
-        loop {
-            let mut held = match begun.take() {
-                Some(held) => held,
-                None => self.hold_known(entity).await?,
-            };
-            let now = self.clock.now();
-            let asks = self.asker.asks(&entity.id, &held.rest.controllers);
-            // What was said of one version is no answer about another that took its place meanwhile.
-            let now_about = (held.rollout.in_force(), held.rollout.number);
-            if about.replace(now_about.clone()).is_some_and(|before| before != now_about) {
-                (said.told, said.selected) = (Told::default(), Vec::new());
-                self.keep_gone(entity, &mut held, &mut said.gone).await?;
-            }
-            // Hours go by while controllers answer.
-            let told = std::mem::take(&mut said.told);
-            let told = told.opening(held.rollout.strategy.windows.at((self.wall)()));
-            let deciding = move |rollout: &mut Rollout| (decide(rollout, asks, &told, now), told);
-            let (decided, told) = self.think(&mut held, 0, deciding).await?;
-            said.told = told;
-            match decided {
-                Err(nothing) => {
-                    if held.rollout.targets.is_empty() {
-                        // Nobody said anything of it yet.
-                        self.drop_unkept(entity, &mut held);
-                        return Err(nothing.into());
-                    }
-                    self.keep(entity, &mut held).await?;
-                    return Err(nothing.into());
-                }
-                Ok(Step::Ask(question)) => self.ask(entity, held, question, &mut said).await?,
-                Ok(Step::Settle(mut decision)) => {
-                    if decision.bad.is_some() {
-                        // Nothing else was decided.
-                        held.rollout.take_gone(&said.gone);
-                    }
-                    self.grow_by_created(&mut held, &mut decision);
-                    self.think(&mut held, 0, move |rollout| rollout.take_on(*decision, now)).await?;
-                    return self.keep(entity, &mut held).await;
-                }
-            }
-        }
-    }
-
-    /// Somebody is asked, while others look and change.
-    async fn ask(
-        &self,
-        entity: &Arc<Entity>,
-        mut held: Holding,
-        question: Question,
-        said: &mut Said,
-    ) -> Result<(), RolloutError> {
-        self.keep(entity, &mut held).await?;
-        let removal = match &question {
-            Question::Removal(old, count) => Some((old.clone(), *count)),
-            _ => None,
-        };
-        let selected = std::mem::take(&mut said.selected);
-        let asking = move |rollout: &mut Rollout| (ask::asked(question, rollout, &selected), selected);
-        let (asked, selected) = self.think(&mut held, 0, asking).await?;
-        said.selected = selected;
-        let controllers = held.rest.controllers.clone();
-        // Whoever looks, pauses or reports meanwhile does not wait for the answer.
-        drop(held);
-        let answer = match self.answer(&entity.id, &controllers, asked).await {
-            Ok(answer) => answer,
-            Err(unanswered) => {
-                let mut held = self.hold_known(entity).await?;
-                self.keep_gone(entity, &mut held, &mut said.gone).await?;
-                return Err(unanswered);
-            }
-        };
-        if let Answer::Selection(Ok(new)) = &answer {
-            said.selected.clone_from(new);
-        }
-        said.told.take(answer);
-        if let Some((old, count)) = removal {
-            said.gone = said.told.gone(&old, count);
-        }
-        Ok(())
-    }
-
-    /// Whoever selects wants some to be there. Where there is no room for them, they are not, and that is said: a
-    /// rollback must not stand still for them.
-    fn grow_by_created(&self, held: &mut Held, decision: &mut Decision) {
-        if decision.created.is_empty() {
-            return;
-        }
-        let report = |NewTarget { id, labels }: &NewTarget| {
-            let (target, labels) = (id.clone(), labels.clone());
-            let version = held.rollout.in_force();
-            leaves::growth(
-                &Report { target, version, is_error: false, message: String::new(), labels, failed: false },
-                None,
-            )
-        };
-        let bytes = decision.created.iter().map(report).sum();
-        let share = if held.rest.is_listeners { Share::Listener } else { Share::Whole };
-        if let Err(refused) = self.grow(held, decision.created.len(), Growth { share, bytes }) {
-            tracing::warn!(entity = %held.rest.id, %refused, "targets that were selected could not be made");
-            room::without_created(decision);
-        }
-    }
-}
-
-/// What was said so far for one decision.
-#[derive(Default)]
-struct Said {
-    told: Told,
-    /// Whom whoever selects wants to be next.
-    selected: Vec<NewTarget>,
-    /// Whom whoever removes has removed, in doing what it was asked.
-    gone: Vec<TargetId>,
-}
-
-/// A call that waits for its turn.
-struct Waiting<'a>(&'a Entity);
-
-impl<'a> Waiting<'a> {
-    fn new(entity: &'a Entity) -> Result<Self, RolloutError> {
-        let waiting = entity.waiting.fetch_add(1, Ordering::AcqRel);
-        let this = Self(entity);
-        match waiting >= WAITING_MAX {
-            true => Err(RolloutError::Busy { id: entity.id.clone(), waiting }),
-            false => Ok(this),
-        }
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::AcqRel);
     }
 }

@@ -11,10 +11,12 @@
 mod aside;
 mod ask;
 mod clock;
+mod deciding;
 mod entity;
 mod error;
 mod keep;
 mod leaves;
+mod list;
 mod measuring;
 #[cfg(test)]
 mod measuring_tests;
@@ -27,8 +29,9 @@ mod tests;
 #[cfg(test)]
 mod unit_tests;
 mod units;
+mod watching;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -53,9 +56,10 @@ pub use error::RolloutError;
 use measuring::Agenda;
 pub use room::{HELD_BYTES_MAX, LISTENER_SHARE, Share};
 use room::{Limits, Room};
-pub use show::Foreseen;
+pub use show::{Foreseen, RolloutNumbers};
 pub use units::UNITS_MAX;
 use units::Units;
+pub use watching::UnitWatch;
 
 /// More entities than anybody has apps. Each is held in memory.
 pub const ENTITIES_MAX: usize = 10_000;
@@ -317,7 +321,7 @@ impl Rollouts {
         let assigned = self.look_through(id, |Inner { clock, .. }, held| {
             let targets = held.rollout.targets.iter();
             let targets = targets.map(|(id, target)| show::target(id, target, clock)).collect();
-            (show::rollout(&held.rest, &held.rollout, clock), targets)
+            (show::rollout(held, clock), targets)
         });
         assigned.await?.ok_or_else(|| RolloutError::NoSuchEntity(id.clone()))
     }
@@ -420,11 +424,6 @@ impl Rollouts {
         self.inner.unit(id).await
     }
 
-    /// The units of a namespace, or of all, in order.
-    pub async fn units(&self, namespace: Option<&str>) -> Result<Vec<UnitState>, RolloutError> {
-        self.inner.units(namespace).await
-    }
-
     /// Others are asked from now on.
     ///
     /// Errors: they cannot be, or it could not be kept; nothing has changed.
@@ -455,28 +454,6 @@ impl Rollouts {
         self.run(|inner| async move { inner.forget(&id).await }).await
     }
 
-    /// In which namespaces there are entities, in order.
-    pub fn namespaces(&self) -> BTreeSet<String> {
-        self.inner.entities().all.keys().map(|id| id.namespace().to_owned()).collect()
-    }
-
-    /// The entities of a namespace, or of all, in order.
-    pub async fn rollouts(&self, namespace: Option<&str>) -> Result<Vec<RolloutState>, RolloutError> {
-        let wanted: Vec<Arc<Entity>> = {
-            let entities = self.inner.entities();
-            let wanted = entities
-                .all
-                .values()
-                .filter(|entity| namespace.is_none_or(|name| entity.id.namespace() == name));
-            wanted.cloned().collect()
-        };
-        let mut states = Vec::new();
-        for entity in wanted {
-            states.extend(self.inner.look_through(&entity, Self::shown).await?);
-        }
-        Ok(states)
-    }
-
     /// What is so of an entity; `None`: nobody has named it.
     async fn look<T>(
         &self,
@@ -504,7 +481,7 @@ impl Rollouts {
     }
 
     fn shown(inner: &Inner, held: &entity::Held) -> RolloutState {
-        show::rollout(&held.rest, &held.rollout, &inner.clock)
+        show::rollout(held, &inner.clock)
     }
 
     /// Where an entity is. `None`: nobody has named it.

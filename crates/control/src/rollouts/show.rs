@@ -1,13 +1,41 @@
 //! How targets and rollouts are shown.
 
-use upbeat_decide::rollout::{Course, Rollout, Target};
+use upbeat_decide::rollout::{Course, Target};
+use upbeat_model::Wall;
 use upbeat_model::rollout::{
-    AnalysisProgress, AnalysisState, AtGate, BadState, CourseWord, GateState, Held, HeldState, Past,
-    PastState, RolloutState, TargetId, TargetState,
+    AnalysisProgress, AnalysisState, AtGate, BadState, Counts, CourseWord, GateState, Held, HeldState, Past,
+    PastState, RolloutState, TargetId, TargetState, Version,
 };
 
 use super::clock::Clock;
-use super::keep::Rest;
+use super::entity;
+
+/// Where an entity is, in numbers and versions: what is asked of thousands again and again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RolloutNumbers {
+    /// In which namespace.
+    pub namespace: String,
+    /// Its name.
+    pub entity: String,
+    /// Where it is.
+    pub course: CourseWord,
+    /// The version that was asked for last.
+    pub target: Option<Version>,
+    /// The one that is being rolled out, or was last.
+    pub rolling: Option<Version>,
+    /// Since when.
+    pub since: Option<Wall>,
+    /// The last that was good.
+    pub good: Option<Version>,
+    /// The last that was found to be bad.
+    pub bad: Option<Version>,
+    /// Somebody wants nobody to be moved for now.
+    pub is_paused: bool,
+    /// How its targets stand to the version in force.
+    pub counts: Counts,
+    /// So many rollouts have begun.
+    pub number: u64,
+}
 
 /// What can be said of an answer about all targets of an entity before it is decided.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,14 +94,33 @@ fn analysis(progress: AnalysisProgress, clock: &Clock) -> AnalysisState {
     AnalysisState { name, after, verdict, why, successes, failures, inconclusive, errors, of, value, next }
 }
 
-pub(super) fn rollout(rest: &Rest, rollout: &Rollout, clock: &Clock) -> RolloutState {
+pub(super) fn numbers(held: &entity::Held, clock: &Clock) -> RolloutNumbers {
+    let (id, rollout, now) = (&held.rest.id, &held.rollout, clock.now());
+    let rolling = rollout.rolling.as_ref();
+    RolloutNumbers {
+        namespace: id.namespace().to_owned(),
+        entity: id.entity().to_owned(),
+        course: word(&rollout.course()),
+        target: rollout.target.clone(),
+        rolling: rolling.map(|rolling| rolling.version.clone()),
+        since: rolling.map(|rolling| clock.wall(rolling.since)),
+        good: rollout.good.clone(),
+        bad: rollout.bad.clone(),
+        is_paused: rollout.pause.is_some(),
+        counts: held.standings(now).counts(now),
+        number: rolling.map_or(0, |rolling| rolling.number),
+    }
+}
+
+pub(super) fn rollout(held: &entity::Held, clock: &Clock) -> RolloutState {
+    let (rest, rollout, now) = (&held.rest, &held.rollout, clock.now());
     let bad = rollout.known_bad.iter().map(|(version, bad)| BadState {
         version: version.clone(),
         reason: bad.reason.clone(),
         at: clock.wall(bad.at),
         until: bad.until.map(|until| clock.wall(until)),
     });
-    let progress = rollout.progress(clock.now());
+    let progress = rollout.progress_by(held.standings(now), now);
     let current = progress.current;
     RolloutState {
         namespace: rest.id.namespace().to_owned(),

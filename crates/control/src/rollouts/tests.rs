@@ -3,6 +3,7 @@
 mod aside;
 mod calendar;
 mod dying;
+pub(super) mod lists;
 mod rooms;
 mod sizes;
 mod telling;
@@ -17,7 +18,7 @@ use tokio::sync::Notify;
 use upbeat_decide::rollout::Answer;
 use upbeat_model::event::EventKind;
 use upbeat_model::rollout::{
-    Amount, Controller, CourseWord, Happened, HeldState, Options, Reason, TargetId, Version,
+    Amount, Controller, CourseWord, Happened, HeldState, Options, Reason, RolloutsPage, TargetId, Version,
 };
 use upbeat_model::{EventFilter, Millis};
 use upbeat_store::faults::{Faults, open_faulty};
@@ -176,7 +177,7 @@ async fn what_is_looked_at_or_refused_makes_nothing() {
     let options = Options { success_percent: 101, ..options(5) };
     let refused = rollouts.change(web(), Change::SetOptions(Some(options)), None).await.unwrap_err();
     assert_eq!(refused.to_string(), "`success_percent` must be between 0 and 100");
-    assert_eq!(rollouts.rollouts(None).await.unwrap(), []);
+    assert_eq!(rollouts.rollouts(None, None, 10).await, RolloutsPage::default());
     assert!(rollouts.namespaces().is_empty());
     // What was reported is known though nobody has said yet which version there shall be.
     let nothing = rollouts.orchestrate(web(), vec![report(1, None)]).await.unwrap_err();

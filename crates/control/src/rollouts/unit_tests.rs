@@ -110,7 +110,7 @@ fn words(state: &UnitState) -> Vec<MemberWord> {
 
 async fn good(rollouts: &Rollouts) -> Vec<String> {
     let mut good = Vec::new();
-    for state in rollouts.rollouts(Some("prod")).await.unwrap() {
+    for state in rollouts.rollouts(Some("prod"), None, 10).await.rollouts {
         good.push(state.good.unwrap().to_string());
     }
     good
@@ -167,7 +167,7 @@ async fn who_is_in_a_unit_has_no_other_version_until_it_is_over() {
     let other = rollouts.start_unit(entity("other"), chain("v4"), by()).await.unwrap_err();
     assert!(matches!(other, RolloutError::InUnit { .. }), "{other}");
     assert_eq!(rollouts.unit(&entity("other")).await.unwrap(), None, "what was refused is not there");
-    assert_eq!(rollouts.units(None).await.unwrap().len(), 1);
+    assert_eq!(rollouts.units(None, None, 10).await.units.len(), 1);
     let runs = rollouts.start_unit(release(), chain("v4"), by()).await.unwrap_err();
     assert_eq!(runs.to_string(), "unit `prod/release` is on its way already");
     let abort = UnitChange::Abort { by: by(), why: "friday".into() };
@@ -220,8 +220,56 @@ async fn of_too_many_units_those_that_are_over_make_room() {
         assert!(state.course.is_over(), "nobody was there to be moved: {state:?}");
         tokio::time::advance(Duration::from_millis(1)).await;
     }
-    assert_eq!(rollouts.units(None).await.unwrap().len(), UNITS_MAX);
+    assert_eq!(rollouts.units(None, None, UNITS_MAX).await.units.len(), UNITS_MAX);
     assert_eq!(rollouts.unit(&entity("unit0")).await.unwrap(), None);
-    assert_eq!(open(&store).await.units(None).await.unwrap().len(), UNITS_MAX);
+    assert_eq!(open(&store).await.units(None, None, UNITS_MAX).await.units.len(), UNITS_MAX);
     assert!(KEPT.load(Ordering::SeqCst) >= 3 * UNITS_MAX, "begun, asked and over");
+}
+
+/// What is told is there at once, as nothing else is going on.
+async fn next(watch: &mut UnitWatch) -> Option<UnitState> {
+    tokio::time::timeout(Duration::from_secs(1), watch.next()).await.expect("something is told")
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_watches_a_unit_sees_what_becomes_of_it_and_of_its_members() {
+    let (store, _journal) = open_memory().unwrap();
+    let rollouts = open(&store).await;
+    assert!(rollouts.watch_unit(&release()).await.unwrap().is_none());
+    established(&rollouts).await;
+    let begun = rollouts.start_unit(release(), chain("v2"), "ann".into()).await.unwrap();
+    let mut watch = rollouts.watch_unit(&release()).await.unwrap().unwrap();
+    assert_eq!(next(&mut watch).await, Some(begun));
+    // A word of the unit.
+    let paused = rollouts.change_unit(release(), UnitChange::Pause { by: "ann".into() }).await.unwrap();
+    assert_eq!(next(&mut watch).await.unwrap().paused_by, paused.paused_by);
+    rollouts.change_unit(release(), UnitChange::Resume).await.unwrap();
+    assert_eq!(next(&mut watch).await.unwrap().paused_by, None);
+    // Of a member alone, by nothing that changes the unit: v2 begins there, and then its target is on its way to it.
+    for available in [1, 0] {
+        report(&rollouts, "a", "v1", None).await;
+        let seen = next(&mut watch).await.unwrap();
+        assert_eq!(
+            (seen.members[0].counts.available, seen.members[0].counts.on_the_way),
+            (available, 1 - available)
+        );
+        assert_eq!(seen, rollouts.unit(&release()).await.unwrap().unwrap());
+    }
+    // What looks the same is not told.
+    report(&rollouts, "a", "v1", None).await;
+    let again = tokio::time::timeout(Duration::from_secs(1), watch.next()).await;
+    assert!(again.is_err(), "{again:?}");
+    // The last is seen, whatever lay between.
+    let ended = run(&store, &mut rollouts.clone(), None, false).await;
+    assert_eq!(next(&mut watch).await, Some(ended));
+    // It ends with the unit: another one needs its place.
+    for n in 0..UNITS_MAX {
+        let member = UnitMember { entity: "a".into(), version: v("v2"), needs: Vec::new() };
+        rollouts.start_unit(entity(&format!("unit{n}")), vec![member], "ann".into()).await.unwrap();
+        let abort = UnitChange::Abort { by: "ann".into(), why: String::new() };
+        let aborted = rollouts.change_unit(entity(&format!("unit{n}")), abort).await;
+        assert!(aborted.is_err() || aborted.unwrap().course.is_over());
+    }
+    assert_eq!(rollouts.unit(&release()).await.unwrap(), None);
+    assert_eq!(next(&mut watch).await, None);
 }

@@ -10,11 +10,12 @@
 //! that whoever gives one another version by hand has done so before the unit sees it, or is refused.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex as Quick, MutexGuard as QuickGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use upbeat_decide::rollout::unit::{NextUnit, Seen, Unit, UnitChange};
 use upbeat_decide::rollout::{Change, Rollout};
 use upbeat_model::Mono;
@@ -60,6 +61,7 @@ pub(super) struct UnitSlot {
     /// Somebody is about to decide about it, and has not looked at its members yet.
     due: AtomicBool,
     held: Mutex<Held>,
+    changed: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -110,6 +112,12 @@ impl Units {
             known.all.insert(id.clone(), Arc::new(UnitSlot::new(id, key, held)));
         }
         Self(Quick::new(known))
+    }
+
+    /// The names of all, in order, behind this one.
+    pub(super) fn names(&self, after: Option<&EntityId>) -> Vec<EntityId> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.known().all.range((from, Bound::Unbounded)).map(|(id, _)| id.clone()).collect()
     }
 
     fn known(&self) -> QuickGuard<'_, Known> {
@@ -163,7 +171,7 @@ impl Units {
 
 impl UnitSlot {
     fn new(id: EntityId, key: String, held: Held) -> Self {
-        Self { id, key, due: AtomicBool::new(false), held: Mutex::new(held) }
+        Self { id, key, due: AtomicBool::new(false), held: Mutex::new(held), changed: watch::channel(0).0 }
     }
 }
 
@@ -190,6 +198,7 @@ impl Inner {
                 None => (None, None),
             };
             held.is_stale = false;
+            slot.changed.send_modify(|n| *n += 1);
             // While that was not known, its members stayed claimed.
             if held.unit.as_ref().is_none_or(|unit| unit.course.is_over()) {
                 self.units.release(&slot.id);
@@ -220,6 +229,7 @@ impl Inner {
             self.units.release(&slot.id);
         }
         (held.unit, held.revision, held.is_stale) = (Some(kept.unit), Some(outcome.revision), false);
+        slot.changed.send_modify(|n| *n += 1);
         (self.failpoint)("unit_kept");
         Ok(())
     }
@@ -227,17 +237,18 @@ impl Inner {
     /// What is so of a member, and what is known against a version of it.
     async fn seen(&self, id: &EntityId, asked: &UnitMember) -> Result<(Seen, Option<Reason>), RolloutError> {
         let now = self.clock.now();
-        let look = |rollout: &Rollout| {
+        let look = |held: &super::entity::Held| {
+            let (rollout, counts) = (&held.rollout, held.standings(now).counts(now));
             let bad = rollout.is_known_bad(&asked.version, now).map(|bad| bad.reason.clone());
-            (Seen::of(rollout, now), bad)
+            (Seen::by(rollout, counts), bad)
         };
         let entity = self.entities().all.get(id).cloned();
         let seen = match entity {
-            Some(entity) => self.look(&entity, |held| look(&held.rollout)).await?,
+            Some(entity) => self.look(&entity, look).await?,
             None => None,
         };
         // Nobody has named it: as one that nothing was asked of.
-        Ok(seen.unwrap_or_else(|| look(&Rollout::default())))
+        Ok(seen.unwrap_or_else(|| (Seen::of(&Rollout::default(), now), None)))
     }
 
     async fn all_seen(&self, unit: &Unit) -> Result<Vec<Seen>, RolloutError> {
@@ -341,6 +352,7 @@ impl Inner {
     fn drop_unit(&self, slot: &UnitSlot, held: &mut Held) {
         held.is_gone = true;
         self.units.known().all.remove(&slot.id);
+        slot.changed.send_modify(|n| *n += 1);
     }
 
     /// Of those that are over the first. Returns whether there was one.
@@ -488,6 +500,17 @@ impl Inner {
         })
     }
 
+    /// Wakes when a unit has changed, and when one of its members has; in the state that is read after this was called
+    /// all is that wakes nobody. `None`: nobody has named it.
+    pub(super) async fn unit_changes(&self, id: &EntityId) -> Option<Vec<watch::Receiver<u64>>> {
+        let slot = self.units.slot(id)?;
+        let mut changes = vec![slot.changed.subscribe()];
+        let members: Vec<EntityId> = slot.held.lock().await.unit.iter().flat_map(members).collect();
+        let entities = self.entities();
+        changes.extend(members.iter().filter_map(|id| Some(entities.all.get(id)?.changes())));
+        Some(changes)
+    }
+
     /// Where a unit is. `None`: nobody has named it.
     pub(super) async fn unit(&self, id: &EntityId) -> Result<Option<UnitState>, RolloutError> {
         let Some(slot) = self.units.slot(id) else { return Ok(None) };
@@ -496,23 +519,5 @@ impl Inner {
             Some(unit) => self.unit_shown(&unit).await.map(Some),
             None => Ok(None),
         }
-    }
-
-    /// The units of a namespace, or of all, in order.
-    pub(super) async fn units(&self, namespace: Option<&str>) -> Result<Vec<UnitState>, RolloutError> {
-        let ids: Vec<EntityId> = {
-            let known = self.units.known();
-            known
-                .all
-                .keys()
-                .filter(|id| namespace.is_none_or(|name| id.namespace() == name))
-                .cloned()
-                .collect()
-        };
-        let mut states = Vec::new();
-        for id in ids {
-            states.extend(self.unit(&id).await?);
-        }
-        Ok(states)
     }
 }

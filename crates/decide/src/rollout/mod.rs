@@ -70,6 +70,7 @@ pub use history::GOOD_MAX;
 pub use ingest::ZOMBIE_AFTER;
 pub use judge::{Position, Progressed};
 pub use measured::{Due, Measured};
+pub use progress::Standings;
 pub use take_on::HAPPENED_MAX;
 pub use targets::Targets;
 pub use told::{Answer, Asks, NewTarget, Nothing, Question, Step, Told};

@@ -158,6 +158,19 @@ impl<'a> View<'a> {
         }
     }
 
+    /// From when on one that is on its way has failed, if nothing else is said of it: the first moment that is longer
+    /// ago than it has time for.
+    pub(super) fn fails_at(&self, target: &Target) -> Mono {
+        let seconds = self.options_of(target).duration_timeout.0 / 1000;
+        target.assigned.since + Millis((seconds + 1).saturating_mul(1000))
+    }
+
+    /// Which stage one is counted in to whom the version is assigned; none: there are no stages.
+    pub(super) fn stage_of(&self, target: &Target) -> Option<usize> {
+        let last = self.stages.len().checked_sub(1)?;
+        Some(target.stage.map_or(last, |stage| usize::from(stage).min(last)))
+    }
+
     /// It serves, in whatever version: to move it is to have one less that does.
     pub(super) fn is_ok(target: &Target, standing: Standing) -> bool {
         let current = &target.current;
@@ -190,10 +203,10 @@ impl<'a> View<'a> {
                 tallies.extra += usize::from(target.is_extra);
                 tallies.ok += usize::from(Self::is_ok(target, standing));
             }
-            if let Some(last) = self.stages.len().checked_sub(1) {
+            if let Some(stage) = self.stage_of(target) {
                 let stage = match standing {
                     Standing::Available => place(&self.stages, &target.labels, &mut room),
-                    _ => target.stage.map_or(last, |stage| usize::from(stage).min(last)),
+                    _ => stage,
                 };
                 tallies.stages[stage].count(id, standing);
             }
@@ -249,8 +262,6 @@ impl Target {
 impl Rollout {
     /// How all targets stand to the version in force.
     pub(super) fn counts(&self, now: Mono) -> Counts {
-        let total = self.targets.len();
-        let halted = Counts { total, ..Counts::default() };
-        self.in_force().map_or(halted, |version| View::new(self, version, now).tally(|_, _, _| {}).all.counts)
+        self.standings(now).counts(now)
     }
 }

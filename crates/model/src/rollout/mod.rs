@@ -8,6 +8,7 @@ mod happened;
 mod measure;
 mod name;
 mod options;
+mod page;
 mod progress;
 mod reason;
 mod state;
@@ -32,6 +33,7 @@ pub use measure::{
 };
 pub use name::{BadName, EntityId, LABELS_BYTES_MAX, LABELS_MAX, NAME_MAX, TargetId, check_labels};
 pub use options::{Amount, Caution, Options, OptionsError};
+pub use page::{PAGE_BYTES_MAX, PAGE_MAX, RolloutsPage, UnitsPage, Unreadable};
 pub use progress::{
     AtGate, Budget, Counts, Course, Current, HISTORY_MAX, Outcome, Past, Pause, Progress, StageProgress,
     StageState,

@@ -14,13 +14,13 @@ use upbeat_api::rollouts::{
 use upbeat_api::{Endpoint, Need, Problem, ProblemKind};
 use upbeat_model::rollout::{
     Controller, ControllerError, Controllers, EntityId, MESSAGE_MAX, Options, PastState, RolloutState,
-    Strategy,
+    RolloutsPage, Strategy,
 };
 use upbeat_model::withheld::{WITHHELD, url_to_look_at};
 
 use super::reports::{Checked, Fields, checked};
 use super::rooms::Taken;
-use super::{Orchestrated, Rollouts};
+use super::{Orchestrated, Rollouts, Wanted};
 use crate::access::{self, Change};
 use crate::backend::Backend;
 use crate::extract::{By, Json, Large, Path, Query};
@@ -75,9 +75,11 @@ pub(crate) fn usable(controllers: &Controllers) -> Result<(), ControllerError> {
 pub(crate) async fn rollouts<B: Backend>(
     State(here): Here<B>,
     Query(query): Query<RolloutsQuery>,
-) -> Reply<Vec<RolloutState>> {
-    let states = here.backend.rollouts().rollouts(query.namespace).await?;
-    Ok(axum::Json(states.into_iter().map(to_look_at).collect()))
+) -> Reply<RolloutsPage> {
+    let RolloutsPage { rollouts, unreadable, next } =
+        here.backend.rollouts().rollouts(Wanted::asked(query)?).await?;
+    let rollouts = rollouts.into_iter().map(to_look_at).collect();
+    Ok(axum::Json(RolloutsPage { rollouts, unreadable, next }))
 }
 
 pub(crate) async fn rollout<B: Backend>(

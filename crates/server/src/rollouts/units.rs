@@ -4,15 +4,16 @@ use axum::extract::State;
 use upbeat_api::rollout_units::{StartUnit, UnitAction};
 use upbeat_api::rollouts::RolloutsQuery;
 use upbeat_api::{Endpoint, Need, Problem, ProblemKind};
-use upbeat_model::rollout::{EntityId, UnitMember, UnitState};
+use upbeat_model::rollout::{EntityId, UnitMember, UnitState, UnitsPage};
 
-use super::Rollouts;
 use super::handlers::{LOOK, check_why};
+use super::{Rollouts, Wanted};
 use crate::access::{self, Change};
 use crate::backend::Backend;
 use crate::extract::{By, Json, Path, Query};
-use crate::handlers::{Here, NoQuery, Reply};
+use crate::handlers::{Here, NoQuery, Reply, Streamed};
 use crate::refusal::Refusal;
+use crate::streams;
 
 /// Below here no key is kept: a unit that is asked for twice is the same one.
 const BELOW: &str = "/api/v1/rollout-units";
@@ -30,8 +31,13 @@ fn named(Path((namespace, unit)): Named) -> Result<EntityId, Refusal> {
 pub(crate) async fn units<B: Backend>(
     State(here): Here<B>,
     Query(query): Query<RolloutsQuery>,
-) -> Reply<Vec<UnitState>> {
-    Ok(axum::Json(here.backend.rollouts().units(query.namespace).await?))
+) -> Reply<UnitsPage> {
+    Ok(axum::Json(here.backend.rollouts().units(Wanted::asked(query)?).await?))
+}
+
+pub(crate) async fn watch<B: Backend>(State(here): Here<B>, path: Named, _: Query<NoQuery>) -> Streamed {
+    let states = here.backend.rollouts().watch_unit(named(path)?).await?;
+    Ok(streams::states("unit", states, here.closing))
 }
 
 pub(crate) async fn unit<B: Backend>(

@@ -139,6 +139,8 @@ async fn what_is_asked_of_events_arrives_whole() {
     let house = House::open();
     let wanted = EventFilter {
         app: Some(name("shop")),
+        namespace: Some("a/b&c".into()),
+        entity: Some("web ?".into()),
         services: vec![name("web"), name("db")],
         kinds: vec![EventWord::Phase, EventWord::Adopted],
         since: Some(Wall(-5)),

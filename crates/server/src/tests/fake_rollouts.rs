@@ -11,12 +11,12 @@ use upbeat_api::rollouts::{RolloutAction, RolloutChanged};
 use upbeat_api::{Problem, ProblemKind};
 use upbeat_model::Wall;
 use upbeat_model::rollout::{
-    EntityId, HeldState, PastState, Report, RolloutState, TargetId, TargetState, UnitMember, UnitState,
-    UnitWord, Version,
+    EntityId, HeldState, PastState, Report, RolloutState, RolloutsPage, TargetId, TargetState, UnitMember,
+    UnitState, UnitWord, UnitsPage, Unreadable, Version,
 };
 
 use crate::backend::{Answer, BoxStream};
-use crate::rollouts::{ControllersEdit, Foreseen, Orchestrated, Rollouts};
+use crate::rollouts::{ControllersEdit, Foreseen, Orchestrated, Rollouts, Wanted};
 
 /// When everything was said.
 pub(crate) const AT: Wall = Wall(1_700_000_000_123);
@@ -211,10 +211,38 @@ impl Rollouts for FakeRollouts {
         })
     }
 
-    async fn rollouts(&self, namespace: Option<String>) -> Answer<Vec<RolloutState>> {
+    async fn entities(&self, namespace: String) -> Answer<Vec<String>> {
         self.look(|kept| {
-            let is_in = |kept: &&Kept| namespace.as_ref().is_none_or(|name| *name == kept.state.namespace);
-            Ok(kept.values().filter(is_in).map(|kept| kept.state.clone()).collect())
+            let of_it = kept.keys().filter(|id| id.namespace() == namespace);
+            Ok(of_it.map(|id| id.entity().to_owned()).collect())
+        })
+    }
+
+    /// One that is called `lost` cannot be read.
+    async fn rollouts(&self, wanted: Wanted) -> Answer<RolloutsPage> {
+        let Wanted { namespace, after, limit } = wanted;
+        self.look(|kept| {
+            let is_in = |id: &EntityId| namespace.as_ref().is_none_or(|name| name == id.namespace());
+            let is_behind = |id: &EntityId| after.as_ref().is_none_or(|after| id > after);
+            let mut page = RolloutsPage::default();
+            for (id, kept) in kept.iter().filter(|(id, _)| is_in(id) && is_behind(id)) {
+                if page.rollouts.len() + page.unreadable.len() == limit {
+                    page.next = page
+                        .rollouts
+                        .last()
+                        .map(|last| EntityId::new(&last.namespace, &last.entity).unwrap().to_cursor());
+                    break;
+                }
+                match id.entity() {
+                    "lost" => page.unreadable.push(Unreadable {
+                        namespace: id.namespace().to_owned(),
+                        name: "lost".to_owned(),
+                        why: "the disk is away".to_owned(),
+                    }),
+                    _ => page.rollouts.push(kept.state.clone()),
+                }
+            }
+            Ok(page)
         })
     }
 
@@ -251,8 +279,15 @@ impl Rollouts for FakeRollouts {
         self.look(|_| Ok(unit(&id)))
     }
 
-    async fn units(&self, _: Option<String>) -> Answer<Vec<UnitState>> {
-        self.look(|_| Ok(vec![unit(&EntityId::new("prod", "release").unwrap())]))
+    async fn units(&self, wanted: Wanted) -> Answer<UnitsPage> {
+        self.note(format!("units {wanted:?}"));
+        let units = vec![unit(&EntityId::new("prod", "release").unwrap())];
+        self.look(|_| Ok(UnitsPage { units, ..UnitsPage::default() }))
+    }
+
+    async fn watch_unit(&self, id: EntityId) -> Answer<BoxStream<UnitState>> {
+        let state = self.unit(id.clone()).await?.ok_or_else(|| unknown(&id))?;
+        Ok(stream::iter([state]).boxed())
     }
 
     /// There is one.

@@ -13,6 +13,7 @@ mod nixmade;
 mod nixmade_bodies;
 mod open_rollouts;
 mod refusals;
+mod rollout_lists;
 mod rollouts;
 mod socket;
 mod streams;

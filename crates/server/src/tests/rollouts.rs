@@ -9,7 +9,7 @@ use futures_util::TryStreamExt;
 use insta::assert_snapshot;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::sleep;
-use upbeat_api::rollouts::{Assignments, Reports, RolloutAction, TargetReport};
+use upbeat_api::rollouts::{Assignments, Reports, RolloutAction, RolloutsQuery, TargetReport};
 use upbeat_api::{ClientError, Problem, ProblemKind};
 use upbeat_model::rollout::{
     Amount, Caution, Controller, Controllers, EntityId, Options, RolloutState, TargetState, Version,
@@ -65,8 +65,9 @@ async fn what_is_asked_about_rollouts_is_answered() {
     assert_eq!(client.rollout_targets(&shop, Some("a&b")).await.unwrap(), targets[2..]);
     assert_eq!(client.rollout_targets(&shop, Some("")).await.unwrap(), targets[..1]);
     client.act_on_rollout(&id("test", "web"), &RolloutAction::Pause).await.unwrap();
-    assert_eq!(client.rollouts(None).await.unwrap().len(), 2);
-    let of_prod: Vec<RolloutState> = client.rollouts(Some("prod/eu")).await.unwrap();
+    assert_eq!(client.rollouts(&RolloutsQuery::default()).await.unwrap().rollouts.len(), 2);
+    let of_namespace = RolloutsQuery { namespace: Some("prod/eu".into()), ..RolloutsQuery::default() };
+    let of_prod: Vec<RolloutState> = client.rollouts(&of_namespace).await.unwrap().rollouts;
     assert_eq!(of_prod, [client.rollout(&shop).await.unwrap()]);
     let watched: Vec<_> = client.watch_rollout(&shop).await.unwrap().try_collect().await.unwrap();
     assert_eq!(watched, of_prod);
@@ -132,7 +133,7 @@ async fn whom_an_entity_asks_is_replaced_and_its_secrets_are_shown_to_nobody() {
     assert_eq!(state.controllers, asked(shown));
     let looked = [
         client.rollout(&web).await.unwrap(),
-        client.rollouts(None).await.unwrap().remove(0),
+        client.rollouts(&RolloutsQuery::default()).await.unwrap().rollouts.remove(0),
         client.watch_rollout(&web).await.unwrap().try_next().await.unwrap().unwrap(),
         client.report_targets(&web, &Reports { targets: vec![] }).await.unwrap().rollout,
         client.act_on_rollout(&web, &RolloutAction::Pause).await.unwrap().rollout,
@@ -164,7 +165,7 @@ async fn what_people_ask_is_recorded_before_and_after_and_what_controllers_say_i
     let (client, web) = (afar.client("operator"), id("prod", "web"));
     let reports = Reports { targets: vec![report("", "x")] };
     client.report_targets(&web, &reports).await.unwrap();
-    client.rollouts(None).await.unwrap();
+    client.rollouts(&RolloutsQuery::default()).await.unwrap();
     client.rollout_targets(&web, None).await.unwrap();
     assert_eq!(afar.fake.recorded(), [""; 0]);
     let version = Version::new("v2").unwrap();
@@ -274,7 +275,7 @@ async fn what_is_wrong_with_a_request_is_named_and_changes_nothing() {
     assert_snapshot!(house.ask(actions, &[JSON, "Idempotency-Key: k"], r#"{"action":"pause"}"#).await, @r#"400 {"kind":"bad_request","message":"in `idempotency-key`: no key is kept below `/api/v1/rollouts`","hint":"leave it out; when an answer was lost, look at the entity before you ask again"}"#);
     let control = "POST /api/v1/rollouts/prod%0A/web/actions";
     assert_snapshot!(house.ask(control, &[JSON], r#"{"action":"pause"}"#).await, @r#"400 {"kind":"bad_request","message":"in the path: `namespace` must have no control characters"}"#);
-    assert_snapshot!(house.ask("GET /api/v1/rollouts?name=a", &[], "").await, @r#"400 {"kind":"bad_request","message":"in the query: name: unknown field `name`, expected `namespace`"}"#);
+    assert_snapshot!(house.ask("GET /api/v1/rollouts?name=a", &[], "").await, @r#"400 {"kind":"bad_request","message":"in the query: name: unknown field `name`, expected one of `namespace`, `after`, `limit`"}"#);
     assert_snapshot!(house.ask("GET /api/v1/rollouts/prod", &[], "").await, @r#"404 {"kind":"not_found","message":"there is no `/api/v1/rollouts/prod` here","hint":"`GET /api/v1/openapi.json` lists what there is"}"#);
     assert_snapshot!(house.ask("GET /api/v1/rollouts/prod//watch", &[], "").await, @r#"400 {"kind":"bad_request","message":"in the path: `entity` must not be empty"}"#);
     assert_eq!((house.fake.rollouts.asked(), house.fake.recorded()), (vec![], vec![]));
@@ -315,7 +316,7 @@ async fn a_problem_of_whoever_keeps_rollouts_comes_back_as_it_was_told() {
     *house.fake.rollouts.refusal.lock().unwrap() = Some(full.clone());
     let (client, web) = (house.client(), id("prod", "web"));
     for error in [
-        client.rollouts(None).await.unwrap_err(),
+        client.rollouts(&RolloutsQuery::default()).await.unwrap_err(),
         client.rollout(&web).await.unwrap_err(),
         client.rollout_targets(&web, None).await.unwrap_err(),
         client.watch_rollout(&web).await.err().unwrap(),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Parser, Subcommand, ValueEnum};
+use upbeat_model::rollout::EntityId;
 use upbeat_model::{EventWord, ServiceName};
 
 use crate::logging::LogFormat;
@@ -359,6 +360,14 @@ pub struct EventsArgs {
     /// Of all apps
     #[arg(short, long)]
     pub all: bool,
+    /// Of this rollout, and of no app
+    #[arg(
+        long,
+        value_name = "NAMESPACE/ENTITY",
+        value_parser = super::rollout_args::entity,
+        conflicts_with_all = ["all", "services"]
+    )]
+    pub rollout: Option<EntityId>,
     /// As `-o json`: one event on each line
     #[arg(long)]
     pub json: bool,

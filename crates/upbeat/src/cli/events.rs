@@ -15,7 +15,7 @@ use crate::face::events::{Columns, line};
 use crate::failure::{Failure, Outcome};
 
 pub(super) async fn run(session: &Session, args: EventsArgs) -> Outcome {
-    let app = if args.all { None } else { Some(load::app_name(session)?) };
+    let app = if args.all || args.rollout.is_some() { None } else { Some(load::app_name(session)?) };
     let wanted = filter(session, app, &args)?;
     let as_json = args.json || session.is_json();
     let client = session.to_ask().await?;
@@ -78,7 +78,10 @@ fn filter(session: &Session, app: Option<AppName>, args: &EventsArgs) -> Result<
     {
         return Err(Failure::new(ExitCode::Usage, "`--until` is before `--since`: nothing is between"));
     }
-    Ok(EventFilter { app, services: args.services.clone(), kinds: args.kind.clone(), since, until })
+    let rollout = args.rollout.as_ref().map(|id| (id.namespace().to_owned(), id.entity().to_owned()));
+    let (namespace, entity) = rollout.unzip();
+    let (services, kinds) = (args.services.clone(), args.kind.clone());
+    Ok(EventFilter { app, namespace, entity, services, kinds, since, until })
 }
 
 fn show(session: &Session, event: &Event, columns: &mut Columns, as_json: bool) -> Result<(), Failure> {

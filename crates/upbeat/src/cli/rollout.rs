@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use upbeat_api::Client;
-use upbeat_api::rollouts::{Assignments, Reports, RolloutAction, TargetReport};
-use upbeat_model::rollout::{EntityId, RolloutState};
+use upbeat_api::rollouts::{Assignments, Reports, RolloutAction, RolloutsQuery, TargetReport};
+use upbeat_api::{Client, ClientError};
+use upbeat_model::rollout::{EntityId, RolloutState, RolloutsPage, Unreadable};
 
 use super::args::{
     ChangeCommand, Format, OptionsArgs, ReportArgs, RolloutArgs, RolloutCommand, ShowArgs, StartArgs,
@@ -91,20 +91,55 @@ async fn forget(session: &Session, id: &EntityId) -> Outcome {
 
 async fn list(session: &Session, namespace: Option<&str>) -> Outcome {
     let client = session.to_ask().await?;
-    let states = match session.ask(|| client.rollouts(namespace)).await? {
-        Ok(states) => states,
-        Err(error) if is_absent(&error) => Vec::new(),
-        Err(error) => return Err(error.into()),
-    };
+    let (states, unreadable) = all_pages(session, namespace, async |query| {
+        let page = session.ask(|| client.rollouts(query)).await?;
+        Ok(page.map(|RolloutsPage { rollouts, unreadable, next }| (rollouts, unreadable, next)))
+    })
+    .await?;
     if session.is_json() {
         session.print_json(&states)?;
     } else if session.global.quiet {
         let names = states.iter().map(|state| format!("{}/{}\n", state.namespace, state.entity));
         session.print(&names.collect::<String>())?;
     } else {
-        session.print(&face::list(&states, &session.face()))?;
+        session.print(&face::list(&states, &unreadable, &session.face()))?;
     }
-    Ok(ExitCode::Ok)
+    Ok(not_read(session, &unreadable))
+}
+
+/// A page: what is on it, what of it cannot be read, and where the next one begins.
+type Page<T> = (Vec<T>, Vec<Unreadable>, Option<String>);
+
+/// All pages of a list, one after the other; none, where there is no daemon.
+pub(super) async fn all_pages<T>(
+    session: &Session,
+    namespace: Option<&str>,
+    ask: impl AsyncFn(&RolloutsQuery) -> Result<Result<Page<T>, ClientError>, Failure>,
+) -> Result<(Vec<T>, Vec<Unreadable>), Failure> {
+    let mut query = RolloutsQuery { namespace: namespace.map(str::to_owned), ..RolloutsQuery::default() };
+    let (mut all, mut lost) = (Vec::new(), Vec::new());
+    loop {
+        match ask(&query).await? {
+            Ok((items, unreadable, next)) => {
+                all.extend(items);
+                lost.extend(unreadable);
+                let Some(next) = next else { return Ok((all, lost)) };
+                session.progress(&format!("{} so far", all.len()));
+                query.after = Some(next);
+            }
+            Err(error) if query.after.is_none() && is_absent(&error) => return Ok((all, lost)),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Says of each that is not on a list why. Then not all that was asked for came about.
+pub(super) fn not_read(session: &Session, unreadable: &[Unreadable]) -> ExitCode {
+    for Unreadable { namespace, name, why } in unreadable {
+        let name = visible(&format!("{namespace}/{name}"));
+        session.warn(&format!("`{name}` cannot be read: {}", visible(why)));
+    }
+    if unreadable.is_empty() { ExitCode::Ok } else { ExitCode::Failed }
 }
 
 async fn asked(session: &Session, id: &EntityId) -> Result<RolloutState, Failure> {
@@ -131,19 +166,27 @@ async fn show(session: &Session, args: ShowArgs) -> Outcome {
     }
     let client = session.to_ask().await?;
     let (opening, id) = (client.clone(), args.entity);
-    let mut states = Steady::new(session, &client, move || {
+    let states = Steady::new(session, &client, move || {
         let (client, id) = (opening.clone(), id.clone());
         async move { client.watch_rollout(&id).await }
-    })
-    .opened()
-    .await?;
+    });
+    watch(session, states, face::show).await
+}
+
+/// Shows it again whenever it changes, until it is forgotten.
+pub(super) async fn watch<T: serde::Serialize>(
+    session: &Session,
+    states: Steady<'_, T>,
+    show: fn(&T, &Face) -> String,
+) -> Outcome {
+    let mut states = states.opened().await?;
     let mut is_first = true;
     while let Some(state) = states.next().await? {
         if session.global.output == Format::Json {
             session.print_json_line(&state)?;
         } else {
             let face = session.face();
-            let text = face::show(&state, &face);
+            let text = show(&state, &face);
             match face.is_terminal {
                 true => session.print(&redrawn(&text, is_first))?,
                 false if is_first => session.print(&text)?,

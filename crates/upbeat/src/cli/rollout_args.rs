@@ -274,7 +274,7 @@ fn span(text: &str) -> Result<(Duration, Duration), String> {
 }
 
 /// `prod/web`; what follows the first `/` is the name of the entity.
-fn entity(text: &str) -> Result<EntityId, String> {
+pub(super) fn entity(text: &str) -> Result<EntityId, String> {
     let (namespace, entity) =
         text.split_once('/').ok_or("expected `NAMESPACE/ENTITY`, as `upbeat rollout ls` lists them")?;
     EntityId::new(namespace, entity).map_err(|error| error.to_string())

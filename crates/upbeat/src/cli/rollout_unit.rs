@@ -1,11 +1,12 @@
 //! `rollout unit`: several entities that go to new versions as one.
 
 use upbeat_api::rollout_units::{StartUnit, UnitAction};
-use upbeat_model::rollout::{EntityId, UnitMember};
+use upbeat_model::rollout::{EntityId, UnitMember, UnitsPage};
 
-use super::args::{UnitCommand, UnitStartArgs};
-use super::rollout::answer;
-use super::session::{Session, is_absent};
+use super::args::{UnitCommand, UnitShowArgs, UnitStartArgs};
+use super::rollout::{all_pages, answer, not_read, watch};
+use super::session::Session;
+use super::watch::Steady;
 use crate::exit::ExitCode;
 use crate::face::{unit as face, visible};
 use crate::failure::{Failure, Outcome};
@@ -14,11 +15,7 @@ pub(super) async fn run(session: &Session, command: UnitCommand) -> Outcome {
     match command {
         UnitCommand::Start(args) => start(session, args).await,
         UnitCommand::Ls(args) => list(session, args.namespace.as_deref()).await,
-        UnitCommand::Show(args) => {
-            let client = session.to_ask().await?;
-            let state = session.ask(|| client.rollout_unit(&args.unit)).await??;
-            answer(session, &state, face::show)
-        }
+        UnitCommand::Show(args) => show(session, args).await,
         UnitCommand::Abort(args) => {
             let said = "goes back with the next reports, the last member first";
             act(session, &args.unit, UnitAction::Abort { why: args.reason }, said).await
@@ -39,16 +36,33 @@ pub(super) async fn run(session: &Session, command: UnitCommand) -> Outcome {
 
 async fn list(session: &Session, namespace: Option<&str>) -> Outcome {
     let client = session.to_ask().await?;
-    let states = match session.ask(|| client.rollout_units(namespace)).await? {
-        Ok(states) => states,
-        Err(error) if is_absent(&error) => Vec::new(),
-        Err(error) => return Err(error.into()),
-    };
-    if !session.is_json() && session.global.quiet {
+    let (states, unreadable) = all_pages(session, namespace, async |query| {
+        let page = session.ask(|| client.rollout_units(query)).await?;
+        Ok(page.map(|UnitsPage { units, unreadable, next }| (units, unreadable, next)))
+    })
+    .await?;
+    if session.is_json() {
+        session.print_json(&states)?;
+    } else if session.global.quiet {
         session.print(&states.iter().map(|state| format!("{}\n", state.name())).collect::<String>())?;
-        return Ok(ExitCode::Ok);
+    } else {
+        session.print(&face::list(&states, &unreadable, &session.face()))?;
     }
-    answer(session, &states, |states, painted| face::list(states, painted))
+    Ok(not_read(session, &unreadable))
+}
+
+async fn show(session: &Session, args: UnitShowArgs) -> Outcome {
+    let client = session.to_ask().await?;
+    if !args.watch {
+        let state = session.ask(|| client.rollout_unit(&args.unit)).await??;
+        return answer(session, &state, face::show);
+    }
+    let (opening, id) = (client.clone(), args.unit);
+    let states = Steady::new(session, &client, move || {
+        let (client, id) = (opening.clone(), id.clone());
+        async move { client.watch_rollout_unit(&id).await }
+    });
+    watch(session, states, face::show).await
 }
 
 async fn start(session: &Session, args: UnitStartArgs) -> Outcome {

@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use upbeat_api::{Client, ClientError, IdempotencyKey, Remote};
@@ -24,6 +24,9 @@ const TRIES: u32 = 10;
 
 /// What says who asks a daemon elsewhere. No flag does: every user of a machine can read flags.
 const TOKEN_VARIABLE: &str = "UPBEAT_TOKEN";
+
+/// Between two looks at a daemon that is starting.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// One run of the command line.
 pub(super) struct Session {
@@ -201,6 +204,9 @@ impl Session {
         }
         let dirs = self.dirs()?;
         if daemon::is_gone(&client).await {
+            if self.is_about_to_answer(&client).await? {
+                return Ok(client);
+            }
             if something_runs(&dirs.slots()) {
                 self.tell_gone("it is started again");
                 return self.ensured().await;
@@ -210,6 +216,32 @@ impl Session {
             }
         }
         Ok(client)
+    }
+
+    /// Whether a daemon that is starting answers now: it is waited for. That it does not answer yet is no answer.
+    async fn is_about_to_answer(&self, client: &Client) -> Result<bool, Failure> {
+        let dirs = self.dirs()?;
+        let until = Instant::now() + daemon::READY_PATIENCE;
+        let mut has_waited = false;
+        while daemon::is_starting(&dirs) {
+            if !std::mem::replace(&mut has_waited, true) {
+                self.note("the daemon is starting; waiting for it");
+            }
+            if Instant::now() >= until {
+                return Err(Failure::new(
+                    ExitCode::Starting,
+                    "the daemon is starting, and does not answer yet",
+                )
+                .hint("ask again later")
+                .hint(format!("its log is `{}`", dirs.log().display())));
+            }
+            if !daemon::is_gone(client).await {
+                return Ok(true);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        // It may have become ready since it was looked.
+        Ok(!daemon::is_gone(client).await)
     }
 
     /// The daemon, to change something it may know of. It is started if it ever ran.
@@ -229,7 +261,12 @@ impl Session {
         let nothing_runs = || Ok::<_, Failure>(!something_runs(&self.dirs()?.slots()));
         for _ in 0..TRIES {
             match ask().await {
-                Err(error @ ClientError::NotRunning { .. }) if nothing_runs()? => return Ok(Err(error)),
+                Err(error @ ClientError::NotRunning { .. }) if nothing_runs()? => {
+                    if self.is_elsewhere() || !self.is_about_to_answer(&self.client()?).await? {
+                        return Ok(Err(error));
+                    }
+                    continue;
+                }
                 Err(error) if is_lost(&error) => {}
                 answer => return Ok(answer),
             }

@@ -19,7 +19,7 @@ pub enum UnitCommand {
     /// List units, and where each is
     Ls(UnitLsArgs),
     /// Show where a unit and each of its members is
-    Show(UnitNameArgs),
+    Show(UnitShowArgs),
     /// Have all members that have begun go back, the last first
     Abort(UnitAbortArgs),
     /// Take each member for good as soon as it has begun, one after the other
@@ -36,6 +36,17 @@ pub struct UnitNameArgs {
     /// Which
     #[arg(value_name = "NAMESPACE/UNIT", value_parser = unit)]
     pub unit: EntityId,
+}
+
+/// `rollout unit show`.
+#[derive(Debug, Args)]
+pub struct UnitShowArgs {
+    /// Which
+    #[arg(value_name = "NAMESPACE/UNIT", value_parser = unit)]
+    pub unit: EntityId,
+    /// Again whenever it or one of its members changes
+    #[arg(short, long)]
+    pub watch: bool,
 }
 
 /// `rollout unit ls`.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 use upbeat_api::{Client, ClientError};
 
-use super::Dirs;
+use super::{Dirs, is_starting};
 use crate::exit::ExitCode;
 
 /// A daemon that ends gives those it talks to five seconds; after so long it is stuck.
@@ -18,7 +18,7 @@ const PREDECESSOR: Duration = Duration::from_secs(10);
 const STEP: Duration = Duration::from_millis(50);
 
 /// A daemon is ready within milliseconds; one that repairs its store after a power cut, within seconds.
-const READY_PATIENCE: Duration = Duration::from_secs(60);
+pub const READY_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A daemon's own log is short. One that is longer begins anew.
 pub const LOG_MAX: u64 = 1024 * 1024;
@@ -55,7 +55,7 @@ pub async fn ensure(dirs: &Dirs) -> Result<Client, EnsureError> {
         return Ok(client);
     }
     dirs.create().map_err(EnsureError::Create)?;
-    let until = Instant::now() + PREDECESSOR;
+    let begun = Instant::now();
     loop {
         let dirs_of_daemon = dirs.clone();
         let started = tokio::task::spawn_blocking(move || start(&dirs_of_daemon)).await;
@@ -66,14 +66,29 @@ pub async fn ensure(dirs: &Dirs) -> Result<Client, EnsureError> {
             Started::Ready => true,
             // Another client was faster, and its daemon answers in a moment; or the one before is on
             // its way out.
-            Started::NotAlone => answers(&client).await?,
+            Started::NotAlone => awaited(dirs, &client, begun + READY_PATIENCE).await?,
             Started::Failed => return Err(failed()),
         };
         if is_there {
             return Ok(client);
         }
-        if Instant::now() >= until {
+        if Instant::now() >= begun + if is_starting(dirs) { READY_PATIENCE } else { PREDECESSOR } {
             return Err(failed());
+        }
+        tokio::time::sleep(STEP).await;
+    }
+}
+
+/// Whether it answers; asked again as long as there is one that is starting, and until then.
+async fn awaited(dirs: &Dirs, client: &Client, until: Instant) -> Result<bool, EnsureError> {
+    loop {
+        // Looked at first: it answers before it says that it is no longer starting.
+        let waits = is_starting(dirs) && Instant::now() < until;
+        if answers(client).await? {
+            return Ok(true);
+        }
+        if !waits {
+            return Ok(false);
         }
         tokio::time::sleep(STEP).await;
     }

@@ -18,6 +18,7 @@ mod notify;
 mod rollouts;
 pub mod seeing;
 mod serve;
+mod starting;
 mod stop;
 mod webhooks;
 mod why;
@@ -26,9 +27,10 @@ pub use access::{AccessError, anchor_on_disk};
 pub(crate) use backend::LocalBackend;
 pub use dirs::{Dirs, NoHome};
 pub(crate) use engine::Engine;
-pub use ensure::{EnsureError, LOG_MAX, ensure, is_gone};
+pub use ensure::{EnsureError, LOG_MAX, READY_PATIENCE, ensure, is_gone};
 pub use install::{InstallError, Installed, install, is_installed};
 pub use serve::{ServeError, serve};
+pub use starting::is_starting;
 pub use stop::{StopError, stop};
 
 /// `argv[1]` that makes the `upbeat` binary the shim: one file is enough to install.

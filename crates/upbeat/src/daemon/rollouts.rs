@@ -9,16 +9,18 @@ use upbeat_api::rollouts::{RolloutAction, RolloutChanged};
 use upbeat_api::{Problem, ProblemKind};
 use upbeat_control::EventLog;
 use upbeat_control::rollouts::{
-    Change, Nothing, Refused, RolloutError, Rollouts as Kept, Settings, Share, UnitChange, UnitRefused,
+    Change, Nothing, Refused, RolloutError, RolloutNumbers, Rollouts as Kept, Settings, Share, UnitChange,
+    UnitRefused, UnitWatch,
 };
 use upbeat_drivers::clock;
 use upbeat_drivers::controllers::Means;
 use upbeat_drivers::process::chain;
 use upbeat_model::rollout::{
-    EntityId, PastState, Report, RolloutState, TargetId, TargetState, UnitMember, UnitState,
+    EntityId, PastState, Report, RolloutState, RolloutsPage, TargetId, TargetState, UnitMember, UnitState,
+    UnitsPage,
 };
 use upbeat_server::{
-    Answer, BoxStream, ControllersEdit, Foreseen, Orchestrated, ROLLOUTS_LISTENER, Rollouts,
+    Answer, BoxStream, ControllersEdit, Foreseen, Orchestrated, ROLLOUTS_LISTENER, Rollouts, Wanted,
 };
 use upbeat_store::{Store, StoreError};
 
@@ -59,6 +61,18 @@ impl LocalRollouts {
                 tracing::warn!("rollouts are left in the midst of something: what is kept of them is whole")
             }
         }
+    }
+
+    /// Where each entity is, in numbers. Whoever cannot be read is told of in the log.
+    pub(super) async fn numbers(&self) -> Vec<RolloutNumbers> {
+        let (numbers, unreadable) = self.kept.numbers().await;
+        for error in unreadable {
+            tracing::warn!(
+                why = chain(&error),
+                "the page of numbers has none of a rollout that cannot be read"
+            );
+        }
+        numbers
     }
 
     /// As whoever this is may.
@@ -213,8 +227,14 @@ impl Rollouts for LocalRollouts {
         Ok(self.kept.namespaces().into_iter().collect())
     }
 
-    async fn rollouts(&self, namespace: Option<String>) -> Answer<Vec<RolloutState>> {
-        self.kept.rollouts(namespace.as_deref()).await.map_err(problem)
+    async fn entities(&self, namespace: String) -> Answer<Vec<String>> {
+        let ids = self.kept.entities(Some(&namespace)).into_iter();
+        Ok(ids.map(|id| id.entity().to_owned()).collect())
+    }
+
+    async fn rollouts(&self, wanted: Wanted) -> Answer<RolloutsPage> {
+        let Wanted { namespace, after, limit } = wanted;
+        Ok(self.kept.rollouts(namespace.as_deref(), after.as_ref(), limit).await)
     }
 
     async fn rollout(&self, id: EntityId) -> Answer<Option<RolloutState>> {
@@ -230,10 +250,12 @@ impl Rollouts for LocalRollouts {
         changes.mark_changed();
         let begun = (self.kept.clone(), id, changes);
         Ok(Box::pin(stream::unfold(begun, async |(kept, id, mut changes)| {
-            changes.changed().await.ok()?;
-            // What cannot be read now is not shown; whoever looks asks again.
-            let state = kept.rollout(&id).await.ok()??;
-            Some((state, (kept, id, changes)))
+            loop {
+                changes.changed().await.ok()?;
+                // While it cannot be read, nothing is told; it changes when it can be.
+                let Ok(state) = kept.rollout(&id).await else { continue };
+                return Some((state?, (kept, id, changes)));
+            }
         })))
     }
 
@@ -259,8 +281,16 @@ impl Rollouts for LocalRollouts {
         self.kept.change_unit(id, change).await.map_err(problem)
     }
 
-    async fn units(&self, namespace: Option<String>) -> Answer<Vec<UnitState>> {
-        self.kept.units(namespace.as_deref()).await.map_err(problem)
+    async fn units(&self, wanted: Wanted) -> Answer<UnitsPage> {
+        let Wanted { namespace, after, limit } = wanted;
+        Ok(self.kept.units(namespace.as_deref(), after.as_ref(), limit).await)
+    }
+
+    async fn watch_unit(&self, id: EntityId) -> Answer<BoxStream<UnitState>> {
+        let watch = self.kept.watch_unit(&id).await.map_err(problem)?;
+        let watch = watch.ok_or_else(|| problem(RolloutError::NoSuchUnit(id)))?;
+        let states = async |mut watch: UnitWatch| Some((watch.next().await?, watch));
+        Ok(Box::pin(stream::unfold(watch, states)))
     }
 
     async fn unit(&self, id: EntityId) -> Answer<Option<UnitState>> {

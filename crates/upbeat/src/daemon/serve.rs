@@ -21,6 +21,7 @@ use upbeat_store::{Durability, Journal, Store, StoreError};
 use super::access::{self, Access, AccessError};
 use super::engine::Engine;
 use super::rollouts::LocalRollouts;
+use super::starting::Starting;
 use super::{Dirs, SHIM_ARGUMENT, ensure, failpoint, notify, webhooks};
 use crate::cli::base_environment;
 use crate::settings;
@@ -92,8 +93,10 @@ pub async fn serve(dirs: &Dirs, settings: &settings::Settings, announce: bool) -
     // Fails only for the leader of a process group: then a terminal's or systemd's own.
     let _ = rustix::process::setsid();
     let guide = Guide::new(surroundings(settings.orchestrator.into()));
+    let starting = Starting::say(dirs);
     let mut engine =
         Engine::begin(dirs, shim_program()?, guide, means(settings), settings.webhooks()).await?;
+    failpoint::reach("daemon_begun");
     let doors = access::doors(dirs, settings).await?;
     let mut terminate = signal(SignalKind::terminate()).map_err(system("signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("signals"))?;
@@ -113,6 +116,7 @@ pub async fn serve(dirs: &Dirs, settings: &settings::Settings, announce: bool) -
     };
     // Who connects meanwhile waits.
     engine.looked().await;
+    drop(starting);
     if let Err(error) = tell_ready(announce) {
         tracing::warn!(%error, "nobody could be told that the daemon is ready");
     }

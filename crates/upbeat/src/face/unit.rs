@@ -1,7 +1,8 @@
 //! `rollout unit`: where several entities are that go as one.
 
-use upbeat_model::rollout::{MemberState, MemberWord, UnitState, UnitWord, Version};
+use upbeat_model::rollout::{MemberState, MemberWord, UnitState, UnitWord, Unreadable, Version};
 
+use super::rollout::unreadable;
 use super::table::{Cell, Table};
 use super::time::age;
 use super::{Face, Tone, visible};
@@ -17,9 +18,9 @@ fn course(state: &UnitState) -> (&'static str, Tone) {
     }
 }
 
-/// One line a unit.
-pub fn list(states: &[UnitState], face: &Face) -> String {
-    if states.is_empty() {
+/// One line a unit; those that cannot be read follow.
+pub fn list(states: &[UnitState], lost: &[Unreadable], face: &Face) -> String {
+    if states.is_empty() && lost.is_empty() {
         return "No unit is there; `upbeat rollout unit start NAMESPACE/UNIT ENTITY=VERSION` makes one.\n"
             .into();
     }
@@ -34,6 +35,7 @@ pub fn list(states: &[UnitState], face: &Face) -> String {
             Cell::from(age(state.ended.unwrap_or(state.began), face.now)),
         ]);
     }
+    lost.iter().for_each(|lost| table.row(unreadable(lost, 4)));
     table.render(face)
 }
 
@@ -155,9 +157,11 @@ mod tests {
 
           asked by  uid 1000
         ");
-        insta::assert_snapshot!(list(std::slice::from_ref(&state), &face), @r"
-        UNIT          STATE        GOOD  SINCE
-        prod/release  rolling out  1/3   42s
+        let lost = Unreadable { namespace: "prod".into(), name: "old\u{1b}".into(), why: "full".into() };
+        insta::assert_snapshot!(list(std::slice::from_ref(&state), &[lost], &face), @r"
+        UNIT            STATE           GOOD  SINCE
+        prod/release    rolling out     1/3   42s
+        prod/old\u{1b}  cannot be read  ?     ?
         ");
         state = unit(&face, [MemberWord::GoesBack, MemberWord::Back, MemberWord::Bad]);
         state.course = UnitWord::Back;

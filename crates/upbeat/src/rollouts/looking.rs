@@ -44,8 +44,8 @@ impl RolloutEngine {
 
     async fn entities(&self, namespace: Option<String>) -> Result<Vec<(String, String)>, EngineError> {
         self.run(|kept, _| async move {
-            let states = kept.rollouts(namespace.as_deref()).await?;
-            Ok(states.into_iter().map(|state| (state.namespace, state.entity)).collect())
+            let ids = kept.entities(namespace.as_deref()).into_iter();
+            Ok(ids.map(|id| (id.namespace().to_owned(), id.entity().to_owned())).collect())
         })
         .await
     }

@@ -1,5 +1,6 @@
 //! A daemon that dies in the midst of a write that is too large for one transaction.
 
+use std::collections::BTreeSet;
 use std::sync::Mutex as Locked;
 
 use super::*;

@@ -1,5 +1,7 @@
 //! Entities that say much.
 
+use std::collections::BTreeSet;
+
 use super::*;
 
 fn key(n: usize) -> String {

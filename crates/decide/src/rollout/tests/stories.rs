@@ -229,7 +229,11 @@ impl Watched {
                     }
                 }
             }
-            Move::Pass(seconds) => story.pass(seconds),
+            Move::Pass(seconds) => {
+                let is_late = remembered_is_looked_at(story);
+                *checker.seen.entry("late").or_default() += usize::from(is_late);
+                story.pass(seconds);
+            }
             Move::Error(n, is) => {
                 story.devices.entry(name(n)).and_modify(|device| device.is_error = is);
             }
@@ -384,6 +388,21 @@ impl Watched {
     }
 }
 
+/// Where it is at later moments, though nothing is said, is the same by what was counted now as by looking at each
+/// target then. Returns whether somebody has failed by then who has not now.
+fn remembered_is_looked_at(story: &Story) -> bool {
+    let (rollout, now) = (&story.rollout, story.now);
+    let remembered = rollout.standings(now);
+    for later in [0, 1, 999, 1_000, 4_999, 5_000, 5_001, 12_999, 13_000, 60_000] {
+        let then = now + Millis(later);
+        let seen = rollout.progress(then);
+        assert_eq!(rollout.progress_by(&remembered, then), seen, "{later} ms later");
+        assert_eq!(remembered.counts(then), seen.counts);
+    }
+    let failed = |at| remembered.counts(at).failed;
+    failed(now + Millis(60_000)) > failed(now)
+}
+
 fn played(
     moves: Vec<Move>,
     (count, is_good): (usize, bool),
@@ -479,6 +498,7 @@ fn the_stories_come_to_where_promises_could_be_broken() {
         "failed analysis",
         "unclear",
         "passed over",
+        "late",
     ] {
         assert!(seen.get(what).is_some_and(|times| *times >= 10), "{what}: {seen:?}");
     }

@@ -65,6 +65,11 @@ pub struct Seen {
 impl Seen {
     /// Of this one.
     pub fn of(rollout: &Rollout, now: Mono) -> Self {
+        Self::by(rollout, rollout.counts(now))
+    }
+
+    /// The same, where it is known how its targets stand.
+    pub fn by(rollout: &Rollout, counts: Counts) -> Self {
         let rolling = rollout.rolling.as_ref();
         let bad = rolling.filter(|rolling| rolling.is_bad);
         let bad = bad.and_then(|rolling| rollout.known_bad.get(&rolling.version));
@@ -76,7 +81,7 @@ impl Seen {
             number: rollout.number,
             paused_by: rollout.pause.as_ref().map(|pause| pause.by.clone()),
             bad: bad.map(|bad| bad.reason.clone()),
-            counts: rollout.counts(now),
+            counts,
         }
     }
 

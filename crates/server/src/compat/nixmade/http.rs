@@ -217,8 +217,7 @@ async fn entities<B: Backend>(
     query: Read<Query<NoQuery>>,
 ) -> Reply {
     let (id, _) = asked_about(names, query)?;
-    let states = here.backend.rollouts().rollouts(Some(id.namespace().to_owned())).await?;
-    data(states.into_iter().map(|state| state.entity).collect::<Vec<_>>())
+    data(here.backend.rollouts().entities(id.namespace().to_owned()).await?)
 }
 
 async fn rollout<B: Backend>(

@@ -13,6 +13,7 @@ mod mortal;
 mod no_rollouts;
 mod questions;
 mod refusals;
+mod rollouts;
 mod room;
 mod script;
 mod seeing;

@@ -1,14 +1,26 @@
-//! A daemon that keeps no rollouts, and says so.
+//! A daemon that keeps no rollouts, and says so; or has lists of some that a test made up.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
 
 use upbeat_api::rollout_units::UnitAction;
 use upbeat_api::rollouts::{RolloutAction, RolloutChanged};
 use upbeat_api::{Problem, ProblemKind};
-use upbeat_model::rollout::{EntityId, PastState, Report, RolloutState, TargetState, UnitMember, UnitState};
-use upbeat_server::{Answer, BoxStream, ControllersEdit, Foreseen, Orchestrated, Rollouts};
+use upbeat_model::rollout::{
+    EntityId, PastState, Report, RolloutState, RolloutsPage, TargetState, UnitMember, UnitState, UnitsPage,
+};
+use upbeat_server::{Answer, BoxStream, ControllersEdit, Foreseen, Orchestrated, Rollouts, Wanted};
 
 /// Keeps none.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct NoRollouts;
+#[derive(Clone, Debug, Default)]
+pub(crate) struct NoRollouts {
+    /// What is listed, a page at each question.
+    pub(crate) pages: Arc<Mutex<VecDeque<RolloutsPage>>>,
+    /// The same of units.
+    pub(crate) units: Arc<Mutex<VecDeque<UnitsPage>>>,
+    /// Which pages were asked for.
+    pub(crate) wanted: Arc<Mutex<Vec<Wanted>>>,
+}
 
 fn unkept<T>() -> Answer<T> {
     Err(Problem::new(ProblemKind::Unavailable, "this daemon keeps no rollouts"))
@@ -47,8 +59,13 @@ impl Rollouts for NoRollouts {
         unkept()
     }
 
-    async fn rollouts(&self, _: Option<String>) -> Answer<Vec<RolloutState>> {
+    async fn entities(&self, _: String) -> Answer<Vec<String>> {
         unkept()
+    }
+
+    async fn rollouts(&self, wanted: Wanted) -> Answer<RolloutsPage> {
+        self.wanted.lock().unwrap().push(wanted);
+        self.pages.lock().unwrap().pop_front().map_or_else(unkept, Ok)
     }
 
     async fn rollout(&self, _: EntityId) -> Answer<Option<RolloutState>> {
@@ -75,7 +92,12 @@ impl Rollouts for NoRollouts {
         unkept()
     }
 
-    async fn units(&self, _: Option<String>) -> Answer<Vec<UnitState>> {
+    async fn units(&self, wanted: Wanted) -> Answer<UnitsPage> {
+        self.wanted.lock().unwrap().push(wanted);
+        self.units.lock().unwrap().pop_front().map_or_else(unkept, Ok)
+    }
+
+    async fn watch_unit(&self, _: EntityId) -> Answer<BoxStream<UnitState>> {
         unkept()
     }
 

@@ -61,6 +61,7 @@ pub(super) struct Script {
     then: Arc<Then>,
     /// What begins so is heard and never answered.
     pub(super) unanswered: Arc<Mutex<Vec<&'static str>>>,
+    pub(super) rollouts: NoRollouts,
     /// Somebody waits for such an answer.
     pub(super) is_waited_for: Arc<AtomicBool>,
 }
@@ -116,6 +117,7 @@ impl Script {
             at_a_look: Arc::default(),
             then: Arc::new(then),
             unanswered: Arc::default(),
+            rollouts: NoRollouts::default(),
             is_waited_for: Arc::default(),
         }
     }
@@ -268,7 +270,7 @@ impl Backend for Script {
     }
 
     fn rollouts(&self) -> &NoRollouts {
-        &NoRollouts
+        &self.rollouts
     }
 
     fn version(&self) -> Version {

@@ -23,7 +23,7 @@ use upbeat_drivers::clock;
 use upbeat_drivers::process::ProcessDriver;
 use upbeat_drivers::usage::{self, Usages};
 use upbeat_model::{AppName, SlotStats, SlotStatus, SlotUsage, Stats, Wall};
-use upbeat_server::{BoxStream, Rollouts};
+use upbeat_server::BoxStream;
 
 use super::rollouts::LocalRollouts;
 use sampler::{Sample, Sampler};
@@ -72,11 +72,7 @@ impl Seeing {
         }
         let statuses = self.inner.control.statuses();
         let sample = self.inner.sampler.sample(&statuses).await;
-        // Who cannot read these is told of the others.
-        let rollouts = self.inner.rollouts.rollouts(None).await.unwrap_or_else(|problem| {
-            tracing::warn!(why = problem.message, "the page of numbers has none of rollouts");
-            Vec::new()
-        });
+        let rollouts = self.inner.rollouts.numbers().await;
         let numbers = Numbers {
             statuses,
             rollouts,

@@ -1,6 +1,7 @@
 //! The numbers of rollouts.
 
-use upbeat_model::rollout::{CourseWord, RolloutState};
+use upbeat_control::rollouts::RolloutNumbers;
+use upbeat_model::rollout::CourseWord;
 
 use super::page::Page;
 use super::table as t;
@@ -19,11 +20,11 @@ fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
-pub(super) fn write(page: &mut Page, rollouts: &[RolloutState]) {
-    let labels = |state: &RolloutState| {
+pub(super) fn write(page: &mut Page, rollouts: &[RolloutNumbers]) {
+    let labels = |state: &RolloutNumbers| {
         format!("namespace=\"{}\",entity=\"{}\"", escaped(&state.namespace), escaped(&state.entity))
     };
-    let rows: Vec<(String, &RolloutState)> = rollouts.iter().map(|state| (labels(state), state)).collect();
+    let rows: Vec<(String, &RolloutNumbers)> = rollouts.iter().map(|state| (labels(state), state)).collect();
     page.family(t::ROLLOUT_STATE);
     for (labels, state) in &rows {
         for (course, word) in COURSES {
@@ -33,7 +34,7 @@ pub(super) fn write(page: &mut Page, rollouts: &[RolloutState]) {
     }
     page.family(t::ROLLOUT_PAUSED);
     for (labels, state) in &rows {
-        page.number(t::ROLLOUT_PAUSED, labels, u8::from(state.paused_by.is_some()));
+        page.number(t::ROLLOUT_PAUSED, labels, u8::from(state.is_paused));
     }
     page.family(t::ROLLOUT_TARGETS);
     for (labels, state) in &rows {
@@ -69,7 +70,7 @@ pub(super) fn write(page: &mut Page, rollouts: &[RolloutState]) {
 }
 
 /// How many there are of each kind. Where no version is in force, nobody stands to it in any way.
-fn standings(state: &RolloutState) -> Vec<(&'static str, usize)> {
+fn standings(state: &RolloutNumbers) -> Vec<(&'static str, usize)> {
     let counts = &state.counts;
     match state.course {
         CourseWord::None | CourseWord::Halted => vec![("none", counts.total)],
@@ -132,7 +133,7 @@ mod tests {
         change(&web, Change::Pause { by: "ann".into() }).await.unwrap();
         change(&odd, Change::SetVersion(v("v\"1"))).await.unwrap();
         let mut page = Page::default();
-        write(&mut page, &kept.rollouts(None).await.unwrap());
+        write(&mut page, &kept.numbers().await.0);
         let page = page.text();
         let of_web = "namespace=\"prod\",entity=\"web\"";
         for line in [

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use upbeat_agent::{Histogram, Meter, SlotMeter};
+use upbeat_control::rollouts::RolloutNumbers;
 use upbeat_drivers::usage::OwnUsage;
-use upbeat_model::rollout::RolloutState;
 use upbeat_model::{Exit, Mono, Phase, SlotId, SlotStatus, Wall};
 
 use super::page::Page;
@@ -35,7 +35,7 @@ const STATES: [Phase; 14] = [
 /// Everything that goes into a page.
 pub(super) struct Numbers {
     pub(super) statuses: Vec<SlotStatus>,
-    pub(super) rollouts: Vec<RolloutState>,
+    pub(super) rollouts: Vec<RolloutNumbers>,
     pub(super) sample: Arc<Sample>,
     pub(super) meter: Arc<Meter>,
     pub(super) started_at: Wall,

@@ -2,7 +2,7 @@
 
 use upbeat_model::rollout::{
     AnalysisState, AnalysisWord, Counts, CourseWord, Gate, Outcome, PastState, RolloutState, StageProgress,
-    StageState, TargetState, Version,
+    StageState, TargetState, Unreadable, Version,
 };
 
 use super::table::{Cell, Table};
@@ -53,9 +53,16 @@ fn in_force(state: &RolloutState) -> Option<&Version> {
     }
 }
 
-/// One line a rollout.
-pub fn list(states: &[RolloutState], face: &Face) -> String {
-    if states.is_empty() {
+/// Of which nothing is known but its name, in a table of so many columns.
+pub(super) fn unreadable(lost: &Unreadable, columns: usize) -> Vec<Cell> {
+    let name = Cell::from(visible(&format!("{}/{}", lost.namespace, lost.name)));
+    let unknown = std::iter::repeat_with(|| Cell::from("?"));
+    [name, Cell::toned(Tone::Bad, "cannot be read")].into_iter().chain(unknown).take(columns).collect()
+}
+
+/// One line a rollout; those that cannot be read follow.
+pub fn list(states: &[RolloutState], lost: &[Unreadable], face: &Face) -> String {
+    if states.is_empty() && lost.is_empty() {
         return "No rollout is there; `upbeat rollout start NAMESPACE/ENTITY VERSION` makes one.\n".into();
     }
     let mut table = Table::new(["ROLLOUT", "STATE", "VERSION", "WELL", "FAILED", "SINCE"]);
@@ -71,6 +78,7 @@ pub fn list(states: &[RolloutState], face: &Face) -> String {
             Cell::from(state.since.map_or_else(|| "–".to_owned(), |since| age(since, face.now))),
         ]);
     }
+    lost.iter().for_each(|lost| table.row(unreadable(lost, 6)));
     table.render(face)
 }
 

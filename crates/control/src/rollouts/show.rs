@@ -2,8 +2,8 @@
 
 use upbeat_decide::rollout::{Course, Rollout, Target};
 use upbeat_model::rollout::{
-    AnalysisProgress, AnalysisState, AtGate, BadState, CourseWord, GateState, Held, HeldState, Past,
-    PastState, RolloutState, TargetId, TargetState,
+    AtGate, BadState, CourseWord, GateState, Held, HeldState, Past, PastState, RolloutState, TargetId,
+    TargetState,
 };
 
 use super::clock::Clock;
@@ -50,13 +50,6 @@ fn gate(gate: AtGate, clock: &Clock) -> GateState {
     GateState { stage, gate, since: clock.wall(since), until: until.map(|until| clock.wall(until)) }
 }
 
-fn analysis(progress: AnalysisProgress, clock: &Clock) -> AnalysisState {
-    let AnalysisProgress { name, after, verdict, why, value, of, .. } = progress;
-    let AnalysisProgress { successes, failures, inconclusive, errors, next, .. } = progress;
-    let next = next.map(|next| clock.wall(next));
-    AnalysisState { name, after, verdict, why, successes, failures, inconclusive, errors, of, value, next }
-}
-
 pub(super) fn rollout(rest: &Rest, rollout: &Rollout, clock: &Clock) -> RolloutState {
     let bad = rollout.known_bad.iter().map(|(version, bad)| BadState {
         version: version.clone(),
@@ -88,7 +81,7 @@ pub(super) fn rollout(rest: &Rest, rollout: &Rollout, clock: &Clock) -> RolloutS
         slots: progress.slots,
         stages: progress.stages,
         gate: progress.gate.map(|at| gate(at, clock)),
-        analyses: progress.analyses.into_iter().map(|one| analysis(one, clock)).collect(),
+        analyses: progress.analyses.into_iter().map(|one| one.by(|at| clock.wall(at))).collect(),
         unwell: progress.unwell,
         reasons: progress.reasons,
     }

@@ -3,8 +3,8 @@
 use upbeat_decide::rollout::{Course, Target};
 use upbeat_model::Wall;
 use upbeat_model::rollout::{
-    AnalysisProgress, AnalysisState, AtGate, BadState, Counts, CourseWord, GateState, Held, HeldState, Past,
-    PastState, RolloutState, TargetId, TargetState, Version,
+    AtGate, BadState, Counts, CourseWord, GateState, Held, HeldState, Past, PastState, RolloutState,
+    TargetId, TargetState, Version,
 };
 
 use super::clock::Clock;
@@ -87,13 +87,6 @@ fn gate(gate: AtGate, clock: &Clock) -> GateState {
     GateState { stage, gate, since: clock.wall(since), until: until.map(|until| clock.wall(until)) }
 }
 
-fn analysis(progress: AnalysisProgress, clock: &Clock) -> AnalysisState {
-    let AnalysisProgress { name, after, verdict, why, value, of, .. } = progress;
-    let AnalysisProgress { successes, failures, inconclusive, errors, next, .. } = progress;
-    let next = next.map(|next| clock.wall(next));
-    AnalysisState { name, after, verdict, why, successes, failures, inconclusive, errors, of, value, next }
-}
-
 pub(super) fn numbers(held: &entity::Held, clock: &Clock) -> RolloutNumbers {
     let (id, rollout, now) = (&held.rest.id, &held.rollout, clock.now());
     let rolling = rollout.rolling.as_ref();
@@ -144,7 +137,7 @@ pub(super) fn rollout(held: &entity::Held, clock: &Clock) -> RolloutState {
         slots: progress.slots,
         stages: progress.stages,
         gate: progress.gate.map(|at| gate(at, clock)),
-        analyses: progress.analyses.into_iter().map(|one| analysis(one, clock)).collect(),
+        analyses: progress.analyses.into_iter().map(|one| one.by(|at| clock.wall(at))).collect(),
         unwell: progress.unwell,
         reasons: progress.reasons,
     }

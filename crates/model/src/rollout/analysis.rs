@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::strategy::check_name;
 use super::{Measure, Stage, StrategyError};
-use crate::Mono;
+use crate::{Mono, Wall};
 
 /// So many analyses at most: each is measured by itself, and nobody reads more.
 pub const ANALYSES_MAX: usize = 8;
@@ -72,10 +72,14 @@ impl fmt::Display for AnalysisWord {
     }
 }
 
+/// How far an analysis is, as it is shown.
+pub type AnalysisState = AnalysisProgress<Wall>;
+
 /// How far an analysis is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct AnalysisProgress {
+#[cfg_attr(feature = "schema", schemars(rename = "AnalysisState"))]
+pub struct AnalysisProgress<At = Mono> {
     /// Its name.
     pub name: String,
     /// After which stage it is measured; none: throughout the rollout.
@@ -101,8 +105,30 @@ pub struct AnalysisProgress {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub value: String,
     /// When it is measured next.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub next: Option<Mono>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<At>,
+}
+
+impl<At> AnalysisProgress<At> {
+    /// The same by another clock.
+    pub fn by<Other>(self, clock: impl FnOnce(At) -> Other) -> AnalysisProgress<Other> {
+        let Self { name, after, verdict, why, successes, failures, inconclusive, errors, of, value, next } =
+            self;
+        let next = next.map(clock);
+        AnalysisProgress {
+            name,
+            after,
+            verdict,
+            why,
+            successes,
+            failures,
+            inconclusive,
+            errors,
+            of,
+            value,
+            next,
+        }
+    }
 }
 
 /// Errors: the first field that cannot be, by its place. `stages`: all there are.

@@ -21,7 +21,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use analysis::{ANALYSES_BYTES_MAX, ANALYSES_MAX, AnalysisProgress, AnalysisSpec, AnalysisWord};
+pub use analysis::{
+    ANALYSES_BYTES_MAX, ANALYSES_MAX, AnalysisProgress, AnalysisSpec, AnalysisState, AnalysisWord,
+};
 pub use controller::{
     COMMAND_MAX, Controller, ControllerError, Controllers, URL_MAX, WORDS_MAX, check_address,
 };
@@ -39,9 +41,7 @@ pub use progress::{
     StageState,
 };
 pub use reason::{NAMED, Reason};
-pub use state::{
-    AnalysisState, BadState, CourseWord, GateState, HeldState, PastState, RolloutState, TargetState,
-};
+pub use state::{BadState, CourseWord, GateState, HeldState, PastState, RolloutState, TargetState};
 pub use strategy::{
     Concurrency, Gate, Override, REST, STAGE_NAME_MAX, STAGES_LABELS_MAX, STAGES_MAX, Stage, Strategy,
     StrategyError, Who,

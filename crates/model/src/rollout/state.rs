@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AnalysisWord, Budget, Controllers, Counts, EntityId, Gate, Options, Outcome, Reason, StageProgress,
+    AnalysisState, Budget, Controllers, Counts, EntityId, Gate, Options, Outcome, Reason, StageProgress,
     Strategy, TargetId, Version,
 };
 use crate::Wall;
@@ -92,39 +92,6 @@ pub struct GateState {
     /// Until when, where it is a pause.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Wall>,
-}
-
-/// How far an analysis is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct AnalysisState {
-    /// Its name.
-    pub name: String,
-    /// After which stage it is measured; none: throughout the rollout.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub after: Option<String>,
-    /// What it says.
-    pub verdict: AnalysisWord,
-    /// Why; or who wanted it to go on without it.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub why: String,
-    /// Samples that were successes.
-    pub successes: u32,
-    /// That were failures.
-    pub failures: u32,
-    /// That were neither.
-    pub inconclusive: u32,
-    /// That could not be taken.
-    pub errors: u32,
-    /// So many samples there are, those that could not be taken not counted; none: it does not end by itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub of: Option<u32>,
-    /// What was found last, in short; or why nothing was.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub value: String,
-    /// When it is measured next.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub next: Option<Wall>,
 }
 
 /// A rollout that has ended.

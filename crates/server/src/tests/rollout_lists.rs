@@ -53,7 +53,7 @@ async fn a_unit_is_watched_and_units_are_listed() {
     let (client, release) = (house.client(), id("prod", "release"));
     let state = client.rollout_unit(&release).await.unwrap();
     let watched: Vec<_> = client.watch_rollout_unit(&release).await.unwrap().try_collect().await.unwrap();
-    assert_eq!(watched, [state.clone()]);
+    assert_eq!(watched, std::slice::from_ref(&state));
     let none = client.watch_rollout_unit(&id("prod", "none")).await.err().unwrap();
     assert!(
         matches!(&none, ClientError::Problem(problem) if problem.kind == ProblemKind::NotFound),

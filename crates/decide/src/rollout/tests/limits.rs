@@ -215,7 +215,7 @@ fn what_was_removed_is_gone_though_a_window_closed_meanwhile() {
 fn what_was_removed_for_another_question_counts_as_removed_in_the_rollout_that_is_there() {
     let mut story = limited(4, Strategy::default());
     story.call();
-    let all: Vec<TargetId> = story.rollout.targets.iter().map(|(id, _)| id.clone()).collect();
+    let all: Vec<TargetId> = story.rollout.targets.keys().cloned().collect();
     let removed = |story: &Story| story.rollout.rolling.as_ref().unwrap().removed;
     assert_eq!(removed(&story), 0);
     let mut told = Told::default();

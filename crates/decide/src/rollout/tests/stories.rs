@@ -10,6 +10,7 @@ use upbeat_model::rollout::{
 
 use super::checker::Checker;
 use super::*;
+use crate::rollout::view::View;
 
 const DEVICES: usize = 12;
 
@@ -395,9 +396,13 @@ fn remembered_is_looked_at(story: &Story) -> bool {
     let remembered = rollout.standings(now);
     for later in [0, 1, 999, 1_000, 4_999, 5_000, 5_001, 12_999, 13_000, 60_000] {
         let then = now + Millis(later);
-        let seen = rollout.progress(then);
-        assert_eq!(rollout.progress_by(&remembered, then), seen, "{later} ms later");
-        assert_eq!(remembered.counts(then), seen.counts);
+        let seen = rollout.progress_by(&remembered, then);
+        assert_eq!((remembered.counts(then), seen.counts), (rollout.counts(then), rollout.counts(then)));
+        let Some(version) = rollout.in_force() else { continue };
+        let looked = View::new(rollout, version, then).tally(|_, _, _| {});
+        assert_eq!(seen.counts, looked.all.counts, "{later} ms later");
+        let stages = seen.stages.iter().map(|stage| stage.counts);
+        assert!(stages.eq(looked.stages.iter().map(|tally| tally.counts)), "{later} ms later");
     }
     let failed = |at| remembered.counts(at).failed;
     failed(now + Millis(60_000)) > failed(now)

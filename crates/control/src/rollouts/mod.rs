@@ -7,7 +7,7 @@
 //! * Nobody is told of an assignment that is not kept.
 //! * What the store could not tell of is read again before anything else is said of that entity.
 //! * Whoever goes away in the midst of a call leaves it to end.
-//! * About many targets nobody thinks where requests are answered ([`aside`]).
+//! * About many targets nobody thinks where requests are answered (`aside`).
 
 mod aside;
 mod ask;

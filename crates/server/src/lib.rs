@@ -42,7 +42,7 @@ pub use backend::{Answer, Backend, BoxStream, Checked, LogQuery};
 pub use connections::open as open_connections;
 pub use door::{Group, GroupsOf, OpenError, OpenRollouts, Tcp, Unix};
 pub use host::is_host;
-pub use rollouts::{ControllersEdit, Foreseen, Orchestrated, Rollouts, Wanted};
+pub use rollouts::{ControllersEdit, Foreseen, Orchestrated, Reported, Rollouts, Wanted};
 pub use router::router;
 pub use serve::{Doors, serve};
 pub use socket::{BindError, bind, bind_for};

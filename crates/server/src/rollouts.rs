@@ -5,6 +5,8 @@ pub(crate) mod reports;
 pub(crate) mod rooms;
 pub(crate) mod units;
 
+use std::any::Any;
+
 use std::future::Future;
 
 use upbeat_api::rollout_units::UnitAction;
@@ -53,6 +55,15 @@ pub struct Orchestrated {
     pub targets: Vec<TargetState>,
 }
 
+/// What is reported, and the place it takes for as long as it waits to be taken down: also where nobody waits for that
+/// any more.
+pub struct Reported {
+    /// Of each target once.
+    pub reports: Vec<Report>,
+    /// To be dropped when they are taken down.
+    pub room: Box<dyn Any + Send>,
+}
+
 /// What can be said of an answer about all targets of an entity before it is decided.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Foreseen {
@@ -67,12 +78,8 @@ pub struct Foreseen {
 pub trait Rollouts: Clone + Send + Sync + 'static {
     /// What a controller says of its targets, as this somebody; it is decided what each shall run. Done when it is
     /// kept.
-    fn decide(
-        &self,
-        id: EntityId,
-        reports: Vec<Report>,
-        by: String,
-    ) -> impl Future<Output = Answer<()>> + Send;
+    fn decide(&self, id: EntityId, reported: Reported, by: String)
+    -> impl Future<Output = Answer<()>> + Send;
     /// What was decided last. Errors: `not_found`.
     fn assigned(&self, id: EntityId) -> impl Future<Output = Answer<Orchestrated>> + Send;
     /// What can be said of an answer about all targets of an entity before it is decided.
@@ -81,7 +88,7 @@ pub trait Rollouts: Clone + Send + Sync + 'static {
     fn orchestrate_later(
         &self,
         id: EntityId,
-        reports: Vec<Report>,
+        reported: Reported,
         by: String,
     ) -> impl Future<Output = Answer<()>> + Send;
     /// Something is asked of it, by somebody.

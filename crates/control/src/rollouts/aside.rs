@@ -60,10 +60,12 @@ impl Inner {
         said: usize,
         think: impl FnOnce(&mut Rollout) -> T + Send + 'static,
     ) -> Result<T, RolloutError> {
-        if held.rollout.targets.len().max(said) <= LARGE {
-            return Ok(think(&mut held.rollout));
-        }
         let was_stale = std::mem::replace(&mut held.is_stale, true);
+        if held.rollout.targets.len().max(said) <= LARGE {
+            let thought = think(&mut held.rollout);
+            held.is_stale = was_stale;
+            return Ok(thought);
+        }
         let mut rollout = std::mem::take(&mut held.rollout);
         let thinking = self.aside.run(move || {
             let thought = think(&mut rollout);

@@ -1,12 +1,12 @@
 //! One decision about an entity after the other: whoever has to know something for it is asked, and what was decided is
 //! kept.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
 
 use tokio::sync::MutexGuard;
 use upbeat_decide::rollout::{Answer, Decision, NewTarget, Question, Rollout, Step, Told, decide};
-use upbeat_model::rollout::{Report, TargetId};
+use upbeat_model::rollout::{EntityId, Report, TargetId};
 
 use super::entity::{Entity, Growth, Held, Holding};
 use super::{Inner, RolloutError, Share, ask, leaves, room};
@@ -19,10 +19,21 @@ impl Inner {
     /// It is decided when its turn has come, and what was decided is kept. All who wait for the same decision, which
     /// is the next for each, share what that comes to: so many callers make two decisions, and ask controllers twice.
     pub(super) async fn decide(&self, entity: &Arc<Entity>, decision: u64) -> Result<(), RolloutError> {
-        let waiting = Waiting::new(entity)?;
+        let waiting = Waiting::new(&entity.id, &entity.waiting, WAITING_MAX)?;
         let turn = entity.turn.lock().await;
         drop(waiting);
         match entity.came_to(decision) {
+            Some(came_to) => came_to,
+            None => self.decide_in_turn(entity, turn, None).await,
+        }
+    }
+
+    /// The same of what is wanted by those who do not wait for it. Whoever wants another from the moment on that its
+    /// turn has come has it decided again.
+    pub(super) async fn decide_wanted(&self, entity: &Arc<Entity>) -> Result<(), RolloutError> {
+        let turn = entity.turn.lock().await;
+        let wanted = entity.due.swap(0, Ordering::AcqRel);
+        match entity.came_to(wanted) {
             Some(came_to) => came_to,
             None => self.decide_in_turn(entity, turn, None).await,
         }
@@ -35,7 +46,6 @@ impl Inner {
         _turn: MutexGuard<'_, ()>,
         begun: Option<Holding>,
     ) -> Result<(), RolloutError> {
-        entity.due.store(false, Ordering::Release);
         let held = match begun {
             Some(held) => held,
             None => self.hold_known(entity).await?,
@@ -84,12 +94,16 @@ impl Inner {
                 }
                 Ok(Step::Ask(question)) => self.ask(entity, held, question, &mut said).await?,
                 Ok(Step::Settle(mut decision)) => {
-                    if decision.bad.is_some() {
-                        // Nothing else was decided.
-                        held.rollout.take_gone(&said.gone);
-                    }
                     self.grow_by_created(&mut held, &mut decision);
-                    self.think(&mut held, 0, move |rollout| rollout.take_on(*decision, now)).await?;
+                    // Also where that is no part of what was decided: it may have become bad meanwhile, or fewer were
+                    // to go. Who was removed and made anew is there.
+                    let mut gone = said.gone;
+                    gone.retain(|id| !decision.created.iter().any(|new| new.id == *id));
+                    let taking = move |rollout: &mut Rollout| {
+                        rollout.take_on(*decision, now);
+                        rollout.take_gone(&gone);
+                    };
+                    self.think(&mut held, 0, taking).await?;
                     return self.keep(entity, &mut held).await;
                 }
             }
@@ -167,15 +181,16 @@ struct Said {
     gone: Vec<TargetId>,
 }
 
-/// A call that waits for its turn.
-struct Waiting<'a>(&'a Entity);
+/// A call that waits, among so many.
+pub(super) struct Waiting<'a>(&'a AtomicUsize);
 
 impl<'a> Waiting<'a> {
-    fn new(entity: &'a Entity) -> Result<Self, RolloutError> {
-        let waiting = entity.waiting.fetch_add(1, Ordering::AcqRel);
-        let this = Self(entity);
-        match waiting >= WAITING_MAX {
-            true => Err(RolloutError::Busy { id: entity.id.clone(), waiting }),
+    /// Errors: there are as many as there may be.
+    pub(super) fn new(id: &EntityId, among: &'a AtomicUsize, max: usize) -> Result<Self, RolloutError> {
+        let waiting = among.fetch_add(1, Ordering::AcqRel);
+        let this = Self(among);
+        match waiting >= max {
+            true => Err(RolloutError::Busy { id: id.clone(), waiting }),
             false => Ok(this),
         }
     }
@@ -183,6 +198,6 @@ impl<'a> Waiting<'a> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::AcqRel);
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }

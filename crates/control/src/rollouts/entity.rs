@@ -1,21 +1,26 @@
 //! One entity, and what is done about it.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex as Quick, OnceLock, PoisonError};
 
 use tokio::sync::{Mutex, OwnedRwLockWriteGuard, RwLock, watch};
 use upbeat_decide::rollout::{Rollout, Standings};
 use upbeat_model::Mono;
-use upbeat_model::rollout::{EntityId, Report, RolloutState, Sample};
+use upbeat_model::rollout::{EntityId, RolloutState, Sample};
 use upbeat_store::StoreError;
 
 use super::aside::{Sorted, with_known_labels};
+use super::deciding::Waiting;
 use super::error::not_kept;
 use super::keep::{self, Kept, NotKept, Place, Rest, Wrote};
 use super::leaves::regrown;
 use super::list::stand;
 use super::outbox::Outbox;
-use super::{Inner, RolloutError, Share, TARGETS_MAX, room, show, sweep};
+use super::{Inner, Reported, RolloutError, Share, TARGETS_MAX, room, show, sweep};
+
+/// So many calls wait to take down what was reported while others do. Each holds what it has to say, and who hangs up
+/// leaves it to end.
+const TAKING_MAX: usize = 256;
 
 /// While nothing changes, what the clock shows is written down so often: so much of it a crash costs at most.
 const CLOCK_EVERY_MS: u64 = 60_000;
@@ -31,10 +36,12 @@ pub(super) struct Entity {
     /// Which decision ended last, and what it came to: whoever waits for that, or for one before it, needs no other.
     pub(super) ended: Quick<(u64, Result<(), RolloutError>)>,
     pub(super) waiting: AtomicUsize,
+    /// So many calls wait to take down what was reported.
+    taking: AtomicUsize,
     /// When the first of its targets may be forgotten.
     pub(super) sweep_at: AtomicU64,
-    /// Something was reported that nobody has decided about.
-    pub(super) due: AtomicBool,
+    /// The last decision that somebody wants and nobody waits for; 0: none.
+    pub(super) due: AtomicU64,
     pub(super) held: Arc<RwLock<Held>>,
     changed: watch::Sender<u64>,
 }
@@ -80,15 +87,16 @@ impl Entity {
             ended: Quick::new((0, Ok(()))),
             waiting: AtomicUsize::new(0),
             sweep_at: AtomicU64::new(sweep_at),
-            due: AtomicBool::new(false),
+            due: AtomicU64::new(0),
+            taking: AtomicUsize::new(0),
             held: Arc::new(RwLock::new(held)),
             changed: watch::channel(0).0,
         }
     }
 
-    /// It shall be decided about; returns whether nobody is about to yet.
-    pub(super) fn is_due(&self) -> bool {
-        !self.due.swap(true, Ordering::AcqRel)
+    /// This decision is wanted; returns whether nobody is about to make one that was wanted so yet.
+    pub(super) fn is_wanted(&self, decision: u64) -> bool {
+        self.due.fetch_max(decision, Ordering::AcqRel) == 0
     }
 
     /// The first decision that counts what is taken down by now; for whoever holds it.
@@ -135,8 +143,6 @@ impl Inner {
         if held.is_stale {
             self.read_again(entity, &mut held).await.map_err(Self::not_stored(&entity.id))?;
         }
-        // Whatever is done about it now.
-        held.standings.take();
         Ok((!held.is_gone).then_some(held))
     }
 
@@ -285,10 +291,13 @@ impl Inner {
     async fn take_down(
         &self,
         id: &EntityId,
-        reports: Vec<Report>,
+        Reported { reports, room }: Reported,
         share: Share,
     ) -> Result<(Arc<Entity>, Holding, Option<RolloutError>), RolloutError> {
+        let waits_for = self.entity(id)?;
+        let waiting = Waiting::new(id, &waits_for.taking, TAKING_MAX)?;
         let (entity, mut held) = self.hold_named(id).await?;
+        drop(waiting);
         let count = reports.len();
         let sorted = self.think(&mut held, count, move |rollout| Sorted::of(reports, rollout)).await?;
         let Sorted { known: mut taken, more, new, bytes } = sorted;
@@ -312,6 +321,8 @@ impl Inner {
         }
         let now = self.clock.now();
         self.think(&mut held, count, move |rollout| drop(rollout.report(taken, now))).await?;
+        // It has its room here from now on.
+        drop(room);
         let not_taken =
             why.map(|why| RolloutError::NotTaken { id: id.clone(), new: left, labels, why: Box::new(why) });
         Ok((entity, held, not_taken))
@@ -333,10 +344,10 @@ impl Inner {
     pub(super) async fn report(
         self: &Arc<Self>,
         id: &EntityId,
-        reports: Vec<Report>,
+        reported: Reported,
         share: Share,
     ) -> Result<(Arc<Entity>, u64), RolloutError> {
-        let (entity, mut held, not_taken) = self.take_down(id, reports, share).await?;
+        let (entity, mut held, not_taken) = self.take_down(id, reported, share).await?;
         self.keep(&entity, &mut held).await?;
         let next = entity.next_decision();
         match not_taken {
@@ -352,10 +363,10 @@ impl Inner {
     pub(super) async fn orchestrate(
         &self,
         id: &EntityId,
-        reports: Vec<Report>,
+        reported: Reported,
         share: Share,
     ) -> Result<(), RolloutError> {
-        let (entity, held, not_taken) = self.take_down(id, reports, share).await?;
+        let (entity, held, not_taken) = self.take_down(id, reported, share).await?;
         let decided = self.decide_with(&entity, held).await;
         match (decided, not_taken) {
             // What is kept was decided about; only the rest is to be said again.
@@ -384,7 +395,11 @@ impl Inner {
         edit: impl FnOnce(&mut Held, Mono) -> Result<T, RolloutError>,
     ) -> Result<(RolloutState, T), RolloutError> {
         let (entity, mut held) = self.hold_named(id).await?;
-        let edited = self.grow(&mut held, 0, growth).and_then(|()| edit(&mut held, self.clock.now()));
+        let grown = self.grow(&mut held, 0, growth);
+        // Should this break off, it is read again.
+        held.is_stale = true;
+        let edited = grown.and_then(|()| edit(&mut held, self.clock.now()));
+        held.is_stale = false;
         match edited {
             Ok(said) => {
                 self.keep(&entity, &mut held).await?;

@@ -32,6 +32,7 @@ mod unit_tests;
 mod units;
 mod watching;
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -120,6 +121,21 @@ pub(crate) struct Inner {
     busy: watch::Sender<usize>,
 }
 
+/// What is reported, and the room that it takes elsewhere for as long as it waits to be taken down: also where nobody
+/// waits for that any more.
+pub struct Reported {
+    /// Of each target once.
+    pub reports: Vec<Report>,
+    /// Dropped when they are taken down.
+    pub room: Box<dyn Any + Send>,
+}
+
+impl From<Vec<Report>> for Reported {
+    fn from(reports: Vec<Report>) -> Self {
+        Self { reports, room: Box::new(()) }
+    }
+}
+
 /// Something is under way, from before it begins until nothing of ours is held for it any more.
 pub struct Busy(watch::Sender<usize>);
 
@@ -165,12 +181,12 @@ impl Inner {
 
     /// It is decided about what is new, unless somebody is about to.
     fn decide_later(self: &Arc<Self>, entity: Arc<Entity>, decision: u64) {
-        if !entity.is_due() {
+        if !entity.is_wanted(decision) {
             return;
         }
         let (busy, inner) = (Busy::new(self), self.clone());
         tokio::spawn(async move {
-            if let Err(error) = inner.decide(&entity, decision).await {
+            if let Err(error) = inner.decide_wanted(&entity).await {
                 tracing::info!(entity = %entity.id, %error, "nothing was decided about what was reported");
             }
             inner.unit_goes_on(&entity.id).await;
@@ -305,10 +321,10 @@ impl Rollouts {
     /// are being asked, all share one decision that begins after what they reported was taken down.
     ///
     /// Errors: nothing could be decided, or kept. What was reported is kept all the same where that is possible.
-    pub async fn decide(&self, id: EntityId, reports: Vec<Report>) -> Result<(), RolloutError> {
-        let share = self.share;
+    pub async fn decide(&self, id: EntityId, reports: impl Into<Reported>) -> Result<(), RolloutError> {
+        let (share, reported) = (self.share, reports.into());
         self.run(|inner| async move {
-            let decided = inner.orchestrate(&id, reports, share).await;
+            let decided = inner.orchestrate(&id, reported, share).await;
             inner.unit_goes_on(&id).await;
             decided
         })
@@ -342,14 +358,18 @@ impl Rollouts {
     /// As [`Rollouts::decide`], but it is decided later. What was reported is kept when this answers.
     ///
     /// Errors: it could not be kept.
-    pub async fn orchestrate_later(&self, id: EntityId, reports: Vec<Report>) -> Result<(), RolloutError> {
-        if reports.is_empty() && !self.inner.entities().all.contains_key(&id) {
+    pub async fn orchestrate_later(
+        &self,
+        id: EntityId,
+        reports: impl Into<Reported>,
+    ) -> Result<(), RolloutError> {
+        let (share, reported) = (self.share, reports.into());
+        if reported.reports.is_empty() && !self.inner.entities().all.contains_key(&id) {
             // Nobody said anything of it yet.
             return Ok(());
         }
-        let share = self.share;
         self.run(|inner| async move {
-            let (entity, next) = inner.report(&id, reports, share).await?;
+            let (entity, next) = inner.report(&id, reported, share).await?;
             inner.decide_later(entity, next);
             Ok(())
         })

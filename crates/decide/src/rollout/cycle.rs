@@ -168,6 +168,9 @@ impl Cycle<'_> {
         if old.is_empty() {
             return Ok(());
         }
+        // Whoever removes does so at once: no more are named than may be missed.
+        let free = old.iter().filter(|id| !serves(id)).count();
+        let count = count.min(unwell.saturating_add(free));
         match &self.told.removal {
             None => Err(Stop::For(Question::Removal(old, count))),
             Some(Err(why)) => Err(Stop::With(Nothing::Removal(why.clone()))),

@@ -20,7 +20,7 @@ use upbeat_model::withheld::{WITHHELD, url_to_look_at};
 
 use super::reports::{Checked, Fields, checked};
 use super::rooms::Taken;
-use super::{Orchestrated, Rollouts, Wanted};
+use super::{Orchestrated, Reported, Rollouts, Wanted};
 use crate::access::{self, Change};
 use crate::backend::Backend;
 use crate::extract::{By, Json, Large, Path, Query};
@@ -120,7 +120,7 @@ pub(crate) async fn targets<B: Backend>(
 }
 
 /// What is said is decided about, once it is sure that it will be told: with the place for that. What was said had a
-/// place as well.
+/// place as well, which it has until it was taken down.
 pub(crate) async fn decided<B: Backend>(
     here: &Shared<B>,
     id: EntityId,
@@ -130,10 +130,9 @@ pub(crate) async fn decided<B: Backend>(
 ) -> Result<(Orchestrated, Taken), Refusal> {
     let rollouts = here.backend.rollouts();
     let promised = here.rooms.promise(rollouts.foreseen(id.clone()).await?, answer_bytes).await?;
-    // What is taken down has its room elsewhere.
-    drop(said);
     let (deciding, of) = (rollouts.clone(), id.clone());
-    access::whole::<_, Problem>(async move { deciding.decide(of, reports, who).await }).await?;
+    let reported = Reported { reports, room: Box::new(said) };
+    access::whole::<_, Problem>(async move { deciding.decide(of, reported, who).await }).await?;
     let place = here.rooms.promised(promised).await;
     Ok((rollouts.assigned(id).await?, place))
 }

@@ -16,7 +16,7 @@ use upbeat_model::rollout::{
 };
 
 use crate::backend::{Answer, BoxStream};
-use crate::rollouts::{ControllersEdit, Foreseen, Orchestrated, Rollouts, Wanted};
+use crate::rollouts::{ControllersEdit, Foreseen, Orchestrated, Reported, Rollouts, Wanted};
 
 /// When everything was said.
 pub(crate) const AT: Wall = Wall(1_700_000_000_123);
@@ -108,7 +108,8 @@ fn shown(report: &Report) -> String {
 }
 
 impl Rollouts for FakeRollouts {
-    async fn decide(&self, id: EntityId, reports: Vec<Report>, _: String) -> Answer<()> {
+    async fn decide(&self, id: EntityId, Reported { reports, room }: Reported, _: String) -> Answer<()> {
+        drop(room);
         let gate = self.gate.lock().unwrap().take();
         if let Some((opened, done)) = gate {
             self.note("waits".into());
@@ -149,7 +150,7 @@ impl Rollouts for FakeRollouts {
         Ok(Foreseen { bytes, asks: self.asks.load(Ordering::Relaxed) })
     }
 
-    async fn orchestrate_later(&self, id: EntityId, reports: Vec<Report>, by: String) -> Answer<()> {
+    async fn orchestrate_later(&self, id: EntityId, reports: Reported, by: String) -> Answer<()> {
         self.note("later".into());
         self.decide(id, reports, by).await
     }

@@ -185,7 +185,8 @@ fn problem(error: RolloutError) -> Problem {
 }
 
 impl Rollouts for LocalRollouts {
-    async fn decide(&self, id: EntityId, reports: Vec<Report>, by: String) -> Answer<()> {
+    async fn decide(&self, id: EntityId, Reported { reports, room }: Reported, by: String) -> Answer<()> {
+        let reports = upbeat_control::rollouts::Reported { reports, room };
         self.of(&by).decide(id, reports).await.map_err(problem)
     }
 
@@ -200,7 +201,13 @@ impl Rollouts for LocalRollouts {
         Ok(Foreseen { bytes, asks })
     }
 
-    async fn orchestrate_later(&self, id: EntityId, reports: Vec<Report>, by: String) -> Answer<()> {
+    async fn orchestrate_later(
+        &self,
+        id: EntityId,
+        Reported { reports, room }: Reported,
+        by: String,
+    ) -> Answer<()> {
+        let reports = upbeat_control::rollouts::Reported { reports, room };
         self.of(&by).orchestrate_later(id, reports).await.map_err(problem)
     }
 

@@ -189,3 +189,86 @@ async fn what_was_removed_is_gone_though_nobody_answers_what_was_asked_next() {
     drop(rollouts);
     assert_eq!(ids(&open(&store).await).await, left);
 }
+
+/// It is asked for two; before it answers, one of those that were well is not any more, so none would be to go.
+#[tokio::test(start_paused = true)]
+async fn what_was_removed_is_gone_though_fewer_were_to_go_by_the_time_it_was_answered() {
+    let (store, _journal) = open_memory().unwrap();
+    let remover = Arc::new(Remover::default());
+    let rollouts = open_with(&store, remover.clone()).await;
+    let reports = two_are_well(&rollouts, false).await;
+    let all = ids(&rollouts).await;
+    let (handle, said) = (rollouts.clone(), reports.clone());
+    let call = tokio::spawn(async move { handle.orchestrate(web(), said).await });
+    remover.asked.notified().await;
+    let unwell: Vec<Report> = reports
+        .into_iter()
+        .filter(|report| report.version == Some(v("v2")))
+        .map(|report| Report { is_error: true, ..report })
+        .collect();
+    assert_eq!(unwell.len(), 2);
+    rollouts.orchestrate_later(web(), unwell).await.unwrap();
+    remover.answers.notify_one();
+    let (_, targets) = call.await.unwrap().unwrap();
+    let (old, count) = remover.questions.lock().unwrap()[0].clone();
+    assert!(count > 0);
+    let left: Vec<TargetId> = all.into_iter().filter(|id| !old[..count].contains(id)).collect();
+    assert_eq!(targets.into_iter().map(|target| target.id).collect::<Vec<_>>(), left);
+    rollouts.idle().await;
+    drop(rollouts);
+    assert_eq!(ids(&open(&store).await).await, left);
+}
+
+/// Somebody wants it decided while one that was wanted has its turn, and is not there yet: the next report is decided
+/// all the same.
+#[tokio::test(start_paused = true)]
+async fn what_is_reported_for_later_is_decided_whoever_else_is_about_to() {
+    let (store, _journal) = open_memory().unwrap();
+    let rollouts = open(&store).await;
+    let reports = established(&rollouts, 4, 50).await;
+    rollouts.orchestrate(web(), reports.clone()).await.unwrap();
+    let (_, targets) = rollouts.orchestrate(web(), reports).await.unwrap();
+    assert_eq!(on(&targets, "v2"), 2);
+    let inner = &rollouts.inner;
+    let entity = inner.entities().all[&web()].clone();
+    let held = inner.hold(&entity).await.unwrap();
+    let wanted = entity.begun.load(Ordering::Acquire) + 1;
+    inner.decide_later(entity.clone(), wanted);
+    while entity.turn.try_lock().is_ok() {
+        tokio::task::yield_now().await;
+    }
+    inner.decide_later(entity.clone(), wanted);
+    drop((held, entity));
+    rollouts.idle().await;
+    rollouts.orchestrate_later(web(), obey(&targets)).await.unwrap();
+    rollouts.idle().await;
+    pass(1).await;
+    rollouts.orchestrate_later(web(), obey(&targets)).await.unwrap();
+    rollouts.idle().await;
+    assert_eq!(on(&rollouts.targets(&web(), None).await.unwrap(), "v2"), 4);
+}
+
+/// What waits to be taken down keeps its room until then, whoever waits for it.
+#[tokio::test(start_paused = true)]
+async fn room_is_held_until_what_was_reported_is_taken_down() {
+    let (store, _journal) = open_memory().unwrap();
+    let rollouts = open(&store).await;
+    let reports = established(&rollouts, 4, 50).await;
+    let entity = rollouts.inner.entities().all[&web()].clone();
+    let held = rollouts.inner.hold(&entity).await.unwrap();
+    let room = Arc::new(());
+    let with_room = || Reported { reports: reports.clone(), room: Box::new(room.clone()) };
+    for _ in 0..3 {
+        let mut call = std::pin::pin!(rollouts.decide(web(), with_room()));
+        // Somebody who hangs up.
+        tokio::select! {
+            biased;
+            decided = &mut call => panic!("{decided:?}"),
+            () = tokio::task::yield_now() => {}
+        }
+    }
+    assert_eq!(Arc::strong_count(&room), 4);
+    drop((held, entity));
+    rollouts.idle().await;
+    assert_eq!(Arc::strong_count(&room), 1);
+}

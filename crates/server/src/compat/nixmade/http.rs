@@ -25,7 +25,7 @@ use crate::refusal::Refusal;
 use crate::rollouts::handlers::{decided, usable, words};
 use crate::rollouts::reports::{Checked, Fields, checked, must};
 use crate::rollouts::rooms::Taken;
-use crate::rollouts::{Orchestrated, Rollouts};
+use crate::rollouts::{Orchestrated, Reported, Rollouts};
 use crate::router::guarded;
 
 const FIELDS: Fields = Fields { list: "", labels: "tags" };
@@ -289,10 +289,9 @@ async fn orchestrate_later<B: Backend>(
 ) -> Reply {
     let ((id, _), by, Large(body, taken)) = (asked_about(names, query)?, by?, body?);
     let Checked { reports, .. } = said_of(&by, body, &taken).await?;
-    // What is taken down has its room elsewhere.
-    drop(taken);
     let (rollouts, who) = (here.backend.rollouts().clone(), by.caller.who());
-    access::whole::<_, Problem>(async move { rollouts.orchestrate_later(id, reports, who).await }).await?;
+    let reported = Reported { reports, room: Box::new(taken) };
+    access::whole::<_, Problem>(async move { rollouts.orchestrate_later(id, reported, who).await }).await?;
     ok([])
 }
 

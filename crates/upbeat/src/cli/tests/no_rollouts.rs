@@ -7,9 +7,9 @@ use upbeat_api::rollout_units::UnitAction;
 use upbeat_api::rollouts::{RolloutAction, RolloutChanged};
 use upbeat_api::{Problem, ProblemKind};
 use upbeat_model::rollout::{
-    EntityId, PastState, Report, RolloutState, RolloutsPage, TargetState, UnitMember, UnitState, UnitsPage,
+    EntityId, PastState, RolloutState, RolloutsPage, TargetState, UnitMember, UnitState, UnitsPage,
 };
-use upbeat_server::{Answer, BoxStream, ControllersEdit, Foreseen, Orchestrated, Rollouts, Wanted};
+use upbeat_server::{Answer, BoxStream, ControllersEdit, Foreseen, Orchestrated, Reported, Rollouts, Wanted};
 
 /// Keeps none.
 #[derive(Clone, Debug, Default)]
@@ -27,7 +27,7 @@ fn unkept<T>() -> Answer<T> {
 }
 
 impl Rollouts for NoRollouts {
-    async fn decide(&self, _: EntityId, _: Vec<Report>, _: String) -> Answer<()> {
+    async fn decide(&self, _: EntityId, _: Reported, _: String) -> Answer<()> {
         unkept()
     }
 
@@ -39,7 +39,7 @@ impl Rollouts for NoRollouts {
         unkept()
     }
 
-    async fn orchestrate_later(&self, _: EntityId, _: Vec<Report>, _: String) -> Answer<()> {
+    async fn orchestrate_later(&self, _: EntityId, _: Reported, _: String) -> Answer<()> {
         unkept()
     }
 

@@ -59,7 +59,7 @@ pub(super) async fn read(files: &HeaderFiles, headers: &Headers) -> Result<Ready
 
 /// Of `Bearer …`, what is secret.
 fn last_word(value: &str) -> &str {
-    value.rsplit(' ').next().unwrap_or_default()
+    value.rsplit([' ', '\t']).next().unwrap_or_default()
 }
 
 /// What a regular file says, without the line feed at its end. Anything else may never end, or never begin.

@@ -14,7 +14,7 @@ use upbeat_shim::spec::Order;
 use upbeat_shim::wire::{End, FromShim};
 
 use super::launch::Asked;
-use super::out::{ANSWER_SLACK, Out};
+use super::out::{ANSWER_SLACK, BEGIN_PATIENCE, Begins, Out};
 use super::{DriverError, ProcessDriver, Rights, chain, error};
 use crate::tree::{self, StillThere, Tree};
 
@@ -209,19 +209,36 @@ impl ProcessDriver {
         self.clear_execs_once().await;
         let rights = &Rights::default();
         let asked = Asked { command, environment, working_dir: "/", user: None, rights, private: None };
-        let number = self.inner.execs.fetch_add(1, Ordering::Relaxed);
-        let mark = tree::mark_of_exec(&self.inner.places.slots, number);
-        let spec = asked.spec(Order::Ask { timeout_ms: timeout.0 }, mark.clone());
-        let ordered = self.inner.zygote.order(&spec, &streams.each_ref().map(AsFd::as_fd)).await;
-        // Whoever reads what it prints comes to an end only when nobody else could print it.
-        drop(streams);
-        match ordered {
-            Ok(channel) => {
-                let out = Out::new(channel, mark, None);
-                self.answer(out, &asked, (timeout, std::future::pending())).await
-            }
-            Err(error) => ExecOutcome::Unable(chain(&error)),
+        let mut why = "";
+        // An order that was not taken is given once more: nothing was run, and whoever asks takes no answer for a bad
+        // one.
+        for _ in 0..2 {
+            let number = self.inner.execs.fetch_add(1, Ordering::Relaxed);
+            let mark = tree::mark_of_exec(&self.inner.places.slots, number);
+            let spec = asked.spec(Order::Ask { timeout_ms: timeout.0 }, mark.clone());
+            let channel = match self.inner.zygote.order(&spec, &streams.each_ref().map(AsFd::as_fd)).await {
+                Ok(channel) => channel,
+                Err(error) => return ExecOutcome::Unable(chain(&error)),
+            };
+            let mut out = Out::new(channel, mark, None);
+            why = match tokio::time::timeout(BEGIN_PATIENCE, out.begins()).await {
+                Ok(Begins::Begun) => {
+                    // Whoever reads what it prints comes to an end only when nobody else could print it.
+                    drop(streams);
+                    return self.answer(out, &asked, (timeout, std::future::pending())).await;
+                }
+                Ok(Begins::Unable(why)) => {
+                    out.ended();
+                    return ExecOutcome::Unable(why);
+                }
+                Ok(Begins::Killed) => "its shim was killed before it ran anything",
+                Err(_) => {
+                    self.inner.zygote.replace().await;
+                    "the process that makes shims was stopped"
+                }
+            };
         }
+        ExecOutcome::Unable(why.to_owned())
     }
 
     /// What has come of a command. That its shim was killed, or is stopped, is no word about it, be it by

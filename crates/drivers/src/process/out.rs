@@ -18,6 +18,9 @@ use crate::tree::{self, StillThere, Tree};
 /// A shim that answers later than this after the command's time is over, or was called off, is stopped.
 pub(super) const ANSWER_SLACK: Duration = Duration::from_secs(5);
 
+/// A shim is there within milliseconds. Who asks has ten seconds in all, so that this leaves time for another.
+pub(super) const BEGIN_PATIENCE: Duration = Duration::from_secs(3);
+
 /// A killed shim is gone in a moment. Where there is no descriptor to hold it by, there may be one so
 /// soon, and is tried for so often.
 const HOLD_AGAIN: Duration = Duration::from_millis(100);
@@ -30,6 +33,16 @@ struct Who {
     pid: i32,
     /// In ticks since boot.
     begun: u64,
+}
+
+/// How it begins.
+pub(super) enum Begins {
+    /// Its shim is there.
+    Begun,
+    /// Its shim could not do what it shall: why.
+    Unable(String),
+    /// There is no shim, and nothing was run.
+    Killed,
 }
 
 /// A command that is out. Dropped before it is over, it is called off, and it is seen to that it ends.
@@ -52,6 +65,24 @@ impl Out {
     /// What came of it. `None`: its shim was killed.
     pub(super) async fn heard(&mut self) -> Option<FromShim> {
         self.0.as_mut()?.heard().await
+    }
+
+    /// Waits until its shim is there, which says so before it runs anything.
+    pub(super) async fn begins(&mut self) -> Begins {
+        let Some(held) = self.0.as_mut() else { return Begins::Killed };
+        loop {
+            match held.channel.receive().await {
+                Ok(Some(FromShim::Here { pid, begun })) => {
+                    held.shim = Some(Who { pid, begun });
+                    return Begins::Begun;
+                }
+                Ok(Some(FromShim::Unable { why })) => return Begins::Unable(why),
+                Ok(Some(_)) => {}
+                // A later version means something else by it.
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
+                Ok(None) | Err(_) => return Begins::Killed,
+            }
+        }
     }
 
     /// Nobody wants to know any more how it ends, but when.

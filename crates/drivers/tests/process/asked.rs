@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::pin::pin;
 
+use rustix::process::Signal;
 use upbeat_drivers::controllers::{Caller, Choice, Means};
 use upbeat_model::rollout::{Controller, Report, TargetId};
 
 use crate::Case;
-use crate::rig::{Place, Rig, eventually, is_alive, kill, number, parent};
+use crate::rig::{Place, Rig, eventually, is_alive, kill, number, parent, signal};
 
 pub(crate) const CASES: &[Case] = &[
     Case::new("a command that is asked answers over its input and its output", answered),
@@ -16,6 +17,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("nothing of a command stays for whose answer nobody waits", abandoned),
     Case::new("what was asked is killed when its shim was, and that is no answer", killed_shim),
     Case::new("what dead daemons asked is killed by the next", of_dead_daemons),
+    Case::new("what is asked of a process that makes shims, and was stopped, is asked of the next", stopped),
 ];
 
 /// A tree of two sessions that gives its pids away, in a directory of its own, and answers when all are there.
@@ -134,5 +136,21 @@ fn of_dead_daemons() {
         let mut dead = dead.arg("600").env("UPBEAT_INSTANCE", mark).spawn().unwrap();
         assert_eq!(caller(&rig).is_well(&sh(r#"echo '{"status":"ok"}'"#), &[]).await, Ok(()));
         assert!(dead.try_wait().unwrap().is_some(), "before anything is asked");
+    });
+}
+
+/// What the one that makes shims answered is how it is, and not that it could not be asked.
+fn stopped() {
+    let place = Place::new();
+    place.daemon(async |rig| {
+        let caller = caller(&rig);
+        let who = sh(r#"cut -d" " -f4 /proc/$PPID/stat > "$PLACE/zygote"; echo '{"status":"ok"}'"#);
+        assert_eq!(caller.is_well(&who, &[]).await, Ok(()));
+        let zygote = || number(std::fs::read_to_string(place.file("zygote")).unwrap().trim());
+        let first = zygote();
+        signal(first, Signal::STOP);
+        assert_eq!(caller.is_well(&who, &[]).await, Ok(()));
+        assert_ne!(zygote(), first);
+        assert!(!is_alive(first));
     });
 }

@@ -53,9 +53,13 @@ impl Engine {
         let theirs = Places { slots: dirs.slots().join(COMMANDS), ..places.clone() };
         let (commands, _) = ProcessDriver::new(shim.clone(), theirs)?;
         let (driver, events) = ProcessDriver::new(shim, places)?;
-        for clears in [driver.clone(), commands.clone()] {
-            tokio::spawn(async move { clears.clear_execs_once().await });
-        }
+        let both = [driver.clone(), commands.clone()];
+        // One after the other: each looks at all processes of the machine, and services come first.
+        tokio::spawn(async move {
+            for clears in both {
+                clears.clear_execs_once().await;
+            }
+        });
         let means = Means { commands: Some(commands), ..means };
         let Opened { control, keep, access, rollouts, webhooks } = open(dirs, means, webhooks).await?;
         let (report, reports) = mpsc::channel(REPORTS);

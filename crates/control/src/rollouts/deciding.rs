@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 
 use tokio::sync::MutexGuard;
 use upbeat_decide::rollout::{Answer, Decision, NewTarget, Question, Rollout, Step, Told, decide};
-use upbeat_model::rollout::{EntityId, Report, TargetId};
+use upbeat_model::rollout::{EntityId, Reason, Report, TargetId};
 
 use super::entity::{Entity, Growth, Held, Holding};
 use super::{Inner, RolloutError, Share, ask, leaves, room};
@@ -165,8 +165,12 @@ impl Inner {
         let bytes = decision.created.iter().map(report).sum();
         let share = if held.rest.is_listeners { Share::Listener } else { Share::Whole };
         if let Err(refused) = self.grow(held, decision.created.len(), Growth { share, bytes }) {
-            tracing::warn!(entity = %held.rest.id, %refused, "targets that were selected could not be made");
-            room::without_created(decision);
+            let why = refused.to_string();
+            let is_known = held.rollout.reasons.iter().any(|reason| matches!(reason, Reason::NoRoom { .. }));
+            if !is_known {
+                tracing::warn!(entity = %held.rest.id, why, "targets that were selected could not be made");
+            }
+            room::without_created(decision, why);
         }
     }
 }

@@ -80,7 +80,7 @@ pub(super) fn taken(targets: u64, head: usize) -> u64 {
 }
 
 /// There is no room for targets that whoever selects wants to be there: all else that was decided stands.
-pub(super) fn without_created(decision: &mut Decision) {
+pub(super) fn without_created(decision: &mut Decision, why: String) {
     let refused: BTreeSet<TargetId> =
         std::mem::take(&mut decision.created).into_iter().map(|new| new.id).collect();
     let stays: Vec<bool> = decision.assigned.iter().map(|id| !refused.contains(id)).collect();
@@ -88,7 +88,7 @@ pub(super) fn without_created(decision: &mut Decision) {
     let mut places = stays.iter();
     decision.placed.retain(|_| places.next() == Some(&true));
     decision.assigned.retain(|id| !refused.contains(id));
-    decision.reasons.push(Reason::NoRoom { refused: refused.len() });
+    decision.reasons.push(Reason::NoRoom { refused: refused.len(), why });
 }
 
 impl Accounts {
@@ -204,8 +204,8 @@ mod tests {
         for placed in [vec![0, 1, 2, 3], vec![]] {
             let left = if placed.is_empty() { vec![] } else { vec![0, 2] };
             let mut decision = Decision { placed, ..decided.clone() };
-            without_created(&mut decision);
-            let reasons = vec![Reason::NoRoom { refused: 2 }];
+            without_created(&mut decision, "full".into());
+            let reasons = vec![Reason::NoRoom { refused: 2, why: "full".into() }];
             let (created, assigned) = (Vec::new(), vec![id("a"), id("c")]);
             assert_eq!(decision, Decision { created, assigned, placed: left, reasons, ..decided.clone() });
         }

@@ -158,10 +158,12 @@ pub enum Reason {
         /// So many may be there in addition.
         may: usize,
     },
-    /// Whoever selects wanted to make targets for which the daemon has no room in memory.
+    /// Whoever selects wanted to make targets for which there is no room: too many of the entity, or too much in memory.
     NoRoom {
         /// So many were not made.
         refused: usize,
+        /// How much there is, and how much there may be.
+        why: String,
     },
     /// What was measured of it is not as it should be.
     AnalysisFailed {
@@ -267,9 +269,7 @@ impl fmt::Display for Reason {
             Self::NoSurge { refused, may } => {
                 write!(f, "{refused} new targets were not taken: {may} may be there in addition")
             }
-            Self::NoRoom { refused } => {
-                write!(f, "{refused} new targets were not taken: the daemon has no room for them in memory")
-            }
+            Self::NoRoom { refused, why } => write!(f, "{refused} new targets were not taken: {why}"),
             Self::AnalysisFailed { name, why, value } if value.is_empty() => {
                 write!(f, "analysis `{name}` failed: {why}")
             }

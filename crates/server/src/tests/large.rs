@@ -27,8 +27,8 @@ use crate::bounds::{
     ANSWERS_BYTES_MAX, ASIDE_BYTES, LOOKS_BYTES_MAX, REPORTS_BYTES_MAX, ROOM_WAIT, STALL_TIMEOUT,
 };
 use crate::handlers::Shared;
-use crate::rollouts::Foreseen;
 use crate::rollouts::rooms::Rooms;
+use crate::rollouts::{Foreseen, Reported};
 use crate::router::router_until;
 use crate::streams::{Closing, OpenStreams};
 
@@ -50,7 +50,9 @@ async fn targets(fake: &Fake, count: usize) {
         labels: Default::default(),
         failed: false,
     };
-    fake.rollouts.decide(web(), (0..count).map(report).collect(), String::new()).await.unwrap();
+    let reports = (0..count).map(report).collect();
+    let reported = Reported { reports, room: Box::new(()) };
+    fake.rollouts.decide(web(), reported, String::new()).await.unwrap();
     fake.rollouts.asked();
 }
 

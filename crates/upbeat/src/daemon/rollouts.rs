@@ -16,11 +16,10 @@ use upbeat_drivers::clock;
 use upbeat_drivers::controllers::Means;
 use upbeat_drivers::process::chain;
 use upbeat_model::rollout::{
-    EntityId, PastState, Report, RolloutState, RolloutsPage, TargetId, TargetState, UnitMember, UnitState,
-    UnitsPage,
+    EntityId, PastState, RolloutState, RolloutsPage, TargetId, TargetState, UnitMember, UnitState, UnitsPage,
 };
 use upbeat_server::{
-    Answer, BoxStream, ControllersEdit, Foreseen, Orchestrated, ROLLOUTS_LISTENER, Rollouts, Wanted,
+    Answer, BoxStream, ControllersEdit, Foreseen, Orchestrated, ROLLOUTS_LISTENER, Reported, Rollouts, Wanted,
 };
 use upbeat_store::{Store, StoreError};
 

@@ -130,7 +130,7 @@ pub(crate) async fn large(request: Request, most: usize) -> Result<(Bytes, Taken
         true => whole(Paced::new(body), most, hint).await?,
         false => whole(body, most, hint).await?,
     };
-    let taken = taken.about(read.len() as u64);
+    let taken = taken.came_to(read.len() as u64);
     Ok((read, taken))
 }
 

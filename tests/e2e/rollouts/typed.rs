@@ -21,6 +21,10 @@ pub(super) fn journeys() -> Vec<Journey> {
         ),
         Journey::new("how long and how bad is told beforehand, each time the same", beforehand),
         Journey::new("whoever lists rollouts waits for a daemon that is starting", starting),
+        Journey::new(
+            "of two daemons that start at once, whoever lists rollouts waits for the one that stays",
+            two_start,
+        ),
         Journey::new("a unit is watched, and events are asked for by their rollout", watched_unit),
     ]
 }
@@ -332,6 +336,35 @@ fn starting() {
         home.kill_daemon();
         daemon.wait().unwrap();
     }
+}
+
+/// Whoever said first that it starts is not the one that has the directories then.
+fn two_start() {
+    let mut home = Home::new();
+    home.run(&["rollout", "start", "prod/web", "v1"]).ok();
+    home.kill_daemon();
+    let mut stopped_at = |place: &str| {
+        let marker = home.outside(place);
+        home.set("UPBEAT_FAILPOINT", format!("{place}+stop:{}", marker.display()));
+        let daemon = home.command(&["serve"]).stderr(Stdio::null()).spawn().unwrap();
+        eventually("the daemon has come so far", || marker.exists());
+        home.unset("UPBEAT_FAILPOINT");
+        daemon
+    };
+    let mut loses = stopped_at("daemon_starting");
+    let mut wins = stopped_at("daemon_begun");
+    kill(loses.id() as i32, 18);
+    assert_eq!(loses.wait().unwrap().code(), Some(4), "the other one has the directories");
+    let mut listing =
+        home.command(&["rollout", "ls"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut errors = BufReader::new(listing.stderr.take().unwrap()).lines();
+    assert_eq!(errors.next().unwrap().unwrap(), "upbeat: the daemon is starting; waiting for it");
+    kill(wins.id() as i32, 18);
+    let listed = listing.wait_with_output().unwrap();
+    let text = String::from_utf8(listed.stdout).unwrap();
+    assert!(listed.status.success() && text.contains("prod/web  rolling out"), "{text}");
+    home.kill_daemon();
+    wins.wait().unwrap();
 }
 
 fn watched_unit() {

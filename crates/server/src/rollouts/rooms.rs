@@ -92,6 +92,14 @@ fn kibi(bytes: u64) -> u32 {
     u32::try_from(bytes.div_ceil(1 << 10)).unwrap_or(u32::MAX)
 }
 
+/// So much room is waited for: what is small needs none.
+fn needed(bytes: u64) -> u32 {
+    match bytes <= SMALL_BYTES {
+        true => 0,
+        false => kibi(bytes),
+    }
+}
+
 impl Room {
     fn of(bytes: u64) -> Self {
         let whole = kibi(bytes);
@@ -100,11 +108,11 @@ impl Room {
 
     /// A place, in the order in which they were asked for. None: what is small needs none.
     async fn wait(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
-        if bytes <= SMALL_BYTES {
-            return None;
+        match needed(bytes) {
+            0 => None,
+            // What is larger than all there is has it alone. An error is that it was closed, which it never is.
+            many => self.left.clone().acquire_many_owned(many.min(self.whole)).await.ok(),
         }
-        // What is larger than all there is has it alone. An error is that it was closed, which it never is.
-        self.left.clone().acquire_many_owned(kibi(bytes).min(self.whole)).await.ok()
     }
 
     /// Errors: there was no place in time.
@@ -214,9 +222,17 @@ impl Taken {
         self.permit.is_some()
     }
 
-    /// It turned out to be so many bytes.
-    pub(crate) fn about(self, bytes: u64) -> Self {
-        Self { bytes, ..self }
+    /// A body turned out to be so many bytes, whatever was foreseen: what it does not need is free for others.
+    pub(crate) fn came_to(mut self, bytes: u64) -> Self {
+        self.bytes = bytes;
+        let needed = needed(bytes * PARSED) as usize;
+        if let Some(held) = &mut self.permit {
+            drop(held.split(held.num_permits().saturating_sub(needed)));
+            if held.num_permits() == 0 {
+                self.permit = None;
+            }
+        }
+        self
     }
 
     /// Does something with what has this place: where that is large, on another thread.
@@ -348,6 +364,40 @@ mod tests {
         assert!(Rooms::for_body(&request("{}".into()), most).await.is_ok());
         drop(taken);
         assert!(Rooms::for_body(&said, most).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_body_of_unsaid_length_does_not_need_is_given_back_when_it_was_read() {
+        let most = 16 << 20;
+        for (bytes, kept) in [
+            (0, 0),
+            (SMALL_BYTES / PARSED, 0),
+            (SMALL_BYTES / PARSED + 1, SMALL_BYTES / 1_024 + 1),
+            (5 << 20, 15 << 10),
+            (most, (PARSED * most) / 1_024),
+        ] {
+            let rooms = Rooms::default();
+            let left = || rooms.bodies.left.available_permits() as u64;
+            let whole = left();
+            let (inside, parts) = tokio::sync::mpsc::channel(1);
+            let parts = futures_util::stream::unfold(parts, |mut parts| async {
+                let part: Option<Bytes> = parts.recv().await;
+                part.map(|part| (Ok::<_, std::io::Error>(part), parts))
+            });
+            let mut request = Request::new(axum::body::Body::from_stream(parts));
+            request.extensions_mut().insert(rooms.clone());
+            let mut reading = std::pin::pin!(crate::extract::large(request, most as usize));
+            let soon = std::time::Duration::from_secs(1);
+            assert!(tokio::time::timeout(soon, &mut reading).await.is_err());
+            assert_eq!(whole - left(), PARSED * most / 1_024, "it may become the largest");
+            inside.send(vec![b'x'; bytes as usize].into()).await.unwrap();
+            drop(inside);
+            let (body, taken) = reading.await.unwrap();
+            assert_eq!((body.len() as u64, whole - left()), (bytes, kept));
+            assert_eq!(taken.is_held(), kept > 0);
+            drop(taken);
+            assert_eq!(left(), whole, "{bytes}");
+        }
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ use upbeat_agent::Meter;
 use upbeat_control::webhooks::Webhook;
 use upbeat_drivers::cgroups;
 use upbeat_drivers::controllers::Means;
-use upbeat_drivers::process::{MARK, Places, ProcessDriver, ShimProgram, belongs_to};
+use upbeat_drivers::process::{Places, ProcessDriver, ShimProgram};
 use upbeat_server::Backend;
 use upbeat_server::compat::guide::Guide;
 
@@ -18,7 +18,7 @@ use super::Dirs;
 use super::agent::{AgentThread, Hand};
 use super::backend::LocalBackend;
 use super::rollouts::LocalRollouts;
-use super::serve::{FIRST_LOOK, Opened, REPORTS, ServeError, open, pass_on, system, take_lock};
+use super::serve::{FIRST_LOOK, Opened, REPORTS, ServeError, open, pass_on, prepare, take_lock};
 
 /// Where commands of rollouts are, beside the directories of apps: no app has such a name. Nothing is kept there; it
 /// tells them from those of services.
@@ -42,10 +42,7 @@ impl Engine {
         means: Means,
         webhooks: Vec<Webhook>,
     ) -> Result<Self, ServeError> {
-        if std::env::var(MARK).is_ok_and(|mark| belongs_to(&dirs.slots(), &mark)) {
-            return Err(ServeError::Inside);
-        }
-        dirs.create().map_err(system("its directories"))?;
+        prepare(dirs)?;
         let lock = take_lock(dirs)?;
         let process = cgroups::OF_THIS_PROCESS.into();
         let places = Places { slots: dirs.slots(), private: dirs.credentials(), process };

@@ -14,7 +14,7 @@ use upbeat_control::webhooks::{Webhook, Webhooks};
 use upbeat_control::{Control, Settings};
 use upbeat_drivers::clock;
 use upbeat_drivers::controllers::Means;
-use upbeat_drivers::process::ShimProgram;
+use upbeat_drivers::process::{MARK, ShimProgram, belongs_to};
 use upbeat_server::compat::guide::{Guide, ServicesSettings, Surroundings};
 use upbeat_store::{Durability, Journal, Store, StoreError};
 
@@ -93,7 +93,9 @@ pub async fn serve(dirs: &Dirs, settings: &settings::Settings, announce: bool) -
     // Fails only for the leader of a process group: then a terminal's or systemd's own.
     let _ = rustix::process::setsid();
     let guide = Guide::new(surroundings(settings.orchestrator.into()));
-    let starting = Starting::say(dirs);
+    prepare(dirs)?;
+    let starting = Starting::say(dirs).map_err(system(&dirs.lock().display().to_string()))?;
+    failpoint::reach("daemon_starting");
     let mut engine =
         Engine::begin(dirs, shim_program()?, guide, means(settings), settings.webhooks()).await?;
     failpoint::reach("daemon_begun");
@@ -233,6 +235,14 @@ fn shim_program() -> Result<ShimProgram, ServeError> {
         true => ShimProgram { path: beside, args: Vec::new() },
         false => ShimProgram { path: own, args: vec![OsString::from(SHIM_ARGUMENT)] },
     })
+}
+
+/// The directories are there. Errors: this process may not be their daemon; they cannot be made.
+pub(super) fn prepare(dirs: &Dirs) -> Result<(), ServeError> {
+    if std::env::var(MARK).is_ok_and(|mark| belongs_to(&dirs.slots(), &mark)) {
+        return Err(ServeError::Inside);
+    }
+    dirs.create().map_err(system("its directories"))
 }
 
 pub(super) fn take_lock(dirs: &Dirs) -> Result<File, ServeError> {

@@ -1,7 +1,12 @@
-//! Whether a daemon is starting: it has its directories, and does not answer yet, as it reads what was kept.
+//! Whether a daemon is starting: it is about to have its directories, or has them, and does not answer yet, as it
+//! reads what was kept.
 //!
 //! It says so by a lock of its own on the file of its lock. That one can be asked after without being taken, so
 //! nobody who asks is in the way of a daemon that begins; and the kernel lets go of it whatever becomes of the daemon.
+//!
+//! It is a shared lock, said before the daemon's own is tried. So each of several that are started at once says it,
+//! none silences another, and there is no moment in which one has the directories and has not said it. Those that
+//! find them taken end, and nothing of theirs is left.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
@@ -11,19 +16,24 @@ use rustix::process::{Flock, FlockType, fcntl_getlk};
 
 use super::Dirs;
 
-/// This process is starting, until it is dropped.
+/// This process is starting, until it is dropped. The kernel forgets it, too, where this process closes any other
+/// file it has opened of the lock's path: nothing may, meanwhile.
 pub(super) struct Starting {
-    _said: Option<File>,
+    _said: File,
 }
 
 impl Starting {
-    /// Says so, where there are directories. Nothing depends on that but what clients are told meanwhile: why they
-    /// cannot be used is told by who needs them.
-    pub(super) fn say(dirs: &Dirs) -> Self {
-        let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(dirs.lock());
-        let said = file
-            .and_then(|file| Ok(fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive).map(|()| file)?));
-        Self { _said: said.ok() }
+    /// Says so. Errors: the file of the lock cannot be used.
+    pub(super) fn say(dirs: &Dirs) -> std::io::Result<Self> {
+        let said = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .mode(0o600)
+            .open(dirs.lock())?;
+        fcntl_lock(&said, FlockOperation::NonBlockingLockShared)?;
+        Ok(Self { _said: said })
     }
 }
 
@@ -31,5 +41,6 @@ impl Starting {
 pub fn is_starting(dirs: &Dirs) -> bool {
     // Without the file there never was one.
     let Ok(file) = File::open(dirs.lock()) else { return false };
+    // Whoever says it is in the way of an exclusive lock.
     matches!(fcntl_getlk(&file, &Flock::from(FlockType::WriteLock)), Ok(Some(_)))
 }

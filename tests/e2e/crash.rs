@@ -286,13 +286,14 @@ fn files(home: &Home) -> Vec<String> {
 }
 
 /// What a daemon that looks after nothing has.
-const OWN_FILES: [&str; 8] = [
+const OWN_FILES: [&str; 9] = [
     "run/upbeat.sock",
     "state/audit.key",
     "state/audit/00000000000000000001.jsonl",
     "state/control.redb",
     "state/daemon.lock",
     "state/daemon.log",
+    "state/daemon.starting",
     "state/events.redb",
     "state/node.redb",
 ];

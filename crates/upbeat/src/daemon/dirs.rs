@@ -57,6 +57,11 @@ impl Dirs {
         self.runtime.join("upbeat.sock")
     }
 
+    /// Held by a daemon while it starts.
+    pub fn starting(&self) -> PathBuf {
+        self.state.join("daemon.starting")
+    }
+
     /// Held by the daemon for its whole life.
     pub fn lock(&self) -> PathBuf {
         self.state.join("daemon.lock")

@@ -94,7 +94,7 @@ pub async fn serve(dirs: &Dirs, settings: &settings::Settings, announce: bool) -
     let _ = rustix::process::setsid();
     let guide = Guide::new(surroundings(settings.orchestrator.into()));
     prepare(dirs)?;
-    let starting = Starting::say(dirs).map_err(system(&dirs.lock().display().to_string()))?;
+    let starting = Starting::say(dirs).map_err(system(&dirs.starting().display().to_string()))?;
     failpoint::reach("daemon_starting");
     let mut engine =
         Engine::begin(dirs, shim_program()?, guide, means(settings), settings.webhooks()).await?;

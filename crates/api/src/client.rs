@@ -242,7 +242,7 @@ impl Client {
             Method::Post => hyper::Method::POST,
             Method::Put => hyper::Method::PUT,
         };
-        Asking { method, target, headers: Vec::new(), body: Bytes::new() }
+        Asking { method, target, headers: Vec::new(), body: Bytes::new(), most: MAX_RECORD }
     }
 
     pub(crate) fn with_body(&self, mut request: Asking, body: &impl Serialize) -> Answer<Asking> {
@@ -258,9 +258,10 @@ impl Client {
     }
 
     pub(crate) async fn answer<T: DeserializeOwned>(&self, request: Asking) -> Answer<T> {
+        let most = request.most;
         self.in_time(async {
             let response = self.send(request).await?;
-            let body = self.whole(response).await?;
+            let body = self.whole(response, most).await?;
             serde_json::from_slice(&body).map_err(|e| self.protocol(e.to_string()))
         })
         .await
@@ -320,7 +321,7 @@ impl Client {
         if status.is_success() {
             return Ok(response);
         }
-        let body = self.whole(response).await?;
+        let body = self.whole(response, MAX_RECORD).await?;
         match serde_json::from_slice::<Problem>(&body) {
             Ok(mut problem) => {
                 let is_elsewhere = matches!(*self.way, Way::Tcp { .. });
@@ -335,13 +336,14 @@ impl Client {
         }
     }
 
-    async fn whole(&self, response: Response<Incoming>) -> Answer<Vec<u8>> {
+    /// Errors: it has more bytes than `most`.
+    async fn whole(&self, response: Response<Incoming>, most: usize) -> Answer<Vec<u8>> {
         let mut body = Vec::new();
         let mut chunks = BodyDataStream::new(response.into_body());
         while let Some(chunk) = chunks.next().await {
             let chunk = chunk.map_err(|e| self.interrupted(Some(e)))?;
-            if body.len() + chunk.len() > MAX_RECORD {
-                return Err(self.protocol(format!("more than {} MiB", MAX_RECORD >> 20)));
+            if body.len() + chunk.len() > most {
+                return Err(self.protocol(format!("more than {} MiB", most >> 20)));
             }
             body.extend_from_slice(&chunk);
         }
@@ -378,9 +380,15 @@ pub(crate) struct Asking {
     target: String,
     headers: Vec<(HeaderName, String)>,
     body: Bytes,
+    /// So many bytes are taken of the answer.
+    most: usize,
 }
 
 impl Asking {
+    pub(crate) fn at_most(self, most: usize) -> Self {
+        Self { most, ..self }
+    }
+
     fn under(mut self, key: &IdempotencyKey) -> Self {
         self.headers.push((HeaderName::from_static(KEY_HEADER), key.as_str().to_owned()));
         self

@@ -175,6 +175,11 @@ pub struct TargetReport {
     pub labels: BTreeMap<String, String>,
 }
 
+/// So much a client takes of an answer about all targets of an entity, which has no pages. There are a quarter of a
+/// million of them at most; with names of forty letters, digests as versions, and a sentence of the controller's and
+/// one of ours, each takes under a kilobyte.
+pub const TARGETS_BYTES_MAX: usize = 256 << 20;
+
 /// What each target shall run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
@@ -243,15 +248,18 @@ impl Client {
         self.answer(self.request(Endpoint::RolloutHistory, &path(id), &[])).await
     }
 
-    /// Its targets, of one group or of all, in the order of their groups and names.
+    /// Its targets, of one group or of all, in the order of their groups and names. Errors: they have more than
+    /// [`TARGETS_BYTES_MAX`]; groups are smaller.
     pub async fn rollout_targets(&self, id: &EntityId, group: Option<&str>) -> Answer<Vec<TargetState>> {
         let query: Vec<_> = group.map(|name| ("group", name.to_owned())).into_iter().collect();
-        self.answer(self.request(Endpoint::RolloutTargets, &path(id), &query)).await
+        self.answer(self.request(Endpoint::RolloutTargets, &path(id), &query).at_most(TARGETS_BYTES_MAX))
+            .await
     }
 
-    /// Says what targets run; what each shall run. Kept when this answers.
+    /// Says what targets run; what each shall run. Kept when this answers. Errors: all targets have more than
+    /// [`TARGETS_BYTES_MAX`]; what was reported is kept all the same.
     pub async fn report_targets(&self, id: &EntityId, reports: &Reports) -> Answer<Assignments> {
-        let request = self.request(Endpoint::ReportTargets, &path(id), &[]);
+        let request = self.request(Endpoint::ReportTargets, &path(id), &[]).at_most(TARGETS_BYTES_MAX);
         self.answer(self.with_body(request, reports)?).await
     }
 
@@ -275,4 +283,73 @@ impl Client {
 
 fn path(id: &EntityId) -> [&str; 2] {
     [id.namespace(), id.entity()]
+}
+
+#[cfg(test)]
+mod tests {
+    use upbeat_model::rollout::{HeldState, TargetId};
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::ClientError;
+    use crate::decode::MAX_RECORD;
+
+    #[test]
+    fn all_targets_there_may_be_fit_into_an_answer_with_a_sentence_each() {
+        let now = Wall(1_800_000_000_000);
+        let held = |digit: &str| HeldState {
+            version: Version::new(&format!("sha256:{}", digit.repeat(64))).ok(),
+            since: now,
+            message: "x".repeat(120),
+            message_at: now,
+            is_error: true,
+        };
+        let target = TargetState {
+            id: TargetId::new(&"g".repeat(40), &"n".repeat(40)).unwrap(),
+            labels: [("region".to_owned(), "eu-central-1".to_owned())].into(),
+            current: held("0"),
+            assigned: held("1"),
+            seen: now,
+        };
+        let rollout = RolloutState::unknown(&EntityId::new("prod", "web").unwrap());
+        let of =
+            |targets| serde_json::to_vec(&Assignments { rollout: rollout.clone(), targets }).unwrap().len();
+        let (none, one, two) = (of(vec![]), of(vec![target.clone()]), of(vec![target.clone(), target]));
+        let all = none + (one - none) + (two - one) * (Reports::MAX - 1);
+        assert!((MAX_RECORD..=TARGETS_BYTES_MAX).contains(&all), "{} MiB", all >> 20);
+    }
+
+    /// An empty list in so many bytes, to whoever asks.
+    async fn tells(listener: &tokio::net::UnixListener, bytes: usize) {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {bytes}\r\n\r\n[");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut list = vec![b' '; bytes - 1];
+        list[bytes - 2] = b']';
+        // Whoever has heard enough is gone.
+        let _ = stream.write_all(&list).await;
+    }
+
+    #[tokio::test]
+    async fn of_an_answer_about_all_targets_more_is_taken_than_of_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("socket");
+        let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+        let client = Client::new(&socket);
+        let id = EntityId::new("prod", "web").unwrap();
+        let (targets, ()) = tokio::join!(client.rollout_targets(&id, None), tells(&listener, MAX_RECORD + 1));
+        assert_eq!(targets.unwrap(), []);
+        for (bytes, is_taken) in [(MAX_RECORD, true), (MAX_RECORD + 1, false)] {
+            let (past, ()) = tokio::join!(client.rollout_history(&id), tells(&listener, bytes));
+            match past {
+                Ok(past) => assert!(is_taken && past.is_empty()),
+                Err(ClientError::Protocol { detail, .. }) if !is_taken => {
+                    assert_eq!(detail, "more than 64 MiB");
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
 }

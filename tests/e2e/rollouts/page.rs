@@ -114,6 +114,7 @@ fn bounds() {
         format!("in the making at once, at each door | {} MiB |", bounds::BODIES_BYTES_MAX >> 20),
         format!("in the making at once, at each door | {} MiB |", bounds::ANSWERS_BYTES_MAX >> 20),
         format!("who only looks, at each door | {} MiB |", bounds::LOOKS_BYTES_MAX >> 20),
+        format!("take of an answer | {} MiB, ", upbeat_api::rollouts::TARGETS_BYTES_MAX >> 20),
         format!("| how long what is large waits for room | {} s |", bounds::ROOM_WAIT.as_secs()),
         format!("may stand still, once it has that | {} s |", bounds::STALL_TIMEOUT.as_secs()),
         format!("| how fast it goes at least, on the whole | {} KiB a second |", bounds::LEAST_RATE >> 10),

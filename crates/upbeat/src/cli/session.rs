@@ -228,12 +228,7 @@ impl Session {
                 self.note("the daemon is starting; waiting for it");
             }
             if Instant::now() >= until {
-                return Err(Failure::new(
-                    ExitCode::Starting,
-                    "the daemon is starting, and does not answer yet",
-                )
-                .hint("ask again later")
-                .hint(format!("its log is `{}`", dirs.log().display())));
+                return Err(daemon::EnsureError::Starting { log: dirs.log() }.into());
             }
             if !daemon::is_gone(client).await {
                 return Ok(true);
@@ -373,6 +368,9 @@ impl From<daemon::EnsureError> for Failure {
         let failure = Self::new(ExitCode::Failed, "there is no daemon to talk to").because(&error);
         match error {
             daemon::EnsureError::Client(error) => error.into(),
+            daemon::EnsureError::Starting { ref log } => Self::new(ExitCode::Starting, error.to_string())
+                .hint("ask again later")
+                .hint(format!("its log is `{}`", log.display())),
             daemon::EnsureError::Ended { last, .. } => Self { last_lines: last, ..failure },
             daemon::EnsureError::Executable(_) | daemon::EnsureError::Create(_) => failure,
         }

@@ -43,6 +43,12 @@ pub enum EnsureError {
         /// What it said last. Not what was said by others before.
         last: Vec<String>,
     },
+    /// It is still at reading what was kept, and will answer.
+    #[error("the daemon is starting, and does not answer yet")]
+    Starting {
+        /// Where it says how that goes.
+        log: PathBuf,
+    },
     /// It does not answer as it should.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -65,17 +71,36 @@ pub async fn ensure(dirs: &Dirs) -> Result<Client, EnsureError> {
         let is_there = match started {
             Started::Ready => true,
             // Another client was faster, and its daemon answers in a moment; or the one before is on
-            // its way out.
-            Started::NotAlone => awaited(dirs, &client, begun + READY_PATIENCE).await?,
+            // its way out. Or ours takes long.
+            Started::NotAlone | Started::GoesOn => awaited(dirs, &client, begun + READY_PATIENCE).await?,
             Started::Failed => return Err(failed()),
         };
         if is_there {
             return Ok(client);
         }
-        if Instant::now() >= begun + if is_starting(dirs) { READY_PATIENCE } else { PREDECESSOR } {
-            return Err(failed());
+        match patience(is_starting(dirs), begun.elapsed()) {
+            Patience::Lasts => tokio::time::sleep(STEP).await,
+            Patience::EndsWhileStarting => return Err(EnsureError::Starting { log: dirs.log() }),
+            Patience::Ends => return Err(failed()),
         }
-        tokio::time::sleep(STEP).await;
+    }
+}
+
+/// Whether a daemon is waited for that does not answer.
+#[derive(Debug, PartialEq, Eq)]
+enum Patience {
+    Lasts,
+    /// It goes on with what it is at, and answers later.
+    EndsWhileStarting,
+    /// There is none that gets ready.
+    Ends,
+}
+
+fn patience(is_starting: bool, waited: Duration) -> Patience {
+    match is_starting {
+        true if waited >= READY_PATIENCE => Patience::EndsWhileStarting,
+        false if waited >= PREDECESSOR => Patience::Ends,
+        _ => Patience::Lasts,
     }
 }
 
@@ -117,6 +142,8 @@ enum Started {
     Ready,
     /// It ended, because there is another one.
     NotAlone,
+    /// It has neither ended nor got ready within [`READY_PATIENCE`].
+    GoesOn,
     /// It ended, for a reason that its log tells.
     Failed,
 }
@@ -146,7 +173,7 @@ fn launch(dirs: &Dirs, log: File) -> Result<Started, EnsureError> {
     let mut said = String::new();
     if let Some(stdout) = child.stdout.take() {
         if !is_readable(&stdout).map_err(EnsureError::Create)? {
-            return Ok(Started::Failed);
+            return Ok(Started::GoesOn);
         }
         stdout.take(READY.len() as u64).read_to_string(&mut said).map_err(EnsureError::Create)?;
     }
@@ -216,6 +243,21 @@ mod tests {
         std::fs::write(&log, "anew\n").unwrap();
         assert_eq!(last_lines(&log, from), ["anew"], "it got too long and begins anew");
         assert_eq!(last_lines(&dir.path().join("none"), 0), [""; 0]);
+    }
+
+    #[test]
+    fn one_that_is_starting_is_waited_for_longer_and_is_no_failure_then() {
+        let almost = |time: Duration| time - Duration::from_nanos(1);
+        for (is_starting, waited, expected) in [
+            (false, almost(PREDECESSOR), Patience::Lasts),
+            (false, PREDECESSOR, Patience::Ends),
+            (false, READY_PATIENCE, Patience::Ends),
+            (true, PREDECESSOR, Patience::Lasts),
+            (true, almost(READY_PATIENCE), Patience::Lasts),
+            (true, READY_PATIENCE, Patience::EndsWhileStarting),
+        ] {
+            assert_eq!(patience(is_starting, waited), expected, "{is_starting}, {waited:?}");
+        }
     }
 
     #[test]

@@ -51,11 +51,13 @@ fn there_is_no_daemon_to_talk_to() {
                 last: vec!["WARN one".into(), "ERROR \u{1b}[2Jtwo".into()],
             },
             EnsureError::Ended { log: "/state/daemon.log".into(), last: vec![] },
+            EnsureError::Starting { log: "/state/daemon.log".into() },
             EnsureError::Client(ClientError::PermissionDenied { socket: "/run/upbeat.sock".into() }),
         ],
         EnsureError::Executable(_),
         EnsureError::Create(_),
         EnsureError::Ended { .. },
+        EnsureError::Starting { .. },
         EnsureError::Client(_),
     );
     insta::assert_snapshot!(shown(errors), @r"
@@ -79,6 +81,11 @@ fn there_is_no_daemon_to_talk_to() {
     Failed
     error: There is no daemon to talk to
       caused by: the daemon did not get ready; its log is `/state/daemon.log`
+
+    Starting
+    error: The daemon is starting, and does not answer yet
+    hint: ask again later
+    hint: its log is `/state/daemon.log`
 
     Denied
     error: This user may not connect to the daemon at `/run/upbeat.sock`

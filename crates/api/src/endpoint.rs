@@ -138,6 +138,8 @@ endpoints! {
     StartRolloutUnit: Operator Put "/api/v1/rollout-units/{namespace}/{unit}",
     /// Ask something of a unit: to go back, to be good, a pause.
     ActOnRolloutUnit: Operator Post "/api/v1/rollout-units/{namespace}/{unit}/actions",
+    /// Forget a unit, wherever it is. Its members stay where they are, and each goes its own way.
+    ForgetRolloutUnit: Operator Delete "/api/v1/rollout-units/{namespace}/{unit}",
     /// Every webhook, and how it goes.
     Webhooks: Viewer Get "/api/v1/webhooks",
     /// Send a webhook's receiver a test, now, and hear what came back.

@@ -132,7 +132,9 @@ fn shape(endpoint: Endpoint, g: &mut SchemaGenerator) -> Shape {
         Endpoint::SetControllers => {
             takes(g.subschema_for::<Controllers>(), g.subschema_for::<RolloutState>())
         }
-        Endpoint::ForgetRollout => plain(Answer::Json(schemars::json_schema!({ "type": "null" }))),
+        Endpoint::ForgetRollout | Endpoint::ForgetRolloutUnit => {
+            plain(Answer::Json(schemars::json_schema!({ "type": "null" })))
+        }
         Endpoint::RolloutUnits => {
             asks(RolloutsQuery::json_schema(g), Answer::Json(g.subschema_for::<UnitsPage>()))
         }

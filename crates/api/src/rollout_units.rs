@@ -61,6 +61,11 @@ impl Client {
         self.answer(self.with_body(request, start)?).await
     }
 
+    /// Forgets a unit, wherever it is: its members stay where they are, and each goes its own way.
+    pub async fn forget_rollout_unit(&self, id: &EntityId) -> Answer<()> {
+        self.answer(self.request(Endpoint::ForgetRolloutUnit, &path(id), &[])).await
+    }
+
     /// Asks something of a unit.
     pub async fn act_on_rollout_unit(&self, id: &EntityId, action: &UnitAction) -> Answer<UnitState> {
         let request = self.request(Endpoint::ActOnRolloutUnit, &path(id), &[]);

@@ -87,6 +87,7 @@ pub(crate) fn handler<B: Backend>(endpoint: Endpoint) -> MethodRouter<Shared<B>>
         Endpoint::WatchRolloutUnit => on(method, units::watch::<B>),
         Endpoint::StartRolloutUnit => on(method, units::start::<B>),
         Endpoint::ActOnRolloutUnit => on(method, units::act::<B>),
+        Endpoint::ForgetRolloutUnit => on(method, units::forget::<B>),
         Endpoint::Webhooks => on(method, webhooks::webhooks::<B>),
         Endpoint::TestWebhook => on(method, webhooks::test::<B>),
         Endpoint::Tokens => on(method, tokens::<B>),

@@ -139,6 +139,8 @@ pub trait Rollouts: Clone + Send + Sync + 'static {
         action: UnitAction,
         by: String,
     ) -> impl Future<Output = Answer<UnitState>> + Send;
+    /// A unit is forgotten, by somebody; its members stay where they are. Errors: `not_found`.
+    fn forget_unit(&self, id: EntityId, by: String) -> impl Future<Output = Answer<()>> + Send;
     /// The units of a namespace, or of all, in order: a page.
     fn units(&self, wanted: Wanted) -> impl Future<Output = Answer<UnitsPage>> + Send;
     /// A unit now and whenever it or one of its members changes; ends when it is forgotten. Errors: `not_found`.

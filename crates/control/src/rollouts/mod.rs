@@ -440,6 +440,13 @@ impl Rollouts {
         self.run(|inner| async move { inner.change_unit(id, change).await }).await
     }
 
+    /// Nothing is known of a unit any more, wherever it is: its members stay where they are, and each goes its own way.
+    ///
+    /// Errors: there is none of that name; it could not be removed.
+    pub async fn forget_unit(&self, id: EntityId) -> Result<(), RolloutError> {
+        self.run(|inner| async move { inner.forget_unit(&id).await }).await
+    }
+
     /// Where a unit is. `None`: nobody has named it.
     pub async fn unit(&self, id: &EntityId) -> Result<Option<UnitState>, RolloutError> {
         self.inner.unit(id).await

@@ -273,3 +273,38 @@ async fn who_watches_a_unit_sees_what_becomes_of_it_and_of_its_members() {
     assert_eq!(rollouts.unit(&release()).await.unwrap(), None);
     assert_eq!(next(&mut watch).await, None);
 }
+
+/// Nobody reports its members any more: those that had not begun are free at once, and the others when it is forgotten.
+#[tokio::test(start_paused = true)]
+async fn a_unit_that_cannot_go_back_is_forgotten_and_lets_its_members_go() {
+    let (store, _journal) = open_memory().unwrap();
+    let rollouts = open(&store).await;
+    established(&rollouts).await;
+    rollouts.start_unit(release(), chain("v2"), "ann".into()).await.unwrap();
+    report(&rollouts, "a", "v1", None).await;
+    let taken = |name: &str| {
+        let (rollouts, id) = (rollouts.clone(), entity(name));
+        async move { rollouts.change(id, Change::SetVersion(v("v9")), None).await }
+    };
+    assert!(matches!(taken("c").await, Err(RolloutError::InUnit { .. })), "it is to come");
+    let abort = UnitChange::Abort { by: "ann".into(), why: String::new() };
+    let state = rollouts.change_unit(release(), abort).await.unwrap();
+    assert_eq!((state.course, words(&state)[2]), (UnitWord::Back, MemberWord::Waits));
+    taken("c").await.unwrap();
+    assert!(matches!(taken("a").await, Err(RolloutError::InUnit { .. })), "it has to go back");
+    // The next daemon knows the same.
+    drop(rollouts);
+    let rollouts = open(&store).await;
+    rollouts.change(entity("b"), Change::SetVersion(v("v9")), None).await.unwrap();
+    let refused = rollouts.forget(entity("a")).await;
+    assert!(matches!(refused, Err(RolloutError::InUnit { .. })), "{refused:?}");
+    rollouts.forget_unit(release()).await.unwrap();
+    assert!(matches!(rollouts.forget_unit(release()).await, Err(RolloutError::NoSuchUnit(_))));
+    assert_eq!(rollouts.unit(&release()).await.unwrap(), None);
+    rollouts.change(entity("a"), Change::ForceVersion(v("v9")), None).await.unwrap();
+    drop(rollouts);
+    let rollouts = open(&store).await;
+    assert_eq!(rollouts.unit(&release()).await.unwrap(), None);
+    rollouts.start_unit(release(), vec![chain("v3").remove(0)], "ann".into()).await.unwrap_err();
+    rollouts.forget(entity("a")).await.unwrap();
+}

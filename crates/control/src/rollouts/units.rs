@@ -9,7 +9,7 @@
 //! the claims, whose lock nothing is awaited or taken under. Members are claimed before they are looked at, so
 //! that whoever gives one another version by hand has done so before the unit sees it, or is refused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex as Quick, MutexGuard as QuickGuard, PoisonError};
@@ -20,7 +20,7 @@ use upbeat_decide::rollout::unit::{NextUnit, Seen, Unit, UnitChange};
 use upbeat_decide::rollout::{Change, Rollout};
 use upbeat_model::Mono;
 use upbeat_model::rollout::{
-    EntityId, MemberState, PastUnitState, Reason, UnitError, UnitMember, UnitState, in_order,
+    EntityId, MemberState, PastUnitState, Reason, UnitError, UnitMember, UnitState, UnitWord, in_order,
 };
 use upbeat_store::{Compare, Op, Store, StoreError, Txn};
 
@@ -98,15 +98,20 @@ fn members(unit: &Unit) -> impl Iterator<Item = EntityId> {
     unit.members.iter().filter_map(|member| unit.entity(member))
 }
 
+/// Those that nobody else may give a version: while it goes back, those that had not begun never do.
+fn claimed(unit: &Unit) -> impl Iterator<Item = EntityId> {
+    let is_forward = unit.course == UnitWord::Forward;
+    let those = unit.members.iter().filter(move |member| is_forward || member.has_begun);
+    those.filter(|_| !unit.course.is_over()).filter_map(|member| unit.entity(member))
+}
+
 impl Units {
     pub(super) fn of(kept: AllUnits) -> Self {
         let mut known = Known::default();
         for (key, revision, KeptUnit { unit, .. }) in kept {
             let number = key.strip_prefix(UNITS).and_then(|number| number.parse().ok()).unwrap_or(0_u64);
             known.next_number = known.next_number.max(number + 1);
-            if !unit.course.is_over() {
-                known.claims.extend(members(&unit).map(|member| (member, unit.id.clone())));
-            }
+            known.claims.extend(claimed(&unit).map(|member| (member, unit.id.clone())));
             let id = unit.id.clone();
             let held = Held { unit: Some(unit), revision: Some(revision), is_stale: false, is_gone: false };
             known.all.insert(id.clone(), Arc::new(UnitSlot::new(id, key, held)));
@@ -165,7 +170,12 @@ impl Units {
     }
 
     fn release(&self, unit: &EntityId) {
-        self.known().claims.retain(|_, claimant| claimant != unit);
+        self.release_but(unit, &BTreeSet::new());
+    }
+
+    /// All but these.
+    fn release_but(&self, unit: &EntityId, kept: &BTreeSet<EntityId>) {
+        self.known().claims.retain(|id, claimant| claimant != unit || kept.contains(id));
     }
 }
 
@@ -200,9 +210,8 @@ impl Inner {
             held.is_stale = false;
             slot.changed.send_modify(|n| *n += 1);
             // While that was not known, its members stayed claimed.
-            if held.unit.as_ref().is_none_or(|unit| unit.course.is_over()) {
-                self.units.release(&slot.id);
-            }
+            let kept = held.unit.iter().flat_map(claimed).collect();
+            self.units.release_but(&slot.id, &kept);
         }
         Ok(held)
     }
@@ -225,9 +234,7 @@ impl Inner {
         if !outcome.succeeded {
             return Err(not_stored(StoreError::Conflict(slot.key.clone())));
         }
-        if kept.unit.course.is_over() {
-            self.units.release(&slot.id);
-        }
+        self.units.release_but(&slot.id, &claimed(&kept.unit).collect());
         (held.unit, held.revision, held.is_stale) = (Some(kept.unit), Some(outcome.revision), false);
         slot.changed.send_modify(|n| *n += 1);
         (self.failpoint)("unit_kept");
@@ -373,12 +380,29 @@ impl Inner {
             // Somebody was quicker.
             return Ok(false);
         }
+        self.remove_unit(&slot, &mut held).await?;
+        Ok(true)
+    }
+
+    async fn remove_unit(&self, slot: &UnitSlot, held: &mut Held) -> Result<(), RolloutError> {
         held.is_stale = true;
         let gone = self.store.write(vec![Op::delete(&slot.key)]).await;
         gone.map_err(Self::unit_not_stored(&slot.id))?;
         (held.unit, held.revision, held.is_stale) = (None, None, false);
-        self.drop_unit(&slot, &mut held);
-        Ok(true)
+        self.units.release(&slot.id);
+        self.drop_unit(slot, held);
+        Ok(())
+    }
+
+    /// Its members stay where they are, and each goes its own way from then on.
+    pub(super) async fn forget_unit(&self, id: &EntityId) -> Result<(), RolloutError> {
+        let none = || RolloutError::NoSuchUnit(id.clone());
+        let slot = self.units.slot(id).ok_or_else(none)?;
+        let mut held = self.hold_unit(&slot).await?;
+        if held.unit.is_none() {
+            return Err(none());
+        }
+        self.remove_unit(&slot, &mut held).await
     }
 
     pub(super) async fn start_unit(

@@ -101,3 +101,17 @@ pub(crate) async fn act<B: Backend>(
     let acting = async move { rollouts.act_on_unit(id, action, who).await };
     access::changed(here, by.caller, change, acting).await
 }
+
+pub(crate) async fn forget<B: Backend>(
+    State(here): Here<B>,
+    by: By,
+    path: Named,
+    _: Query<NoQuery>,
+) -> Reply<()> {
+    by.refuse_key(BELOW, LOOK)?;
+    let id = named(path)?;
+    let what = format!("forget unit {id}");
+    let change = Change { endpoint: Endpoint::ForgetRolloutUnit, app: None, what, need: Need::Recorded };
+    let (rollouts, who) = (here.backend.rollouts().clone(), by.origin.who);
+    access::changed(here, by.caller, change, async move { rollouts.forget_unit(id, who).await }).await
+}

@@ -54,11 +54,12 @@ fn the_table_of_roles_is_the_promised_one() {
         "ForgetRollout",
         "StartRolloutUnit",
         "ActOnRolloutUnit",
+        "ForgetRolloutUnit",
     ];
     let others = [&["Up", "Plan", "Act", "Down"], &of_rollouts[..], &["TestWebhook"]].concat();
     assert_eq!(table[&Role::Operator], others);
     assert_eq!(table[&Role::Admin], ["Tokens", "CreateToken", "RevokeToken", "Audit", "VerifyAudit"]);
-    assert_eq!(table[&Role::Viewer].len() + 16, Endpoint::ALL.len());
+    assert_eq!(table[&Role::Viewer].len() + 17, Endpoint::ALL.len());
 }
 
 /// Every way to put a route on a router but `route`, which one function alone calls: so each route has a

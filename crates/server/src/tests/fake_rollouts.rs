@@ -280,6 +280,11 @@ impl Rollouts for FakeRollouts {
         self.look(|_| Ok(unit(&id)))
     }
 
+    async fn forget_unit(&self, id: EntityId, by: String) -> Answer<()> {
+        self.note(format!("{by}: forget unit {id}"));
+        self.unit(id.clone()).await?.map(drop).ok_or_else(|| unknown(&id))
+    }
+
     async fn units(&self, wanted: Wanted) -> Answer<UnitsPage> {
         self.note(format!("units {wanted:?}"));
         let units = vec![unit(&EntityId::new("prod", "release").unwrap())];

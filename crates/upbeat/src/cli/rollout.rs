@@ -110,7 +110,8 @@ async fn list(session: &Session, namespace: Option<&str>) -> Outcome {
 /// A page: what is on it, what of it cannot be read, and where the next one begins.
 type Page<T> = (Vec<T>, Vec<Unreadable>, Option<String>);
 
-/// All pages of a list, one after the other; none, where there is no daemon.
+/// All pages of a list, one after the other; none, where there never was a daemon. One that does not run now may have
+/// some: that is no empty list.
 pub(super) async fn all_pages<T>(
     session: &Session,
     namespace: Option<&str>,
@@ -127,7 +128,7 @@ pub(super) async fn all_pages<T>(
                 session.progress(&format!("{} so far", all.len()));
                 query.after = Some(next);
             }
-            Err(error) if query.after.is_none() && is_absent(&error) => return Ok((all, lost)),
+            Err(error) if is_absent(&error) && !session.was_used()? => return Ok((all, lost)),
             Err(error) => return Err(error.into()),
         }
     }

@@ -31,6 +31,7 @@ pub(super) async fn run(session: &Session, command: UnitCommand) -> Outcome {
         UnitCommand::Resume(args) => {
             act(session, &args.unit, UnitAction::Resume, "goes on with the next reports").await
         }
+        UnitCommand::Forget(args) => forget(session, &args.unit).await,
     }
 }
 
@@ -101,6 +102,18 @@ async fn act(session: &Session, id: &EntityId, action: UnitAction, said: &str) -
     match session.is_json() {
         true => session.print_json(&state)?,
         false => session.note(&format!("`{}` {said}", visible(&id.to_string()))),
+    }
+    Ok(ExitCode::Ok)
+}
+
+async fn forget(session: &Session, id: &EntityId) -> Outcome {
+    session.to_change().await?.forget_rollout_unit(id).await?;
+    match session.is_json() {
+        true => session.print_json(&None::<()>)?,
+        false => {
+            let id = visible(&id.to_string());
+            session.note(&format!("`{id}` is forgotten; its members stay where they are, each by itself"));
+        }
     }
     Ok(ExitCode::Ok)
 }

@@ -247,6 +247,11 @@ impl Session {
         }
     }
 
+    /// Whether a daemon of this machine has kept something here, be it that none runs now.
+    pub(super) fn was_used(&self) -> Result<bool, Failure> {
+        Ok(self.dirs()?.are_in_use())
+    }
+
     /// Asks a question, and the next daemon once more where this one went away with it. That none
     /// is there and nothing runs is an answer.
     pub(super) async fn ask<T, F>(&self, ask: impl Fn() -> F) -> Result<Result<T, ClientError>, Failure>

@@ -28,6 +28,8 @@ pub enum UnitCommand {
     Pause(UnitNameArgs),
     /// Go on
     Resume(UnitNameArgs),
+    /// Forget a unit, wherever it is; its members stay where they are, and each goes its own way
+    Forget(UnitNameArgs),
 }
 
 /// Whatever takes a unit alone.

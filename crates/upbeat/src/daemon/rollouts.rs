@@ -171,7 +171,10 @@ fn problem(error: RolloutError) -> Problem {
             (ProblemKind::Conflict, "forgive it first, if it is good after all: `upbeat rollout forgive`")
         }
         RolloutError::Unit(_) => (ProblemKind::Conflict, "look at the unit and its members"),
-        RolloutError::InUnit { .. } => (ProblemKind::Conflict, "wait until the unit is over, or abort it"),
+        RolloutError::InUnit { .. } => (
+            ProblemKind::Conflict,
+            "wait until the unit is over, abort it, or forget it: then each goes its own way",
+        ),
         RolloutError::TooManyUnits { .. } => (ProblemKind::BadRequest, "wait until one is over"),
         RolloutError::UnitBusy(_) => (ProblemKind::Unavailable, "try again"),
         RolloutError::Failed(_) => (ProblemKind::Internal, "the daemon's log tells more; please report it"),
@@ -285,6 +288,10 @@ impl Rollouts for LocalRollouts {
             UnitAction::Resume => UnitChange::Resume,
         };
         self.kept.change_unit(id, change).await.map_err(problem)
+    }
+
+    async fn forget_unit(&self, id: EntityId, _: String) -> Answer<()> {
+        self.kept.forget_unit(id).await.map_err(problem)
     }
 
     async fn units(&self, wanted: Wanted) -> Answer<UnitsPage> {

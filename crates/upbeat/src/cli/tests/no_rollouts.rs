@@ -92,6 +92,10 @@ impl Rollouts for NoRollouts {
         unkept()
     }
 
+    async fn forget_unit(&self, _: EntityId, _: String) -> Answer<()> {
+        unkept()
+    }
+
     async fn units(&self, wanted: Wanted) -> Answer<UnitsPage> {
         self.wanted.lock().unwrap().push(wanted);
         self.units.lock().unwrap().pop_front().map_or_else(unkept, Ok)

@@ -171,10 +171,7 @@ fn problem(error: RolloutError) -> Problem {
             (ProblemKind::Conflict, "forgive it first, if it is good after all: `upbeat rollout forgive`")
         }
         RolloutError::Unit(_) => (ProblemKind::Conflict, "look at the unit and its members"),
-        RolloutError::InUnit { .. } => (
-            ProblemKind::Conflict,
-            "wait until the unit is over, abort it, or forget it: then each goes its own way",
-        ),
+        RolloutError::InUnit { .. } => (ProblemKind::Conflict, "wait until the unit is over, or forget it"),
         RolloutError::TooManyUnits { .. } => (ProblemKind::BadRequest, "wait until one is over"),
         RolloutError::UnitBusy(_) => (ProblemKind::Unavailable, "try again"),
         RolloutError::Failed(_) => (ProblemKind::Internal, "the daemon's log tells more; please report it"),

@@ -165,6 +165,7 @@ pub(crate) fn without_value(error: &str) -> String {
 /// What the readers of numbers and fields say to programmers, to people.
 pub(crate) fn in_words(error: &str) -> String {
     let error = error.replace("invalid digit found in string", "must be a whole number");
+    let error = error.replace("cannot parse integer from empty string", "must be a whole number");
     let error = error.replace("number too large to fit in target type", "is too large a number");
     match error.split_once("missing field `") {
         Some((before, rest)) if rest.contains('`') => {

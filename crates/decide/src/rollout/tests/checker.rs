@@ -280,6 +280,13 @@ impl Checker {
         let rest: Vec<&Happened> = happened.collect();
         let is_bad = rest.iter().any(|happened| matches!(happened, Happened::Bad { .. }));
         assert!(is_bad || !is_over, "too many failed, and nobody says so");
+        let by_failures = |happened: &&Happened| match happened {
+            Happened::Bad { why, .. } => {
+                matches!(why, Reason::TooManyFailed { .. } | Reason::StageFailed { .. })
+            }
+            _ => false,
+        };
+        assert!(is_over || !rest.iter().any(by_failures), "it is said to be bad before too many failed");
         if is_over {
             self.saw("over budget");
         }

@@ -406,6 +406,8 @@ fn who_is_given_what_is_good_already_is_told_so() {
     story.devices.insert(id("target9"), device("v1"));
     story.call();
     assert_eq!(note(&story, 9), "new target, setting lkg");
+    let new = &story.rollout.targets[&id("target9")];
+    assert_eq!((new.assigned.since, new.current.since), (story.now, story.now), "its time begins now");
     assert_eq!(story.rollout.targets[&id("target9")].assigned.version, Some(v("v2")));
 }
 

@@ -368,9 +368,9 @@ impl Watched {
         }
     }
 
-    /// And somebody aborts what is on its way, when some run it already. Returns what was good before, and whether it
-    /// was said that all are back.
-    fn take_back(&mut self) -> (Option<Version>, bool) {
+    /// And what is on its way becomes bad: somebody aborts it when some run it already, or nobody is well on it.
+    /// Returns what was good before, and whether it was said that all are back.
+    fn take_back(&mut self, by_abort: bool) -> (Option<Version>, bool) {
         self.heal();
         self.ask(Change::ForceVersion(v("doomed")));
         let good = self.story.rollout.good.clone();
@@ -378,9 +378,27 @@ impl Watched {
         self.ask(Change::Resume);
         self.play(Move::Report(None));
         self.play(Move::Obey);
-        self.ask(Change::Abort { by: "ann".to_owned(), why: String::new() });
+        if by_abort {
+            self.ask(Change::Abort { by: "ann".to_owned(), why: String::new() });
+        }
+        for _ in 0..400 {
+            if self.story.rollout.bad == Some(v("doomed")) {
+                break;
+            }
+            self.suffer();
+            self.play(Move::Report(None));
+            self.ask(Change::Approve { by: "ann".to_owned() });
+            self.play(Move::Measure(SampleOutcome::Success));
+            self.play(Move::Obey);
+            self.story.pass(1);
+        }
+        if self.story.rollout.bad != Some(v("doomed")) {
+            // Fewer have failed than may, and no more are risked, or are there: that is for somebody to decide.
+            self.ask(Change::Abort { by: "ann".to_owned(), why: String::new() });
+        }
         let told = self.checker.seen.get("rolled back").copied();
         for _ in 0..250 {
+            self.suffer();
             self.play(Move::Report(None));
             self.play(Move::Obey);
             self.story.pass(1);
@@ -406,6 +424,15 @@ fn remembered_is_looked_at(story: &Story) -> bool {
     }
     let failed = |at| remembered.counts(at).failed;
     failed(now + Millis(60_000)) > failed(now)
+}
+
+impl Watched {
+    /// Whoever runs it is not well, and nobody else.
+    fn suffer(&mut self) {
+        for device in self.story.devices.values_mut() {
+            device.is_error = device.version == Some(v("doomed"));
+        }
+    }
 }
 
 fn played(
@@ -450,10 +477,11 @@ proptest! {
 
     #[test]
     fn what_is_bad_is_always_taken_back_or_halts(
-        moves in moves(), fleet in fleets(), options in all_options(), strategy in strategies()
+        moves in moves(), fleet in fleets(), options in all_options(), strategy in strategies(),
+        by_abort in any::<bool>()
     ) {
         let mut watched = played(moves, fleet, options, strategy);
-        let (good, is_told) = watched.take_back();
+        let (good, is_told) = watched.take_back(by_abort);
         let Watched { story, .. } = watched;
         prop_assert_eq!(&story.rollout.good, &good, "what was aborted is not");
         prop_assert_eq!(story.rollout.bad.clone(), Some(v("doomed")));

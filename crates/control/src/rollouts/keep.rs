@@ -187,6 +187,8 @@ async fn read(store: &Store, number: u64) -> Result<Option<Kept>, StoreError> {
             serde_json::from_slice(&kv.value).map_err(|error| unreadable(&key, &error))?;
         let mut weight = Weight::default();
         some.iter().for_each(|(id, target)| weight += leaves::weight(id, target));
+        // Of a large entity there are thousands: others of this thread have their turn between two.
+        tokio::task::yield_now().await;
         // None is without targets.
         let Some((from, _)) = some.first() else { continue };
         place.leaves.push(Leaf { from: from.clone(), id, weight });

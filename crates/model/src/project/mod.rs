@@ -1,5 +1,6 @@
 //! What a person declared, resolved: every default filled in, every path absolute.
 
+pub mod container;
 mod dependency;
 mod probe;
 mod process;
@@ -13,6 +14,7 @@ use crate::ids::{AppName, ProbeName, ServiceName};
 use crate::state::Exit;
 use crate::time::Millis;
 
+pub use container::Container;
 pub use dependency::{Condition, Dependency, OnFailure, OnRestart};
 pub use probe::{FileCheck, Grpc, Http, Probe, Question, Reaction, Remedy, Role, Tls, Udp};
 pub use process::{Hook, PrivateFile, Reload, Resources, RestartRhythm, Secret, Ulimit};
@@ -34,17 +36,21 @@ pub struct Project {
     pub base_environment: BTreeMap<String, String>,
 }
 
-/// One declared thing to run: a host process.
+/// One declared thing to run: a process of this machine, or a container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Service {
-    /// Program and arguments; at least one element. Never seen by a shell.
+    /// What it has as a container. Without it, it is a process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<Box<Container>>,
+    /// Program and arguments of a process; at least one element. Never seen by a shell. Of a container none:
+    /// its own are its container's.
     pub command: Vec<String>,
     /// The variables this service adds.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
-    /// Absolute directory the process starts in.
+    /// Absolute directory the process starts in. Of a container that of its file.
     pub working_dir: String,
     /// User (name or uid, optionally `:group`) it runs as; the daemon's own where absent.
     #[serde(default)]
@@ -167,6 +173,11 @@ impl Default for LogRotation {
 }
 
 impl Service {
+    /// A container of this image; all else as where a file says nothing.
+    pub fn of_image(image: container::ImageRef) -> Self {
+        Self { container: Some(Box::new(Container::new(image))), ..Self::new(Vec::new(), "/") }
+    }
+
     /// 10 s, as the Compose Specification says.
     pub const fn default_grace() -> Millis {
         Millis::seconds(10)
@@ -180,6 +191,7 @@ impl Service {
     /// A service with nothing but a command and a directory; all else as where a file says nothing.
     pub fn new(command: Vec<String>, working_dir: impl Into<String>) -> Self {
         Self {
+            container: None,
             command,
             environment: BTreeMap::new(),
             working_dir: working_dir.into(),
@@ -274,9 +286,21 @@ impl Service {
             serde_json::json!([file.name, file.mode, content.to_hex().as_str()])
         };
         say("files", !self.files.is_empty(), self.files.iter().map(of_file).collect());
-        let hash = blake3::hash(identity.to_string().as_bytes());
-        hash.to_hex().as_str()[..16].to_owned()
+        if let Some(container) = &self.container {
+            identity["container"] = container.identity();
+            // An engine cannot change them of a container that is there.
+            identity["labels"] = serde_json::json!(self.labels);
+            // The directory of the file is nothing to it.
+            identity["working_dir"] = serde_json::Value::Null;
+        }
+        short_hash(&identity)
     }
+}
+
+/// 16 hexadecimal digits that tell one from another.
+fn short_hash(identity: &serde_json::Value) -> String {
+    let hash = blake3::hash(identity.to_string().as_bytes());
+    hash.to_hex().as_str()[..16].to_owned()
 }
 
 const fn yes() -> bool {

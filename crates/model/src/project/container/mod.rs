@@ -36,6 +36,10 @@ pub struct Container {
     /// `os[/arch[/variant]]`; the engine's own where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<String>,
+    /// The engine asks by itself what the image says of its health. Not where a file says what is asked, or
+    /// that nothing is.
+    #[serde(default = "super::yes", skip_serializing_if = "super::is_true")]
+    pub image_check: bool,
     /// What asks it to stop; the image's where absent, and where that says nothing, SIGTERM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_signal: Option<Signal>,
@@ -157,6 +161,7 @@ impl Container {
             build: None,
             pull_policy: PullPolicy::default(),
             platform: None,
+            image_check: true,
             stop_signal: None,
             entrypoint: None,
             command: None,

@@ -17,7 +17,6 @@ pub struct Mount {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub read_only: bool,
     /// What.
-    #[serde(flatten)]
     pub kind: MountKind,
 }
 
@@ -48,6 +47,12 @@ pub enum MountKind {
         /// Which; one of its own, which goes with the container, where absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         volume: Option<Volume>,
+        /// Words for people and tools, on one of its own.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        labels: BTreeMap<String, String>,
+        /// Relabelled for SELinux: `z` or `Z`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        selinux: Option<String>,
         /// An empty one is not filled from the image.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         nocopy: bool,

@@ -564,6 +564,7 @@ impl World {
                     pid: process.pid,
                     started_at: Wall(process.begun as i64),
                     log_start: 1,
+                    held: None,
                 }
             }
             (None, Some(record)) => Observation::Ended {

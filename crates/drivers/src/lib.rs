@@ -6,6 +6,7 @@
 pub mod cgroups;
 pub mod clock;
 pub mod controllers;
+pub mod docker;
 pub mod ending;
 pub mod logs;
 mod looks;

@@ -32,6 +32,7 @@ pub(crate) fn change(slot: SlotId, from: Phase, phase: Phase, attempt: u64, rest
         phase,
         attempt: Attempt(attempt),
         pid: None,
+        container: None,
         exit: None,
         restarts,
         since: Wall(0),

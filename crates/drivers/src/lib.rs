@@ -10,6 +10,7 @@ pub mod docker;
 pub mod ending;
 pub mod logs;
 mod looks;
+pub mod machine;
 pub mod peer;
 pub mod probe;
 pub mod process;

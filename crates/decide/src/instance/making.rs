@@ -127,6 +127,7 @@ pub(super) fn press(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: 
         slot.making = known;
         return;
     }
+    slot.appeared = true;
     effects.push(Effect::Prepare {
         slot: id.clone(),
         generation: wish.generation,
@@ -174,7 +175,12 @@ pub(super) fn failed(slot: &mut Slot, generation: u64, digest: &str, why: Unprep
             let doubled = AGAIN_FIRST.0.saturating_mul(1 << (making.failures - 1).min(16));
             Millis(doubled.min(AGAIN_MAX.0))
         }
-        Unprepared::Unreachable(_) => REACH_AGAIN,
+        Unprepared::Unreachable(_) => {
+            // Nothing was made. Should there be something, the engine tells when it is back; until then
+            // nobody has to wait for it who only wants the slot to go.
+            slot.appeared = false;
+            REACH_AGAIN
+        }
         Unprepared::HeldUp(_) => AGAIN_FIRST,
     };
     making.due = around.now + delay;

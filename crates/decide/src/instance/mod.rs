@@ -87,7 +87,7 @@ pub struct Slot {
     pub blocked: Option<Verdict>,
     /// The stage was read from the store and the machine was not looked at yet.
     pub observing: bool,
-    /// A container of it is there that nobody remembers.
+    /// A container of it may be there, though nobody remembers one: it was ordered, or the engine has it.
     pub appeared: bool,
     /// When to look again at something that did not answer as it should.
     pub recheck: Option<Mono>,
@@ -151,15 +151,15 @@ impl Slot {
         }
     }
 
-    fn look(&self, id: &SlotId, wish: &TargetSlot) -> Effect {
-        let container = self.may_be_container(wish);
+    fn look(&self, id: &SlotId) -> Effect {
+        let container = self.may_be_container();
         Effect::Observe { slot: id.clone(), attempt: self.durable.attempt, container }
     }
 
-    /// A container of it may be there: it is one, or was, or shall be.
-    fn may_be_container(&self, wish: &TargetSlot) -> bool {
+    /// A container of it may be there. Whoever has none does not need an engine.
+    fn may_be_container(&self) -> bool {
         let is_one = mark(&self.durable).is_some_and(|mark| mark.container.is_some());
-        is_one || self.durable.made.is_some() || wish.spec.container.is_some() || self.appeared
+        is_one || self.durable.made.is_some() || self.appeared
     }
 }
 
@@ -240,7 +240,7 @@ fn take(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, effects
             slot.observing = true;
             slot.prepared = slot.begun().cloned();
             slot.recheck = Some(around.now + RECHECK_AFTER);
-            effects.push(slot.look(id, around.wish));
+            effects.push(slot.look(id));
         }
         Input::StartGone { attempt } if slot.starts(attempt) => {
             making::gone(slot);

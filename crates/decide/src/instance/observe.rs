@@ -53,9 +53,11 @@ pub(super) fn take_observation(id: &SlotId, slot: &mut Slot, seen: Observation, 
                     come_up(slot, begun, running, pid, started_at, log_start, around);
                 }
                 // Its end was told before this look at it was: the look is the older news.
-                Stage::Idle | Stage::Resting { .. } | Stage::Ended { .. } if running <= attempt => {}
+                Stage::Idle | Stage::Resting { .. } | Stage::Ended { .. }
+                    if running <= attempt && held.is_none() => {}
                 Stage::Removing | Stage::Gone if !was_asked => {}
-                // A copy we have no memory of: it is adopted under no wish, hence replaced, unless it says
+                // A copy we have no memory of, or a container that another hand has started (of one that has
+                // ended meanwhile that is told once more): it is adopted under no wish, hence replaced, unless it says
                 // itself that it is the wished one.
                 _ => {
                     come_up(slot, Begun::found(held), running, pid, started_at, log_start, around);

@@ -69,8 +69,8 @@ fn signal(text: &str) -> Option<i32> {
 }
 
 impl Engine {
-    /// Watches from now on, as long as somebody holds a handle.
-    pub(super) fn watch(&self) {
+    /// Watches from now on, as long as somebody holds a handle. What is done to a slot begins it, too.
+    pub fn watch(&self) {
         self.inner.watching.get_or_init(|| {
             tokio::spawn(watch(std::sync::Arc::downgrade(&self.inner)));
         });

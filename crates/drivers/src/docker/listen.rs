@@ -93,6 +93,11 @@ impl Engine {
         }
     }
 
+    /// Whether this attempt is a container, and listened to.
+    pub fn holds(&self, slot: &SlotId, attempt: Attempt) -> bool {
+        self.running().get(slot).is_some_and(|heard| heard.attempt == attempt)
+    }
+
     /// The container of an attempt that is listened to.
     pub(super) fn container_of(&self, slot: &SlotId, attempt: Attempt) -> Result<String, EngineError> {
         let running = self.running();

@@ -222,9 +222,8 @@ impl Engine {
         self.wire().version().await
     }
 
-    /// The slots that have a container of ours, in order.
+    /// The slots that have a container of ours, in order. Asking alone does not begin to watch.
     pub async fn slots(&self) -> Result<Vec<SlotId>, EngineError> {
-        self.watch();
         self.find().await
     }
 

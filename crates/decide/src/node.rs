@@ -10,15 +10,18 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use upbeat_model::ids::{AppName, ServiceName};
 use upbeat_model::project::Dependency;
 use upbeat_model::target::{Goal, Target, TargetSlot};
-use upbeat_model::{Mono, Phase, Reason, SlotId, SlotStatus, Wall};
+use upbeat_model::{Mono, OperationId, Phase, Reason, SlotId, SlotStatus, Wall};
 
 pub use crate::bundle::{Bundle, Change, Outcome, Reacted};
 use crate::gate::{Opening, Verdict, View, gate, opening, stop_gate};
-use crate::instance::{self, Around, Durable, Input, Slot, Stage};
+use crate::instance::{self, Around, Durable, Input, Readiness, Slot, Stage};
 use crate::order::{Edge, loose};
 use crate::rules::{Bug, Rules};
 
 type ServiceKey = (AppName, ServiceName);
+
+/// What one operation has not made ready yet, and whether that has failed.
+type Unready = BTreeMap<(AppName, OperationId), BTreeMap<SlotId, bool>>;
 
 #[derive(Debug)]
 struct Entry {
@@ -101,9 +104,29 @@ pub struct Node {
     verdicts: RefCell<Verdicts>,
     /// What is decided cannot be kept.
     unkept: bool,
+    /// Nothing that runs is touched for an operation while something of it is here.
+    unready: Unready,
+    /// Which operation each of those slots is of.
+    unready_of: BTreeMap<SlotId, OperationId>,
+    /// These run on for that.
+    untouched: BTreeSet<SlotId>,
     /// These wait for others, and are to look at them again, as that has changed.
     anew: BTreeSet<SlotId>,
     rules: Rules,
+}
+
+/// Of many that are waited for, so many are named: a status is shown, kept and sent for each slot.
+const NAMED: usize = 5;
+
+/// Networks of the engine that were made for the app.
+fn networks(wish: &TargetSlot) -> impl Iterator<Item = &str> {
+    let attachments = wish.spec.container.iter().flat_map(|container| container.networks());
+    attachments.filter(|at| !at.network.external).map(|at| at.network.name.as_str())
+}
+
+/// It is not about to be removed: of two that are, the later one takes what both are in.
+fn uses_networks(entry: &Entry) -> bool {
+    !matches!(entry.slot.durable.stage, Stage::Gone | Stage::Removing)
 }
 
 /// What the gates said since anything they look at has changed: a thousand copies that wait for a
@@ -150,6 +173,22 @@ impl Node {
         }
     }
 
+    /// Containers of these are there, as the engine says: of those that nobody remembers. Looked at before
+    /// anything else is decided about them.
+    pub fn appeared(&mut self, ids: impl IntoIterator<Item = SlotId>, now: Mono, wall: Wall) -> Bundle {
+        let mut known = Vec::new();
+        for id in ids {
+            match self.entries.get(&id) {
+                Some(entry) if entry.wish.is_some() => known.push((id, Input::Appeared)),
+                _ => {
+                    let slot = Slot { observing: true, appeared: true, ..Slot::default() };
+                    self.entries.entry(id).or_insert_with(|| Entry::of(slot, None));
+                }
+            }
+        }
+        self.take(known, now, wall)
+    }
+
     /// The wishes changed.
     pub fn aim(&mut self, target: &Target, now: Mono, wall: Wall) -> Bundle {
         let mut dirty = BTreeSet::new();
@@ -171,6 +210,8 @@ impl Node {
         }
         self.index();
         self.verdicts.take();
+        let ids: Vec<SlotId> = self.entries.keys().cloned().collect();
+        ids.iter().for_each(|id| self.note_readiness(id, &mut dirty));
         // A wish may change what others wait for without changing how the slot itself looks.
         let around: BTreeSet<SlotId> = dirty.iter().flat_map(|id| self.neighbours(id)).collect();
         dirty.extend(around);
@@ -290,6 +331,8 @@ impl Node {
 
     fn forget(&mut self, id: &SlotId, bundle: &mut Bundle) {
         if let Some(entry) = self.entries.remove(id) {
+            self.note_readiness(id, &mut BTreeSet::new());
+            self.untouched.remove(id);
             if let Some(at) = entry.deadline {
                 self.timers.remove(&(at, id.clone()));
             }
@@ -375,6 +418,8 @@ impl Node {
             copies: &|service| self.views(&id.app, service).unwrap_or_default(),
             edge: &|service| self.edge_of(id, &wish, service),
             keeps: !self.unkept,
+            untouched: &|| self.untouched(id, &wish),
+            last_in: &|| self.last_in(id, &wish),
             stop_gate: &|| self.stop_gate(id),
             rules: self.rules,
         };
@@ -387,7 +432,12 @@ impl Node {
         }
         self.show(id, &mut entry, &wish, bundle);
         self.remind(id, &mut entry, &wish);
+        match entry.slot.untouched.is_some() {
+            true => self.untouched.insert(id.clone()),
+            false => self.untouched.remove(id),
+        };
         self.entries.insert(id.clone(), entry);
+        self.note_readiness(id, dirty);
         if before.0 != after {
             self.forget_verdicts(id, &wish, &before.1);
             // What it rested on until now may stop now.
@@ -514,6 +564,67 @@ impl Node {
             }
             verdict => Opening { verdict, due },
         }
+    }
+
+    /// Takes down whether everything of a slot is there; those that wait for that look again.
+    fn note_readiness(&mut self, id: &SlotId, dirty: &mut BTreeSet<SlotId>) {
+        let entry = self.entries.get(id);
+        let now = entry.and_then(|entry| {
+            let wish = entry.wish.as_ref()?;
+            match instance::readiness(&entry.slot, wish) {
+                Readiness::There => None,
+                readiness => Some((wish.operation, readiness == Readiness::Failed)),
+            }
+        });
+        let before = self.unready_of.get(id).copied();
+        if now.is_none() && before.is_none() {
+            return;
+        }
+        let of = |operation| (id.app.clone(), operation);
+        let was = before.and_then(|operation| Some((operation, *self.unready.get(&of(operation))?.get(id)?)));
+        if was == now {
+            return;
+        }
+        if let Some(operation) = before
+            && let Some(slots) = self.unready.get_mut(&of(operation))
+        {
+            slots.remove(id);
+            if slots.is_empty() {
+                self.unready.remove(&of(operation));
+            }
+        }
+        match now {
+            None => drop(self.unready_of.remove(id)),
+            Some((operation, failed)) => {
+                self.unready_of.insert(id.clone(), operation);
+                self.unready.entry(of(operation)).or_default().insert(id.clone(), failed);
+            }
+        }
+        dirty.extend(self.untouched.iter().filter(|other| other.app == id.app).cloned());
+    }
+
+    /// What the operation of this wish has to make ready before it may touch what runs.
+    fn untouched(&self, id: &SlotId, wish: &TargetSlot) -> Option<Verdict> {
+        let slots = self.unready.get(&(id.app.clone(), wish.operation))?;
+        // What has failed is named first: nothing else would be waited for.
+        let others = || slots.iter().filter(|(other, _)| *other != id);
+        let failed = others().any(|(_, failed)| *failed);
+        let mut named = others().filter(|(_, it)| **it == failed).map(|(other, _)| other.clone());
+        let slots: Vec<SlotId> = named.by_ref().take(NAMED).collect();
+        let reason = Reason::NothingIsTouched { more: named.count(), failed, slots: slots.clone() };
+        (!slots.is_empty()).then_some(Verdict::Wait(reason))
+    }
+
+    /// Networks of a slot that is to go, and that no other of its app is in.
+    fn last_in(&self, id: &SlotId, wish: &TargetSlot) -> Vec<String> {
+        let in_use: BTreeSet<&str> = self
+            .entries
+            .iter()
+            .filter(|(other, entry)| other.app == id.app && *other != id && uses_networks(entry))
+            .filter_map(|(_, entry)| entry.wish.as_ref())
+            .flat_map(networks)
+            .collect();
+        networks(wish).filter(|name| !in_use.contains(name)).map(str::to_owned).collect()
     }
 
     fn stop_gate(&self, id: &SlotId) -> Option<Reason> {

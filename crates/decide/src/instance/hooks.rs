@@ -44,6 +44,10 @@ pub struct HookCommand {
     /// The service's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oom_score_adj: Option<i32>,
+    /// It is run in the container of the copy, with what that has: variables, directory and user are only
+    /// what is said besides.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub container: bool,
     /// What it leaves behind when it ends well is the service itself, which runs elsewhere.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub leaves: bool,
@@ -56,6 +60,9 @@ impl HookCommand {
     /// A hook of the service.
     pub(super) fn of(hook: &Hook, wish: &TargetSlot) -> Self {
         let spec = &wish.spec;
+        if spec.container.is_some() {
+            return Self::in_container(hook);
+        }
         let mut environment = spec.environment.clone();
         environment.extend(hook.environment.clone());
         Self {
@@ -67,6 +74,24 @@ impl HookCommand {
             group_add: spec.group_add.clone(),
             ulimits: spec.ulimits.clone(),
             oom_score_adj: spec.oom_score_adj,
+            container: false,
+            leaves: false,
+            timeout: hook.timeout,
+        }
+    }
+
+    /// A hook of a container.
+    fn in_container(hook: &Hook) -> Self {
+        Self {
+            command: hook.command.clone(),
+            environment: hook.environment.clone(),
+            base_environment: Arc::default(),
+            working_dir: hook.working_dir.clone().unwrap_or_default(),
+            user: hook.user.clone(),
+            group_add: Vec::new(),
+            ulimits: BTreeMap::new(),
+            oom_score_adj: None,
+            container: true,
             leaves: false,
             timeout: hook.timeout,
         }

@@ -35,7 +35,7 @@ pub(super) fn take_observation(id: &SlotId, slot: &mut Slot, seen: Observation, 
             Stage::Up(_) => ended(id, slot, Exit::Unknown("its records are gone".into()), around),
             _ => {}
         },
-        Observation::Running { attempt: running, pid, started_at, log_start } => {
+        Observation::Running { attempt: running, pid, started_at, log_start, held } => {
             slot.durable.attempt = attempt.max(running);
             match &slot.durable.stage {
                 Stage::Up(up) if up.attempt == running => {}
@@ -53,11 +53,14 @@ pub(super) fn take_observation(id: &SlotId, slot: &mut Slot, seen: Observation, 
                     come_up(slot, begun, running, pid, started_at, log_start, around);
                 }
                 // Its end was told before this look at it was: the look is the older news.
-                Stage::Idle | Stage::Resting { .. } | Stage::Ended { .. } if running <= attempt => {}
+                Stage::Idle | Stage::Resting { .. } | Stage::Ended { .. }
+                    if running <= attempt && held.is_none() => {}
                 Stage::Removing | Stage::Gone if !was_asked => {}
-                // A copy we have no memory of: it is adopted under no wish, hence replaced.
+                // A copy we have no memory of, or a container that another hand has started (of one that has
+                // ended meanwhile that is told once more): it is adopted under no wish, hence replaced, unless it says
+                // itself that it is the wished one.
                 _ => {
-                    come_up(slot, Begun::unknown(), running, pid, started_at, log_start, around);
+                    come_up(slot, Begun::found(held), running, pid, started_at, log_start, around);
                 }
             }
         }

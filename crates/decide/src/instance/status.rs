@@ -7,7 +7,9 @@ use upbeat_model::{Mono, Phase, ProbeName, Reason, SlotId, Wall};
 
 use super::health::{Health, Standing};
 use super::settle::{Intent, intent};
-use super::{GivenUp, Healing, Moment, Preparation, Reloading, Slot, Stage, Up, backoff, health, stop};
+use super::{
+    GivenUp, Healing, Moment, Preparation, Reloading, Slot, Stage, Up, backoff, health, making, stop,
+};
 use crate::gate::{Verdict, View};
 use crate::rules::{Bug, Rules};
 
@@ -151,6 +153,7 @@ pub fn status(id: &SlotId, slot: &Slot, wish: &TargetSlot) -> SlotStatus {
         phase,
         attempt: durable.attempt,
         pid,
+        container: super::mark(durable).and_then(|mark| mark.container.clone()),
         exit: durable.exit.clone(),
         restarts: durable.restarts,
         since: durable.entered.map_or(Wall(0), |(_, at)| at),
@@ -168,6 +171,12 @@ pub fn status(id: &SlotId, slot: &Slot, wish: &TargetSlot) -> SlotStatus {
 fn reasons(slot: &Slot, phase: Phase, wish: &TargetSlot) -> Vec<Reason> {
     let durable = &slot.durable;
     let mut reasons = Vec::new();
+    if let Some(Verdict::Wait(reason) | Verdict::Failed(reason)) = &slot.untouched {
+        reasons.push(reason.clone());
+    }
+    if !matches!(durable.stage, Stage::Idle | Stage::Resting { .. } | Stage::Gone) {
+        reasons.extend(making::reason(slot, wish));
+    }
     if let Some(Verdict::Wait(reason) | Verdict::Failed(reason)) = &slot.blocked {
         reasons.push(reason.clone());
     }

@@ -101,7 +101,8 @@ impl HookCommand {
     /// there.
     pub(super) fn plain(command: Vec<String>, wish: &TargetSlot) -> Arc<Self> {
         let environment = BTreeMap::new();
-        let hook = Hook { command, environment, working_dir: None, user: None, timeout: None };
+        let hook =
+            Hook { command, environment, working_dir: None, user: None, privileged: false, timeout: None };
         Arc::new(Self { leaves: wish.spec.external, ..Self::of(&hook, wish) })
     }
 

@@ -69,6 +69,10 @@ pub fn create_body(
         ),
         host_config: Some(HostConfig {
             network_mode: Some(first.map_or_else(|| "none".to_owned(), |first| first.network.name.clone())),
+            log_config: container.logging.as_ref().map(|logging| bollard::models::HostConfigLogConfig {
+                typ: logging.driver.clone(),
+                config: None,
+            }),
             binds: Some(binds.collect()),
             port_bindings: Some(ports.collect()),
             restart_policy: Some(RestartPolicy {

@@ -48,6 +48,9 @@ pub struct HookCommand {
     /// what is said besides.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub container: bool,
+    /// It has all rights of root there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub privileged: bool,
     /// What it leaves behind when it ends well is the service itself, which runs elsewhere.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub leaves: bool,
@@ -75,6 +78,7 @@ impl HookCommand {
             ulimits: spec.ulimits.clone(),
             oom_score_adj: spec.oom_score_adj,
             container: false,
+            privileged: false,
             leaves: false,
             timeout: hook.timeout,
         }
@@ -92,6 +96,7 @@ impl HookCommand {
             ulimits: BTreeMap::new(),
             oom_score_adj: None,
             container: true,
+            privileged: hook.privileged,
             leaves: false,
             timeout: hook.timeout,
         }
@@ -102,7 +107,7 @@ impl HookCommand {
     pub(super) fn plain(command: Vec<String>, wish: &TargetSlot) -> Arc<Self> {
         let environment = BTreeMap::new();
         let hook =
-            Hook { command, environment, working_dir: None, user: None, privileged: false, timeout: None };
+            Hook { command, environment, working_dir: None, user: None, timeout: None, privileged: false };
         Arc::new(Self { leaves: wish.spec.external, ..Self::of(&hook, wish) })
     }
 

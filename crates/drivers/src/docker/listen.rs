@@ -3,6 +3,7 @@
 use upbeat_model::project::Signal;
 use upbeat_model::{Attempt, SlotId};
 
+use super::logs::{Follower, Log};
 use super::look::{self, Found};
 use super::{Drift, Engine, EngineError, EngineEvent, Started, Taken};
 
@@ -22,6 +23,8 @@ pub(super) struct Heard {
     by_hand: bool,
     /// As it was told last.
     drift: Vec<Drift>,
+    /// Writes down what it prints.
+    follower: Option<Follower>,
 }
 
 /// Signals that were sent by us are remembered until the engine tells of them. Where it does not, because
@@ -30,7 +33,14 @@ const SENT_MAX: usize = 16;
 
 impl Engine {
     /// Its end is told from now on. An attempt that is listened to already stays as it is.
-    pub(super) fn listen(&self, slot: &SlotId, attempt: Attempt, found: &Found, log_start: u64) -> Started {
+    pub(super) fn listen(
+        &self,
+        slot: &SlotId,
+        attempt: Attempt,
+        found: &Found,
+        log: Log,
+        log_start: u64,
+    ) -> Started {
         let at = look::wall(&found.state.started_at).unwrap_or_else(crate::clock::wall);
         let pid = i32::try_from(found.state.pid).unwrap_or_default();
         let told = Started { pid, at, log_start };
@@ -39,6 +49,7 @@ impl Engine {
             if let Some(heard) = running.get(slot).filter(|heard| heard.is(attempt, found)) {
                 return heard.told;
             }
+            let follower = Some(self.follow(found, log));
             let stop_signal = found.stop_signal.as_deref().and_then(Signal::parse);
             let heard = Heard {
                 attempt,
@@ -50,6 +61,7 @@ impl Engine {
                 sent: Vec::new(),
                 by_hand: false,
                 drift: found.drift(),
+                follower,
             };
             running.insert(slot.clone(), heard);
         }
@@ -121,20 +133,31 @@ impl Engine {
         let asked = self.running().get(slot).map(|heard| (heard.attempt, heard.container.clone()));
         let Some((attempt, container)) = asked else { return Ok(()) };
         let found = look::container(self.wire(), self.owner(), &container).await?;
-        let Some(event) = self.judge(slot, attempt, &container, found.as_ref()) else { return Ok(()) };
-        self.end_log(slot, found.as_ref(), event).await;
+        match self.judge(slot, attempt, &container, found.as_ref()) {
+            None => {}
+            Some((event, None)) => {
+                // The agent is gone only when the daemon ends.
+                let _ = self.inner.events.send(event).await;
+            }
+            Some((event, Some(heard))) => self.tell_end(heard.follower, found.as_ref(), event),
+        }
         Ok(())
     }
 
-    /// What there is to tell of one that is listened to. Whoever gets an end from here has to tell it: nobody
-    /// else will.
+    /// Whether this very run is listened to.
+    pub(super) fn hears(&self, slot: &SlotId, attempt: Attempt, found: &Found) -> Option<Started> {
+        self.running().get(slot).filter(|heard| heard.is(attempt, found)).map(|heard| heard.told)
+    }
+
+    /// What there is to tell of one that is listened to, and, where that is its end, what was known of it.
+    /// Whoever gets an end from here has to tell it: nobody else will.
     fn judge(
         &self,
         slot: &SlotId,
         attempt: Attempt,
         container: &str,
         found: Option<&Found>,
-    ) -> Option<EngineEvent> {
+    ) -> Option<(EngineEvent, Option<Heard>)> {
         let mut running = self.running();
         let heard = running.get_mut(slot)?;
         if heard.attempt != attempt || heard.container != container {
@@ -149,7 +172,7 @@ impl Engine {
                     return None;
                 }
                 heard.drift.clone_from(&drift);
-                return Some(EngineEvent::Drifted { slot: slot.clone(), attempt, drift });
+                return Some((EngineEvent::Drifted { slot: slot.clone(), attempt, drift }, None));
             }
             Some(found) if heard.by_hand && !heard.asked => {
                 let is_removed = ["removing", "dead"].contains(&found.state.status.as_str());
@@ -160,19 +183,8 @@ impl Engine {
                 EngineEvent::Exited { slot: slot.clone(), attempt, exit, at }
             }
         };
-        running.remove(slot);
-        Some(event)
-    }
-
-    /// Tells it.
-    async fn end_log(&self, _slot: &SlotId, _found: Option<&Found>, event: EngineEvent) {
-        // The agent is gone only when the daemon ends.
-        let _ = self.inner.events.send(event).await;
-    }
-
-    /// The number that the next record of a slot's log will have.
-    pub(super) async fn log_end(&self, _slot: &SlotId, _found: &Found) -> u64 {
-        1
+        let heard = running.remove(slot);
+        Some((event, heard))
     }
 }
 

@@ -18,12 +18,10 @@ pub(super) struct Found {
     pub(super) id: String,
     /// Without the slash before it.
     pub(super) name: String,
-    pub(super) image: String,
     pub(super) marks: Marks,
     pub(super) state: State,
     pub(super) tty: bool,
     pub(super) stop_signal: Option<String>,
-    pub(super) log_driver: String,
     /// Networks it is in, and their ids; empty for those it has not joined yet.
     pub(super) networks: Vec<(String, String)>,
 }
@@ -83,10 +81,8 @@ pub(super) fn wall(text: &str) -> Option<Wall> {
 struct Inspected {
     id: String,
     name: String,
-    image: String,
     state: State,
     config: Config,
-    host_config: Option<HostConfig>,
     network_settings: Option<NetworkSettings>,
 }
 
@@ -98,19 +94,6 @@ struct Config {
     tty: bool,
     #[serde(default)]
     stop_signal: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct HostConfig {
-    log_config: Option<LogConfig>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct LogConfig {
-    #[serde(default)]
-    r#type: String,
 }
 
 #[derive(Deserialize)]
@@ -134,8 +117,6 @@ pub(super) struct Listed {
     pub(super) names: Option<Vec<String>>,
     #[serde(default)]
     pub(super) labels: Option<Labels>,
-    #[serde(default)]
-    pub(super) state: String,
     #[serde(default)]
     pub(super) created: i64,
 }
@@ -168,16 +149,13 @@ pub(super) async fn container(wire: &Wire, owner: &str, id: &str) -> Result<Opti
     let networks = said.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
     let networks =
         networks.into_iter().map(|(name, end)| (name, end.map(|end| end.network).unwrap_or_default()));
-    let log = said.host_config.and_then(|config| config.log_config).map(|log| log.r#type);
     Ok(Some(Found {
         name: said.name.trim_start_matches('/').to_owned(),
         id: said.id,
-        image: said.image,
         marks,
         state: said.state,
         tty: said.config.tty,
         stop_signal: said.config.stop_signal.filter(|signal| !signal.is_empty()),
-        log_driver: log.unwrap_or_default(),
         networks: networks.collect(),
     }))
 }
@@ -255,7 +233,6 @@ mod tests {
             id: "f".repeat(64),
             names: Some(names.iter().map(|name| (*name).to_owned()).collect()),
             labels: None,
-            state: String::new(),
             created: 0,
         };
         assert_eq!(listed(&["/web/db", "/db"]).name(), "db");

@@ -79,7 +79,7 @@ impl Engine {
         if digest == Some(&wanted.digest()) {
             return Ok(there.id);
         }
-        let by = self.users_of("network", &there.id).await?;
+        let by = self.users_of(&there).await?;
         if !by.is_empty() {
             return Err(PrepareError::HeldUp { network: wanted.name.clone(), by });
         }
@@ -117,17 +117,19 @@ impl Engine {
         match made {
             Ok(made) if is_id(&made.id) => Ok(made.id),
             Ok(_) => Err(EngineError::Nonsense("it made a network without an id".to_owned()).into()),
-            Err(EngineError::Said { status: 400..=499 | 500, message }) => {
+            Err(EngineError::Said { status: 400..=500, message }) => {
                 Err(PrepareError::Refused(words::network_not_made(&wanted.key, &wanted.name, &message)))
             }
             Err(error) => Err(error.into()),
         }
     }
 
-    /// The names of the containers that use a network (by its id) or a volume (by its name), whether they run
-    /// or not.
-    async fn users_of(&self, what: &str, which: &str) -> Result<Vec<String>, EngineError> {
-        let ask = Ask::get("/containers/json").query("all", "1").filters(&[(what, &[which])]);
+    /// The names of the containers that use a network, whether they run or not: those that have not run yet
+    /// know it by its name alone.
+    async fn users_of(&self, network: &NetworkThere) -> Result<Vec<String>, EngineError> {
+        let ask = Ask::get("/containers/json")
+            .query("all", "1")
+            .filters(&[("network", &[&network.id, &network.name])]);
         let found: Vec<Listed> = self.wire().answer(ask).await?;
         let mut names: Vec<_> = found.iter().map(Listed::name).collect();
         names.sort();
@@ -247,7 +249,7 @@ impl Engine {
         let _turn = self.turn(&format!("network {name}")).await;
         let Some(there) = self.network_there(name).await? else { return Ok(()) };
         if whose(self.owner(), app, there.labels.as_ref()) != Whose::Ours
-            || !self.users_of("network", &there.id).await?.is_empty()
+            || !self.users_of(&there).await?.is_empty()
         {
             return Ok(());
         }

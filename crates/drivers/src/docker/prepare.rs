@@ -1,6 +1,7 @@
 //! Preparing a container: its image, its networks and volumes, and itself, so that a start is all that is
 //! left to do. Nothing that runs is touched.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -9,7 +10,7 @@ use upbeat_model::project::{Container, Service};
 
 use super::images::Progress;
 use super::look::{self, Found, Listed, is_id};
-use super::wire::Ask;
+use super::wire::{Ask, part};
 use super::{Engine, EngineError, PrepareError, body, labels, words};
 
 /// What to prepare.
@@ -84,7 +85,9 @@ impl Engine {
             }
             return Ok(Prepared { container: there.id.clone(), image });
         }
-        let id = self.create(&wanted, container, &image, &progress).await?;
+        let kept: Vec<&str> = found.iter().map(|found| found.marks.digest.as_str()).collect();
+        let files = self.files(slot, spec, &wanted.digest, &kept)?;
+        let id = self.create(&wanted, container, (&image, files), &progress).await?;
         Ok(Prepared { container: id, image })
     }
 
@@ -92,14 +95,18 @@ impl Engine {
         &self,
         wanted: &Prepare,
         container: &Container,
-        image: &str,
+        (image, files): (&str, PathBuf),
         progress: &impl Fn(Progress),
     ) -> Result<String, PrepareError> {
         let Prepare { slot, spec, digest, release, .. } = wanted;
         let proper = container.name.clone().unwrap_or_else(|| usual_name(slot));
         let name = self.free_name(slot, &proper, digest).await?;
         let version = self.wire().version().await?;
-        let identity = body::Identity { image: image.to_owned(), ..body::Identity::default() };
+        // Only then it has to be said anew.
+        let has_none =
+            container.entrypoint.is_none() && container.command.as_ref().is_some_and(Vec::is_empty);
+        let entrypoint = if has_none { self.entrypoint_of(image).await? } else { Vec::new() };
+        let identity = body::Identity { image: image.to_owned(), entrypoint, files };
         let made = body::create_body(spec, slot, &identity, version).map_err(PrepareError::Refused)?;
         let mut made = made;
         made.create.labels.get_or_insert_default().extend(labels::of_container(
@@ -135,6 +142,22 @@ impl Engine {
         }
         self.failpoint("container_connected");
         Ok(created.id)
+    }
+
+    /// What an image runs its command by.
+    async fn entrypoint_of(&self, image: &str) -> Result<Vec<String>, EngineError> {
+        #[derive(Deserialize)]
+        struct There {
+            #[serde(rename = "Config")]
+            config: Option<Config>,
+        }
+        #[derive(Deserialize)]
+        struct Config {
+            #[serde(rename = "Entrypoint")]
+            entrypoint: Option<Vec<String>>,
+        }
+        let there: There = self.wire().answer(Ask::get(format!("/images/{}/json", part(image)))).await?;
+        Ok(there.config.and_then(|config| config.entrypoint).unwrap_or_default())
     }
 
     /// The name of the slot, or, as long as another container of the slot has that, one beside it.

@@ -36,6 +36,7 @@ impl Engine {
         for name in volumes {
             self.remove_volume(&slot.app, name).await?;
         }
+        let _log = self.log_turn(slot).await;
         self.delete(slot)
     }
 

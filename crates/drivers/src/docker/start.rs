@@ -70,7 +70,8 @@ impl Engine {
         wanted: Found,
         dir: &Path,
     ) -> Result<Started, StartError> {
-        let log_start = self.log_end(slot, &wanted).await;
+        let log = self.open_log(slot, &wanted).await;
+        let log_start = log.next();
         let mut record = Record {
             container: wanted.id.clone(),
             attempt,
@@ -98,7 +99,7 @@ impl Engine {
                 if let Err(error) = record.write(dir) {
                     tracing::warn!(%slot, %error, "that its container was started is not on disk");
                 }
-                Ok(self.listen(slot, attempt, &now, log_start))
+                Ok(self.listen(slot, attempt, &now, log, log_start))
             }
             (None, None) => Err(StartError::Gone),
             (None, Some((404, message))) if words::is_no_container(&message) => Err(StartError::Gone),
@@ -139,26 +140,36 @@ impl Engine {
         let alive = || found.iter().filter(|found| found.state.is_alive());
         let recorded = |found: &&Found| record.as_ref().is_some_and(|record| record.container == found.id);
         // Of several, which only another hand can have started, the one that we started.
-        if let Some(running) = alive().find(recorded).or_else(|| alive().last()) {
+        if let Some(running) = alive().find(recorded).or_else(|| alive().next_back()) {
             return Ok(self.seen_running(slot, running, record.as_ref()).await);
         }
-        Ok(match record {
+        let seen = match record {
             Some(record) => ended(&record, &found),
             None => {
                 let ran = found.iter().filter(|found| found.state.ever_ran());
                 let last = ran.max_by_key(|found| found.state.ended_at());
                 last.map_or(Seen::Never, |found| end_of(found, UNRECORDED))
             }
-        })
+        };
+        if let Seen::Ended { container: Some(id), .. } = &seen
+            && let Some(found) = found.iter().find(|found| found.id == *id)
+        {
+            self.catch_up(slot, found).await;
+        }
+        Ok(seen)
     }
 
     async fn seen_running(&self, slot: &SlotId, running: &Found, record: Option<&Record>) -> Seen {
         let attempt = record.map_or(UNRECORDED, |record| record.attempt.max(UNRECORDED));
-        let log_start = match record.filter(|record| record.is_of(running)) {
-            Some(record) => record.log_start,
-            None => self.log_end(slot, running).await,
+        let Started { pid, at, log_start } = match self.hears(slot, attempt, running) {
+            Some(told) => told,
+            None => {
+                let log = self.open_log(slot, running).await;
+                let recorded = record.filter(|record| record.is_of(running));
+                let log_start = recorded.map_or_else(|| log.next(), |record| record.log_start);
+                self.listen(slot, attempt, running, log, log_start)
+            }
         };
-        let Started { pid, at, log_start } = self.listen(slot, attempt, running, log_start);
         Seen::Running {
             attempt,
             pid,

@@ -190,13 +190,6 @@ impl Ask {
         Ok(self)
     }
 
-    /// With bytes that are none of JSON.
-    pub(super) fn bytes(mut self, body: Vec<u8>, kind: &'static str) -> Self {
-        self.body = body;
-        self.headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static(kind));
-        self
-    }
-
     /// With a header that is in no log.
     pub(super) fn secret(mut self, name: &'static str, value: &str) -> Result<Self, EngineError> {
         let mut value = HeaderValue::from_str(value)
@@ -299,9 +292,7 @@ impl Wire {
         let (patience, path) = (ask.patience, ask.path.clone());
         let begun = timeout(patience, self.exchange(&version, ask)).await;
         let response = begun.map_err(|_| EngineError::Slow { path, patience })??;
-        let kind = response.headers().get(http::header::CONTENT_TYPE);
-        let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default().to_owned();
-        Ok(Stream { body: response.into_body(), left: BytesMut::new(), kind })
+        Ok(Stream { body: response.into_body(), left: BytesMut::new() })
     }
 
     async fn exchange(&self, version: &str, ask: Ask) -> Result<Response<Incoming>, EngineError> {
@@ -377,8 +368,6 @@ async fn whole(response: Response<Incoming>, most: usize) -> Result<Bytes, Engin
 pub(super) struct Stream {
     body: Incoming,
     left: BytesMut,
-    /// What the engine calls it.
-    pub(super) kind: String,
 }
 
 impl Stream {

@@ -1,7 +1,6 @@
 //! Preparing a container: its image, its networks and volumes, and itself, so that a start is all that is
 //! left to do. Nothing that runs is touched.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -71,7 +70,11 @@ impl Engine {
         }
         let _turn = self.turn_of(slot).await;
         let found = look::of_slot(self.wire(), self.owner(), slot).await?;
-        let is_it = |found: &&Found| found.marks.digest == wanted.digest && found.marks.image == image;
+        let peers = self.peers(slot, container).await?;
+        let is_it = |found: &&Found| {
+            let marks = &found.marks;
+            marks.digest == wanted.digest && marks.image == image && marks.peers == peers
+        };
         // Of two, that which runs.
         let there = found.iter().filter(is_it).max_by_key(|found| found.state.is_alive());
         let keep = there.map(|found| found.id.clone());
@@ -87,7 +90,14 @@ impl Engine {
         }
         let kept: Vec<&str> = found.iter().map(|found| found.marks.digest.as_str()).collect();
         let files = self.files(slot, spec, &wanted.digest, &kept)?;
-        let id = self.create(&wanted, container, (&image, files), &progress).await?;
+        let id = self
+            .create(
+                &wanted,
+                container,
+                body::Identity { image: image.clone(), peers, files, ..Default::default() },
+                &progress,
+            )
+            .await?;
         Ok(Prepared { container: id, image })
     }
 
@@ -95,7 +105,7 @@ impl Engine {
         &self,
         wanted: &Prepare,
         container: &Container,
-        (image, files): (&str, PathBuf),
+        mut identity: body::Identity,
         progress: &impl Fn(Progress),
     ) -> Result<String, PrepareError> {
         let Prepare { slot, spec, digest, release, .. } = wanted;
@@ -105,16 +115,18 @@ impl Engine {
         // Only then it has to be said anew.
         let has_none =
             container.entrypoint.is_none() && container.command.as_ref().is_some_and(Vec::is_empty);
-        let entrypoint = if has_none { self.entrypoint_of(image).await? } else { Vec::new() };
-        let identity = body::Identity { image: image.to_owned(), entrypoint, files };
+        if has_none {
+            identity.entrypoint = self.entrypoint_of(&identity.image).await?;
+        }
         let made = body::create_body(spec, slot, &identity, version).map_err(PrepareError::Refused)?;
         let mut made = made;
         made.create.labels.get_or_insert_default().extend(labels::of_container(
             self.owner(),
             slot,
             spec,
-            [digest, release, image, &proper],
+            [digest, release, &identity.image, &proper],
         ));
+        made.create.labels.get_or_insert_default().extend(labels::of_peers(&identity.peers));
         let mut ask = Ask::post("/containers/create").query("name", &name);
         if let Some(platform) = &container.platform {
             ask = ask.query("platform", platform);

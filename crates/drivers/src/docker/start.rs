@@ -54,6 +54,10 @@ impl Engine {
         let (mut wanted, others): (Vec<_>, Vec<_>) =
             found.into_iter().partition(|found| found.id == container);
         let Some(wanted) = wanted.pop() else { return Err(StartError::Gone) };
+        // Made for another container than the one that is there, it is of no use.
+        if !self.has_its_peers(slot, &wanted.marks.peers).await? {
+            return Err(StartError::Gone);
+        }
         for other in &others {
             self.discard(slot, other).await?;
         }

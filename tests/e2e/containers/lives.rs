@@ -22,8 +22,13 @@ pub(crate) fn journeys() -> Vec<Journey> {
 fn life() {
     let harbour = Harbour::new();
     let home = &harbour.home;
+    harbour.file("  main: { image: IMAGE, command: STAYS, restart: always }\n");
+    let said = home.run(&["up", "-d", "--wait"]).ok().stderr;
+    let at_boot = "after a boot nothing starts the daemon, and so not `main`: `upbeat serve --install`";
+    assert!(said.contains(at_boot), "{said}");
     harbour.file("  main: { image: IMAGE, command: STAYS }\n");
-    home.run(&["up", "-d", "--wait"]).ok();
+    let said = home.run(&["up", "-d", "--wait"]).ok().stderr;
+    assert!(!said.contains("after a boot"), "{said}");
     let first = harbour.id("main-1");
     assert!(harbour.is_running("main-1"));
     assert_eq!(home.slots()["main-1"]["container"], json!(first));

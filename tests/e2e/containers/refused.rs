@@ -2,7 +2,7 @@
 
 use super::{Harbour, journey};
 use crate::Journey;
-use crate::home::eventually;
+use crate::home::{Ran, eventually};
 
 pub(crate) fn journeys() -> Vec<Journey> {
     vec![
@@ -57,13 +57,17 @@ fn starts() {
     let port = taken.local_addr().unwrap().port();
     harbour.file(&format!("  web: {{ image: IMAGE, command: STAYS, ports: [\"127.0.0.1:{port}:80\"] }}\n"));
     let ran = harbour.home.run(&["up", "-d", "--wait"]).code(1);
-    assert!(ran.stderr.contains(&port.to_string()), "{}", ran.stderr);
+    assert!(said(&ran).contains(&port.to_string()), "{}", said(&ran));
     harbour.file("  web: { image: IMAGE, command: [no-such-program] }\n");
     let ran = harbour.home.run(&["up", "-d", "--wait"]).code(1);
-    assert!(ran.stderr.contains("no-such-program"), "{}", ran.stderr);
+    assert!(said(&ran).contains("no-such-program"), "{}", said(&ran));
     harbour.file("  web: { image: IMAGE, command: [sh, -c, \"echo out of luck; exit 3\"] }\n");
     let ran = harbour.home.run(&["up", "-d", "--wait"]).code(1);
-    assert!(ran.stderr.contains("exit 3") && ran.stderr.contains("out of luck"), "{}", ran.stderr);
+    assert!(said(&ran).contains("exit 3") && said(&ran).contains("out of luck"), "{}", said(&ran));
     harbour.home.run(&["down"]).ok();
     assert_eq!(harbour.containers(), Vec::<String>::new());
+}
+
+fn said(ran: &Ran) -> String {
+    format!("{}{}", ran.stdout, ran.stderr)
 }

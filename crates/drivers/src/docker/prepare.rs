@@ -69,7 +69,7 @@ impl Engine {
             }
         }
         let _turn = self.turn_of(slot).await;
-        let found = look::of_slot(self.wire(), self.owner(), slot).await?;
+        let found = look::settled(self.wire(), self.owner(), slot).await?;
         let peers = self.peers(slot, container).await?;
         let is_it = |found: &&Found| {
             let marks = &found.marks;

@@ -42,7 +42,7 @@ impl Engine {
         let dir = self.slot_dir(slot);
         // The end of the attempt before is told first.
         self.check(slot).await?;
-        let found = look::of_slot(self.wire(), self.owner(), slot).await?;
+        let found = look::settled(self.wire(), self.owner(), slot).await?;
         if let Some(record) = Record::read(&dir)?
             && (record.attempt > attempt || record.attempt == attempt && record.has_happened(&found))
         {

@@ -16,16 +16,19 @@ use std::process::ExitCode;
 
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
-use upbeat_drivers::docker::{Engine, EngineEvent, EngineSettings, Prepare, PrepareError};
+use upbeat_drivers::docker::{Engine, EngineEvent, EngineSettings, Prepare, PrepareError, StartError};
 use upbeat_model::file::{Context, Resolver, Source, Unread, parse, validate};
 use upbeat_model::project::container::{Attachment, ImageRef, Network, NetworkMode};
 use upbeat_model::project::{Project, Service};
-use upbeat_model::{ServiceName, SlotId};
+use upbeat_model::{Attempt, ServiceName, SlotId};
 use upbeat_needs::docker::Docker;
 use upbeat_needs::{Need, Test};
 
 /// So many at least.
 const COUNT_MIN: usize = 60;
+
+/// And no more than that: what else needs a number for its app takes this one.
+const COUNT_MAX: usize = 1000;
 
 const CASES: &[Test] = &[
     Test::new("there_are_as_many_as_containers_have_keys", there_are_enough),
@@ -34,6 +37,7 @@ const CASES: &[Test] = &[
         "the_engine_understands_every_key_as_its_fixture_says",
         all_are_understood,
     ),
+    Test::needing(&[Need::DOCKER], "who_shares_something_is_made_anew_with_its_owner", is_made_anew),
 ];
 
 fn main() -> ExitCode {
@@ -101,6 +105,44 @@ fn all_are_understood() {
         }
     }
     assert!(wrong.is_empty(), "{} are understood otherwise\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// It has the network of a container, and not of a name: so a container that was made for one that is gone
+/// is not started, and another is made.
+fn is_made_anew() {
+    let docker = Docker::here().unwrap();
+    let image = docker.import_busybox(&format!("upbeat-sharing-{}", std::process::id()), "v1");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let bed = Bed::new(&docker, image.name(), COUNT_MAX);
+    let project = |mark: &str| {
+        bed.project(&format!(
+            "services:\n  web: {{ image: IMAGE, command: [sleep, '60'], network_mode: 'service:db' }}\n  \
+             db: {{ image: IMAGE, command: [sleep, '60'], labels: {{ mark: '{mark}' }} }}\n"
+        ))
+    };
+    runtime.block_on(async {
+        let (engine, _events) = bed.driver();
+        let [web, db]: [ServiceName; 2] = ["web", "db"].map(|name| name.parse().unwrap());
+        let slot = |name: &ServiceName| -> SlotId { format!("{}/{name}/1", bed.app).parse().unwrap() };
+        let prepare = async |project: &Project, name: &ServiceName| {
+            engine.prepare(bed.wish(name, &project.services[name]), |_| {}).await
+        };
+        let old = project("old");
+        let lacks = prepare(&old, &web).await;
+        assert_eq!(lacks, Err(PrepareError::Lacks { service: db.clone() }));
+        let first = prepare(&old, &db).await.unwrap().container;
+        let sharing = prepare(&old, &web).await.unwrap().container;
+        engine.start(&slot(&db), Attempt(1), &first).await.unwrap();
+        // Another one is made beside it; what was made for the first is of no use from then on.
+        let second = prepare(&project("new"), &db).await.unwrap().container;
+        let start = engine.start(&slot(&web), Attempt(1), &sharing).await;
+        assert!(matches!(start, Err(StartError::Gone)), "{start:?}");
+        let anew = prepare(&old, &web).await.unwrap().container;
+        assert_ne!(anew, sharing);
+        let mode = docker.inspect(&anew).unwrap()["HostConfig"]["NetworkMode"].clone();
+        assert_eq!(mode, format!("container:{second}"));
+        assert_eq!(prepare(&old, &web).await.unwrap().container, anew, "it is taken as it is");
+    });
 }
 
 /// An app of its own, and all of it removed at the end.
@@ -176,6 +218,12 @@ impl<'d> Bed<'d> {
         (Engine::new(settings, tell), events)
     }
 
+    fn wish(&self, name: &ServiceName, spec: &Service) -> Prepare {
+        let slot: SlotId = format!("{}/{name}/1", self.app).parse().unwrap();
+        let (digest, release) = (spec.digest(), "1".to_owned());
+        Prepare { slot, spec: spec.clone().into(), digest, release, generation: 1 }
+    }
+
     /// The id of a container, and what the engine shows of it.
     async fn made(
         &self,
@@ -183,14 +231,7 @@ impl<'d> Bed<'d> {
         name: &ServiceName,
         spec: &Service,
     ) -> Result<(String, Value), PrepareError> {
-        let slot: SlotId = format!("{}/{name}/1", self.app).parse().unwrap();
-        let wanted = Prepare {
-            slot,
-            spec: spec.clone().into(),
-            digest: spec.digest(),
-            release: "1".into(),
-            generation: 1,
-        };
+        let wanted = self.wish(name, spec);
         let prepared = engine.prepare(wanted, |_| {}).await?;
         let mut shown = self.docker.inspect(&prepared.container).unwrap();
         let shown = self.kept(&mut shown, &prepared.container, name).to_string();

@@ -13,17 +13,18 @@ fn project(text: &str) -> Project {
     let parsed = read(text).unwrap_or_else(|errors| panic!("{errors}"));
     assert_eq!(validate(&parsed.project), Ok(()), "{text}");
     // As it goes over the wire.
-    let json = serde_json::to_string(&parsed.project).unwrap();
-    assert_eq!(serde_json::from_str::<Project>(&json).unwrap(), parsed.project, "{json}");
+    let json = serde_json::to_string(&parsed.project).expect("JSON");
+    assert_eq!(serde_json::from_str::<Project>(&json).expect("a project"), parsed.project, "{json}");
     parsed.project
 }
 
 /// What a service says besides what one says that says nothing.
 fn said(text: &str) -> Value {
     let (one, plain) = (project(text), project("services: { web: { image: web } }"));
-    let value = |project: &Project| serde_json::to_value(&project.services["web"].container).unwrap();
+    let value = |project: &Project| serde_json::to_value(&project.services["web"].container).expect("JSON");
     let (one, plain) = (value(&one), value(&plain));
-    let fields = one.as_object().unwrap().iter().filter(|(key, value)| plain.get(key) != Some(value));
+    let fields =
+        one.as_object().expect("an object").iter().filter(|(key, value)| plain.get(key) != Some(value));
     fields.map(|(key, value)| (key.clone(), value.clone())).collect::<serde_json::Map<_, _>>().into()
 }
 

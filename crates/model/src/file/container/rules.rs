@@ -501,17 +501,15 @@ impl Found {
 
     fn namespaces(&mut self, container: &Container) {
         let namespaces = &container.namespaces;
-        let known: [(&'static str, &Option<String>, fn(&str) -> Rule); 4] = [
-            ("ipc", &namespaces.ipc, ipc),
-            ("pid", &namespaces.pid, pid),
-            ("uts", &namespaces.uts, only_host),
-            ("userns_mode", &namespaces.user, only_host),
-        ];
-        for (key, word, rule) in known {
+        let mut judge = |key, word: &Option<String>, rule: fn(&str) -> Rule| {
             if let Some(word) = word {
                 self.rule(Place::key(key), rule(word));
             }
-        }
+        };
+        judge("ipc", &namespaces.ipc, ipc);
+        judge("pid", &namespaces.pid, pid);
+        judge("uts", &namespaces.uts, only_host);
+        judge("userns_mode", &namespaces.user, only_host);
         for (name, alias) in &container.links {
             if alias.is_empty() {
                 self.say(

@@ -191,3 +191,33 @@ impl<'a> All<'a, '_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_addresses_are_in_each_others_way_where_one_is_part_of_the_other() {
+        let rows = [
+            ("", "", true),
+            ("", "127.0.0.1", true),
+            ("", "::1", true),
+            ("", "0.0.0.0", true),
+            ("0.0.0.0", "127.0.0.1", true),
+            ("0.0.0.0", "0.0.0.0", true),
+            ("0.0.0.0", "::", false),
+            ("0.0.0.0", "::1", false),
+            ("::", "::1", true),
+            ("127.0.0.1", "127.0.0.1", true),
+            ("127.0.0.1", "127.0.0.2", false),
+            ("::1", "127.0.0.1", false),
+        ];
+        for (one, other, clash) in rows {
+            for (first, second) in [(one, other), (other, one)] {
+                let mut taken = Taken::default();
+                assert_eq!(taken.take(first.parse().ok(), 1), None, "{first}");
+                assert_eq!(taken.take(second.parse().ok(), 2), clash.then_some(1), "{first} {second}");
+            }
+        }
+    }
+}

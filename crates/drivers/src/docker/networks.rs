@@ -18,6 +18,9 @@ use super::{Engine, EngineError, PrepareError, words};
 /// From this version on a network can be without IPv4.
 const WITHOUT_IPV4: Version = Version { major: 1, minor: 48 };
 
+/// The option by which an engine is told what a device is called in the container.
+const IFNAME: &str = "com.docker.network.endpoint.ifname";
+
 /// Of a network what is used.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -311,16 +314,18 @@ pub(super) fn endpoint(attachment: &Attachment, service: &ServiceName) -> Endpoi
     aliases.extend(attachment.aliases.iter().filter(|alias| **alias != service.as_str()).cloned());
     let Attachment { ipv4_address, ipv6_address, link_local_ips, .. } = attachment;
     let says_address = ipv4_address.is_some() || ipv6_address.is_some() || !link_local_ips.is_empty();
+    let mut driver_opts: HashMap<_, _> = attachment.driver_opts.clone().into_iter().collect();
+    driver_opts.extend(attachment.interface_name.clone().map(|name| (IFNAME.to_owned(), name)));
     EndpointSettings {
         aliases: Some(aliases),
+        links: (!attachment.links.is_empty()).then(|| attachment.links.clone()),
         ipam_config: says_address.then(|| EndpointIpamConfig {
             ipv4_address: ipv4_address.clone(),
             ipv6_address: ipv6_address.clone(),
             link_local_ips: (!link_local_ips.is_empty()).then(|| link_local_ips.clone()),
         }),
         mac_address: attachment.mac_address.clone(),
-        driver_opts: (!attachment.driver_opts.is_empty())
-            .then(|| attachment.driver_opts.clone().into_iter().collect()),
+        driver_opts: (!driver_opts.is_empty()).then_some(driver_opts),
         gw_priority: attachment.gw_priority,
         ..EndpointSettings::default()
     }

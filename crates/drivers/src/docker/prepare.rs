@@ -99,10 +99,10 @@ impl Engine {
         let proper = container.name.clone().unwrap_or_else(|| usual_name(slot));
         let name = self.free_name(slot, &proper, digest).await?;
         let version = self.wire().version().await?;
-        let identity = body::Identity { image: image.to_owned() };
+        let identity = body::Identity { image: image.to_owned(), ..body::Identity::default() };
         let made = body::create_body(spec, slot, &identity, version).map_err(PrepareError::Refused)?;
-        let mut create = made.create;
-        create.labels.get_or_insert_default().extend(labels::of_container(
+        let mut made = made;
+        made.create.labels.get_or_insert_default().extend(labels::of_container(
             self.owner(),
             slot,
             spec,
@@ -113,7 +113,7 @@ impl Engine {
             ask = ask.query("platform", platform);
         }
         self.failpoint("container_creating");
-        let created = self.wire().answer::<Created>(ask.json(&create)?).await;
+        let created = self.wire().answer::<Created>(ask.json(&made.body())?).await;
         let created = match created {
             Ok(created) if is_id(&created.id) => created,
             Ok(_) => return Err(EngineError::Nonsense("it made a container without an id".to_owned()).into()),

@@ -87,6 +87,7 @@ pub(super) fn read<'a>(
     note_unused(root, &drafts, report);
     graph::judge(&mut drafts, root.get("services"), report);
     if let Some(services) = root.get("services").filter(|_| context.interpolate) {
+        container::introduce(&name, &mut drafts);
         container::judge_together(&name, &drafts, services, report);
     }
     let mut reading = Reading { name, drafts, tree: root };

@@ -13,7 +13,7 @@ mod share;
 mod storage;
 pub(super) mod together;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::place::Span;
 use super::read::At;
@@ -238,6 +238,24 @@ pub(super) fn of_copy(container: &Container, made: &Service) -> Container {
         copy.working_dir.clone_from(&made.working_dir);
     }
     copy
+}
+
+/// Tells each container what those are called of which it has something.
+pub(super) fn introduce(app: &crate::ids::AppName, drafts: &mut [Draft]) {
+    let named = |draft: &Draft| Some((draft.name.clone(), draft.spec.container.as_ref()?.name.clone()?));
+    let names: HashMap<String, String> = drafts.iter().filter_map(named).collect();
+    for container in drafts.iter_mut().filter_map(|draft| draft.spec.container.as_deref_mut()) {
+        for (_, service) in rules::others(container) {
+            let name = names.get(service.as_str());
+            container.peers.extend(name.map(|name| (service, name.clone())));
+        }
+        let own = container.links.iter().map(|(service, alias)| (container.peer(app, service), alias));
+        let others = container.external_links.iter().map(|(name, alias)| (name.clone(), alias));
+        let links: Vec<String> = own.chain(others).map(|(name, alias)| format!("{name}:{alias}")).collect();
+        if let crate::project::container::NetworkMode::Networks(attachments) = &mut container.network {
+            attachments.iter_mut().for_each(|attachment| attachment.links.clone_from(&links));
+        }
+    }
 }
 
 /// What containers of a project say of each other, said where it stands.

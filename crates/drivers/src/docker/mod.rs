@@ -14,6 +14,8 @@ pub mod body;
 mod credentials;
 mod error;
 mod events;
+mod exec;
+mod files;
 mod frames;
 mod images;
 pub mod labels;
@@ -40,6 +42,7 @@ use upbeat_model::{Attempt, Exit, SlotId, Wall};
 
 pub use crate::process::Started;
 pub use error::{EngineError, PrepareError, StartError};
+pub use exec::ContainerExec;
 pub use images::Progress;
 use listen::Heard;
 pub use prepare::{Prepare, Prepared, usual_name};

@@ -70,7 +70,7 @@ impl Engine {
         }
         let _turn = self.turn_of(slot).await;
         let found = look::of_slot(self.wire(), self.owner(), slot).await?;
-        let is_it = |found: &&Found| found.marks.digest == wanted.digest && found.marks.image == image;
+        let is_it = |found: &&Found| found.marks.digest == wanted.digest && found.marks.image == image.id;
         // Of two, that which runs.
         let there = found.iter().filter(is_it).max_by_key(|found| found.state.is_alive());
         let keep = there.map(|found| found.id.clone());
@@ -78,36 +78,35 @@ impl Engine {
         {
             self.discard(slot, other).await?;
         }
+        let files = self.write_files(slot, spec, &wanted.digest)?;
+        let alive = found.iter().filter(|other| other.state.is_alive()).map(|other| &other.marks.digest);
+        self.prune_files(slot, &alive.chain([&wanted.digest]).map(String::as_str).collect::<Vec<_>>());
         if let Some(there) = there {
             if !there.state.is_alive() {
                 self.join(there, container.networks(), &slot.service).await?;
             }
-            return Ok(Prepared { container: there.id.clone(), image });
+            return Ok(Prepared { container: there.id.clone(), image: image.id });
         }
-        let id = self.create(&wanted, container, &image, &progress).await?;
-        Ok(Prepared { container: id, image })
+        let identity = body::Identity { image: image.id, entrypoint: image.entrypoint, files };
+        let id = self.create(&wanted, container, &identity, &progress).await?;
+        Ok(Prepared { container: id, image: identity.image })
     }
 
     async fn create(
         &self,
         wanted: &Prepare,
         container: &Container,
-        image: &str,
+        identity: &body::Identity,
         progress: &impl Fn(Progress),
     ) -> Result<String, PrepareError> {
         let Prepare { slot, spec, digest, release, .. } = wanted;
         let proper = container.name.clone().unwrap_or_else(|| usual_name(slot));
         let name = self.free_name(slot, &proper, digest).await?;
         let version = self.wire().version().await?;
-        let identity = body::Identity { image: image.to_owned(), ..body::Identity::default() };
-        let made = body::create_body(spec, slot, &identity, version).map_err(PrepareError::Refused)?;
-        let mut made = made;
-        made.create.labels.get_or_insert_default().extend(labels::of_container(
-            self.owner(),
-            slot,
-            spec,
-            [digest, release, image, &proper],
-        ));
+        let mut made = body::create_body(spec, slot, identity, version).map_err(PrepareError::Refused)?;
+        let said = [digest, release, &identity.image, &proper];
+        let labels = labels::of_container(self.owner(), slot, spec, said.map(String::as_str));
+        made.create.labels.get_or_insert_default().extend(labels);
         let mut ask = Ask::post("/containers/create").query("name", &name);
         if let Some(platform) = &container.platform {
             ask = ask.query("platform", platform);

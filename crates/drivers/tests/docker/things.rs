@@ -17,7 +17,13 @@ pub(crate) const CASES: &[Test] = &[
 ];
 
 fn with_volume(spec: &mut Service, volume: &Volume) {
-    let kind = MountKind::Volume { volume: Some(volume.clone()), nocopy: false, subpath: None };
+    let kind = MountKind::Volume {
+        volume: Some(volume.clone()),
+        nocopy: false,
+        subpath: None,
+        labels: [].into(),
+        selinux: None,
+    };
     of(spec).mounts = vec![Mount { target: "/data".to_owned(), read_only: false, kind }];
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use upbeat_decide::instance::{HookCommand, Moment};
+use upbeat_drivers::docker::ContainerExec;
 use upbeat_drivers::machine::Machine;
 use upbeat_drivers::process::{
     ExecOutcome, ExecRequest, Launch, Leftovers, Notify, Rights, Stdio, environment,
@@ -141,8 +142,23 @@ impl Hooks {
 
     async fn exec(&self, machine: &Machine, hook: &HookCommand, request: ExecRequest) -> ExecOutcome {
         match hook.container {
-            true => ExecOutcome::Unable("commands in containers are to come".into()),
+            true => machine.engine.exec(self.in_container(hook, request)).await,
             false => machine.processes.exec(request).await,
+        }
+    }
+
+    /// With the variables, the directory and the user of the container, but for what is said.
+    fn in_container(&self, hook: &HookCommand, request: ExecRequest) -> ContainerExec {
+        let ExecRequest { command, environment, working_dir, user, timeout, .. } = request;
+        ContainerExec {
+            slot: self.slot.clone(),
+            attempt: self.attempt,
+            command,
+            environment,
+            working_dir: Some(working_dir).filter(|dir| !dir.is_empty()),
+            user,
+            privileged: hook.privileged,
+            timeout,
         }
     }
 

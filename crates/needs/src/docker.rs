@@ -5,10 +5,12 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -119,7 +121,7 @@ impl Docker {
         ids.map(str::to_owned).collect()
     }
 
-    /// Removes all that has this label, whether it runs or not.
+    /// Removes all that has this label, whether it runs or not. An engine that is gone has none.
     pub fn purge(&self, label: &str) {
         if !self.answers() {
             return;
@@ -202,7 +204,9 @@ impl Image {
 
 impl Drop for Image {
     fn drop(&mut self) {
-        self.remove();
+        if self.docker.answers() {
+            self.remove();
+        }
     }
 }
 
@@ -271,12 +275,17 @@ impl Drop for Started {
     }
 }
 
+/// What nobody else asks of a registry.
+const BARRIER: &str = "/v2/upbeat-barrier/manifests/none";
+
 /// A registry of one's own, on a free port.
 #[derive(Debug)]
 pub struct Registry {
     /// `127.0.0.1:port`.
     pub address: String,
     has_password: bool,
+    manifests: Arc<AtomicUsize>,
+    barrier: mpsc::Receiver<()>,
     _program: Started,
     _dir: tempfile::TempDir,
 }
@@ -318,11 +327,26 @@ impl Registry {
         );
         let mut command = Command::new("docker-registry");
         command.arg("serve").arg(dir.path().join("config.yml"));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("docker-registry: {error}"));
+        let accesses = child.stdout.take().unwrap_or_else(|| panic!("its output is piped"));
         let says = child.stderr.take().unwrap_or_else(|| panic!("its output is piped"));
         let program = Started { child };
         let (found, address) = mpsc::channel();
+
+        let (reached, barrier) = mpsc::channel();
+        let manifests = Arc::<AtomicUsize>::default();
+        let counted = manifests.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(accesses).lines().map_while(Result::ok) {
+                // As web servers write it.
+                if line.contains(BARRIER) {
+                    let _ = reached.send(());
+                } else if line.contains("\"HEAD /v2/") && line.contains("/manifests/") {
+                    counted.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
         // It is read to its end, as it would stand still otherwise.
         std::thread::spawn(move || {
             for line in BufReader::new(says).lines().map_while(Result::ok) {
@@ -335,7 +359,19 @@ impl Registry {
         });
         let address =
             address.recv_timeout(START_PATIENCE).unwrap_or_else(|_| panic!("the registry does not listen"));
-        Self { address, has_password, _program: program, _dir: dir }
+        Self { address, has_password, manifests, barrier, _program: program, _dir: dir }
+    }
+
+    /// How often somebody has asked what a tag stands for, as each pull does once, of all that has been answered by now.
+    pub fn manifests_asked(&self) -> usize {
+        // What it writes down of this question comes after all of that.
+        let mut stream =
+            TcpStream::connect(&self.address).unwrap_or_else(|error| panic!("the registry: {error}"));
+        let asked = stream.write_all(format!("GET {BARRIER} HTTP/1.0\r\nHost: registry\r\n\r\n").as_bytes());
+        asked.unwrap_or_else(|error| panic!("the registry: {error}"));
+        let seen = self.barrier.recv_timeout(START_PATIENCE);
+        seen.unwrap_or_else(|error| panic!("what the registry writes down: {error}"));
+        self.manifests.load(Ordering::Relaxed)
     }
 
     /// As the engine is told them.
@@ -395,10 +431,12 @@ impl PrivateEngine {
         let child = command.spawn().unwrap_or_else(|error| panic!("dockerd: {error}"));
         self.program = Some(Started { child });
         let begun = Instant::now();
+        let (_nobody, tells) = mpsc::channel::<()>();
         while !self.docker.answers() {
             let log = fs::read_to_string(root.join("log")).unwrap_or_default();
             assert!(begun.elapsed() < START_PATIENCE, "the engine does not answer:\n{log}");
-            std::thread::sleep(Duration::from_millis(50));
+            // Nobody tells that its socket is there: it is looked for so often.
+            let _ = tells.recv_timeout(Duration::from_millis(20));
         }
     }
 

@@ -39,6 +39,11 @@ impl Engine {
         if spec.files.is_empty() {
             return Ok(own);
         }
+        if !self.wire().is_local() {
+            let why = "configs and secrets are files of this machine, and the container engine is on another; \
+                       have Upbeat run where the engine is";
+            return Err(PrepareError::Refused(why.to_owned()));
+        }
         let made = fs::DirBuilder::new().recursive(true).mode(DIR_MODE).create(&own);
         made.map_err(|error| EngineError::io("the directory of a container's files", &error))?;
         for file in &spec.files {

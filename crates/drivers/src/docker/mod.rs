@@ -14,6 +14,7 @@ pub mod body;
 mod credentials;
 mod error;
 mod events;
+mod exec;
 mod files;
 mod frames;
 mod images;
@@ -42,6 +43,7 @@ use upbeat_model::{Attempt, Exit, SlotId, Wall};
 
 pub use crate::process::Started;
 pub use error::{EngineError, PrepareError, StartError};
+pub use exec::ContainerExec;
 pub use images::Progress;
 use listen::Heard;
 pub use prepare::{Prepare, Prepared, usual_name};

@@ -229,6 +229,11 @@ impl Wire {
         self.host.as_ref().map_or_else(|error| error.to_string(), ToString::to_string)
     }
 
+    /// It is on this machine.
+    pub(super) fn is_local(&self) -> bool {
+        matches!(self.host, Ok(Host::Unix(_)))
+    }
+
     /// Of whom nothing is known any more: it may come back as another.
     pub(super) fn forget(&self) {
         *self.version.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = None;

@@ -104,7 +104,7 @@ fn port_taken(message: &str) -> Option<String> {
     None
 }
 
-fn not_executed(message: &str) -> Option<String> {
+pub(super) fn not_executed(message: &str) -> Option<String> {
     let program = between(message, "exec: \\\"", "\\\"").or_else(|| between(message, "exec: \"", "\""));
     let program = program.unwrap_or("its program");
     if has(message, &["executable file not found"]) {

@@ -30,7 +30,7 @@ use tokio::time::Instant;
 use upbeat_model::project::{Question, Service};
 use upbeat_model::{AppName, Attempt, Millis, ProbeName, SlotId};
 
-use crate::docker::Engine;
+use crate::docker::{ContainerExec, Engine};
 use crate::looks::Looks;
 use crate::machine::Machine;
 use crate::process::{ExecOutcome, ExecRequest, Leftovers, ProcessDriver, Rights, environment};
@@ -204,7 +204,24 @@ impl Inner {
     }
 
     async fn exec(&self, asked: &Asked<'_>, command: &[String]) -> ExecOutcome {
-        let Asked { slot, spec, base_environment, timeout, .. } = asked;
+        let Asked { slot, attempt, spec, base_environment, timeout, .. } = asked;
+        if spec.container.is_some() {
+            let Some(engine) = &self.engine else {
+                return ExecOutcome::Unable("nobody here speaks with a container engine".to_owned());
+            };
+            // As the container has it: its variables, its directory, its user.
+            let asked = ContainerExec {
+                slot: (*slot).clone(),
+                attempt: *attempt,
+                command: command.to_vec(),
+                environment: BTreeMap::new(),
+                working_dir: None,
+                user: None,
+                privileged: false,
+                timeout: *timeout,
+            };
+            return engine.exec(asked).await;
+        }
         let request = ExecRequest {
             command: command.to_vec(),
             environment: environment(&spec.environment, base_environment),

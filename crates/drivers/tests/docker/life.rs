@@ -52,7 +52,6 @@ fn runs() {
         let there = rig.docker.inspect(&prepared.container).unwrap();
         let labels = &there["Config"]["Labels"];
         assert_eq!(there["Name"], format!("/{}-web-1", rig.name));
-        assert_eq!(there["Config"]["Healthcheck"]["Test"][0], "NONE");
         assert_eq!(there["HostConfig"]["RestartPolicy"]["Name"], "no");
         assert_eq!(labels[labels::OWNER], rig.name.as_str());
         assert_eq!(labels[labels::APP], rig.name.as_str());

@@ -2,9 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod execs;
+mod gone;
 mod hands;
 mod life;
 mod output;
+mod pulls;
 mod rig;
 mod things;
 
@@ -17,7 +20,9 @@ fn main() -> ExitCode {
     {
         output::adopt(host, owner, dir, slot);
     }
-    let cases = [life::CASES, hands::CASES, output::CASES, things::CASES].concat();
+    let cases =
+        [life::CASES, hands::CASES, execs::CASES, gone::CASES, output::CASES, pulls::CASES, things::CASES]
+            .concat();
     let code = upbeat_needs::run(cases);
     rig::clean_up();
     code

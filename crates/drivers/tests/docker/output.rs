@@ -3,7 +3,6 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use upbeat_drivers::docker::{Engine, EngineEvent, EngineSettings, Seen};
@@ -13,7 +12,7 @@ use upbeat_model::{Attempt, Millis};
 use upbeat_needs::{Need, Test};
 use upbeat_shim::log::{Stream, parse, segment_name, segments};
 
-use crate::rig::{PATIENCE, Rig, of, run};
+use crate::rig::{Rig, eventually, of, run};
 
 pub(crate) const CASES: &[Test] = &[
     Test::needing(
@@ -27,14 +26,14 @@ pub(crate) const CASES: &[Test] = &[
     Test::needing(&[Need::DOCKER], "a_log_that_cannot_be_read_is_said", unreadable),
 ];
 
-struct Line {
+pub(crate) struct Line {
     stream: Stream,
     at_ns: i64,
-    text: String,
+    pub(crate) text: String,
 }
 
 /// All lines, their parts put together.
-fn log(dir: &Path) -> Vec<Line> {
+pub(crate) fn log(dir: &Path) -> Vec<Line> {
     let mut lines = Vec::new();
     let mut part = Vec::new();
     for first in segments(dir).unwrap() {
@@ -136,11 +135,8 @@ fn survives() {
         rig.by_hand(&prepared.container, "start");
         for round in 1..=8 {
             let mut daemon = adopted(rig, "web");
-            let begun = Instant::now();
-            while log(&rig.engine.log_dir(&slot)).len() < round * 97 {
-                assert!(begun.elapsed() < PATIENCE, "{} lines", log(&rig.engine.log_dir(&slot)).len());
-                tokio::time::sleep(Duration::from_millis(3)).await;
-            }
+            let dir = rig.engine.log_dir(&slot);
+            eventually("are they there", || log(&dir).len() >= round * 97).await;
             daemon.kill().unwrap();
             daemon.wait().unwrap();
         }
@@ -163,13 +159,14 @@ fn late() {
         let prepared = rig.prepare(&slot, &rig.shell("echo one; echo two; exit 5")).await.unwrap();
         rig.by_hand(&prepared.container, "start");
         rig.by_hand(&prepared.container, "wait");
+        let before = upbeat_drivers::clock::wall();
         for _ in 0..2 {
-            let Seen::Ended { at, .. } = rig.seen(&slot).await else { panic!() };
+            let Seen::Ended { .. } = rig.seen(&slot).await else { panic!() };
             let lines = log(&rig.engine.log_dir(&slot));
             let texts: Vec<_> = lines.iter().map(|line| line.text.as_str()).collect();
             assert_eq!(texts, ["one", "two"]);
             assert!(
-                lines.iter().all(|line| line.at_ns / 1_000_000 <= at.0),
+                lines.iter().all(|line| line.at_ns / 1_000_000 <= before.0),
                 "their time is that of the engine"
             );
         }

@@ -6,12 +6,14 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use tokio::sync::mpsc;
 use upbeat_drivers::docker::{Engine, EngineEvent, EngineSettings, Prepare, PrepareError, Prepared, Seen};
 use upbeat_model::project::container::{Attachment, ImageRef, Network, NetworkMode};
 use upbeat_model::project::{Container, Service};
 use upbeat_model::{Attempt, SlotId};
-use upbeat_needs::docker::{Docker, Image};
+use upbeat_needs::docker::{Docker, Image, Registry};
 
 /// What has not come by then does not come: an engine under load takes seconds for a container.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -164,13 +166,22 @@ impl Rig {
 
     /// The engine's events are heard from now on.
     pub(crate) async fn hears(&mut self) {
-        self.engine.slots().await.unwrap();
+        self.engine.watch();
         loop {
             let event = tokio::time::timeout(PATIENCE, self.events.recv()).await.expect("an event").unwrap();
             if matches!(event, EngineEvent::Found(_)) {
                 return;
             }
         }
+    }
+
+    /// As `docker login` does.
+    pub(crate) fn log_in(&self, registry: &Registry, password: &str) {
+        let auth = STANDARD.encode(format!("{}:{password}", Registry::USER));
+        let config = serde_json::json!({ "auths": { &registry.address: { "auth": auth } } });
+        let dir = self.dir.path().join("config");
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(dir.join("config.json"), config.to_string()).unwrap();
     }
 
     /// Does as another hand: `docker …` of the container.
@@ -183,7 +194,7 @@ fn driver(docker: &Docker, owner: &str, dir: &Path) -> (Engine, mpsc::Receiver<E
     let (tell, events) = mpsc::channel(64);
     let settings = EngineSettings {
         host: Some(docker.host()),
-        config: None,
+        config: Some(dir.join("config")),
         owner: owner.to_owned(),
         slots: dir.join("slots"),
         failpoint,
@@ -203,4 +214,15 @@ pub(crate) fn wish(slot: &SlotId, spec: &Service) -> Prepare {
         release: "7".to_owned(),
         generation: 1,
     }
+}
+
+/// Until it is so: nobody tells.
+pub(crate) async fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
+    let mut looks = tokio::time::interval(Duration::from_millis(5));
+    let looked = tokio::time::timeout(PATIENCE, async {
+        while !is_true() {
+            looks.tick().await;
+        }
+    });
+    assert!(looked.await.is_ok(), "never {what}");
 }

@@ -41,7 +41,10 @@ pub(crate) async fn prepare(engine: &Engine, order: &Order, inputs: mpsc::Sender
             Err(PrepareError::Engine(error)) if error.is_unreachable() => {
                 Ok(Err(Unprepared::Unreachable(chain(&error))))
             }
-            Err(error @ PrepareError::HeldUp { .. }) => Ok(Err(Unprepared::HeldUp(chain(&error)))),
+            // What it needs comes when others are replaced.
+            Err(error @ (PrepareError::HeldUp { .. } | PrepareError::Lacks { .. })) => {
+                Ok(Err(Unprepared::HeldUp(chain(&error))))
+            }
             Err(error) => Ok(Err(Unprepared::Failed(chain(&error)))),
         }
     };

@@ -217,6 +217,8 @@ impl Agent {
                 };
                 (slot, Input::Taken { attempt, how })
             }
+            // It is right again: whoever put it right says so.
+            EngineEvent::Drifted { drift, .. } if drift.is_empty() => return Ok(()),
             EngineEvent::Drifted { slot, attempt, drift } => {
                 let what = drift.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
                 (slot, Input::Drifted { attempt, what })

@@ -197,7 +197,8 @@ impl Image {
 
     /// Removes its name, and it, if it has no other.
     pub fn remove(&self) {
-        self.docker.call("DELETE", &format!("/images/{}?force=1", self.name), &Value::Null);
+        // Whoever tidies up after an engine that is gone has nothing to tidy.
+        let _ = self.docker.ask("DELETE", &format!("/images/{}?force=1", self.name), &[], &[]);
     }
 }
 
@@ -419,6 +420,8 @@ impl PrivateEngine {
         let log = fs::File::options().create(true).append(true).open(root.join("log"));
         let log = log.unwrap_or_else(|error| panic!("its log: {error}"));
         let _ = fs::remove_file(root.join("pid"));
+        // What it kept containers by has died with it, and may wait for somebody to notice.
+        let _ = fs::remove_file(root.join("exec/containerd/containerd.pid"));
         let mut command = Command::new("dockerd");
         command.arg("--config-file").arg(root.join("daemon.json"));
         command.arg("--data-root").arg(root.join("data")).arg("--exec-root").arg(root.join("exec"));

@@ -3,16 +3,16 @@
 //! Nothing is left out in silence: what an engine of this version has no word for is refused, by the name
 //! of the key and the version it takes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 use bollard::models::{
     ContainerCreateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig,
     NetworkingConfig, PortBinding, RestartPolicy, RestartPolicyNameEnum,
 };
-use upbeat_model::SlotId;
 use upbeat_model::project::container::{Attachment, Container, NetworkMode, VolumesFrom};
 use upbeat_model::project::{Service, Signal};
+use upbeat_model::{ServiceName, SlotId};
 
 use super::networks::endpoint;
 use super::{Version, limits, mounts};
@@ -28,6 +28,8 @@ pub struct Identity {
     pub image: String,
     /// What its image runs its command by.
     pub entrypoint: Vec<String>,
+    /// The ids of the containers that it has something of, by their services.
+    pub peers: BTreeMap<ServiceName, String>,
     /// Where its configs and secrets are, by their names, on the machine of the engine.
     pub files: PathBuf,
 }
@@ -187,12 +189,15 @@ fn host(
         annotations: said_map(&container.annotations),
         ..HostConfig::default()
     };
-    reached(&mut host, container, slot);
-    namespaces(&mut host, container, slot);
+    let peer = |name: &ServiceName| {
+        identity.peers.get(name).cloned().unwrap_or_else(|| container.peer(&slot.app, name))
+    };
+    reached(&mut host, container, &peer);
+    namespaces(&mut host, container, &peer);
     limits::put(&mut host, spec, container);
     mounts::put(&mut host, spec, container, &identity.files, version)?;
     let from = container.volumes_from.iter().map(|from| match from {
-        VolumesFrom::Service { name, read_only } => mode(container.peer(&slot.app, name), *read_only),
+        VolumesFrom::Service { name, read_only } => mode(peer(name), *read_only),
         VolumesFrom::Container { name, read_only } => mode(name.clone(), *read_only),
     });
     host.volumes_from = said(&from.collect::<Vec<_>>());
@@ -204,21 +209,21 @@ fn mode(name: String, read_only: bool) -> String {
 }
 
 /// Its network, its ports and what it knows by name.
-fn reached(host: &mut HostConfig, container: &Container, slot: &SlotId) {
+fn reached(host: &mut HostConfig, container: &Container, peer: &dyn Fn(&ServiceName) -> String) {
     host.network_mode = Some(match &container.network {
         NetworkMode::Networks(all) => {
             all.first().map_or_else(|| "none".to_owned(), |first| first.network.name.clone())
         }
         NetworkMode::Host => "host".to_owned(),
         NetworkMode::None => "none".to_owned(),
-        NetworkMode::Service(name) => format!("container:{}", container.peer(&slot.app, name)),
+        NetworkMode::Service(name) => format!("container:{}", peer(name)),
         NetworkMode::Container(name) => format!("container:{name}"),
         NetworkMode::Named(name) => name.clone(),
     });
     // Only the engine's own network has links of the container itself.
     if let NetworkMode::Named(_) = &container.network {
         let own = container.links.iter();
-        let own = own.map(|(name, alias)| format!("{}:{alias}", container.peer(&slot.app, name)));
+        let own = own.map(|(name, alias)| format!("{}:{alias}", peer(name)));
         let others = container.external_links.iter().map(|(name, alias)| format!("{name}:{alias}"));
         host.links = said(&own.chain(others).collect::<Vec<_>>());
     }
@@ -240,14 +245,14 @@ fn reached(host: &mut HostConfig, container: &Container, slot: &SlotId) {
     host.extra_hosts = said(&hosts.collect::<Vec<_>>());
 }
 
-fn namespaces(host: &mut HostConfig, container: &Container, slot: &SlotId) {
+fn namespaces(host: &mut HostConfig, container: &Container, peer: &dyn Fn(&ServiceName) -> String) {
     let known = &container.namespaces;
     // In an engine's words a service is its container.
     let shared = |word: &Option<String>| {
         let word = word.as_ref()?;
         let service = word.strip_prefix("service:").and_then(|name| name.parse().ok());
         Some(match service {
-            Some(service) => format!("container:{}", container.peer(&slot.app, &service)),
+            Some(service) => format!("container:{}", peer(&service)),
             None => word.clone(),
         })
     };
@@ -267,6 +272,6 @@ pub(super) fn said<T: Clone>(all: &[T]) -> Option<Vec<T>> {
     (!all.is_empty()).then(|| all.to_vec())
 }
 
-pub(super) fn said_map(all: &std::collections::BTreeMap<String, String>) -> Option<HashMap<String, String>> {
+pub(super) fn said_map(all: &BTreeMap<String, String>) -> Option<HashMap<String, String>> {
     (!all.is_empty()).then(|| all.clone().into_iter().collect())
 }

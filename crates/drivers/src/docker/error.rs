@@ -131,6 +131,12 @@ pub enum PrepareError {
         /// Names of the containers.
         by: Vec<String>,
     },
+    /// It has something of another container, and that one was not made yet.
+    #[error("it has something of the container of service `{service}`, which was not made yet")]
+    Lacks {
+        /// Whose.
+        service: upbeat_model::ServiceName,
+    },
     /// The engine.
     #[error(transparent)]
     Engine(#[from] EngineError),

@@ -4,9 +4,10 @@ use std::sync::Weak;
 use std::time::Duration;
 
 use serde::Deserialize;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use upbeat_model::project::Signal;
 
+use super::labels::Marks;
 use super::look::is_id;
 use super::wire::{Ask, Stream};
 use super::{Engine, EngineError, EngineEvent, Inner};
@@ -22,6 +23,12 @@ const LOOK_ANYWAY: Duration = Duration::from_secs(60);
 
 /// What could not be found out is asked again after this.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// An engine remembers some hundred events.
+const PAST_MAX: usize = 4096;
+
+/// It has them at hand.
+const PAST_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What changes how a container stands to us.
 const ACTIONS: &[&str] =
@@ -89,6 +96,10 @@ impl Engine {
     /// One connection: from its beginning to its end.
     async fn hear(&self, since: &mut i64, told: &mut Option<bool>) -> Result<(), EngineError> {
         let mut stream = self.events(*since).await?;
+        match *since {
+            0 => *since = crate::clock::wall().0.saturating_mul(1_000_000),
+            since => self.hear_what_was(since).await?,
+        }
         // What happened before the connection was made is in the list.
         let slots = self.find().await?;
         if *told != Some(true) {
@@ -118,10 +129,29 @@ impl Engine {
     async fn events(&self, since: i64) -> Result<Stream, EngineError> {
         let mut ask = Ask::get("/events").filters(&[("type", &["container", "network"]), ("event", ACTIONS)]);
         if since > 0 {
-            let next = since + 1;
-            ask = ask.query("since", format!("{}.{:09}", next / 1_000_000_000, next % 1_000_000_000));
+            ask = ask.query("since", moment(since + 1));
         }
         self.wire().stream(ask).await
+    }
+
+    /// Which containers were asked to end while nobody listened: by another hand, or by an engine that was
+    /// started again and ends what it finds. A list only shows that they have ended.
+    async fn hear_what_was(&self, since: i64) -> Result<(), EngineError> {
+        let until = crate::clock::wall().0.saturating_mul(1_000_000);
+        let ask = Ask::get("/events").filters(&[("type", &["container"]), ("event", &["kill"])]);
+        let ask = ask.query("since", moment(since + 1)).query("until", moment(until));
+        let mut past = self.wire().stream(ask).await?;
+        for _ in 0..PAST_MAX {
+            let Ok(line) = timeout(PAST_PATIENCE, past.line()).await else { break };
+            let Some(line) = line? else { break };
+            let Ok(event) = serde_json::from_slice::<Event>(&line) else { continue };
+            if let (Some(container), Some(signal)) =
+                (event.container(), event.attribute("signal").and_then(signal))
+            {
+                self.was_signalled(container, signal);
+            }
+        }
+        Ok(())
     }
 
     /// What an event leads to. Whether something has to be asked again.
@@ -141,7 +171,29 @@ impl Engine {
             self.was_signalled(container, signal);
             return false;
         }
+        if event.kind == "container" && event.action == "start" {
+            self.may_be_begun(&event).await;
+        }
         self.check_all(container).await
+    }
+
+    /// A container of ours was started. Not by us, where it is not listened to when we are through with its
+    /// slot.
+    async fn may_be_begun(&self, event: &Event) {
+        let labels = event.actor.attributes.as_ref();
+        let Some(marks) = labels.and_then(|labels| Marks::read(self.owner(), labels)) else { return };
+        let engine = self.clone();
+        let container = event.actor.id.clone();
+        // Whoever starts it holds the slot for longer than an event may wait.
+        tokio::spawn(async move {
+            let is_listened_to = {
+                let _turn = engine.turn_of(&marks.slot).await;
+                engine.slots_of(Some(&container)).contains(&marks.slot)
+            };
+            if !is_listened_to {
+                engine.tell(EngineEvent::Found(vec![marks.slot])).await;
+            }
+        });
     }
 
     /// Looks at what is listened to, or at this container alone. Whether it has to be asked again.
@@ -155,6 +207,11 @@ impl Engine {
         }
         again
     }
+}
+
+/// A time, as the engine reads it: seconds and nanoseconds.
+fn moment(ns: i64) -> String {
+    format!("{}.{:09}", ns / 1_000_000_000, ns % 1_000_000_000)
 }
 
 async fn watch(inner: Weak<Inner>) {

@@ -7,6 +7,8 @@ use upbeat_model::project::container::Attachment;
 use upbeat_model::project::{LogRotation, Service};
 use upbeat_model::{AppName, ServiceName, SlotId};
 
+use super::peers::Peers;
+
 /// Which daemon made it. What lacks it, or has another's, is not ours.
 pub const OWNER: &str = "io.upbeat.owner";
 /// Of which app.
@@ -25,6 +27,8 @@ pub const IMAGE: &str = "io.upbeat.image";
 pub const NAME: &str = "io.upbeat.name";
 /// Its networks, as far as they are the file's: so that they can be mended.
 pub const NETWORKS: &str = "io.upbeat.networks";
+/// The containers of other services that it was made for, where it has something of them.
+pub const PEERS: &str = "io.upbeat.peers";
 /// How its log is rotated, where the file says that: `bytes/files`.
 pub const LOG: &str = "io.upbeat.log";
 
@@ -41,6 +45,7 @@ pub(super) struct Marks {
     pub(super) name: Option<String>,
     pub(super) networks: Vec<Attachment>,
     pub(super) log: LogRotation,
+    pub(super) peers: Peers,
 }
 
 impl Marks {
@@ -64,6 +69,7 @@ impl Marks {
             name: text(NAME).map(str::to_owned),
             networks: text(NETWORKS).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default(),
             log: text(LOG).and_then(rotation).unwrap_or_default(),
+            peers: text(PEERS).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default(),
         })
     }
 }
@@ -98,6 +104,12 @@ pub(super) fn of_container(
         say(LOG, format!("{max_size}/{max_files}"));
     }
     labels
+}
+
+/// That of what it was made for.
+pub(super) fn of_peers(peers: &Peers) -> Option<(String, String)> {
+    let text = serde_json::to_string(peers).ok().filter(|_| !peers.is_empty())?;
+    Some((PEERS.to_owned(), text))
 }
 
 /// Those of a network or a volume, besides what its file says.

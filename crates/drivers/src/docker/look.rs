@@ -1,6 +1,8 @@
 //! What an engine says of a container, read with care: what is missing or wrong in it is an error or
 //! passed over.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 use upbeat_model::{Exit, SlotId, Wall};
 
@@ -189,7 +191,30 @@ pub(super) async fn of_slot(wire: &Wire, owner: &str, slot: &SlotId) -> Result<V
     Ok(found)
 }
 
+/// A removal takes an engine milliseconds; one that is busy longer is asked again later.
+const GOING_STEP: Duration = Duration::from_millis(50);
+const GOING_STEPS: u32 = 200;
+
+/// The same, when none of them is being removed by another hand any more.
+///
+/// Errors: one is, for long.
+pub(super) async fn settled(wire: &Wire, owner: &str, slot: &SlotId) -> Result<Vec<Found>, EngineError> {
+    for _ in 0..GOING_STEPS {
+        let found = of_slot(wire, owner, slot).await?;
+        if !found.iter().any(Found::is_going) {
+            return Ok(found);
+        }
+        tokio::time::sleep(GOING_STEP).await;
+    }
+    Err(EngineError::Slow { path: "for a removal".to_owned(), patience: GOING_STEP * GOING_STEPS })
+}
+
 impl Found {
+    /// It is being removed: neither can it be started, nor has anybody else its name before it is gone.
+    pub(super) fn is_going(&self) -> bool {
+        ["removing", "dead"].contains(&self.state.status.as_str())
+    }
+
     /// What was changed by another hand while it runs.
     pub(super) fn drift(&self) -> Vec<Drift> {
         let mut drift = Vec::new();

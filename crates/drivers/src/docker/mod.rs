@@ -25,6 +25,7 @@ mod logs;
 mod look;
 mod mounts;
 mod networks;
+mod peers;
 mod prepare;
 mod record;
 mod remove;

@@ -123,7 +123,7 @@ fn bind(mount: &Mount, mut body: Body, version: Version) -> Result<Told, String>
         needs("bind.create_host_path beside `recursive` or a `:`", 42, version)?;
     }
     if matches!(recursive.as_deref(), Some("writable" | "readonly")) {
-        needs("bind.recursive: writable` and `readonly", 44, version)?;
+        needs("bind.recursive", 44, version)?;
     }
     let options = MountBindOptions {
         propagation: propagation.as_deref().map(propagation_of),

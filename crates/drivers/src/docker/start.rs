@@ -42,7 +42,7 @@ impl Engine {
         let dir = self.slot_dir(slot);
         // The end of the attempt before is told first.
         self.check(slot).await?;
-        let found = look::of_slot(self.wire(), self.owner(), slot).await?;
+        let found = look::settled(self.wire(), self.owner(), slot).await?;
         if let Some(record) = Record::read(&dir)?
             && (record.attempt > attempt || record.attempt == attempt && record.has_happened(&found))
         {
@@ -54,6 +54,10 @@ impl Engine {
         let (mut wanted, others): (Vec<_>, Vec<_>) =
             found.into_iter().partition(|found| found.id == container);
         let Some(wanted) = wanted.pop() else { return Err(StartError::Gone) };
+        // Made for another container than the one that is there, it is of no use.
+        if !self.has_its_peers(slot, &wanted.marks.peers).await? {
+            return Err(StartError::Gone);
+        }
         for other in &others {
             self.discard(slot, other).await?;
         }

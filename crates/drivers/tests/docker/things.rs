@@ -17,13 +17,7 @@ pub(crate) const CASES: &[Test] = &[
 ];
 
 fn with_volume(spec: &mut Service, volume: &Volume) {
-    let kind = MountKind::Volume {
-        volume: Some(volume.clone()),
-        nocopy: false,
-        subpath: None,
-        labels: [].into(),
-        selinux: None,
-    };
+    let kind = MountKind::of_volume(volume.clone());
     of(spec).mounts = vec![Mount { target: "/data".to_owned(), read_only: false, kind }];
 }
 

@@ -79,6 +79,14 @@ pub enum MountKind {
     },
 }
 
+impl MountKind {
+    /// This one, with nothing said but which.
+    pub fn of_volume(volume: Volume) -> Self {
+        let labels = BTreeMap::new();
+        Self::Volume { volume: Some(volume), labels, selinux: None, nocopy: false, subpath: None }
+    }
+}
+
 /// A volume of the engine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

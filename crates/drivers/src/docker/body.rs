@@ -275,3 +275,172 @@ pub(super) fn said<T: Clone>(all: &[T]) -> Option<Vec<T>> {
 pub(super) fn said_map(all: &BTreeMap<String, String>) -> Option<HashMap<String, String>> {
     (!all.is_empty()).then(|| all.clone().into_iter().collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use upbeat_model::project::container::{ImageRef, Mount, MountKind, Network};
+
+    const OLD: Version = Version { major: 1, minor: 41 };
+    const NEW: Version = Version { major: 1, minor: 51 };
+
+    fn service(says: impl FnOnce(&mut Container)) -> Service {
+        let mut spec = Service::of_image(ImageRef::parse("web").unwrap());
+        says(spec.container.as_mut().unwrap());
+        spec
+    }
+
+    fn joined(names: &[&str]) -> NetworkMode {
+        let attachment = |name: &&str| Attachment::to(Network::new(*name, format!("shop_{name}")));
+        NetworkMode::Networks(names.iter().map(attachment).collect())
+    }
+
+    fn made(spec: &Service, identity: &Identity, version: Version) -> Result<Made, String> {
+        create_body(spec, &"shop/web/1".parse().unwrap(), identity, version)
+    }
+
+    fn endpoints(made: &Made) -> Vec<String> {
+        let networks = made.create.networking_config.as_ref().and_then(|all| all.endpoints_config.as_ref());
+        let mut names: Vec<String> = networks.into_iter().flatten().map(|(name, _)| name.clone()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn an_old_engine_is_given_one_network_and_the_others_follow() {
+        let spec = service(|container| {
+            container.network = joined(&["a", "b"]);
+            container.mac_address = Some("02:42:ac:11:65:43".to_owned());
+        });
+        let old = made(&spec, &Identity::default(), OLD).unwrap();
+        assert_eq!((endpoints(&old), old.connect.len()), (vec!["shop_a".to_owned()], 1));
+        assert_eq!(old.body()["MacAddress"], "02:42:ac:11:65:43");
+        let new = made(&spec, &Identity::default(), NEW).unwrap();
+        assert_eq!(endpoints(&new), ["shop_a", "shop_b"]);
+        assert!(new.connect.is_empty() && new.body().get("MacAddress").is_none());
+        let first = &new.body()["NetworkingConfig"]["EndpointsConfig"]["shop_a"];
+        assert_eq!(first["MacAddress"], "02:42:ac:11:65:43");
+    }
+
+    #[test]
+    fn what_an_engine_has_no_word_for_is_refused_by_name_and_goes_to_a_newer_one() {
+        type Says = fn(&mut Container);
+        fn attached(container: &mut Container, says: fn(&mut Attachment)) {
+            let mut attachment = Attachment::to(Network::new("a", "shop_a"));
+            says(&mut attachment);
+            container.network = NetworkMode::Networks(vec![attachment]);
+        }
+        fn mounted(container: &mut Container, kind: MountKind) {
+            container.mounts = vec![Mount { target: "/data".to_owned(), read_only: true, kind }];
+        }
+        let cases: [(&str, &str, Says, &str); 7] = [
+            (
+                "annotations",
+                "1.43",
+                |c| c.annotations = [("a".into(), "b".into())].into(),
+                "\"Annotations\":{\"a\":\"b\"}",
+            ),
+            (
+                "networks.….mac_address",
+                "1.44",
+                |c| attached(c, |a| a.mac_address = Some("m".into())),
+                "\"MacAddress\":\"m\"",
+            ),
+            (
+                "networks.….gw_priority",
+                "1.48",
+                |c| attached(c, |a| a.gw_priority = Some(7)),
+                "\"GwPriority\":7",
+            ),
+            (
+                "networks.….interface_name",
+                "1.49",
+                |c| attached(c, |a| a.interface_name = Some("eth7".into())),
+                "\"com.docker.network.endpoint.ifname\":\"eth7\"",
+            ),
+            (
+                "volume.subpath",
+                "1.45",
+                |c| {
+                    let (labels, volume) = (BTreeMap::new(), None);
+                    let subpath = Some("a".to_owned());
+                    mounted(c, MountKind::Volume { volume, labels, selinux: None, nocopy: false, subpath });
+                },
+                "\"Subpath\":\"a\"",
+            ),
+            (
+                "type: image",
+                "1.48",
+                |c| mounted(c, MountKind::Image { source: "other".into(), subpath: None }),
+                "\"Type\":\"image\"",
+            ),
+            (
+                "bind.recursive",
+                "1.44",
+                |c| {
+                    mounted(
+                        c,
+                        MountKind::Bind {
+                            source: "/x".into(),
+                            create_host_path: true,
+                            propagation: None,
+                            recursive: Some("readonly".into()),
+                            selinux: None,
+                        },
+                    );
+                },
+                "\"CreateMountpoint\":true",
+            ),
+        ];
+        for (key, version, says, told) in cases {
+            let spec = service(says);
+            let wanted = Version { major: 1, minor: version[2..].parse().unwrap() };
+            let before = Version { major: 1, minor: wanted.minor - 1 };
+            let refused = made(&spec, &Identity::default(), before).unwrap_err();
+            assert_eq!(
+                refused,
+                format!("`{key}` needs engine API {version}, and this engine speaks {before}; leave it out")
+            );
+            let body = made(&spec, &Identity::default(), wanted).unwrap().body().to_string();
+            assert!(body.contains(told), "{key}: {body}");
+        }
+    }
+
+    #[test]
+    fn what_is_run_is_what_the_file_says_and_else_what_the_image_does() {
+        let identity = Identity { entrypoint: vec!["/entry".to_owned()], ..Identity::default() };
+        let words = |text: &str| Some(text.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+        let rows = [
+            (None, None, (None, None)),
+            (None, words("a b"), (None, words("a b"))),
+            (words("x"), None, (words("x"), None)),
+            // Without a word an engine would take the image's command.
+            (words(""), words("a"), (Some(vec![String::new()]), words("a"))),
+            (None, words(""), (words("/entry"), words(""))),
+        ];
+        for (entrypoint, command, told) in rows {
+            let spec = service(|container| {
+                (container.entrypoint, container.command) = (entrypoint, command);
+            });
+            let made = made(&spec, &identity, OLD).unwrap().create;
+            assert_eq!((made.entrypoint, made.cmd), told);
+        }
+    }
+
+    #[test]
+    fn what_is_shared_is_that_of_the_container_that_is_there() {
+        let spec = service(|container| {
+            container.network = NetworkMode::Service("db".parse().unwrap());
+            container.namespaces.pid = Some("service:db".to_owned());
+            container.namespaces.ipc = Some("container:other".to_owned());
+        });
+        let peers = [("db".parse().unwrap(), "id".to_owned())].into();
+        let host =
+            made(&spec, &Identity { peers, ..Identity::default() }, OLD).unwrap().create.host_config.unwrap();
+        assert_eq!(host.network_mode.as_deref(), Some("container:id"));
+        assert_eq!(
+            (host.pid_mode.as_deref(), host.ipc_mode.as_deref()),
+            (Some("container:id"), Some("container:other"))
+        );
+    }
+}

@@ -195,6 +195,9 @@ fn check_surroundings(service: &Service, rule: &mut dyn FnMut(&str, Result<(), B
             for (variable, value) in &hook.environment {
                 rule(key, rules::variable(variable, value));
             }
+            if hook.privileged && service.container.is_none() {
+                rule(key, Err(Broken::new("has a hook with all rights of root, which is for containers")));
+            }
             // Of a container it was judged with that.
             if let Some(dir) = hook.working_dir.as_ref().filter(|_| service.container.is_none()) {
                 rule(key, rules::working_dir(dir));

@@ -24,7 +24,7 @@ impl Engine {
     /// The files of a container that is to be made, which are there when this returns. Those of other
     /// digests than these are removed.
     ///
-    /// Errors: an owner that only root can give; the disk.
+    /// Errors: the engine is on another machine; an owner that only root can give; the disk.
     pub(super) fn files(
         &self,
         slot: &SlotId,

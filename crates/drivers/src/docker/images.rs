@@ -93,24 +93,6 @@ struct There {
     os: String,
     #[serde(default)]
     architecture: String,
-    #[serde(default)]
-    config: Option<Runs>,
-}
-
-/// What an image runs.
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Runs {
-    #[serde(default)]
-    entrypoint: Option<Vec<String>>,
-}
-
-/// An image that is there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Image {
-    pub(super) id: String,
-    /// What it runs its command by.
-    pub(super) entrypoint: Vec<String>,
 }
 
 /// A message about a pull.
@@ -140,7 +122,7 @@ struct Why {
 }
 
 impl Engine {
-    /// The image of a container, which is there.
+    /// The image of a container is there; its id.
     ///
     /// Errors: it is not, and is not to be pulled; it cannot be pulled; it is for another machine.
     pub(super) async fn image(
@@ -149,7 +131,7 @@ impl Engine {
         generation: u64,
         wanted: &Container,
         progress: &impl Fn(Progress),
-    ) -> Result<Image, PrepareError> {
+    ) -> Result<String, PrepareError> {
         let there = self.image_there(&wanted.image).await?;
         let is_due = match (wanted.build.is_some(), wanted.pull_policy) {
             (true, _) | (_, PullPolicy::Never | PullPolicy::Build) => false,
@@ -319,14 +301,13 @@ impl There {
         os == self.os && architecture == self.architecture
     }
 
-    fn checked(self, wanted: &Container) -> Result<Image, PrepareError> {
+    fn checked(self, wanted: &Container) -> Result<String, PrepareError> {
         let is_digest = self.id.strip_prefix("sha256:").is_some_and(super::look::is_id);
         if !is_digest {
             return Err(EngineError::Nonsense("an image without an id".to_owned()).into());
         }
         if self.suits(wanted) {
-            let entrypoint = self.config.and_then(|config| config.entrypoint).unwrap_or_default();
-            return Ok(Image { id: self.id, entrypoint });
+            return Ok(self.id);
         }
         Err(PrepareError::Image(format!(
             "image `{}` is for {}/{}, and `platform` asks for {}; pull or build it for that",
@@ -410,12 +391,7 @@ mod tests {
 
     #[test]
     fn an_image_suits_the_platform_it_is_for() {
-        let there = There {
-            id: String::new(),
-            os: "linux".to_owned(),
-            architecture: "arm64".to_owned(),
-            config: None,
-        };
+        let there = There { id: String::new(), os: "linux".to_owned(), architecture: "arm64".to_owned() };
         let mut wanted = Container::new(ImageRef::parse("web").unwrap());
         for (platform, suits) in [
             (None, true),

@@ -9,7 +9,7 @@ use upbeat_model::project::{Container, Service};
 
 use super::images::Progress;
 use super::look::{self, Found, Listed, is_id};
-use super::wire::Ask;
+use super::wire::{Ask, part};
 use super::{Engine, EngineError, PrepareError, body, labels, words};
 
 /// What to prepare.
@@ -73,7 +73,7 @@ impl Engine {
         let peers = self.peers(slot, container).await?;
         let is_it = |found: &&Found| {
             let marks = &found.marks;
-            marks.digest == wanted.digest && marks.image == image.id && marks.peers == peers
+            marks.digest == wanted.digest && marks.image == image && marks.peers == peers
         };
         // Of two, that which runs.
         let there = found.iter().filter(is_it).max_by_key(|found| found.state.is_alive());
@@ -90,29 +90,39 @@ impl Engine {
             if !there.state.is_alive() {
                 self.join(there, container.networks(), &slot.service).await?;
             }
-            return Ok(Prepared { container: there.id.clone(), image: image.id });
+            return Ok(Prepared { container: there.id.clone(), image });
         }
-        let identity = body::Identity { image: image.id, entrypoint: image.entrypoint, peers, files };
-        let id = self.create(&wanted, container, &identity, &progress).await?;
-        Ok(Prepared { container: id, image: identity.image })
+        let identity = body::Identity { image: image.clone(), peers, files, ..Default::default() };
+        let id = self.create(&wanted, container, identity, &progress).await?;
+        Ok(Prepared { container: id, image })
     }
 
     async fn create(
         &self,
         wanted: &Prepare,
         container: &Container,
-        identity: &body::Identity,
+        mut identity: body::Identity,
         progress: &impl Fn(Progress),
     ) -> Result<String, PrepareError> {
         let Prepare { slot, spec, digest, release, .. } = wanted;
         let proper = container.name.clone().unwrap_or_else(|| usual_name(slot));
         let name = self.free_name(slot, &proper, digest).await?;
         let version = self.wire().version().await?;
-        let mut made = body::create_body(spec, slot, identity, version).map_err(PrepareError::Refused)?;
-        let said = [digest, release, &identity.image, &proper];
-        let labels = made.create.labels.get_or_insert_default();
-        labels.extend(labels::of_container(self.owner(), slot, spec, said.map(String::as_str)));
-        labels.extend(labels::of_peers(&identity.peers));
+        // Only then it has to be said anew.
+        let has_none =
+            container.entrypoint.is_none() && container.command.as_ref().is_some_and(Vec::is_empty);
+        if has_none {
+            identity.entrypoint = self.entrypoint_of(&identity.image).await?;
+        }
+        let made = body::create_body(spec, slot, &identity, version).map_err(PrepareError::Refused)?;
+        let mut made = made;
+        made.create.labels.get_or_insert_default().extend(labels::of_container(
+            self.owner(),
+            slot,
+            spec,
+            [digest, release, &identity.image, &proper],
+        ));
+        made.create.labels.get_or_insert_default().extend(labels::of_peers(&identity.peers));
         let mut ask = Ask::post("/containers/create").query("name", &name);
         if let Some(platform) = &container.platform {
             ask = ask.query("platform", platform);
@@ -140,6 +150,22 @@ impl Engine {
         }
         self.failpoint("container_connected");
         Ok(created.id)
+    }
+
+    /// What an image runs its command by.
+    async fn entrypoint_of(&self, image: &str) -> Result<Vec<String>, EngineError> {
+        #[derive(Deserialize)]
+        struct There {
+            #[serde(rename = "Config")]
+            config: Option<Config>,
+        }
+        #[derive(Deserialize)]
+        struct Config {
+            #[serde(rename = "Entrypoint")]
+            entrypoint: Option<Vec<String>>,
+        }
+        let there: There = self.wire().answer(Ask::get(format!("/images/{}/json", part(image)))).await?;
+        Ok(there.config.and_then(|config| config.entrypoint).unwrap_or_default())
     }
 
     /// The name of the slot, or, as long as another container of the slot has that, one beside it.

@@ -281,12 +281,17 @@ impl Wire {
         self.bytes_of(&format!("/v{version}"), ask).await.map(drop)
     }
 
+    /// The connection broke off in the middle of an answer.
+    fn broken_off(&self, error: &hyper::Error) -> EngineError {
+        EngineError::broken_off(&self.host(), error)
+    }
+
     async fn bytes_of(&self, version: &str, ask: Ask) -> Result<Bytes, EngineError> {
         let patience = ask.patience;
         let path = ask.path.clone();
         let exchange = async {
             let response = self.exchange(version, ask).await?;
-            whole(response, ANSWER_MAX).await
+            self.whole(response, ANSWER_MAX).await
         };
         timeout(patience, exchange).await.map_err(|_| EngineError::Slow { path, patience })?
     }
@@ -297,7 +302,7 @@ impl Wire {
         let (patience, path) = (ask.patience, ask.path.clone());
         let begun = timeout(patience, self.exchange(&version, ask)).await;
         let response = begun.map_err(|_| EngineError::Slow { path, patience })??;
-        Ok(Stream { body: response.into_body(), left: BytesMut::new() })
+        Ok(Stream { host: self.host(), body: response.into_body(), left: BytesMut::new() })
     }
 
     async fn exchange(&self, version: &str, ask: Ask) -> Result<Response<Incoming>, EngineError> {
@@ -316,10 +321,25 @@ impl Wire {
         if status.is_success() || status == StatusCode::NOT_MODIFIED {
             return Ok(response);
         }
-        let text = whole(response, ERROR_MAX).await.unwrap_or_default();
+        let text = self.whole(response, ERROR_MAX).await.unwrap_or_default();
         let message = serde_json::from_slice::<Said>(&text)
             .map_or_else(|_| String::from_utf8_lossy(&text).trim().to_owned(), |said| said.message);
         Err(EngineError::Said { status: status.as_u16(), message })
+    }
+
+    async fn whole(&self, response: Response<Incoming>, most: usize) -> Result<Bytes, EngineError> {
+        let mut body = response.into_body();
+        let mut all = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| self.broken_off(&error))?;
+            if let Ok(data) = frame.into_data() {
+                if all.len() + data.len() > most {
+                    return Err(EngineError::Nonsense(format!("an answer of more than {most} bytes")));
+                }
+                all.extend_from_slice(&data);
+            }
+        }
+        Ok(all.freeze())
     }
 
     async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, EngineError> {
@@ -354,23 +374,9 @@ where
     sender.send_request(request).await
 }
 
-async fn whole(response: Response<Incoming>, most: usize) -> Result<Bytes, EngineError> {
-    let mut body = response.into_body();
-    let mut all = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| EngineError::broken_off("the engine", &error))?;
-        if let Ok(data) = frame.into_data() {
-            if all.len() + data.len() > most {
-                return Err(EngineError::Nonsense(format!("an answer of more than {most} bytes")));
-            }
-            all.extend_from_slice(&data);
-        }
-    }
-    Ok(all.freeze())
-}
-
 /// What an engine sends for as long as it likes.
 pub(super) struct Stream {
+    host: String,
     body: Incoming,
     left: BytesMut,
 }
@@ -382,7 +388,7 @@ impl Stream {
             return Ok(Some(self.left.split().freeze()));
         }
         while let Some(frame) = self.body.frame().await {
-            let frame = frame.map_err(|error| EngineError::broken_off("the engine", &error))?;
+            let frame = frame.map_err(|error| EngineError::broken_off(&self.host, &error))?;
             if let Ok(data) = frame.into_data()
                 && !data.is_empty()
             {
@@ -414,7 +420,7 @@ impl Stream {
                         self.left.extend_from_slice(&data);
                     }
                 }
-                Some(Err(error)) => return Err(EngineError::broken_off("the engine", &error)),
+                Some(Err(error)) => return Err(EngineError::broken_off(&self.host, &error)),
                 None if self.left.trim_ascii().is_empty() => return Ok(None),
                 None => return Ok(Some(self.left.split().freeze())),
             }

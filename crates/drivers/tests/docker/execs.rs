@@ -120,13 +120,12 @@ fn files() {
         let texts: Vec<_> = lines.iter().map(|line| line.text.as_str()).collect();
         assert_eq!(texts, ["one", "two", "400 0"]);
         // Those of the service before go when nobody needs them.
-        let dirs = || {
-            let all = std::fs::read_dir(rig.engine.slot_dir(&slot)).unwrap();
-            all.filter(|entry| entry.as_ref().unwrap().file_name().to_str().unwrap().starts_with("files."))
-                .count()
-        };
+        let dirs = || std::fs::read_dir(rig.engine.slot_dir(&slot).join("files")).unwrap().count();
         assert_eq!(dirs(), 1);
-        rig.prepare(&slot, &rig.lasting()).await.unwrap();
+        let mut other = rig.lasting();
+        rig.prepare(&slot, &other).await.unwrap();
+        other.environment.insert("A".to_owned(), "b".to_owned());
+        rig.prepare(&slot, &other).await.unwrap();
         assert_eq!(dirs(), 0);
     });
 }

@@ -14,7 +14,7 @@ use upbeat_model::{Mono, OperationId, Phase, Reason, SlotId, SlotStatus, Wall};
 
 pub use crate::bundle::{Bundle, Change, Outcome, Reacted};
 use crate::gate::{Opening, Verdict, View, gate, opening, stop_gate};
-use crate::instance::{self, Around, Durable, Input, Readiness, Slot, Stage};
+use crate::instance::{self, Around, Durable, Input, Readiness, Slot, Stage, networks};
 use crate::order::{Edge, loose};
 use crate::rules::{Bug, Rules};
 
@@ -118,15 +118,11 @@ pub struct Node {
 /// Of many that are waited for, so many are named: a status is shown, kept and sent for each slot.
 const NAMED: usize = 5;
 
-/// Networks of the engine that were made for the app.
-fn networks(wish: &TargetSlot) -> impl Iterator<Item = &str> {
-    let attachments = wish.spec.container.iter().flat_map(|container| container.networks());
-    attachments.filter(|at| !at.network.external).map(|at| at.network.name.as_str())
-}
-
-/// It is not about to be removed: of two that are, the later one takes what both are in.
+/// It is not about to be removed: of two that are, the later one takes what both are in. One that shall be
+/// there again after that needs them still.
 fn uses_networks(entry: &Entry) -> bool {
-    !matches!(entry.slot.durable.stage, Stage::Gone | Stage::Removing)
+    let shall_run = entry.wish.as_ref().is_some_and(|wish| wish.goal == Goal::Running);
+    shall_run || !matches!(entry.slot.durable.stage, Stage::Gone | Stage::Removing)
 }
 
 /// What the gates said since anything they look at has changed: a thousand copies that wait for a
@@ -200,6 +196,7 @@ impl Node {
                 dirty.insert(id.clone());
             }
         }
+        let waiting: Vec<SlotId> = self.untouched.intersection(&dirty).cloned().collect();
         let mut bundle = Bundle::default();
         let dropped: Vec<SlotId> = (self.entries.iter())
             .filter(|(id, entry)| entry.wish.is_some() && !entry.orphaned && !target.slots.contains_key(*id))
@@ -215,6 +212,7 @@ impl Node {
         // A wish may change what others wait for without changing how the slot itself looks.
         let around: BTreeSet<SlotId> = dirty.iter().flat_map(|id| self.neighbours(id)).collect();
         dirty.extend(around);
+        self.look_whether_touched(waiting, &mut dirty);
         self.unsay(&mut dirty);
         self.settle(dirty, now, wall, &mut bundle);
         bundle
@@ -419,8 +417,8 @@ impl Node {
             edge: &|service| self.edge_of(id, &wish, service),
             keeps: !self.unkept,
             untouched: &|| self.untouched(id, &wish),
-            last_in: &|| self.last_in(id, &wish),
-            stop_gate: &|| self.stop_gate(id),
+            last_in: &|made| self.last_in(id, &wish, made),
+            stop_gate: &|readiness| self.stop_gate(id, readiness),
             rules: self.rules,
         };
         bundle.effects.extend(instance::step(id, &mut entry.slot, input, &around));
@@ -600,7 +598,23 @@ impl Node {
                 self.unready.entry(of(operation)).or_default().insert(id.clone(), failed);
             }
         }
-        dirty.extend(self.untouched.iter().filter(|other| other.app == id.app).cloned());
+        let waiting: Vec<SlotId> =
+            self.untouched.iter().filter(|other| other.app == id.app).cloned().collect();
+        self.look_whether_touched(waiting, dirty);
+    }
+
+    /// These are to look anew whether they may be touched. Until they have, nobody takes them for what stays
+    /// where it is: what they rest on would be stopped before them.
+    fn look_whether_touched(&mut self, waiting: Vec<SlotId>, dirty: &mut BTreeSet<SlotId>) {
+        for id in waiting {
+            let Some(entry) = self.entries.get_mut(&id) else { continue };
+            entry.slot.untouched = None;
+            if let (Some(wish), durable) = (entry.wish.clone(), entry.slot.durable.clone()) {
+                self.forget_verdicts(&id, &wish, &durable);
+            }
+            dirty.extend(self.neighbours(&id));
+            dirty.insert(id);
+        }
     }
 
     /// What the operation of this wish has to make ready before it may touch what runs.
@@ -616,7 +630,7 @@ impl Node {
     }
 
     /// Networks of a slot that is to go, and that no other of its app is in.
-    fn last_in(&self, id: &SlotId, wish: &TargetSlot) -> Vec<String> {
+    fn last_in(&self, id: &SlotId, wish: &TargetSlot, made: &BTreeSet<String>) -> Vec<String> {
         let in_use: BTreeSet<&str> = self
             .entries
             .iter()
@@ -624,13 +638,22 @@ impl Node {
             .filter_map(|(_, entry)| entry.wish.as_ref())
             .flat_map(networks)
             .collect();
-        networks(wish).filter(|name| !in_use.contains(name)).map(str::to_owned).collect()
+        let takes = self.rules.has(Bug::TakeNetworks);
+        let goes = |name: &&str| wish.goal != Goal::Running && (takes || !in_use.contains(name));
+        if self.rules.has(Bug::LeaveNetworks) {
+            return Vec::new();
+        }
+        let all: BTreeSet<&str> = networks(wish).chain(made.iter().map(String::as_str)).collect();
+        all.into_iter().filter(goes).map(str::to_owned).collect()
     }
 
-    fn stop_gate(&self, id: &SlotId) -> Option<Reason> {
+    fn stop_gate(&self, id: &SlotId, readiness: Readiness) -> Option<Reason> {
         let key = (id.app.clone(), id.service.clone());
         let dependents = self.dependents.get(&key)?;
-        if let Some(known) = self.verdicts.borrow().stop.get(&key) {
+        let waits = |copy: SlotId| self.untouched.contains(&copy);
+        // Of one that runs on until something is made, it depends on who asks whether it goes.
+        let is_shared = self.untouched.is_empty() || !self.copies_of(&id.app, dependents.iter()).any(waits);
+        if let Some(known) = self.verdicts.borrow().stop.get(&key).filter(|_| is_shared) {
             return known.clone();
         }
         let holds = |dependent: &&ServiceName| {
@@ -645,9 +668,33 @@ impl Node {
             let mark = instance::mark(&entry.slot.durable);
             let rests = wish.spec.depends_on.contains_key(&id.service)
                 || mark.is_some_and(|mark| mark.needs.contains(&id.service));
-            rests.then(|| self.view(&copy, &entry.slot, wish))
+            rests.then(|| match self.is_free_to_go(&copy, &entry.slot, wish, (id, readiness)) {
+                true => self.view(&copy, &Slot { untouched: None, ..entry.slot.clone() }, wish),
+                false => self.view(&copy, &entry.slot, wish),
+            })
         }));
-        self.verdicts.borrow_mut().stop.insert(key, verdict.clone());
+        if is_shared {
+            self.verdicts.borrow_mut().stop.insert(key, verdict.clone());
+        }
         verdict
+    }
+
+    /// It ran on until something was made, and does not any more: the last that was waited for is the one that
+    /// is being decided about.
+    fn is_free_to_go(
+        &self,
+        copy: &SlotId,
+        slot: &Slot,
+        wish: &TargetSlot,
+        (asks, readiness): (&SlotId, Readiness),
+    ) -> bool {
+        let waits_for_others = || {
+            let unready = self.unready.get(&(copy.app.clone(), wish.operation));
+            unready.is_some_and(|slots| slots.keys().any(|other| other != copy && other != asks))
+        };
+        !self.rules.has(Bug::ForgetWaiting)
+            && slot.untouched.is_some()
+            && readiness == Readiness::There
+            && !waits_for_others()
     }
 }

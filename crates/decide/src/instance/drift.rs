@@ -8,7 +8,7 @@ use upbeat_model::reason::StopCause;
 use upbeat_model::{Attempt, Exit, Millis, Mono, SlotId};
 
 use super::end::ended;
-use super::{Around, Condemned, Follows, Slot, Stage, Taken, making};
+use super::{Around, Condemned, Follows, Slot, Stage, Taken, making, observe};
 use crate::effect::Effect;
 use crate::node::Outcome;
 
@@ -37,7 +37,7 @@ pub(super) fn taken(id: &SlotId, slot: &mut Slot, attempt: Attempt, how: Taken, 
         making::gone(slot);
     }
     if !is_ours {
-        return;
+        return observe::is_old(slot, attempt);
     }
     let exit = Exit::Stopped(how.to_string());
     if let Stage::Up(up) = &mut slot.durable.stage
@@ -53,7 +53,13 @@ pub(super) fn taken(id: &SlotId, slot: &mut Slot, attempt: Attempt, how: Taken, 
 
 /// It runs on, and not as it should.
 pub(super) fn drifted(slot: &mut Slot, attempt: Attempt, what: String, around: &Around<'_>) {
-    if matches!(&slot.durable.stage, Stage::Up(up) if up.attempt == attempt && up.stopping.is_none()) {
+    let is_it = match &slot.durable.stage {
+        Stage::Up(up) => up.attempt == attempt && up.stopping.is_none(),
+        // It may overtake the answer to the start, and is told once.
+        Stage::Starting { .. } => slot.durable.attempt == attempt,
+        _ => false,
+    };
+    if is_it {
         let due = slot.drift.as_ref().map_or(around.now, |drift| drift.due);
         slot.drift = Some(Drift { attempt, what, due });
     }
@@ -89,5 +95,6 @@ pub(super) fn mended(
 
 /// When the next order is given.
 pub(super) fn deadline(slot: &Slot) -> Option<Mono> {
-    slot.drift.as_ref().filter(|_| matches!(slot.durable.stage, Stage::Up(_))).map(|drift| drift.due)
+    let stays = matches!(&slot.durable.stage, Stage::Up(up) if up.stopping.is_none());
+    slot.drift.as_ref().filter(|_| stays).map(|drift| drift.due)
 }

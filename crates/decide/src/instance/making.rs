@@ -17,8 +17,9 @@ use upbeat_model::project::Container;
 use upbeat_model::target::{Goal, TargetSlot};
 use upbeat_model::{Millis, Mono, Reason, SlotId};
 
-use super::{Around, Made, Slot, Stage, Unprepared};
+use super::{Around, Made, Mark, Slot, Stage, Unprepared};
 use crate::effect::Effect;
+use crate::rules::{Bug, Rules};
 
 /// An order that was not answered is given again: whoever carries it out takes it once. Pulls take
 /// minutes, and their answer is not lost but with the daemon.
@@ -42,6 +43,8 @@ pub struct Making {
     due: Mono,
     /// How often it has failed in a row.
     failures: u32,
+    /// Before it was first ordered there was nothing of the slot in an engine, as far as anybody knows.
+    is_fresh: bool,
     /// How far it is.
     standing: Standing,
 }
@@ -75,6 +78,12 @@ fn container(wish: &TargetSlot) -> Option<&Container> {
     wish.spec.container.as_deref().filter(|_| wish.goal == Goal::Running)
 }
 
+/// Networks of the engine that are made for a wish.
+pub(crate) fn networks(wish: &TargetSlot) -> impl Iterator<Item = &str> {
+    let attachments = wish.spec.container.iter().flat_map(|container| container.networks());
+    attachments.filter(|at| !at.network.external).map(|at| at.network.name.as_str())
+}
+
 /// The container that was made for this wish.
 pub(super) fn made<'a>(slot: &'a Slot, wish: &TargetSlot) -> Option<&'a Made> {
     slot.durable.made.as_ref().filter(|made| made.generation >= wish.generation && made.digest == wish.digest)
@@ -99,11 +108,31 @@ pub(super) fn is_due(slot: &Slot, wish: &TargetSlot) -> bool {
         Stage::Ended { mark } => mark,
     };
     // As wished, though nobody remembers how it was made.
+    is_older(mark, wish)
+}
+
+/// It will be due as soon as what is under way has ended: a start that was ordered for an older wish, or a
+/// removal.
+fn will_be_due(slot: &Slot, wish: &TargetSlot) -> bool {
+    if container(wish).is_none() || made(slot, wish).is_some() {
+        return false;
+    }
+    match &slot.durable.stage {
+        Stage::Starting { begun, .. } => is_older(&begun.mark, wish),
+        Stage::Removing => true,
+        _ => false,
+    }
+}
+
+fn is_older(mark: &Mark, wish: &TargetSlot) -> bool {
     mark.generation < wish.generation || mark.digest != wish.digest
 }
 
 /// Whether others may be touched for the sake of the same operation.
 pub fn readiness(slot: &Slot, wish: &TargetSlot) -> Readiness {
+    if will_be_due(slot, wish) {
+        return Readiness::OnItsWay;
+    }
     if !is_due(slot, wish) || is_held_up(slot, wish) {
         return Readiness::There;
     }
@@ -127,7 +156,9 @@ pub(super) fn press(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: 
         slot.making = known;
         return;
     }
+    let is_fresh = !slot.appeared && slot.durable.networks.is_empty();
     slot.appeared = true;
+    slot.durable.networks.extend(networks(wish).map(str::to_owned));
     effects.push(Effect::Prepare {
         slot: id.clone(),
         generation: wish.generation,
@@ -138,8 +169,9 @@ pub(super) fn press(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: 
     slot.making = Some(Making {
         generation: wish.generation,
         digest: wish.digest.clone(),
-        due: around.now + ORDER_AGAIN,
+        due: around.now + if around.rules.has(Bug::PrepareOnce) { Millis(u64::MAX / 4) } else { ORDER_AGAIN },
         failures: known.as_ref().map_or(0, |making| making.failures),
+        is_fresh,
         // What has failed is said until it has succeeded.
         standing: known.map_or(Standing::Ordered(None), |making| making.standing),
     });
@@ -155,9 +187,14 @@ pub(super) fn goes_on(slot: &mut Slot, generation: u64, step: String, around: &A
     }
 }
 
-/// It is made. Of an older wish it is none of this one's.
-pub(super) fn done(slot: &mut Slot, made: Made, wish: &TargetSlot) {
-    if made.generation == wish.generation && made.digest == wish.digest {
+/// It is made. Of an older wish it is none of this one's; and where nothing is being made, it is an answer to
+/// an order that another one has answered since, perhaps by another container.
+pub(super) fn done(slot: &mut Slot, made: Made, wish: &TargetSlot, rules: Rules) {
+    let is_awaited = slot.making.as_ref().is_some_and(|making| making.is_for(wish));
+    if rules.has(Bug::BelieveOldPrepared) {
+        let (generation, digest) = (wish.generation, wish.digest.clone());
+        slot.durable.made = Some(Made { generation, digest, ..made });
+    } else if is_awaited && made.generation == wish.generation && made.digest == wish.digest {
         slot.durable.made = Some(made);
         slot.making = None;
     }
@@ -178,12 +215,19 @@ pub(super) fn failed(slot: &mut Slot, generation: u64, digest: &str, why: Unprep
         Unprepared::Unreachable(_) => {
             // Nothing was made. Should there be something, the engine tells when it is back; until then
             // nobody has to wait for it who only wants the slot to go.
-            slot.appeared = false;
+            if making.is_fresh {
+                slot.appeared = false;
+                slot.durable.networks.clear();
+            }
             REACH_AGAIN
         }
         Unprepared::HeldUp(_) => AGAIN_FIRST,
     };
     making.due = around.now + delay;
+    let why = match why {
+        Unprepared::HeldUp(why) if around.rules.has(Bug::IgnoreHeldUp) => Unprepared::Failed(why),
+        why => why,
+    };
     making.standing = Standing::Failed(why);
 }
 

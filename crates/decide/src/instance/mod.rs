@@ -48,7 +48,7 @@ mod stop;
 mod tests;
 mod timeline;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use upbeat_model::project::Question;
 use upbeat_model::state::Exit;
@@ -59,6 +59,7 @@ pub use drift::Drift;
 pub use health::Health;
 pub use hooks::{HookCommand, Moment, Preparation};
 pub use input::{Held, Input, Observation, Taken, Unprepared};
+pub(crate) use making::networks;
 pub use making::{Making, Readiness, readiness};
 pub use react::Done;
 pub use rhythm::Answer;
@@ -159,7 +160,8 @@ impl Slot {
     /// A container of it may be there. Whoever has none does not need an engine.
     fn may_be_container(&self) -> bool {
         let is_one = mark(&self.durable).is_some_and(|mark| mark.container.is_some());
-        is_one || self.durable.made.is_some() || self.appeared
+        let was_one = self.durable.made.is_some() || !self.durable.networks.is_empty();
+        is_one || was_one || self.appeared
     }
 }
 
@@ -181,10 +183,10 @@ pub struct Around<'a> {
     pub keeps: bool,
     /// What of the same operation has to be there before anything that runs is touched for it.
     pub untouched: &'a dyn Fn() -> Option<Verdict>,
-    /// Networks of it that nobody else of its app needs.
-    pub last_in: &'a dyn Fn() -> Vec<String>,
-    /// What its dependents allow.
-    pub stop_gate: &'a dyn Fn() -> Option<Reason>,
+    /// Those of these networks, and of its wish, that nobody else of its app needs.
+    pub last_in: &'a dyn Fn(&BTreeSet<String>) -> Vec<String>,
+    /// What its dependents allow, when everything that is wished of itself is there or not.
+    pub stop_gate: &'a dyn Fn(Readiness) -> Option<Reason>,
     /// Which deliberate bug a test has planted.
     pub rules: Rules,
 }
@@ -228,6 +230,9 @@ fn take(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, effects
             {
                 let begun = begun.clone();
                 come_up(slot, begun, attempt, pid, at, log_start, around);
+            } else if attempt == slot.durable.attempt && slot.may_be_container() {
+                // An engine may take minutes to start one.
+                observe::is_contradicted(slot);
             }
         }
         Input::StartFailed { attempt, why } if slot.starts(attempt) => {
@@ -243,7 +248,9 @@ fn take(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, effects
             effects.push(slot.look(id));
         }
         Input::StartGone { attempt } if slot.starts(attempt) => {
-            making::gone(slot);
+            if !around.rules.has(Bug::IgnoreGone) {
+                making::gone(slot);
+            }
             start_withheld(slot);
         }
         // Of an attempt that is over.
@@ -322,12 +329,18 @@ fn take_of_container(id: &SlotId, slot: &mut Slot, input: Input, around: &Around
     match input {
         Input::Preparing { generation, step } => making::goes_on(slot, generation, step, around),
         Input::Prepared { generation, digest, container } => {
-            making::done(slot, Made { generation, digest, container }, around.wish);
+            let made = Made { generation, digest, container };
+            making::done(slot, made, around.wish, around.rules);
         }
         Input::PrepareFailed { generation, digest, why } => {
             making::failed(slot, generation, &digest, why, around);
         }
+        Input::Taken { attempt, .. } if around.rules.has(Bug::TakenIsEnded) => {
+            take_exit(id, slot, attempt, Exit::Code(0), around);
+        }
         Input::Taken { attempt, how } => drift::taken(id, slot, attempt, how, around),
+        Input::Drifted { .. } if around.rules.has(Bug::ForgetDrift) => {}
+        Input::Appeared if around.rules.has(Bug::IgnoreFound) => {}
         Input::Drifted { attempt, what } => drift::drifted(slot, attempt, what, around),
         Input::Mended { attempt, outcome } => drift::mended(id, slot, attempt, outcome, around),
         Input::Appeared => {
@@ -515,7 +528,7 @@ fn answers(around: &Around<'_>) -> BTreeMap<ProbeName, Answer> {
 }
 
 fn take_exit(id: &SlotId, slot: &mut Slot, attempt: Attempt, exit: Exit, around: &Around<'_>) {
-    if slot.durable.stage == Stage::Idle && slot.durable.attempt == attempt {
+    if slot.durable.stage == Stage::Idle && slot.durable.attempt == attempt && !slot.appeared {
         // It came late, and is gone: a look that was asked for before is older news.
         slot.durable.late = None;
         slot.observing = false;
@@ -529,8 +542,9 @@ fn take_exit(id: &SlotId, slot: &mut Slot, attempt: Attempt, exit: Exit, around:
         _ => false,
     };
     if ours || (around.rules.has(Bug::TakeStaleExits) && matches!(slot.durable.stage, Stage::Up(_))) {
-        ended(id, slot, exit, around);
+        return ended(id, slot, exit, around);
     }
+    observe::is_old(slot, attempt);
 }
 
 /// Under which wish the copy in the slot runs, or ended.

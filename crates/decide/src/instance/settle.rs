@@ -70,7 +70,9 @@ fn replaced(slot: &Slot, mark: &Mark, wish: &TargetSlot) -> Option<StopCause> {
     if is_other {
         return Some(StopCause::Changed);
     }
-    (wish.ask == Ask::Restart && mark.generation < wish.generation).then_some(StopCause::Restart)
+    // Of one that says by itself what it is, and that nobody remembers, the restart may have been before.
+    let is_older = (1..wish.generation).contains(&mark.generation);
+    (wish.ask == Ask::Restart && is_older).then_some(StopCause::Restart)
 }
 
 fn runs_again(slot: &Slot, mark: &Mark, wish: &TargetSlot) -> bool {
@@ -110,7 +112,7 @@ pub(super) fn settle(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects:
     making::press(id, slot, around, effects);
     slot.untouched = None;
     if goes_for_a_change(slot, around.wish) {
-        slot.untouched = (around.untouched)();
+        slot.untouched = (around.untouched)().filter(|_| !around.rules.has(Bug::TouchUnprepared));
     }
     if slot.durable.farewell.is_some() {
         hooks::part(id, slot, around, effects);
@@ -223,6 +225,15 @@ fn see_off(slot: &mut Slot, around: &Around<'_>) {
     }
 }
 
+/// It is to be stopped, and waits for others: until then it is held to what it shall be.
+fn go_on_for_now(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effect>) {
+    (slot.reload_again, slot.remedy_again) = (None, None);
+    drift::press(id, slot, around, effects);
+    if matches!(&slot.durable.stage, Stage::Up(up) if up.preparation.is_done()) {
+        ask(id, slot, around, effects);
+    }
+}
+
 /// Asks its probes, and does what is to be done about those that say no.
 fn ask(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effect>) {
     let Stage::Up(up) = &mut slot.durable.stage else { return };
@@ -276,7 +287,7 @@ fn remove(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<E
         }
         None => {
             let container = slot.may_be_container();
-            let networks = if container { (around.last_in)() } else { Vec::new() };
+            let networks = if container { (around.last_in)(&slot.durable.networks) } else { Vec::new() };
             effects.push(Effect::Remove { slot: id.clone(), container, networks });
         }
     }
@@ -421,6 +432,7 @@ const UNKEPT: &str = "it is not stopped before it could be started again: what i
     stored, as the daemon's log says";
 
 fn down(id: &SlotId, slot: &mut Slot, cause: StopCause, around: &Around<'_>, effects: &mut Vec<Effect>) {
+    let readiness = making::readiness(slot, around.wish);
     match &mut slot.durable.stage {
         // Nothing was started yet.
         Stage::Starting { before: Preparation::Due, .. } => {
@@ -453,20 +465,13 @@ fn down(id: &SlotId, slot: &mut Slot, cause: StopCause, around: &Around<'_>, eff
         {
             let detail = UNKEPT.to_owned();
             slot.blocked = Some(Verdict::Wait(Reason::Trouble { detail }));
-            (slot.reload_again, slot.remedy_again) = (None, None);
-            if up.preparation.is_done() {
-                ask(id, slot, around, effects);
-            }
+            go_on_for_now(id, slot, around, effects);
         }
         Stage::Up(up) => {
             let skip = around.wish.kill || around.rules.has(Bug::StopInAnyOrder);
-            if let Some(reason) = (!skip).then(|| (around.stop_gate)()).flatten() {
+            if let Some(reason) = (!skip).then(|| (around.stop_gate)(readiness)).flatten() {
                 slot.blocked = Some(Verdict::Wait(reason));
-                (slot.reload_again, slot.remedy_again) = (None, None);
-                if up.preparation.is_done() {
-                    ask(id, slot, around, effects);
-                }
-                return;
+                return go_on_for_now(id, slot, around, effects);
             }
             begin_stop(id, up, cause, around, effects);
             // What could not be run beside it is not waited for.

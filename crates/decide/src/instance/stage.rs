@@ -349,6 +349,9 @@ pub struct Durable {
     /// The container that was made for the newest wish that asked for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub made: Option<Made>,
+    /// Networks that were made for it since there was nothing of it, under this wish or an earlier one.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub networks: BTreeSet<String>,
     /// A start that was ordered was not there when it was looked for, and may still come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub late: Option<Late>,

@@ -81,6 +81,8 @@ pub fn view(id: &SlotId, slot: &Slot, wish: &TargetSlot, keeps: bool, rules: Rul
     let leaving = match intent(slot, wish) {
         Intent::Down(_) | Intent::Clear => slot.durable.stage != Stage::Idle || slot.observing,
         Intent::Run => matches!(slot.durable.stage, Stage::Ended { .. }),
+        // Whatever is there shall go, and it is not known yet what that is.
+        Intent::Hold if slot.observing && wish.goal != Goal::Running => true,
         Intent::Hold => matches!(&slot.durable.stage, Stage::Up(up) if up.stopping.is_some()),
     };
     // Nobody waits for an end that does not come.

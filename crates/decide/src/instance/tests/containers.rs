@@ -391,7 +391,7 @@ fn networks_go_with_the_last_that_is_in_them() {
     story.up_of(BTreeMap::new());
     story.ordered();
     story.exits("b", Exit::Code(0));
-    assert_eq!(story.ordered(), ["remove b and app_front, app_back"]);
+    assert_eq!(story.ordered(), ["remove b and app_back, app_front"]);
 }
 
 #[test]
@@ -434,4 +434,126 @@ fn processes_know_nothing_of_all_this() {
     assert_eq!(story.ordered(), ["start s #1"]);
     let kept = serde_json::to_string(&story.disk[&id("s")]).unwrap();
     assert!(!kept.contains("made") && !kept.contains("container"), "{kept}");
+}
+
+#[test]
+fn one_that_is_being_started_for_an_older_wish_is_waited_for_like_one_that_is_made() {
+    let mut story = up(&[("a", "a:1"), ("b", "b:1")]);
+    story.exits("b", Exit::Code(1));
+    story.command(Goal::Running, Ask::Start, &["b"]);
+    story.prepared("b", "b");
+    story.ordered();
+    story.up_of(of(&[("a", "a:2"), ("b", "b:2")]));
+    story.prepared("a", "a2");
+    assert_eq!(story.ordered(), ["prepare a a:2"], "b is being started as b:1");
+    story.started("b");
+    story.prepared("b", "b2");
+    assert_eq!(story.ordered(), ["prepare b b:2", "stop b SIGTERM 10s", "stop a SIGTERM 10s"]);
+}
+
+#[test]
+fn an_answer_that_nobody_waits_for_is_none() {
+    let mut story = up(&[("a", "a:1")]);
+    let attempt = story.attempt("a");
+    story.take("a", Input::Taken { attempt, how: Taken::Removed });
+    story.prepared("a", "b");
+    story.started("a");
+    story.ordered();
+    // The order before that was answered late, and twice.
+    story.prepared("a", "a");
+    assert_eq!((story.ordered(), story.phase("a")), (Vec::new(), "running".into()));
+}
+
+#[test]
+fn what_rests_on_another_and_goes_too_is_stopped_first_also_when_both_have_waited() {
+    let mut services = of(&[("a", "a:1"), ("b", "b:1")]);
+    services.get_mut("b").unwrap().depends_on.insert(ServiceName::new("a").unwrap(), Dependency::default());
+    let mut story = Story::new();
+    story.up_of(services);
+    story.prepared("a", "a");
+    story.started("a");
+    story.prepared("b", "b");
+    story.started("b");
+    story.ordered();
+    // `b` is dropped, and `a` the last that is made.
+    story.up_of(of(&[("a", "a:2")]));
+    story.prepared("a", "a2");
+    assert_eq!(story.ordered(), ["prepare a a:2", "stop b SIGTERM 10s"]);
+    story.exits("b", Exit::Code(0));
+    assert_eq!(story.ordered(), ["remove container b", "stop a SIGTERM 10s"]);
+}
+
+#[test]
+fn one_that_another_hand_starts_is_stopped_again() {
+    let mut story = up(&[("a", "a:1")]);
+    story.command(Goal::Stopped, Ask::Ensure, &["a"]);
+    story.exits("a", Exit::Code(0));
+    story.ordered();
+    story.take("a", Input::Appeared);
+    assert_eq!(story.ordered(), ["observe container a"]);
+    let held = Held { container: "a".into(), digest: "any".into(), release: 1 };
+    let seen = story.running("a", Some(held.clone()));
+    story.seen("a", seen.clone());
+    assert_eq!(story.ordered(), ["stop a SIGTERM 10s"]);
+    story.exits("a", Exit::Code(0));
+    // An answer that nobody asked for says nothing: the engine is asked.
+    story.seen("a", seen);
+    assert_eq!((story.ordered(), story.phase("a")), (vec!["observe container a".into()], "stopping".into()));
+}
+
+#[test]
+fn another_container_than_the_one_to_be_started_is_not_taken_for_it() {
+    let mut story = Story::new();
+    story.up_of(of(&[("a", "a:2")]));
+    story.prepared("a", "new");
+    let attempt = story.attempt("a");
+    story.take("a", Input::StartRefused { attempt, seen: attempt });
+    story.ordered();
+    let held = Held { container: "old".into(), digest: "of a:1".into(), release: 1 };
+    let seen = story.running("a", Some(held));
+    story.seen("a", seen);
+    assert_eq!(story.ordered(), ["stop a SIGTERM 10s"]);
+}
+
+#[test]
+fn what_waits_for_its_stop_is_put_right_meanwhile() {
+    let mut services = of(&[("a", "a:1"), ("b", "b:1")]);
+    services.get_mut("b").unwrap().depends_on.insert(ServiceName::new("a").unwrap(), Dependency::default());
+    let mut story = Story::new();
+    story.up_of(services);
+    for slot in ["a", "b"] {
+        story.prepared(slot, slot);
+        story.started(slot);
+    }
+    story.command(Goal::Stopped, Ask::Ensure, &["a", "b"]);
+    story.ordered();
+    let attempt = story.attempt("a");
+    story.take("a", Input::Drifted { attempt, what: "it was paused".into() });
+    assert_eq!(story.ordered(), ["mend a"]);
+    story.exits("b", Exit::Code(0));
+    assert_eq!(story.ordered(), ["stop a SIGTERM 10s"]);
+    story.pass(Millis::seconds(9));
+    assert_eq!(story.ordered(), NONE);
+}
+
+#[test]
+fn networks_of_an_earlier_file_go_too() {
+    let with = |network: &str| {
+        let mut services = of(&[("a", "a:1")]);
+        let at = Attachment::to(Network::new(network, format!("app_{network}")));
+        let container = services.values_mut().next().unwrap().container.as_mut().unwrap();
+        container.network = NetworkMode::Networks(vec![at]);
+        services
+    };
+    let mut story = Story::new();
+    story.up_of(with("front"));
+    story.prepared("a", "a");
+    story.up_of(with("back"));
+    story.daemon_dies();
+    story.up_of(BTreeMap::new());
+    story.ordered();
+    story.seen("a", Observation::Never);
+    story.pass(Millis::seconds(70));
+    let removed = story.ordered();
+    assert!(removed.contains(&"remove a and app_back, app_front".to_owned()), "{removed:?}");
 }

@@ -7,7 +7,7 @@ use upbeat_decide::instance::{Input, Unprepared};
 use upbeat_decide::{Bundle, Effect, Node};
 use upbeat_model::project::Condition;
 use upbeat_model::target::{Ask, Goal, TargetSlot};
-use upbeat_model::{Phase, SlotId};
+use upbeat_model::{Attempt, Phase, SlotId};
 
 use super::docker::Docker;
 use super::people::People;
@@ -44,6 +44,10 @@ pub(super) struct Ledger {
     asked: BTreeMap<SlotId, Living>,
     /// Under which generation a slot was last started.
     started_for: BTreeMap<SlotId, u64>,
+    /// Which container each slot was last started as, by which attempt.
+    started_as: BTreeMap<SlotId, (Attempt, Option<String>)>,
+    /// Containers that were said not to be there any more.
+    gone: BTreeMap<SlotId, String>,
     /// Slots that something has run in.
     ran: BTreeSet<SlotId>,
     /// Slots of which the engine has told what is not so.
@@ -90,6 +94,22 @@ impl Ledger {
         }
     }
 
+    /// What this daemon is told.
+    pub(super) fn told(&mut self, slot: &SlotId, input: &Input) {
+        match (input, self.started_as.get(slot)) {
+            (Input::StartGone { attempt }, Some((of, Some(container)))) if of == attempt => {
+                self.gone.insert(slot.clone(), container.clone());
+            }
+            (Input::Prepared { .. }, _) => drop(self.gone.remove(slot)),
+            _ => {}
+        }
+    }
+
+    /// The daemon died.
+    pub(super) fn died(&mut self) {
+        self.gone.clear();
+    }
+
     pub(super) fn ran(&mut self, slot: &SlotId) {
         self.ran.insert(slot.clone());
     }
@@ -125,7 +145,13 @@ impl Ledger {
         for effect in &bundle.effects {
             match effect {
                 Effect::Stop { slot, .. } => self.stop(slot, bundle, sight)?,
-                Effect::Start { slot, .. } => self.start(slot, bundle, sight)?,
+                Effect::Start { slot, attempt, container, .. } => {
+                    if container.is_some() && self.gone.get(slot) == container.as_ref() {
+                        return Err(format!("{slot}: {container:?} is started, and was said to be gone"));
+                    }
+                    self.started_as.insert(slot.clone(), (*attempt, container.clone()));
+                    self.start(slot, bundle, sight)?;
+                }
                 Effect::Remove { slot, networks, .. } => remove(slot, networks, sight)?,
                 _ => {}
             }

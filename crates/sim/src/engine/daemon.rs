@@ -96,6 +96,7 @@ impl World {
         }
         self.node = None;
         self.heard.clear();
+        self.ledger.died();
         self.newest.clear();
         self.turns.clear();
         self.incarnation += 1;
@@ -180,6 +181,7 @@ impl World {
 
     pub(super) fn receive(&mut self, slot: SlotId, input: Input) -> Verdict {
         self.note(format!("{slot} hears {input:?}"));
+        self.ledger.told(&slot, &input);
         self.decide(|node, now, wall| node.take([(slot, input)], now, wall))
     }
 

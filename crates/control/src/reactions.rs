@@ -114,6 +114,14 @@ impl Control {
             Outcome::Reloaded { slot, attempt, failure } => {
                 (slot.app.clone(), EventKind::Reloaded { slot, attempt, failure })
             }
+            Outcome::Taken { slot, attempt, how } => {
+                let (what, remedy) = (how.to_string(), "it is begun anew".to_owned());
+                (slot.app.clone(), EventKind::Drifted { slot, attempt, what, remedy, failure: None })
+            }
+            Outcome::Mended { slot, attempt, what, failure } => {
+                let remedy = "it was put right".to_owned();
+                (slot.app.clone(), EventKind::Drifted { slot, attempt, what, remedy, failure })
+            }
         };
         self.note(app, kind);
     }

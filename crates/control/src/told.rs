@@ -50,6 +50,11 @@ pub(crate) fn tell(app: Option<&AppName>, kind: &EventKind) {
             tell!(level, event, app, %slot, attempt = attempt.0, failure,
                 "{}: its reload {}", slot.short(), came_to(failure.as_deref()));
         }
+        EventKind::Drifted { slot, attempt, what, remedy, failure } => {
+            let came_to = failure.as_ref().map_or_else(|| remedy.clone(), |why| format!("failed: {why}"));
+            tell!(level, event, app, %slot, attempt = attempt.0, failure, "{}: {what} → {came_to}",
+                slot.short());
+        }
         EventKind::Adopted { slot, attempt, pid } => {
             tell!(level, event, app, %slot, attempt = attempt.0, pid,
                 "{}: found again after a restart of the daemon", slot.short());
@@ -101,7 +106,7 @@ fn level(kind: &EventKind) -> Level {
                 Phase::Waiting | Phase::Starting | Phase::Stopping => Level::DEBUG,
             }
         }
-        EventKind::Reacted { .. } => Level::WARN,
+        EventKind::Reacted { .. } | EventKind::Drifted { .. } => Level::WARN,
         EventKind::Remedied { failure, .. } | EventKind::Reloaded { failure, .. } => {
             if failure.is_some() {
                 Level::WARN

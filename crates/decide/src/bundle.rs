@@ -6,7 +6,7 @@ use upbeat_model::project::Reaction;
 use upbeat_model::{Attempt, Mono, Phase, ProbeName, SlotId, SlotStatus, Timeline};
 
 use crate::effect::Effect;
-use crate::instance::{Durable, Mark};
+use crate::instance::{Durable, Mark, Taken};
 
 /// What to do with a decision, in this order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,6 +43,26 @@ pub enum Outcome {
         /// Which probe.
         probe: ProbeName,
         /// How it failed, if it did.
+        failure: Option<String>,
+    },
+    /// Its container was stopped or removed by another hand than ours.
+    Taken {
+        /// Of which slot.
+        slot: SlotId,
+        /// Of which attempt.
+        attempt: Attempt,
+        /// How.
+        how: Taken,
+    },
+    /// Its container was not as it should be, and was put right.
+    Mended {
+        /// Of which slot.
+        slot: SlotId,
+        /// Of which attempt.
+        attempt: Attempt,
+        /// What was wrong, in words.
+        what: String,
+        /// How that failed, if it did.
         failure: Option<String>,
     },
     /// It was asked to read its configuration anew.

@@ -18,6 +18,29 @@ pub enum Effect {
         slot: SlotId,
         /// The highest that was ever decided here.
         attempt: Attempt,
+        /// A container of it may be there.
+        container: bool,
+    },
+    /// Have everything there that a container is started from: its image, its networks and volumes, and
+    /// the container itself, beside the one that runs. What is there already is taken as it is.
+    Prepare {
+        /// Which slot.
+        slot: SlotId,
+        /// [`TargetSlot::generation`](upbeat_model::target::TargetSlot::generation): goes back with the answer.
+        generation: u64,
+        /// [`Service::digest`]: likewise.
+        digest: String,
+        /// The release it comes from.
+        release: u64,
+        /// What to make.
+        spec: Arc<Service>,
+    },
+    /// Put a running container right: it was paused or renamed, or taken out of its networks.
+    Mend {
+        /// Which slot.
+        slot: SlotId,
+        /// The fence.
+        attempt: Attempt,
     },
     /// Start a copy. Of an external service: run its command to its end.
     Start {
@@ -29,6 +52,8 @@ pub enum Effect {
         spec: Arc<Service>,
         /// Variables given before its own.
         base_environment: Arc<BTreeMap<String, String>>,
+        /// Of a container: the one that was made for this. Others of the slot are removed before.
+        container: Option<String>,
     },
     /// Ask a copy to stop, and kill it when it has not after the grace period.
     Stop {
@@ -124,10 +149,14 @@ pub enum Effect {
         /// Where the attempt's output begins.
         from: u64,
     },
-    /// Delete its files.
+    /// Delete its files, and its containers.
     Remove {
         /// Which slot.
         slot: SlotId,
+        /// A container of it may be there.
+        container: bool,
+        /// Networks that nobody else of its app needs: they go with it.
+        networks: Vec<String>,
     },
 }
 
@@ -136,6 +165,8 @@ impl Effect {
     pub fn slot(&self) -> &SlotId {
         match self {
             Self::Observe { slot, .. }
+            | Self::Prepare { slot, .. }
+            | Self::Mend { slot, .. }
             | Self::Start { slot, .. }
             | Self::Stop { slot, .. }
             | Self::Signal { slot, .. }
@@ -143,7 +174,7 @@ impl Effect {
             | Self::RunHooks { slot, .. }
             | Self::Probe { slot, .. }
             | Self::WatchLog { slot, .. }
-            | Self::Remove { slot } => slot,
+            | Self::Remove { slot, .. } => slot,
         }
     }
 }

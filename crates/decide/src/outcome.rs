@@ -10,6 +10,14 @@ pub fn outcome(status: &SlotStatus) -> Option<Wish> {
     if running && status.reasons.contains(&Reason::Reloads) {
         return None;
     }
+    let stands_in_the_way = |reason: &Reason| match reason {
+        Reason::CannotPrepare { .. } | Reason::NothingIsTouched { failed: true, .. } => Some(true),
+        Reason::Prepares { .. } | Reason::NothingIsTouched { .. } => Some(false),
+        _ => None,
+    };
+    if let Some(failed) = status.reasons.iter().find_map(stands_in_the_way) {
+        return failed.then(|| Wish::Failed { reasons: status.reasons.clone() });
+    }
     if running && status.reasons.iter().any(|reason| matches!(reason, Reason::ReloadFailed { .. })) {
         return Some(Wish::Failed { reasons: status.reasons.clone() });
     }

@@ -109,10 +109,50 @@ pub enum Bug {
     LoseWithheld,
     /// Decide anew what was withheld, though nothing has changed.
     RetryWithheld,
+    /// Touch what runs before everything new is there.
+    TouchUnprepared,
+    /// Take what was made for an older wish.
+    BelieveOldPrepared,
+    /// What another hand stopped has ended by itself.
+    TakenIsEnded,
+    /// Start what is not there any more again and again.
+    IgnoreGone,
+    /// Leave what another hand has changed.
+    ForgetDrift,
+    /// Leave networks that nobody needs.
+    LeaveNetworks,
+    /// Take networks that others need.
+    TakeNetworks,
+    /// Do not believe what a container says of itself.
+    IgnoreLabels,
+    /// Wait for ever for what is held up.
+    IgnoreHeldUp,
+    /// Never give a lost order again.
+    PrepareOnce,
+    /// Pass over a container that appears.
+    IgnoreFound,
+    /// Those that wait to be touched order no stop.
+    ForgetWaiting,
 }
 
 impl Bug {
-    /// All of them.
+    /// Those about containers.
+    pub const OF_CONTAINERS: &[Self] = &[
+        Self::TouchUnprepared,
+        Self::BelieveOldPrepared,
+        Self::TakenIsEnded,
+        Self::IgnoreGone,
+        Self::ForgetDrift,
+        Self::LeaveNetworks,
+        Self::TakeNetworks,
+        Self::IgnoreLabels,
+        Self::IgnoreHeldUp,
+        Self::PrepareOnce,
+        Self::IgnoreFound,
+        Self::ForgetWaiting,
+    ];
+
+    /// Those about processes, or both.
     pub const ALL: &[Self] = &[
         Self::IgnoreGate,
         Self::StartTwice,

@@ -76,6 +76,8 @@ pub enum EventWord {
     Remedied,
     /// [`EventKind::Reloaded`].
     Reloaded,
+    /// [`EventKind::Drifted`].
+    Drifted,
     /// [`EventKind::Adopted`].
     Adopted,
     /// [`EventKind::OperationStarted`].
@@ -88,11 +90,12 @@ pub enum EventWord {
 
 impl EventWord {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Phase,
         Self::Reacted,
         Self::Remedied,
         Self::Reloaded,
+        Self::Drifted,
         Self::Adopted,
         Self::OperationStarted,
         Self::OperationEnded,
@@ -108,6 +111,7 @@ impl EventWord {
             Self::Reacted => "reacted",
             Self::Remedied => "remedied",
             Self::Reloaded => "reloaded",
+            Self::Drifted => "drifted",
             Self::Adopted => "adopted",
             Self::OperationStarted => "operation_started",
             Self::OperationEnded => "operation_ended",
@@ -139,6 +143,7 @@ impl EventKind {
             Self::Reacted { .. } => EventWord::Reacted,
             Self::Remedied { .. } => EventWord::Remedied,
             Self::Reloaded { .. } => EventWord::Reloaded,
+            Self::Drifted { .. } => EventWord::Drifted,
             Self::Adopted { .. } => EventWord::Adopted,
             Self::OperationStarted { .. } => EventWord::OperationStarted,
             Self::OperationEnded { .. } => EventWord::OperationEnded,
@@ -161,6 +166,7 @@ impl EventKind {
             | Self::Reacted { slot, .. }
             | Self::Remedied { slot, .. }
             | Self::Reloaded { slot, .. }
+            | Self::Drifted { slot, .. }
             | Self::Adopted { slot, .. } => Some(slot),
             Self::OperationStarted { .. } | Self::OperationEnded { .. } | Self::Rollout { .. } => None,
         }
@@ -213,6 +219,19 @@ pub enum EventKind {
         /// Which probe.
         probe: ProbeName,
         /// How it failed, if it did.
+        failure: Option<String>,
+    },
+    /// Another hand than Upbeat's has stopped, removed or changed its container.
+    Drifted {
+        /// Which slot.
+        slot: SlotId,
+        /// Of which attempt.
+        attempt: Attempt,
+        /// How, in words: `its container was paused`.
+        what: String,
+        /// What is done about it: `it is begun anew`, `it was put right`.
+        remedy: String,
+        /// How that failed, if it did.
         failure: Option<String>,
     },
     /// A running copy was asked to read its configuration anew: by somebody, or for the sake of what it

@@ -46,6 +46,26 @@ pub enum Reason {
         /// How many there are besides.
         more: usize,
     },
+    /// Everything it is started from is being made ready: its image, its networks, its container.
+    Prepares {
+        /// What is done now, in words: `pulling nginx:1.27 (3 of 40 MB)`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        step: Option<String>,
+    },
+    /// It cannot be made ready for now. That is tried again.
+    CannotPrepare {
+        /// What happened, and what to do about it.
+        detail: String,
+    },
+    /// It runs on as it is until everything new of the same operation is there.
+    NothingIsTouched {
+        /// What is not there yet, or the first few of them.
+        slots: Vec<SlotId>,
+        /// How many there are besides.
+        more: usize,
+        /// Some of it cannot be made ready.
+        failed: bool,
+    },
     /// It ended, and is started again after a while.
     BacksOff {
         /// How it ended.
@@ -200,6 +220,8 @@ pub enum StopCause {
     SaidStopping,
     /// An earlier stop of it was given up, and it may be half stopped.
     HalfStopped,
+    /// Its container was ended by another hand than Upbeat's.
+    Taken,
 }
 
 impl Reason {
@@ -209,6 +231,7 @@ impl Reason {
             Self::WaitsFor { blocking: Some((slot, _)), .. }
             | Self::DependencyFailed { failed: Some((slot, _, _)), .. } => Some(slot),
             Self::WaitsForDependents { dependents, .. } => dependents.first(),
+            Self::NothingIsTouched { slots, .. } => slots.first(),
             Self::EndedWith { slot, .. } => Some(slot),
             _ => None,
         }
@@ -267,6 +290,15 @@ impl std::fmt::Display for Reason {
                 let more = if *more > 0 { format!(" and {more} more") } else { String::new() };
                 write!(f, "stops after {}{more}", names.join(", "))
             }
+            Self::Prepares { step: None } => f.write_str("is being made ready"),
+            Self::Prepares { step: Some(step) } => f.write_str(step),
+            Self::CannotPrepare { detail } => write!(f, "cannot be made ready: {detail}"),
+            Self::NothingIsTouched { slots, more, failed } => {
+                let names: Vec<String> = slots.iter().map(SlotId::short).collect();
+                let more = if *more > 0 { format!(" and {more} more") } else { String::new() };
+                let but = if *failed { "; what has failed there is tried again" } else { "" };
+                write!(f, "runs on until {}{more} can be started{but}", names.join(", "))
+            }
             Self::BacksOff { exit, failures, delay, .. } => {
                 write!(f, "backs off {delay} after {} ({exit})", ordinal_exit(*failures))
             }
@@ -321,6 +353,7 @@ impl std::fmt::Display for StopCause {
             Self::DependencyEnded => "because what it rests on has ended",
             Self::SaidStopping => "because it said that it would end and has not",
             Self::HalfStopped => "because an earlier stop of it was given up",
+            Self::Taken => "because its container was ended by another hand",
             Self::HookFailed => "because a `post_start` hook of it has failed",
         })
     }

@@ -12,7 +12,14 @@ use crate::time::Wall;
 pub const FAMILIES: [(&str, &[EventWord]); 2] = [
     (
         "service",
-        &[EventWord::Phase, EventWord::Reacted, EventWord::Remedied, EventWord::Reloaded, EventWord::Adopted],
+        &[
+            EventWord::Phase,
+            EventWord::Reacted,
+            EventWord::Remedied,
+            EventWord::Reloaded,
+            EventWord::Drifted,
+            EventWord::Adopted,
+        ],
     ),
     ("operation", &[EventWord::OperationStarted, EventWord::OperationEnded]),
 ];

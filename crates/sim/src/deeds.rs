@@ -46,6 +46,8 @@ impl World {
             }
             Effect::Probe { .. } | Effect::WatchLog { .. } => self.probe(&slot, effect, lost),
             Effect::Remove { .. } => self.remove(slot, soon),
+            // No service of this workload is a container.
+            Effect::Prepare { .. } | Effect::Mend { .. } => {}
         }
     }
 

@@ -9,6 +9,7 @@ mod check;
 mod deeds;
 mod disk;
 mod ending;
+pub mod engine;
 mod kernel;
 mod ledger;
 mod onlooker;

@@ -564,6 +564,7 @@ impl World {
                     pid: process.pid,
                     started_at: Wall(process.begun as i64),
                     log_start: 1,
+                    held: None,
                 }
             }
             (None, Some(record)) => Observation::Ended {
@@ -590,7 +591,9 @@ fn shown(effect: &Effect) -> String {
         Effect::Signal { slot, signal, .. } => format!("send {slot} {signal}"),
         Effect::Reload { slot, .. } => format!("reload {slot}"),
         Effect::Observe { slot, .. } => format!("observe {slot}"),
-        Effect::Remove { slot } => format!("remove {slot}"),
+        Effect::Remove { slot, .. } => format!("remove {slot}"),
+        Effect::Prepare { slot, .. } => format!("prepare {slot}"),
+        Effect::Mend { slot, .. } => format!("mend {slot}"),
         Effect::RunHooks { slot, moment, .. } => format!("run the hooks of {slot}: {moment:?}"),
         Effect::Probe { slot, .. } => format!("probe {slot}"),
         Effect::WatchLog { slot, .. } => format!("watch the log of {slot}"),

@@ -91,7 +91,7 @@ fn failed_before_ready(up: &Up) -> bool {
         && match cause {
             None | Some(StopCause::HookFailed | StopCause::ProbeFailed | StopCause::SaidStopping) => true,
             Some(StopCause::Goal | StopCause::Restart | StopCause::Changed) => false,
-            Some(StopCause::DependencyEnded | StopCause::HalfStopped) => false,
+            Some(StopCause::DependencyEnded | StopCause::HalfStopped | StopCause::Taken) => false,
         }
 }
 

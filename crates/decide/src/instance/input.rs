@@ -42,6 +42,59 @@ pub enum Input {
         /// The highest attempt that was seen there.
         seen: Attempt,
     },
+    /// What it is to be started from is being made: how far that is.
+    Preparing {
+        /// Under which wish.
+        generation: u64,
+        /// In words: `pulling nginx:1.27 (3 of 40 MB)`.
+        step: String,
+    },
+    /// Everything is there that it is started from.
+    Prepared {
+        /// Under which wish.
+        generation: u64,
+        /// By which spec.
+        digest: String,
+        /// The container that was made, or was there.
+        container: String,
+    },
+    /// It could not be made.
+    PrepareFailed {
+        /// Under which wish.
+        generation: u64,
+        /// By which spec.
+        digest: String,
+        /// Why.
+        why: Unprepared,
+    },
+    /// The container that was to be started is not there any more.
+    StartGone {
+        /// Which attempt.
+        attempt: Attempt,
+    },
+    /// Its container was ended or removed by somebody else's hand.
+    Taken {
+        /// Which attempt.
+        attempt: Attempt,
+        /// How.
+        how: Taken,
+    },
+    /// It runs on, and not as it should.
+    Drifted {
+        /// Which attempt.
+        attempt: Attempt,
+        /// In words: `it was paused`.
+        what: String,
+    },
+    /// It was put right.
+    Mended {
+        /// Which attempt.
+        attempt: Attempt,
+        /// Or could not be: why.
+        outcome: Result<(), String>,
+    },
+    /// A container of it is there that nobody remembers: look at it before anything else is decided.
+    Appeared,
     /// Its main process ended, and its whole tree is gone.
     Exited {
         /// Which attempt.
@@ -167,6 +220,50 @@ pub enum Input {
     },
 }
 
+/// Why a container could not be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unprepared {
+    /// It is tried again after a while, and somebody should look: in words.
+    Failed(String),
+    /// The engine is not there: it is tried again when it may be back, and nobody is to blame.
+    Unreachable(String),
+    /// Everything is there but what can only be made anew when what runs has stopped: in words.
+    HeldUp(String),
+}
+
+/// How a container was taken away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Taken {
+    /// It was stopped or killed.
+    Stopped,
+    /// It was removed.
+    Removed,
+    /// It was stopped and started.
+    Restarted,
+}
+
+impl std::fmt::Display for Taken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Stopped => "its container was stopped by another hand than Upbeat's",
+            Self::Removed => "its container was removed by another hand than Upbeat's",
+            Self::Restarted => "its container was restarted by another hand than Upbeat's",
+        })
+    }
+}
+
+/// A container that is there, and what its labels say of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Its id in the engine.
+    pub container: String,
+    /// The digest of the spec it was made by.
+    pub digest: String,
+    /// The release that spec was of.
+    pub release: u64,
+}
+
 /// What the machine shows of a slot, whoever started it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Observation {
@@ -182,6 +279,8 @@ pub enum Observation {
         started_at: Wall,
         /// Where its output begins.
         log_start: u64,
+        /// Of a container: which.
+        held: Option<Held>,
     },
     /// The last attempt ended.
     Ended {

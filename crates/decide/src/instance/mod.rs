@@ -28,11 +28,13 @@
 //! This machine is the only caller of the process driver.
 
 pub mod backoff;
+mod drift;
 mod edges;
 mod end;
 mod health;
 mod hooks;
 mod input;
+mod making;
 mod observe;
 mod react;
 mod reload;
@@ -46,21 +48,24 @@ mod stop;
 mod tests;
 mod timeline;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use upbeat_model::project::Question;
 use upbeat_model::state::Exit;
 use upbeat_model::target::TargetSlot;
 use upbeat_model::{Attempt, Millis, Mono, ProbeName, Reason, ServiceName, SlotId, Wall};
 
+pub use drift::Drift;
 pub use health::Health;
 pub use hooks::{HookCommand, Moment, Preparation};
-pub use input::{Input, Observation};
+pub use input::{Held, Input, Observation, Taken, Unprepared};
+pub(crate) use making::networks;
+pub use making::{Making, Readiness, readiness};
 pub use react::Done;
 pub use rhythm::Answer;
 pub use said::{Said, Watchdog};
 pub use stage::{
-    Begun, Condemned, Durable, Farewell, Follows, Healing, Late, Mark, Reloading, RestsOn, Stage, Up,
+    Begun, Condemned, Durable, Farewell, Follows, Healing, Late, Made, Mark, Reloading, RestsOn, Stage, Up,
 };
 pub use status::{comes_back, is_called_off, is_known, status, up_since, view};
 pub use stop::{GivenUp, StopRules, Stopping};
@@ -83,6 +88,8 @@ pub struct Slot {
     pub blocked: Option<Verdict>,
     /// The stage was read from the store and the machine was not looked at yet.
     pub observing: bool,
+    /// A container of it may be there, though nobody remembers one: it was ordered, or the engine has it.
+    pub appeared: bool,
     /// When to look again at something that did not answer as it should.
     pub recheck: Option<Mono>,
     /// What went wrong with the machinery itself, for people.
@@ -99,6 +106,12 @@ pub struct Slot {
     pub prepared: Option<Begun>,
     /// When to look at the gate again, if nothing around it changes.
     pub gate_due: Option<Mono>,
+    /// The container of the newest wish, while it is not made.
+    pub making: Option<Making>,
+    /// It would be stopped for the sake of something new, and is not before everything is there.
+    pub untouched: Option<Verdict>,
+    /// Its container was changed by another hand.
+    pub drift: Option<Drift>,
     /// When to order a reload again that was not answered.
     pub reload_again: Option<Mono>,
     /// When to order what is run about a failing probe again that was not answered.
@@ -140,7 +153,15 @@ impl Slot {
     }
 
     fn look(&self, id: &SlotId) -> Effect {
-        Effect::Observe { slot: id.clone(), attempt: self.durable.attempt }
+        let container = self.may_be_container();
+        Effect::Observe { slot: id.clone(), attempt: self.durable.attempt, container }
+    }
+
+    /// A container of it may be there. Whoever has none does not need an engine.
+    fn may_be_container(&self) -> bool {
+        let is_one = mark(&self.durable).is_some_and(|mark| mark.container.is_some());
+        let was_one = self.durable.made.is_some() || !self.durable.networks.is_empty();
+        is_one || was_one || self.appeared
     }
 }
 
@@ -160,8 +181,12 @@ pub struct Around<'a> {
     pub edge: &'a dyn Fn(&ServiceName) -> Verdict,
     /// What is decided can be kept: without that nothing is started.
     pub keeps: bool,
-    /// What its dependents allow.
-    pub stop_gate: &'a dyn Fn() -> Option<Reason>,
+    /// What of the same operation has to be there before anything that runs is touched for it.
+    pub untouched: &'a dyn Fn() -> Option<Verdict>,
+    /// Those of these networks, and of its wish, that nobody else of its app needs.
+    pub last_in: &'a dyn Fn(&BTreeSet<String>) -> Vec<String>,
+    /// What its dependents allow, when everything that is wished of itself is there or not.
+    pub stop_gate: &'a dyn Fn(Readiness) -> Option<Reason>,
     /// Which deliberate bug a test has planted.
     pub rules: Rules,
 }
@@ -205,6 +230,9 @@ fn take(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, effects
             {
                 let begun = begun.clone();
                 come_up(slot, begun, attempt, pid, at, log_start, around);
+            } else if attempt == slot.durable.attempt && slot.may_be_container() {
+                // An engine may take minutes to start one.
+                observe::is_contradicted(slot);
             }
         }
         Input::StartFailed { attempt, why } if slot.starts(attempt) => {
@@ -219,9 +247,22 @@ fn take(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, effects
             slot.recheck = Some(around.now + RECHECK_AFTER);
             effects.push(slot.look(id));
         }
+        Input::StartGone { attempt } if slot.starts(attempt) => {
+            if !around.rules.has(Bug::IgnoreGone) {
+                making::gone(slot);
+            }
+            start_withheld(slot);
+        }
         // Of an attempt that is over.
         Input::StartFailed { .. } | Input::StartUnable { .. } => {}
-        Input::StartRefused { .. } | Input::StartWithheld { .. } => {}
+        Input::StartRefused { .. } | Input::StartWithheld { .. } | Input::StartGone { .. } => {}
+        input @ (Input::Preparing { .. }
+        | Input::Prepared { .. }
+        | Input::PrepareFailed { .. }
+        | Input::Taken { .. }
+        | Input::Drifted { .. }
+        | Input::Mended { .. }
+        | Input::Appeared) => take_of_container(id, slot, input, around),
         Input::Exited { attempt, exit } => take_exit(id, slot, attempt, exit, around),
         Input::Observed { asked, seen } => {
             if asked == slot.durable.attempt || around.rules.has(Bug::TakeStaleLooks) {
@@ -253,6 +294,7 @@ fn take(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, effects
                 slot.recheck = None;
                 // Attempts are counted anew: what one of the same number has said was another.
                 (slot.said, slot.leaves_since) = (None, None);
+                slot.appeared = false;
             }
         }
         Input::RemoveFailed { why } => {
@@ -278,6 +320,34 @@ fn take_deed(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, ef
         Input::Reloaded { attempt, serial, outcome } => reload::ended(id, slot, attempt, serial, outcome),
         Input::ReloadUnable { attempt, serial, why } => reload::unable(slot, attempt, serial, why, around),
         Input::SignalFailed { attempt, probe, why } => react::not_sent(id, slot, attempt, probe, why),
+        _ => {}
+    }
+}
+
+/// What is only heard of containers.
+fn take_of_container(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>) {
+    match input {
+        Input::Preparing { generation, step } => making::goes_on(slot, generation, step, around),
+        Input::Prepared { generation, digest, container } => {
+            let made = Made { generation, digest, container };
+            making::done(slot, made, around.wish, around.rules);
+        }
+        Input::PrepareFailed { generation, digest, why } => {
+            making::failed(slot, generation, &digest, why, around);
+        }
+        Input::Taken { attempt, .. } if around.rules.has(Bug::TakenIsEnded) => {
+            take_exit(id, slot, attempt, Exit::Code(0), around);
+        }
+        Input::Taken { attempt, how } => drift::taken(id, slot, attempt, how, around),
+        Input::Drifted { .. } if around.rules.has(Bug::ForgetDrift) => {}
+        Input::Appeared if around.rules.has(Bug::IgnoreFound) => {}
+        Input::Drifted { attempt, what } => drift::drifted(slot, attempt, what, around),
+        Input::Mended { attempt, outcome } => drift::mended(id, slot, attempt, outcome, around),
+        Input::Appeared => {
+            slot.observing = true;
+            slot.appeared = true;
+            slot.recheck = None;
+        }
         _ => {}
     }
 }
@@ -458,7 +528,7 @@ fn answers(around: &Around<'_>) -> BTreeMap<ProbeName, Answer> {
 }
 
 fn take_exit(id: &SlotId, slot: &mut Slot, attempt: Attempt, exit: Exit, around: &Around<'_>) {
-    if slot.durable.stage == Stage::Idle && slot.durable.attempt == attempt {
+    if slot.durable.stage == Stage::Idle && slot.durable.attempt == attempt && !slot.appeared {
         // It came late, and is gone: a look that was asked for before is older news.
         slot.durable.late = None;
         slot.observing = false;
@@ -472,8 +542,9 @@ fn take_exit(id: &SlotId, slot: &mut Slot, attempt: Attempt, exit: Exit, around:
         _ => false,
     };
     if ours || (around.rules.has(Bug::TakeStaleExits) && matches!(slot.durable.stage, Stage::Up(_))) {
-        ended(id, slot, exit, around);
+        return ended(id, slot, exit, around);
     }
+    observe::is_old(slot, attempt);
 }
 
 /// Under which wish the copy in the slot runs, or ended.
@@ -523,5 +594,6 @@ pub fn deadline(slot: &Slot, wish: &TargetSlot) -> Option<Mono> {
         },
         _ => None,
     };
-    [stage, slot.recheck, late.map(|late| late.until)].into_iter().flatten().min()
+    let container = [making::deadline(slot, wish), drift::deadline(slot)];
+    [stage, slot.recheck, late.map(|late| late.until)].into_iter().chain(container).flatten().min()
 }

@@ -1,11 +1,12 @@
 //! The machine was looked at.
 
-use upbeat_model::SlotId;
 use upbeat_model::state::Exit;
+use upbeat_model::{Attempt, SlotId};
 
 use super::end::ended;
 use super::settle::START_OVERDUE;
-use super::{Around, Begun, Late, Observation, Preparation, Slot, Stage, come_up};
+use super::{Around, Begun, Held, Late, Observation, Preparation, Slot, Stage, come_up};
+use crate::rules::Bug;
 
 /// What is there overrules what was believed.
 pub(super) fn take_observation(id: &SlotId, slot: &mut Slot, seen: Observation, around: &Around<'_>) {
@@ -35,32 +36,7 @@ pub(super) fn take_observation(id: &SlotId, slot: &mut Slot, seen: Observation, 
             Stage::Up(_) => ended(id, slot, Exit::Unknown("its records are gone".into()), around),
             _ => {}
         },
-        Observation::Running { attempt: running, pid, started_at, log_start } => {
-            slot.durable.attempt = attempt.max(running);
-            match &slot.durable.stage {
-                Stage::Up(up) if up.attempt == running => {}
-                Stage::Starting { begun, .. } if attempt == running => {
-                    let begun = begun.clone();
-                    come_up(slot, begun, running, pid, started_at, log_start, around);
-                }
-                // It came late. One that was ordered before the last is nobody's any more.
-                Stage::Idle | Stage::Resting { .. } | Stage::Ended { .. }
-                    if was_asked && running <= attempt && late.is_some() =>
-                {
-                    slot.durable.late = None;
-                    let ordered = late.filter(|_| running == attempt).map(|late| late.begun);
-                    let begun = ordered.unwrap_or_else(Begun::unknown);
-                    come_up(slot, begun, running, pid, started_at, log_start, around);
-                }
-                // Its end was told before this look at it was: the look is the older news.
-                Stage::Idle | Stage::Resting { .. } | Stage::Ended { .. } if running <= attempt => {}
-                Stage::Removing | Stage::Gone if !was_asked => {}
-                // A copy we have no memory of: it is adopted under no wish, hence replaced.
-                _ => {
-                    come_up(slot, Begun::unknown(), running, pid, started_at, log_start, around);
-                }
-            }
-        }
+        seen @ Observation::Running { .. } => runs(slot, seen, was_asked, late, around),
         Observation::Ended { attempt: last, exit } => {
             slot.durable.attempt = attempt.max(last);
             match &slot.durable.stage {
@@ -75,6 +51,73 @@ pub(super) fn take_observation(id: &SlotId, slot: &mut Slot, seen: Observation, 
                 _ => {}
             }
         }
+    }
+}
+
+/// Nothing stands here, and a container of it is said to run. It is looked at before anything else.
+pub(super) fn is_contradicted(slot: &mut Slot) {
+    if matches!(slot.durable.stage, Stage::Idle | Stage::Resting { .. } | Stage::Ended { .. }) {
+        (slot.observing, slot.appeared) = (true, true);
+    }
+}
+
+/// Nothing stands here, a container was said to be there, and an end is told while that is being looked at:
+/// how it was before that end is no news. It is looked at once more.
+pub(super) fn is_old(slot: &mut Slot, attempt: Attempt) {
+    let rests = matches!(slot.durable.stage, Stage::Idle | Stage::Resting { .. } | Stage::Ended { .. });
+    if rests && slot.observing && slot.appeared && attempt >= slot.durable.attempt {
+        slot.durable.attempt = attempt;
+        slot.recheck = None;
+    }
+}
+
+/// Something runs.
+fn runs(slot: &mut Slot, seen: Observation, was_asked: bool, late: Option<Late>, around: &Around<'_>) {
+    let Observation::Running { attempt: running, pid, started_at, log_start, held } = seen else { return };
+    let attempt = slot.durable.attempt;
+    slot.durable.attempt = attempt.max(running);
+    match &slot.durable.stage {
+        Stage::Up(up) if up.attempt == running => {}
+        // What was to be started runs: by this attempt, or as a container by whatever hand.
+        Stage::Starting { begun, .. } if is_begun(begun, held.as_ref(), attempt == running) => {
+            let begun = begun.clone();
+            come_up(slot, begun, running, pid, started_at, log_start, around);
+        }
+        // It came late. One that was ordered before the last is nobody's any more.
+        Stage::Idle | Stage::Resting { .. } | Stage::Ended { .. }
+            if was_asked && running <= attempt && late.is_some() =>
+        {
+            slot.durable.late = None;
+            let ordered = late.map(|late| late.begun);
+            let ordered = ordered.filter(|begun| is_begun(begun, held.as_ref(), running == attempt));
+            let begun = ordered.unwrap_or_else(|| Begun::found(held));
+            come_up(slot, begun, running, pid, started_at, log_start, around);
+        }
+        // Its end was told before this look at it was: the look is the older news. Of a container, where
+        // it contradicts, the engine is asked once more.
+        Stage::Idle | Stage::Resting { .. } | Stage::Ended { .. }
+            if running <= attempt && !(was_asked && held.is_some()) =>
+        {
+            if held.is_some() {
+                is_contradicted(slot);
+            }
+        }
+        Stage::Removing | Stage::Gone if !was_asked => {}
+        // A copy we have no memory of: it is adopted under no wish, hence replaced, unless it says
+        // itself that it is the wished one.
+        _ => {
+            let held = held.filter(|_| !around.rules.has(Bug::IgnoreLabels));
+            come_up(slot, Begun::found(held), running, pid, started_at, log_start, around);
+        }
+    }
+}
+
+/// What is there is what was begun. Attempts of containers may have been counted anew: which one it is says
+/// the engine.
+fn is_begun(begun: &Begun, held: Option<&Held>, is_attempt: bool) -> bool {
+    match held {
+        Some(held) => begun.mark.container.as_ref() == Some(&held.container),
+        None => is_attempt,
     }
 }
 

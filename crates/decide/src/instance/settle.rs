@@ -9,7 +9,7 @@ use super::react::{press as press_remedy, react};
 use super::stop::{self, StopRules, begin_stop, press};
 use super::{
     Around, Begun, Condemned, Follows, Mark, Preparation, RECHECK_AFTER, Reloading, Slot, Stage, come_up,
-    edges, hooks, reload, timeline,
+    drift, edges, hooks, making, reload, timeline,
 };
 use crate::effect::Effect;
 use crate::gate::{Opening, Verdict};
@@ -32,6 +32,7 @@ pub(crate) fn intent(slot: &Slot, wish: &TargetSlot) -> Intent {
     match wish.goal {
         Goal::Absent if slot.durable.stage == Stage::Gone => Intent::Hold,
         Goal::Absent => match slot.durable.stage {
+            Stage::Up(_) if slot.untouched.is_some() => Intent::Hold,
             Stage::Starting { .. } | Stage::Up(_) => Intent::Down(StopCause::Goal),
             _ => Intent::Clear,
         },
@@ -41,10 +42,13 @@ pub(crate) fn intent(slot: &Slot, wish: &TargetSlot) -> Intent {
         },
         Goal::Running => match &slot.durable.stage {
             Stage::Idle | Stage::Gone | Stage::Removing | Stage::Resting { .. } => Intent::Run,
-            Stage::Starting { begun, .. } => replaced(&begun.mark, wish).map_or(Intent::Hold, Intent::Down),
+            Stage::Starting { begun, .. } => {
+                replaced(slot, &begun.mark, wish).map_or(Intent::Hold, Intent::Down)
+            }
             Stage::Up(up) => {
                 let condemned = || up.condemned.as_ref().map(|condemned| condemned.cause);
-                replaced(&up.mark, wish).or_else(condemned).map_or(Intent::Hold, Intent::Down)
+                let replaced = replaced(slot, &up.mark, wish).filter(|_| slot.untouched.is_none());
+                replaced.or_else(condemned).map_or(Intent::Hold, Intent::Down)
             }
             Stage::Ended { mark } => match runs_again(slot, mark, wish) {
                 true => Intent::Run,
@@ -54,18 +58,43 @@ pub(crate) fn intent(slot: &Slot, wish: &TargetSlot) -> Intent {
     }
 }
 
-fn replaced(mark: &Mark, wish: &TargetSlot) -> Option<StopCause> {
-    if mark.digest != wish.digest {
+fn replaced(slot: &Slot, mark: &Mark, wish: &TargetSlot) -> Option<StopCause> {
+    let is_other = match (&wish.spec.container, making::made(slot, wish)) {
+        (Some(_), Some(made)) => mark.container.as_ref() != Some(&made.container),
+        // What shall take its place is not there yet.
+        (Some(_), None) if making::is_due(slot, wish) => {
+            return making::is_held_up(slot, wish).then_some(StopCause::Changed);
+        }
+        _ => mark.digest != wish.digest,
+    };
+    if is_other {
         return Some(StopCause::Changed);
     }
-    (wish.ask == Ask::Restart && mark.generation < wish.generation).then_some(StopCause::Restart)
+    // Of one that says by itself what it is, and that nobody remembers, the restart may have been before.
+    let is_older = (1..wish.generation).contains(&mark.generation);
+    (wish.ask == Ask::Restart && is_older).then_some(StopCause::Restart)
 }
 
 fn runs_again(slot: &Slot, mark: &Mark, wish: &TargetSlot) -> bool {
     let completed = slot.durable.exit.as_ref().is_some_and(|exit| wish.spec.succeeds_with(exit));
     let asked_anew = mark.generation < wish.generation;
     let leaves_completed = matches!(wish.ask, Ask::Ensure | Ask::Reload);
-    mark.digest != wish.digest || (asked_anew && !(leaves_completed && completed))
+    let is_other = match (&wish.spec.container, making::made(slot, wish)) {
+        (Some(_), Some(made)) => mark.container.as_ref() != Some(&made.container),
+        // It may be the same once more, which is seen when it is made.
+        (Some(_), None) if making::is_due(slot, wish) => return false,
+        _ => mark.digest != wish.digest,
+    };
+    is_other || (asked_anew && !(leaves_completed && completed))
+}
+
+/// It would be stopped for the sake of what is wished now, and was not asked to yet. Who kills does not wait,
+/// and what is no good any more is stopped for that.
+fn goes_for_a_change(slot: &Slot, wish: &TargetSlot) -> bool {
+    let Stage::Up(up) = &slot.durable.stage else { return false };
+    let is_wished =
+        wish.goal == Goal::Absent || (wish.goal == Goal::Running && replaced(slot, &up.mark, wish).is_some());
+    up.stopping.is_none() && !wish.kill && is_wished
 }
 
 /// Decides until nothing more is to be decided now.
@@ -79,6 +108,11 @@ pub(super) fn settle(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects:
     }
     if slot.observing {
         return recheck(id, slot, around, effects);
+    }
+    making::press(id, slot, around, effects);
+    slot.untouched = None;
+    if goes_for_a_change(slot, around.wish) {
+        slot.untouched = (around.untouched)().filter(|_| !around.rules.has(Bug::TouchUnprepared));
     }
     if slot.durable.farewell.is_some() {
         hooks::part(id, slot, around, effects);
@@ -127,11 +161,13 @@ fn recheck(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<
 }
 
 fn hold(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effect>) {
+    let is_due = making::is_due(slot, around.wish);
     match &mut slot.durable.stage {
         Stage::Starting { before: Preparation::Due, .. } => hooks::precede(id, slot, around, effects),
         Stage::Starting { .. } => recheck_start(id, slot, around, effects),
         Stage::Up(up) if up.stopping.is_some() => press(id, slot, around, effects),
         Stage::Up(_) => live(id, slot, around, effects),
+        Stage::Ended { .. } if is_due => {}
         Stage::Ended { mark } => mark.generation = around.wish.generation,
         _ => {}
     }
@@ -139,8 +175,9 @@ fn hold(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Eff
 
 /// A copy that is as wished.
 fn live(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effect>) {
+    let settled = slot.untouched.is_none() && !making::is_due(slot, around.wish);
     let Stage::Up(up) = &mut slot.durable.stage else { return };
-    if up.mark.generation < around.wish.generation {
+    if up.mark.generation < around.wish.generation && settled {
         // `start`, `up` or `reload` found it running: from now on it runs under their wish.
         // A reload that is due stays so: somebody else's, or for the sake of what it rests on.
         let forgets = around.rules.has(Bug::ReplaceReloads) && around.wish.ask != Ask::Reload;
@@ -161,6 +198,7 @@ fn live(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Eff
         hooks::prepare(id, slot, around, effects);
     }
     see_off(slot, around);
+    drift::press(id, slot, around, effects);
     let Stage::Up(up) = &mut slot.durable.stage else { return };
     if up.preparation.is_done() {
         edges::look(up, around);
@@ -184,6 +222,15 @@ fn see_off(slot: &mut Slot, around: &Around<'_>) {
     if is_late && up.condemned.is_none() {
         up.condemned =
             Some(Condemned { cause: StopCause::SaidStopping, exit: None, follows: Follows::Policy });
+    }
+}
+
+/// It is to be stopped, and waits for others: until then it is held to what it shall be.
+fn go_on_for_now(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effect>) {
+    (slot.reload_again, slot.remedy_again) = (None, None);
+    drift::press(id, slot, around, effects);
+    if matches!(&slot.durable.stage, Stage::Up(up) if up.preparation.is_done()) {
+        ask(id, slot, around, effects);
     }
 }
 
@@ -238,7 +285,11 @@ fn remove(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<E
             slot.observing = true;
             effects.push(slot.look(id));
         }
-        None => effects.push(Effect::Remove { slot: id.clone() }),
+        None => {
+            let container = slot.may_be_container();
+            let networks = if container { (around.last_in)(&slot.durable.networks) } else { Vec::new() };
+            effects.push(Effect::Remove { slot: id.clone(), container, networks });
+        }
     }
     slot.recheck = Some(around.now + RECHECK_AFTER);
 }
@@ -273,7 +324,10 @@ fn run(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effe
         slot.durable.stage = Stage::Idle;
         return;
     }
-    let verdict = gate(slot, around);
+    let verdict = match making::reason(slot, around.wish) {
+        Some(reason) => Verdict::Wait(reason),
+        None => gate(slot, around),
+    };
     if verdict != Verdict::Open {
         (slot.blocked, slot.prepared) = (Some(verdict), None);
         timeline::waits(&mut slot.durable, since);
@@ -286,7 +340,7 @@ fn run(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effe
     if !around.rules.has(Bug::ReuseAttempts) {
         slot.durable.attempt = slot.durable.attempt.next();
     }
-    let mark = Mark::of(around.wish);
+    let mark = Mark::made_of(around.wish, slot.durable.made.as_ref());
     let prepared = slot.prepared.take().filter(|begun| begun.mark == mark);
     let begun = Begun {
         mark,
@@ -330,11 +384,13 @@ fn start(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Ef
     (slot.recheck, slot.trouble) = (Some(around.now + START_OVERDUE), None);
     // One that came late is met by this order, and not before.
     slot.durable.late = None;
+    let container = slot.begun().and_then(|begun| begun.mark.container.clone());
     let order = |attempt| Effect::Start {
         slot: id.clone(),
         attempt,
         spec: around.wish.spec.clone(),
         base_environment: around.wish.base_environment.clone(),
+        container: container.clone(),
     };
     effects.push(order(slot.durable.attempt));
     if around.rules.has(Bug::StartTwice) {
@@ -363,7 +419,7 @@ pub(super) fn preceded(
     if let Stage::Starting { begun, .. } = &mut slot.durable.stage {
         // It is started as the newest file says, and rests on what runs now, not on what ran when its
         // hooks were.
-        begun.mark = Mark::of(around.wish);
+        begun.mark = Mark::made_of(around.wish, slot.durable.made.as_ref());
         if !around.rules.has(Bug::RestOnThePast) {
             begun.rests_on = edges::now(around.wish, around);
         }
@@ -376,6 +432,7 @@ const UNKEPT: &str = "it is not stopped before it could be started again: what i
     stored, as the daemon's log says";
 
 fn down(id: &SlotId, slot: &mut Slot, cause: StopCause, around: &Around<'_>, effects: &mut Vec<Effect>) {
+    let readiness = making::readiness(slot, around.wish);
     match &mut slot.durable.stage {
         // Nothing was started yet.
         Stage::Starting { before: Preparation::Due, .. } => {
@@ -408,20 +465,13 @@ fn down(id: &SlotId, slot: &mut Slot, cause: StopCause, around: &Around<'_>, eff
         {
             let detail = UNKEPT.to_owned();
             slot.blocked = Some(Verdict::Wait(Reason::Trouble { detail }));
-            (slot.reload_again, slot.remedy_again) = (None, None);
-            if up.preparation.is_done() {
-                ask(id, slot, around, effects);
-            }
+            go_on_for_now(id, slot, around, effects);
         }
         Stage::Up(up) => {
             let skip = around.wish.kill || around.rules.has(Bug::StopInAnyOrder);
-            if let Some(reason) = (!skip).then(|| (around.stop_gate)()).flatten() {
+            if let Some(reason) = (!skip).then(|| (around.stop_gate)(readiness)).flatten() {
                 slot.blocked = Some(Verdict::Wait(reason));
-                (slot.reload_again, slot.remedy_again) = (None, None);
-                if up.preparation.is_done() {
-                    ask(id, slot, around, effects);
-                }
-                return;
+                return go_on_for_now(id, slot, around, effects);
             }
             begin_stop(id, up, cause, around, effects);
             // What could not be run beside it is not waited for.

@@ -11,7 +11,7 @@ use upbeat_model::{Attempt, Millis, Mono, Phase, ProbeName, ServiceName, Timelin
 
 use super::hooks::are_too_large;
 use super::react::Done;
-use super::{Answer, HookCommand, Preparation, StopRules, Stopping};
+use super::{Answer, Held, HookCommand, Preparation, StopRules, Stopping};
 use crate::rules::{Bug, Rules};
 
 /// Under which wish a copy was started: what tells whether it is still the wanted one.
@@ -34,6 +34,9 @@ pub struct Mark {
     /// none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub surroundings: Option<String>,
+    /// The container that it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
 }
 
 impl Mark {
@@ -45,14 +48,21 @@ impl Mark {
             needs: wish.spec.depends_on.keys().cloned().collect(),
             external: wish.spec.external,
             surroundings: Some(surroundings(&wish.base_environment)),
+            container: None,
         }
+    }
+
+    /// The same of a container that was made for it.
+    pub(super) fn made_of(wish: &TargetSlot, made: Option<&Made>) -> Self {
+        let container = made.filter(|_| wish.spec.container.is_some()).map(|made| made.container.clone());
+        Self { container, ..Self::of(wish) }
     }
 
     /// It goes on under a newer wish. What it was started with it may still use, and what it was started in
     /// it still has.
     pub(super) fn pass_to(&mut self, wish: &TargetSlot, rules: Rules) {
         let (needs, started_in) = (std::mem::take(&mut self.needs), self.surroundings.take());
-        *self = Self { surroundings: started_in, ..Self::of(wish) };
+        *self = Self { surroundings: started_in, container: self.container.take(), ..Self::of(wish) };
         if !rules.has(Bug::ForgetNeeds) {
             self.needs.extend(needs);
         }
@@ -61,7 +71,14 @@ impl Mark {
     /// Of a copy we have no memory of: no wish's.
     fn unknown() -> Self {
         let (digest, needs) = (String::new(), BTreeSet::new());
-        Self { generation: 0, digest, release: 0, needs, external: false, surroundings: None }
+        let (surroundings, container) = (None, None);
+        Self { generation: 0, digest, release: 0, needs, external: false, surroundings, container }
+    }
+
+    /// Of a container that says itself by which spec it was made.
+    fn labelled(held: Held) -> Self {
+        let Held { container, digest, release } = held;
+        Self { digest, release, container: Some(container), ..Self::unknown() }
     }
 
     /// It is some wish's.
@@ -116,6 +133,12 @@ impl Begun {
     /// Of a copy we have no memory of.
     pub(super) fn unknown() -> Self {
         Self { mark: Mark::unknown(), serial: 0, stop: None, rests_on: RestsOn::new(), reload: None }
+    }
+
+    /// Of a copy we have no memory of: a container says by itself what it is.
+    pub(super) fn found(held: Option<Held>) -> Self {
+        let mark = held.map_or_else(Mark::unknown, Mark::labelled);
+        Self { mark, ..Self::unknown() }
     }
 }
 
@@ -299,6 +322,17 @@ pub struct Late {
     pub begun: Begun,
 }
 
+/// The container that was made for a wish.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Made {
+    /// [`TargetSlot::generation`]: whoever asks anew looks anew what the image is.
+    pub generation: u64,
+    /// [`TargetSlot::digest`].
+    pub digest: String,
+    /// Its id in the engine.
+    pub container: String,
+}
+
 /// What is kept across a restart of the daemon.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Durable {
@@ -312,6 +346,12 @@ pub struct Durable {
     pub failures: u32,
     /// Restarts since somebody last asked for a start.
     pub restarts: u32,
+    /// The container that was made for the newest wish that asked for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made: Option<Made>,
+    /// Networks that were made for it since there was nothing of it, under this wish or an earlier one.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub networks: BTreeSet<String>,
     /// A start that was ordered was not there when it was looked for, and may still come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub late: Option<Late>,

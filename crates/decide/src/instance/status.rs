@@ -7,7 +7,9 @@ use upbeat_model::{Mono, Phase, ProbeName, Reason, SlotId, Wall};
 
 use super::health::{Health, Standing};
 use super::settle::{Intent, intent};
-use super::{GivenUp, Healing, Moment, Preparation, Reloading, Slot, Stage, Up, backoff, health, stop};
+use super::{
+    GivenUp, Healing, Moment, Preparation, Reloading, Slot, Stage, Up, backoff, health, making, stop,
+};
 use crate::gate::{Verdict, View};
 use crate::rules::{Bug, Rules};
 
@@ -79,6 +81,8 @@ pub fn view(id: &SlotId, slot: &Slot, wish: &TargetSlot, keeps: bool, rules: Rul
     let leaving = match intent(slot, wish) {
         Intent::Down(_) | Intent::Clear => slot.durable.stage != Stage::Idle || slot.observing,
         Intent::Run => matches!(slot.durable.stage, Stage::Ended { .. }),
+        // Whatever is there shall go, and it is not known yet what that is.
+        Intent::Hold if slot.observing && wish.goal != Goal::Running => true,
         Intent::Hold => matches!(&slot.durable.stage, Stage::Up(up) if up.stopping.is_some()),
     };
     // Nobody waits for an end that does not come.
@@ -151,6 +155,7 @@ pub fn status(id: &SlotId, slot: &Slot, wish: &TargetSlot) -> SlotStatus {
         phase,
         attempt: durable.attempt,
         pid,
+        container: super::mark(durable).and_then(|mark| mark.container.clone()),
         exit: durable.exit.clone(),
         restarts: durable.restarts,
         since: durable.entered.map_or(Wall(0), |(_, at)| at),
@@ -168,6 +173,12 @@ pub fn status(id: &SlotId, slot: &Slot, wish: &TargetSlot) -> SlotStatus {
 fn reasons(slot: &Slot, phase: Phase, wish: &TargetSlot) -> Vec<Reason> {
     let durable = &slot.durable;
     let mut reasons = Vec::new();
+    if let Some(Verdict::Wait(reason) | Verdict::Failed(reason)) = &slot.untouched {
+        reasons.push(reason.clone());
+    }
+    if !matches!(durable.stage, Stage::Idle | Stage::Resting { .. } | Stage::Gone) {
+        reasons.extend(making::reason(slot, wish));
+    }
     if let Some(Verdict::Wait(reason) | Verdict::Failed(reason)) = &slot.blocked {
         reasons.push(reason.clone());
     }

@@ -31,6 +31,7 @@ fn subject(event: &Event) -> String {
         | EventKind::Reacted { slot, .. }
         | EventKind::Remedied { slot, .. }
         | EventKind::Reloaded { slot, .. }
+        | EventKind::Drifted { slot, .. }
         | EventKind::Adopted { slot, .. } => slot.short(),
         EventKind::OperationStarted { operation, .. } | EventKind::OperationEnded { operation, .. } => {
             format!("operation {operation}")
@@ -84,6 +85,13 @@ fn what(event: &Event, face: &Face) -> String {
             came_to(&what, "has ended well", failure.as_deref(), face)
         }
         EventKind::Reloaded { failure, .. } => came_to("its reload", "was ordered", failure.as_deref(), face),
+        EventKind::Drifted { what, remedy, failure, .. } => {
+            let what = visible(what);
+            match failure {
+                None => format!("{what} → {}", face.paint.tone(Tone::Caution, visible(remedy))),
+                Some(_) => came_to(&format!("{what} → that"), "", failure.as_deref(), face),
+            }
+        }
         EventKind::Adopted { attempt, pid, .. } => {
             format!("found again after a restart of the daemon (pid {pid}, attempt {attempt})")
         }

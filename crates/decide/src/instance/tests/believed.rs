@@ -12,7 +12,7 @@ const PAIR: &str = "  web: { command: [w], probes: { readiness: { tcp: '127.0.0.
 
 fn comes_back(story: &mut Story, slot: &str) {
     let attempt = story.attempt(slot);
-    story.seen(slot, Observation::Running { attempt, pid: 7, started_at: Wall(0), log_start: 1 });
+    story.seen(slot, Observation::Running { attempt, pid: 7, started_at: Wall(0), log_start: 1, held: None });
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn what_is_remembered_is_not_said_to_be_seen() {
     story.probed("web", true);
     story.daemon_dies();
     let attempt = story.attempt("web");
-    let running = Observation::Running { attempt, pid: 7, started_at: Wall(0), log_start: 1 };
+    let running = Observation::Running { attempt, pid: 7, started_at: Wall(0), log_start: 1, held: None };
     let seen = |story: &mut Story, input| {
         let now = story.now;
         let bundle = story.node.take([(id("web"), input)], Mono(now), Wall(now as i64));

@@ -41,6 +41,7 @@ fn hook(command: &str) -> Hook {
         environment: BTreeMap::new(),
         working_dir: None,
         user: None,
+        privileged: false,
         timeout: None,
     }
 }
@@ -115,6 +116,7 @@ fn who_says_reload_is_reloaded_once_it_is_there_again() {
             pid: 7,
             started_at: upbeat_model::Wall(0),
             log_start: 1,
+            held: None,
         };
         story.seen(slot, seen);
     }
@@ -139,6 +141,7 @@ fn a_daemon_that_comes_back_takes_nothing_for_ended_before_it_has_looked() {
         pid: 7,
         started_at: upbeat_model::Wall(0),
         log_start: 1,
+        held: None,
     };
     story.ordered();
     let seen = running(&story, "web");

@@ -81,7 +81,7 @@ fn the_next_daemon_knows_how_to_stop_what_is_replaced() {
     story.declare(&file("new"));
     story.daemon_dies();
     let attempt = story.attempt("s");
-    story.seen("s", Observation::Running { attempt, pid: 7, started_at: Wall(0), log_start: 1 });
+    story.seen("s", Observation::Running { attempt, pid: 7, started_at: Wall(0), log_start: 1, held: None });
     assert_eq!(story.ordered(), ["observe s", "before its stop s bye old 10s"]);
     assert_eq!(story.stop_command("s", "PORT").0, "bye old");
 }
@@ -114,7 +114,7 @@ fn a_state_without_rules_is_read_and_given_those_of_the_file_while_it_is_the_sam
     story.disk.insert(id("s"), old);
     story.daemon_dies();
     let attempt = story.attempt("s");
-    story.seen("s", Observation::Running { attempt, pid: 7, started_at: Wall(0), log_start: 1 });
+    story.seen("s", Observation::Running { attempt, pid: 7, started_at: Wall(0), log_start: 1, held: None });
     assert_eq!(story.phase("s"), "healthy", "what was ready is ready");
     story.ordered();
     story.declare("  s: { command: [s, more], healthcheck: { tcp: '127.0.0.1:1' } }");
@@ -187,7 +187,7 @@ fn a_check_that_was_edited_while_no_daemon_was_there_is_asked_by_the_next() {
     story.disk = disk;
     story.daemon_dies();
     let attempt = story.attempt("s");
-    story.seen("s", Observation::Running { attempt, pid: 7, started_at: Wall(0), log_start: 1 });
+    story.seen("s", Observation::Running { attempt, pid: 7, started_at: Wall(0), log_start: 1, held: None });
     assert_eq!(
         (story.phase("s"), story.ordered()),
         ("starting".into(), vec!["observe s".into(), "probe s".into()])

@@ -36,6 +36,7 @@ fn hook() -> Vec<Hook> {
         environment: Default::default(),
         working_dir: None,
         user: None,
+        privileged: false,
         timeout: None,
     }]
 }
@@ -222,7 +223,7 @@ fn a_watchdog_that_was_silent_is_believed_again_by_the_next_daemon() {
     let attempt = story.attempt("s");
     story.daemon_dies();
     let started_at = Wall(0);
-    story.seen("s", Observation::Running { attempt, pid: 7, started_at, log_start: 1 });
+    story.seen("s", Observation::Running { attempt, pid: 7, started_at, log_start: 1, held: None });
     says(&mut story, watchdog(Watchdog::Alive, 1));
     assert_eq!(story.phase("s"), "healthy");
 }
@@ -283,7 +284,7 @@ fn a_start_that_comes_late_is_met_though_the_next_one_never_got_beyond_its_hooks
     story.pass(Millis::seconds(60));
     assert_eq!(story.ordered(), ["observe s"]);
     let (attempt, started_at) = (upbeat_model::Attempt(1), Wall(0));
-    story.seen("s", Observation::Running { attempt, pid: 7, started_at, log_start: 1 });
+    story.seen("s", Observation::Running { attempt, pid: 7, started_at, log_start: 1, held: None });
     assert_eq!(story.ordered(), ["stop s SIGTERM 10s"]);
 }
 

@@ -94,7 +94,8 @@ fn a_daemon_that_dies_leaves_the_hooks_to_the_next() {
     story.daemon_dies();
     assert_eq!(story.ordered(), ["observe s"]);
     let attempt = story.attempt("s");
-    let seen = Observation::Running { attempt, pid: 7, started_at: upbeat_model::Wall(0), log_start: 1 };
+    let seen =
+        Observation::Running { attempt, pid: 7, started_at: upbeat_model::Wall(0), log_start: 1, held: None };
     story.seen("s", seen.clone());
     assert_eq!(story.ordered(), ["after its start s warm, tell"]);
     story.hooks_end("s", Moment::PostStart, Ok(()));
@@ -200,8 +201,10 @@ fn what_has_run_before_the_stop_is_not_run_again_by_the_next_daemon() {
     let attempt = story.attempt("s");
     story.daemon_dies();
     story.ordered();
-    story
-        .seen("s", Observation::Running { attempt, pid: 7, started_at: upbeat_model::Wall(0), log_start: 1 });
+    story.seen(
+        "s",
+        Observation::Running { attempt, pid: 7, started_at: upbeat_model::Wall(0), log_start: 1, held: None },
+    );
     assert_eq!(story.ordered(), ["stop s SIGTERM 10s"]);
 }
 
@@ -222,6 +225,7 @@ fn around() -> Story {
         environment: Default::default(),
         working_dir: None,
         user: None,
+        privileged: false,
         timeout: None,
     };
     Story::of(Service {
@@ -314,6 +318,7 @@ fn what_is_being_started_elsewhere_is_stopped_at_once_whatever_becomes_of_its_st
             environment: Default::default(),
             working_dir: None,
             user: None,
+            privileged: false,
             timeout: None,
         }],
         ..Service::new(vec!["start".into()], "/")

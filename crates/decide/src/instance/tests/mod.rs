@@ -2,6 +2,7 @@
 //! happens, what is done about it.
 
 mod believed;
+mod containers;
 mod edges;
 mod edits;
 mod found;
@@ -203,7 +204,8 @@ fn after_a_crash_it_looks_before_it_does_and_finds_what_happened_meanwhile() {
     story.started("died");
     story.daemon_dies();
     assert_eq!(story.ordered(), ["observe died", "observe never", "observe ran"]);
-    let there = Observation::Running { attempt: Attempt(1), pid: 7, started_at: Wall(0), log_start: 1 };
+    let there =
+        Observation::Running { attempt: Attempt(1), pid: 7, started_at: Wall(0), log_start: 1, held: None };
     story.seen("ran", there);
     story.seen("died", Observation::Ended { attempt: Attempt(1), exit: Exit::Code(4) });
     story.seen("never", Observation::Never);
@@ -343,7 +345,13 @@ fn a_late_copy_that_keeps_a_slot_from_being_removed_is_stopped() {
         story.command(goal, Ask::Ensure, &["s"]);
         story.pass(Millis::seconds(1));
         story.ordered();
-        let late = Observation::Running { attempt: Attempt(2), pid: 9, started_at: Wall(0), log_start: 1 };
+        let late = Observation::Running {
+            attempt: Attempt(2),
+            pid: 9,
+            started_at: Wall(0),
+            log_start: 1,
+            held: None,
+        };
         story.seen("s", late);
         assert_eq!(story.ordered(), ["stop s SIGTERM 10s"], "nobody has asked for it: {goal:?}");
         story.exits("s", Exit::Signal(15));
@@ -375,7 +383,13 @@ fn a_stop_that_was_decided_and_not_made_is_made_by_the_next_daemon_with_all_its_
     story.daemon_dies();
     assert_eq!(story.phase("s"), "stopping", "what is there is not known yet");
     for slot in ["s", "t"] {
-        let there = Observation::Running { attempt: Attempt(1), pid: 7, started_at: Wall(0), log_start: 1 };
+        let there = Observation::Running {
+            attempt: Attempt(1),
+            pid: 7,
+            started_at: Wall(0),
+            log_start: 1,
+            held: None,
+        };
         story.seen(slot, there);
     }
     assert_eq!(story.ordered(), ["observe s", "observe t", "stop s SIGTERM 1m", "before its stop t bye 10s"]);
@@ -383,7 +397,8 @@ fn a_stop_that_was_decided_and_not_made_is_made_by_the_next_daemon_with_all_its_
 
 #[test]
 fn a_look_from_before_the_last_start_is_older_than_it() {
-    let there = Observation::Running { attempt: Attempt(1), pid: 7, started_at: Wall(0), log_start: 1 };
+    let there =
+        Observation::Running { attempt: Attempt(1), pid: 7, started_at: Wall(0), log_start: 1, held: None };
     let gone = Observation::Ended { attempt: Attempt(1), exit: Exit::Code(1) };
     for stale in [there, gone, Observation::Never] {
         let mut story = Story::up("  s: { command: [s], restart: always }");
@@ -408,7 +423,8 @@ fn what_is_only_remembered_is_not_shown_as_seen() {
     story.node = Node::recover(story.disk.clone(), Rules::default());
     let bundle = story.node.aim(&story.target, Mono(story.now), Wall(0));
     assert!(!bundle.statuses[&id("s")].is_seen);
-    let there = Observation::Running { attempt: Attempt(1), pid: 7, started_at: Wall(0), log_start: 1 };
+    let there =
+        Observation::Running { attempt: Attempt(1), pid: 7, started_at: Wall(0), log_start: 1, held: None };
     let bundle = story.node.take(
         [(id("s"), Input::Observed { asked: Attempt(1), seen: there })],
         Mono(story.now),
@@ -506,8 +522,13 @@ fn a_start_that_comes_late_is_found_by_a_second_look() {
     assert_eq!((story.phase("s"), story.ordered()), ("dependency failed".into(), vec![]));
     story.pass(Millis::seconds(60));
     assert_eq!(story.ordered(), ["observe s"]);
-    let late =
-        Observation::Running { attempt: story.attempt("s"), pid: 7, started_at: Wall(0), log_start: 1 };
+    let late = Observation::Running {
+        attempt: story.attempt("s"),
+        pid: 7,
+        started_at: Wall(0),
+        log_start: 1,
+        held: None,
+    };
     story.seen("s", late);
     // As it was ordered by the wish that still holds, it stays.
     assert_eq!((story.phase("s"), story.ordered()), ("running".into(), vec![]));

@@ -385,6 +385,7 @@ fn ready_is_when_it_says_so_and_also_when_that_overtakes_its_start() {
                 pid: 7,
                 started_at: upbeat_model::Wall(0),
                 log_start: 1,
+                held: None,
             },
         );
         assert_eq!(story.phase("s"), "healthy");
@@ -454,7 +455,7 @@ fn a_command_about_it_is_run_to_its_end_by_the_next_daemon_and_its_failure_is_to
     assert_eq!(of(&mut story), ["remedy s ./heal"]);
     story.daemon_dies();
     let attempt = story.attempt("s");
-    let running = Observation::Running { attempt, pid: 7, started_at: Wall(0), log_start: 1 };
+    let running = Observation::Running { attempt, pid: 7, started_at: Wall(0), log_start: 1, held: None };
     story.seen("s", running);
     assert_eq!(of(&mut story), ["remedy s ./heal"], "nobody knows how far it came");
     story.pass(Millis(900));

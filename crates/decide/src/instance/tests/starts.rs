@@ -139,7 +139,8 @@ fn nobody_knows_of_a_stranger_whether_it_was_ready() {
     story.declare(&format!("{CHECKED}\n  t: {{ command: [t], depends_on: [s] }}"));
     for slot in ["t", "s"] {
         let (pid, started_at, log_start) = (7, Wall(0), 1);
-        story.seen(slot, Observation::Running { attempt: Attempt(4), pid, started_at, log_start });
+        story
+            .seen(slot, Observation::Running { attempt: Attempt(4), pid, started_at, log_start, held: None });
     }
     assert_eq!(story.why("s"), "stops after t-1");
     story.exits("s", Exit::Code(1));

@@ -18,6 +18,8 @@ pub(super) struct Story {
     pub(super) node: Node,
     pub(super) now: u64,
     pub(super) target: Target,
+    /// The number of the next command.
+    pub(super) operation: u64,
     /// What was ordered and not yet looked at by the test.
     pub(super) orders: Vec<String>,
     pub(super) disk: BTreeMap<SlotId, Durable>,
@@ -57,6 +59,7 @@ impl Story {
             node: Node::recover([], Rules::default()),
             now: 1_000,
             target: Target::default(),
+            operation: 1,
             orders: Vec::new(),
             disk: BTreeMap::new(),
             checks: BTreeMap::new(),
@@ -102,7 +105,7 @@ impl Story {
                     generation: generation + 1,
                     ask: Ask::Ensure,
                     kill: false,
-                    operation: OperationId(1),
+                    operation: OperationId(self.operation),
                     base_environment: Arc::default(),
                 };
                 self.target.slots.insert(slot, wish);
@@ -142,6 +145,10 @@ impl Story {
             }
             Outcome::Remedied { probe, failure, .. } => {
                 format!("{probe}: {}", failure.as_deref().unwrap_or("well"))
+            }
+            Outcome::Taken { how, .. } => how.to_string(),
+            Outcome::Mended { what, failure, .. } => {
+                format!("{what}: {}", failure.as_deref().unwrap_or("put right"))
             }
             Outcome::Reloaded { failure, .. } => format!("reload: {}", failure.as_deref().unwrap_or("well")),
         }));
@@ -282,7 +289,15 @@ pub(super) fn told(effect: &Effect) -> String {
     let slot = effect.slot().short();
     let slot = slot.trim_end_matches("-1");
     match effect {
+        Effect::Observe { container: true, .. } => format!("observe container {slot}"),
         Effect::Observe { .. } => format!("observe {slot}"),
+        Effect::Prepare { spec, .. } => {
+            format!("prepare {slot} {}", spec.container.as_ref().map_or("?", |made| made.image.as_str()))
+        }
+        Effect::Mend { .. } => format!("mend {slot}"),
+        Effect::Start { attempt, container: Some(container), .. } => {
+            format!("start {slot} #{attempt} as {container}")
+        }
         Effect::Start { attempt, .. } => format!("start {slot} #{attempt}"),
         Effect::Stop { signal, grace, .. } => format!("stop {slot} {signal} {grace}"),
         Effect::Signal { signal, .. } => format!("signal {slot} {signal}"),
@@ -298,6 +313,10 @@ pub(super) fn told(effect: &Effect) -> String {
         Effect::Probe { name, .. } if name.role() == Role::Readiness => format!("probe {slot}"),
         Effect::Probe { name, .. } => format!("probe {slot} {name}"),
         Effect::WatchLog { pattern, .. } => format!("watch {slot} for {pattern}"),
+        Effect::Remove { networks, .. } if !networks.is_empty() => {
+            format!("remove {slot} and {}", networks.join(", "))
+        }
+        Effect::Remove { container: true, .. } => format!("remove container {slot}"),
         Effect::Remove { .. } => format!("remove {slot}"),
     }
 }

@@ -140,7 +140,7 @@ fn what_a_daemon_before_this_one_may_have_ordered_is_not_withheld() {
     story.daemon_dies();
     story.node.cannot_keep();
     let (attempt, started_at) = (story.attempt("s"), Wall(0));
-    let seen = Observation::Running { attempt, pid: 7, started_at, log_start: 1 };
+    let seen = Observation::Running { attempt, pid: 7, started_at, log_start: 1, held: None };
     story.seen("s", seen);
     assert_eq!(story.ordered(), ["observe s", "stop s SIGTERM 10s"]);
     stays_stopping(&mut story);

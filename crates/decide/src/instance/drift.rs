@@ -1,0 +1,100 @@
+//! A container that another hand than ours has changed.
+//!
+//! One that was stopped or removed comes back, whatever its restart policy says: that is about ends by
+//! itself. One that runs, and not as it should (paused, renamed, out of its networks), is put right while it
+//! runs.
+
+use upbeat_model::reason::StopCause;
+use upbeat_model::{Attempt, Exit, Millis, Mono, SlotId};
+
+use super::end::ended;
+use super::{Around, Condemned, Follows, Slot, Stage, Taken, making, observe};
+use crate::effect::Effect;
+use crate::node::Outcome;
+
+/// An order that was not answered, or could not be carried out, is given again.
+const MEND_AGAIN: Millis = Millis::seconds(5);
+
+/// What is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drift {
+    /// Of which attempt.
+    attempt: Attempt,
+    /// In words.
+    pub(super) what: String,
+    /// When the next order is given.
+    due: Mono,
+}
+
+/// It was taken away. What shall run is begun anew as soon as its conditions hold.
+pub(super) fn taken(id: &SlotId, slot: &mut Slot, attempt: Attempt, how: Taken, around: &Around<'_>) {
+    let is_ours = match &slot.durable.stage {
+        Stage::Up(up) => up.attempt == attempt,
+        Stage::Starting { .. } => slot.durable.attempt == attempt,
+        _ => false,
+    };
+    if how == Taken::Removed && slot.durable.attempt == attempt {
+        making::gone(slot);
+    }
+    if !is_ours {
+        return observe::is_old(slot, attempt);
+    }
+    let exit = Exit::Stopped(how.to_string());
+    if let Stage::Up(up) = &mut slot.durable.stage
+        && up.stopping.is_none()
+    {
+        slot.outcomes.push(Outcome::Taken { slot: id.clone(), attempt, how });
+        up.unready = false;
+        up.condemned =
+            Some(Condemned { cause: StopCause::Taken, exit: Some(exit.clone()), follows: Follows::Start });
+    }
+    ended(id, slot, exit, around);
+}
+
+/// It runs on, and not as it should.
+pub(super) fn drifted(slot: &mut Slot, attempt: Attempt, what: String, around: &Around<'_>) {
+    let is_it = match &slot.durable.stage {
+        Stage::Up(up) => up.attempt == attempt && up.stopping.is_none(),
+        // It may overtake the answer to the start, and is told once.
+        Stage::Starting { .. } => slot.durable.attempt == attempt,
+        _ => false,
+    };
+    if is_it {
+        let due = slot.drift.as_ref().map_or(around.now, |drift| drift.due);
+        slot.drift = Some(Drift { attempt, what, due });
+    }
+}
+
+/// Orders that it is put right.
+pub(super) fn press(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effect>) {
+    let Stage::Up(up) = &slot.durable.stage else { return };
+    slot.drift.take_if(|drift| drift.attempt != up.attempt);
+    if let Some(drift) = &mut slot.drift
+        && drift.due <= around.now
+    {
+        drift.due = around.now + MEND_AGAIN;
+        effects.push(Effect::Mend { slot: id.clone(), attempt: drift.attempt });
+    }
+}
+
+/// It was put right, or could not be.
+pub(super) fn mended(
+    id: &SlotId,
+    slot: &mut Slot,
+    attempt: Attempt,
+    outcome: Result<(), String>,
+    around: &Around<'_>,
+) {
+    let Some(drift) = slot.drift.take_if(|drift| drift.attempt == attempt) else { return };
+    let (what, failure) = (drift.what.clone(), outcome.as_ref().err().cloned());
+    if let Err(why) = &outcome {
+        slot.drift = Some(Drift { due: around.now + MEND_AGAIN, what: why.clone(), ..drift });
+    }
+    slot.outcomes.push(Outcome::Mended { slot: id.clone(), attempt, what, failure });
+}
+
+/// When the next order is given.
+pub(super) fn deadline(slot: &Slot) -> Option<Mono> {
+    let stays = matches!(&slot.durable.stage, Stage::Up(up) if up.stopping.is_none());
+    slot.drift.as_ref().filter(|_| stays).map(|drift| drift.due)
+}

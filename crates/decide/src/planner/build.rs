@@ -95,10 +95,13 @@ impl<'a, 'b> Build<'a, 'b> {
             self.life(place)?;
         }
         for (by, holder) in takeovers {
-            let held = &self.own[*holder];
-            let goes = held.removes.last().or(held.stops.last()).copied();
-            if let (Some(starts), Some(goes)) = (self.own[*by].starts, goes) {
-                self.graph.wait(starts, goes)?;
+            let (life, held) = (&self.lives[*holder], &self.own[*holder]);
+            let goes = |name: &str| life.removes.iter().any(|(removed, _)| *removed == name);
+            let only_stops = held.stops.iter().zip(&life.stops).filter(|(_, (name, _))| !goes(name));
+            let over = held.removes.iter().chain(only_stops.map(|(node, _)| node)).copied();
+            let (over, starts): (Vec<Node>, _) = (over.collect(), self.own[*by].starts);
+            for starts in starts {
+                over.iter().try_for_each(|on| self.graph.wait(starts, *on))?;
             }
         }
         self.renewed_when_unused()

@@ -256,7 +256,9 @@ fn may_stop(slot: &SlotId, name: &str, world: &World, input: &Input<'_>) -> Resu
     let beside = of_slot(slot, world).find(|(_, container)| container.temporary && !found.temporary);
     let Some((beside, container)) = beside else { return Ok(()) };
     let is_asked = input.wanted.get(slot).is_some_and(|wish| wish.spec.readiness().is_some());
-    match container.state == ContainerState::Healthy || !is_asked {
+    // A job that has ended well needs no place any more.
+    let is_ready = matches!(container.state, ContainerState::Healthy | ContainerState::Completed);
+    match is_ready || !is_asked {
         true => Ok(()),
         false => Err(Unmet::DoesNotHold(format!("readiness of container {beside}"))),
     }

@@ -6,6 +6,7 @@ mod absence;
 mod access;
 mod canary;
 mod clients;
+mod containers;
 mod crash;
 mod extremes;
 mod files;
@@ -48,6 +49,7 @@ pub(crate) fn journeys() -> Vec<Journey> {
         graph::journeys(),
         guide::journeys(),
         lifecycle::journeys(),
+        containers::journeys(),
         requests::journeys(),
         clients::journeys(),
         terminal::journeys(),

@@ -99,7 +99,7 @@ fn project_files() {
     home.write("secrets/db_password.txt", "hush");
     home.set("API_TOKEN", "hush");
     let mut read = 0;
-    for page in ["README.md", "docs/services.md", "docs/files.md", "docs/seeing.md"] {
+    for page in ["README.md", "docs/services.md", "docs/containers.md", "docs/files.md", "docs/seeing.md"] {
         for block in blocks(page, "yaml") {
             home.write("upbeat.yaml", &block);
             let plan = home.run(&["graph"]);

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use upbeat_decide::instance::{HookCommand, Moment};
+use upbeat_drivers::docker::ContainerExec;
+use upbeat_drivers::machine::Machine;
 use upbeat_drivers::process::{
-    ExecOutcome, ExecRequest, Launch, Leftovers, Notify, ProcessDriver, Rights, Stdio, environment,
+    ExecOutcome, ExecRequest, Launch, Leftovers, Notify, Rights, Stdio, environment,
 };
 use upbeat_model::project::{Question, Service};
 use upbeat_model::withheld::{Rotating, Secrets, is_secret};
@@ -115,7 +117,7 @@ pub(crate) struct Hooks {
 impl Hooks {
     /// Runs them one after the other. Errors: what failed, and how; or why one could not be run, for want
     /// of something of ours. Then none that follows it is run either: all are, once more.
-    pub(crate) async fn run(&self, driver: &ProcessDriver) -> Result<(), NotWell> {
+    pub(crate) async fn run(&self, machine: &Machine) -> Result<(), NotWell> {
         let begun = Instant::now();
         let mut failed = Vec::new();
         for (n, hook) in self.commands.iter().enumerate() {
@@ -123,7 +125,7 @@ impl Hooks {
             let why = match self.timeout.0.saturating_sub(gone) {
                 // One that is begun to be killed at once would be half done at best.
                 0 => "no time was left for it".to_owned(),
-                left => match driver.exec(self.request(n, hook, within(left, hook))).await {
+                left => match self.exec(machine, hook, self.request(n, hook, within(left, hook))).await {
                     outcome if outcome.is_success() => continue,
                     ExecOutcome::Unable(why) => return Err(NotWell::Unable(told(hook, &why))),
                     outcome => outcome.describe(),
@@ -136,6 +138,28 @@ impl Hooks {
             failed.push(why);
         }
         if failed.is_empty() { Ok(()) } else { Err(NotWell::Failed(failed.join("; "))) }
+    }
+
+    async fn exec(&self, machine: &Machine, hook: &HookCommand, request: ExecRequest) -> ExecOutcome {
+        match hook.container {
+            true => machine.engine.exec(self.in_container(hook, request)).await,
+            false => machine.processes.exec(request).await,
+        }
+    }
+
+    /// With the variables, the directory and the user of the container, but for what is said.
+    fn in_container(&self, hook: &HookCommand, request: ExecRequest) -> ContainerExec {
+        let ExecRequest { command, environment, working_dir, user, timeout, .. } = request;
+        ContainerExec {
+            slot: self.slot.clone(),
+            attempt: self.attempt,
+            command,
+            environment,
+            working_dir: Some(working_dir).filter(|dir| !dir.is_empty()),
+            user,
+            privileged: hook.privileged,
+            timeout,
+        }
     }
 
     /// The key of the nth of them. One that the file has changed since is another, but for its secrets. Keys

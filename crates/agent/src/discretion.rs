@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use upbeat_decide::instance::{Input, Mark, Moment};
+use upbeat_decide::instance::{Input, Mark, Moment, Unprepared};
 use upbeat_model::project::Service;
 use upbeat_model::target::surroundings;
 use upbeat_model::withheld::Secrets;
@@ -70,6 +70,8 @@ impl Known {
     /// version has started it is not known in which: there were none where there are none.
     fn knows(&self, copy: &Mark) -> bool {
         self.specs.iter().filter(|given| given.digest == copy.digest).any(|given| match &copy.surroundings {
+            // It is given nothing but what its file says.
+            _ if copy.container.is_some() => true,
             Some(started_in) => *started_in == surroundings(&given.base_environment),
             None => given.base_environment.is_empty(),
         })
@@ -122,6 +124,11 @@ fn text_of(input: &mut Input) -> Option<&mut String> {
         Input::StartFailed { why, .. } | Input::StartUnable { why, .. } => Some(why),
         Input::HooksUnable { why, .. } | Input::ReloadUnable { why, .. } => Some(why),
         Input::StopFailed { why, .. } | Input::SignalFailed { why, .. } => Some(why),
+        Input::Preparing { step: text, .. } => Some(text),
+        Input::PrepareFailed { why, .. } => match why {
+            Unprepared::Failed(text) | Unprepared::Unreachable(text) | Unprepared::HeldUp(text) => Some(text),
+        },
+        Input::Mended { outcome: Err(why), .. } => Some(why),
         _ => None,
     }
 }
@@ -136,6 +143,9 @@ fn is_of_copy(input: &Input) -> bool {
             | Input::ReloadUnable { .. }
             | Input::StopFailed { .. }
             | Input::SignalFailed { .. }
+            | Input::Preparing { .. }
+            | Input::PrepareFailed { .. }
+            | Input::Mended { .. }
     );
     !is_own
 }
@@ -167,6 +177,7 @@ mod tests {
             needs: Default::default(),
             external: false,
             surroundings: Some(surroundings(&wish.base_environment)),
+            container: None,
         }
     }
 

@@ -2,10 +2,16 @@
 
 use std::sync::Arc;
 
+use tokio::sync::mpsc;
 use upbeat_decide::Change;
+use upbeat_drivers::docker::{Engine, EngineSettings};
+use upbeat_drivers::machine::Machine;
+use upbeat_drivers::process::{Places, ProcessDriver, ShimProgram};
 use upbeat_model::project::Service;
 use upbeat_model::target::{Ask, Goal, Target, TargetSlot};
 use upbeat_model::{Attempt, OperationId, Phase, SlotId, SlotStatus, Wall};
+
+use crate::Events;
 
 /// That one slot runs so.
 pub(crate) fn target(slot: SlotId, spec: Service) -> Target {
@@ -24,6 +30,24 @@ pub(crate) fn target(slot: SlotId, spec: Service) -> Target {
     Target { revision: 1, slots: [(slot, wish)].into() }
 }
 
+/// A machine on which nothing can be made, whoever runs this: no process, no container.
+pub(crate) fn machine() -> (Machine, Events) {
+    let program = ShimProgram { path: "/nonexistent".into(), args: Vec::new() };
+    let [slots, private, process] = ["/dev/null/none"; 3].map(Into::into);
+    let places = Places { slots, private, process };
+    let settings = EngineSettings {
+        host: Some("unix:///dev/null/none".into()),
+        config: None,
+        owner: "test".into(),
+        slots: places.slots.clone(),
+        failpoint: |_| {},
+    };
+    let (driver, of_processes) = ProcessDriver::new(program, places).unwrap();
+    let (tell, containers) = mpsc::channel(16);
+    let machine = Machine { processes: driver, engine: Engine::new(settings, tell) };
+    (machine, Events { processes: of_processes, containers })
+}
+
 /// A slot looks different.
 pub(crate) fn change(slot: SlotId, from: Phase, phase: Phase, attempt: u64, restarts: u32) -> Change {
     let status = SlotStatus {
@@ -32,6 +56,7 @@ pub(crate) fn change(slot: SlotId, from: Phase, phase: Phase, attempt: u64, rest
         phase,
         attempt: Attempt(attempt),
         pid: None,
+        container: None,
         exit: None,
         restarts,
         since: Wall(0),

@@ -9,6 +9,7 @@
 
 mod asked;
 mod command;
+mod containers;
 mod discretion;
 #[cfg(test)]
 mod fake;
@@ -25,4 +26,4 @@ mod turns;
 
 pub use keep::{Keep, KeepError};
 pub use meter::{Counted, Histogram, Meter, ProbeMeter, SlotMeter};
-pub use run::{Agent, Onlookers, Report, TargetSource};
+pub use run::{Agent, Events, Onlookers, Report, TargetSource};

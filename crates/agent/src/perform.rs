@@ -12,13 +12,16 @@ use upbeat_decide::instance::{
     Durable, Healing, HookCommand, Input, Moment, Observation, Preparation, Stage,
 };
 use upbeat_drivers::logs;
+use upbeat_drivers::machine::Machine;
 use upbeat_drivers::probe::{self, Prober};
 use upbeat_drivers::process::{self, ExecOutcome, Launch, ProcessDriver, StartError};
 use upbeat_drivers::watch::Watches;
+use upbeat_model::project::Signal;
 use upbeat_model::{Attempt, Exit, Millis, SlotId};
 
 use crate::asked::{Asked, Question, StartCommand, Task};
 use crate::command::{Hooks, NotWell, exec_request, launch};
+use crate::containers::{self, Order};
 use crate::guarded::{attempted, guarded};
 use crate::keep::Seal;
 use crate::meter::{Meter, count};
@@ -38,7 +41,7 @@ type Inputs = mpsc::Sender<(SlotId, Input)>;
 pub(crate) struct Performer {
     /// Of the keys of hooks.
     seal: Seal,
-    driver: ProcessDriver,
+    machine: Machine,
     watches: Watches,
     inputs: Inputs,
     starts: Arc<Semaphore>,
@@ -48,29 +51,32 @@ pub(crate) struct Performer {
     /// What is asked of the attempt that runs, by slot. When it is over, nobody wants the answers any
     /// more, and they must not be taken for those of a copy to come.
     asked: HashMap<SlotId, Asked>,
+    /// What is being made, by slot: for the wish of which generation and digest.
+    making: HashMap<SlotId, ((u64, String), Task)>,
     /// What is run after the end of an attempt. Whoever kills ends it.
     partings: HashMap<SlotId, (Attempt, Task)>,
 }
 
 impl Performer {
     pub(crate) fn new(
-        driver: ProcessDriver,
+        machine: Machine,
         watches: Watches,
         inputs: Inputs,
         meter: Arc<Meter>,
         seal: Seal,
     ) -> Self {
-        let prober = Prober::new(driver.clone());
+        let prober = Prober::of(machine.clone());
         Self {
             seal,
             probes: Turns::new(prober.clone()),
             prober,
-            driver,
+            machine,
             watches,
             inputs,
             starts: Arc::new(Semaphore::new(STARTS)),
             meter,
             asked: HashMap::new(),
+            making: HashMap::new(),
             partings: HashMap::new(),
         }
     }
@@ -102,14 +108,29 @@ impl Performer {
     /// Begins an effect. Its outcome comes as an input.
     pub(crate) fn perform(&mut self, effect: Effect) {
         let slot = effect.slot().clone();
-        let driver = self.driver.clone();
+        let machine = self.machine.clone();
         let inputs = self.inputs.clone();
         match effect {
-            Effect::Observe { attempt, .. } => {
+            Effect::Observe { attempt, container, .. } => {
                 tokio::spawn(async move {
-                    let seen = guarded(observe(&driver, &slot, attempt)).await;
-                    let seen = seen.unwrap_or_else(|why| Input::ObserveFailed { why });
+                    let seen = guarded(observe(&machine, &slot, attempt, container)).await;
+                    let (seen, drifted) = seen.unwrap_or_else(|why| (Input::ObserveFailed { why }, None));
                     tell(&inputs, &slot, seen).await;
+                    if let Some(drifted) = drifted {
+                        tell(&inputs, &slot, drifted).await;
+                    }
+                });
+            }
+            Effect::Prepare { generation, digest, release, spec, .. } => {
+                self.prepare(Order { slot, generation, digest, release, spec });
+            }
+            Effect::Mend { attempt, .. } => {
+                tokio::spawn(async move {
+                    let mend = async {
+                        machine.engine.mend(&slot, attempt).await.map_err(|error| process::chain(&error))
+                    };
+                    let outcome = attempted(mend).await;
+                    tell(&inputs, &slot, Input::Mended { attempt, outcome }).await;
                 });
             }
             effect @ Effect::Start { .. } => self.start(slot, effect),
@@ -120,10 +141,12 @@ impl Performer {
                 asked.farewell.take().inspect(AbortHandle::abort);
                 tokio::spawn(async move {
                     let stop = async {
-                        driver
-                            .stop(&slot, attempt, signal, grace)
-                            .await
-                            .map_err(|error| process::chain(&error))
+                        match machine.engine.holds(&slot, attempt) {
+                            true => machine.engine.stop(&slot, attempt, signal, grace).await.map_err(chained),
+                            false => {
+                                machine.processes.stop(&slot, attempt, signal, grace).await.map_err(chained)
+                            }
+                        }
                     };
                     if let Err(why) = attempted(stop).await {
                         tell(&inputs, &slot, Input::StopFailed { attempt, why }).await;
@@ -131,12 +154,12 @@ impl Performer {
                 });
             }
             Effect::Signal { attempt, probe, signal, .. } => {
-                if let Err(error) = driver.signal(&slot, attempt, signal) {
-                    let why = format!("{signal} could not be sent: {}", process::chain(&error));
-                    tokio::spawn(async move {
+                tokio::spawn(async move {
+                    if let Err(why) = send(&machine, &slot, attempt, signal).await {
+                        let why = format!("{signal} could not be sent: {why}");
                         tell(&inputs, &slot, Input::SignalFailed { attempt, probe, why }).await;
-                    });
-                }
+                    }
+                });
             }
             effect @ Effect::Reload { .. } => self.reload(slot, effect),
             Effect::RunHooks { attempt, moment, begun, serial, commands, timeout, exit, .. } => {
@@ -148,9 +171,17 @@ impl Performer {
             }
             effect @ Effect::Probe { .. } => self.probe(effect),
             effect @ Effect::WatchLog { .. } => self.watch_log(effect),
-            Effect::Remove { .. } => {
+            Effect::Remove { container, networks, .. } => {
+                let making = self.making.remove(&slot);
                 tokio::spawn(async move {
-                    let remove = async { driver.remove(&slot).await.map_err(|error| process::chain(&error)) };
+                    // Nobody wants it any more.
+                    drop(making);
+                    let remove = async {
+                        if container {
+                            machine.engine.remove(&slot, &networks, &[]).await.map_err(chained)?;
+                        }
+                        machine.processes.remove(&slot).await.map_err(chained)
+                    };
                     let input = match attempted(remove).await {
                         Ok(()) => Input::Removed,
                         Err(why) => Input::RemoveFailed { why },
@@ -161,9 +192,37 @@ impl Performer {
         }
     }
 
+    /// Has a container made. One that is ordered once more goes on; one that is ordered otherwise takes its place.
+    fn prepare(&mut self, order: Order) {
+        let which = (order.generation, order.digest.clone());
+        if self.making.get(&order.slot).is_some_and(|(of, task)| *of == which && !task.0.is_finished()) {
+            return;
+        }
+        let (engine, inputs, slot) = (self.machine.engine.clone(), self.inputs.clone(), order.slot.clone());
+        let task = tokio::spawn(async move {
+            let prepared = containers::prepare(&engine, &order, inputs.clone()).await;
+            tell(&inputs, &order.slot, prepared).await;
+        });
+        self.making.insert(slot, (which, Task(task.abort_handle())));
+    }
+
     fn start(&mut self, slot: SlotId, effect: Effect) {
-        let Effect::Start { attempt, spec, base_environment, .. } = effect else { return };
-        let (driver, inputs, starts) = (self.driver.clone(), self.inputs.clone(), self.starts.clone());
+        let Effect::Start { attempt, spec, base_environment, container, .. } = effect else { return };
+        let (machine, inputs, starts) = (self.machine.clone(), self.inputs.clone(), self.starts.clone());
+        if let Some(container) = container {
+            let meter = self.meter.clone();
+            tokio::spawn(async move {
+                let begun = Instant::now();
+                let _turn = starts.acquire().await;
+                meter.start_turns.took(begun.elapsed());
+                let started = guarded(containers::start(&machine.engine, &slot, attempt, &container)).await;
+                // It may have been started: that is looked for before anything else is done.
+                let started = started.unwrap_or_else(|why| Input::StartUnable { attempt, why });
+                tell(&inputs, &slot, started).await;
+            });
+            return;
+        }
+        let driver = machine.processes;
         if !spec.external {
             let meter = self.meter.clone();
             tokio::spawn(async move {
@@ -208,7 +267,7 @@ impl Performer {
 
     fn reload(&mut self, slot: SlotId, effect: Effect) {
         let Effect::Reload { attempt, begun, serial, signal, commands, timeout, .. } = effect else { return };
-        let (driver, inputs) = (self.driver.clone(), self.inputs.clone());
+        let (machine, inputs) = (self.machine.clone(), self.inputs.clone());
         if self.asked(&slot, attempt).reload.as_ref().is_some_and(|task| !task.0.is_finished()) {
             return;
         }
@@ -228,13 +287,11 @@ impl Performer {
         let task = tokio::spawn(async move {
             let outcome = match signal {
                 // One that ends is not reloaded, and nobody asked for an end.
-                Some(signal) if driver.would_end(&hooks.slot, attempt, signal) => {
+                Some(signal) if machine.processes.would_end(&hooks.slot, attempt, signal) => {
                     Err(NotWell::Failed(format!("{signal} would end it: it has no handler for that signal")))
                 }
-                Some(signal) => driver
-                    .signal(&hooks.slot, attempt, signal)
-                    .map_err(|error| NotWell::Failed(process::chain(&error))),
-                None => run(&hooks, &driver).await,
+                Some(signal) => send(&machine, &hooks.slot, attempt, signal).await.map_err(NotWell::Failed),
+                None => run(&hooks, &machine).await,
             };
             let input = match outcome {
                 Err(NotWell::Unable(why)) => Input::ReloadUnable { attempt, serial, why },
@@ -262,13 +319,13 @@ impl Performer {
                 (asked.over.clone(), asked.start.take_if(|_| moment == Moment::PreStop))
             }
         };
-        let (driver, inputs) = (self.driver.clone(), self.inputs.clone());
+        let (machine, inputs) = (self.machine.clone(), self.inputs.clone());
         let task = tokio::spawn(async move {
             if let Some(start) = start {
                 // What is to be stopped is not still being started.
                 start.end().await;
             }
-            let outcome = run(&hooks, &driver).await;
+            let outcome = run(&hooks, &machine).await;
             // They may go on after what they stopped has ended.
             if over.load(Ordering::Relaxed) {
                 if outcome.is_err() {
@@ -369,7 +426,7 @@ impl Performer {
 
     fn watch_log(&mut self, effect: Effect) {
         let Effect::WatchLog { slot, attempt, name, check, pattern, from } = effect else { return };
-        let dir = self.driver.log_dir(&slot);
+        let dir = self.machine.processes.log_dir(&slot);
         let inputs = self.inputs.clone();
         let (watched, watches) = (slot.clone(), self.watches.clone());
         let task = tokio::spawn(async move {
@@ -397,8 +454,8 @@ impl Performer {
 }
 
 /// Runs them. A fault of ours while they ran has failed them: begun again it would come again.
-async fn run(hooks: &Hooks, driver: &ProcessDriver) -> Result<(), NotWell> {
-    guarded(hooks.run(driver)).await.unwrap_or_else(|why| Err(NotWell::Failed(why)))
+async fn run(hooks: &Hooks, machine: &Machine) -> Result<(), NotWell> {
+    guarded(hooks.run(machine)).await.unwrap_or_else(|why| Err(NotWell::Failed(why)))
 }
 
 /// The loop is gone only when the daemon ends; then nobody needs the outcome.
@@ -413,23 +470,40 @@ fn not_asked(why: String) -> probe::Verdict {
     probe::Verdict { healthy: false, message, took: Millis(0), unasked: false }
 }
 
-async fn observe(driver: &ProcessDriver, slot: &SlotId, last: Attempt) -> Input {
-    match driver.observe(slot, last).await {
-        Ok(seen) => Input::Observed {
-            asked: last,
-            seen: match seen {
-                process::Observation::Never => Observation::Never,
-                process::Observation::Running { attempt, pid, started_at, log_start } => {
-                    Observation::Running { attempt, pid, started_at, log_start }
-                }
-                process::Observation::Ended { attempt, exit, .. } => Observation::Ended { attempt, exit },
-                process::Observation::Lost { attempt, detail } => {
-                    Observation::Ended { attempt, exit: Exit::Unknown(detail) }
-                }
-            },
-        },
-        Err(error) => Input::ObserveFailed { why: process::chain(&error) },
+/// Looks what is there. What of it is not as it should be is told after it.
+async fn observe(machine: &Machine, slot: &SlotId, last: Attempt, container: bool) -> (Input, Option<Input>) {
+    let seen = match machine.processes.observe(slot, last).await {
+        Ok(process::Observation::Never) => Observation::Never,
+        Ok(process::Observation::Running { attempt, pid, started_at, log_start }) => {
+            Observation::Running { attempt, pid, started_at, log_start, held: None }
+        }
+        Ok(process::Observation::Ended { attempt, exit, .. }) => Observation::Ended { attempt, exit },
+        Ok(process::Observation::Lost { attempt, detail }) => {
+            Observation::Ended { attempt, exit: Exit::Unknown(detail) }
+        }
+        Err(error) => return (Input::ObserveFailed { why: process::chain(&error) }, None),
+    };
+    if !container {
+        return (Input::Observed { asked: last, seen }, None);
     }
+    match containers::observe(&machine.engine, slot, last).await {
+        Ok((held, drifted)) => {
+            (Input::Observed { asked: last, seen: containers::latest(seen, held) }, drifted)
+        }
+        Err(error) => (Input::ObserveFailed { why: process::chain(&error) }, None),
+    }
+}
+
+/// Sends the first process of an attempt a signal.
+async fn send(machine: &Machine, slot: &SlotId, attempt: Attempt, signal: Signal) -> Result<(), String> {
+    match machine.engine.holds(slot, attempt) {
+        true => machine.engine.signal(slot, attempt, signal).await.map_err(chained),
+        false => machine.processes.signal(slot, attempt, signal).map_err(chained),
+    }
+}
+
+fn chained(error: impl std::error::Error) -> String {
+    process::chain(&error)
 }
 
 async fn start(driver: &ProcessDriver, slot: &SlotId, attempt: Attempt, launch: &Launch) -> Input {

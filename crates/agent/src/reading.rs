@@ -150,7 +150,13 @@ mod tests {
     fn start(attempt: u64) -> Vec<Effect> {
         let spec = serde_json::from_str(r#"{"command":["x"],"working_dir":"/"}"#).unwrap();
         let (slot, attempt) = (slot(), Attempt(attempt));
-        vec![Effect::Start { slot, attempt, spec: Arc::new(spec), base_environment: Arc::default() }]
+        vec![Effect::Start {
+            slot,
+            attempt,
+            spec: Arc::new(spec),
+            base_environment: Arc::default(),
+            container: None,
+        }]
     }
 
     fn looks(from: Phase, phase: Phase, attempt: u64, restarts: u32) -> BTreeMap<SlotId, Change> {

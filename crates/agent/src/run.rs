@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
-use upbeat_decide::instance::{self, Durable, Input, Moment, Observation, Said, Stage, Watchdog};
+use upbeat_decide::instance::{self, Durable, Input, Moment, Observation, Said, Stage, Taken, Watchdog};
 use upbeat_decide::node::{Outcome, Reacted};
 use upbeat_decide::rules::Rules;
 use upbeat_decide::{Bundle, Change, Effect, Node};
 use upbeat_drivers::clock;
-use upbeat_drivers::process::{NotifyState, ProcessDriver, ProcessEvent, WatchdogState};
+use upbeat_drivers::docker::{self, EngineEvent};
+use upbeat_drivers::machine::Machine;
+use upbeat_drivers::process::{NotifyState, ProcessEvent, WatchdogState};
 use upbeat_drivers::watch::Watches;
 use upbeat_model::{Attempt, Millis, Mono, SlotId, Target};
 use upbeat_store::StoreError;
@@ -57,6 +59,14 @@ pub(crate) const INPUTS: usize = 4096;
 /// what runs is looked after, and stopped when that is wished, but not in order to be started again.
 const COMMIT_AGAIN: Duration = Duration::from_secs(1);
 
+/// What drivers see.
+pub struct Events {
+    /// Of processes.
+    pub processes: mpsc::Receiver<ProcessEvent>,
+    /// Of containers.
+    pub containers: mpsc::Receiver<EngineEvent>,
+}
+
 /// Who looks on, and decides nothing.
 pub struct Onlookers {
     /// What is counted.
@@ -74,7 +84,7 @@ pub struct Agent {
     keep: Keep,
     performer: Performer,
     inputs: mpsc::Receiver<(SlotId, Input)>,
-    events: mpsc::Receiver<ProcessEvent>,
+    events: Events,
     target: TargetSource,
     outbox: Outbox,
     unsaved: Unsaved,
@@ -108,21 +118,23 @@ impl Agent {
     /// Remembers what its store holds and looks what the machine shows.
     pub async fn new(
         keep: Keep,
-        driver: ProcessDriver,
+        machine: Machine,
         watches: Watches,
-        events: mpsc::Receiver<ProcessEvent>,
+        events: Events,
         target: TargetSource,
         reports: mpsc::Sender<Report>,
         onlookers: Onlookers,
     ) -> Result<Self, KeepError> {
         let Onlookers { meter, failpoint } = onlookers;
         let remembered = keep.load().await?;
-        let found = driver.slots();
+        let found = machine.processes.slots();
         let unseen = remembered.iter().map(|(id, _)| id).chain(&found).cloned().collect();
+        let of_containers = remembered.iter().any(|(_, durable)| is_container(durable));
         let mut node = Node::recover(remembered, Rules::default());
         node.found(found);
+        look_for_containers(&machine, of_containers);
         let (inputs_in, inputs) = mpsc::channel(INPUTS);
-        let performer = Performer::new(driver, watches, inputs_in, meter.clone(), keep.seal().await?);
+        let performer = Performer::new(machine, watches, inputs_in, meter.clone(), keep.seal().await?);
         let (outbox, unsaved) = (Outbox::new(reports), Unsaved::default());
         let reading = Reading::new(meter);
         Ok(Self {
@@ -167,8 +179,13 @@ impl Agent {
                         return;
                     }
                 }
-                taken = self.events.recv_many(&mut events, BATCH) => {
+                taken = self.events.processes.recv_many(&mut events, BATCH) => {
                     if taken == 0 {
+                        return;
+                    }
+                }
+                Some(event) = self.events.containers.recv() => {
+                    if self.heard(event).await.is_err() {
                         return;
                     }
                 }
@@ -186,6 +203,42 @@ impl Agent {
                 return;
             }
         }
+    }
+
+    /// An engine tells something.
+    async fn heard(&mut self, event: EngineEvent) -> Result<(), Gone> {
+        let input = match event {
+            EngineEvent::Exited { slot, attempt, exit, .. } => (slot, Input::Exited { attempt, exit }),
+            EngineEvent::Taken { slot, attempt, how } => {
+                let how = match how {
+                    docker::Taken::Removed => Taken::Removed,
+                    docker::Taken::StoppedByHand => Taken::Stopped,
+                    docker::Taken::Restarted => Taken::Restarted,
+                };
+                (slot, Input::Taken { attempt, how })
+            }
+            // It is right again: whoever put it right says so.
+            EngineEvent::Drifted { drift, .. } if drift.is_empty() => return Ok(()),
+            EngineEvent::Drifted { slot, attempt, drift } => {
+                let what = drift.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                (slot, Input::Drifted { attempt, what })
+            }
+            EngineEvent::Found(slots) => {
+                self.unseen.extend(slots.iter().filter(|slot| self.node.durable(slot).is_none()).cloned());
+                let bundle = self.node.appeared(slots, clock::mono(), clock::wall());
+                return self.carry_out(bundle).await;
+            }
+            EngineEvent::Engine { reachable: true, .. } => {
+                tracing::info!("the container engine can be reached");
+                return Ok(());
+            }
+            EngineEvent::Engine { why, .. } => {
+                // Most machines of processes have none.
+                tracing::debug!("the container engine cannot be reached: {}", why.unwrap_or_default());
+                return Ok(());
+            }
+        };
+        self.turn(&mut vec![input], &mut Vec::new()).await
     }
 
     /// One turn: the newest target, then what was seen, then what is due.
@@ -355,6 +408,22 @@ impl Agent {
             durable.attempt == *attempt && matches!(durable.stage, Stage::Starting { .. })
         })
     }
+}
+
+/// It was one, or one was made for it.
+fn is_container(durable: &Durable) -> bool {
+    durable.made.is_some() || instance::mark(durable).is_some_and(|mark| mark.container.is_some())
+}
+
+/// The engine tells which containers are there, as soon as it can be reached. Where none is remembered it is
+/// asked once: on most machines of processes there is none, and nobody waits for one.
+fn look_for_containers(machine: &Machine, remembered: bool) {
+    let engine = machine.engine.clone();
+    tokio::spawn(async move {
+        if remembered || engine.slots().await.is_ok_and(|slots| !slots.is_empty()) {
+            engine.watch();
+        }
+    });
 }
 
 fn until(at: Mono) -> Duration {

@@ -482,6 +482,7 @@ fn unseen(id: &SlotId, slot: &SlotRecord) -> SlotStatus {
         phase: if slot.goal == Goal::Running { Phase::Waiting } else { Phase::Stopped },
         attempt: Attempt(0),
         pid: None,
+        container: None,
         exit: None,
         restarts: 0,
         since: Wall(0),

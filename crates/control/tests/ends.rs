@@ -26,6 +26,7 @@ fn ended(operation: u64) -> Vec<Change> {
         phase: Phase::Completed,
         attempt: Attempt(1),
         pid: None,
+        container: None,
         exit: Some(Exit::Code(0)),
         restarts: 0,
         since: Wall(0),

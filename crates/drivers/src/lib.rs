@@ -6,9 +6,11 @@
 pub mod cgroups;
 pub mod clock;
 pub mod controllers;
+pub mod docker;
 pub mod ending;
 pub mod logs;
 mod looks;
+pub mod machine;
 pub mod peer;
 pub mod probe;
 pub mod process;

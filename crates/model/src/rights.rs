@@ -49,7 +49,9 @@ impl DaemonRights {
         services: impl IntoIterator<Item = (&'a ServiceName, &'a Service)>,
         accounts: &impl Accounts,
     ) -> Vec<Lack> {
-        services.into_iter().flat_map(|(name, service)| self.of_service(name, service, accounts)).collect()
+        // What a container may, its engine gives.
+        let processes = services.into_iter().filter(|(_, service)| service.container.is_none());
+        processes.flat_map(|(name, service)| self.of_service(name, service, accounts)).collect()
     }
 
     fn of_service(&self, name: &ServiceName, service: &Service, accounts: &impl Accounts) -> Vec<Lack> {

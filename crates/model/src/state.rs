@@ -173,6 +173,9 @@ pub struct SlotStatus {
     pub attempt: Attempt,
     /// The main process, while there is one.
     pub pid: Option<i32>,
+    /// Of a container: its id in the engine, as long as it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
     /// How the last attempt that ended did so.
     pub exit: Option<Exit>,
     /// Restarts since somebody last asked for a start.

@@ -68,6 +68,9 @@ impl Service {
     fn withhold(&mut self) {
         withhold_all(&mut self.environment);
         self.per_copy = None;
+        if let Some(build) = self.container.as_mut().and_then(|container| container.build.as_mut()) {
+            withhold_all(&mut build.args);
+        }
         for file in &mut self.files {
             file.content = crate::project::Secret::withheld();
         }

@@ -4,14 +4,16 @@
 //! `UPBEAT_REQUIRE` names the need, it fails instead. One variable is for all programs of tests, so all
 //! of them know all names.
 
+pub mod docker;
+
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// All that any test needs. A name in `UPBEAT_REQUIRE` that is none of these is a typing mistake, which
 /// must not let a machine skip what it was to run.
-pub const NAMES: [&str; 7] =
-    ["root", "sys_resource", "controllers", "redis", "prometheus", "openssl", "curl"];
+pub const NAMES: [&str; 9] =
+    ["root", "sys_resource", "controllers", "redis", "prometheus", "openssl", "curl", "docker", "registry"];
 
 /// What a test can need.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +33,12 @@ impl Need {
     pub const OPENSSL: Self = Self::new("openssl", || are_installed(&["openssl"]));
     /// The command that asks over HTTP, as pages of the documentation type it.
     pub const CURL: Self = Self::new("curl", || are_installed(&["curl"]));
+
+    /// A container engine, at `DOCKER_HOST` or at its usual socket, and `busybox`, of which images are made.
+    pub const DOCKER: Self =
+        Self::new("docker", || docker::Docker::here().is_some() && are_installed(&["busybox", "tar"]));
+    /// Debian's `docker-registry`.
+    pub const REGISTRY: Self = Self::new("registry", || are_installed(&["docker-registry"]));
 
     /// As `UPBEAT_REQUIRE` has it.
     pub fn name(&self) -> &'static str {
@@ -151,7 +159,7 @@ mod tests {
         assert_eq!(known(" root, redis,"), Ok(vec!["root", "redis"]));
         assert_eq!(known(""), Ok(vec![]));
         let refused = known("root,radis").unwrap_err();
-        assert!(refused.contains("`radis`") && refused.ends_with("prometheus, openssl, curl"), "{refused}");
+        assert!(refused.contains("`radis`") && refused.ends_with("curl, docker, registry"), "{refused}");
     }
 
     #[test]

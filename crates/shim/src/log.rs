@@ -214,6 +214,19 @@ impl Writer {
         self.flush();
     }
 
+    /// Takes a record whose time another knows, without its newline. It is written by the next
+    /// [`Self::flush`].
+    pub fn take_record(&mut self, stream: Stream, at_ns: i64, text: &[u8], is_final: bool) {
+        // A record is one line, whatever is said to be one.
+        let text = if is_final { self.ended(text) } else { text };
+        let text: Vec<u8> = text.iter().map(|byte| if *byte == b'\n' { b' ' } else { *byte }).collect();
+        let last = text.len().saturating_sub(1) / PART_MAX;
+        for n in 0..=last {
+            let part = &text[n * PART_MAX..text.len().min((n + 1) * PART_MAX)];
+            self.add(stream, at_ns, is_final && n == last, part);
+        }
+    }
+
     /// The stream ended: what stands without a newline is a line too.
     pub fn end(&mut self, stream: Stream) {
         let partial = std::mem::take(self.partial_of(stream));
@@ -471,6 +484,24 @@ mod tests {
         assert!(found.len() < 60);
         assert!(found.iter().all(|(number, text, _)| number.to_string() == *text));
         assert_eq!(found.last().unwrap().0, 60);
+    }
+
+    #[test]
+    fn a_record_keeps_the_time_it_was_given_and_is_one_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = writer(dir.path(), 1 << 20, 3);
+        log.take_record(Stream::Stdout, 1_500_000_000, b"one\r", true);
+        log.take_record(Stream::Stderr, 2_000_000_001, b"two\nlines", true);
+        log.take_record(Stream::Stdout, 3_000_000_000, &[b'x'; PART_MAX + 1], false);
+        log.take_record(Stream::Stdout, 3_000_000_000, b"", true);
+        log.flush();
+        let text = std::fs::read_to_string(dir.path().join(segment_name(1))).unwrap();
+        let records: Vec<_> = text.lines().map(|line| parse(line.as_bytes()).unwrap()).collect();
+        assert_eq!(records[0].text, b"one\r");
+        assert_eq!((records[1].at_ns, records[1].text), (2_000_000_001, &b"two lines"[..]));
+        let finals: Vec<_> = records.iter().map(|record| (record.is_final, record.text.len())).collect();
+        assert_eq!(finals[2..], [(false, PART_MAX), (false, 1), (true, 0)]);
+        assert_eq!(log.next_sequence(), 6);
     }
 
     #[test]

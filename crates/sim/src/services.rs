@@ -126,6 +126,7 @@ fn hooks(random: &mut Random) -> Vec<Hook> {
         environment: BTreeMap::new(),
         working_dir: None,
         user: None,
+        privileged: false,
         timeout: None,
     };
     (0..count).map(hook).collect()

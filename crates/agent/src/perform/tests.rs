@@ -3,7 +3,6 @@
 use super::*;
 use crate::keep::Seal;
 use tokio::net::TcpListener;
-use upbeat_drivers::process::{Places, ShimProgram};
 use upbeat_model::ProbeName;
 use upbeat_model::project::{Http, Question as Ask, Service, Signal, Udp};
 
@@ -26,13 +25,9 @@ fn probe(slot: &str, probe: Ask) -> Effect {
 
 /// No process is started here.
 fn performer() -> (Performer, mpsc::Receiver<(SlotId, Input)>) {
-    let program = ShimProgram { path: "/nonexistent".into(), args: Vec::new() };
-    // Nothing can be made there, whoever runs this.
-    let [slots, private, process] = ["/dev/null/none"; 3].map(Into::into);
-    let places = Places { slots, private, process };
-    let (driver, _events) = ProcessDriver::new(program, places).unwrap();
+    let (machine, _events) = crate::fake::machine();
     let (inputs, outcomes) = mpsc::channel(16);
-    (Performer::new(driver, Watches::new().unwrap(), inputs, Arc::default(), Seal::of([7; 32])), outcomes)
+    (Performer::new(machine, Watches::new().unwrap(), inputs, Arc::default(), Seal::of([7; 32])), outcomes)
 }
 
 /// There is no shim, as there is none for a machine that is out of processes.

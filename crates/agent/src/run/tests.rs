@@ -2,7 +2,6 @@
 
 use super::*;
 use std::sync::atomic::Ordering;
-use upbeat_drivers::process::{Places, ShimProgram};
 use upbeat_model::project::{Probe, Question, RestartPolicy, Service};
 use upbeat_model::target::Goal;
 use upbeat_model::{Exit, ProbeName, Wall};
@@ -40,14 +39,11 @@ impl World {
         let (wishes, source) = watch::channel(Arc::new(target.clone()));
         let faults = Faults::default();
         let (store, _) = open_faulty(&faults).unwrap();
-        // Nothing can be made there, whoever runs this.
-        let [slots, private, process] = ["/dev/null/none"; 3].map(Into::into);
-        let program = ShimProgram { path: "/nonexistent".into(), args: Vec::new() };
-        let (driver, events) = ProcessDriver::new(program, Places { slots, private, process }).unwrap();
+        let (machine, events) = fake::machine();
         let (reports, told) = mpsc::channel(64);
         let onlookers = Onlookers { meter: Arc::default(), failpoint: |_| {} };
         let (keep, watches) = (Keep::new(store, "boot".into(), [7; 32]), Watches::new().unwrap());
-        let agent = Agent::new(keep, driver, watches, events, source, reports, onlookers).await.unwrap();
+        let agent = Agent::new(keep, machine, watches, events, source, reports, onlookers).await.unwrap();
         let mut world = Self { agent, faults, wishes, target, _reports: told };
         world.agent.target.mark_changed();
         world.turn([]).await;

@@ -44,6 +44,13 @@ pub struct HookCommand {
     /// The service's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oom_score_adj: Option<i32>,
+    /// It is run in the container of the copy, with what that has: variables, directory and user are only
+    /// what is said besides.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub container: bool,
+    /// It has all rights of root there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub privileged: bool,
     /// What it leaves behind when it ends well is the service itself, which runs elsewhere.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub leaves: bool,
@@ -56,6 +63,9 @@ impl HookCommand {
     /// A hook of the service.
     pub(super) fn of(hook: &Hook, wish: &TargetSlot) -> Self {
         let spec = &wish.spec;
+        if spec.container.is_some() {
+            return Self::in_container(hook);
+        }
         let mut environment = spec.environment.clone();
         environment.extend(hook.environment.clone());
         Self {
@@ -67,6 +77,26 @@ impl HookCommand {
             group_add: spec.group_add.clone(),
             ulimits: spec.ulimits.clone(),
             oom_score_adj: spec.oom_score_adj,
+            container: false,
+            privileged: false,
+            leaves: false,
+            timeout: hook.timeout,
+        }
+    }
+
+    /// A hook of a container.
+    fn in_container(hook: &Hook) -> Self {
+        Self {
+            command: hook.command.clone(),
+            environment: hook.environment.clone(),
+            base_environment: Arc::default(),
+            working_dir: hook.working_dir.clone().unwrap_or_default(),
+            user: hook.user.clone(),
+            group_add: Vec::new(),
+            ulimits: BTreeMap::new(),
+            oom_score_adj: None,
+            container: true,
+            privileged: hook.privileged,
             leaves: false,
             timeout: hook.timeout,
         }
@@ -76,7 +106,8 @@ impl HookCommand {
     /// there.
     pub(super) fn plain(command: Vec<String>, wish: &TargetSlot) -> Arc<Self> {
         let environment = BTreeMap::new();
-        let hook = Hook { command, environment, working_dir: None, user: None, timeout: None };
+        let hook =
+            Hook { command, environment, working_dir: None, user: None, timeout: None, privileged: false };
         Arc::new(Self { leaves: wish.spec.external, ..Self::of(&hook, wish) })
     }
 

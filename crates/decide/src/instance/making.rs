@@ -155,6 +155,7 @@ pub(super) fn press(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: 
         return;
     }
     slot.durable.networks.extend(networks(wish).map(str::to_owned));
+    slot.appeared = true;
     effects.push(Effect::Prepare {
         slot: id.clone(),
         generation: wish.generation,
@@ -165,7 +166,7 @@ pub(super) fn press(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: 
     slot.making = Some(Making {
         generation: wish.generation,
         digest: wish.digest.clone(),
-        due: around.now + if around.rules.has(Bug::PrepareOnce) { Millis(u64::MAX / 4) } else { ORDER_AGAIN },
+        due: around.now + ORDER_AGAIN,
         failures: known.as_ref().map_or(0, |making| making.failures),
         // What has failed is said until it has succeeded.
         standing: known.map_or(Standing::Ordered(None), |making| making.standing),
@@ -207,10 +208,16 @@ pub(super) fn failed(slot: &mut Slot, generation: u64, digest: &str, why: Unprep
             let doubled = AGAIN_FIRST.0.saturating_mul(1 << (making.failures - 1).min(16));
             Millis(doubled.min(AGAIN_MAX.0))
         }
-        Unprepared::Unreachable(_) => REACH_AGAIN,
+        Unprepared::Unreachable(_) => {
+            // Nothing was made. Should there be something, the engine tells when it is back; until then
+            // nobody has to wait for it who only wants the slot to go.
+            slot.appeared = false;
+            REACH_AGAIN
+        }
         Unprepared::HeldUp(_) => AGAIN_FIRST,
     };
-    making.due = around.now + delay;
+    let never = around.rules.has(Bug::PrepareOnce);
+    making.due = around.now + if never { Millis(u64::MAX) } else { delay };
     let why = match why {
         Unprepared::HeldUp(why) if around.rules.has(Bug::IgnoreHeldUp) => Unprepared::Failed(why),
         why => why,

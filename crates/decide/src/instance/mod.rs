@@ -88,7 +88,7 @@ pub struct Slot {
     pub blocked: Option<Verdict>,
     /// The stage was read from the store and the machine was not looked at yet.
     pub observing: bool,
-    /// A container of it is there that nobody remembers.
+    /// A container of it may be there, though nobody remembers one: it was ordered, or the engine has it.
     pub appeared: bool,
     /// When to look again at something that did not answer as it should.
     pub recheck: Option<Mono>,
@@ -152,16 +152,16 @@ impl Slot {
         }
     }
 
-    fn look(&self, id: &SlotId, wish: &TargetSlot) -> Effect {
-        let container = self.may_be_container(wish);
+    fn look(&self, id: &SlotId) -> Effect {
+        let container = self.may_be_container();
         Effect::Observe { slot: id.clone(), attempt: self.durable.attempt, container }
     }
 
-    /// A container of it may be there: it is one, or was, or shall be.
-    fn may_be_container(&self, wish: &TargetSlot) -> bool {
+    /// A container of it may be there. Whoever has none does not need an engine.
+    fn may_be_container(&self) -> bool {
         let is_one = mark(&self.durable).is_some_and(|mark| mark.container.is_some());
         let was_one = self.durable.made.is_some() || !self.durable.networks.is_empty();
-        is_one || was_one || wish.spec.container.is_some() || self.appeared
+        is_one || was_one || self.appeared
     }
 }
 
@@ -230,7 +230,7 @@ fn take(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, effects
             {
                 let begun = begun.clone();
                 come_up(slot, begun, attempt, pid, at, log_start, around);
-            } else if attempt == slot.durable.attempt && slot.may_be_container(around.wish) {
+            } else if attempt == slot.durable.attempt && slot.may_be_container() {
                 // An engine may take minutes to start one.
                 observe::is_contradicted(slot);
             }
@@ -245,7 +245,7 @@ fn take(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, effects
             slot.observing = true;
             slot.prepared = slot.begun().cloned();
             slot.recheck = Some(around.now + RECHECK_AFTER);
-            effects.push(slot.look(id, around.wish));
+            effects.push(slot.look(id));
         }
         Input::StartGone { attempt } if slot.starts(attempt) => {
             if !around.rules.has(Bug::IgnoreGone) {

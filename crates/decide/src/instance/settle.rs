@@ -156,7 +156,7 @@ fn follow(id: &SlotId, slot: &mut Slot, wish: &TargetSlot) {
 fn recheck(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effect>) {
     if slot.recheck.is_none_or(|at| at <= around.now) {
         slot.recheck = Some(around.now + RECHECK_AFTER);
-        effects.push(slot.look(id, around.wish));
+        effects.push(slot.look(id));
     }
 }
 
@@ -258,7 +258,7 @@ fn recheck_start(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mu
         Some(at) if at <= around.now => {
             slot.observing = true;
             slot.recheck = Some(around.now + RECHECK_AFTER);
-            effects.push(slot.look(id, around.wish));
+            effects.push(slot.look(id));
         }
         Some(_) => {}
     }
@@ -283,10 +283,10 @@ fn remove(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<E
         Some(at) if at > around.now => return,
         Some(_) => {
             slot.observing = true;
-            effects.push(slot.look(id, around.wish));
+            effects.push(slot.look(id));
         }
         None => {
-            let container = slot.may_be_container(around.wish);
+            let container = slot.may_be_container();
             let networks = if container { (around.last_in)(&slot.durable.networks) } else { Vec::new() };
             effects.push(Effect::Remove { slot: id.clone(), container, networks });
         }

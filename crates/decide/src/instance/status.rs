@@ -155,6 +155,7 @@ pub fn status(id: &SlotId, slot: &Slot, wish: &TargetSlot) -> SlotStatus {
         phase,
         attempt: durable.attempt,
         pid,
+        container: super::mark(durable).and_then(|mark| mark.container.clone()),
         exit: durable.exit.clone(),
         restarts: durable.restarts,
         since: durable.entered.map_or(Wall(0), |(_, at)| at),

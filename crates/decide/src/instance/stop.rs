@@ -256,7 +256,7 @@ fn press_on(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec
         stopping.deadline = around.now.max(stopping.deadline);
         effects.push(signal(id, *attempt, &rules, stopping, around));
         slot.recheck = Some(around.now + RECHECK_AFTER);
-        effects.push(slot.look(id, around.wish));
+        effects.push(slot.look(id));
     }
 }
 

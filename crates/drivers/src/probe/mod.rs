@@ -30,7 +30,9 @@ use tokio::time::Instant;
 use upbeat_model::project::{Question, Service};
 use upbeat_model::{AppName, Attempt, Millis, ProbeName, SlotId};
 
+use crate::docker::{ContainerExec, Engine};
 use crate::looks::Looks;
+use crate::machine::Machine;
 use crate::process::{ExecOutcome, ExecRequest, Leftovers, ProcessDriver, Rights, environment};
 use crate::usage::Usages;
 
@@ -81,6 +83,7 @@ pub struct Prober {
 
 struct Inner {
     driver: ProcessDriver,
+    engine: Option<Engine>,
     places: places::Places,
     usages: Usages,
     names: address::Names,
@@ -96,8 +99,17 @@ struct Inner {
 }
 
 impl Prober {
-    /// For the slots of this driver.
+    /// For the slots of this driver: processes alone.
     pub fn new(driver: ProcessDriver) -> Self {
+        Self::with(driver, None)
+    }
+
+    /// For the slots of both kinds.
+    pub fn of(machine: Machine) -> Self {
+        Self::with(machine.processes, Some(machine.engine))
+    }
+
+    fn with(driver: ProcessDriver, engine: Option<Engine>) -> Self {
         // As the driver has raised it.
         let counted = driver.clone();
         let places = places::Places::new(getrlimit(Resource::Nofile).current, move || counted.listened_to());
@@ -106,6 +118,7 @@ impl Prober {
             places,
             usages: Usages::new(driver.clone()),
             driver,
+            engine,
             names: address::Names::new(),
             trust: tls::Trust::new(Some("tls: { ca_file: … }")),
             patterns: patterns::Patterns::default(),
@@ -191,7 +204,24 @@ impl Inner {
     }
 
     async fn exec(&self, asked: &Asked<'_>, command: &[String]) -> ExecOutcome {
-        let Asked { slot, spec, base_environment, timeout, .. } = asked;
+        let Asked { slot, attempt, spec, base_environment, timeout, .. } = asked;
+        if spec.container.is_some() {
+            let Some(engine) = &self.engine else {
+                return ExecOutcome::Unable("nobody here speaks with a container engine".to_owned());
+            };
+            // As the container has it: its variables, its directory, its user.
+            let asked = ContainerExec {
+                slot: (*slot).clone(),
+                attempt: *attempt,
+                command: command.to_vec(),
+                environment: BTreeMap::new(),
+                working_dir: None,
+                user: None,
+                privileged: false,
+                timeout: *timeout,
+            };
+            return engine.exec(asked).await;
+        }
         let request = ExecRequest {
             command: command.to_vec(),
             environment: environment(&spec.environment, base_environment),

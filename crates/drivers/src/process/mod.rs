@@ -546,7 +546,7 @@ fn slots_in(root: &Path) -> Vec<SlotId> {
     found
 }
 
-fn dir_of(slots_dir: &Path, slot: &SlotId) -> PathBuf {
+pub(crate) fn dir_of(slots_dir: &Path, slot: &SlotId) -> PathBuf {
     let SlotId { app, service, index } = slot;
     slots_dir.join(app.as_str()).join(service.as_str()).join(index.to_string())
 }
@@ -569,7 +569,7 @@ fn unlock(lock: &fs::File) {
     let _ = flock(lock, FlockOperation::Unlock);
 }
 
-fn private_dir(dir: &Path) -> std::io::Result<()> {
+pub(crate) fn private_dir(dir: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     let mut made = Ok(());
     for _ in 0..MAKE_DIR_TRIES {

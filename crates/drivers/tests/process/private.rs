@@ -30,9 +30,8 @@ const SLOT: &str = "app/web/1";
 
 fn with_files(rig: &Rig<'_>, script: &str) -> Launch {
     let file = |name: &str, mode, content: &[u8]| PrivateFile {
-        name: name.into(),
         mode,
-        content: Secret::new(content),
+        ..PrivateFile::new(name, Secret::new(content))
     };
     let files = vec![
         file("key", 0o400, b"hush\n"),
@@ -247,7 +246,7 @@ fn full() {
     place.daemon(async |mut rig| {
         let mut launch = with_files(&rig, "wc -c < $CREDENTIALS_DIRECTORY/large");
         let content = Secret::new(vec![b'x'; 32 * 1024]);
-        launch.files.push(PrivateFile { name: "large".into(), mode: 0o400, content });
+        launch.files.push(PrivateFile::new("large", content));
         let started = rig.try_start(SLOT, 1, &launch).await;
         let Err(StartError::Driver(error)) = started else { panic!("{started:?}") };
         let dir = disk.0.join("private/app@web@1");

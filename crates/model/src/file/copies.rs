@@ -21,9 +21,9 @@ use super::service::Reader;
 use super::templates::AT;
 use super::tree::{Entry, Key, Node, Scalar, Style, Value};
 use super::variables::Variables;
-use super::{Context, Resolver, grammar, instance};
+use super::{Context, Resolver, container, grammar, instance, project};
 use crate::ids::ProbeName;
-use crate::project::{PerCopy, Probe, Service};
+use crate::project::{Container, PerCopy, Probe, Service};
 
 /// Copies that are made of templates may take so much in all, in bytes: 16,384 of 8 KB.
 pub(super) const WORK_MAX: usize = 128 << 20;
@@ -148,11 +148,14 @@ impl Service {
     ) -> Result<Cow<'_, Self>, Vec<String>> {
         let Some(PerCopy(recipe)) = &self.per_copy else { return Ok(Cow::Borrowed(self)) };
         let bump = Bump::new();
-        let made = read(recipe, name, index, Arena::new(&bump), patterns)?;
+        let made = read(recipe, self.container.as_deref(), name, index, Arena::new(&bump), patterns)?;
+        let container = self.container.as_ref().map(|own| Box::new(container::of_copy(own, &made)));
         Ok(Cow::Owned(Self {
+            // That of a container is its project's.
+            working_dir: if container.is_some() { self.working_dir.clone() } else { made.working_dir },
+            container,
             command: made.command,
             environment: made.environment,
-            working_dir: made.working_dir,
             user: made.user,
             probes: self.probes_of_copy(made.probes),
             stop_command: made.stop_command,
@@ -197,6 +200,7 @@ impl Resolver for Nothing {
 
 fn read<'a>(
     recipe: &'a Json,
+    container: Option<&'a Container>,
     name: &str,
     index: u32,
     arena: Arena<'a>,
@@ -224,7 +228,7 @@ fn read<'a>(
         span: Span::new(file, 0, 0),
         wrong: Vec::new(),
     };
-    let node = maker.node(recipe);
+    let node = maker.service(recipe, container);
     if !maker.wrong.is_empty() {
         return Err(maker.wrong);
     }
@@ -249,8 +253,9 @@ fn service<'a>(
     let key = Key { text: arena.text(name.to_owned()), span };
     let context = Context::new("/", "copy", &Nothing);
     let root = arena.at(span, Value::Map(&[]));
-    let mut reader =
-        Reader { context: &context, report, root, files: Default::default(), sum: Default::default() };
+    let app = project::name_from_directory("copy");
+    let (files, sum) = Default::default();
+    let mut reader = Reader { context: &context, report, root, files, sum, app: &app };
     let draft = reader.read(&key, node, &at)?;
     if !draft.authorities.is_empty() {
         report.error(span, || Problem::new(format!("`{CA_FILE}` is one for all copies")));
@@ -269,6 +274,16 @@ struct Maker<'a> {
 }
 
 impl<'a> Maker<'a> {
+    /// A container is known by its image.
+    fn service(&mut self, recipe: &'a Json, container: Option<&'a Container>) -> &'a Node<'a> {
+        let node = self.node(recipe);
+        let Some(container) = container else { return node };
+        let key = Key { text: "image", span: self.span };
+        let value = self.arena.at(self.span, quoted(container.image.as_str()));
+        let entries = [node.entries(), &[Entry { key, value }]].concat();
+        self.arena.at(self.span, self.arena.map(&entries))
+    }
+
     fn node(&mut self, json: &'a Json) -> &'a Node<'a> {
         let scalar = |text: &'a str, style| Value::Scalar(Scalar { text, style });
         let value = match json {

@@ -29,7 +29,7 @@ pub(super) struct Light<'l, 'a> {
 
 impl Light<'_, '_> {
     /// The absolute path that is meant by one.
-    fn absolute(&self, span: Span, path: &str) -> String {
+    pub(super) fn absolute(&self, span: Span, path: &str) -> String {
         match self.report.sources.file(span.file) {
             // Where it starts is not known before it is filled in.
             Some(_) if !self.interpolated && path.contains('$') => path.to_owned(),
@@ -120,7 +120,10 @@ pub(super) fn service(draft: &Draft, node: &Node<'_>, light: &Light<'_, '_>) -> 
             done if DONE.contains(&done) => continue,
             "volumes" => mounts(value, light),
             "build" => build(value, light),
-            "post_start" | "post_stop" | "pre_start" | "pre_stop" => hooks(value, light),
+            // Directories of a container are inside of it.
+            "post_start" | "pre_stop" if draft.container.is_some() => hooks(value, false, light),
+            "post_start" | "post_stop" | "pre_start" | "pre_stop" => hooks(value, true, light),
+            "security_opt" => security(value, light),
             "healthcheck" => probe(value, light),
             "probes" => {
                 let probes = value.entries().iter();
@@ -186,14 +189,38 @@ fn mounts(node: &Node<'_>, light: &Light<'_, '_>) -> Json {
     Json::Array(items.iter().map(mount).collect())
 }
 
+/// Whether an engine fetches it by itself.
+pub(super) fn is_remote(context: &str) -> bool {
+    context.contains("://") || context.starts_with("git@") || context.starts_with("github.com/")
+}
+
+/// The files of it are absolute.
+fn security(node: &Node<'_>, light: &Light<'_, '_>) -> Json {
+    let Value::List(items) = node.value else { return Json::Null };
+    let option = |item: &&Node<'_>| match item.as_text().and_then(|text| Some((text, profile(text)?))) {
+        Some((text, path)) => {
+            let sign = &text[..text.len() - path.len()];
+            Json::from(format!("{sign}{}", light.absolute(item.span, path)))
+        }
+        None => light.json(item),
+    };
+    Json::Array(items.iter().map(option).collect())
+}
+
+/// The file of rules for system calls that an option names, if it names one.
+pub(super) fn profile(option: &str) -> Option<&str> {
+    const INBUILT: [&str; 2] = ["unconfined", "builtin"];
+    let profile = option.strip_prefix("seccomp=").or_else(|| option.strip_prefix("seccomp:"));
+    // What was read before stands there already.
+    profile.filter(|profile| !INBUILT.contains(profile) && !profile.trim_start().starts_with('{'))
+}
+
 fn build(node: &Node<'_>, light: &Light<'_, '_>) -> Json {
     let mut build = light.json(node);
-    let is_remote =
-        |text: &str| text.contains("://") || text.starts_with("git@") || text.starts_with("github.com/");
-    if let Some(context) = node.get("context")
-        && let Some(text) = context.as_text().filter(|text| !is_remote(text))
-    {
-        build["context"] = Json::from(light.absolute(context.span, text));
+    let given = node.get("context").and_then(|node| Some((node.span, node.as_text()?)));
+    let (span, text) = given.unwrap_or((node.span, "."));
+    if !is_remote(text) && matches!(node.value, Value::Map(_)) {
+        build["context"] = Json::from(light.absolute(span, text));
     }
     if let Some(args) = node.get("args") {
         build["args"] = variables(args, light);
@@ -201,14 +228,15 @@ fn build(node: &Node<'_>, light: &Light<'_, '_>) -> Json {
     build
 }
 
-fn hooks(node: &Node<'_>, light: &Light<'_, '_>) -> Json {
+fn hooks(node: &Node<'_>, is_here: bool, light: &Light<'_, '_>) -> Json {
     let Value::List(items) = &node.value else { return Json::Null };
     let hook = |item: &&Node<'_>| {
         let mut hook = light.json(item);
         if let Some(environment) = item.get("environment") {
             hook["environment"] = variables(environment, light);
         }
-        if let Some(dir) = item.get("working_dir").and_then(|node| Some((node, node.as_text()?))) {
+        let dir = item.get("working_dir").filter(|_| is_here);
+        if let Some(dir) = dir.and_then(|node| Some((node, node.as_text()?))) {
             hook["working_dir"] = light.directory(dir.0, &light.absolute(dir.0.span, dir.1));
         }
         hook

@@ -24,6 +24,13 @@ pub(super) struct Edge {
     asks: Option<Asks>,
 }
 
+impl Edge {
+    /// One that follows from another key.
+    pub(super) fn implied(target: String, span: Span, dependency: Dependency) -> Self {
+        Self { target, span, condition_span: span, on_restart_span: span, dependency, asks: None }
+    }
+}
+
 /// What a condition asks that is no probe of anybody's yet.
 enum Asks {
     /// That `host:port` accepts a connection.

@@ -81,15 +81,20 @@ fn check(
         }
         return;
     };
-    let may_have_check = other.container.is_some() || other.spec.readiness().is_some();
-    if edge.dependency.condition == Condition::Healthy && !may_have_check {
+    if edge.dependency.condition == Condition::Healthy && other.spec.readiness().is_none() {
         report.error(edge.condition_span, || {
             Problem::new(format!(
                 "Service `{}` waits for `{}` to be healthy, but that one has no health check",
                 shown(name),
                 shown(target)
             ))
-            .hint(format!("give `{}` a `healthcheck`, or wait for `service_started`", shown(target)))
+            .hint(match other.container {
+                None => format!("give `{}` a `healthcheck`, or wait for `service_started`", shown(target)),
+                Some(_) => format!(
+                    "give `{}` a `healthcheck`, as that of its image is not asked, or wait for `service_started`",
+                    shown(target)
+                ),
+            })
         });
     }
     check_probe(draft, edge, other, report);
@@ -108,11 +113,10 @@ fn check(
     }
 }
 
-/// Nobody waits for a probe that is not there. The image of a container may have a health check.
+/// Nobody waits for a probe that is not there.
 fn check_probe(draft: &Draft, edge: &Edge, other: &Draft, report: &mut Report<'_>) {
     let Condition::Probe(probe) = &edge.dependency.condition else { return };
-    let is_of_image = other.container.is_some() && probe.as_str() == ProbeName::READINESS;
-    if is_of_image || other.spec.probes.contains_key(probe) {
+    if other.spec.probes.contains_key(probe) {
         return;
     }
     report.error(edge.condition_span, || {

@@ -22,6 +22,7 @@ mod arena;
 mod argv;
 mod canon;
 mod compose;
+mod container;
 mod copies;
 mod document;
 mod dotenv;
@@ -214,7 +215,7 @@ pub struct Parsed {
 /// Files without errors, as one file would say the same.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resolved {
-    /// In long forms, with every variable filled in; what containers are to be included.
+    /// In long forms, with every variable filled in; containers included.
     pub document: serde_json::Value,
     /// What the person should know all the same.
     pub notes: Vec<Diagnostic>,

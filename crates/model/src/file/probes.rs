@@ -82,7 +82,7 @@ impl<'a> Reader<'_, '_, 'a> {
         }
     }
 
-    /// Compose's `healthcheck`: the probe called `readiness`. A container may have one of its image.
+    /// Compose's `healthcheck`: the probe called `readiness`. What an image says of its health is not asked here.
     pub(super) fn healthcheck(&mut self, node: &Node<'a>, at: &At<'_>, draft: &mut Draft) {
         let Value::Map(entries) = node.value else { return };
         let Ok(name) = ProbeName::new(ProbeName::READINESS) else { return };
@@ -94,8 +94,13 @@ impl<'a> Reader<'_, '_, 'a> {
             Asked::Bad => Probe::new(Question::Exec(Vec::new())),
             Asked::Nothing if word.is_some() => return,
             Asked::Nothing => {
-                if draft.container.is_none() {
-                    self.asks_nothing(node, at, &[&QUESTIONS[..], &[TEST]].concat());
+                match draft.container {
+                    None => self.asks_nothing(node, at, &[&QUESTIONS[..], &[TEST]].concat()),
+                    Some(_) => {
+                        let rule = Broken::new("asks nothing")
+                            .hint("give it a `test`: that of the image is not asked");
+                        broken(node, at, rule, self.report);
+                    }
                 }
                 Probe::new(Question::Exec(Vec::new()))
             }

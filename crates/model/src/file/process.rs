@@ -1,4 +1,4 @@
-//! Reads what surrounds a process: its limits, its hooks, the files that only it can read.
+//! Reads what surrounds a process or a container: its limits, its hooks, the files that only it can read.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -6,9 +6,9 @@ use super::place::Span;
 use super::read::{At, broken};
 use super::report::{Problem, Report, shown};
 use super::rules::{self, Broken, Rule};
-use super::service::words;
+use super::service::{is_set, words};
 use super::tree::{Entry, Node, Value};
-use super::{Context, Unread, scalar, words};
+use super::{Context, Unread, project, scalar, words};
 use crate::project::{
     Hook, PrivateFile, Reload, Resources, RestartPolicy, RestartRhythm, Secret, Service, Signal, Ulimit,
 };
@@ -147,7 +147,12 @@ pub(super) trait Surroundings<'a> {
 }
 
 /// Commands that are run beside the process.
-pub(super) fn hooks<'a>(node: &Node<'a>, at: &At<'_>, around: &mut impl Surroundings<'a>) -> Vec<Hook> {
+pub(super) fn hooks<'a>(
+    node: &Node<'a>,
+    is_container: bool,
+    at: &At<'_>,
+    around: &mut impl Surroundings<'a>,
+) -> Vec<Hook> {
     let Value::List(items) = node.value else { return Vec::new() };
     let mut found = Vec::with_capacity(items.len());
     for item in items.iter().filter(|item| !matches!(item.value, Value::Bad)) {
@@ -156,7 +161,12 @@ pub(super) fn hooks<'a>(node: &Node<'a>, at: &At<'_>, around: &mut impl Surround
         found.extend(command.map(|command| Hook {
             command,
             environment: around.variables(item, at),
-            working_dir: working_dir.and_then(|node| around.directory(node, at)),
+            // Of a container it is inside of that.
+            working_dir: working_dir.and_then(|node| match is_container {
+                true => node.as_text().map(str::to_owned),
+                false => around.directory(node, at),
+            }),
+            privileged: item.get("privileged").is_some_and(|node| is_set(node)),
             user: item.get("user").and_then(|node| node.as_text()).map(str::to_owned),
             timeout: item.get("timeout").and_then(|node| scalar::length(node.as_text()?).ok()),
         }));
@@ -167,6 +177,10 @@ pub(super) fn hooks<'a>(node: &Node<'a>, at: &At<'_>, around: &mut impl Surround
 /// A config or a secret that a service uses, before anybody looks for what is in it.
 pub(super) struct Grant {
     pub(super) name: String,
+    /// Where a container finds it.
+    target: Option<String>,
+    uid: Option<u32>,
+    gid: Option<u32>,
     mode: u32,
     from: From,
     /// Where the service asks for it.
@@ -183,8 +197,7 @@ enum From {
     File(String, Span),
 }
 
-/// What a service uses of one kind: `configs` or `secrets`. `is_container`: only that all of it is
-/// declared is judged; the rest is for the engine.
+/// What a service uses of one kind: `configs` or `secrets`.
 pub(super) fn grants(
     kind: &'static str,
     node: &Node<'_>,
@@ -197,37 +210,93 @@ pub(super) fn grants(
     let declared = root.get(kind);
     let mut found = Vec::new();
     for item in items {
-        let text = |name: &str| item.get(name).and_then(|node| node.as_text());
-        let Some(source) = text("source") else { continue };
+        let Some(source) = item.get("source").and_then(|node| node.as_text()) else { continue };
         let Some(declaration) = declared.and_then(|declared| declared.get(source)) else {
             undeclared(kind, source, item.span, declared, at, report);
             continue;
         };
-        if is_container || matches!(declaration.value, Value::Bad) {
+        if matches!(declaration.value, Value::Bad) {
             continue;
         }
-        for key in ["uid", "gid"] {
-            if let Some(node) = item.get(key) {
-                let rule =
-                    Broken::new(format!("has a `{key}`, and is for a process: it belongs to its `user`"));
-                broken(node, at, rule.hint("take it out"), report);
-            }
-        }
-        let target = text("target").unwrap_or(source);
-        if let Err(rule) = rules::private_name(target) {
-            broken(item.get("target").unwrap_or(item), at, rule, report);
-            continue;
-        }
+        let place = match is_container {
+            true => in_container(kind, source, item, at, report),
+            false => of_process(source, item, at, report),
+        };
+        let Some((name, target)) = place else { continue };
+        let text = |name: &str| item.get(name).and_then(|node| node.as_text());
         let mode = text("mode").and_then(|mode| scalar::mode(mode).ok());
-        let mode = mode.unwrap_or(PrivateFile::default_mode());
+        let default = match is_container {
+            true => PrivateFile::default_container_mode(),
+            false => PrivateFile::default_mode(),
+        };
+        let number = |name: &str| text(name).and_then(|text| text.parse().ok());
         found.extend(content(kind, source, declaration, report).map(|from| Grant {
-            name: target.to_owned(),
-            mode,
+            name,
+            target,
+            uid: number("uid"),
+            gid: number("gid"),
+            mode: mode.unwrap_or(default),
             from,
             span: item.span,
         }));
     }
     found
+}
+
+/// What a process finds it by.
+fn of_process(
+    source: &str,
+    item: &Node<'_>,
+    at: &At<'_>,
+    report: &mut Report<'_>,
+) -> Option<(String, Option<String>)> {
+    for key in ["uid", "gid"] {
+        if let Some(node) = item.get(key) {
+            let rule = Broken::new(format!("has a `{key}`, and is for a process: it belongs to its `user`"));
+            broken(node, at, rule.hint("take it out"), report);
+        }
+    }
+    let target = item.get("target").and_then(|node| node.as_text()).unwrap_or(source);
+    match rules::private_name(target) {
+        Ok(()) => Some((target.to_owned(), None)),
+        Err(rule) => {
+            broken(item.get("target").unwrap_or(item), at, rule, report);
+            None
+        }
+    }
+}
+
+/// What a container finds it by, and what it is called where it is kept.
+fn in_container(
+    kind: &str,
+    source: &str,
+    item: &Node<'_>,
+    at: &At<'_>,
+    report: &mut Report<'_>,
+) -> Option<(String, Option<String>)> {
+    for key in ["uid", "gid"] {
+        if let Some(node) = item.get(key)
+            && node.as_text().is_some_and(|text| text.parse::<u32>().is_err())
+        {
+            let text = shown(node.as_text().unwrap_or_default());
+            let rule = Broken::new(format!("has a number that cannot be a user or group: `{text}`"));
+            broken(node, at, rule.hint("write its number: names are inside of the image"), report);
+        }
+    }
+    let (directory, name) = match kind {
+        "configs" => ("/", format!("config.{source}")),
+        _ => ("/run/secrets", format!("secret.{source}")),
+    };
+    let target = item.get("target").and_then(|node| node.as_text()).unwrap_or(source);
+    let target = project::joined(directory, target);
+    let rule = rules::private_name(&name).and_then(|()| rules::working_dir(&target));
+    match rule {
+        Ok(()) => Some((name, Some(target))),
+        Err(rule) => {
+            broken(item.get("target").unwrap_or(item), at, rule, report);
+            None
+        }
+    }
 }
 
 /// Says that what is used is not declared.
@@ -276,40 +345,16 @@ fn content(kind: &str, name: &str, declaration: &Node<'_>, report: &mut Report<'
     }
 }
 
-/// What the configs, secrets and certificates of all services may have together, in bytes: each service has its own
-/// copy of what many use.
-pub(super) const FILES_BYTES_MAX: usize = 64 << 20;
-
-/// The files of a process, with what is in them.
-pub(super) fn files(
-    service: &str,
-    grants: &[Grant],
-    context: &Context<'_>,
-    report: &mut Report<'_>,
-) -> Vec<PrivateFile> {
-    let mut found: Vec<PrivateFile> = Vec::new();
-    let (mut names, mut sum) = (HashSet::new(), 0);
-    for grant in grants {
-        // What would be too much is not read as well.
-        if sum > PrivateFile::SUM_MAX {
-            break;
-        }
-        if !names.insert(grant.name.as_str()) {
-            report.error(grant.span, || {
-                let (service, name) = (shown(service), shown(&grant.name));
-                Problem::new(format!("Service `{service}` has two configs or secrets called `{name}`"))
-                    .label("the second one")
-                    .hint("give one of the two another `target`".to_owned())
-            });
-            continue;
-        }
-        let content = match &grant.from {
+impl Grant {
+    /// What is in it. Errors: where, and why not.
+    fn content(&self, context: &Context<'_>, report: &Report<'_>) -> Result<Vec<u8>, (Span, String)> {
+        match &self.from {
             From::Text(text) => Ok(text.clone().into_bytes()),
             From::Variable(name) => {
-                let value = report.sources.file(grant.span.file).and_then(|file| file.variables.get(name));
+                let value = report.sources.file(self.span.file).and_then(|file| file.variables.get(name));
                 value.map(|value| value.into_owned().into_bytes()).ok_or_else(|| {
                     let name = shown(name);
-                    (grant.span, format!("needs the variable `{name}`, which is not set"))
+                    (self.span, format!("needs the variable `{name}`, which is not set"))
                 })
             }
             From::File(path, span) => context.resolver.read_bytes(path).map_err(|unread| {
@@ -319,16 +364,64 @@ pub(super) fn files(
                 };
                 (*span, format!("needs the file `{}`, {why}", shown(&context.resolver.shown(path))))
             }),
+        }
+    }
+}
+
+/// What a file of a container is called where it is kept: one that is used twice has two names.
+fn own_name(name: &str, names: &mut HashSet<String>) -> String {
+    let (mut own, mut number) = (name.to_owned(), 1);
+    while !names.insert(own.clone()) {
+        number += 1;
+        own = format!("{name}.{number}");
+    }
+    own
+}
+
+/// What the configs, secrets and certificates of all services may have together, in bytes: each service has its own
+/// copy of what many use.
+pub(super) const FILES_BYTES_MAX: usize = 64 << 20;
+
+/// The files of a service, with what is in them. `taken`: where a container has something already.
+pub(super) fn files(
+    service: &str,
+    grants: &[Grant],
+    taken: HashSet<String>,
+    context: &Context<'_>,
+    report: &mut Report<'_>,
+) -> Vec<PrivateFile> {
+    let mut found: Vec<PrivateFile> = Vec::new();
+    let (mut names, mut targets, mut sum) = (HashSet::new(), taken, 0);
+    for grant in grants {
+        // What would be too much is not read as well.
+        if sum > PrivateFile::SUM_MAX {
+            break;
+        }
+        let is_new = match &grant.target {
+            Some(target) => targets.insert(target.clone()),
+            None => names.insert(grant.name.clone()),
         };
-        let file = content.map(|content| PrivateFile {
-            name: grant.name.clone(),
-            mode: grant.mode,
-            content: Secret::new(content),
-        });
-        match file {
-            Ok(file) => {
-                sum += file.content.reveal().len();
-                found.push(file);
+        if !is_new {
+            report.error(grant.span, || {
+                let (service, target) = (shown(service), grant.target.as_ref());
+                let what = match target {
+                    Some(target) => format!("mounts twice at `{}`", shown(target)),
+                    None => format!("has two configs or secrets called `{}`", shown(&grant.name)),
+                };
+                Problem::new(format!("Service `{service}` {what}"))
+                    .label("the second one")
+                    .hint("give one of the two another `target`".to_owned())
+            });
+            continue;
+        }
+        let name =
+            if grant.target.is_some() { own_name(&grant.name, &mut names) } else { grant.name.clone() };
+        match grant.content(context, report) {
+            Ok(content) => {
+                sum += content.len();
+                let content = Secret::new(content);
+                let (target, (uid, gid), mode) = (grant.target.clone(), (grant.uid, grant.gid), grant.mode);
+                found.push(PrivateFile { name, target, uid, gid, mode, content });
             }
             Err((span, why)) => {
                 report.error(span, || Problem::new(format!("Service `{}` {why}", shown(service))))

@@ -7,7 +7,7 @@ use super::read::{self, At};
 use super::report::{Problem, Report, shown};
 use super::service::{Draft, Reader};
 use super::tree::{Entry, Node, Value};
-use super::{Context, SLOTS_MAX, copies, document, graph, probes, process, questions, references};
+use super::{Context, SLOTS_MAX, container, copies, document, graph, probes, process, questions, references};
 use crate::ids::{AppName, NAME_MAX};
 use crate::project::Project;
 
@@ -69,15 +69,13 @@ pub(super) fn read<'a>(
     report: &mut Report<'a>,
 ) -> Option<Reading<'a>> {
     let at = At::file(root.span);
-    let mut name = None;
     let mut drafts = None;
-    for &Entry { key, value } in read::mapping(root, &at, report)? {
-        let inner = at.key(&key);
-        match key.text {
-            "name" => name = read_name(value, context, report),
-            "services" => drafts = Some(services(value, root, &inner, context, report)),
-            _ => {}
-        }
+    read::mapping(root, &at, report)?;
+    // First: networks, volumes and images are called after it.
+    let name = root.get("name").and_then(|node| read_name(node, context, report));
+    let name = name.unwrap_or_else(|| name_from_directory(context.default_name));
+    if let Some(entry) = root.entries().iter().find(|entry| entry.key.text == "services") {
+        drafts = Some(services(entry.value, root, &at.key(&entry.key), (&name, context), report));
     }
     let Some(mut drafts) = drafts else {
         // Said already where a misspelled one was refused.
@@ -86,9 +84,12 @@ pub(super) fn read<'a>(
         }
         return None;
     };
-    let name = name.unwrap_or_else(|| name_from_directory(context.default_name));
     note_unused(root, &drafts, report);
     graph::judge(&mut drafts, root.get("services"), report);
+    if let Some(services) = root.get("services").filter(|_| context.interpolate) {
+        container::introduce(&name, &mut drafts);
+        container::judge_together(&name, &drafts, services, report);
+    }
     let mut reading = Reading { name, drafts, tree: root };
     if context.interpolate {
         reading.keep_templates(report);
@@ -112,11 +113,12 @@ fn note_unused(root: &Node<'_>, drafts: &[Draft], report: &mut Report<'_>) {
 }
 
 impl Reading<'_> {
-    /// What can be run. Errors: what cannot be yet.
+    /// What can be run, with what is in other files.
     pub(super) fn runnable(mut self, context: &Context<'_>, report: &mut Report<'_>) -> Option<Project> {
         let mut left = process::FILES_BYTES_MAX;
         for draft in &mut self.drafts {
-            let files = process::files(&draft.name, &draft.grants, context, report);
+            let taken = container::targets(&draft.spec);
+            let files = process::files(&draft.name, &draft.grants, taken, context, report);
             let held = files.iter().map(|file| file.content.reveal().len()).sum::<usize>();
             let sum = held + probes::believe(draft, context, report);
             let Some(rest) = left.checked_sub(sum) else {
@@ -130,16 +132,16 @@ impl Reading<'_> {
                 return None;
             };
             (left, draft.spec.files) = (rest, files);
+            if let Some(span) = draft.container.filter(|_| !context.interpolate) {
+                report.error(span, || {
+                    let name = shown(&draft.name);
+                    Problem::new(format!("Service `{name}` is a container whose variables are not filled in"))
+                        .hint("it can be shown, and not be run".to_owned())
+                });
+            }
             for (_, rule) in questions::of_service(&draft.spec) {
                 let name = shown(&draft.name);
                 report.error(draft.name_span, || Problem::new(format!("Probes of `{name}` {}", rule.what)));
-            }
-            if let Some(span) = draft.container {
-                report.error(span, || {
-                    let name = shown(&draft.name);
-                    Problem::new(format!("Service `{name}` is a container, and those are not run yet"))
-                        .hint("give it a `command` and no image, to run a process of this machine".to_owned())
-                });
             }
         }
         let services = graph::join(self.drafts);
@@ -158,7 +160,7 @@ impl Reading<'_> {
             let Some(node) = index.find(services, &draft.name).map(|place| services[place].value) else {
                 continue;
             };
-            if draft.container.is_some() || !document::differs(node) {
+            if !document::differs(node) {
                 continue;
             }
             let light = document::Light { report, interpolated: true };
@@ -214,7 +216,7 @@ fn services<'a>(
     node: &Node<'a>,
     root: &Node<'a>,
     at: &At<'_>,
-    context: &Context<'_>,
+    (app, context): (&AppName, &Context<'_>),
     report: &mut Report<'a>,
 ) -> Vec<Draft> {
     let Value::Map(entries) = node.value else { return Vec::new() };
@@ -237,7 +239,8 @@ fn services<'a>(
             references::judge(entry.value, root, &all, &at.key(&entry.key), report);
         }
     }
-    let mut reader = Reader { context, report, root, files: Default::default(), sum: Default::default() };
+    let mut reader =
+        Reader { context, report, root, files: Default::default(), sum: Default::default(), app };
     enabled.into_iter().filter_map(|e| reader.read(&e.key, e.value, &at.key(&e.key))).collect()
 }
 
@@ -248,7 +251,7 @@ pub(super) fn profiles_of(node: &Node<'_>) -> Vec<String> {
 }
 
 /// One without profiles always is.
-fn is_enabled(profiles: &[String], active: &[String]) -> bool {
+pub(super) fn is_enabled(profiles: &[String], active: &[String]) -> bool {
     profiles.is_empty() || active.iter().any(|name| name == "*" || profiles.contains(name))
 }
 

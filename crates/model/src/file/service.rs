@@ -16,8 +16,8 @@ use super::rules::{self, Broken};
 use super::shape::{Keys, Shape, Support, Verdict};
 use super::tree::{Entry, Key, Node, Value};
 use super::variables::Variables;
-use super::{Context, Unread, compose, external, grammar, project, scalar};
-use crate::ids::ProbeName;
+use super::{Context, Unread, compose, container, external, grammar, project, scalar};
+use crate::ids::{AppName, ProbeName};
 use crate::project::{LogRotation, RestartPolicy, Service, Signal};
 
 /// A service as far as it can be read alone.
@@ -26,7 +26,7 @@ pub(super) struct Draft {
     pub(super) name_span: Span,
     /// Where it says that it is a container, if it does.
     pub(super) container: Option<Span>,
-    /// Without its `depends_on`. Of a container only what both kinds share.
+    /// Without its `depends_on` and its files.
     pub(super) spec: Service,
     pub(super) edges: Vec<Edge>,
     /// Its configs and secrets.
@@ -49,6 +49,8 @@ pub(super) struct Reader<'c, 'r, 'a> {
     pub(super) files: HashMap<EnvFile<'a>, Option<Rc<BTreeMap<String, String>>>>,
     /// What services have so far.
     pub(super) sum: Sum,
+    /// The app they become.
+    pub(super) app: &'c AppName,
 }
 
 /// The variables of services together.
@@ -74,11 +76,13 @@ impl<'a> Reader<'_, '_, 'a> {
         let Value::Map(entries) = node.value else { return None };
         let find = |name: &str| entries.iter().find(|entry| entry.key.text == name);
         let container = find("image").or_else(|| find("build")).map(|entry| entry.key.span);
+        let dir = if container.is_some() { self.context.project_dir } else { self.dir_of(key.span) };
+        let dir = project::joined(dir, ".");
         let mut draft = Draft {
             name: key.text.to_owned(),
             name_span: key.span,
             container,
-            spec: Service::new(Vec::new(), project::joined(self.dir_of(key.span), ".")),
+            spec: Service::new(Vec::new(), dir),
             grants: Vec::new(),
             probe_spans: BTreeMap::new(),
             authorities: Vec::new(),
@@ -94,10 +98,21 @@ impl<'a> Reader<'_, '_, 'a> {
         if self.count(&draft.spec.environment, key.span).is_break() {
             draft.spec.environment.clear();
         }
+        draft.spec.resources = process::resources(node, at, self.report);
         if container.is_none() {
             self.command(node, at, &mut draft);
-            draft.spec.resources = process::resources(node, at, self.report);
             self.judge_command(node, key, at, &draft);
+        } else {
+            let (services, active) = (self.root.get("services"), self.context.profiles);
+            let runs = |name: &str| {
+                let service = services.and_then(|services| services.get(name));
+                service.is_some_and(|service| project::is_enabled(&project::profiles_of(service), active))
+            };
+            container::edges(node, runs, at, &mut draft, self.report);
+            // What is not known yet cannot be judged.
+            if self.context.interpolate {
+                self.container(node, key, at, &mut draft);
+            }
         }
         self.judge_probes(node, at, &draft);
         self.judge_end(node, at, &draft);
@@ -137,11 +152,6 @@ impl<'a> Reader<'_, '_, 'a> {
                 _ => (None, "", ""),
             };
             match support {
-                Some(Support::NotYet(hint)) => {
-                    self.report.error(key.span, || {
-                        Problem::new(format!("`{at}` is not supported yet")).hint(hint.to_owned())
-                    });
-                }
                 Some(Support::No(hint)) => {
                     self.report.error(key.span, || {
                         Problem::new(format!("`{at}` is for {others}, and this service is {this}"))
@@ -194,10 +204,10 @@ impl<'a> Reader<'_, '_, 'a> {
             "group_add" => spec.group_add = words(value).unwrap_or_default(),
             "init" | "labels" | "label_file" => {}
             "oom_score_adj" => spec.oom_score_adj = text.and_then(|text| text.parse().ok()),
-            "pre_start" => spec.pre_start = process::hooks(value, at, self),
-            "post_start" => spec.post_start = process::hooks(value, at, self),
-            "pre_stop" => spec.pre_stop = process::hooks(value, at, self),
-            "post_stop" => spec.post_stop = process::hooks(value, at, self),
+            "pre_start" => spec.pre_start = process::hooks(value, draft.container.is_some(), at, self),
+            "post_start" => spec.post_start = process::hooks(value, draft.container.is_some(), at, self),
+            "pre_stop" => spec.pre_stop = process::hooks(value, draft.container.is_some(), at, self),
+            "post_stop" => spec.post_stop = process::hooks(value, draft.container.is_some(), at, self),
             "reload" => spec.reload = process::reload(value, at, self.report),
             kind @ ("configs" | "secrets") => {
                 let kind = if kind == "configs" { "configs" } else { "secrets" };
@@ -546,7 +556,7 @@ impl<'a> process::Surroundings<'a> for Reader<'_, '_, 'a> {
 }
 
 /// A flag that is there and true.
-fn is_set(node: &Node<'_>) -> bool {
+pub(super) fn is_set(node: &Node<'_>) -> bool {
     node.as_text().is_some_and(|text| scalar::flag(text).unwrap_or(false))
 }
 

@@ -226,8 +226,6 @@ pub(super) enum Support {
     Yes,
     /// From this version of the engine's API on.
     Api(&'static str),
-    /// Not in this version; what to do until then.
-    NotYet(&'static str),
     /// It makes no sense there; what to do instead.
     No(&'static str),
 }

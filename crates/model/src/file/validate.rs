@@ -3,7 +3,7 @@
 
 use super::pattern::Patterns;
 use super::rules::{self, Broken};
-use super::{ERRORS_MAX, SLOTS_MAX, copies, external, graph, process, questions};
+use super::{ERRORS_MAX, SLOTS_MAX, container, copies, external, graph, process, questions};
 use crate::dag::{Dag, DagError};
 use crate::diagnostic::printable;
 use crate::ids::ServiceName;
@@ -35,6 +35,22 @@ pub fn validate(project: &Project) -> Result<(), Vec<String>> {
         check_copies(name, service, &mut patterns, &mut errors);
     }
     check_graph(project, &mut errors);
+    for (name, service) in &project.services {
+        for (key, other) in service.container.iter().flat_map(|container| container::rules::others(container))
+        {
+            if !project.services.contains_key(&other) {
+                errors.add(|| {
+                    format!("`services.{name}.{key}` uses the service `{other}`, which is not declared")
+                });
+            }
+        }
+    }
+    let services = project.services.iter().map(|(name, service)| (name.as_str(), service));
+    let names: Vec<&ServiceName> = project.services.keys().collect();
+    for clash in container::together::broken(&project.name, services) {
+        let name = names[clash.service];
+        errors.rule(&format_args!("services.{name}.{}", clash.place), Err::<(), _>(clash.rule));
+    }
     errors.result()
 }
 
@@ -75,7 +91,16 @@ fn check_service(name: &ServiceName, service: &Service, patterns: &mut Patterns,
     let mut rule = |key: &str, result: Result<(), Broken>| {
         errors.rule(&format_args!("services.{name}.{key}"), result);
     };
-    rule("command", rules::argv(&service.command));
+    match service.container {
+        None => rule("command", rules::argv(&service.command)),
+        Some(_) => {
+            for (place, broken) in
+                container::rules::broken(service).into_iter().chain(container::rules::of_wire(service))
+            {
+                rule(&place.to_string(), Err(broken));
+            }
+        }
+    }
     for (variable, value) in &service.environment {
         rule("environment", rules::variable(variable, value));
     }
@@ -170,7 +195,11 @@ fn check_surroundings(service: &Service, rule: &mut dyn FnMut(&str, Result<(), B
             for (variable, value) in &hook.environment {
                 rule(key, rules::variable(variable, value));
             }
-            if let Some(dir) = &hook.working_dir {
+            if hook.privileged && service.container.is_none() {
+                rule(key, Err(Broken::new("has a hook with all rights of root, which is for containers")));
+            }
+            // Of a container it was judged with that.
+            if let Some(dir) = hook.working_dir.as_ref().filter(|_| service.container.is_none()) {
                 rule(key, rules::working_dir(dir));
             }
             if let Some(user) = &hook.user {

@@ -17,7 +17,9 @@ pub fn compose_page() -> String {
             continue;
         }
         section(&mut page, keys);
-        let mut inner: Vec<&'static Keys> = keys.keys.iter().filter_map(|key| below(&key.shape)).collect();
+        let is_read = |key: &&Key| !matches!(key.verdict, Verdict::Refused(_) | Verdict::Inert(_));
+        let read = keys.keys.iter().filter(is_read);
+        let mut inner: Vec<&'static Keys> = read.filter_map(|key| below(&key.shape)).collect();
         inner.append(&mut sections);
         sections = inner;
     }
@@ -31,9 +33,10 @@ Upbeat reads the [Compose Specification](https://compose-spec.io) and a few keys
 key it says what becomes of it: it is honoured, or it has no effect and Upbeat says so once, or it is
 refused, with what to do instead. None is passed over in silence. `x-…` keys are yours.
 
-A service with an `image` or a `build` is a container, one with a `command` alone is a process of this
-machine. This version runs processes; the keys of containers are checked, and `upbeat config` shows what
-they come to. Keys marked with * are Upbeat's own: in a `compose.yaml` they stand under `x-upbeat`.
+A service with an `image` or a `build` is a container of a Docker Engine (API 1.41 or later), one with a
+`command` alone is a process of this machine. Where a key says `engine API`, an older engine has no word
+for it: such a service is refused there, by the name of the key. Keys marked with * are Upbeat's own: in a
+`compose.yaml` they stand under `x-upbeat`.
 
 This page is generated from the table by which files are read.
 ";
@@ -52,7 +55,7 @@ fn section(page: &mut String, keys: &'static Keys) {
         let _ = write!(page, "\nObeyed where the key is that it stands under: {}.\n", names.join(", "));
     }
     if !judged.is_empty() {
-        page.push_str("\n| key | processes | containers, once they run |\n|---|---|---|\n");
+        page.push_str("\n| key | processes | containers |\n|---|---|---|\n");
     }
     for key in judged {
         let (processes, containers) = columns(key);
@@ -73,7 +76,6 @@ fn column(support: Support) -> String {
     match support {
         Support::Yes => "yes".to_owned(),
         Support::Api(version) => format!("engine API {version}"),
-        Support::NotYet(hint) => format!("not yet: {hint}"),
         Support::No("") => "no".to_owned(),
         Support::No(hint) => format!("no: {hint}"),
     }

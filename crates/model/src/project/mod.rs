@@ -50,7 +50,7 @@ pub struct Service {
     /// The variables this service adds.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
-    /// Absolute directory the process starts in. Of a container that of its file.
+    /// Absolute directory the process starts in. Of a container that of its project.
     pub working_dir: String,
     /// User (name or uid, optionally `:group`) it runs as; the daemon's own where absent.
     #[serde(default)]
@@ -283,14 +283,18 @@ impl Service {
         // By their hashes: a digest is asked for at every change, and they may be megabytes.
         let of_file = |file: &PrivateFile| {
             let content = blake3::hash(file.content.reveal());
-            serde_json::json!([file.name, file.mode, content.to_hex().as_str()])
+            let mut said = serde_json::json!([file.name, file.mode, content.to_hex().as_str()]);
+            if let (Some(target), Some(said)) = (&file.target, said.as_array_mut()) {
+                said.extend([serde_json::json!(target), file.uid.into(), file.gid.into()]);
+            }
+            said
         };
         say("files", !self.files.is_empty(), self.files.iter().map(of_file).collect());
         if let Some(container) = &self.container {
             identity["container"] = container.identity();
             // An engine cannot change them of a container that is there.
             identity["labels"] = serde_json::json!(self.labels);
-            // The directory of the file is nothing to it.
+            // The directory of the project is nothing to it.
             identity["working_dir"] = serde_json::Value::Null;
         }
         short_hash(&identity)

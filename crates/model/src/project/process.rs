@@ -114,8 +114,8 @@ impl RestartRhythm {
     }
 }
 
-/// A command run beside a process, with its variables, in its directory and as its user where
-/// nothing else is said.
+/// A command run beside a process, or inside of a container, with its variables, in its directory and as
+/// its user where nothing else is said.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -131,6 +131,9 @@ pub struct Hook {
     /// The service's own where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// In a container with all rights of root; of a process never.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub privileged: bool,
     /// How long it may take before its tree is killed and it has failed; as long as all hooks of its moment
     /// where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -148,13 +151,22 @@ pub enum Reload {
     Exec(Vec<String>),
 }
 
-/// A config or a secret, as a file that only the process can read.
+/// A config or a secret, as a file that only the process or the container can read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PrivateFile {
     /// What it is called in its directory: no path.
     pub name: String,
+    /// Where a container finds it: absolute, inside of it. Of a process none: it is in its directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// Whose it is in a container, by number; root's where absent. Of a process it is its user's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+    /// Likewise of its group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gid: Option<u32>,
     /// Its rights, such as `0o400`.
     #[serde(default = "PrivateFile::default_mode")]
     pub mode: u32,
@@ -175,6 +187,16 @@ impl PrivateFile {
     /// Its owner may read it.
     pub const fn default_mode() -> u32 {
         0o400
+    }
+
+    /// Everybody in a container may read it, as the Compose Specification says.
+    pub const fn default_container_mode() -> u32 {
+        0o444
+    }
+
+    /// One of a process: its user's, and only that one may read it.
+    pub fn new(name: impl Into<String>, content: Secret) -> Self {
+        Self { name: name.into(), target: None, uid: None, gid: None, mode: Self::default_mode(), content }
     }
 }
 
@@ -253,7 +275,7 @@ mod tests {
 
     #[test]
     fn a_secret_travels_and_is_not_printed() {
-        let file = PrivateFile { name: "key".into(), mode: 0o400, content: Secret::new(*b"\xff\0hush") };
+        let file = PrivateFile::new("key", Secret::new(*b"\xff\0hush"));
         let json = serde_json::to_string(&file).unwrap();
         assert_eq!(json, r#"{"name":"key","mode":256,"content":"/wBodXNo"}"#);
         assert_eq!(serde_json::from_str::<PrivateFile>(&json).unwrap(), file);

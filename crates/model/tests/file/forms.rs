@@ -104,21 +104,19 @@ fn a_port_in_its_long_form_is_that_of_the_short_one() {
 #[test]
 fn a_name_alone_says_that_a_service_is_only_started() {
     assert_snapshot!(web(&[
-        "services: { web: { image: x, depends_on: { db: { condition: service_healthy, restart: true }, c: { condition: service_healthy } } }, db: { image: y }, c: { image: z } }",
+        "services: { web: { image: x, depends_on: { db: { condition: service_healthy, restart: true }, c: { condition: service_healthy } } }, db: { image: y }, c: { image: z, healthcheck: { test: a } } }",
         "services: { web: { depends_on: [db] } }",
     ]), @r#"depends_on: {"c":{"condition":"service_healthy"},"db":{"condition":"service_started","required":true,"restart":true}}"#);
     assert_snapshot!(web(&[
-        "services: { web: { image: x, depends_on: { db: { condition: service_healthy } } }, db: { image: y } }",
+        "services: { web: { image: x, depends_on: { db: { condition: service_healthy } } }, db: { image: y, healthcheck: { test: a } } }",
         "services: { web: { depends_on: { db: { required: false } } } }",
     ]), @r#"depends_on: {"db":{"condition":"service_healthy","required":false}}"#);
 }
 
 #[test]
 fn a_container_may_run_nothing_but_what_it_is_told() {
-    assert_snapshot!(web(&["services: { web: { image: x, command: [], entrypoint: '' } }"]), @r#"
-    command: []
-    entrypoint: ""
-    "#);
+    assert_snapshot!(web(&["services: { web: { image: x, command: [], entrypoint: '' } }"]), @"a.yaml:1:55: `services.web.entrypoint` is empty, and there is no `command`, so there is nothing to run (give it a `command`: without the image's entrypoint its command does not count)");
+    assert_snapshot!(web(&["services: { web: { image: x, command: [] } }"]), @"command: []");
     assert_snapshot!(web(&["services: { web: { image: x, entrypoint: [a] } }", "services: { web: { entrypoint: [], command: b } }"]), @r#"
     command: "b"
     entrypoint: []

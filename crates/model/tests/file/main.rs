@@ -5,6 +5,7 @@ mod answer;
 mod attacks;
 mod commands;
 mod compose;
+mod containers;
 mod covered;
 mod docs;
 mod extends;

@@ -124,12 +124,6 @@ const SERVICES: &[Row] = &[
         "post_start: [{ command: a }, { command: a }, { command: b }]",
     ),
     (
-        "constraints",
-        "deploy: { placement: { constraints: [a] } }",
-        "deploy: { placement: { constraints: [b] } }",
-        "deploy: { placement: { constraints: [a, b] } }",
-    ),
-    (
         "devices that are asked for",
         "deploy: { resources: { reservations: { devices: [{ capabilities: [a] }] } } }",
         "deploy: { resources: { reservations: { devices: [{ capabilities: [b] }] } } }",
@@ -157,8 +151,8 @@ const SERVICES: &[Row] = &[
     (
         "ports by all of address, target, published and protocol",
         "ports: ['80:80', '81:81']",
-        "ports: ['80:80', '82:81', '81:81/udp', '127.0.0.1:81:81']",
-        "ports: ['80:80', '81:81', '82:81', '81:81/udp', '127.0.0.1:81:81']",
+        "ports: ['80:80', '82:81', '81:81/udp', '127.0.0.1:83:81']",
+        "ports: ['80:80', '81:81', '82:81', '81:81/udp', '127.0.0.1:83:81']",
     ),
     (
         "a port of the long form over the same of the short one",
@@ -401,7 +395,9 @@ fn unbraced(body: &str) -> &str {
 
 #[test]
 fn a_service_over_the_one_it_extends_is_a_file_over_another() {
-    for (rule, base, over, result) in SERVICES.iter().filter(|(_, base, ..)| !base.contains("profiles")) {
+    // Both run, and a port of this machine is published once.
+    let alone = |base: &str| base.contains("profiles") || base.contains("80:80");
+    for (rule, base, over, result) in SERVICES.iter().filter(|(_, base, ..)| !alone(base)) {
         let text = with_body(base).replace("  web: {", "  base: {");
         let text = text
             .replace("\nnetworks:", &format!("\n  web: {{ extends: base, {} }}\nnetworks:", unbraced(over)));

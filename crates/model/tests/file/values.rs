@@ -8,11 +8,6 @@ fn a_service_has_a_command() {
     upbeat.yaml:2:3: Service `web` has no `command` (say what it runs, such as `command: ["./bin/web", "--port", "8080"]`)
       ^ `web`
     "#);
-    check_error!("services: { web: { image: nginx } }
-", @"
-    upbeat.yaml:1:20: Service `web` is a container, and those are not run yet (give it a `command` and no image, to run a process of this machine)
-      ^ `image`
-    ");
     check_error!(service("command: []"), @"
     upbeat.yaml:3:14: `services.web.command` is empty (give a program and its arguments)
       ^ `[]`

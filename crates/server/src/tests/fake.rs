@@ -196,6 +196,7 @@ fn status(service: &ServiceName, runs: bool) -> SlotStatus {
         phase,
         attempt: Attempt(1),
         pid: None,
+        container: None,
         exit: None,
         restarts: 0,
         since: Wall(0),

@@ -7,6 +7,7 @@ use std::pin::pin;
 use futures_util::future::LocalBoxFuture;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use upbeat_api::{Action, App, Client, ClientError, LogQuery, Operation, ServiceName, Up};
+use upbeat_model::project::{RestartPolicy, Service};
 use upbeat_model::{AppName, Phase, Project, SlotStatus};
 
 use super::args::UpArgs;
@@ -15,6 +16,7 @@ use super::follow::LogFollow;
 use super::session::{Session, is_absent};
 use super::watch::Steady;
 use super::{load, names};
+use crate::daemon;
 use crate::exit::ExitCode;
 use crate::face::events::note;
 use crate::face::logs::{LogView, Prefix, Stamps};
@@ -37,11 +39,27 @@ pub(super) async fn run(session: &Session, args: UpArgs) -> Outcome {
     }
     let client = session.ensured().await?;
     let app = project.name.clone();
+    let forgotten = forgotten_at_boot(session, &project);
     let wish = Up { project, services: services.clone() };
     let operation = session.change(async |key| client.up(&app, &wish, key).await).await??;
+    forgotten.inspect(|note| session.note(note));
     let until = if args.wait { Until::Ready } else { Until::Started };
     let progress = settle(session, &client, operation, until, args.wait_timeout).await?;
     conclude(session, &client, &progress, until, Asked::Run, &services).await
+}
+
+/// Whoever is used to an engine that restarts containers expects them after a boot: here the daemon does that, if
+/// anything starts it.
+fn forgotten_at_boot(session: &Session, project: &Project) -> Option<String> {
+    let always = |spec: &Service| {
+        let policy = matches!(spec.restart, RestartPolicy::Always | RestartPolicy::UnlessStopped);
+        spec.container.is_some() && policy
+    };
+    let (name, _) = project.services.iter().find(|(_, spec)| always(spec))?;
+    let is_told = !session.is_elsewhere() && !daemon::is_installed();
+    is_told.then(|| {
+        format!("after a boot nothing starts the daemon, and so not `{name}`: `upbeat serve --install` sees to that")
+    })
 }
 
 /// Starts, and follows until everything has ended or the person has had enough.

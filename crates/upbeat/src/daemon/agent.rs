@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
 use tokio::sync::{mpsc, oneshot};
-use upbeat_agent::{Agent, Keep, Meter, Onlookers, Report, TargetSource};
-use upbeat_drivers::process::{ProcessDriver, ProcessEvent};
+use upbeat_agent::{Agent, Events, Keep, Meter, Onlookers, Report, TargetSource};
+use upbeat_drivers::machine::Machine;
 use upbeat_drivers::watch::Watches;
 
 use super::failpoint;
@@ -14,8 +14,8 @@ use super::serve::{ServeError, system};
 /// What the agent is given.
 pub(super) struct Hand {
     pub(super) keep: Keep,
-    pub(super) driver: ProcessDriver,
-    pub(super) events: mpsc::Receiver<ProcessEvent>,
+    pub(super) machine: Machine,
+    pub(super) events: Events,
     pub(super) target: TargetSource,
     pub(super) report: mpsc::Sender<Report>,
     pub(super) meter: Arc<Meter>,
@@ -72,11 +72,11 @@ impl AgentThread {
 }
 
 async fn open(hand: Hand) -> Result<(Agent, Watches), ServeError> {
-    let Hand { keep, driver, events, target, report, meter } = hand;
+    let Hand { keep, machine, events, target, report, meter } = hand;
     let watches = Watches::new().map_err(system("inotify"))?;
     let onlookers = Onlookers { meter, failpoint: failpoint::reach };
     let seen = watches.clone();
-    let agent = Agent::new(keep, driver, seen, events, target, report, onlookers).await?;
+    let agent = Agent::new(keep, machine, seen, events, target, report, onlookers).await?;
     Ok((agent, watches))
 }
 

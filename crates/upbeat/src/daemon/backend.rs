@@ -140,8 +140,9 @@ fn listed(mut lacks: Vec<String>) -> String {
 
 /// What the machine cannot limit is refused beforehand, and not found out by every start.
 fn refuse_unlimited(up: &Up, look: impl FnOnce() -> Capabilities) -> Answer<()> {
-    let limited: Vec<_> =
-        up.project.services.iter().filter(|(_, service)| !service.resources.is_unlimited()).collect();
+    // What a container is limited to, its engine keeps, or refuses.
+    let is_limited = |service: &Service| service.container.is_none() && !service.resources.is_unlimited();
+    let limited: Vec<_> = up.project.services.iter().filter(|(_, service)| is_limited(service)).collect();
     if limited.is_empty() {
         return Ok(());
     }

@@ -6,23 +6,46 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use upbeat_agent::Meter;
+use upbeat_agent::{Events, Meter};
 use upbeat_control::webhooks::Webhook;
 use upbeat_drivers::cgroups;
 use upbeat_drivers::controllers::Means;
+use upbeat_drivers::docker::{self, EngineSettings};
+use upbeat_drivers::machine::Machine;
 use upbeat_drivers::process::{Places, ProcessDriver, ShimProgram};
 use upbeat_server::Backend;
 use upbeat_server::compat::guide::Guide;
 
-use super::Dirs;
 use super::agent::{AgentThread, Hand};
 use super::backend::LocalBackend;
 use super::rollouts::LocalRollouts;
 use super::serve::{FIRST_LOOK, Opened, REPORTS, ServeError, open, pass_on, prepare, take_lock};
+use super::{Dirs, failpoint};
+use crate::settings;
 
 /// Where commands of rollouts are, beside the directories of apps: no app has such a name. Nothing is kept there; it
 /// tells them from those of services.
 const COMMANDS: &str = ".asked";
+
+/// Events of containers that may wait for the agent. Whoever watches the engine waits when it is full, and looks
+/// what there is when it goes on.
+const ENGINE_EVENTS: usize = 1024;
+
+/// Where the container engine is, and what is ours there: what was made by the daemon of this directory, also
+/// when all that it kept is lost.
+fn of_engine(dirs: &Dirs, said: settings::Docker) -> EngineSettings {
+    let hash = blake3::hash(dirs.state.as_os_str().as_encoded_bytes()).to_hex();
+    EngineSettings {
+        host: said.host,
+        config: said.config,
+        owner: hash.as_str()[..OWNER].to_owned(),
+        slots: dirs.slots(),
+        failpoint: failpoint::reach,
+    }
+}
+
+/// Digits of the word by which a daemon knows its containers: no two daemons of a machine have the same by chance.
+const OWNER: usize = 12;
 
 /// Dropped: all has ended, and every service is as it was.
 pub(crate) struct Engine {
@@ -33,12 +56,13 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// Begins with what these directories keep; controllers are asked, and receivers
-    /// of webhooks told, by these means. Errors: another one has them; they cannot be used.
+    /// Begins with what these directories keep; containers are run by that engine, controllers are asked, and
+    /// receivers of webhooks told, by these means. Errors: another one has them; they cannot be used.
     pub(crate) async fn begin(
         dirs: &Dirs,
         shim: ShimProgram,
         guide: Guide,
+        engine: settings::Docker,
         means: Means,
         webhooks: Vec<Webhook>,
     ) -> Result<Self, ServeError> {
@@ -49,7 +73,11 @@ impl Engine {
         // By another: the agent waits for none of them, nor for what waits with them.
         let theirs = Places { slots: dirs.slots().join(COMMANDS), ..places.clone() };
         let (commands, _) = ProcessDriver::new(shim.clone(), theirs)?;
-        let (driver, events) = ProcessDriver::new(shim, places)?;
+        let (driver, processes) = ProcessDriver::new(shim, places)?;
+        let (tell, containers) = mpsc::channel(ENGINE_EVENTS);
+        let containers_of = docker::Engine::new(of_engine(dirs, engine), tell);
+        let machine = Machine { processes: driver.clone(), engine: containers_of };
+        let events = Events { processes, containers };
         let both = [driver.clone(), commands.clone()];
         // One after the other: each looks at all processes of the machine, and services come first.
         tokio::spawn(async move {
@@ -61,7 +89,7 @@ impl Engine {
         let Opened { control, keep, access, rollouts, webhooks } = open(dirs, means, webhooks).await?;
         let (report, reports) = mpsc::channel(REPORTS);
         let (meter, target) = (Arc::new(Meter::default()), control.target());
-        let hand = Hand { keep, driver: driver.clone(), events, target, report, meter: meter.clone() };
+        let hand = Hand { keep, machine, events, target, report, meter: meter.clone() };
         let (agent, watches) = AgentThread::start(hand).await?;
         let pump = tokio::spawn(pass_on(reports, control.clone()));
         let backend = LocalBackend::new(control, driver, watches, access, guide, (rollouts, webhooks), meter);

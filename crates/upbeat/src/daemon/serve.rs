@@ -97,7 +97,8 @@ pub async fn serve(dirs: &Dirs, settings: &settings::Settings, announce: bool) -
     let starting = Starting::say(dirs).map_err(system(&dirs.starting().display().to_string()))?;
     failpoint::reach("daemon_starting");
     let mut engine =
-        Engine::begin(dirs, shim_program()?, guide, means(settings), settings.webhooks()).await?;
+        Engine::begin(dirs, shim_program()?, guide, docker(settings), means(settings), settings.webhooks())
+            .await?;
     failpoint::reach("daemon_begun");
     let doors = access::doors(dirs, settings).await?;
     let mut terminate = signal(SignalKind::terminate()).map_err(system("signals"))?;
@@ -215,6 +216,10 @@ fn surroundings(settings: ServicesSettings) -> Surroundings {
 }
 
 /// Controllers of rollouts are asked with what this daemon was started with.
+fn docker(settings: &settings::Settings) -> settings::Docker {
+    settings.docker.clone().or_of_environment(|name| std::env::var_os(name))
+}
+
 fn means(settings: &settings::Settings) -> Means {
     let (environment, _) = base_environment(|name| std::env::var_os(name));
     Means { policy: settings.callbacks(), environment, ..Means::default() }

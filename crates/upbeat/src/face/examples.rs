@@ -45,6 +45,7 @@ pub(crate) fn status(short: &str, phase: Phase) -> SlotStatus {
         phase,
         attempt: Attempt(1),
         pid: phase.is_alive().then_some(4711),
+        container: None,
         exit: None,
         restarts: 0,
         since: ago(200),

@@ -13,6 +13,7 @@ use upbeat_server::compat::guide::{Conductor, Guide, ServicesError};
 
 use super::shim;
 use crate::daemon::{Dirs, Engine, LocalBackend};
+use crate::settings::Docker;
 
 /// A running engine. Dropped: it has ended, and every service is as it was.
 pub(super) struct Embedded {
@@ -55,8 +56,11 @@ impl Embedded {
         let (stop, stopped) = oneshot::channel::<()>();
         let (answer, answered) = oneshot::channel();
         let hint = "let one program use it at a time, or give each its own with `in_directory`";
+        let docker = Docker::default().or_of_environment(|name| std::env::var_os(name));
         let run = async move {
-            let mut engine = match Engine::begin(&dirs, shim, guide, Means::default(), Vec::new()).await {
+            let mut engine = match Engine::begin(&dirs, shim, guide, docker, Means::default(), Vec::new())
+                .await
+            {
                 Ok(engine) => engine,
                 Err(error) => {
                     let what =

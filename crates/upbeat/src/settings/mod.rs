@@ -224,11 +224,33 @@ impl WebhookSaid {
     }
 }
 
+/// Which container engine it uses, and as whom.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Docker {
+    /// Where it is: `unix:///var/run/docker.sock`.
+    pub host: Option<String>,
+    /// The directory of its own configuration.
+    pub config: Option<PathBuf>,
+}
+
+impl Docker {
+    /// What is not said is as it is for Docker's own programs: `DOCKER_HOST`, `DOCKER_CONFIG`, `~/.docker`.
+    pub fn or_of_environment(self, variable: impl Fn(&str) -> Option<OsString>) -> Self {
+        let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
+        let host = || variable("DOCKER_HOST").and_then(|host| host.into_string().ok());
+        let home = || variable("HOME").map(|home| PathBuf::from(home).join(".docker"));
+        let config = || variable("DOCKER_CONFIG").map(PathBuf::from).or_else(home);
+        Self { host: self.host.or_else(host), config: self.config.or_else(config) }
+    }
+}
+
 /// All settings, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Who may speak to the daemon.
     pub api: Api,
+    /// Which container engine it uses.
+    pub docker: Docker,
     /// What it does on its own.
     pub orchestrator: Orchestrator,
     /// Who may speak of rollouts, and whom they ask.
@@ -256,6 +278,10 @@ impl Settings {
             allowed_hosts: list("api.allowed_hosts"),
             socket_group: text("api.socket_group").map(str::to_owned),
         };
+        let docker = Docker {
+            host: text("docker.host").map(str::to_owned),
+            config: text("docker.config").map(PathBuf::from),
+        };
         let orchestrator = Orchestrator {
             manager_enabled: flag("orchestrator.services.manager_enabled"),
             auto_start_dependencies: flag("orchestrator.services.auto_start_dependencies"),
@@ -269,7 +295,7 @@ impl Settings {
         let log =
             LogSettings { format: format.unwrap_or_default(), target: text("log.target").map(str::to_owned) };
         shown.extend(webhooks.iter().flat_map(|webhook| webhook.shown.clone()).map(Shown::without_secret));
-        Self { api, orchestrator, rollouts, log, webhooks, shown }
+        Self { api, docker, orchestrator, rollouts, log, webhooks, shown }
     }
 
     /// Who is told of events.

@@ -71,6 +71,7 @@ pub fn variables_of(table: &str) -> String {
 /// The table's own words, in the order of the page.
 pub const TABLES: &[(&str, &str)] = &[
     ("api", "Who may speak to the daemon besides its own user; see [access.md](access.md)."),
+    ("docker", "Which container engine it uses, and as whom; see [containers.md](containers.md)."),
     ("log", "What the daemon says of itself, and to whom; see [seeing.md](seeing.md)."),
     ("orchestrator.services", "What the daemon does on its own."),
     ("rollouts", "Who may speak of rollouts, and whom they ask; see [rollouts.md](rollouts.md)."),
@@ -131,6 +132,24 @@ pub const SETTINGS: &[Setting] = &[
         default: "",
         flag: None,
         words: "A group (name or number) whose members may use the daemon's unix socket as operators",
+    },
+    Setting {
+        table: "docker",
+        key: "host",
+        kind: Kind::Text,
+        default: "",
+        flag: None,
+        words: "Where the engine is: `unix:///var/run/docker.sock`, `tcp://HOST:PORT`; where it is not set, as \
+                the daemon's variable `DOCKER_HOST` says, and else at its usual socket",
+    },
+    Setting {
+        table: "docker",
+        key: "config",
+        kind: Kind::Path,
+        default: "",
+        flag: None,
+        words: "The directory of Docker's own configuration, with credentials for registries; where it is not \
+                set, as the daemon's variable `DOCKER_CONFIG` says, and else `~/.docker`",
     },
     Setting {
         table: "log",

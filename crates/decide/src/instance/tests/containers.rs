@@ -135,7 +135,7 @@ fn what_runs_is_touched_when_everything_new_is_there() {
     story.exits("a", Exit::Code(0));
     assert_eq!(story.ordered(), ["start a #2 as a2"]);
     story.exits("old", Exit::Code(0));
-    assert_eq!(story.ordered(), ["remove old"]);
+    assert_eq!(story.ordered(), ["remove container old"]);
 }
 
 #[test]
@@ -387,11 +387,44 @@ fn networks_go_with_the_last_that_is_in_them() {
     story.ordered();
     story.exits("a", Exit::Code(0));
     story.exits("c", Exit::Code(0));
-    assert_eq!(story.ordered(), ["remove a", "remove c"], "b is in both");
+    assert_eq!(story.ordered(), ["remove container a", "remove container c"], "b is in both");
     story.up_of(BTreeMap::new());
     story.ordered();
     story.exits("b", Exit::Code(0));
     assert_eq!(story.ordered(), ["remove b and app_back, app_front"]);
+}
+
+#[test]
+fn what_was_never_made_goes_without_an_engine_and_what_may_have_been_with_it() {
+    for (answer, order) in [
+        (None, "remove container a"),
+        (Some(Unprepared::Failed("no".into())), "remove container a"),
+        (Some(Unprepared::Unreachable("no engine".into())), "remove a"),
+    ] {
+        let mut story = Story::new();
+        story.up_of(of(&[("a", "a:1")]));
+        if let Some(why) = answer {
+            story.prepare_fails("a", why);
+        }
+        story.ordered();
+        story.up_of(BTreeMap::new());
+        assert_eq!(story.ordered(), [order]);
+    }
+}
+
+#[test]
+fn a_stopped_container_that_another_hand_starts_is_stopped_again() {
+    let mut story = up(&[("a", "a:1")]);
+    story.command(Goal::Stopped, Ask::Ensure, &["a"]);
+    story.exits("a", Exit::Code(0));
+    story.ordered();
+    let bundle = story.node.appeared([id("a")], upbeat_model::Mono(story.now), Wall(1));
+    story.keep(bundle);
+    assert_eq!(story.ordered(), ["observe container a"]);
+    let held = Held { container: "a".into(), digest: "x".into(), release: 1 };
+    let seen = story.running("a", Some(held));
+    story.seen("a", seen);
+    assert_eq!(story.ordered(), ["stop a SIGTERM 10s"]);
 }
 
 #[test]
@@ -447,7 +480,7 @@ fn what_rests_on_another_and_goes_too_is_stopped_first_also_when_both_have_waite
     story.prepared("a", "a2");
     assert_eq!(story.ordered(), ["prepare a a:2", "stop b SIGTERM 10s"]);
     story.exits("b", Exit::Code(0));
-    assert_eq!(story.ordered(), ["remove b", "stop a SIGTERM 10s"]);
+    assert_eq!(story.ordered(), ["remove container b", "stop a SIGTERM 10s"]);
 }
 
 #[test]

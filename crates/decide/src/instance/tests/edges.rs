@@ -41,6 +41,7 @@ fn hook(command: &str) -> Hook {
         environment: BTreeMap::new(),
         working_dir: None,
         user: None,
+        privileged: false,
         timeout: None,
     }
 }

@@ -36,6 +36,7 @@ fn hook() -> Vec<Hook> {
         environment: Default::default(),
         working_dir: None,
         user: None,
+        privileged: false,
         timeout: None,
     }]
 }

@@ -225,6 +225,7 @@ fn around() -> Story {
         environment: Default::default(),
         working_dir: None,
         user: None,
+        privileged: false,
         timeout: None,
     };
     Story::of(Service {
@@ -317,6 +318,7 @@ fn what_is_being_started_elsewhere_is_stopped_at_once_whatever_becomes_of_its_st
             environment: Default::default(),
             working_dir: None,
             user: None,
+            privileged: false,
             timeout: None,
         }],
         ..Service::new(vec!["start".into()], "/")

@@ -316,6 +316,7 @@ pub(super) fn told(effect: &Effect) -> String {
         Effect::Remove { networks, .. } if !networks.is_empty() => {
             format!("remove {slot} and {}", networks.join(", "))
         }
+        Effect::Remove { container: true, .. } => format!("remove container {slot}"),
         Effect::Remove { .. } => format!("remove {slot}"),
     }
 }

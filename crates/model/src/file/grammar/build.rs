@@ -1,6 +1,7 @@
 //! How an image is built.
 
-use super::super::shape::{Keys, Leaf, Shape, Short, Verdict};
+use super::super::container::rules as containers;
+use super::super::shape::{Items, Keys, Leaf, Same, Shape, Short, Verdict};
 use super::super::{rules, short};
 use super::{BYTES, FLAG, LABELS, PAIRS, TEXT, TEXTS, VARIABLES, key, service, sub};
 
@@ -11,23 +12,34 @@ pub(super) static SHORT: Short =
 const BUILDKIT: Verdict =
     Verdict::Refused("it needs BuildKit: build the image before, and name it under `image`");
 
+static IMAGES: Items = Items {
+    wanted: "a list of images",
+    each: Shape::Leaf(&Leaf::rule("the name of an image", containers::image)),
+    same: Same::Whole,
+};
+static PLATFORMS: Items = Items {
+    wanted: "a list of platforms",
+    each: Shape::Leaf(&Leaf::rule("a platform such as `linux/arm64`", containers::platform)),
+    same: Same::Whole,
+};
+
 static BUILD: Keys = Keys {
     owner: "a build",
     keys: &[
         key("additional_contexts", PAIRS, BUILDKIT),
         sub("args", VARIABLES),
-        sub("cache_from", TEXTS),
+        sub("cache_from", Shape::List(&IMAGES)),
         key("cache_to", TEXTS, BUILDKIT),
         sub("context", Shape::Leaf(&Leaf::rule("text", rules::not_empty))),
         sub("dockerfile", TEXT),
         sub("dockerfile_inline", TEXT),
         key("entitlements", TEXTS, BUILDKIT),
         sub("extra_hosts", service::EXTRA_HOSTS),
-        sub("isolation", TEXT),
+        key("isolation", TEXT, Verdict::Refused("it is for Windows; take it out")),
         sub("labels", LABELS),
         sub("network", TEXT),
         sub("no_cache", FLAG),
-        sub("platforms", TEXTS),
+        sub("platforms", Shape::List(&PLATFORMS)),
         key("privileged", FLAG, BUILDKIT),
         key("provenance", TEXT, BUILDKIT),
         sub("pull", FLAG),
@@ -35,7 +47,7 @@ static BUILD: Keys = Keys {
         key("secrets", Shape::List(&service::GRANTS), BUILDKIT),
         sub("shm_size", BYTES),
         key("ssh", PAIRS, BUILDKIT),
-        sub("tags", TEXTS),
+        sub("tags", Shape::List(&IMAGES)),
         sub("target", TEXT),
         sub("ulimits", Shape::Named(&service::ULIMITS)),
     ],

@@ -45,11 +45,6 @@ const fn engine(api: &'static str, hint: &'static str) -> Verdict {
     Verdict::Honoured { processes: Support::No(hint), containers: Support::Api(api) }
 }
 
-/// Obeyed by containers, and by processes in a later version.
-const fn not_yet(hint: &'static str) -> Verdict {
-    Verdict::Honoured { processes: Support::NotYet(hint), containers: Support::Yes }
-}
-
 const TEXT: Shape = Shape::Leaf(&leaf::TEXT);
 const PATH: Shape = Shape::Leaf(&leaf::PATH);
 const FLAG: Shape = Shape::Leaf(&leaf::FLAG);

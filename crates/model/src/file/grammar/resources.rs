@@ -1,8 +1,12 @@
 //! What services share: networks, volumes, configs, secrets, and other files.
 
-use super::super::shape::{Items, Keys, Same, Shape, Short, Verdict};
-use super::super::short;
+use super::super::container::rules as containers;
+use super::super::shape::{Items, Keys, Leaf, Same, Shape, Short, Verdict};
+use super::super::{rules, short};
 use super::{FLAG, LABELS, OPTIONS, PATH, PATH_ITEMS, TEXT, TEXT_PAIRS, engine, key, sub};
+
+const ADDRESS: Shape = Shape::Leaf(&Leaf::rule("an address", rules::address));
+const SUBNET: Shape = Shape::Leaf(&Leaf::rule("a subnet such as `10.0.0.0/24`", containers::subnet));
 
 static SUBNETS: Items = Items {
     wanted: "a list of subnets",
@@ -10,9 +14,9 @@ static SUBNETS: Items = Items {
         owner: "a subnet",
         keys: &[
             sub("aux_addresses", Shape::Pairs(&TEXT_PAIRS)),
-            sub("gateway", TEXT),
-            sub("ip_range", TEXT),
-            sub("subnet", TEXT),
+            sub("gateway", ADDRESS),
+            sub("ip_range", SUBNET),
+            sub("subnet", SUBNET),
         ],
     }),
     same: Same::Never,

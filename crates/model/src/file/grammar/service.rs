@@ -1,5 +1,6 @@
 //! A service.
 
+use super::super::container::rules as containers;
 use super::super::shape::{
     Check, Default, Items, Key, Keys, Kind, Leaf, Merge, Named, Same, Shape, Short, Verdict, any_name, leaf,
 };
@@ -94,6 +95,17 @@ static HOSTS: Named = Named {
     name: rules::host_name,
     alone: None,
 };
+static NAME_SERVERS: Items = Items {
+    wanted: "an address, or a list of them",
+    each: Shape::Leaf(&Leaf::rule("an address", rules::address)),
+    same: Same::Whole,
+};
+static VOLUMES_FROM: Items = Items {
+    wanted: "a list of services and containers",
+    each: Shape::Leaf(&Leaf::rule("a service, or a container", containers::volumes_from)),
+    same: Same::Whole,
+};
+const MAC: Shape = Shape::Leaf(&Leaf::rule("six bytes", containers::mac_address));
 pub(super) const EXTRA_HOSTS: Shape = Shape::Hosts(&HOSTS);
 
 pub(in super::super) static SERVICE: Keys = Keys { owner: "a service", keys: KEYS };
@@ -114,7 +126,7 @@ static KEYS: &[Key] = &[
     key("cgroup_parent", TEXT, container(IS_PROCESS)),
     key("command", Shape::Command, BOTH).merged(Merge::Replace),
     key("configs", Shape::List(&GRANTS), BOTH),
-    key("container_name", TEXT, container("a process is found by the name of its service; take it out")),
+    key("container_name", Shape::Leaf(&Leaf::rule("a name", containers::engine_name)), container("a process is found by the name of its service; take it out")),
     key("cpu_count", WHOLE, WINDOWS),
     key("cpu_percent", WHOLE, WINDOWS),
     key("cpu_period", LENGTH_OR_MICROS, container("use `cpus`")),
@@ -123,17 +135,17 @@ static KEYS: &[Key] = &[
     key("cpu_rt_runtime", LENGTH_OR_MICROS, container(IS_PROCESS)),
     key("cpu_shares", WHOLE, container("use `cpus`")),
     key("cpus", CPUS, BOTH),
-    key("cpuset", TEXT, container(IS_PROCESS)),
+    key("cpuset", Shape::Leaf(&Leaf::rule("numbers of processors", containers::cpuset)), container(IS_PROCESS)),
     key("credential_spec", Shape::Free, WINDOWS),
     key("depends_on", Shape::Names(&DEPENDENCIES), BOTH),
     key("deploy", Shape::Optional(&Shape::Map(&deploy::DEPLOY)), BOTH),
     key("develop", Shape::Free, Verdict::Inert("Upbeat does not watch sources")),
     key("device_cgroup_rules", TEXTS, container(RIGHTS)),
     key("devices", Shape::List(&DEVICES), container(RIGHTS)),
-    key("dns", TEXT_OR_TEXTS, container(SHARES_NETWORK)),
+    key("dns", Shape::Items(&NAME_SERVERS), container(SHARES_NETWORK)),
     key("dns_opt", TEXTS, container(SHARES_NETWORK)),
     key("dns_search", TEXT_OR_TEXTS, container(SHARES_NETWORK)),
-    key("domainname", TEXT, container(SHARES_NETWORK)),
+    key("domainname", Shape::Leaf(&Leaf::rule("the name of a domain", containers::own_host_name)), container(SHARES_NETWORK)),
     key("entrypoint", Shape::Command, BOTH).merged(Merge::Replace),
     key("env_file", Shape::Items(&ENV_FILES), BOTH),
     key("environment", VARIABLES, BOTH),
@@ -146,17 +158,17 @@ static KEYS: &[Key] = &[
     key("gpus", Shape::Items(&GPUS), container(RIGHTS)),
     key("group_add", Shape::List(&GROUPS), BOTH),
     key("healthcheck", Shape::Map(&probe::HEALTHCHECK), BOTH),
-    key("hostname", TEXT, container(SHARES_NETWORK)),
-    key("image", TEXT, container("")),
+    key("hostname", Shape::Leaf(&Leaf::rule("the name of a host", containers::own_host_name)), container(SHARES_NETWORK)),
+    key("image", Shape::Leaf(&Leaf::rule("the name of an image", containers::image)), container("")),
     key("init", FLAG, BOTH),
-    key("ipc", TEXT, container(IS_PROCESS)),
+    key("ipc", Shape::Leaf(&Leaf::rule("a namespace", containers::ipc)), container(IS_PROCESS)),
     key("isolation", TEXT, WINDOWS),
     key("label_file", Shape::Items(&PATH_ITEMS), BOTH),
     key("labels", LABELS, BOTH),
     key("links", TEXTS, container("use `depends_on`")),
     key("log", Shape::Map(&LOG), process("use `logging`")).ours(),
     key("logging", Shape::Map(&LOGGING), container("what a process prints is kept, and rotated; take it out")).merged(Merge::SameDriver),
-    key("mac_address", TEXT, container(SHARES_NETWORK)),
+    key("mac_address", MAC, container(SHARES_NETWORK)),
     key("mem_limit", BYTES, BOTH),
     key("mem_reservation", BYTES, BOTH),
     key("mem_swappiness", Shape::Leaf(&Leaf::whole(0, 100)), container(IS_PROCESS)),
@@ -166,9 +178,9 @@ static KEYS: &[Key] = &[
     key("networks", Shape::Names(&SERVICE_NETWORKS), container(SHARES_NETWORK)),
     key("oom_kill_disable", FLAG, container(IS_PROCESS)),
     key("oom_score_adj", Shape::Leaf(&Leaf::whole(-1000, 1000)), BOTH),
-    key("pid", TEXT, container(IS_PROCESS)),
+    key("pid", Shape::Leaf(&Leaf::rule("a namespace", containers::pid)), container(IS_PROCESS)),
     key("pids_limit", Shape::Leaf(&Leaf::whole(-1, i64::MAX)), BOTH),
-    key("platform", TEXT, container(IS_PROCESS)),
+    key("platform", Shape::Leaf(&Leaf::rule("a platform such as `linux/arm64`", containers::platform)), container(IS_PROCESS)),
     key("ports", Shape::List(&PORTS), container("a process listens on this machine itself; take it out")),
     key("post_start", Shape::List(&HOOKS), BOTH),
     key("post_stop", Shape::List(&HOOKS), process("run it in a service that waits with `service_completed`")).ours(),
@@ -201,10 +213,10 @@ static KEYS: &[Key] = &[
     key("ulimits", Shape::Named(&ULIMITS), BOTH),
     key("use_api_socket", FLAG, Verdict::Refused("mount the engine's socket yourself, where that is meant")),
     key("user", Shape::Leaf(&leaf::USER), BOTH),
-    key("userns_mode", TEXT, container(RIGHTS)),
-    key("uts", TEXT, container(IS_PROCESS)),
+    key("userns_mode", Shape::Leaf(&Leaf::rule("a namespace", containers::only_host)), container(RIGHTS)),
+    key("uts", Shape::Leaf(&Leaf::rule("a namespace", containers::only_host)), container(IS_PROCESS)),
     key("volumes", Shape::List(&MOUNTS), container(SEES_FILES)),
-    key("volumes_from", TEXTS, container(SEES_FILES)),
+    key("volumes_from", Shape::List(&VOLUMES_FROM), container(SEES_FILES)),
     key("working_dir", TEXT, BOTH),
 ];
 
@@ -240,7 +252,7 @@ static HOOK: Keys = Keys {
 static PORT: Keys = Keys {
     owner: "a port",
     keys: &[
-        sub("app_protocol", TEXT),
+        key("app_protocol", TEXT, Verdict::Inert("nothing here looks into what goes through a port")),
         sub("host_ip", Shape::Leaf(&Leaf::rule("an address", rules::address))),
         sub("mode", Shape::Leaf(&Leaf::words("a mode", &["host", "ingress"])))
             .default(Default::Text("ingress")),
@@ -279,8 +291,12 @@ static MOUNT: Keys = Keys {
                 ],
             }),
         ),
-        sub("consistency", TEXT),
-        sub("image", Shape::Map(&Keys { owner: "an image mount", keys: &[sub("subpath", TEXT)] })),
+        key("consistency", TEXT, Verdict::Inert("files are the same on both sides on Linux")),
+        key(
+            "image",
+            Shape::Map(&Keys { owner: "an image mount", keys: &[sub("subpath", TEXT)] }),
+            engine("1.48", ""),
+        ),
         sub("read_only", FLAG),
         sub("source", TEXT),
         sub("target", Shape::Leaf(&Leaf::new("a path", Kind::Target, Check::Rule(rules::not_empty))))
@@ -292,19 +308,13 @@ static MOUNT: Keys = Keys {
                 keys: &[sub("mode", Shape::Leaf(&leaf::MODE)), sub("size", BYTES)],
             }),
         ),
-        sub(
-            "type",
-            Shape::Leaf(&Leaf::words(
-                "a type of mount",
-                &["bind", "volume", "tmpfs", "cluster", "image", "npipe"],
-            )),
-        )
-        .needed(),
+        sub("type", Shape::Leaf(&Leaf::words("a type of mount", &["bind", "volume", "tmpfs", "image"])))
+            .needed(),
         sub(
             "volume",
             Shape::Map(&Keys {
                 owner: "a volume mount",
-                keys: &[sub("labels", LABELS), sub("nocopy", FLAG), sub("subpath", TEXT)],
+                keys: &[sub("labels", LABELS), sub("nocopy", FLAG), key("subpath", TEXT, engine("1.45", ""))],
             }),
         ),
     ],
@@ -344,7 +354,7 @@ static SERVICE_NETWORK: Keys = Keys {
         sub("ipv4_address", Shape::Leaf(&Leaf::rule("an address", rules::address))),
         sub("ipv6_address", Shape::Leaf(&Leaf::rule("an address", rules::address))),
         sub("link_local_ips", TEXTS),
-        key("mac_address", TEXT, engine("1.44", SHARES_NETWORK)),
+        key("mac_address", MAC, engine("1.44", SHARES_NETWORK)),
         sub("priority", Shape::Leaf(&Leaf::whole(i64::MIN, i64::MAX))),
     ],
 };

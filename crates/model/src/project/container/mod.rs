@@ -18,7 +18,7 @@ pub use network::{Attachment, Network, NetworkMode, Port, Protocol, Subnet};
 pub use storage::{Mount, MountKind, Volume, VolumesFrom};
 
 use super::Signal;
-use crate::ids::ServiceName;
+use crate::ids::{AppName, ServiceName};
 
 /// What a container has besides what every service has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +36,10 @@ pub struct Container {
     /// `os[/arch[/variant]]`; the engine's own where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<String>,
+    /// The engine asks by itself what the image says of its health. Not where a file says what is asked, or
+    /// that nothing is.
+    #[serde(default = "super::yes", skip_serializing_if = "super::is_true")]
+    pub image_check: bool,
     /// What asks it to stop; the image's where absent, and where that says nothing, SIGTERM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_signal: Option<Signal>,
@@ -147,6 +151,10 @@ pub struct Container {
     /// Words for the runtime.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+    /// What the containers of other services are called with which it shares something, where that is not
+    /// `app-service-1`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub peers: BTreeMap<ServiceName, String>,
 }
 
 impl Container {
@@ -157,6 +165,7 @@ impl Container {
             build: None,
             pull_policy: PullPolicy::default(),
             platform: None,
+            image_check: true,
             stop_signal: None,
             entrypoint: None,
             command: None,
@@ -194,7 +203,13 @@ impl Container {
             storage_opt: BTreeMap::new(),
             limits: HostLimits::default(),
             annotations: BTreeMap::new(),
+            peers: BTreeMap::new(),
         }
+    }
+
+    /// What the container of a service of the same app is called, of which this one has something.
+    pub fn peer(&self, app: &AppName, service: &ServiceName) -> String {
+        self.peers.get(service).cloned().unwrap_or_else(|| format!("{app}-{service}-1"))
     }
 
     /// Networks of the engine it is in, in the order they are joined.

@@ -41,6 +41,9 @@ pub struct Attachment {
     /// Names it has there besides that of its service.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<String>,
+    /// Other containers by other names there: `container:name`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<String>,
     /// Its address there; given out where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipv4_address: Option<String>,
@@ -70,6 +73,7 @@ impl Attachment {
         Self {
             network,
             aliases: Vec::new(),
+            links: Vec::new(),
             ipv4_address: None,
             ipv6_address: None,
             link_local_ips: Vec::new(),
@@ -171,7 +175,7 @@ pub struct Subnet {
 }
 
 /// Of a port.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Protocol {

@@ -17,7 +17,6 @@ pub struct Mount {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub read_only: bool,
     /// What.
-    #[serde(flatten)]
     pub kind: MountKind,
 }
 
@@ -48,6 +47,12 @@ pub enum MountKind {
         /// Which; one of its own, which goes with the container, where absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         volume: Option<Volume>,
+        /// Words for people and tools, on one of its own.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        labels: BTreeMap<String, String>,
+        /// Relabelled for SELinux: `z` or `Z`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        selinux: Option<String>,
         /// An empty one is not filled from the image.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         nocopy: bool,
@@ -72,6 +77,14 @@ pub enum MountKind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         subpath: Option<String>,
     },
+}
+
+impl MountKind {
+    /// This one, with nothing said but which.
+    pub fn of_volume(volume: Volume) -> Self {
+        let labels = BTreeMap::new();
+        Self::Volume { volume: Some(volume), labels, selinux: None, nocopy: false, subpath: None }
+    }
 }
 
 /// A volume of the engine.

@@ -1,0 +1,13 @@
+//! What runs copies of both kinds.
+
+use crate::docker::Engine;
+use crate::process::ProcessDriver;
+
+/// Processes of this machine, and containers of its engine. A cheap handle; clones share it.
+#[derive(Clone)]
+pub struct Machine {
+    /// Processes.
+    pub processes: ProcessDriver,
+    /// Containers. Nobody has to have an engine who has none.
+    pub engine: Engine,
+}

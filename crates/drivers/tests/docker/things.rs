@@ -1,0 +1,140 @@
+//! Networks and volumes.
+
+use upbeat_drivers::docker::{PrepareError, Progress, labels};
+use upbeat_model::Millis;
+use upbeat_model::project::Signal;
+use upbeat_model::project::container::{Mount, MountKind, Volume};
+use upbeat_model::{Attempt, project::Service};
+use upbeat_needs::{Need, Test};
+
+use crate::rig::{Rig, of, run, wish};
+
+pub(crate) const CASES: &[Test] = &[
+    Test::needing(&[Need::DOCKER], "networks_are_made_joined_and_go_when_nobody_uses_them", networks),
+    Test::needing(&[Need::DOCKER], "a_network_that_differs_is_made_anew_when_it_is_free", anew),
+    Test::needing(&[Need::DOCKER], "networks_and_volumes_of_others_are_found_and_never_taken", external),
+    Test::needing(&[Need::DOCKER], "volumes_are_made_kept_and_go_when_that_is_asked_for", volumes),
+];
+
+fn with_volume(spec: &mut Service, volume: &Volume) {
+    let kind = MountKind::of_volume(volume.clone());
+    of(spec).mounts = vec![Mount { target: "/data".to_owned(), read_only: false, kind }];
+}
+
+fn is_there(rig: &Rig, what: &str, name: &str) -> bool {
+    rig.docker.call("GET", &format!("/{what}/{name}"), &serde_json::Value::Null).0 == 200
+}
+
+fn networks() {
+    run(async |rig| {
+        let (front, back) = (rig.network("front"), rig.network("back"));
+        let mut both = rig.lasting();
+        rig.in_networks(&mut both, &[&front, &back]);
+        let mut one = rig.lasting();
+        rig.in_networks(&mut one, &[&front]);
+        let (a, b) = (rig.slot("a"), rig.slot("b"));
+        let id = rig.up(&a, 1, &both).await;
+        rig.prepare(&b, &one).await.unwrap();
+        let there = rig.docker.inspect(&id).unwrap();
+        for network in [&front, &back] {
+            let joined = &there["NetworkSettings"]["Networks"][&network.name];
+            assert!(joined["IPAddress"].as_str().is_some_and(|address| !address.is_empty()), "{joined}");
+            let made = rig.docker.get(&format!("/networks/{}", network.name));
+            assert_eq!(made["Labels"][labels::DIGEST], network.digest());
+        }
+        rig.engine.stop(&a, Attempt(1), Signal::KILL, Millis(0)).await.unwrap();
+        let names = [front.name.clone(), back.name.clone(), "no-such-network".to_owned()];
+        rig.engine.remove(&a, &names, &[]).await.unwrap();
+        assert!(is_there(rig, "networks", &front.name), "another slot is in it, though it does not run");
+        assert!(!is_there(rig, "networks", &back.name));
+        rig.engine.remove(&b, &names, &[]).await.unwrap();
+        assert!(!is_there(rig, "networks", &front.name));
+    });
+}
+
+fn anew() {
+    run(async |rig| {
+        let slot = rig.slot("web");
+        let mut network = rig.network("front");
+        let mut spec = rig.lasting();
+        rig.in_networks(&mut spec, &[&network]);
+        rig.up(&slot, 1, &spec).await;
+        let before = rig.docker.get(&format!("/networks/{}", network.name))["Id"].clone();
+        network.internal = true;
+        let mut other = spec.clone();
+        rig.in_networks(&mut other, &[&network]);
+        let held = rig.prepare(&slot, &other).await;
+        let by = vec![format!("{}-web-1", rig.name)];
+        assert_eq!(held, Err(PrepareError::HeldUp { network: network.name.clone(), by }));
+        rig.engine.stop(&slot, Attempt(1), Signal::KILL, Millis(0)).await.unwrap();
+        rig.engine.remove(&slot, &[], &[]).await.unwrap();
+        rig.up(&slot, 2, &other).await;
+        let after = rig.docker.get(&format!("/networks/{}", network.name));
+        assert_eq!(after["Internal"], true);
+        assert_ne!(after["Id"], before);
+    });
+}
+
+fn external() {
+    run(async |rig| {
+        let slot = rig.slot("web");
+        let mut network = rig.network("front");
+        network.external = true;
+        let mut volume = Volume::new("data", format!("{}_data", rig.name));
+        volume.external = true;
+        let mut spec = rig.lasting();
+        rig.in_networks(&mut spec, &[&network]);
+        with_volume(&mut spec, &volume);
+        let refused = |said: Result<_, PrepareError>, what: &str| match said {
+            Err(PrepareError::Refused(why)) => {
+                assert!(why.contains(&format!("docker {what} create")), "{why}")
+            }
+            said => panic!("{said:?}"),
+        };
+        refused(rig.prepare(&slot, &spec).await, "network");
+        let labels = serde_json::json!({ "test": rig.name });
+        rig.docker.post("/networks/create", &serde_json::json!({ "Name": network.name, "Labels": labels }));
+        refused(rig.prepare(&slot, &spec).await, "volume");
+        rig.docker.post("/volumes/create", &serde_json::json!({ "Name": volume.name, "Labels": labels }));
+        rig.prepare(&slot, &spec).await.unwrap();
+        // Without the word they are another's: a volume is used and said, a network refused.
+        volume.external = false;
+        with_volume(&mut spec, &volume);
+        let notes = std::sync::Mutex::new(Vec::new());
+        rig.engine
+            .prepare(wish(&slot, &spec), |progress| notes.lock().unwrap().push(progress))
+            .await
+            .unwrap();
+        let notes = notes.into_inner().unwrap();
+        assert!(
+            matches!(&notes[..], [Progress::Note(note)] if note.contains("not of this app")),
+            "{notes:?}"
+        );
+        network.external = false;
+        let mut ours = spec.clone();
+        rig.in_networks(&mut ours, &[&network]);
+        let Err(PrepareError::Refused(why)) = rig.prepare(&slot, &ours).await else { panic!() };
+        assert!(why.contains("external: true"), "{why}");
+        rig.engine.remove(&slot, &[network.name.clone()], &[volume.name.clone()]).await.unwrap();
+        assert!(is_there(rig, "networks", &network.name) && is_there(rig, "volumes", &volume.name));
+    });
+}
+
+fn volumes() {
+    run(async |rig| {
+        let slot = rig.slot("web");
+        let volume = Volume::new("data", format!("{}_data", rig.name));
+        let mut spec = rig.shell("echo kept >>/data/file; test $(wc -l </data/file) = $N");
+        with_volume(&mut spec, &volume);
+        for n in 1..=2 {
+            spec.environment.insert("N".to_owned(), n.to_string());
+            rig.up(&slot, n, &spec).await;
+            let event = rig.event().await;
+            assert!(format!("{event:?}").contains("Code(0)"), "{event:?}");
+        }
+        rig.engine.remove(&slot, &[], &[]).await.unwrap();
+        assert!(is_there(rig, "volumes", &volume.name));
+        rig.engine.remove(&slot, &[], &[volume.name.clone(), "no-such-volume".to_owned()]).await.unwrap();
+        assert!(!is_there(rig, "volumes", &volume.name));
+    });
+}

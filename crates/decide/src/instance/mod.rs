@@ -224,38 +224,12 @@ pub fn step(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>) -> 
 fn take(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, effects: &mut Vec<Effect>) {
     match input {
         Input::Look => {}
-        Input::Started { attempt, pid, at, log_start } => {
-            if let Stage::Starting { begun, .. } = &slot.durable.stage
-                && (slot.durable.attempt == attempt)
-            {
-                let begun = begun.clone();
-                come_up(slot, begun, attempt, pid, at, log_start, around);
-            } else if attempt == slot.durable.attempt && slot.may_be_container() {
-                // An engine may take minutes to start one.
-                observe::is_contradicted(slot);
-            }
-        }
-        Input::StartFailed { attempt, why } if slot.starts(attempt) => {
-            ended(id, slot, Exit::NotStarted(why), around);
-        }
-        Input::StartUnable { attempt, why } if slot.starts(attempt) => start_unable(slot, why, around),
-        Input::StartWithheld { attempt } if slot.starts(attempt) => start_withheld(slot),
-        Input::StartRefused { attempt, seen } if slot.starts(attempt) => {
-            slot.durable.attempt = attempt.max(seen);
-            slot.observing = true;
-            slot.prepared = slot.begun().cloned();
-            slot.recheck = Some(around.now + RECHECK_AFTER);
-            effects.push(slot.look(id));
-        }
-        Input::StartGone { attempt } if slot.starts(attempt) => {
-            if !around.rules.has(Bug::IgnoreGone) {
-                making::gone(slot);
-            }
-            start_withheld(slot);
-        }
-        // Of an attempt that is over.
-        Input::StartFailed { .. } | Input::StartUnable { .. } => {}
-        Input::StartRefused { .. } | Input::StartWithheld { .. } | Input::StartGone { .. } => {}
+        input @ (Input::Started { .. }
+        | Input::StartFailed { .. }
+        | Input::StartUnable { .. }
+        | Input::StartRefused { .. }
+        | Input::StartWithheld { .. }
+        | Input::StartGone { .. }) => take_of_start(id, slot, input, around, effects),
         input @ (Input::Preparing { .. }
         | Input::Prepared { .. }
         | Input::PrepareFailed { .. }
@@ -302,6 +276,43 @@ fn take(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, effects
                 slot.in_trouble(why, around);
             }
         }
+    }
+}
+
+/// What came of a start.
+fn take_of_start(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, effects: &mut Vec<Effect>) {
+    match input {
+        Input::Started { attempt, pid, at, log_start } => {
+            if let Stage::Starting { begun, .. } = &slot.durable.stage
+                && (slot.durable.attempt == attempt)
+            {
+                let begun = begun.clone();
+                come_up(slot, begun, attempt, pid, at, log_start, around);
+            } else if attempt == slot.durable.attempt && slot.may_be_container() {
+                // An engine may take minutes to start one.
+                observe::is_contradicted(slot);
+            }
+        }
+        Input::StartFailed { attempt, why } if slot.starts(attempt) => {
+            ended(id, slot, Exit::NotStarted(why), around);
+        }
+        Input::StartUnable { attempt, why } if slot.starts(attempt) => start_unable(slot, why, around),
+        Input::StartWithheld { attempt } if slot.starts(attempt) => start_withheld(slot),
+        Input::StartRefused { attempt, seen } if slot.starts(attempt) => {
+            slot.durable.attempt = attempt.max(seen);
+            slot.observing = true;
+            slot.prepared = slot.begun().cloned();
+            slot.recheck = Some(around.now + RECHECK_AFTER);
+            effects.push(slot.look(id));
+        }
+        Input::StartGone { attempt } if slot.starts(attempt) => {
+            if !around.rules.has(Bug::IgnoreGone) {
+                making::gone(slot);
+            }
+            start_withheld(slot);
+        }
+        // Of an attempt that is over.
+        _ => {}
     }
 }
 

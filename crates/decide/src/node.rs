@@ -4,6 +4,8 @@
 //! Within one call everything is settled: no status in a bundle is one that the next call would
 //! take back without a new input.
 
+mod ready;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -14,14 +16,12 @@ use upbeat_model::{Mono, OperationId, Phase, Reason, SlotId, SlotStatus, Wall};
 
 pub use crate::bundle::{Bundle, Change, Outcome, Reacted};
 use crate::gate::{Opening, Verdict, View, gate, opening, stop_gate};
-use crate::instance::{self, Around, Durable, Input, Readiness, Slot, Stage, networks};
+use crate::instance::{self, Around, Durable, Input, Readiness, Slot, Stage};
 use crate::order::{Edge, loose};
 use crate::rules::{Bug, Rules};
+use ready::Unready;
 
 type ServiceKey = (AppName, ServiceName);
-
-/// What one operation has not made ready yet, and whether that has failed.
-type Unready = BTreeMap<(AppName, OperationId), BTreeMap<SlotId, bool>>;
 
 #[derive(Debug)]
 struct Entry {
@@ -113,16 +113,6 @@ pub struct Node {
     /// These wait for others, and are to look at them again, as that has changed.
     anew: BTreeSet<SlotId>,
     rules: Rules,
-}
-
-/// Of many that are waited for, so many are named: a status is shown, kept and sent for each slot.
-const NAMED: usize = 5;
-
-/// It is not about to be removed: of two that are, the later one takes what both are in. One that shall be
-/// there again after that needs them still.
-fn uses_networks(entry: &Entry) -> bool {
-    let shall_run = entry.wish.as_ref().is_some_and(|wish| wish.goal == Goal::Running);
-    shall_run || !matches!(entry.slot.durable.stage, Stage::Gone | Stage::Removing)
 }
 
 /// What the gates said since anything they look at has changed: a thousand copies that wait for a
@@ -564,89 +554,6 @@ impl Node {
         }
     }
 
-    /// Takes down whether everything of a slot is there; those that wait for that look again.
-    fn note_readiness(&mut self, id: &SlotId, dirty: &mut BTreeSet<SlotId>) {
-        let entry = self.entries.get(id);
-        let now = entry.and_then(|entry| {
-            let wish = entry.wish.as_ref()?;
-            match instance::readiness(&entry.slot, wish) {
-                Readiness::There => None,
-                readiness => Some((wish.operation, readiness == Readiness::Failed)),
-            }
-        });
-        let before = self.unready_of.get(id).copied();
-        if now.is_none() && before.is_none() {
-            return;
-        }
-        let of = |operation| (id.app.clone(), operation);
-        let was = before.and_then(|operation| Some((operation, *self.unready.get(&of(operation))?.get(id)?)));
-        if was == now {
-            return;
-        }
-        if let Some(operation) = before
-            && let Some(slots) = self.unready.get_mut(&of(operation))
-        {
-            slots.remove(id);
-            if slots.is_empty() {
-                self.unready.remove(&of(operation));
-            }
-        }
-        match now {
-            None => drop(self.unready_of.remove(id)),
-            Some((operation, failed)) => {
-                self.unready_of.insert(id.clone(), operation);
-                self.unready.entry(of(operation)).or_default().insert(id.clone(), failed);
-            }
-        }
-        let waiting: Vec<SlotId> =
-            self.untouched.iter().filter(|other| other.app == id.app).cloned().collect();
-        self.look_whether_touched(waiting, dirty);
-    }
-
-    /// These are to look anew whether they may be touched. Until they have, nobody takes them for what stays
-    /// where it is: what they rest on would be stopped before them.
-    fn look_whether_touched(&mut self, waiting: Vec<SlotId>, dirty: &mut BTreeSet<SlotId>) {
-        for id in waiting {
-            let Some(entry) = self.entries.get_mut(&id) else { continue };
-            entry.slot.untouched = None;
-            if let (Some(wish), durable) = (entry.wish.clone(), entry.slot.durable.clone()) {
-                self.forget_verdicts(&id, &wish, &durable);
-            }
-            dirty.extend(self.neighbours(&id));
-            dirty.insert(id);
-        }
-    }
-
-    /// What the operation of this wish has to make ready before it may touch what runs.
-    fn untouched(&self, id: &SlotId, wish: &TargetSlot) -> Option<Verdict> {
-        let slots = self.unready.get(&(id.app.clone(), wish.operation))?;
-        // What has failed is named first: nothing else would be waited for.
-        let others = || slots.iter().filter(|(other, _)| *other != id);
-        let failed = others().any(|(_, failed)| *failed);
-        let mut named = others().filter(|(_, it)| **it == failed).map(|(other, _)| other.clone());
-        let slots: Vec<SlotId> = named.by_ref().take(NAMED).collect();
-        let reason = Reason::NothingIsTouched { more: named.count(), failed, slots: slots.clone() };
-        (!slots.is_empty()).then_some(Verdict::Wait(reason))
-    }
-
-    /// Networks of a slot that is to go, and that no other of its app is in.
-    fn last_in(&self, id: &SlotId, wish: &TargetSlot, made: &BTreeSet<String>) -> Vec<String> {
-        let in_use: BTreeSet<&str> = self
-            .entries
-            .iter()
-            .filter(|(other, entry)| other.app == id.app && *other != id && uses_networks(entry))
-            .filter_map(|(_, entry)| entry.wish.as_ref())
-            .flat_map(networks)
-            .collect();
-        let takes = self.rules.has(Bug::TakeNetworks);
-        let goes = |name: &&str| wish.goal != Goal::Running && (takes || !in_use.contains(name));
-        if self.rules.has(Bug::LeaveNetworks) {
-            return Vec::new();
-        }
-        let all: BTreeSet<&str> = networks(wish).chain(made.iter().map(String::as_str)).collect();
-        all.into_iter().filter(goes).map(str::to_owned).collect()
-    }
-
     fn stop_gate(&self, id: &SlotId, readiness: Readiness) -> Option<Reason> {
         let key = (id.app.clone(), id.service.clone());
         let dependents = self.dependents.get(&key)?;
@@ -677,24 +584,5 @@ impl Node {
             self.verdicts.borrow_mut().stop.insert(key, verdict.clone());
         }
         verdict
-    }
-
-    /// It ran on until something was made, and does not any more: the last that was waited for is the one that
-    /// is being decided about.
-    fn is_free_to_go(
-        &self,
-        copy: &SlotId,
-        slot: &Slot,
-        wish: &TargetSlot,
-        (asks, readiness): (&SlotId, Readiness),
-    ) -> bool {
-        let waits_for_others = || {
-            let unready = self.unready.get(&(copy.app.clone(), wish.operation));
-            unready.is_some_and(|slots| slots.keys().any(|other| other != copy && other != asks))
-        };
-        !self.rules.has(Bug::ForgetWaiting)
-            && slot.untouched.is_some()
-            && readiness == Readiness::There
-            && !waits_for_others()
     }
 }

@@ -127,7 +127,7 @@ pub enum Bug {
     IgnoreLabels,
     /// Wait for ever for what is held up.
     IgnoreHeldUp,
-    /// Never give a lost order again.
+    /// Never try again what could not be made.
     PrepareOnce,
     /// Pass over a container that appears.
     IgnoreFound,

@@ -169,7 +169,7 @@ pub(super) fn press(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: 
     slot.making = Some(Making {
         generation: wish.generation,
         digest: wish.digest.clone(),
-        due: around.now + if around.rules.has(Bug::PrepareOnce) { Millis(u64::MAX / 4) } else { ORDER_AGAIN },
+        due: around.now + ORDER_AGAIN,
         failures: known.as_ref().map_or(0, |making| making.failures),
         is_fresh,
         // What has failed is said until it has succeeded.
@@ -223,7 +223,8 @@ pub(super) fn failed(slot: &mut Slot, generation: u64, digest: &str, why: Unprep
         }
         Unprepared::HeldUp(_) => AGAIN_FIRST,
     };
-    making.due = around.now + delay;
+    let never = around.rules.has(Bug::PrepareOnce);
+    making.due = around.now + if never { Millis(u64::MAX / 4) } else { delay };
     let why = match why {
         Unprepared::HeldUp(why) if around.rules.has(Bug::IgnoreHeldUp) => Unprepared::Failed(why),
         why => why,

@@ -224,45 +224,19 @@ pub fn step(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>) -> 
 fn take(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, effects: &mut Vec<Effect>) {
     match input {
         Input::Look => {}
-        Input::Started { attempt, pid, at, log_start } => {
-            if let Stage::Starting { begun, .. } = &slot.durable.stage
-                && (slot.durable.attempt == attempt)
-            {
-                let begun = begun.clone();
-                come_up(slot, begun, attempt, pid, at, log_start, around);
-            } else if attempt == slot.durable.attempt && slot.may_be_container() {
-                // An engine may take minutes to start one.
-                observe::is_contradicted(slot);
-            }
-        }
-        Input::StartFailed { attempt, why } if slot.starts(attempt) => {
-            ended(id, slot, Exit::NotStarted(why), around);
-        }
-        Input::StartUnable { attempt, why } if slot.starts(attempt) => start_unable(slot, why, around),
-        Input::StartWithheld { attempt } if slot.starts(attempt) => start_withheld(slot),
-        Input::StartRefused { attempt, seen } if slot.starts(attempt) => {
-            slot.durable.attempt = attempt.max(seen);
-            slot.observing = true;
-            slot.prepared = slot.begun().cloned();
-            slot.recheck = Some(around.now + RECHECK_AFTER);
-            effects.push(slot.look(id));
-        }
-        Input::StartGone { attempt } if slot.starts(attempt) => {
-            if !around.rules.has(Bug::IgnoreGone) {
-                making::gone(slot);
-            }
-            start_withheld(slot);
-        }
-        // Of an attempt that is over.
-        Input::StartFailed { .. } | Input::StartUnable { .. } => {}
-        Input::StartRefused { .. } | Input::StartWithheld { .. } | Input::StartGone { .. } => {}
+        input @ (Input::Started { .. }
+        | Input::StartFailed { .. }
+        | Input::StartUnable { .. }
+        | Input::StartWithheld { .. }
+        | Input::StartRefused { .. }
+        | Input::StartGone { .. }) => take_start(id, slot, input, around, effects),
         input @ (Input::Preparing { .. }
         | Input::Prepared { .. }
         | Input::PrepareFailed { .. }
         | Input::Taken { .. }
         | Input::Drifted { .. }
         | Input::Mended { .. }
-        | Input::Appeared) => take_of_container(id, slot, input, around),
+        | Input::Appeared) => drift::take(id, slot, input, around),
         Input::Exited { attempt, exit } => take_exit(id, slot, attempt, exit, around),
         Input::Observed { asked, seen } => {
             if asked == slot.durable.attempt || around.rules.has(Bug::TakeStaleLooks) {
@@ -305,6 +279,42 @@ fn take(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, effects
     }
 }
 
+/// What came of a start. Of an attempt that is over it is no news.
+fn take_start(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, effects: &mut Vec<Effect>) {
+    match input {
+        Input::Started { attempt, pid, at, log_start } => {
+            if let Stage::Starting { begun, .. } = &slot.durable.stage
+                && (slot.durable.attempt == attempt)
+            {
+                let begun = begun.clone();
+                come_up(slot, begun, attempt, pid, at, log_start, around);
+            } else if attempt == slot.durable.attempt && slot.may_be_container() {
+                // An engine may take minutes to start one.
+                observe::is_contradicted(slot);
+            }
+        }
+        Input::StartFailed { attempt, why } if slot.starts(attempt) => {
+            ended(id, slot, Exit::NotStarted(why), around);
+        }
+        Input::StartUnable { attempt, why } if slot.starts(attempt) => start_unable(slot, why, around),
+        Input::StartWithheld { attempt } if slot.starts(attempt) => start_withheld(slot),
+        Input::StartRefused { attempt, seen } if slot.starts(attempt) => {
+            slot.durable.attempt = attempt.max(seen);
+            slot.observing = true;
+            slot.prepared = slot.begun().cloned();
+            slot.recheck = Some(around.now + RECHECK_AFTER);
+            effects.push(slot.look(id));
+        }
+        Input::StartGone { attempt } if slot.starts(attempt) => {
+            if !around.rules.has(Bug::IgnoreGone) {
+                making::gone(slot);
+            }
+            start_withheld(slot);
+        }
+        _ => {}
+    }
+}
+
 /// What came of something that was done to a copy, or run beside it.
 fn take_deed(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, effects: &mut Vec<Effect>) {
     match input {
@@ -320,34 +330,6 @@ fn take_deed(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, ef
         Input::Reloaded { attempt, serial, outcome } => reload::ended(id, slot, attempt, serial, outcome),
         Input::ReloadUnable { attempt, serial, why } => reload::unable(slot, attempt, serial, why, around),
         Input::SignalFailed { attempt, probe, why } => react::not_sent(id, slot, attempt, probe, why),
-        _ => {}
-    }
-}
-
-/// What is only heard of containers.
-fn take_of_container(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>) {
-    match input {
-        Input::Preparing { generation, step } => making::goes_on(slot, generation, step, around),
-        Input::Prepared { generation, digest, container } => {
-            let made = Made { generation, digest, container };
-            making::done(slot, made, around.wish, around.rules);
-        }
-        Input::PrepareFailed { generation, digest, why } => {
-            making::failed(slot, generation, &digest, why, around);
-        }
-        Input::Taken { attempt, .. } if around.rules.has(Bug::TakenIsEnded) => {
-            take_exit(id, slot, attempt, Exit::Code(0), around);
-        }
-        Input::Taken { attempt, how } => drift::taken(id, slot, attempt, how, around),
-        Input::Drifted { .. } if around.rules.has(Bug::ForgetDrift) => {}
-        Input::Appeared if around.rules.has(Bug::IgnoreFound) => {}
-        Input::Drifted { attempt, what } => drift::drifted(slot, attempt, what, around),
-        Input::Mended { attempt, outcome } => drift::mended(id, slot, attempt, outcome, around),
-        Input::Appeared => {
-            slot.observing = true;
-            slot.appeared = true;
-            slot.recheck = None;
-        }
         _ => {}
     }
 }

@@ -189,7 +189,7 @@ impl World {
     fn carried_out(&mut self, effect: &Effect, left: u32) -> Vec<Input> {
         let slot = effect.slot();
         if is_of_process(effect) || self.processes.alive(slot).is_some() && !is_of_container(effect) {
-            return self.to_process(effect);
+            return self.process_order(effect);
         }
         let mut order = Order {
             docker: &mut self.docker,
@@ -249,7 +249,7 @@ impl World {
         }
     }
 
-    fn to_process(&mut self, effect: &Effect) -> Vec<Input> {
+    fn process_order(&mut self, effect: &Effect) -> Vec<Input> {
         match effect {
             Effect::Observe { slot, attempt, .. } => {
                 let seen = self.processes.observe(slot, self.now);

@@ -263,7 +263,7 @@ impl Order<'_> {
 
     fn run(&mut self, slot: &SlotId, attempt: Attempt, id: &str) -> Result<Input, Failure> {
         self.reach()?;
-        if let Some(record) = self.records.get(slot).filter(|_| self.slip != Some(Slip::IgnoreRecord)) {
+        if let Some(record) = self.records.get(slot) {
             let seen = record.attempt;
             if seen > attempt || (seen == attempt && self.has_happened(record)) {
                 return Ok(Input::StartRefused { attempt, seen });
@@ -290,7 +290,7 @@ impl Order<'_> {
         let (run_before, name, proper) = (found.run, found.name.clone(), found.proper.clone());
         if name != proper {
             match self.send(Request::Rename { id: id.to_owned(), name: proper }) {
-                Err(Failure::Refused(Refusal::Conflict)) if self.slip == Some(Slip::LeaveOthers) => {}
+                Err(Failure::Refused(Refusal::Conflict)) if self.slip.is_some() => {}
                 done => done?,
             }
         }

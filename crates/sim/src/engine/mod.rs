@@ -29,8 +29,6 @@ pub enum Slip {
     IgnoreOthers,
     /// Start, and let the others of the slot be.
     LeaveOthers,
-    /// Start though a later attempt was.
-    IgnoreRecord,
 }
 
 /// What a test has planted.

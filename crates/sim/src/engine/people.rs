@@ -135,7 +135,7 @@ impl Written {
                 spec
             }
         };
-        spec.restart = self.restart.clone();
+        spec.restart = self.restart;
         spec.stop_grace_period = Millis(self.grace);
         let edge = |(name, condition): (&ServiceName, &Condition)| {
             (name.clone(), Dependency { condition: condition.clone(), ..Dependency::default() })

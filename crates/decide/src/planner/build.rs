@@ -100,7 +100,7 @@ impl<'a, 'b> Build<'a, 'b> {
             let only_stops = held.stops.iter().zip(&life.stops).filter(|(_, (name, _))| !goes(name));
             let over = held.removes.iter().chain(only_stops.map(|(node, _)| node)).copied();
             let (over, starts): (Vec<Node>, _) = (over.collect(), self.own[*by].starts);
-            for starts in starts {
+            if let Some(starts) = starts {
                 over.iter().try_for_each(|on| self.graph.wait(starts, *on))?;
             }
         }

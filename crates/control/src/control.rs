@@ -7,6 +7,7 @@ use serde::Serialize;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use upbeat_decide::{Change as SlotChange, planner};
 use upbeat_model::event::EventKind;
+use upbeat_model::plan::World;
 use upbeat_model::target::Target;
 use upbeat_model::{
     Action, App, AppName, AppSummary, Edit, Operation, OperationId, Origin, Phase, Plan, Project,
@@ -190,7 +191,16 @@ impl Control {
         let wanted =
             wishes::up(old.as_deref(), project, only, state.next_operation())?.record.target().collect();
         let current = old.as_deref().map(|old| old.target().collect()).unwrap_or_default();
-        Ok(planner::plan(&state.observed(&app), &current, &wanted))
+        let world = World { observed: state.observed(&app), ..World::default() };
+        let (how, limits) = (planner::How::default(), planner::Limits::default());
+        planner::plan(&planner::Input {
+            world: &world,
+            current: &current,
+            wanted: &wanted,
+            how: &how,
+            limits,
+        })
+        .map_err(|refusal| ControlError::Refused(refusal.to_string()))
     }
 
     /// Change what runs.

@@ -43,6 +43,8 @@ pub struct Making {
     due: Mono,
     /// How often it has failed in a row.
     failures: u32,
+    /// Before it was first ordered there was nothing of the slot in an engine, as far as anybody knows.
+    is_fresh: bool,
     /// How far it is.
     standing: Standing,
 }
@@ -154,8 +156,9 @@ pub(super) fn press(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: 
         slot.making = known;
         return;
     }
-    slot.durable.networks.extend(networks(wish).map(str::to_owned));
+    let is_fresh = !slot.appeared && slot.durable.networks.is_empty();
     slot.appeared = true;
+    slot.durable.networks.extend(networks(wish).map(str::to_owned));
     effects.push(Effect::Prepare {
         slot: id.clone(),
         generation: wish.generation,
@@ -168,6 +171,7 @@ pub(super) fn press(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: 
         digest: wish.digest.clone(),
         due: around.now + ORDER_AGAIN,
         failures: known.as_ref().map_or(0, |making| making.failures),
+        is_fresh,
         // What has failed is said until it has succeeded.
         standing: known.map_or(Standing::Ordered(None), |making| making.standing),
     });
@@ -211,7 +215,10 @@ pub(super) fn failed(slot: &mut Slot, generation: u64, digest: &str, why: Unprep
         Unprepared::Unreachable(_) => {
             // Nothing was made. Should there be something, the engine tells when it is back; until then
             // nobody has to wait for it who only wants the slot to go.
-            slot.appeared = false;
+            if making.is_fresh {
+                slot.appeared = false;
+                slot.durable.networks.clear();
+            }
             REACH_AGAIN
         }
         Unprepared::HeldUp(_) => AGAIN_FIRST,

@@ -322,18 +322,19 @@ mod tests {
         assert_eq!(first["MacAddress"], "02:42:ac:11:65:43");
     }
 
-    #[test]
-    fn what_an_engine_has_no_word_for_is_refused_by_name_and_goes_to_a_newer_one() {
-        type Says = fn(&mut Container);
-        fn attached(container: &mut Container, says: fn(&mut Attachment)) {
-            let mut attachment = Attachment::to(Network::new("a", "shop_a"));
-            says(&mut attachment);
-            container.network = NetworkMode::Networks(vec![attachment]);
-        }
-        fn mounted(container: &mut Container, kind: MountKind) {
-            container.mounts = vec![Mount { target: "/data".to_owned(), read_only: true, kind }];
-        }
-        let cases: [(&str, &str, Says, &str); 7] = [
+    type Says = fn(&mut Container);
+    fn attached(container: &mut Container, says: fn(&mut Attachment)) {
+        let mut attachment = Attachment::to(Network::new("a", "shop_a"));
+        says(&mut attachment);
+        container.network = NetworkMode::Networks(vec![attachment]);
+    }
+    fn mounted(container: &mut Container, kind: MountKind) {
+        container.mounts = vec![Mount { target: "/data".to_owned(), read_only: true, kind }];
+    }
+
+    /// The key, the version it takes, what says it, and a part of the request.
+    fn of_newer_engines() -> [(&'static str, &'static str, Says, &'static str); 7] {
+        [
             (
                 "annotations",
                 "1.43",
@@ -391,8 +392,12 @@ mod tests {
                 },
                 "\"CreateMountpoint\":true",
             ),
-        ];
-        for (key, version, says, told) in cases {
+        ]
+    }
+
+    #[test]
+    fn what_an_engine_has_no_word_for_is_refused_by_name_and_goes_to_a_newer_one() {
+        for (key, version, says, told) in of_newer_engines() {
             let spec = service(says);
             let wanted = Version { major: 1, minor: version[2..].parse().unwrap() };
             let before = Version { major: 1, minor: wanted.minor - 1 };

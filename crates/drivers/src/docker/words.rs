@@ -80,6 +80,16 @@ pub(super) fn not_started(message: &str) -> String {
     format!("the container engine cannot start it: {}", tidy(message))
 }
 
+/// As engines from 28 on name it: `for 0.0.0.0:80:172.17.0.2:80/tcp`, or `0.0.0.0:80/tcp`.
+fn host_port(message: &str) -> Option<&str> {
+    let (_, rest) = message.split_once("failed to bind host port ")?;
+    let rest = rest.strip_prefix("for ").unwrap_or(rest);
+    let host = if rest.starts_with('[') { rest.find(']')? } else { 0 };
+    let colon = host + rest[host..].find(':')?;
+    let digits = rest[colon + 1..].bytes().take_while(u8::is_ascii_digit).count();
+    Some(&rest[..colon + 1 + digits])
+}
+
 fn port_taken(message: &str) -> Option<String> {
     let remedy = "publish another port, or stop what has it";
     if let Some(place) = between(message, "Bind for ", " failed: port is already allocated") {
@@ -91,7 +101,7 @@ fn port_taken(message: &str) -> Option<String> {
             .or_else(|| between(message, "listen tcp ", ": bind"))
             .or_else(|| between(message, "listen udp4 ", ": bind"))
             .or_else(|| between(message, "listen udp ", ": bind"))
-            .or_else(|| between(message, "failed to bind host port for ", ":"));
+            .or_else(|| host_port(message));
         let place = place.map_or_else(|| "a port it publishes".to_owned(), |place| format!("port {place}"));
         return Some(format!("{place} is used by another program of this machine; {remedy}"));
     }
@@ -273,4 +283,148 @@ pub(super) fn not_pulled(image: &ImageRef, message: &str) -> String {
         tidy(message)
     };
     format!("image `{image}` cannot be pulled: {why}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Texts of engines 20.10 to 28.
+    #[test]
+    fn why_a_container_does_not_start_is_said_with_what_to_do() {
+        let driver = "driver failed programming external connectivity on endpoint web (b1f0)";
+        let runc = "failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process";
+        for (said, words) in [
+            (
+                format!("{driver}: Bind for 0.0.0.0:8080 failed: port is already allocated"),
+                "port 0.0.0.0:8080 is published by another container",
+            ),
+            (
+                format!(
+                    "{driver}: Error starting userland proxy: listen tcp4 127.0.0.1:80: bind: address already in use"
+                ),
+                "port 127.0.0.1:80 is used by another program",
+            ),
+            (
+                format!(
+                    "{driver}: failed to bind host port for 0.0.0.0:80:172.17.0.2:8080/tcp: address already in use"
+                ),
+                "port 0.0.0.0:80 is used by another program",
+            ),
+            (
+                format!("{driver}: failed to bind host port [::1]:80/tcp: address already in use"),
+                "port [::1]:80 is used",
+            ),
+            (
+                format!("{driver}: listen tcp4 10.9.9.9:80: bind: cannot assign requested address"),
+                "look at `host_ip`",
+            ),
+            (
+                format!("{runc}: exec: \"serve\": executable file not found in $PATH: unknown"),
+                "cannot run `serve`: no such program",
+            ),
+            (
+                format!("{runc}: exec: \"/x\": permission denied: unknown"),
+                "cannot run `/x`: it may not be executed",
+            ),
+            (
+                format!("{runc}: exec: \"/x\": exec format error: unknown"),
+                "cannot run `/x`: it is for another machine",
+            ),
+            (
+                format!("{runc}: chdir to cwd (\"/srv\") set in config.json failed: permission denied"),
+                "`working_dir` cannot be entered",
+            ),
+            ("unable to find user ali: no matching entries in passwd file".to_owned(), "no user `ali`"),
+            (
+                format!(
+                    "{runc}: error during container init: error mounting \"/a\" to rootfs at \"/b\": mount /a:/b: not a directory: unknown"
+                ),
+                "`/a` cannot be mounted at `/b`: one of them is a file",
+            ),
+            (
+                "mkdir /var/lib/docker/overlay2/x: no space left on device".to_owned(),
+                "the disk of the container engine is full",
+            ),
+            ("network shop_front not found".to_owned(), "a network of it is not there any more"),
+            ("something new: unknown".to_owned(), "the container engine cannot start it: something new"),
+            (String::new(), "it did not say why"),
+        ] {
+            let told = not_started(&said);
+            assert!(told.contains(words), "{said}\n{told}");
+        }
+    }
+
+    #[test]
+    fn why_an_image_is_not_pulled_is_said_with_what_to_do() {
+        let image = ImageRef::parse("reg.example:5000/web:v1").unwrap();
+        for (said, words) in [
+            (
+                "manifest for reg.example:5000/web:v1 not found: manifest unknown: manifest unknown",
+                "has no such tag or digest",
+            ),
+            (
+                "Get \"https://reg.example:5000/v2/web/manifests/v1\": no basic auth credentials",
+                "docker login reg.example:5000",
+            ),
+            ("unauthorized: incorrect username or password", "refuses the credentials"),
+            (
+                "pull access denied for web, repository does not exist or may require 'docker login': denied: requested access to the resource is denied",
+                "has no such image for you",
+            ),
+            (
+                "no matching manifest for linux/arm64/v8 in the manifest list entries",
+                "none for this platform",
+            ),
+            ("toomanyrequests: You have reached your pull rate limit.", "too many requests"),
+            (
+                "Get \"https://reg.example:5000/v2/\": http: server gave HTTP response to HTTPS client",
+                "insecure-registries",
+            ),
+            (
+                "Get \"https://reg.example:5000/v2/\": x509: certificate signed by unknown authority",
+                "is not trusted",
+            ),
+            (
+                "Get \"https://reg.example:5000/v2/\": dial tcp: lookup reg.example: no such host",
+                "cannot be reached",
+            ),
+            (
+                "write /var/lib/docker/tmp/GetImageBlob1: no space left on device",
+                "disk of the container engine is full",
+            ),
+            ("name unknown: repository name not known to registry", "no image of this name"),
+        ] {
+            let told = not_pulled(&image, said);
+            assert!(told.starts_with("image `reg.example:5000/web:v1` cannot be pulled: "), "{told}");
+            assert!(told.contains(words), "{said}\n{told}");
+        }
+    }
+
+    #[test]
+    fn what_says_something_of_the_engine_says_nothing_of_the_container() {
+        let containerd = "connection error: desc = \"transport: error while dialing: dial unix:///run/containerd/containerd.sock: connect: connection refused\": unavailable";
+        assert!(is_of_the_engine(containerd) && is_of_the_engine("context canceled"));
+        assert!(!is_of_the_engine("Bind for 0.0.0.0:80 failed: port is already allocated"));
+        assert!(is_no_container("No such container: 5f"));
+    }
+
+    #[test]
+    fn networks_and_what_is_not_made_say_what_to_do() {
+        let pool =
+            network_not_made("front", "shop_front", "Pool overlaps with other one on this address space");
+        assert!(pool.contains("say another `subnet`"), "{pool}");
+        let none = "could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network";
+        assert!(network_not_made("front", "x", none).contains("docker network prune"));
+        let source = "invalid mount config for type \"bind\": bind source path does not exist: /srv/x";
+        assert!(not_created(source).starts_with("`/srv/x` is to be mounted and is not there"));
+    }
+
+    #[test]
+    fn a_text_of_the_engine_is_one_line_and_has_an_end() {
+        assert_eq!(tidy("Error response from daemon: a\n  b: unknown"), "a b");
+        let long = tidy(&"x".repeat(10_000));
+        assert_eq!(long.chars().count(), SHOWN_MAX + 1);
+        assert!(!tidy("a\u{1b}[31mb").contains('\u{1b}'));
+    }
 }

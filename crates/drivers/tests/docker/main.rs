@@ -8,6 +8,7 @@ mod hands;
 mod life;
 mod output;
 mod pulls;
+mod reasons;
 mod rig;
 mod things;
 
@@ -20,9 +21,17 @@ fn main() -> ExitCode {
     {
         output::adopt(host, owner, dir, slot);
     }
-    let cases =
-        [life::CASES, hands::CASES, execs::CASES, gone::CASES, output::CASES, pulls::CASES, things::CASES]
-            .concat();
+    let cases = [
+        life::CASES,
+        hands::CASES,
+        execs::CASES,
+        gone::CASES,
+        output::CASES,
+        pulls::CASES,
+        reasons::CASES,
+        things::CASES,
+    ]
+    .concat();
     let code = upbeat_needs::run(cases);
     rig::clean_up();
     code

@@ -25,7 +25,7 @@ async fn what_is_asked_is_answered() {
     assert_eq!(client.apps().await.unwrap()[0].ready, 1);
     assert_eq!(client.app(&shop).await.unwrap(), app(3));
     assert_eq!(client.operation(OperationId(7)).await.unwrap(), operation(true));
-    assert_eq!(client.plan(&shop, &up()).await.unwrap(), Plan { steps: Vec::new(), unchanged: 4 });
+    assert_eq!(client.plan(&shop, &up()).await.unwrap(), Plan { unchanged: 4, ..Plan::default() });
     assert_eq!(client.why(&shop, &name("web")).await.unwrap(), Why { chains: vec![Vec::new()], more: 0 });
     let of_shop = EventFilter { app: Some(shop.clone()), ..EventFilter::default() };
     assert_eq!(client.events(&of_shop, 8, 20).await.unwrap(), [event(9)]);

@@ -346,7 +346,7 @@ impl Backend for Fake {
 
     async fn plan(&self, app: AppName, _: Up) -> Answer<Plan> {
         self.note(format!("plan {app}"));
-        Ok(Plan { steps: Vec::new(), unchanged: 4 })
+        Ok(Plan { unchanged: 4, ..Plan::default() })
     }
 
     async fn act(&self, app: AppName, action: Action, origin: Origin) -> Answer<Operation> {

@@ -304,6 +304,25 @@ pub struct PlanArgs {
     /// Exit with 9 when there is something to do
     #[arg(long)]
     pub detailed_exitcode: bool,
+    /// For whom
+    #[arg(long, value_enum, default_value_t)]
+    pub format: PlanFormat,
+}
+
+/// For whom a plan is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum PlanFormat {
+    /// For the terminal
+    #[default]
+    Table,
+    /// One sentence a step, with the steps it waits for
+    Text,
+    /// For Graphviz
+    Dot,
+    /// For Mermaid
+    Mermaid,
+    /// For programs
+    Json,
 }
 
 /// `why`.

@@ -2,7 +2,7 @@
 
 use upbeat_api::Up;
 
-use super::args::PlanArgs;
+use super::args::{PlanArgs, PlanFormat};
 use super::session::Session;
 use super::{load, names};
 use crate::exit::ExitCode;
@@ -17,10 +17,13 @@ pub(super) async fn run(session: &Session, args: PlanArgs) -> Outcome {
         let (client, wish) = (session.ensured().await?, Up { project, services });
         session.insist(|| client.plan(&app, &wish)).await??
     };
-    if session.is_json() {
-        session.print_json(&plan)?;
-    } else {
-        session.print(&text(app.as_str(), &plan, &session.face()))?;
+    match args.format {
+        PlanFormat::Json => session.print_json(&plan)?,
+        PlanFormat::Table if session.is_json() => session.print_json(&plan)?,
+        PlanFormat::Table => session.print(&text(app.as_str(), &plan, &session.face()))?,
+        PlanFormat::Text => session.print(&plan.text())?,
+        PlanFormat::Dot => session.print(&plan.dot())?,
+        PlanFormat::Mermaid => session.print(&plan.mermaid())?,
     }
     Ok(match args.detailed_exitcode && !plan.steps.is_empty() {
         true => ExitCode::PlanHasChanges,

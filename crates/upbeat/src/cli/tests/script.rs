@@ -12,8 +12,8 @@ use upbeat_api::{
     Problem, ProblemKind, Refused, Role, ServiceName, SlotId, Starts, Stats, TokenInfo, TokenName, Up,
     Version, WebhookName, WebhookState, WebhookTested, Whom, Why, WhyLink, Wish,
 };
-use upbeat_model::plan::{self, After, Step, StepReason};
-use upbeat_model::{Attempt, Edit, Exit, Goal, Origin, Phase, Service, SlotStatus, Wall, project::Condition};
+use upbeat_model::plan::{After, Step, StepReason, Task};
+use upbeat_model::{Attempt, Edit, Exit, Origin, Phase, Service, SlotStatus, Wall, project::Condition};
 use upbeat_server::compat::guide::{Guide, ServicesSettings, Surroundings};
 use upbeat_server::{Answer, Backend, BoxStream, Checked, LogQuery};
 
@@ -93,7 +93,7 @@ impl Script {
             facts: Arc::new(Mutex::new(Facts {
                 version: env!("CARGO_PKG_VERSION").into(),
                 apps: Vec::new(),
-                plan: Plan { steps: Vec::new(), unchanged: 3 },
+                plan: Plan { unchanged: 3, ..Plan::default() },
                 why: Why::default(),
                 events: Vec::new(),
                 stats: Stats { at: NOW, slots: Vec::new() },
@@ -381,19 +381,21 @@ pub(super) fn summary(name: &str, wanted: u32, ready: u32) -> AppSummary {
 }
 
 fn plan() -> Plan {
-    let step = |number, short, action, reason, after| {
-        let goal = Goal::Running;
-        Step { number, level: number - 1, slot: slot(short), action, goal, reason, after }
+    let step = |number, task: Task, reason, after| {
+        let (goal, undo) = (task.goal(), task.undo());
+        Step { number, level: number - 1, task, goal, reason, after, undo, interrupts: number > 1 }
     };
+    let start = Task::Start { slot: slot("db-1"), container: None, release: None, temporary: false };
     let healthy = After { step: 1, condition: Some(Condition::Healthy) };
     let changed = StepReason::Changed { fields: vec!["command".into()] };
     Plan {
         steps: vec![
-            step(1, "db-1", plan::Action::Start, StepReason::New, vec![]),
-            step(2, "web-1", plan::Action::Replace, changed, vec![healthy]),
-            step(3, "old-1", plan::Action::Remove, StepReason::NotDeclared, vec![]),
+            step(1, start, StepReason::New, vec![]),
+            step(2, Task::Replace { slot: slot("web-1") }, changed, vec![healthy]),
+            step(3, Task::Remove { slot: slot("old-1") }, StepReason::NotDeclared, vec![]),
         ],
         unchanged: 1,
+        ..Plan::default()
     }
 }
 

@@ -1,60 +1,20 @@
-//! Plans by hand, and random worlds in which a small simulation carries plans out in any order the
-//! edges allow, and an oracle that judges slots one by one says what had to be in them.
+//! Plans of processes by hand, and random worlds in which a small simulation carries plans out in any order
+//! the edges allow, and an oracle that judges slots one by one says what had to be in them.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 
 use proptest::prelude::*;
-use upbeat_model::OperationId;
-use upbeat_model::project::Dependency;
+use upbeat_model::plan::{Step, Task};
+use upbeat_model::project::Condition;
+use upbeat_model::target::Ask;
 
 use super::*;
 
-fn slot(text: &str) -> SlotId {
-    let (service, index) = text.split_once('-').unwrap_or((text, "1"));
-    format!("app/{service}/{index}").parse().unwrap()
-}
-
-fn service(command: &str, depends_on: &[(&str, Condition, bool)]) -> Service {
-    let depends_on = depends_on.iter().map(|(name, condition, restart)| {
-        let edge = Dependency { condition: condition.clone(), restart: *restart, ..Dependency::default() };
-        (ServiceName::new(name).unwrap(), edge)
-    });
-    Service { depends_on: depends_on.collect(), ..Service::new(vec![command.to_owned()], "/") }
-}
-
-fn wish(goal: Goal, spec: Service) -> TargetSlot {
-    TargetSlot {
-        goal,
-        digest: spec.digest(),
-        spec: Arc::new(spec),
-        release: 1,
-        generation: 1,
-        ask: Ask::Ensure,
-        kill: false,
-        operation: OperationId(1),
-        base_environment: Arc::default(),
-    }
-}
-
-fn seen(phase: Phase, by: &TargetSlot) -> Observed {
-    Observed { phase, running_digest: Some(by.digest.clone()), running_generation: Some(by.generation) }
-}
-
-/// `name: dep dep`, one a line; a dependency ending in `!` has `restart: true`.
-fn target(text: &str, command: &str) -> Slots {
-    text.lines()
-        .map(|line| {
-            let (name, needs) = line.split_once(':').unwrap_or((line, ""));
-            let needs: Vec<_> = (needs.split_whitespace())
-                .map(|need| (need.trim_end_matches('!'), Condition::Healthy, need.ends_with('!')))
-                .collect();
-            (slot(name.trim()), wish(Goal::Running, service(command, &needs)))
-        })
-        .collect()
-}
-
-fn running(target: &Slots) -> BTreeMap<SlotId, Observed> {
-    target.iter().map(|(slot, wish)| (slot.clone(), seen(Phase::Healthy, wish))).collect()
+/// With no more in the world than these.
+fn plan(observed: &BTreeMap<SlotId, Observed>, current: &Slots, wanted: &Slots) -> Plan {
+    let world = World { observed: observed.clone(), ..World::default() };
+    let (how, limits) = (How::default(), Limits::default());
+    super::super::plan(&Input { world: &world, current, wanted, how: &how, limits }).unwrap()
 }
 
 /// `1 L0 start db-1 (new)`, then ` < 2 service_healthy` for each edge.
@@ -70,9 +30,10 @@ fn show_step(step: &Step) -> String {
         StepReason::Asked => "asked".to_owned(),
         StepReason::NotDeclared => "not declared".to_owned(),
         StepReason::DependencyRestarts { slot } => format!("follows {}", slot.short()),
+        other => format!("{other:?}"),
     };
-    let action = format!("{:?}", step.action).to_lowercase();
-    let mut line = format!("{} L{} {action} {} ({reason})", step.number, step.level, step.slot.short());
+    let (action, slot) = (step.task.key(), step.slot().unwrap().short());
+    let mut line = format!("{} L{} {action} {slot} ({reason})", step.number, step.level);
     for after in &step.after {
         let condition = after.condition.as_ref().map_or("stopped".to_owned(), |c| c.to_string());
         line.push_str(&format!(" < {} {condition}", after.step));
@@ -101,7 +62,7 @@ fn nothing_is_done_about_what_is_as_wanted() {
     let wanted = target("db\nweb: db", "run");
     let mut observed = running(&wanted);
     observed.insert(slot("web"), seen(Phase::Completed, &wanted[&slot("web")]));
-    assert_eq!(plan(&observed, &wanted, &wanted), Plan { steps: vec![], unchanged: 2 });
+    assert_eq!(plan(&observed, &wanted, &wanted), Plan { unchanged: 2, ..Plan::default() });
 }
 
 #[test]
@@ -228,12 +189,12 @@ fn a_chain_of_ten_thousand_is_planned_like_any_other() {
     let up = plan(&BTreeMap::new(), &Slots::new(), &wanted);
     assert_eq!(up.steps.last().map(|step| (step.level as usize, step.number as usize)), Some((N - 1, N)));
     let down = plan(&running(&wanted), &wanted, &Slots::new());
-    assert_eq!(down.steps.last().map(|step| step.slot.short()), Some("s00000-1".into()));
+    assert_eq!(down.steps.last().and_then(Step::slot).map(SlotId::short), Some("s00000-1".into()));
 }
 
 /// What was so far, what is seen of it, and what shall be.
 #[derive(Clone, Debug)]
-struct World {
+struct Story {
     observed: BTreeMap<SlotId, Observed>,
     current: Slots,
     wanted: Slots,
@@ -277,7 +238,7 @@ fn slots(drafts: &[Draft], rank: &[usize], generation: u64) -> Slots {
     slots
 }
 
-fn worlds() -> impl Strategy<Value = World> {
+fn worlds() -> impl Strategy<Value = Story> {
     let rank = || Just((0..SERVICES).collect::<Vec<_>>()).prop_shuffle();
     let phase = prop_oneof![
         4 => Just(Phase::Healthy), 1 => Just(Phase::Running), 1 => Just(Phase::Starting), 1 => Just(Phase::Stopping),
@@ -292,7 +253,7 @@ fn worlds() -> impl Strategy<Value = World> {
             let wanted = slots(&after, &after_rank, generation);
             let observed =
                 (current.iter().zip(phases)).map(|((slot, wish), phase)| (slot.clone(), seen(phase, wish)));
-            World { observed: observed.collect(), current, wanted, choices }
+            Story { observed: observed.collect(), current, wanted, choices }
         },
     )
 }
@@ -317,7 +278,7 @@ fn is_at_goal(seen: Option<&Observed>, wanted: Option<&TargetSlot>) -> bool {
 
 /// The slots something has to happen to: for their own sake, or because a dependency with
 /// `restart: true` is renewed. Looked at again and again until nothing is added.
-fn must_change(world: &World) -> BTreeSet<SlotId> {
+fn must_change(world: &Story) -> BTreeSet<SlotId> {
     let all: BTreeSet<&SlotId> = world.observed.keys().chain(world.wanted.keys()).collect();
     let mut needed: BTreeSet<SlotId> = all
         .into_iter()
@@ -357,7 +318,7 @@ proptest! {
     #[test]
     fn every_wanted_change_has_one_step_and_nothing_else_has(world in worlds()) {
         let plan = plan(&world.observed, &world.current, &world.wanted);
-        let steps: Vec<SlotId> = plan.steps.iter().map(|step| step.slot.clone()).collect();
+        let steps: Vec<SlotId> = plan.steps.iter().filter_map(Step::slot).cloned().collect();
         let distinct: BTreeSet<SlotId> = steps.iter().cloned().collect();
         prop_assert_eq!(steps.len(), distinct.len());
         prop_assert_eq!(distinct, must_change(&world));
@@ -367,11 +328,12 @@ proptest! {
             prop_assert_eq!(step.number as usize, i + 1);
             prop_assert!(step.after.iter().all(|after| after.step < step.number), "{:?}", show(&plan));
         }
-        prop_assert!(plan.steps.is_sorted_by_key(|step| (step.level, step.slot.clone())));
+        prop_assert!(plan.steps.is_sorted_by_key(|step| (step.level, step.slot().cloned())));
     }
 
     #[test]
     fn any_order_the_edges_allow_reaches_the_goal_and_breaks_no_rule_on_the_way(world in worlds()) {
+        let plan_again = plan;
         let plan = plan(&world.observed, &world.current, &world.wanted);
         let mut now = world.observed.clone();
         let mut left: Vec<&Step> = plan.steps.iter().collect();
@@ -384,19 +346,20 @@ proptest! {
             }
             let step = left.remove(ready[choice % ready.len()]);
             check_step(step, &plan, &done, &now, &world)?;
-            let ended = match step.goal {
-                Goal::Running => seen(Phase::Healthy, &world.wanted[&step.slot]),
+            let slot = step.slot().unwrap().clone();
+            let ended = match step.goal.unwrap() {
+                Goal::Running => seen(Phase::Healthy, &world.wanted[&slot]),
                 Goal::Stopped => Observed { phase: Phase::Stopped, running_digest: None, running_generation: None },
                 Goal::Absent => Observed { phase: Phase::Absent, running_digest: None, running_generation: None },
             };
-            now.insert(step.slot.clone(), ended);
+            now.insert(slot, ended);
             done.insert(step.number);
         }
         prop_assert!(left.is_empty(), "stuck: {:?}", show(&plan));
         for (slot, wish) in &world.wanted {
             prop_assert!(is_at_goal(now.get(slot), Some(wish)), "{slot} is not at its goal");
         }
-        prop_assert_eq!(super::plan(&now, &world.wanted, &world.wanted).steps, vec![]);
+        prop_assert_eq!(plan_again(&now, &world.wanted, &world.wanted).steps, vec![]);
     }
 }
 
@@ -407,24 +370,26 @@ fn check_step(
     plan: &Plan,
     done: &BTreeSet<u32>,
     now: &BTreeMap<SlotId, Observed>,
-    world: &World,
+    world: &Story,
 ) -> Result<(), TestCaseError> {
     let rests_on = |map: &Slots, dependent: &SlotId, on: &SlotId| {
         map.get(dependent).is_some_and(|wish| wish.spec.depends_on.contains_key(&on.service))
     };
-    if step.goal == Goal::Running {
+    let place = step.slot().unwrap();
+    if step.goal == Some(Goal::Running) {
         for (slot, wish) in world.wanted.iter().filter(|(_, wish)| wish.goal == Goal::Running) {
             let is_changed =
-                plan.steps.iter().any(|other| other.slot == *slot && !done.contains(&other.number));
+                plan.steps.iter().any(|other| other.slot() == Some(slot) && !done.contains(&other.number));
             let is_as_wanted = is_at_goal(now.get(slot), Some(wish)) && !is_changed;
-            let needed = rests_on(&world.wanted, &step.slot, slot);
-            prop_assert!(!needed || is_as_wanted, "{} starts before {slot}: {:?}", step.slot, show(plan));
+            let needed = rests_on(&world.wanted, place, slot);
+            prop_assert!(!needed || is_as_wanted, "{place} starts before {slot}: {:?}", show(plan));
         }
     }
-    if step.action != Action::Start {
-        for other in plan.steps.iter().filter(|other| other.goal != Goal::Running) {
-            let is_late = rests_on(&world.current, &other.slot, &step.slot) && !done.contains(&other.number);
-            prop_assert!(!is_late, "{} stops before {}: {:?}", step.slot, other.slot, show(plan));
+    if !matches!(step.task, Task::Start { .. }) {
+        for other in plan.steps.iter().filter(|other| other.goal != Some(Goal::Running)) {
+            let of = other.slot().unwrap();
+            let is_late = rests_on(&world.current, of, place) && !done.contains(&other.number);
+            prop_assert!(!is_late, "{place} stops before {of}: {:?}", show(plan));
         }
     }
     Ok(())

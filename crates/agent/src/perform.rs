@@ -111,28 +111,11 @@ impl Performer {
         let machine = self.machine.clone();
         let inputs = self.inputs.clone();
         match effect {
-            Effect::Observe { attempt, container, .. } => {
-                tokio::spawn(async move {
-                    let seen = guarded(observe(&machine, &slot, attempt, container)).await;
-                    let (seen, drifted) = seen.unwrap_or_else(|why| (Input::ObserveFailed { why }, None));
-                    tell(&inputs, &slot, seen).await;
-                    if let Some(drifted) = drifted {
-                        tell(&inputs, &slot, drifted).await;
-                    }
-                });
-            }
+            Effect::Observe { attempt, container, .. } => self.observe(slot, attempt, container),
             Effect::Prepare { generation, digest, release, spec, .. } => {
                 self.prepare(Order { slot, generation, digest, release, spec });
             }
-            Effect::Mend { attempt, .. } => {
-                tokio::spawn(async move {
-                    let mend = async {
-                        machine.engine.mend(&slot, attempt).await.map_err(|error| process::chain(&error))
-                    };
-                    let outcome = attempted(mend).await;
-                    tell(&inputs, &slot, Input::Mended { attempt, outcome }).await;
-                });
-            }
+            Effect::Mend { attempt, .. } => self.mend(slot, attempt),
             effect @ Effect::Start { .. } => self.start(slot, effect),
             Effect::Stop { attempt, signal, grace, .. } => {
                 let asked = self.asked(&slot, attempt);
@@ -190,6 +173,29 @@ impl Performer {
                 });
             }
         }
+    }
+
+    /// Looks what is there; what of it is not as it should be is told after that.
+    fn observe(&self, slot: SlotId, attempt: Attempt, container: bool) {
+        let (machine, inputs) = (self.machine.clone(), self.inputs.clone());
+        tokio::spawn(async move {
+            let seen = guarded(observe(&machine, &slot, attempt, container)).await;
+            let (seen, drifted) = seen.unwrap_or_else(|why| (Input::ObserveFailed { why }, None));
+            tell(&inputs, &slot, seen).await;
+            if let Some(drifted) = drifted {
+                tell(&inputs, &slot, drifted).await;
+            }
+        });
+    }
+
+    /// Puts a container right.
+    fn mend(&self, slot: SlotId, attempt: Attempt) {
+        let (machine, inputs) = (self.machine.clone(), self.inputs.clone());
+        tokio::spawn(async move {
+            let outcome =
+                attempted(async { machine.engine.mend(&slot, attempt).await.map_err(chained) }).await;
+            tell(&inputs, &slot, Input::Mended { attempt, outcome }).await;
+        });
     }
 
     /// Has a container made. One that is ordered once more goes on; one that is ordered otherwise takes its place.

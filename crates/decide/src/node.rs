@@ -4,7 +4,7 @@
 //! Within one call everything is settled: no status in a bundle is one that the next call would
 //! take back without a new input.
 
-mod touching;
+mod ready;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -15,15 +15,13 @@ use upbeat_model::target::{Goal, Target, TargetSlot};
 use upbeat_model::{Mono, OperationId, Phase, Reason, SlotId, SlotStatus, Wall};
 
 pub use crate::bundle::{Bundle, Change, Outcome, Reacted};
-use crate::gate::{Opening, Verdict, View, gate, opening};
-use crate::instance::{self, Around, Durable, Input, Slot, Stage};
+use crate::gate::{Opening, Verdict, View, gate, opening, stop_gate};
+use crate::instance::{self, Around, Durable, Input, Readiness, Slot, Stage};
 use crate::order::{Edge, loose};
 use crate::rules::{Bug, Rules};
+use ready::Unready;
 
 type ServiceKey = (AppName, ServiceName);
-
-/// What one operation has not made ready yet, and whether that has failed.
-type Unready = BTreeMap<(AppName, OperationId), BTreeMap<SlotId, bool>>;
 
 #[derive(Debug)]
 struct Entry {
@@ -554,5 +552,37 @@ impl Node {
             }
             verdict => Opening { verdict, due },
         }
+    }
+
+    fn stop_gate(&self, id: &SlotId, readiness: Readiness) -> Option<Reason> {
+        let key = (id.app.clone(), id.service.clone());
+        let dependents = self.dependents.get(&key)?;
+        let waits = |copy: SlotId| self.untouched.contains(&copy);
+        // Of one that runs on until something is made, it depends on who asks whether it goes.
+        let is_shared = self.untouched.is_empty() || !self.copies_of(&id.app, dependents.iter()).any(waits);
+        if let Some(known) = self.verdicts.borrow().stop.get(&key).filter(|_| is_shared) {
+            return known.clone();
+        }
+        let holds = |dependent: &&ServiceName| {
+            let edge = || (id.app.clone(), (*dependent).clone(), id.service.clone());
+            self.loose.is_empty() || !self.loose.contains(&edge())
+        };
+        let copies = self.copies_of(&id.app, dependents.iter().filter(holds));
+        let verdict = stop_gate(copies.filter_map(|copy| {
+            let entry = self.entries.get(&copy)?;
+            let wish = entry.wish.as_ref()?;
+            // Of two copies one may rest on it and the other not: then that one's end is no news here.
+            let mark = instance::mark(&entry.slot.durable);
+            let rests = wish.spec.depends_on.contains_key(&id.service)
+                || mark.is_some_and(|mark| mark.needs.contains(&id.service));
+            rests.then(|| match self.is_free_to_go(&copy, &entry.slot, wish, (id, readiness)) {
+                true => self.view(&copy, &Slot { untouched: None, ..entry.slot.clone() }, wish),
+                false => self.view(&copy, &entry.slot, wish),
+            })
+        }));
+        if is_shared {
+            self.verdicts.borrow_mut().stop.insert(key, verdict.clone());
+        }
+        verdict
     }
 }

@@ -239,6 +239,22 @@ impl Reason {
 }
 
 impl Reason {
+    /// The clause of a reason that is about a container that is being made.
+    fn of_making(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Prepares { step: None } => f.write_str("is being made ready"),
+            Self::Prepares { step: Some(step) } => f.write_str(step),
+            Self::CannotPrepare { detail } => write!(f, "cannot be made ready: {detail}"),
+            Self::NothingIsTouched { slots, more, failed } => {
+                let names: Vec<String> = slots.iter().map(SlotId::short).collect();
+                let more = if *more > 0 { format!(" and {more} more") } else { String::new() };
+                let but = if *failed { "; what has failed there is tried again" } else { "" };
+                write!(f, "runs on until {}{more} can be started{but}", names.join(", "))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The clause of a reason that is about a probe.
     fn of_probe(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -290,14 +306,8 @@ impl std::fmt::Display for Reason {
                 let more = if *more > 0 { format!(" and {more} more") } else { String::new() };
                 write!(f, "stops after {}{more}", names.join(", "))
             }
-            Self::Prepares { step: None } => f.write_str("is being made ready"),
-            Self::Prepares { step: Some(step) } => f.write_str(step),
-            Self::CannotPrepare { detail } => write!(f, "cannot be made ready: {detail}"),
-            Self::NothingIsTouched { slots, more, failed } => {
-                let names: Vec<String> = slots.iter().map(SlotId::short).collect();
-                let more = if *more > 0 { format!(" and {more} more") } else { String::new() };
-                let but = if *failed { "; what has failed there is tried again" } else { "" };
-                write!(f, "runs on until {}{more} can be started{but}", names.join(", "))
+            Self::Prepares { .. } | Self::CannotPrepare { .. } | Self::NothingIsTouched { .. } => {
+                self.of_making(f)
             }
             Self::BacksOff { exit, failures, delay, .. } => {
                 write!(f, "backs off {delay} after {} ({exit})", ordinal_exit(*failures))

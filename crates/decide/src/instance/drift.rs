@@ -8,9 +8,10 @@ use upbeat_model::reason::StopCause;
 use upbeat_model::{Attempt, Exit, Millis, Mono, SlotId};
 
 use super::end::ended;
-use super::{Around, Condemned, Follows, Slot, Stage, Taken, making, observe};
+use super::{Around, Condemned, Follows, Input, Made, Slot, Stage, Taken, making, observe, take_exit};
 use crate::effect::Effect;
 use crate::node::Outcome;
+use crate::rules::Bug;
 
 /// An order that was not answered, or could not be carried out, is given again.
 const MEND_AGAIN: Millis = Millis::seconds(5);
@@ -24,6 +25,34 @@ pub struct Drift {
     pub(super) what: String,
     /// When the next order is given.
     due: Mono,
+}
+
+/// What is only heard of containers.
+pub(super) fn take(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>) {
+    match input {
+        Input::Preparing { generation, step } => making::goes_on(slot, generation, step, around),
+        Input::Prepared { generation, digest, container } => {
+            let made = Made { generation, digest, container };
+            making::done(slot, made, around.wish, around.rules);
+        }
+        Input::PrepareFailed { generation, digest, why } => {
+            making::failed(slot, generation, &digest, why, around);
+        }
+        Input::Taken { attempt, .. } if around.rules.has(Bug::TakenIsEnded) => {
+            take_exit(id, slot, attempt, Exit::Code(0), around);
+        }
+        Input::Taken { attempt, how } => taken(id, slot, attempt, how, around),
+        Input::Drifted { .. } if around.rules.has(Bug::ForgetDrift) => {}
+        Input::Appeared if around.rules.has(Bug::IgnoreFound) => {}
+        Input::Drifted { attempt, what } => drifted(slot, attempt, what, around),
+        Input::Mended { attempt, outcome } => mended(id, slot, attempt, outcome, around),
+        Input::Appeared => {
+            slot.observing = true;
+            slot.appeared = true;
+            slot.recheck = None;
+        }
+        _ => {}
+    }
 }
 
 /// It was taken away. What shall run is begun anew as soon as its conditions hold.

@@ -224,7 +224,7 @@ pub(super) fn failed(slot: &mut Slot, generation: u64, digest: &str, why: Unprep
         Unprepared::HeldUp(_) => AGAIN_FIRST,
     };
     let never = around.rules.has(Bug::PrepareOnce);
-    making.due = around.now + if never { Millis(u64::MAX) } else { delay };
+    making.due = around.now + if never { Millis(u64::MAX / 4) } else { delay };
     let why = match why {
         Unprepared::HeldUp(why) if around.rules.has(Bug::IgnoreHeldUp) => Unprepared::Failed(why),
         why => why,

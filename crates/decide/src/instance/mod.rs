@@ -227,16 +227,16 @@ fn take(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, effects
         input @ (Input::Started { .. }
         | Input::StartFailed { .. }
         | Input::StartUnable { .. }
-        | Input::StartRefused { .. }
         | Input::StartWithheld { .. }
-        | Input::StartGone { .. }) => take_of_start(id, slot, input, around, effects),
+        | Input::StartRefused { .. }
+        | Input::StartGone { .. }) => take_start(id, slot, input, around, effects),
         input @ (Input::Preparing { .. }
         | Input::Prepared { .. }
         | Input::PrepareFailed { .. }
         | Input::Taken { .. }
         | Input::Drifted { .. }
         | Input::Mended { .. }
-        | Input::Appeared) => take_of_container(id, slot, input, around),
+        | Input::Appeared) => drift::take(id, slot, input, around),
         Input::Exited { attempt, exit } => take_exit(id, slot, attempt, exit, around),
         Input::Observed { asked, seen } => {
             if asked == slot.durable.attempt || around.rules.has(Bug::TakeStaleLooks) {
@@ -279,8 +279,8 @@ fn take(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, effects
     }
 }
 
-/// What came of a start.
-fn take_of_start(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, effects: &mut Vec<Effect>) {
+/// What came of a start. Of an attempt that is over it is no news.
+fn take_start(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, effects: &mut Vec<Effect>) {
     match input {
         Input::Started { attempt, pid, at, log_start } => {
             if let Stage::Starting { begun, .. } = &slot.durable.stage
@@ -311,7 +311,6 @@ fn take_of_start(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>
             }
             start_withheld(slot);
         }
-        // Of an attempt that is over.
         _ => {}
     }
 }
@@ -331,34 +330,6 @@ fn take_deed(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, ef
         Input::Reloaded { attempt, serial, outcome } => reload::ended(id, slot, attempt, serial, outcome),
         Input::ReloadUnable { attempt, serial, why } => reload::unable(slot, attempt, serial, why, around),
         Input::SignalFailed { attempt, probe, why } => react::not_sent(id, slot, attempt, probe, why),
-        _ => {}
-    }
-}
-
-/// What is only heard of containers.
-fn take_of_container(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>) {
-    match input {
-        Input::Preparing { generation, step } => making::goes_on(slot, generation, step, around),
-        Input::Prepared { generation, digest, container } => {
-            let made = Made { generation, digest, container };
-            making::done(slot, made, around.wish, around.rules);
-        }
-        Input::PrepareFailed { generation, digest, why } => {
-            making::failed(slot, generation, &digest, why, around);
-        }
-        Input::Taken { attempt, .. } if around.rules.has(Bug::TakenIsEnded) => {
-            take_exit(id, slot, attempt, Exit::Code(0), around);
-        }
-        Input::Taken { attempt, how } => drift::taken(id, slot, attempt, how, around),
-        Input::Drifted { .. } if around.rules.has(Bug::ForgetDrift) => {}
-        Input::Appeared if around.rules.has(Bug::IgnoreFound) => {}
-        Input::Drifted { attempt, what } => drift::drifted(slot, attempt, what, around),
-        Input::Mended { attempt, outcome } => drift::mended(id, slot, attempt, outcome, around),
-        Input::Appeared => {
-            slot.observing = true;
-            slot.appeared = true;
-            slot.recheck = None;
-        }
         _ => {}
     }
 }

@@ -32,10 +32,9 @@ pub(super) fn settle(case: &Case<'_>, lives: &mut [Life<'_>]) -> Result<(Vec<Not
         let again = |(name, _): &(&str, _)| life.starts == Some(Started::There(name));
         let is_exchanged = life.starts.is_some() && !life.stops.is_empty() && !life.stops.iter().any(again);
         let is_running = is_exchanged || life.process == Some(Action::Replace);
-        if life.strategy == Strategy::StartFirst && is_running {
-            if let Some(because) = side_by_side(case, life) {
-                fall_back(life, because, &mut notes);
-            }
+        let asked = life.strategy == Strategy::StartFirst && is_running;
+        if let Some(because) = asked.then(|| side_by_side(case, life)).flatten() {
+            fall_back(life, because, &mut notes);
         }
         let starts_first = life.strategy == Strategy::StartFirst && is_exchanged;
         let is_dropped = life.is_dropped() && life.process.is_none() && !life.is_in_the_way;

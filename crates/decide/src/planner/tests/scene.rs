@@ -65,7 +65,7 @@ pub(super) fn in_network(mut service: Service, network: &Network) -> Service {
 }
 
 pub(super) fn writing(mut service: Service, volume: &Volume) -> Service {
-    let kind = MountKind::Volume { volume: Some(volume.clone()), nocopy: false, subpath: None };
+    let kind = MountKind::of_volume(volume.clone());
     let mount = Mount { target: "/data".into(), read_only: false, kind };
     service.container.as_mut().unwrap().mounts.push(mount);
     service

@@ -127,19 +127,21 @@ async fn a_plan_is_its_steps() {
         {
           "number": 1,
           "level": 0,
-          "slot": "shop/db/1",
           "action": "start",
+          "slot": "shop/db/1",
           "goal": "running",
           "reason": {
             "because": "new"
           },
-          "after": []
+          "after": [],
+          "undo": "stop",
+          "interrupts": false
         },
         {
           "number": 2,
           "level": 1,
-          "slot": "shop/web/1",
           "action": "replace",
+          "slot": "shop/web/1",
           "goal": "running",
           "reason": {
             "because": "changed",
@@ -152,18 +154,22 @@ async fn a_plan_is_its_steps() {
               "step": 1,
               "condition": "service_healthy"
             }
-          ]
+          ],
+          "undo": "by_release",
+          "interrupts": true
         },
         {
           "number": 3,
           "level": 2,
-          "slot": "shop/old/1",
           "action": "remove",
-          "goal": "running",
+          "slot": "shop/old/1",
+          "goal": "absent",
           "reason": {
             "because": "not_declared"
           },
-          "after": []
+          "after": [],
+          "undo": "by_release",
+          "interrupts": true
         }
       ],
       "unchanged": 1

@@ -1,15 +1,18 @@
-//! What may be touched, and when: nothing that runs before everything of its operation is there, nothing that
-//! others rest on before them, no network before the last that is in it.
+//! What an operation has to make ready before it may touch what runs, and what goes with the last that is in it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use upbeat_model::ids::AppName;
 use upbeat_model::target::{Goal, TargetSlot};
-use upbeat_model::{Reason, ServiceName, SlotId};
+use upbeat_model::{OperationId, Reason, SlotId};
 
 use super::{Entry, Node};
-use crate::gate::{Verdict, stop_gate};
+use crate::gate::Verdict;
 use crate::instance::{self, Readiness, Slot, Stage, networks};
 use crate::rules::Bug;
+
+/// What one operation has not made ready yet, and whether that has failed.
+pub(super) type Unready = BTreeMap<(AppName, OperationId), BTreeMap<SlotId, bool>>;
 
 /// Of many that are waited for, so many are named: a status is shown, kept and sent for each slot.
 const NAMED: usize = 5;
@@ -103,38 +106,6 @@ impl Node {
         }
         let all: BTreeSet<&str> = networks(wish).chain(made.iter().map(String::as_str)).collect();
         all.into_iter().filter(goes).map(str::to_owned).collect()
-    }
-
-    pub(super) fn stop_gate(&self, id: &SlotId, readiness: Readiness) -> Option<Reason> {
-        let key = (id.app.clone(), id.service.clone());
-        let dependents = self.dependents.get(&key)?;
-        let waits = |copy: SlotId| self.untouched.contains(&copy);
-        // Of one that runs on until something is made, it depends on who asks whether it goes.
-        let is_shared = self.untouched.is_empty() || !self.copies_of(&id.app, dependents.iter()).any(waits);
-        if let Some(known) = self.verdicts.borrow().stop.get(&key).filter(|_| is_shared) {
-            return known.clone();
-        }
-        let holds = |dependent: &&ServiceName| {
-            let edge = || (id.app.clone(), (*dependent).clone(), id.service.clone());
-            self.loose.is_empty() || !self.loose.contains(&edge())
-        };
-        let copies = self.copies_of(&id.app, dependents.iter().filter(holds));
-        let verdict = stop_gate(copies.filter_map(|copy| {
-            let entry = self.entries.get(&copy)?;
-            let wish = entry.wish.as_ref()?;
-            // Of two copies one may rest on it and the other not: then that one's end is no news here.
-            let mark = instance::mark(&entry.slot.durable);
-            let rests = wish.spec.depends_on.contains_key(&id.service)
-                || mark.is_some_and(|mark| mark.needs.contains(&id.service));
-            rests.then(|| match self.is_free_to_go(&copy, &entry.slot, wish, (id, readiness)) {
-                true => self.view(&copy, &Slot { untouched: None, ..entry.slot.clone() }, wish),
-                false => self.view(&copy, &entry.slot, wish),
-            })
-        }));
-        if is_shared {
-            self.verdicts.borrow_mut().stop.insert(key, verdict.clone());
-        }
-        verdict
     }
 
     /// It ran on until something was made, and does not any more: the last that was waited for is the one that

@@ -25,6 +25,8 @@ pub struct Drift {
     pub(super) what: String,
     /// When the next order is given.
     due: Mono,
+    /// The last could not be carried out: perhaps nothing is there any more.
+    has_failed: bool,
 }
 
 /// What is only heard of containers.
@@ -90,7 +92,7 @@ pub(super) fn drifted(slot: &mut Slot, attempt: Attempt, what: String, around: &
     };
     if is_it {
         let due = slot.drift.as_ref().map_or(around.now, |drift| drift.due);
-        slot.drift = Some(Drift { attempt, what, due });
+        slot.drift = Some(Drift { attempt, what, due, has_failed: false });
     }
 }
 
@@ -103,6 +105,9 @@ pub(super) fn press(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: 
     {
         drift.due = around.now + MEND_AGAIN;
         effects.push(Effect::Mend { slot: id.clone(), attempt: drift.attempt });
+        if drift.has_failed {
+            effects.push(slot.look(id));
+        }
     }
 }
 
@@ -117,7 +122,8 @@ pub(super) fn mended(
     let Some(drift) = slot.drift.take_if(|drift| drift.attempt == attempt) else { return };
     let (what, failure) = (drift.what.clone(), outcome.as_ref().err().cloned());
     if let Err(why) = &outcome {
-        slot.drift = Some(Drift { due: around.now + MEND_AGAIN, what: why.clone(), ..drift });
+        slot.drift =
+            Some(Drift { due: around.now + MEND_AGAIN, what: why.clone(), has_failed: true, ..drift });
     }
     slot.outcomes.push(Outcome::Mended { slot: id.clone(), attempt, what, failure });
 }

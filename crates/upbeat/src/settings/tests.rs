@@ -57,6 +57,8 @@ fn the_last_place_that_says_something_counts_and_is_named() {
     api.tls_key = "/k" from /etc/upbeat/config.toml:4:9
     api.allowed_hosts = ["b", "c"] from UPBEAT_API_ALLOWED_HOSTS
     api.socket_group =  from UPBEAT_API_SOCKET_GROUP
+    docker.host =  from default
+    docker.config =  from default
     log.format = "text" from default
     log.target =  from default
     orchestrator.services.manager_enabled = true from /home/a/config.toml:2:41
@@ -326,7 +328,7 @@ fn webhooks_have_names_and_what_is_not_said_is_as_it_is_by_itself() {
         (Path::new("/s"), &[EventWord::Rollout][..])
     );
     assert_eq!(ci.wanted.namespaces, ["prod"]);
-    assert_eq!((dotted.name.as_str(), dotted.wanted.kinds.len(), dotted.wanted.apps.len()), ("a.b", 6, 1));
+    assert_eq!((dotted.name.as_str(), dotted.wanted.kinds.len(), dotted.wanted.apps.len()), ("a.b", 7, 1));
     let shown: String = shown(&settings)
         .lines()
         .filter(|line| line.starts_with("webhooks"))
@@ -398,7 +400,7 @@ fn a_webhook_that_could_not_be_told_is_refused_with_where_that_was_said_and_with
      = hint: a webhook needs an address and a secret: `url = "https://…"`, `secret_file = "/…"`
     "#);
     let with = |line: &str| refused(file(&format!("{HOOK}{line}\n")));
-    insta::assert_snapshot!(with("events = ['rollout', 'rolout']"), @"error: `webhooks.ci.events` (config.toml:4:10) holds what it cannot: `rolout` is no kind of events; they are `service`, `operation`, `phase`, `reacted`, `remedied`, `reloaded`, `adopted`, `operation_started`, `operation_ended`, `rollout`");
+    insta::assert_snapshot!(with("events = ['rollout', 'rolout']"), @"error: `webhooks.ci.events` (config.toml:4:10) holds what it cannot: `rolout` is no kind of events; they are `service`, `operation`, `phase`, `reacted`, `remedied`, `reloaded`, `drifted`, `adopted`, `operation_started`, `operation_ended`, `rollout`");
     insta::assert_snapshot!(with("events = []"), @"
     error: `webhooks.ci.events` (config.toml:4:10) is empty: nothing would ever be told
      |

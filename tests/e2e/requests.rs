@@ -50,7 +50,7 @@ fn bad_file() {
         ("services:\n  web: { command: 7.5.x, scale: many }\n", "upbeat.yaml:2:", "scale"),
         ("services: [a, b]\n", "upbeat.yaml:1:", "services"),
         ("services:\n\tweb: {}\n", "upbeat.yaml:2:", ""),
-        ("services:\n  web: { image: nginx }\n", "upbeat.yaml:2:10", "image"),
+        ("services:\n  web: { image: Nginx }\n", "upbeat.yaml:2:", "lower case"),
     ] {
         let home = Home::with(file);
         let ran = home.run(&["up", "-d"]).code(2);

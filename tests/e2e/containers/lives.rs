@@ -69,7 +69,7 @@ fn mixed() {
     image: IMAGE
     command: STAYS
     depends_on: {{ setup: {{ condition: service_completed_successfully }} }}
-    healthcheck: {{ test: [CMD, test, -f, /shared/ready], interval: 100ms }}
+    healthcheck: {{ test: [CMD, test, -f, /shared/ready], interval: 100ms, retries: 10000 }}
     volumes: [\"{shared}:/shared\"]
   web:
     command: [sh, -c, \"echo web >> {order}; exec sleep 600\"]

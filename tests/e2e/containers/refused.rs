@@ -23,7 +23,7 @@ fn untouched() {
 ",
     );
     let ran = harbour.home.run(&["up", "-d", "--wait"]).code(1);
-    assert!(ran.stderr.contains("127.0.0.1:9/none:1"), "{}", ran.stderr);
+    assert!(said(&ran).contains("127.0.0.1:9/none:1"), "{}", said(&ran));
     assert_eq!([harbour.run_of("a-1"), harbour.run_of("b-1")], before);
     let why = harbour.home.run(&["why", "a"]).ok().stdout;
     assert!(why.contains("runs on until b-1 can be started"), "{why}");
@@ -41,9 +41,9 @@ fn no_engine() {
     harbour.file("  a: { image: IMAGE, command: STAYS }\n  b: { command: [sleep, \"600\"] }\n");
     let ran = harbour.home.run(&["up", "-d", "--wait"]).code(1);
     assert!(
-        ran.stderr.contains("no.sock") && ran.stderr.contains("is it installed and started?"),
+        said(&ran).contains("no.sock") && said(&ran).contains("is it installed and started?"),
         "{}",
-        ran.stderr
+        said(&ran)
     );
     assert_eq!(harbour.home.phase("b-1"), "running");
     // What needs no engine to go, goes.

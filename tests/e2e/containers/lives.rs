@@ -78,11 +78,12 @@ fn mixed() {
         order = order.display(),
         shared = mark.parent().unwrap().display(),
     ));
-    harbour.home.run(&["up", "-d"]).code(0);
+    let up = harbour.home.spawn(&["up", "-d", "--wait"]);
     eventually("the container runs", || harbour.is_running("db-1"));
     assert_eq!(harbour.home.phase("setup-1"), "completed");
     assert_eq!(harbour.home.phase("web-1"), "waiting");
     std::fs::write(&mark, "").unwrap();
+    up.end().ok();
     eventually("it is healthy", || harbour.home.phase("db-1") == "healthy");
     eventually("the process has begun", || {
         std::fs::read_to_string(&order).unwrap_or_default() == "setup\nweb\n"

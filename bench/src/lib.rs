@@ -128,9 +128,31 @@ pub fn spawn_loop(count: usize) -> Result<(Duration, Flock), Failure> {
 
 /// What this process has of memory now, in bytes.
 pub fn resident() -> Result<u64, Failure> {
+    of_memory("VmRSS:")
+}
+
+fn of_memory(field: &str) -> Result<u64, Failure> {
     let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
     Ok(line.unwrap_or_default().trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
+}
+
+/// How much more memory this process has at most, from some moment on.
+pub struct Memory {
+    before: u64,
+}
+
+impl Memory {
+    /// From now on: the kernel forgets what there was at most until now.
+    pub fn begin() -> Result<Self, Failure> {
+        std::fs::write("/proc/self/clear_refs", "5")?;
+        Ok(Self { before: resident()? })
+    }
+
+    /// In bytes, as pages are counted.
+    pub fn at_most(&self) -> Result<u64, Failure> {
+        Ok(of_memory("VmHWM:")?.saturating_sub(self.before))
+    }
 }
 
 /// The middle one.

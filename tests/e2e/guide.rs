@@ -75,11 +75,11 @@ fn wake(home: &Home) {
 }
 
 /// Asks the daemon: the status, and what it answers.
-fn ask(home: &Home, line: &str, body: &Value) -> (u16, Value) {
+pub(crate) fn ask(home: &Home, line: &str, body: &Value) -> (u16, Value) {
     ask_on(connect(home), line, body)
 }
 
-fn connect(home: &Home) -> UnixStream {
+pub(crate) fn connect(home: &Home) -> UnixStream {
     UnixStream::connect(home.outside("run").join("upbeat.sock")).unwrap()
 }
 

@@ -305,6 +305,14 @@ pub(crate) fn is_alive(pid: i32) -> bool {
         .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or_default().trim_start().starts_with(['Z', 'X']))
 }
 
+/// Which signals a process ignores.
+pub(crate) fn ignored_signals(pid: u32) -> Vec<i32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap().trim();
+    let mask = u64::from_str_radix(mask, 16).unwrap();
+    (1..=64).filter(|signal| mask >> (signal - 1) & 1 == 1).collect()
+}
+
 /// Sends a signal; one that is gone already is fine.
 pub(crate) fn kill(pid: i32, signal: i32) {
     let pid = rustix::process::Pid::from_raw(pid).unwrap();

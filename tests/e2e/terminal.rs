@@ -1,10 +1,11 @@
 //! What a person at a terminal sees, what a pipe gets, and what `NO_COLOR` changes.
 
 use std::fs::{File, OpenOptions};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::process::Child;
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::Journey;
 use crate::home::Home;
@@ -35,6 +36,33 @@ impl OnTerminal {
         let child =
             home.command(arguments).stdout(terminal.try_clone().unwrap()).stderr(terminal).spawn().unwrap();
         Self { child, master: File::from(master), text: Vec::new() }
+    }
+
+    /// The same, where it is typed at the terminal, too, which is so large.
+    pub(crate) fn with_input(home: &Home, arguments: &[&str], size: Winsize) -> Self {
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        tcsetwinsize(&master, size).unwrap();
+        let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
+        let terminal = OpenOptions::new().read(true).write(true).open(name).unwrap();
+        let [input, output] = [(); 2].map(|()| terminal.try_clone().unwrap());
+        let child = home.command(arguments).stdin(input).stdout(output).stderr(terminal).spawn().unwrap();
+        Self { child, master: File::from(master), text: Vec::new() }
+    }
+
+    /// Types it.
+    pub(crate) fn types(&mut self, text: &str) {
+        self.master.write_all(text.as_bytes()).unwrap();
+    }
+
+    /// The person's end.
+    pub(crate) fn master(&self) -> &File {
+        &self.master
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).unwrap()
     }
 
     /// All it has printed by the time that these words are there.

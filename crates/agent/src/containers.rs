@@ -41,6 +41,7 @@ pub(crate) async fn prepare(engine: &Engine, order: &Order, inputs: mpsc::Sender
             Err(PrepareError::Engine(error)) if error.is_unreachable() => {
                 Ok(Err(Unprepared::Unreachable(chain(&error))))
             }
+            Err(PrepareError::BrokenOff(error)) => Ok(Err(Unprepared::BrokenOff(chain(&error)))),
             // What it needs comes when others are replaced.
             Err(error @ (PrepareError::HeldUp { .. } | PrepareError::Lacks { .. })) => {
                 Ok(Err(Unprepared::HeldUp(chain(&error))))
@@ -60,7 +61,12 @@ fn words(progress: &Progress) -> String {
     /// Of an image nobody wants to read the bytes.
     const MB: u64 = 1_000_000;
     match progress {
-        Progress::Waiting { image } => format!("waits for other pulls, to pull {image}"),
+        Progress::Waiting { image, at_once } => {
+            format!("waits for its turn to pull {image} ({at_once} at once)")
+        }
+        Progress::Asked { image } => format!("is to be pulled ({image}); the engine has not answered yet"),
+        Progress::Engaged => "waits until the engine has answered an earlier request for it".to_owned(),
+        Progress::Begun => "is being made by the engine".to_owned(),
         Progress::Pulling { image, of: 0, .. } => format!("is being pulled ({image})"),
         Progress::Pulling { image, bytes, of, .. } => {
             format!("is being pulled ({image}: {} of {} MB)", bytes / MB, of.div_ceil(MB))
@@ -91,9 +97,8 @@ pub(crate) async fn start(engine: &Engine, slot: &SlotId, attempt: Attempt, cont
 pub(crate) async fn observe(
     engine: &Engine,
     slot: &SlotId,
-    last: Attempt,
 ) -> Result<(Observation, Option<Input>), EngineError> {
-    Ok(match engine.observe(slot, last).await? {
+    Ok(match engine.observe(slot).await? {
         Seen::Never => (Observation::Never, None),
         Seen::Ended { attempt, exit, .. } => (Observation::Ended { attempt, exit }, None),
         Seen::Running { attempt, pid, started_at, log_start, container, digest, release, drift } => {
@@ -151,6 +156,8 @@ mod tests {
         let pulling =
             |bytes, of| words(&Progress::Pulling { image: "web:1".into(), done: 0, layers: 1, bytes, of });
         assert_eq!(pulling(0, 0), "is being pulled (web:1)");
+        let waiting = Progress::Waiting { image: "web:1".into(), at_once: 3 };
+        assert_eq!(words(&waiting), "waits for its turn to pull web:1 (3 at once)");
         assert_eq!(pulling(3_900_000, 39_100_000), "is being pulled (web:1: 3 of 40 MB)");
     }
 }

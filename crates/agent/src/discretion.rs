@@ -126,7 +126,10 @@ fn text_of(input: &mut Input) -> Option<&mut String> {
         Input::StopFailed { why, .. } | Input::SignalFailed { why, .. } => Some(why),
         Input::Preparing { step: text, .. } => Some(text),
         Input::PrepareFailed { why, .. } => match why {
-            Unprepared::Failed(text) | Unprepared::Unreachable(text) | Unprepared::HeldUp(text) => Some(text),
+            Unprepared::Failed(text)
+            | Unprepared::Unreachable(text)
+            | Unprepared::BrokenOff(text)
+            | Unprepared::HeldUp(text) => Some(text),
         },
         Input::Mended { outcome: Err(why), .. } => Some(why),
         _ => None,
@@ -175,9 +178,11 @@ mod tests {
             digest: wish.digest.clone(),
             release: wish.release,
             needs: Default::default(),
+            update_lock: false,
             external: false,
             surroundings: Some(surroundings(&wish.base_environment)),
             container: None,
+            holds: Default::default(),
         }
     }
 

@@ -7,6 +7,7 @@ use upbeat_decide::Change;
 use upbeat_drivers::docker::{Engine, EngineSettings};
 use upbeat_drivers::machine::Machine;
 use upbeat_drivers::process::{Places, ProcessDriver, ShimProgram};
+use upbeat_drivers::update_locks::UpdateLocks;
 use upbeat_model::project::Service;
 use upbeat_model::target::{Ask, Goal, Target, TargetSlot};
 use upbeat_model::{Attempt, OperationId, Phase, SlotId, SlotStatus, Wall};
@@ -24,6 +25,7 @@ pub(crate) fn target(slot: SlotId, spec: Service) -> Target {
         generation: 1,
         ask: Ask::Ensure,
         kill: false,
+        heeds_locks: false,
         operation: OperationId(1),
         base_environment: Arc::default(),
     };
@@ -38,13 +40,16 @@ pub(crate) fn machine() -> (Machine, Events) {
     let settings = EngineSettings {
         host: Some("unix:///dev/null/none".into()),
         config: None,
+        keys: tokio::sync::watch::channel(Default::default()).1,
         owner: "test".into(),
         slots: places.slots.clone(),
+        locks: UpdateLocks::new(places.slots.clone()),
         failpoint: |_| {},
     };
     let (driver, of_processes) = ProcessDriver::new(program, places).unwrap();
     let (tell, containers) = mpsc::channel(16);
-    let machine = Machine { processes: driver, engine: Engine::new(settings, tell) };
+    let locks = settings.locks.clone();
+    let machine = Machine { processes: driver, engine: Engine::new(settings, tell), locks };
     (machine, Events { processes: of_processes, containers })
 }
 

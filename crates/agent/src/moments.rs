@@ -184,6 +184,7 @@ fn asked() -> Vec<Question> {
         Question::Memory(1 << 20),
         Question::Descriptors(10),
         Question::Cpu(90),
+        Question::Image,
     ]
 }
 

@@ -9,14 +9,15 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use upbeat_decide::Effect;
 use upbeat_decide::instance::{
-    Durable, Healing, HookCommand, Input, Moment, Observation, Preparation, Stage,
+    Durable, Healing, HookCommand, Input, Moment, Observation, Preparation, Stage, Unlocked,
 };
 use upbeat_drivers::logs;
 use upbeat_drivers::machine::Machine;
 use upbeat_drivers::probe::{self, Prober};
 use upbeat_drivers::process::{self, ExecOutcome, Launch, ProcessDriver, StartError};
+use upbeat_drivers::update_locks::NotTaken;
 use upbeat_drivers::watch::Watches;
-use upbeat_model::project::Signal;
+use upbeat_model::project::{Service, Signal};
 use upbeat_model::{Attempt, Exit, Millis, SlotId};
 
 use crate::asked::{Asked, Question, StartCommand, Task};
@@ -154,25 +155,42 @@ impl Performer {
             }
             effect @ Effect::Probe { .. } => self.probe(effect),
             effect @ Effect::WatchLog { .. } => self.watch_log(effect),
-            Effect::Remove { container, networks, .. } => {
-                let making = self.making.remove(&slot);
-                tokio::spawn(async move {
-                    // Nobody wants it any more.
-                    drop(making);
-                    let remove = async {
-                        if container {
-                            machine.engine.remove(&slot, &networks, &[]).await.map_err(chained)?;
-                        }
-                        machine.processes.remove(&slot).await.map_err(chained)
-                    };
-                    let input = match attempted(remove).await {
-                        Ok(()) => Input::Removed,
-                        Err(why) => Input::RemoveFailed { why },
-                    };
-                    tell(&inputs, &slot, input).await;
-                });
-            }
+            Effect::Lock { serial, slots, .. } => self.lock(slot, serial, &slots),
+            Effect::Unlock { .. } => machine.locks.let_go(&slot),
+            Effect::Remove { container, networks, .. } => self.remove(slot, container, networks),
         }
+    }
+
+    /// Deletes what there is of a slot.
+    fn remove(&mut self, slot: SlotId, container: bool, networks: Vec<String>) {
+        let (machine, inputs) = (self.machine.clone(), self.inputs.clone());
+        let making = self.making.remove(&slot);
+        tokio::spawn(async move {
+            // Nobody wants it any more.
+            drop(making);
+            let remove = async {
+                if container {
+                    machine.engine.remove(&slot, &networks).await.map_err(chained)?;
+                }
+                machine.processes.remove(&slot).await.map_err(chained)?;
+                machine.locks.remove(&slot).map_err(|error| format!("its update lock: {error}"))
+            };
+            let input = match attempted(remove).await {
+                Ok(()) => Input::Removed,
+                Err(why) => Input::RemoveFailed { why },
+            };
+            tell(&inputs, &slot, input).await;
+        });
+    }
+
+    /// Takes update locks, which takes moments: what is ordered of them is done in its order.
+    fn lock(&self, slot: SlotId, serial: u64, slots: &[SlotId]) {
+        let outcome = self.machine.locks.take(slots).map_err(|why| match why {
+            NotTaken::Held(slot, lock) => Unlocked::Held { slot, lock },
+            NotTaken::Failed(slot, why) => Unlocked::Failed { slot, why },
+        });
+        let inputs = self.inputs.clone();
+        tokio::spawn(async move { tell(&inputs, &slot, Input::Locked { serial, outcome }).await });
     }
 
     /// Looks what is there; what of it is not as it should be is told after that.
@@ -215,33 +233,14 @@ impl Performer {
     fn start(&mut self, slot: SlotId, effect: Effect) {
         let Effect::Start { attempt, spec, base_environment, container, .. } = effect else { return };
         let (machine, inputs, starts) = (self.machine.clone(), self.inputs.clone(), self.starts.clone());
+        // The copy it was held for has ended, or this would not be ordered.
+        machine.locks.let_go(&slot);
         if let Some(container) = container {
-            let meter = self.meter.clone();
-            tokio::spawn(async move {
-                let begun = Instant::now();
-                let _turn = starts.acquire().await;
-                meter.start_turns.took(begun.elapsed());
-                let started = guarded(containers::start(&machine.engine, &slot, attempt, &container)).await;
-                // It may have been started: that is looked for before anything else is done.
-                let started = started.unwrap_or_else(|why| Input::StartUnable { attempt, why });
-                tell(&inputs, &slot, started).await;
-            });
-            return;
+            return self.start_container(slot, attempt, container, &spec);
         }
         let driver = machine.processes;
         if !spec.external {
-            let meter = self.meter.clone();
-            tokio::spawn(async move {
-                let begun = Instant::now();
-                let _turn = starts.acquire().await;
-                meter.start_turns.took(begun.elapsed());
-                let launch = launch(&spec, &base_environment);
-                let started = guarded(start(&driver, &slot, attempt, &launch)).await;
-                // It may have been started: that is looked for before anything else is done.
-                let started = started.unwrap_or_else(|why| Input::StartUnable { attempt, why });
-                tell(&inputs, &slot, started).await;
-            });
-            return;
+            return self.start_process(slot, attempt, spec, base_environment);
         }
         if self.asked(&slot, attempt).start.as_ref().is_some_and(|start| !start.task.is_finished()) {
             // It is on its way: ordered again in case it was lost.
@@ -269,6 +268,55 @@ impl Performer {
             tell(&inputs, &started, input).await;
         });
         self.asked(&slot, attempt).start = Some(StartCommand { called_off, task });
+    }
+
+    fn start_container(&self, slot: SlotId, attempt: Attempt, container: String, spec: &Service) {
+        let (machine, inputs, starts) = (self.machine.clone(), self.inputs.clone(), self.starts.clone());
+        let (meter, has_lock) = (self.meter.clone(), spec.update_lock);
+        tokio::spawn(async move {
+            let begun = Instant::now();
+            let _turn = starts.acquire().await;
+            meter.start_turns.took(begun.elapsed());
+            // It may be gone with a boot.
+            if let Err(why) = lock_of(&machine, &slot, has_lock) {
+                return tell(&inputs, &slot, Input::StartUnable { attempt, why }).await;
+            }
+            let started = guarded(containers::start(&machine.engine, &slot, attempt, &container)).await;
+            // It may have been started: that is looked for before anything else is done.
+            let started = started.unwrap_or_else(|why| Input::StartUnable { attempt, why });
+            tell(&inputs, &slot, started).await;
+        });
+    }
+
+    fn start_process(
+        &self,
+        slot: SlotId,
+        attempt: Attempt,
+        spec: Arc<Service>,
+        base_environment: Arc<BTreeMap<String, String>>,
+    ) {
+        let (machine, inputs, starts) = (self.machine.clone(), self.inputs.clone(), self.starts.clone());
+        let meter = self.meter.clone();
+        tokio::spawn(async move {
+            let begun = Instant::now();
+            let _turn = starts.acquire().await;
+            meter.start_turns.took(begun.elapsed());
+            let mut launch = launch(&spec, &base_environment);
+            match lock_of(&machine, &slot, spec.update_lock) {
+                Ok(path) => {
+                    launch.environment.extend(path.map(|path| (Service::UPDATE_LOCK.to_owned(), path)));
+                }
+                Err(why) => return tell(&inputs, &slot, Input::StartUnable { attempt, why }).await,
+            }
+            // It may have been a container until now.
+            if let Err(why) = attempted(async { machine.engine.clear(&slot).await.map_err(chained) }).await {
+                return tell(&inputs, &slot, Input::StartUnable { attempt, why }).await;
+            }
+            let started = guarded(start(&machine.processes, &slot, attempt, &launch)).await;
+            // It may have been started: that is looked for before anything else is done.
+            let started = started.unwrap_or_else(|why| Input::StartUnable { attempt, why });
+            tell(&inputs, &slot, started).await;
+        });
     }
 
     fn reload(&mut self, slot: SlotId, effect: Effect) {
@@ -492,7 +540,7 @@ async fn observe(machine: &Machine, slot: &SlotId, last: Attempt, container: boo
     if !container {
         return (Input::Observed { asked: last, seen }, None);
     }
-    match containers::observe(&machine.engine, slot, last).await {
+    match containers::observe(&machine.engine, slot).await {
         Ok((held, drifted)) => {
             (Input::Observed { asked: last, seen: containers::latest(seen, held) }, drifted)
         }
@@ -506,6 +554,13 @@ async fn send(machine: &Machine, slot: &SlotId, attempt: Attempt, signal: Signal
         true => machine.engine.signal(slot, attempt, signal).await.map_err(chained),
         false => machine.processes.signal(slot, attempt, signal).map_err(chained),
     }
+}
+
+/// Where the update lock of a slot is, which is made where it is not there.
+fn lock_of(machine: &Machine, slot: &SlotId, has_one: bool) -> Result<Option<String>, String> {
+    let made = has_one.then(|| machine.locks.make(slot)).transpose();
+    let path = made.map_err(|error| format!("its update lock: {error}"))?;
+    Ok(path.map(|path| path.to_string_lossy().into_owned()))
 }
 
 fn chained(error: impl std::error::Error) -> String {

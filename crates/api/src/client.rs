@@ -12,24 +12,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt, stream};
-use http_body_util::{BodyDataStream, Full};
-use hyper::body::Incoming;
+use futures_util::{Stream, StreamExt, TryStreamExt, stream};
+use http_body_util::{BodyDataStream, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
-use hyper::{Request, Response};
+use hyper::{Request, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use upbeat_model::project::container::ImageRef;
 use upbeat_model::{
-    Action, App, AppName, AppSummary, AuditRecord, AuditVerdict, Event, EventFilter, IdempotencyKey, LogLine,
-    Operation, OperationId, Plan, ServiceName, Starts, Stats, TokenInfo, TokenName, Wall, Why,
+    Action, App, AppName, AppSummary, AuditRecord, AuditVerdict, BuildWord, Event, EventFilter,
+    IdempotencyKey, ImageBuild, ImageState, LogLine, Operation, OperationId, Plan, ServiceName, Starts,
+    Stats, TokenInfo, TokenName, Wall, Why,
 };
 
-use crate::connection::{Remote, Way};
+use crate::connection::{Remote, Sent, Way};
 use crate::decode::{Decoder, MAX_RECORD, Told};
 use crate::endpoint::{Endpoint, Method, escaped};
 use crate::error::{ClientError, TlsError};
 use crate::types::{
-    End, EndReason, EventsQuery, IssuedToken, LogQuery, NewToken, Problem, ProblemKind, Up, Version, joined,
+    BUILD_LINE_MAX, BUILD_TYPE, End, EndReason, EventsQuery, IssuedToken, LogQuery, NewToken, Problem,
+    ProblemKind, RemovedVolumes, Up, Version, joined,
 };
 
 /// The daemon answers at once or not at all; this is for a machine under heavy load, and so that
@@ -123,15 +126,21 @@ impl Client {
         self.answer(self.with_body(request, up)?.under(key)).await
     }
 
-    /// What [`Client::up`] would do.
-    pub async fn plan(&self, app: &AppName, up: &Up) -> Answer<Plan> {
-        self.answer(self.with_body(self.request(Endpoint::Plan, &[app.as_str()], &[]), up)?).await
+    /// What [`Client::up`] would do; with `lint`, held against every rule of plans.
+    pub async fn plan(&self, app: &AppName, up: &Up, lint: bool) -> Answer<Plan> {
+        let query = [("lint", lint.to_string())];
+        self.answer(self.with_body(self.request(Endpoint::Plan, &[app.as_str()], &query), up)?).await
     }
 
     /// Changes what runs.
     pub async fn act(&self, app: &AppName, action: &Action, key: &IdempotencyKey) -> Answer<Operation> {
         let request = self.request(Endpoint::Act, &[app.as_str()], &[]);
         self.answer(self.with_body(request, action)?.under(key)).await
+    }
+
+    /// Removes the volumes that were made for an app, which is down.
+    pub async fn remove_volumes(&self, app: &AppName) -> Answer<RemovedVolumes> {
+        self.answer(self.request(Endpoint::RemoveVolumes, &[app.as_str()], &[])).await
     }
 
     /// Stops everything of an app and forgets it; with `kill`, without the grace periods.
@@ -198,6 +207,35 @@ impl Client {
         self.updates(self.request(Endpoint::Logs, &[app.as_str()], &query), Decoder::lines()).await
     }
 
+    /// Whether an image is there.
+    pub async fn image(&self, name: &ImageRef) -> Answer<ImageState> {
+        self.answer(self.request(Endpoint::Image, &[], &[("name", name.to_string())])).await
+    }
+
+    /// Has an image built of a context: the parts of a tar, which are asked for as fast as they are taken. What is
+    /// told begins when all of it was taken, however long that is. It is called off when what is told is dropped,
+    /// or the context breaks off.
+    pub async fn build<C>(&self, wanted: &ImageBuild, context: C) -> Answer<Updates<BuildWord>>
+    where
+        C: Stream<Item = io::Result<Bytes>> + Send + Unpin + 'static,
+    {
+        let mut line =
+            serde_json::to_vec(wanted).map_err(|e| self.protocol(format!("cannot be said: {e}")))?;
+        line.push(b'\n');
+        if line.len() > BUILD_LINE_MAX {
+            let message = format!("what is said of a build is longer than {} MiB", BUILD_LINE_MAX >> 20);
+            return Err(Problem::new(ProblemKind::BadRequest, message)
+                .with_hint("put what its arguments hold into files of the context")
+                .into());
+        }
+        let mut request = self.request(Endpoint::BuildImage, &[], &[]);
+        request.headers.push((CONTENT_TYPE, BUILD_TYPE.to_owned()));
+        let parts =
+            stream::once(std::future::ready(Ok(Bytes::from(line)))).chain(context).map_ok(Frame::data);
+        let response = self.send_with(request, StreamBody::new(parts)).await?;
+        Ok(self.told(response, Decoder::lines()))
+    }
+
     /// Every token, but for the tokens themselves.
     pub async fn tokens(&self) -> Answer<Vec<TokenInfo>> {
         self.answer(self.request(Endpoint::Tokens, &[], &[])).await
@@ -239,6 +277,7 @@ impl Client {
         let method = match to.method() {
             Method::Delete => hyper::Method::DELETE,
             Method::Get => hyper::Method::GET,
+            Method::Patch => hyper::Method::PATCH,
             Method::Post => hyper::Method::POST,
             Method::Put => hyper::Method::PUT,
         };
@@ -271,9 +310,15 @@ impl Client {
     where
         T: DeserializeOwned + Send + 'static,
     {
-        let response = self.in_time(self.send(request)).await?;
+        Ok(self.told(self.in_time(self.send(request)).await?, decoder))
+    }
+
+    fn told<T>(&self, response: Response<Incoming>, decoder: Decoder) -> Updates<T>
+    where
+        T: DeserializeOwned + Send + 'static,
+    {
         let told = Telling { client: self.clone(), body: BodyDataStream::new(response.into_body()), decoder };
-        Ok(stream::unfold(Some(told), |told| async {
+        stream::unfold(Some(told), |told| async {
             let mut told = told?;
             match told.next().await {
                 Ok(Told::Item(item)) => Some((Ok(item), Some(told))),
@@ -289,10 +334,10 @@ impl Client {
                 Err(error) => Some((Err(error), None)),
             }
         })
-        .boxed())
+        .boxed()
     }
 
-    async fn in_time<T>(&self, answer: impl Future<Output = Answer<T>>) -> Answer<T> {
+    pub(crate) async fn in_time<T>(&self, answer: impl Future<Output = Answer<T>>) -> Answer<T> {
         match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
             Ok(answer) => answer,
             Err(_) => Err(ClientError::TimedOut { socket: self.socket.to_path_buf(), after: ANSWER_TIMEOUT }),
@@ -300,7 +345,12 @@ impl Client {
     }
 
     /// The head of a success; the rest is an error.
-    async fn send(&self, request: Asking) -> Answer<Response<Incoming>> {
+    pub(crate) async fn send(&self, mut request: Asking) -> Answer<Response<Incoming>> {
+        let body = Full::new(std::mem::take(&mut request.body));
+        self.send_with(request, body).await
+    }
+
+    async fn send_with<B: Sent>(&self, request: Asking, body: B) -> Answer<Response<Incoming>> {
         let mut sender = self.way.open().await.map_err(|error| self.unconnected(error))?;
         let mut asked = Request::builder().method(request.method).uri(request.target);
         asked = asked.header(HOST, self.way.host());
@@ -310,15 +360,14 @@ impl Client {
         if let Some(authorization) = &self.authorization {
             asked = asked.header(AUTHORIZATION, authorization);
         }
-        let asked =
-            asked.body(Full::new(request.body)).map_err(|e| self.protocol(format!("cannot be said: {e}")))?;
+        let asked = asked.body(body).map_err(|e| self.protocol(format!("cannot be said: {e}")))?;
         let response = sender.send_request(asked).await.map_err(|error| match *self.way {
             // What is no HTTP at all is, from a daemon, the alert of TLS.
             Way::Tcp { tls: None, .. } if error.is_parse() => self.unconnected(TlsError::Only.into()),
             _ => self.interrupted(Some(error)),
         })?;
         let status = response.status();
-        if status.is_success() {
+        if status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(response);
         }
         let body = self.whole(response, MAX_RECORD).await?;
@@ -364,12 +413,12 @@ impl Client {
         }
     }
 
-    fn interrupted(&self, source: Option<hyper::Error>) -> ClientError {
+    pub(crate) fn interrupted(&self, source: Option<hyper::Error>) -> ClientError {
         let source = source.map(Box::from);
         ClientError::Interrupted { socket: self.socket.to_path_buf(), source }
     }
 
-    fn protocol(&self, detail: String) -> ClientError {
+    pub(crate) fn protocol(&self, detail: String) -> ClientError {
         ClientError::Protocol { socket: self.socket.to_path_buf(), detail }
     }
 }
@@ -387,6 +436,11 @@ pub(crate) struct Asking {
 impl Asking {
     pub(crate) fn at_most(self, most: usize) -> Self {
         Self { most, ..self }
+    }
+
+    pub(crate) fn with_headers(mut self, headers: &[(HeaderName, &str)]) -> Self {
+        self.headers.extend(headers.iter().map(|(name, value)| (name.clone(), (*value).to_owned())));
+        self
     }
 
     fn under(mut self, key: &IdempotencyKey) -> Self {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http_body_util::Full;
+use hyper::body::Body;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject;
@@ -42,6 +42,17 @@ impl std::fmt::Debug for Remote {
 pub(crate) enum Way {
     Unix(PathBuf),
     Tcp { host: String, port: u16, tls: Option<(TlsConnector, ServerName<'static>)> },
+}
+
+/// What a request is sent with.
+pub(crate) trait Sent:
+    Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin + 'static
+{
+}
+
+impl<B> Sent for B where
+    B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin + 'static
+{
 }
 
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -90,7 +101,7 @@ impl Way {
     }
 
     /// A connection for one request.
-    pub(crate) async fn open(&self) -> io::Result<SendRequest<Full<Bytes>>> {
+    pub(crate) async fn open<B: Sent>(&self) -> io::Result<SendRequest<B>> {
         let stream: Box<dyn Stream> = match self {
             Self::Unix(socket) => Box::new(UnixStream::connect(socket).await?),
             Self::Tcp { host, port, tls } => {
@@ -107,7 +118,7 @@ impl Way {
         };
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
         // Ends with the answer, or when nobody waits for it any more; what goes wrong, the answer tells.
-        tokio::spawn(async move { drop(connection.await) });
+        tokio::spawn(async move { drop(connection.with_upgrades().await) });
         Ok(sender)
     }
 }

@@ -13,6 +13,8 @@ pub enum Method {
     Delete,
     /// `GET`
     Get,
+    /// `PATCH`
+    Patch,
     /// `POST`
     Post,
     /// `PUT`
@@ -25,6 +27,7 @@ impl Method {
         match self {
             Self::Delete => "DELETE",
             Self::Get => "GET",
+            Self::Patch => "PATCH",
             Self::Post => "POST",
             Self::Put => "PUT",
         }
@@ -88,8 +91,32 @@ endpoints! {
     Plan: Operator Post "/api/v1/apps/{app}/plan",
     /// Change what runs of an app.
     Act: Operator Post "/api/v1/apps/{app}/actions",
+    /// Run a command beside a copy of a service, and speak with it: `Upgrade: upbeat-exec/1`.
+    Exec: Operator Post "/api/v1/apps/{app}/services/{service}/exec",
+    /// Speak with the main process of a copy of a service: `Upgrade: upbeat-exec/1`.
+    Attach: Operator Post "/api/v1/apps/{app}/services/{service}/attach",
     /// Stop everything of an app and forget it.
     Down: Operator Delete "/api/v1/apps/{app}",
+    /// Remove the volumes that were made for an app, which is down, and what is in them.
+    RemoveVolumes: Operator Delete "/api/v1/apps/{app}/volumes",
+    /// The device document: every app, its release, and its services; `wait`: once nothing is on its way any more.
+    Device: Viewer Get "/api/v1/device",
+    /// The device document now, and again whenever it changes.
+    WatchDevice: Viewer Get "/api/v1/device/watch",
+    /// Say all of the device document: what it does not name goes.
+    SetDevice: Operator Put "/api/v1/device",
+    /// Say some of the device document, as a JSON merge patch: what it does not name stays, `null` goes.
+    MergeDevice: Operator Patch "/api/v1/device",
+    /// Call off what is sought and was not reached: nothing further is begun for it.
+    StopSeeking: Operator Post "/api/v1/device/stop",
+    /// One app of the device document.
+    DeviceApp: Viewer Get "/api/v1/device/apps/{app}",
+    /// Say all of an app of the device document.
+    SetDeviceApp: Operator Put "/api/v1/device/apps/{app}",
+    /// Say some of an app of the device document, as a JSON merge patch.
+    MergeDeviceApp: Operator Patch "/api/v1/device/apps/{app}",
+    /// Take an app out of the device document: all of it goes.
+    RemoveDeviceApp: Operator Delete "/api/v1/device/apps/{app}",
     /// One operation, as it is.
     Operation: Viewer Get "/api/v1/operations/{id}",
     /// One operation now, and again whenever it changes; ends when the operation has ended.
@@ -140,6 +167,10 @@ endpoints! {
     ActOnRolloutUnit: Operator Post "/api/v1/rollout-units/{namespace}/{unit}/actions",
     /// Forget a unit, wherever it is. Its members stay where they are, and each goes its own way.
     ForgetRolloutUnit: Operator Delete "/api/v1/rollout-units/{namespace}/{unit}",
+    /// Whether an image is there.
+    Image: Viewer Get "/api/v1/images",
+    /// Build an image of a context, and hear how that goes; called off when nobody hears it any more.
+    BuildImage: Operator Post "/api/v1/images/build",
     /// Every webhook, and how it goes.
     Webhooks: Viewer Get "/api/v1/webhooks",
     /// Send a webhook's receiver a test, now, and hear what came back.

@@ -4,21 +4,24 @@
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
+use upbeat_model::device::{Device, DeviceApp, DeviceChanged};
 use upbeat_model::rollout::{
     Controllers, NAME_MAX, PastState, RolloutState, RolloutsPage, TargetState, UnitState, UnitsPage,
 };
 use upbeat_model::{
-    Action, App, AppName, AppSummary, AuditRecord, AuditVerdict, Event, IdempotencyKey, Operation,
-    OperationId, Plan, ServiceName, Starts, Stats, TokenInfo, TokenName, WebhookName, WebhookState,
-    WebhookTested, Why,
+    Action, App, AppName, AppSummary, AuditRecord, AuditVerdict, Event, IdempotencyKey, ImageBuild,
+    ImageState, Operation, OperationId, Plan, ServiceName, Starts, Stats, TokenInfo, TokenName, WebhookName,
+    WebhookState, WebhookTested, Why,
 };
 
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Method};
+use crate::exec::{Attach, EXEC_PROTOCOL, Exec, ExecEnd};
 use crate::rollout_units::{StartUnit, UnitAction};
 use crate::rollouts::{Assignments, Reports, RolloutAction, RolloutChanged, RolloutsQuery, TargetsQuery};
 use crate::types::{
-    AuditQuery, DownQuery, End, EventsQuery, IssuedToken, LogQuery, LogRecord, NewToken, Problem,
-    ProblemKind, Up, Version, WatchEventsQuery,
+    AuditQuery, BUILD_TYPE, BuildRecord, DeviceQuery, DownQuery, End, EventsQuery, ImageQuery, IssuedToken,
+    LogQuery, LogRecord, NewToken, PlanQuery, Problem, ProblemKind, RemovedVolumes, SeekQuery, Up, Version,
+    WatchEventsQuery,
 };
 
 pub mod guide;
@@ -40,6 +43,8 @@ enum Answer {
     Lines(Schema),
     /// Prometheus' text format.
     Metrics,
+    /// Another protocol, at the end of which stands this.
+    Upgrade(Schema),
 }
 
 /// The whole document.
@@ -101,9 +106,21 @@ fn shape(endpoint: Endpoint, g: &mut SchemaGenerator) -> Shape {
         Endpoint::App => plain(Answer::Json(g.subschema_for::<App>())),
         Endpoint::WatchApp => plain(Answer::Events("app", g.subschema_for::<App>())),
         Endpoint::Up => takes(g.subschema_for::<Up>(), g.subschema_for::<Operation>()),
-        Endpoint::Plan => takes(g.subschema_for::<Up>(), g.subschema_for::<Plan>()),
+        Endpoint::Plan => Shape {
+            query: Some(PlanQuery::json_schema(g)),
+            ..takes(g.subschema_for::<Up>(), g.subschema_for::<Plan>())
+        },
         Endpoint::Act => takes(g.subschema_for::<Action>(), g.subschema_for::<Operation>()),
+        Endpoint::Exec => Shape {
+            body: Some(g.subschema_for::<Exec>()),
+            ..plain(Answer::Upgrade(g.subschema_for::<ExecEnd>()))
+        },
+        Endpoint::Attach => Shape {
+            body: Some(g.subschema_for::<Attach>()),
+            ..plain(Answer::Upgrade(g.subschema_for::<ExecEnd>()))
+        },
         Endpoint::Down => asks(DownQuery::json_schema(g), Answer::Json(g.subschema_for::<Operation>())),
+        Endpoint::RemoveVolumes => plain(Answer::Json(g.subschema_for::<RemovedVolumes>())),
         Endpoint::Operation => plain(Answer::Json(g.subschema_for::<Operation>())),
         Endpoint::WatchOperation => plain(Answer::Events("operation", g.subschema_for::<Operation>())),
         Endpoint::Why => plain(Answer::Json(g.subschema_for::<Why>())),
@@ -142,15 +159,55 @@ fn shape(endpoint: Endpoint, g: &mut SchemaGenerator) -> Shape {
         Endpoint::WatchRolloutUnit => plain(Answer::Events("unit", g.subschema_for::<UnitState>())),
         Endpoint::StartRolloutUnit => takes(g.subschema_for::<StartUnit>(), g.subschema_for::<UnitState>()),
         Endpoint::ActOnRolloutUnit => takes(g.subschema_for::<UnitAction>(), g.subschema_for::<UnitState>()),
+        Endpoint::Image => asks(ImageQuery::json_schema(g), Answer::Json(g.subschema_for::<ImageState>())),
+        Endpoint::BuildImage => plain(Answer::Lines(g.subschema_for::<BuildRecord>())),
+        other => of_access(other, g),
+    }
+}
+
+/// Who is told, who may, and who did.
+fn of_access(endpoint: Endpoint, g: &mut SchemaGenerator) -> Shape {
+    let plain = |answer| Shape { query: None, body: None, answer };
+    match endpoint {
         Endpoint::Webhooks => plain(Answer::Json(g.subschema_for::<Vec<WebhookState>>())),
         Endpoint::TestWebhook => plain(Answer::Json(g.subschema_for::<WebhookTested>())),
         Endpoint::Tokens => plain(Answer::Json(g.subschema_for::<Vec<TokenInfo>>())),
-        Endpoint::CreateToken => takes(g.subschema_for::<NewToken>(), g.subschema_for::<IssuedToken>()),
+        Endpoint::CreateToken => Shape {
+            body: Some(g.subschema_for::<NewToken>()),
+            ..plain(Answer::Json(g.subschema_for::<IssuedToken>()))
+        },
         Endpoint::RevokeToken => plain(Answer::Json(schemars::json_schema!({ "type": "null" }))),
-        Endpoint::Audit => {
-            asks(AuditQuery::json_schema(g), Answer::Json(g.subschema_for::<Vec<AuditRecord>>()))
-        }
+        Endpoint::Audit => Shape {
+            query: Some(AuditQuery::json_schema(g)),
+            ..plain(Answer::Json(g.subschema_for::<Vec<AuditRecord>>()))
+        },
         Endpoint::VerifyAudit => plain(Answer::Json(g.subschema_for::<AuditVerdict>())),
+        other => of_device(other, g),
+    }
+}
+
+fn of_device(endpoint: Endpoint, g: &mut SchemaGenerator) -> Shape {
+    let plain = |query, answer| Shape { query, body: None, answer };
+    let document = || schemars::json_schema!({ "type": "object" });
+    match endpoint {
+        Endpoint::Device => {
+            plain(Some(DeviceQuery::json_schema(g)), Answer::Json(g.subschema_for::<Device>()))
+        }
+        Endpoint::DeviceApp => {
+            plain(Some(DeviceQuery::json_schema(g)), Answer::Json(g.subschema_for::<DeviceApp>()))
+        }
+        Endpoint::WatchDevice => plain(None, Answer::Events("device", g.subschema_for::<Device>())),
+        Endpoint::StopSeeking => plain(None, Answer::Json(g.subschema_for::<DeviceChanged>())),
+        Endpoint::SetDevice
+        | Endpoint::MergeDevice
+        | Endpoint::SetDeviceApp
+        | Endpoint::MergeDeviceApp
+        | Endpoint::RemoveDeviceApp => Shape {
+            query: Some(SeekQuery::json_schema(g)),
+            body: (endpoint != Endpoint::RemoveDeviceApp).then(document),
+            answer: Answer::Json(g.subschema_for::<DeviceChanged>()),
+        },
+        other => unreachable!("no shape is given for `{}`", other.name()),
     }
 }
 
@@ -176,22 +233,49 @@ fn operation(endpoint: Endpoint, shape: Shape, g: &mut SchemaGenerator) -> Value
             "schema": g.subschema_for::<IdempotencyKey>(),
         }));
     }
+    if endpoint == Endpoint::Exec {
+        parameters.push(json!({
+            "name": "Upgrade",
+            "in": "header",
+            "required": true,
+            "description": "What is spoken once it is answered.",
+            "schema": { "type": "string", "const": EXEC_PROTOCOL },
+        }));
+    }
+    let status = if matches!(shape.answer, Answer::Upgrade(_)) { "101" } else { "200" };
     let mut operation = json!({
         "operationId": snake_case(endpoint.name()),
         "summary": endpoint.summary().trim(),
         "description": format!("For those who are {} or more.", endpoint.role()),
         "parameters": parameters,
         "responses": {
-            "200": success(shape.answer, g),
+            (status): success(shape.answer, g),
             "default": {
                 "description": problems(),
                 "content": { "application/json": { "schema": g.subschema_for::<Problem>() } },
             },
         },
     });
+    if endpoint.path().starts_with("/api/v1/device") && endpoint.method() != Method::Get {
+        let mut begun = operation["responses"]["200"].clone();
+        begun["description"] = json!("Begun: the operations can be waited for.");
+        operation["responses"]["202"] = begun;
+        operation["responses"]["200"]["description"] = json!("All was wanted already.");
+    }
     if let Some(body) = shape.body {
         operation["requestBody"] =
             json!({ "required": true, "content": { "application/json": { "schema": body } } });
+    }
+    if endpoint == Endpoint::BuildImage {
+        operation["requestBody"] = json!({
+            "required": true,
+            "description": "One line of JSON, which says what is to be built, and behind it the context: a \
+                tar. Where the engine fetches the context from an address, nothing is behind it.",
+            "content": { BUILD_TYPE: {
+                "schema": { "type": "string" },
+                "x-first-line": g.subschema_for::<ImageBuild>(),
+            } },
+        });
     }
     operation
 }
@@ -214,6 +298,15 @@ fn success(answer: Answer, g: &mut SchemaGenerator) -> Value {
         Answer::Metrics => json!({
             "description": "Prometheus' text format, version 0.0.4.",
             "content": { "text/plain": { "schema": { "type": "string" } } },
+        }),
+        Answer::Upgrade(end) => json!({
+            "description": "It runs. From here on both sides send frames: a byte that says what it is, four that \
+                say how long it is (the first the most significant, at most 65536), and so many bytes. From the \
+                client: 1, bytes of input; 2, there are no more; 3, columns and lines of the terminal, two bytes \
+                each. From the daemon: 4, so many more bytes of input may be sent (four bytes; 262144 to begin \
+                with); 5, bytes of its standard output; 6, of its standard error; 7, how it ended, as JSON, which is \
+                the last. A client that goes away ends the command.",
+            "x-end": end,
         }),
         Answer::Lines(line) => json!({
             "description": "One JSON value a line. The last one says that the stream ends; without \

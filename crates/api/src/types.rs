@@ -5,9 +5,10 @@
 //! that died.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use upbeat_model::project::container::ImageRef;
 use upbeat_model::{
-    AppName, Diagnostic, EventFilter, EventWord, LogLine, Project, Role, ServiceName, TokenInfo, TokenName,
-    Wall,
+    AppName, BuildWord, Diagnostic, EventFilter, EventWord, LogLine, Project, Role, ServiceName, TokenInfo,
+    TokenName, Wall,
 };
 
 /// `GET /api/v1/version`: who answers.
@@ -32,6 +33,9 @@ pub struct Up {
     /// Only these and what they need; empty: all.
     #[serde(default)]
     pub services: Vec<ServiceName>,
+    /// In spite of update locks: what holds one is interrupted all the same.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
 }
 
 impl Up {
@@ -114,6 +118,36 @@ impl ProblemKind {
     }
 }
 
+/// The query of `GET /api/v1/device`, and of its apps.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub struct DeviceQuery {
+    /// Answer when nothing is on its way any more, and at the latest after so many seconds: `60s`. At most 600.
+    pub wait: Option<String>,
+}
+
+/// The query of what changes `/api/v1/device`, and its apps.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub struct SeekQuery {
+    /// In the place of what is under way: `true`, and so where nothing is said. `false`: once that is settled; of what
+    /// waits the newest counts.
+    pub cancel: Option<bool>,
+    /// In spite of update locks: `true` is refused. What is restarted by its name does not wait for its lock.
+    pub force: Option<bool>,
+}
+
+/// The query of `POST /api/v1/apps/{app}/plan`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub struct PlanQuery {
+    /// Holds the plan against every rule that plans have to keep; one that breaks one is refused.
+    pub lint: bool,
+}
+
 /// The query of `DELETE /api/v1/apps/{app}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -121,6 +155,14 @@ impl ProblemKind {
 pub struct DownQuery {
     /// Without the grace period.
     pub kill: bool,
+}
+
+/// `DELETE /api/v1/apps/{app}/volumes`: what is gone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub struct RemovedVolumes {
+    /// What they were called in the engine.
+    pub volumes: Vec<String>,
 }
 
 /// The query of `GET /api/v1/events`.
@@ -316,6 +358,33 @@ impl From<Problem> for End {
     fn from(problem: Problem) -> Self {
         Self { end: EndReason::Failed, problem: Some(problem) }
     }
+}
+
+/// The query of `GET /api/v1/images`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub struct ImageQuery {
+    /// Its name, with a tag or without.
+    pub name: ImageRef,
+}
+
+/// What the body of `POST /api/v1/images/build` is: one line of JSON, an [`upbeat_model::ImageBuild`], and behind it
+/// the tar of the context, which has no length that is known beforehand.
+pub const BUILD_TYPE: &str = "application/vnd.upbeat.build";
+
+/// The longest first line of it: a build with very many arguments.
+pub const BUILD_LINE_MAX: usize = 1 << 20;
+
+/// One line of `application/x-ndjson` about a build.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub enum BuildRecord {
+    /// What is told of it.
+    Word(BuildWord),
+    /// The last record.
+    End(End),
 }
 
 /// One line of `application/x-ndjson`.

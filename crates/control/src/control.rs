@@ -1,22 +1,24 @@
 //! Commands in, targets out, reports in, answers out.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use serde::Serialize;
 use tokio::sync::{Mutex as AsyncMutex, watch};
-use upbeat_decide::{Change as SlotChange, planner};
+use upbeat_decide::Change as SlotChange;
+use upbeat_decide::planner::Locks;
 use upbeat_model::event::EventKind;
-use upbeat_model::plan::World;
 use upbeat_model::target::Target;
 use upbeat_model::{
-    Action, App, AppName, AppSummary, Edit, Operation, OperationId, Origin, Phase, Plan, Project,
-    ServiceName, SlotId, Wall, Wish,
+    Action, App, AppName, AppSummary, Edit, Operation, OperationId, Origin, Phase, Project, ServiceName,
+    SlotId, Wall, Wish,
 };
 use upbeat_store::{Journal, Store, StoreError};
 
 use crate::error::ControlError;
 use crate::events::EventLog;
+use crate::outlook::Outlook;
 use crate::persist::{self, Kept};
 use crate::reactions::{self, End};
 use crate::record::{AppRecord, OperationRecord};
@@ -56,6 +58,23 @@ pub(crate) struct Inner {
     target: watch::Sender<Arc<Target>>,
     /// Grows whenever anything a client can see changes.
     changed: watch::Sender<u64>,
+    /// So many bunches of commands are under way. Changed and read while the state is held.
+    bunches: AtomicUsize,
+}
+
+/// Many commands are given one after the other. What they want is shown to the agent when this goes, all at once: shown
+/// with each of them, all that is wanted would be copied, and looked through by the agent, as often as there are
+/// commands. Whatever becomes of them, what is on record by then is shown.
+pub struct Bunch(Control);
+
+impl Drop for Bunch {
+    fn drop(&mut self) {
+        {
+            let _state = self.0.state();
+            self.0.inner.bunches.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.0.show_target();
+    }
 }
 
 /// A command that may have been kept.
@@ -65,7 +84,7 @@ struct Unsure {
 }
 
 /// What somebody asks for, in words and to the letter.
-struct Request {
+pub(crate) struct Request {
     app: AppName,
     /// `scale web=3`.
     what: String,
@@ -75,7 +94,7 @@ struct Request {
 }
 
 impl Request {
-    fn new(app: &AppName, what: String, origin: Origin, all: &impl Serialize) -> Self {
+    pub(crate) fn new(app: &AppName, what: String, origin: Origin, all: &impl Serialize) -> Self {
         let digest = match &origin.key {
             Some(_) => serde_json::to_vec(all).map(|bytes| blake3::hash(&bytes).to_hex().to_string()),
             None => Ok(String::new()),
@@ -115,6 +134,7 @@ impl Control {
             state: Mutex::new(state),
             target,
             changed,
+            bunches: AtomicUsize::new(0),
         };
         let control = Self { inner: Arc::new(inner) };
         control.show_target();
@@ -161,46 +181,65 @@ impl Control {
         &self.inner.events
     }
 
+    /// From now on more than one command comes.
+    pub fn bunch(&self) -> Bunch {
+        let _state = self.state();
+        self.inner.bunches.fetch_add(1, Ordering::Relaxed);
+        Bunch(self.clone())
+    }
+
     fn show_target(&self) {
         let state = self.state();
+        if self.inner.bunches.load(Ordering::Relaxed) > 0 {
+            return;
+        }
         self.inner.target.send_modify(|target| *target = Arc::new(state.target(target.revision + 1)));
     }
 
-    fn touch(&self) {
+    /// Something that clients see beside the apps has changed.
+    pub fn touch(&self) {
         self.inner.changed.send_modify(|version| *version += 1);
     }
 
-    /// Make a project run.
+    /// Make a project run. What holds its update lock is not interrupted for it.
     pub async fn up(
         &self,
         project: Project,
         only: &[ServiceName],
         origin: Origin,
     ) -> Result<Operation, ControlError> {
-        let app = project.name.clone();
-        let what = command_text("up", only.iter());
-        let request = Request::new(&app, what, origin, &("up", &project, only));
-        self.command(request, |old, operation| wishes::up(old, project, only, operation)).await
+        self.up_by(project, only, Locks::Respected, origin).await
     }
 
-    /// What `up` would do.
-    pub fn plan(&self, project: Project, only: &[ServiceName]) -> Result<Plan, ControlError> {
+    /// The same, or in spite of such locks.
+    pub async fn up_by(
+        &self,
+        project: Project,
+        only: &[ServiceName],
+        locks: Locks,
+        origin: Origin,
+    ) -> Result<Operation, ControlError> {
+        let app = project.name.clone();
+        let is_forced = locks == Locks::Forced;
+        // One that is asked again after an update of Upbeat is the same.
+        let word = if is_forced { "up, in spite of locks" } else { "up" };
+        let what = command_text(word, only.iter());
+        let request = Request::new(&app, what, origin, &(word, &project, only));
+        self.command(request, |old, operation| {
+            let change = wishes::up(old, project, only, operation)?;
+            Ok(if is_forced { change } else { change.heeding_locks() })
+        })
+        .await
+    }
+
+    /// What a plan of what `up` would do is made of, as far as it is known here.
+    pub fn outlook(&self, project: Project, only: &[ServiceName]) -> Result<Outlook, ControlError> {
         let state = self.state();
         let old = state.app(&project.name);
         let app = project.name.clone();
-        let wanted =
-            wishes::up(old.as_deref(), project, only, state.next_operation())?.record.target().collect();
+        let wanted = wishes::up(old.as_deref(), project, only, state.next_operation())?.record;
         let current = old.as_deref().map(|old| old.target().collect()).unwrap_or_default();
-        let world = World { observed: state.observed(&app), ..World::default() };
-        let (how, limits) = (planner::How::default(), planner::Limits::default());
-        planner::plan(&planner::Input {
-            world: &world,
-            current: &current,
-            wanted: &wanted,
-            how: &how,
-            limits,
-        })
-        .map_err(|refusal| ControlError::Refused(refusal.to_string()))
+        Ok(Outlook { observed: state.observed(&app), app, current, wanted: wanted.target().collect() })
     }
 
     /// Change what runs.
@@ -262,7 +301,7 @@ impl Control {
     }
 
     /// One command: decided on what is kept, kept, then shown. One that came before is not done again.
-    async fn command(
+    pub(crate) async fn command(
         &self,
         request: Request,
         decide: impl FnOnce(Option<&AppRecord>, OperationId) -> Result<wishes::Change, ControlError>,
@@ -301,7 +340,11 @@ impl Control {
         }
         let id = self.state().next_operation();
         let old = self.state().app(&request.app);
-        let change = decide(old.as_deref(), id)?;
+        let mut change = decide(old.as_deref(), id)?;
+        change.record.before = old.and_then(|old| {
+            let is_reached = || self.state().is_reached(&old.name);
+            crate::halt::remembered(&old, is_reached, &change.record)
+        });
         let Request { app, what, digest, origin: Origin { who, key } } = request;
         let slots = change.slots.into_iter().map(|slot| (slot, Wish::Pending)).collect();
         let at = (self.inner.wall)();
@@ -369,6 +412,22 @@ impl Control {
     pub fn adopted(&self, slot: SlotId, attempt: upbeat_model::Attempt, pid: i32) {
         let kind = EventKind::Adopted { slot: slot.clone(), attempt, pid };
         self.inner.events.add((self.inner.wall)(), slot.app, kind);
+    }
+
+    /// An image of a service was built in so long, or why not.
+    pub fn built(
+        &self,
+        app: AppName,
+        service: ServiceName,
+        image: String,
+        seconds: u64,
+        failure: Option<String>,
+    ) {
+        let kind = match failure {
+            None => EventKind::Built { service, image, seconds },
+            Some(why) => EventKind::BuildFailed { service, image, seconds, why },
+        };
+        self.note(app, kind);
     }
 
     /// Something happened that people may want to read of.
@@ -486,7 +545,7 @@ async fn forget_later(control: Weak<Inner>, app: AppName) {
     }
 }
 
-fn command_text(verb: &str, names: impl Iterator<Item = impl std::fmt::Display>) -> String {
+pub(crate) fn command_text(verb: &str, names: impl Iterator<Item = impl std::fmt::Display>) -> String {
     let names: Vec<String> = names.map(|name| name.to_string()).collect();
     match names.len() {
         0 => verb.to_owned(),

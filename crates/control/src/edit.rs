@@ -9,6 +9,7 @@ use upbeat_model::file::SLOTS_MAX;
 use upbeat_model::target::{Ask, Goal};
 use upbeat_model::{AppName, Edit, OperationId, Project, Service, ServiceName, SlotId};
 
+use crate::device::declared_elsewhere;
 use crate::error::ControlError;
 use crate::record::AppRecord;
 use crate::wishes::{Change, known, slot_id, wish};
@@ -26,6 +27,8 @@ pub(crate) fn edit(
         project: Project { name: app.clone(), services: BTreeMap::new(), base_environment: BTreeMap::new() },
         leaving: false,
         slots: BTreeMap::new(),
+        device: None,
+        before: None,
     };
     let before = match old {
         Some(old) => old.clone(),
@@ -43,7 +46,10 @@ pub(crate) fn edit(
     is_ordered(services)?;
     let names: Vec<ServiceName> = edit.run.keys().cloned().collect();
     known(&record.project, &names)?;
-    record.release += u64::from(record.project.services != before.project.services);
+    if record.project.services != before.project.services {
+        record.release += 1;
+        record.device = declared_elsewhere(record.device);
+    }
     record.leaving = record.project.services.is_empty();
     keep_what_runs(&before, &mut record);
     let mut slots = BTreeSet::new();

@@ -32,6 +32,9 @@ pub enum ControlError {
         /// In which app.
         app: AppName,
     },
+    /// It was worked out from how an app was before somebody else changed it.
+    #[error("app `{0}` was changed meanwhile")]
+    Meanwhile(AppName),
     /// The request makes no sense.
     #[error("{0}")]
     Refused(String),

@@ -8,9 +8,13 @@
 
 pub mod audit;
 mod control;
+mod device;
+pub mod documents;
 mod edit;
 mod error;
 mod events;
+mod halt;
+mod outlook;
 mod persist;
 mod reactions;
 pub mod record;
@@ -22,6 +26,8 @@ mod told;
 pub mod webhooks;
 pub mod wishes;
 
-pub use control::{Control, Settings};
+pub use control::{Bunch, Control, Settings};
 pub use error::ControlError;
 pub use events::{EVENTS_KEPT, EventLog, Next};
+pub use outlook::{Drafted, Outlook};
+pub use upbeat_decide::planner::Locks;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use upbeat_model::device::Declared;
 use upbeat_model::target::{Ask, Goal, TargetSlot};
 use upbeat_model::{AppName, IdempotencyKey, OperationId, Project, Service, ServiceName, SlotId, Wall, Wish};
 
@@ -21,6 +22,12 @@ pub struct AppRecord {
     pub leaving: bool,
     /// The wish for each slot; specs that are declared now are not repeated here.
     pub slots: BTreeMap<SlotId, SlotRecord>,
+    /// What the device document said of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<Declared>,
+    /// What it was before what is sought now: what is called off goes back to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Box<AppRecord>>,
 }
 
 /// The wish for one slot, as it is kept.
@@ -34,6 +41,9 @@ pub struct SlotRecord {
     pub ask: Ask,
     /// See [`TargetSlot::kill`].
     pub kill: bool,
+    /// See [`TargetSlot::heeds_locks`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub heeds_locks: bool,
     /// The operation that set this.
     pub operation: OperationId,
     /// The release its spec comes from.
@@ -115,6 +125,7 @@ impl AppRecord {
                 generation: slot.generation,
                 ask: slot.ask,
                 kill: slot.kill,
+                heeds_locks: slot.heeds_locks,
                 operation: slot.operation,
                 base_environment: base_environment.clone(),
             };

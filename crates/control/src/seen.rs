@@ -13,6 +13,16 @@ impl Control {
         self.state().statuses()
     }
 
+    /// How a slot looks, once an agent has looked at it.
+    pub fn status(&self, slot: &SlotId) -> Option<SlotStatus> {
+        self.state().seen(slot).cloned()
+    }
+
+    /// The digest of the spec that a slot was last started by, as its agent has told.
+    pub fn running_digest(&self, slot: &SlotId) -> Option<String> {
+        self.state().running_digest(slot)
+    }
+
     /// Since when the copies are up that are, on the boot clock: what they are shown as started at is of
     /// the clock on the wall, which steps.
     pub fn up_since(&self) -> BTreeMap<SlotId, Mono> {

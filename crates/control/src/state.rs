@@ -18,6 +18,7 @@ use upbeat_model::{
     SlotStatus, Starts, Timeline, Wall, Wish,
 };
 
+use crate::halt::{Copy, Seen};
 use crate::record::{AppRecord, OperationRecord, SlotRecord};
 
 #[cfg(test)]
@@ -67,7 +68,7 @@ struct Counted {
 /// What an app is to be without the slots that have gone.
 pub(crate) enum Rest {
     /// The app goes on without them.
-    Shrunk(AppRecord),
+    Shrunk(Box<AppRecord>),
     /// Nothing is left, and nothing shall be.
     Nothing,
 }
@@ -327,14 +328,18 @@ impl State {
     /// What has gone is forgotten with the last of its operation. Where what is left cannot go, as its
     /// stop has failed, nobody waits for that: the others have gone.
     fn end_in_vain(&mut self, app: &AppName, id: OperationId, news: &mut News) {
-        let Some(left) = self.apps.get(app).and_then(|app| app.going.get(&id)) else { return };
+        let Some(known) = self.apps.get(app) else { return };
+        let Some(left) = known.going.get(&id) else { return };
         let Some(operation) = self.operations.get_mut(&id) else { return };
         let wishes = &operation.record.slots;
         let has_failed = |slot: &SlotId| matches!(wishes.get(slot), Some(Wish::Failed { .. }));
         if left.is_empty() || !left.iter().all(has_failed) {
             return;
         }
-        let gone = wishes.iter().filter(|(slot, wish)| **wish == Wish::Pending && !left.contains(*slot));
+        // Of what shall run nothing is known by that.
+        let goes = |slot: &SlotId| known.record.slots.get(slot).is_some_and(|it| it.goal == Goal::Absent);
+        let is_gone = |slot: &SlotId| goes(slot) && !left.contains(slot);
+        let gone = wishes.iter().filter(|(slot, wish)| **wish == Wish::Pending && is_gone(slot));
         let gone: Vec<SlotId> = gone.map(|(slot, _)| slot.clone()).collect();
         for slot in gone {
             if operation.end(&slot, Wish::Reached) {
@@ -358,7 +363,7 @@ impl State {
         rest.slots.retain(|_, slot| !app.has_parted(slot));
         Some(match rest.leaving && rest.slots.is_empty() {
             true => Rest::Nothing,
-            false => Rest::Shrunk(rest),
+            false => Rest::Shrunk(Box::new(rest)),
         })
     }
 
@@ -368,7 +373,7 @@ impl State {
             Rest::Nothing => drop(self.apps.remove(name)),
             Rest::Shrunk(record) => {
                 let absent = self.apps.get(name).map(Known::absent).unwrap_or_default();
-                self.apps.insert(name.clone(), Known::new(record, &absent));
+                self.apps.insert(name.clone(), Known::new(*record, &absent));
             }
         }
         self.end_overtaken(|operation| operation.app == *name)
@@ -392,6 +397,11 @@ impl State {
     /// How a slot looks, once an agent has looked at it since this process began.
     pub(crate) fn seen(&self, slot: &SlotId) -> Option<&SlotStatus> {
         self.statuses.get(slot).filter(|_| !self.unseen.contains(slot))
+    }
+
+    /// By which spec a slot was last started.
+    pub(crate) fn running_digest(&self, slot: &SlotId) -> Option<String> {
+        self.marks.get(slot).map(|mark| mark.digest.clone())
     }
 
     /// What the planner may know of an app's slots.
@@ -454,6 +464,22 @@ impl State {
                 }
             })
             .collect()
+    }
+
+    /// The copies of an app as they were seen last.
+    pub(crate) fn copies(&self, name: &AppName) -> Seen {
+        let slots = self.shown(name).map(|app| app.slots).unwrap_or_default();
+        let wishes = self.app(name);
+        let copy = |status: SlotStatus| {
+            let digest = self.marks.get(&status.slot).map(|mark| mark.digest.clone());
+            let by =
+                wishes.as_ref().and_then(|record| record.slots.get(&status.slot)).map(|slot| slot.operation);
+            let wish = by.and_then(|by| self.operation(by)?.slots.get(&status.slot));
+            // What is not remembered any more has ended long ago.
+            let was_reached = wish.is_none_or(|wish| *wish == Wish::Reached);
+            (status.slot.clone(), Copy { status, digest, was_reached })
+        };
+        slots.into_iter().map(copy).collect()
     }
 
     /// One app, whole.

@@ -59,6 +59,13 @@ pub(crate) fn tell(app: Option<&AppName>, kind: &EventKind) {
             tell!(level, event, app, %slot, attempt = attempt.0, pid,
                 "{}: found again after a restart of the daemon", slot.short());
         }
+        EventKind::Built { service, image, seconds } => {
+            tell!(level, event, app, %service, image, seconds, "{service}: built {image} in {seconds} s");
+        }
+        EventKind::BuildFailed { service, image, seconds, why } => {
+            tell!(level, event, app, %service, image, seconds, why,
+                "{service}: {image} was not built: {why}");
+        }
         EventKind::OperationStarted { operation, what, who } => {
             tell!(
                 level,
@@ -106,7 +113,7 @@ fn level(kind: &EventKind) -> Level {
                 Phase::Waiting | Phase::Starting | Phase::Stopping => Level::DEBUG,
             }
         }
-        EventKind::Reacted { .. } | EventKind::Drifted { .. } => Level::WARN,
+        EventKind::Reacted { .. } | EventKind::Drifted { .. } | EventKind::BuildFailed { .. } => Level::WARN,
         EventKind::Remedied { failure, .. } | EventKind::Reloaded { failure, .. } => {
             if failure.is_some() {
                 Level::WARN
@@ -120,9 +127,10 @@ fn level(kind: &EventKind) -> Level {
             Happened::Assigned { .. } => Level::DEBUG,
             _ => Level::INFO,
         },
-        EventKind::Adopted { .. } | EventKind::OperationStarted { .. } | EventKind::OperationEnded { .. } => {
-            Level::INFO
-        }
+        EventKind::Adopted { .. }
+        | EventKind::Built { .. }
+        | EventKind::OperationStarted { .. }
+        | EventKind::OperationEnded { .. } => Level::INFO,
     }
 }
 

@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use upbeat_model::file::{SCALE_MAX, SLOTS_MAX};
+use upbeat_model::project::container::{Attachment, Container};
 use upbeat_model::target::{Ask, Goal};
 use upbeat_model::{Action, AppName, OperationId, Project, ServiceName, SlotId};
 
+use crate::device::declared_elsewhere;
 use crate::error::ControlError;
 use crate::reactions::End;
 use crate::record::{AppRecord, SlotRecord};
@@ -17,6 +19,18 @@ pub struct Change {
     pub record: AppRecord,
     /// The slots whose way to their goal the operation follows.
     pub slots: BTreeSet<SlotId>,
+}
+
+impl Change {
+    /// Nobody insists on it: what holds its update lock is not interrupted for it.
+    pub(crate) fn heeding_locks(mut self) -> Self {
+        for id in &self.slots {
+            if let Some(slot) = self.record.slots.get_mut(id) {
+                slot.heeds_locks = true;
+            }
+        }
+        self
+    }
 }
 
 pub(crate) fn slot_id(app: &AppName, service: &ServiceName, index: u32) -> SlotId {
@@ -45,8 +59,13 @@ pub fn up(
         release,
         leaving: false,
         slots: old.map(|old| old.slots.clone()).unwrap_or_default(),
+        device: old.and_then(|old| old.device.clone()),
+        before: None,
         project,
     };
+    if changed {
+        record.device = declared_elsewhere(record.device);
+    }
     let mut slots = BTreeSet::new();
     keep_old_specs(old, &mut record, &selected);
     for service in &selected {
@@ -61,6 +80,7 @@ pub fn up(
             slots.insert(id.clone());
         }
     }
+    networks_agree(&record)?;
     let replaced = old.map(|old| replaced(old, &record, &selected)).unwrap_or_default();
     drag_along(&mut record, &replaced, operation, &mut slots);
     Ok(Change { record, slots })
@@ -81,6 +101,33 @@ fn replaced(old: &AppRecord, new: &AppRecord, selected: &BTreeSet<ServiceName>) 
         }
     }
     replaced
+}
+
+/// A network is made anew for all that are in it, or for none: what stays in it as it was would keep others out, which
+/// had stopped for it.
+fn networks_agree(record: &AppRecord) -> Result<(), ControlError> {
+    let mut known: BTreeMap<&str, (String, &ServiceName)> = BTreeMap::new();
+    let stays = |slot: &SlotRecord| slot.goal != Goal::Absent;
+    // Those that are as they were come last, and are named.
+    let (kept, new): (Vec<_>, Vec<_>) =
+        record.slots.iter().filter(|(_, slot)| stays(slot)).partition(|(_, slot)| slot.spec.is_some());
+    for (id, slot) in new.into_iter().chain(kept) {
+        let spec = slot.spec.as_deref().or_else(|| record.project.services.get(&id.service));
+        let networks = spec.and_then(|spec| spec.container.as_deref()).map_or(&[][..], Container::networks);
+        for Attachment { network, .. } in networks.iter().filter(|at| !at.network.external) {
+            let digest = network.digest();
+            let (there, of) = known.entry(&network.name).or_insert_with(|| (digest.clone(), &id.service));
+            if *there != digest {
+                return Err(ControlError::Refused(format!(
+                    "network `{}` of `{of}` has changed, and `{name}`, which stays as it is, is in the one that there is: \
+                     have `{name}` come along (name it, or name none), or leave the network as it was",
+                    network.key,
+                    name = id.service,
+                )));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Slots whose service this `up` leaves out, or drops, keep the spec they run by.
@@ -125,13 +172,14 @@ pub(crate) fn wish(record: &mut AppRecord, id: &SlotId, goal: Goal, ask: Ask, op
         generation: 0,
         ask,
         kill: false,
+        heeds_locks: false,
         operation,
         release,
         spec: None,
     });
     slot.goal = goal;
     slot.ask = ask;
-    slot.kill = false;
+    (slot.kill, slot.heeds_locks) = (false, false);
     slot.operation = operation;
     if goal == Goal::Running {
         slot.generation += 1;
@@ -141,13 +189,14 @@ pub(crate) fn wish(record: &mut AppRecord, id: &SlotId, goal: Goal, ask: Ask, op
 }
 
 /// A copy shall run. One that runs by an older spec goes on by it: only an `up` that names its service
-/// changes what runs.
-fn wish_as_it_is(record: &mut AppRecord, id: &SlotId, ask: Ask, operation: OperationId) {
-    let before = record.slots.get(id).map(|slot| (slot.spec.clone(), slot.release));
+/// changes what runs. An update that waits for locks goes on waiting, but where it is restarted by name.
+pub(crate) fn wish_as_it_is(record: &mut AppRecord, id: &SlotId, ask: Ask, operation: OperationId) {
+    let before = record.slots.get(id).cloned();
     wish(record, id, Goal::Running, ask, operation);
-    if let (Some(slot), Some((Some(spec), release))) = (record.slots.get_mut(id), before) {
-        slot.spec = Some(spec);
-        slot.release = release;
+    let (Some(slot), Some(before)) = (record.slots.get_mut(id), before) else { return };
+    slot.heeds_locks = before.heeds_locks && ask != Ask::Restart;
+    if before.spec.is_some() {
+        (slot.spec, slot.release) = (before.spec, before.release);
     }
 }
 
@@ -293,6 +342,11 @@ fn scale(
 ) -> Result<(), ControlError> {
     let names: Vec<ServiceName> = counts.keys().cloned().collect();
     known(&record.project, &names)?;
+    let declared: BTreeMap<&ServiceName, u32> =
+        names.iter().map(|name| (name, record.project.services[name].scale)).collect();
+    if counts.iter().any(|(name, count)| declared.get(name) != Some(count)) {
+        record.device = declared_elsewhere(record.device.take());
+    }
     for (service, count) in counts {
         if *count > SCALE_MAX {
             return Err(ControlError::Refused(format!(
@@ -348,13 +402,21 @@ pub(crate) fn end(old: &AppRecord, end: &End, operation: OperationId) -> Result<
     act(old, &Action::Stop { services: Vec::new(), kill: false }, operation)
 }
 
+/// These are there, and do not run.
+pub(crate) fn rest(change: &mut Change, services: &BTreeSet<ServiceName>, operation: OperationId) {
+    for service in services {
+        let copies: Vec<SlotId> = change.record.copies(service).cloned().collect();
+        copies.iter().for_each(|id| wish(&mut change.record, id, Goal::Stopped, Ask::Ensure, operation));
+    }
+}
+
 /// Everything goes.
 pub fn down(old: &AppRecord, kill: bool, operation: OperationId) -> Change {
     let mut record = old.clone();
     record.leaving = true;
     for slot in record.slots.values_mut() {
         slot.goal = Goal::Absent;
-        slot.kill = kill;
+        (slot.kill, slot.heeds_locks) = (kill, false);
         slot.operation = operation;
     }
     let slots = record.slots.keys().cloned().collect();

@@ -57,6 +57,28 @@ async fn a_request_that_comes_again_is_made_once() {
 }
 
 #[tokio::test]
+async fn what_a_bunch_of_commands_wants_is_shown_once_also_where_one_of_them_fails() {
+    let files = upbeat_store::open_memory().unwrap();
+    let control = open(&files).await;
+    let seen = || (control.target().borrow().revision, control.target().borrow().slots.len());
+    let (before, _) = seen();
+    let bunch = control.bunch();
+    for name in ["a", "b", "c"] {
+        let project = Project { name: AppName::new(name).unwrap(), ..project() };
+        control.up(project, &[], by("ann", name)).await.unwrap();
+    }
+    control.down(&AppName::new("nobody").unwrap(), false, by("ann", "d")).await.unwrap_err();
+    assert_eq!(seen(), (before, 0), "and each of them is on record");
+    let inner = control.bunch();
+    drop(bunch);
+    assert_eq!(seen(), (before, 0), "another goes on");
+    drop(inner);
+    assert_eq!(seen(), (before + 1, 27));
+    control.act(&AppName::new("a").unwrap(), &scale(2), by("ann", "e")).await.unwrap();
+    assert_eq!(seen(), (before + 2, 28), "one by itself is shown at once");
+}
+
+#[tokio::test]
 async fn a_key_belongs_to_one_request() {
     let files = upbeat_store::open_memory().unwrap();
     let control = open(&files).await;

@@ -149,6 +149,21 @@ pub enum Effect {
         /// Where the attempt's output begins.
         from: u64,
     },
+    /// Take the update locks of all these, besides those that are held already; or, where one is another's, of
+    /// none.
+    Lock {
+        /// One of them.
+        slot: SlotId,
+        /// Which time: goes back with the answer.
+        serial: u64,
+        /// Whose.
+        slots: Vec<SlotId>,
+    },
+    /// Let go of its update lock.
+    Unlock {
+        /// Which slot.
+        slot: SlotId,
+    },
     /// Delete its files, and its containers.
     Remove {
         /// Which slot.
@@ -174,6 +189,8 @@ impl Effect {
             | Self::RunHooks { slot, .. }
             | Self::Probe { slot, .. }
             | Self::WatchLog { slot, .. }
+            | Self::Lock { slot, .. }
+            | Self::Unlock { slot }
             | Self::Remove { slot, .. } => slot,
         }
     }

@@ -24,6 +24,11 @@ pub struct View {
     pub stays: bool,
     /// It is about to be replaced, run again or stopped: what it offers now will not last.
     pub leaving: bool,
+    /// It shall be another than it is, which is being made, or waits for what others need: what it offers, or how
+    /// it ended, is of the file before.
+    pub outdated: bool,
+    /// It cannot be made ready, or waits for another of which that is so: it is tried again, and may be for ever.
+    pub stuck: bool,
     /// How it ended last.
     pub exit: Option<Exit>,
     /// The probes of it that pass now.
@@ -84,8 +89,9 @@ pub fn opening<'a>(
 }
 
 /// Judges one edge. `copies` are the dependency's slots that shall exist; `None` when the
-/// dependency is not declared at all.
-pub fn gate(service: &ServiceName, edge: &Dependency, copies: Option<&[View]>) -> Verdict {
+/// dependency is not declared at all. What `resumes` was there before, as it is wished now: it goes on
+/// with what there is. What is new waits for what is new.
+pub fn gate(service: &ServiceName, edge: &Dependency, copies: Option<&[View]>, resumes: bool) -> Verdict {
     let Some(copies) = copies else {
         return if edge.required {
             Verdict::Failed(Reason::DependencyFailed {
@@ -102,6 +108,10 @@ pub fn gate(service: &ServiceName, edge: &Dependency, copies: Option<&[View]>) -
     }
     let mut waiting = None;
     for copy in copies {
+        if copy.outdated && !resumes {
+            waiting = waiting.or(Some(copy));
+            continue;
+        }
         match judge(copy, edge) {
             Judgement::Holds => {}
             Judgement::Passed if !edge.required => {}
@@ -117,6 +127,14 @@ pub fn gate(service: &ServiceName, edge: &Dependency, copies: Option<&[View]>) -
         }
     }
     match waiting {
+        Some(copy) if copy.outdated && !resumes => {
+            Verdict::Wait(Reason::WaitsForSuccessor { slot: copy.slot.clone() })
+        }
+        Some(copy) if copy.stuck => Verdict::Wait(Reason::WaitsInVain {
+            service: service.clone(),
+            condition: edge.condition.clone(),
+            slot: copy.slot.clone(),
+        }),
         Some(copy) => wait(service, edge, Some((copy.slot.clone(), copy.phase))),
         None => Verdict::Open,
     }
@@ -192,6 +210,8 @@ mod tests {
             given_up: false,
             leaving: false,
             stays: false,
+            outdated: false,
+            stuck: false,
             exit: None,
             passing: BTreeSet::new(),
             attempt: Attempt(1),
@@ -201,7 +221,7 @@ mod tests {
 
     fn judge_one(condition: Condition, required: bool, view: View) -> &'static str {
         let edge = Dependency { condition, required, ..Dependency::default() };
-        match gate(&ServiceName::new("db").unwrap(), &edge, Some(&[view])) {
+        match gate(&ServiceName::new("db").unwrap(), &edge, Some(&[view]), false) {
             Verdict::Open => "open",
             Verdict::Wait(_) => "wait",
             Verdict::Failed(_) => "failed",
@@ -239,15 +259,27 @@ mod tests {
     }
 
     #[test]
+    fn what_is_new_waits_for_what_is_new_and_what_was_there_goes_on() {
+        let db = ServiceName::new("db").unwrap();
+        let old = [View { outdated: true, ..view(Phase::Healthy) }];
+        let edge = Dependency::default();
+        let Verdict::Wait(reason) = gate(&db, &edge, Some(&old), false) else { panic!("it goes") };
+        assert_eq!(reason.to_string(), "waits for db-1, which is about to be another");
+        assert_eq!(gate(&db, &edge, Some(&old), true), Verdict::Open);
+        let failed = [View { outdated: true, ..view(Phase::Failed) }];
+        assert!(matches!(gate(&db, &edge, Some(&failed), false), Verdict::Wait(_)));
+    }
+
+    #[test]
     fn what_is_not_required_is_waited_for_but_its_failure_and_absence_are_passed_over() {
         assert_eq!(judge_one(Condition::Healthy, false, view(Phase::Failed)), "open");
         assert_eq!(judge_one(Condition::Healthy, false, view(Phase::Stopped)), "open");
         assert_eq!(judge_one(Condition::Healthy, false, view(Phase::Starting)), "wait");
         let db = ServiceName::new("db").unwrap();
         let edge = |required| Dependency { required, ..Dependency::default() };
-        assert_eq!(gate(&db, &edge(false), None), Verdict::Open);
-        assert!(matches!(gate(&db, &edge(true), None), Verdict::Failed(_)));
-        assert!(matches!(gate(&db, &edge(true), Some(&[])), Verdict::Wait(_)));
+        assert_eq!(gate(&db, &edge(false), None, false), Verdict::Open);
+        assert!(matches!(gate(&db, &edge(true), None, false), Verdict::Failed(_)));
+        assert!(matches!(gate(&db, &edge(true), Some(&[]), false), Verdict::Wait(_)));
     }
 
     #[test]

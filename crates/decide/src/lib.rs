@@ -7,6 +7,7 @@
 mod bundle;
 pub mod effect;
 pub mod gate;
+pub mod holds;
 pub mod instance;
 pub mod node;
 mod order;

@@ -4,6 +4,8 @@
 //! Within one call everything is settled: no status in a bundle is one that the next call would
 //! take back without a new input.
 
+mod claims;
+mod locks;
 mod ready;
 
 use std::cell::RefCell;
@@ -15,10 +17,12 @@ use upbeat_model::target::{Goal, Target, TargetSlot};
 use upbeat_model::{Mono, OperationId, Phase, Reason, SlotId, SlotStatus, Wall};
 
 pub use crate::bundle::{Bundle, Change, Outcome, Reacted};
-use crate::gate::{Opening, Verdict, View, gate, opening, stop_gate};
-use crate::instance::{self, Around, Durable, Input, Readiness, Slot, Stage};
+use crate::gate::{Verdict, View, gate};
+use crate::instance::{self, Around, Durable, Input, Slot, Stage};
 use crate::order::{Edge, loose};
 use crate::rules::{Bug, Rules};
+use claims::Claims;
+use locks::Locks;
 use ready::Unready;
 
 type ServiceKey = (AppName, ServiceName);
@@ -100,6 +104,7 @@ pub struct Node {
     dependents: BTreeMap<ServiceKey, BTreeSet<ServiceName>>,
     /// Edges (app, dependent, dependency) that order no stop, as they would go round in a circle.
     loose: BTreeSet<(AppName, ServiceName, ServiceName)>,
+    claims: Claims,
     timers: BTreeSet<(Mono, SlotId)>,
     verdicts: RefCell<Verdicts>,
     /// What is decided cannot be kept.
@@ -110,17 +115,22 @@ pub struct Node {
     unready_of: BTreeMap<SlotId, OperationId>,
     /// These run on for that.
     untouched: BTreeSet<SlotId>,
+    /// Update locks.
+    locks: Locks,
     /// These wait for others, and are to look at them again, as that has changed.
     anew: BTreeSet<SlotId>,
     rules: Rules,
 }
+
+/// An edge, whether who asks was there before as it is wished now, and what was said.
+type Asked = (Dependency, bool, Verdict);
 
 /// What the gates said since anything they look at has changed: a thousand copies that wait for a
 /// thousand others ask the same question.
 #[derive(Debug, Default)]
 struct Verdicts {
     /// Of each edge to this service.
-    start: HashMap<ServiceKey, Vec<(Dependency, Verdict)>>,
+    start: HashMap<ServiceKey, Vec<Asked>>,
     /// Of this service.
     stop: HashMap<ServiceKey, Option<Reason>>,
 }
@@ -186,7 +196,14 @@ impl Node {
                 dirty.insert(id.clone());
             }
         }
-        let waiting: Vec<SlotId> = self.untouched.intersection(&dirty).cloned().collect();
+        let changed = dirty.clone();
+        let apps: BTreeSet<&AppName> = changed.iter().map(|id| &id.app).collect();
+        let waiting: Vec<SlotId> = self
+            .untouched
+            .iter()
+            .filter(|id| changed.contains(*id) || apps.contains(&id.app))
+            .cloned()
+            .collect();
         let mut bundle = Bundle::default();
         let dropped: Vec<SlotId> = (self.entries.iter())
             .filter(|(id, entry)| entry.wish.is_some() && !entry.orphaned && !target.slots.contains_key(*id))
@@ -200,8 +217,10 @@ impl Node {
         let ids: Vec<SlotId> = self.entries.keys().cloned().collect();
         ids.iter().for_each(|id| self.note_readiness(id, &mut dirty));
         // A wish may change what others wait for without changing how the slot itself looks.
-        let around: BTreeSet<SlotId> = dirty.iter().flat_map(|id| self.neighbours(id)).collect();
+        let around: BTreeSet<SlotId> =
+            dirty.iter().flat_map(|id| self.neighbours(id).into_iter().chain(self.rivals(id))).collect();
         dirty.extend(around);
+        self.look_at_locks_anew(changed.iter());
         self.look_whether_touched(waiting, &mut dirty);
         self.unsay(&mut dirty);
         self.settle(dirty, now, wall, &mut bundle);
@@ -218,6 +237,10 @@ impl Node {
         let mut bundle = Bundle::default();
         let mut dirty = std::mem::take(&mut self.anew);
         for (id, input) in inputs {
+            if let Input::Locked { serial, outcome } = input {
+                self.take_locks(&id, (serial, outcome), now, &mut dirty);
+                continue;
+            }
             self.step(&id, input, now, wall, &mut dirty, &mut bundle);
         }
         while let Some((at, id)) = self.timers.first().cloned()
@@ -279,7 +302,8 @@ impl Node {
 
     /// When to call [`Node::take`] next, if nothing is seen before.
     pub fn deadline(&self) -> Option<Mono> {
-        self.timers.first().map(|(at, _)| *at)
+        let of_slots = self.timers.first().map(|(at, _)| *at);
+        of_slots.into_iter().chain(self.locks.deadline()).min()
     }
 
     /// How a slot looks.
@@ -319,8 +343,12 @@ impl Node {
 
     fn forget(&mut self, id: &SlotId, bundle: &mut Bundle) {
         if let Some(entry) = self.entries.remove(id) {
+            if let Some(wish) = &entry.wish {
+                self.claims.note(id, wish, (&entry.slot.durable, None), &mut BTreeSet::new());
+            }
             self.note_readiness(id, &mut BTreeSet::new());
             self.untouched.remove(id);
+            self.note_lock(id, bundle);
             if let Some(at) = entry.deadline {
                 self.timers.remove(&(at, id.clone()));
             }
@@ -349,11 +377,13 @@ impl Node {
 
     fn index(&mut self) {
         self.copies.clear();
+        self.claims = Claims::default();
         self.dependents.clear();
         let mut apps: BTreeMap<AppName, Edges> = BTreeMap::new();
         for (id, entry) in &self.entries {
             let Some(wish) = &entry.wish else { continue };
             self.copies.entry((id.app.clone(), id.service.clone())).or_default().insert(id.clone());
+            self.claims.index(id, &entry.slot.durable, wish);
             let needs = instance::mark(&entry.slot.durable).map(|mark| &mark.needs);
             for dependency in wish.spec.depends_on.keys().chain(needs.into_iter().flatten()) {
                 let key = (id.app.clone(), dependency.clone());
@@ -368,8 +398,14 @@ impl Node {
     /// by an input or a deadline after it has emitted an effect, and what it shows is a function
     /// of the stages around it along an acyclic graph.
     fn settle(&mut self, mut dirty: BTreeSet<SlotId>, now: Mono, wall: Wall, bundle: &mut Bundle) {
-        while let Some(id) = dirty.pop_first() {
-            self.step(&id, Input::Look, now, wall, &mut dirty, bundle);
+        loop {
+            while let Some(id) = dirty.pop_first() {
+                self.step(&id, Input::Look, now, wall, &mut dirty, bundle);
+            }
+            self.press_locks(now, &mut dirty, bundle);
+            if dirty.is_empty() {
+                break;
+            }
         }
         let touched: Vec<SlotId> = bundle.persist.keys().cloned().collect();
         for id in touched {
@@ -402,7 +438,7 @@ impl Node {
             now,
             wall,
             wish: &wish,
-            start_gate: &|since| self.start_gate(id, &wish, since, now),
+            start_gate: &|since, resumes| self.start_gate(id, &wish, (since, resumes), now),
             copies: &|service| self.views(&id.app, service).unwrap_or_default(),
             edge: &|service| self.edge_of(id, &wish, service),
             keeps: !self.unkept,
@@ -425,8 +461,11 @@ impl Node {
             false => self.untouched.remove(id),
         };
         self.entries.insert(id.clone(), entry);
+        self.note_lock(id, bundle);
         self.note_readiness(id, dirty);
         if before.0 != after {
+            let now = self.entries.get(id).map(|entry| &entry.slot.durable);
+            self.claims.note(id, &wish, (&before.1, now), dirty);
             self.forget_verdicts(id, &wish, &before.1);
             // What it rested on until now may stop now.
             let left = instance::mark(&before.1).into_iter().flat_map(|mark| &mark.needs);
@@ -520,14 +559,16 @@ impl Node {
         }
     }
 
-    fn edge(&self, app: &AppName, service: &ServiceName, edge: &Dependency) -> Verdict {
+    fn edge(&self, app: &AppName, service: &ServiceName, edge: &Dependency, resumes: bool) -> Verdict {
         let key = (app.clone(), service.clone());
         let known = self.verdicts.borrow().start.get(&key).and_then(|known| {
-            known.iter().find(|(other, _)| other == edge).map(|(_, verdict)| verdict.clone())
+            let asked = |(other, of, _): &&Asked| other == edge && *of == resumes;
+            known.iter().find(asked).map(|(_, _, verdict)| verdict.clone())
         });
         known.unwrap_or_else(|| {
-            let verdict = gate(service, edge, self.views(app, service).as_deref());
-            self.verdicts.borrow_mut().start.entry(key).or_default().push((edge.clone(), verdict.clone()));
+            let verdict = gate(service, edge, self.views(app, service).as_deref(), resumes);
+            let asked = (edge.clone(), resumes, verdict.clone());
+            self.verdicts.borrow_mut().start.entry(key).or_default().push(asked);
             verdict
         })
     }
@@ -537,52 +578,6 @@ impl Node {
     fn edge_of(&self, id: &SlotId, wish: &TargetSlot, service: &ServiceName) -> Verdict {
         let strict = |edge: &Dependency| Dependency { required: true, ..edge.clone() };
         let edge = wish.spec.depends_on.get(service).map(strict);
-        edge.map_or(Verdict::Open, |edge| self.edge(&id.app, service, &edge))
-    }
-
-    fn start_gate(&self, id: &SlotId, wish: &TargetSlot, since: Mono, now: Mono) -> Opening {
-        let edges = wish.spec.depends_on.iter();
-        let judged = edges.map(|(service, edge)| (service, edge, self.edge(&id.app, service, edge)));
-        let Opening { verdict, due } = opening(judged, since, now);
-        match verdict {
-            Verdict::Wait(reason @ Reason::DependencyFailed { .. })
-                if self.rules.has(Bug::IgnoreOnFailure) =>
-            {
-                Opening { verdict: Verdict::Failed(reason), due }
-            }
-            verdict => Opening { verdict, due },
-        }
-    }
-
-    fn stop_gate(&self, id: &SlotId, readiness: Readiness) -> Option<Reason> {
-        let key = (id.app.clone(), id.service.clone());
-        let dependents = self.dependents.get(&key)?;
-        let waits = |copy: SlotId| self.untouched.contains(&copy);
-        // Of one that runs on until something is made, it depends on who asks whether it goes.
-        let is_shared = self.untouched.is_empty() || !self.copies_of(&id.app, dependents.iter()).any(waits);
-        if let Some(known) = self.verdicts.borrow().stop.get(&key).filter(|_| is_shared) {
-            return known.clone();
-        }
-        let holds = |dependent: &&ServiceName| {
-            let edge = || (id.app.clone(), (*dependent).clone(), id.service.clone());
-            self.loose.is_empty() || !self.loose.contains(&edge())
-        };
-        let copies = self.copies_of(&id.app, dependents.iter().filter(holds));
-        let verdict = stop_gate(copies.filter_map(|copy| {
-            let entry = self.entries.get(&copy)?;
-            let wish = entry.wish.as_ref()?;
-            // Of two copies one may rest on it and the other not: then that one's end is no news here.
-            let mark = instance::mark(&entry.slot.durable);
-            let rests = wish.spec.depends_on.contains_key(&id.service)
-                || mark.is_some_and(|mark| mark.needs.contains(&id.service));
-            rests.then(|| match self.is_free_to_go(&copy, &entry.slot, wish, (id, readiness)) {
-                true => self.view(&copy, &Slot { untouched: None, ..entry.slot.clone() }, wish),
-                false => self.view(&copy, &entry.slot, wish),
-            })
-        }));
-        if is_shared {
-            self.verdicts.borrow_mut().stop.insert(key, verdict.clone());
-        }
-        verdict
+        edge.map_or(Verdict::Open, |edge| self.edge(&id.app, service, &edge, true))
     }
 }

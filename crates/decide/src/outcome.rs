@@ -11,7 +11,12 @@ pub fn outcome(status: &SlotStatus) -> Option<Wish> {
         return None;
     }
     let stands_in_the_way = |reason: &Reason| match reason {
-        Reason::CannotPrepare { .. } | Reason::NothingIsTouched { failed: true, .. } => Some(true),
+        Reason::CannotPrepare { .. }
+        | Reason::CannotLock { .. }
+        | Reason::NothingIsTouched { failed: true, .. }
+        | Reason::WaitsInVain { .. }
+        | Reason::WaitsForRelease { failed: true, .. } => Some(true),
+        Reason::HoldsLock { .. } | Reason::TakesLocks => Some(false),
         Reason::Prepares { .. } | Reason::NothingIsTouched { .. } => Some(false),
         _ => None,
     };

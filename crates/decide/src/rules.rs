@@ -5,6 +5,14 @@
 pub enum Bug {
     /// Start without asking the gate.
     IgnoreGate,
+    /// Interrupt what holds its update lock.
+    IgnoreLocks,
+    /// Take locks that are held for some to be held for who comes later.
+    LockOnce,
+    /// Go on with a stop that a dead daemon had begun, whose locks died with it.
+    BelieveOldLocks,
+    /// Start beside one that goes and has what both need.
+    IgnoreClaims,
     /// Order every start twice.
     StartTwice,
     /// Start under the number of the attempt before.
@@ -133,6 +141,8 @@ pub enum Bug {
     IgnoreFound,
     /// Those that wait to be touched order no stop.
     ForgetWaiting,
+    /// Start what is new on what is about to be another.
+    BelieveTheOld,
 }
 
 impl Bug {
@@ -150,11 +160,16 @@ impl Bug {
         Self::PrepareOnce,
         Self::IgnoreFound,
         Self::ForgetWaiting,
+        Self::BelieveTheOld,
+        Self::IgnoreClaims,
     ];
 
     /// Those about processes, or both.
     pub const ALL: &[Self] = &[
         Self::IgnoreGate,
+        Self::IgnoreLocks,
+        Self::LockOnce,
+        Self::BelieveOldLocks,
         Self::StartTwice,
         Self::ReuseAttempts,
         Self::TakeStaleExits,

@@ -2,6 +2,7 @@
 
 use crate::docker::Engine;
 use crate::process::ProcessDriver;
+use crate::update_locks::UpdateLocks;
 
 /// Processes of this machine, and containers of its engine. A cheap handle; clones share it.
 #[derive(Clone)]
@@ -10,4 +11,6 @@ pub struct Machine {
     pub processes: ProcessDriver,
     /// Containers. Nobody has to have an engine who has none.
     pub engine: Engine,
+    /// The update locks of both.
+    pub locks: UpdateLocks,
 }

@@ -235,6 +235,49 @@ pub(crate) async fn clear(tree: Tree) -> Result<(), StillThere> {
     }
 }
 
+/// Kills a process that an engine has begun in a container, and all that has come of it and is of it still, whatever
+/// they carry. Only where they are on this machine, and in that container: the engine may be elsewhere.
+pub(crate) async fn kill_under(root: i32, container: String) {
+    // Reads a few files for each process of the machine. The runtime is being shut down: then it is not done.
+    let _ = tokio::task::spawn_blocking(move || {
+        if root <= 1 || !is_of_container(root, &container) {
+            return;
+        }
+        for pid in under(root) {
+            if is_of_container(pid, &container)
+                && let Some(id) = Pid::from_raw(pid)
+            {
+                // Gone in between is as good.
+                let _ = kill_process(id, Signal::KILL);
+            }
+        }
+    })
+    .await;
+}
+
+/// The engine puts each container into a cgroup that is called after it.
+fn is_of_container(pid: i32, container: &str) -> bool {
+    let of = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    !container.is_empty() && of.contains(container)
+}
+
+/// A process and those that descend from it, those first: who is left without a parent is not found any more.
+fn under(root: i32) -> Vec<i32> {
+    let listed = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = listed.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let parents: Vec<(i32, i32)> = pids.filter_map(|pid| Some((pid, Stat::of(pid).ok()??.parent))).collect();
+    let mut all = vec![root];
+    let mut next = 0;
+    while let Some(parent) = all.get(next).copied() {
+        let children = parents.iter().filter(|(pid, of)| *of == parent && !all.contains(pid));
+        let children: Vec<i32> = children.map(|(pid, _)| *pid).collect();
+        all.extend(children);
+        next += 1;
+    }
+    all.reverse();
+    all
+}
+
 fn kill_all(members: &[i32], dying: &mut Dying) {
     for pid in members {
         let Some(id) = Pid::from_raw(*pid) else { continue };

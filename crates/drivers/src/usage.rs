@@ -48,8 +48,8 @@ pub struct Usage {
     /// Memory, in bytes. With a cgroup that counts memory: all of it but files that were not used
     /// lately, as Docker counts. Otherwise the sum over processes, by [`Sharing`].
     pub memory_bytes: u64,
-    /// Open files of all processes whose files may be counted.
-    pub descriptors: u64,
+    /// Open files of all processes whose files may be counted. An engine does not count those of a container.
+    pub descriptors: Option<u64>,
     /// Open files of the process that has most.
     pub descriptors_most: u64,
     /// Processes whose open files may not be counted: another user's, for a daemon that is not root.
@@ -130,7 +130,7 @@ fn of(machine: &Mutex<Option<Machine>>, root: &Root, sharing: Sharing) -> io::Re
         living.push(pid);
         match descriptors(pid) {
             Ok(Some(count)) => {
-                usage.descriptors += count;
+                *usage.descriptors.get_or_insert_default() += count;
                 usage.descriptors_most = usage.descriptors_most.max(count);
             }
             Ok(None) => {}

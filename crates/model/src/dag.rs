@@ -18,7 +18,6 @@ mod text;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 pub use layout::{Layout, Place, Point, Wire};
@@ -104,11 +103,18 @@ impl<K: Ord + Clone> Dag<K> {
     where
         D: IntoIterator<Item = K>,
     {
-        let mut declared: BTreeMap<K, Vec<K>> = BTreeMap::new();
-        for (key, dependencies) in nodes {
-            declared.entry(key).or_default().extend(dependencies);
-        }
-        let keys: Vec<K> = declared.keys().cloned().collect();
+        let declared = nodes.into_iter().map(|(key, dependencies)| (key, dependencies.into_iter().collect()));
+        let mut declared: Vec<(K, Vec<K>)> = declared.collect();
+        // Many give them in order, which this sort makes use of.
+        declared.sort_by(|(one, _), (other, _)| one.cmp(other));
+        declared.dedup_by(|again, first| {
+            let is_same = again.0 == first.0;
+            if is_same {
+                first.1.append(&mut again.1);
+            }
+            is_same
+        });
+        let keys: Vec<K> = declared.iter().map(|(key, _)| key.clone()).collect();
         let mut needs = Vec::with_capacity(keys.len());
         for (of, dependencies) in declared {
             needs.push(indices(&keys, dependencies).map_err(|missing| DagError::Missing { of, missing })?);
@@ -121,11 +127,14 @@ impl<K: Ord + Clone> Dag<K> {
             let path = cycle::shortest(&needs, &stuck);
             DagError::Cycle(path.into_iter().map(|n| keys[n].clone()).collect())
         })?;
-        Ok(Self::from_parts(keys, needs, level))
+        Ok(Self::from_parts(keys, (needs, needed_by), level))
     }
 
-    fn from_parts(keys: Vec<K>, needs: Vec<Vec<usize>>, level: Vec<usize>) -> Self {
-        let needed_by = reversed(&needs);
+    fn from_parts(
+        keys: Vec<K>,
+        (needs, needed_by): (Vec<Vec<usize>>, Vec<Vec<usize>>),
+        level: Vec<usize>,
+    ) -> Self {
         let mut order: Vec<usize> = (0..keys.len()).collect();
         order.sort_by_key(|&n| (level[n], n));
         Self { keys, needs, needed_by, level, order }
@@ -198,9 +207,12 @@ impl<K: Ord + Clone> Dag<K> {
         for (new, &old) in kept.iter().enumerate() {
             renumbered[old] = new;
         }
+        let needs: Vec<Vec<usize>> =
+            kept.iter().map(|&n| self.needs[n].iter().map(|&m| renumbered[m]).collect()).collect();
+        let needed_by = reversed(&needs);
         Ok(Self::from_parts(
             kept.iter().map(|&n| self.keys[n].clone()).collect(),
-            kept.iter().map(|&n| self.needs[n].iter().map(|&m| renumbered[m]).collect()).collect(),
+            (needs, needed_by),
             // Whatever is below a kept node is kept too, so its level stays what it was.
             kept.iter().map(|&n| self.level[n]).collect(),
         ))

@@ -58,8 +58,7 @@ impl EventFilter {
             && self.since.is_none_or(|since| event.at >= since)
             && self.until.is_none_or(|until| event.at <= until)
             && (self.kinds.is_empty() || self.kinds.contains(&event.kind.word()))
-            && (self.services.is_empty()
-                || event.kind.slot().map(|slot| &slot.service).is_some_and(of_service))
+            && (self.services.is_empty() || event.kind.service().is_some_and(of_service))
     }
 }
 
@@ -80,6 +79,10 @@ pub enum EventWord {
     Drifted,
     /// [`EventKind::Adopted`].
     Adopted,
+    /// [`EventKind::Built`].
+    Built,
+    /// [`EventKind::BuildFailed`].
+    BuildFailed,
     /// [`EventKind::OperationStarted`].
     OperationStarted,
     /// [`EventKind::OperationEnded`].
@@ -90,13 +93,15 @@ pub enum EventWord {
 
 impl EventWord {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Phase,
         Self::Reacted,
         Self::Remedied,
         Self::Reloaded,
         Self::Drifted,
         Self::Adopted,
+        Self::Built,
+        Self::BuildFailed,
         Self::OperationStarted,
         Self::OperationEnded,
         Self::Rollout,
@@ -113,6 +118,8 @@ impl EventWord {
             Self::Reloaded => "reloaded",
             Self::Drifted => "drifted",
             Self::Adopted => "adopted",
+            Self::Built => "built",
+            Self::BuildFailed => "build_failed",
             Self::OperationStarted => "operation_started",
             Self::OperationEnded => "operation_ended",
             Self::Rollout => "rollout",
@@ -145,6 +152,8 @@ impl EventKind {
             Self::Reloaded { .. } => EventWord::Reloaded,
             Self::Drifted { .. } => EventWord::Drifted,
             Self::Adopted { .. } => EventWord::Adopted,
+            Self::Built { .. } => EventWord::Built,
+            Self::BuildFailed { .. } => EventWord::BuildFailed,
             Self::OperationStarted { .. } => EventWord::OperationStarted,
             Self::OperationEnded { .. } => EventWord::OperationEnded,
             Self::Rollout { .. } => EventWord::Rollout,
@@ -168,7 +177,19 @@ impl EventKind {
             | Self::Reloaded { slot, .. }
             | Self::Drifted { slot, .. }
             | Self::Adopted { slot, .. } => Some(slot),
-            Self::OperationStarted { .. } | Self::OperationEnded { .. } | Self::Rollout { .. } => None,
+            Self::Built { .. }
+            | Self::BuildFailed { .. }
+            | Self::OperationStarted { .. }
+            | Self::OperationEnded { .. }
+            | Self::Rollout { .. } => None,
+        }
+    }
+
+    /// The service it is about, if it is about one.
+    pub fn service(&self) -> Option<&ServiceName> {
+        match self {
+            Self::Built { service, .. } | Self::BuildFailed { service, .. } => Some(service),
+            _ => self.slot().map(|slot| &slot.service),
         }
     }
 }
@@ -252,6 +273,26 @@ pub enum EventKind {
         attempt: Attempt,
         /// Its main process.
         pid: i32,
+    },
+    /// The image of a service was built.
+    Built {
+        /// Of which.
+        service: ServiceName,
+        /// What it is called.
+        image: String,
+        /// How long it took, in whole seconds.
+        seconds: u64,
+    },
+    /// The image of a service was not built.
+    BuildFailed {
+        /// Of which.
+        service: ServiceName,
+        /// What it was to be called.
+        image: String,
+        /// How long it took, in whole seconds.
+        seconds: u64,
+        /// Why.
+        why: String,
     },
     /// Somebody asked for a change.
     OperationStarted {

@@ -83,7 +83,7 @@ fn check_key(kind: &'static str, text: &str) -> Result<(), InvalidName> {
 macro_rules! name {
     ($(#[$doc:meta])* $type:ident, $kind:literal, $check:ident, $pattern:literal, $max:expr) => {
         $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Clone, Debug, Eq, Serialize, Deserialize)]
         #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
         #[cfg_attr(feature = "schema", schemars(extend("pattern" = $pattern, "maxLength" = $max)))]
         #[serde(try_from = "String", into = "String")]
@@ -99,6 +99,34 @@ macro_rules! name {
             /// The name as text.
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+        }
+
+        // Most names that are compared are clones of one: those of an app's slots have its name before theirs.
+        impl PartialEq for $type {
+            fn eq(&self, other: &Self) -> bool {
+                std::sync::Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
+            }
+        }
+
+        impl Ord for $type {
+            fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+                match std::sync::Arc::ptr_eq(&self.0, &other.0) {
+                    true => std::cmp::Ordering::Equal,
+                    false => self.0.cmp(&other.0),
+                }
+            }
+        }
+
+        impl PartialOrd for $type {
+            fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+                Some(self.cmp(other))
+            }
+        }
+
+        impl std::hash::Hash for $type {
+            fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+                self.0.hash(state);
             }
         }
 
@@ -154,6 +182,14 @@ name!(
     "service name",
     check_service_name,
     "^[A-Za-z0-9][A-Za-z0-9._-]*(@[A-Za-z0-9][A-Za-z0-9._-]*)?$",
+    NAME_MAX
+);
+name!(
+    /// What a release is called by whoever declares it: often a UUID. Made as an [`AppName`] is.
+    ReleaseName,
+    "name of a release",
+    check_name,
+    "^[A-Za-z0-9][A-Za-z0-9._-]*$",
     NAME_MAX
 );
 name!(

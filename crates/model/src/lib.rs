@@ -6,7 +6,9 @@
 pub mod access;
 pub mod analyze;
 pub mod app;
+pub mod build;
 pub mod dag;
+pub mod device;
 pub mod diagnostic;
 pub mod event;
 pub mod file;
@@ -30,10 +32,12 @@ pub use access::{
 };
 pub use analyze::{ChainLink, CriticalChain, OwnTime, SlotStart, Starts, Timeline};
 pub use app::{App, AppSummary, Why, WhyLink};
+pub use build::{BuildWord, ImageBuild, ImageState};
 pub use diagnostic::Diagnostic;
 pub use event::{Event, EventFilter, EventKind, EventWord};
 pub use ids::{
-    AppName, Attempt, IdempotencyKey, OperationId, ProbeName, ServiceName, SlotId, TokenName, WebhookName,
+    AppName, Attempt, IdempotencyKey, OperationId, ProbeName, ReleaseName, ServiceName, SlotId, TokenName,
+    WebhookName,
 };
 pub use log::{LogLine, LogStream};
 pub use operation::{Action, Edit, Operation, Origin, Wish};

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{OperationId, ProbeName, ServiceName, SlotId};
+use crate::plan::Lock;
 use crate::project::{Condition, Question, Reaction, Role};
 use crate::state::{Exit, Phase};
 use crate::time::{Millis, Wall};
@@ -39,6 +40,30 @@ pub enum Reason {
         /// How long it was waited for.
         timeout: Millis,
     },
+    /// Another that is about to stop has what only one can have.
+    WaitsForRelease {
+        /// `port 8080/tcp`.
+        what: String,
+        /// Who has it.
+        slot: SlotId,
+        /// That one runs on, as something of its operation could not be made.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        failed: bool,
+    },
+    /// A copy of a dependency cannot be made ready, or waits for one that cannot: that is tried again.
+    WaitsInVain {
+        /// The dependency.
+        service: ServiceName,
+        /// Its condition.
+        condition: Condition,
+        /// Which copy.
+        slot: SlotId,
+    },
+    /// What it needs is there as the file before had it, and shall be another.
+    WaitsForSuccessor {
+        /// Which copy.
+        slot: SlotId,
+    },
     /// Others that depend on it must stop first.
     WaitsForDependents {
         /// Those that still run, or the first few of them.
@@ -66,6 +91,22 @@ pub enum Reason {
         /// Some of it cannot be made ready.
         failed: bool,
     },
+    /// It runs on as it is until what holds its update lock, or that of another of the same update, lets go.
+    HoldsLock {
+        /// Whose lock it is.
+        slot: SlotId,
+        /// Who holds it, and since when.
+        lock: Lock,
+    },
+    /// It runs on as it is, as an update lock cannot be tried. That is tried again.
+    CannotLock {
+        /// Whose lock it is.
+        slot: SlotId,
+        /// What happened.
+        detail: String,
+    },
+    /// It is about to be interrupted, as soon as its app's update locks are taken.
+    TakesLocks,
     /// It ended, and is started again after a while.
     BacksOff {
         /// How it ended.
@@ -232,10 +273,24 @@ impl Reason {
             | Self::DependencyFailed { failed: Some((slot, _, _)), .. } => Some(slot),
             Self::WaitsForDependents { dependents, .. } => dependents.first(),
             Self::NothingIsTouched { slots, .. } => slots.first(),
-            Self::EndedWith { slot, .. } => Some(slot),
+            Self::EndedWith { slot, .. }
+            | Self::HoldsLock { slot, .. }
+            | Self::WaitsForRelease { slot, .. }
+            | Self::WaitsInVain { slot, .. }
+            | Self::WaitsForSuccessor { slot } => Some(slot),
             _ => None,
         }
     }
+}
+
+/// What a person can do about an update lock.
+const INSIST: &str = "`upbeat up --force` does not wait for it";
+
+/// `a-1, b-1 and 3 more`.
+fn named(slots: &[SlotId], more: usize) -> String {
+    let names: Vec<String> = slots.iter().map(SlotId::short).collect();
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{more}", names.join(", "))
 }
 
 impl Reason {
@@ -244,13 +299,54 @@ impl Reason {
         match self {
             Self::Prepares { step: None } => f.write_str("is being made ready"),
             Self::Prepares { step: Some(step) } => f.write_str(step),
+            Self::WaitsForRelease { what, slot, failed } => {
+                let but = if *failed { " and runs on, as not all that is new can be made" } else { "" };
+                write!(f, "waits for {} to stop, which has {what}{but}", slot.short())
+            }
+            Self::WaitsInVain { service, condition, slot } => {
+                write!(
+                    f,
+                    "waits for {service} to {}, but {} cannot be started",
+                    wanted(condition),
+                    slot.short()
+                )
+            }
+            Self::WaitsForSuccessor { slot } => {
+                write!(f, "waits for {}, which is about to be another", slot.short())
+            }
             Self::CannotPrepare { detail } => write!(f, "cannot be made ready: {detail}"),
             Self::NothingIsTouched { slots, more, failed } => {
-                let names: Vec<String> = slots.iter().map(SlotId::short).collect();
-                let more = if *more > 0 { format!(" and {more} more") } else { String::new() };
                 let but = if *failed { "; what has failed there is tried again" } else { "" };
-                write!(f, "runs on until {}{more} can be started{but}", names.join(", "))
+                write!(f, "runs on until {} can be started{but}", named(slots, *more))
             }
+            _ => Ok(()),
+        }
+    }
+
+    fn of_reload(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::SaysReloading => f.write_str("has said that it reads its configuration anew"),
+            Self::ReloadFailed { detail } => {
+                write!(f, "could not be asked to read its configuration anew: {detail}")
+            }
+            _ => f.write_str("is being asked to read its configuration anew"),
+        }
+    }
+
+    /// The clause of a reason that is about an update lock.
+    fn of_lock(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::HoldsLock { slot, lock } => {
+                write!(f, "runs on until the update lock of {} is free, {lock}; {INSIST}", slot.short())
+            }
+            Self::CannotLock { slot, detail } => {
+                write!(
+                    f,
+                    "runs on, as the update lock of {} cannot be tried: {detail}; {INSIST}",
+                    slot.short()
+                )
+            }
+            Self::TakesLocks => f.write_str("is about to be interrupted, when its update lock is taken"),
             _ => Ok(()),
         }
     }
@@ -302,13 +398,15 @@ impl std::fmt::Display for Reason {
                 write!(f, "waited {timeout} for {service} to {}, in vain", wanted(condition))
             }
             Self::WaitsForDependents { dependents, more } => {
-                let names: Vec<String> = dependents.iter().map(SlotId::short).collect();
-                let more = if *more > 0 { format!(" and {more} more") } else { String::new() };
-                write!(f, "stops after {}{more}", names.join(", "))
+                write!(f, "stops after {}", named(dependents, *more))
             }
-            Self::Prepares { .. } | Self::CannotPrepare { .. } | Self::NothingIsTouched { .. } => {
-                self.of_making(f)
-            }
+            Self::Prepares { .. }
+            | Self::CannotPrepare { .. }
+            | Self::NothingIsTouched { .. }
+            | Self::WaitsForSuccessor { .. }
+            | Self::WaitsInVain { .. }
+            | Self::WaitsForRelease { .. } => self.of_making(f),
+            Self::HoldsLock { .. } | Self::CannotLock { .. } | Self::TakesLocks => self.of_lock(f),
             Self::BacksOff { exit, failures, delay, .. } => {
                 write!(f, "backs off {delay} after {} ({exit})", ordinal_exit(*failures))
             }
@@ -322,12 +420,8 @@ impl std::fmt::Display for Reason {
             ),
             Self::StaysDown { exit } => write!(f, "was {exit}; it stays so until somebody starts it"),
             Self::RunsHooks { hooks } => write!(f, "its `{hooks}` hooks have not ended yet"),
-            Self::Reloads => f.write_str("is being asked to read its configuration anew"),
-            Self::SaysReloading => f.write_str("has said that it reads its configuration anew"),
+            Self::Reloads | Self::SaysReloading | Self::ReloadFailed { .. } => self.of_reload(f),
             Self::SaysStopping => f.write_str("has said that it is about to end"),
-            Self::ReloadFailed { detail } => {
-                write!(f, "could not be asked to read its configuration anew: {detail}")
-            }
             Self::RemedyFailed { name, detail } => {
                 write!(f, "what was run because {} failed has failed, too: {detail}", called(name))
             }

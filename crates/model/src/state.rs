@@ -27,6 +27,12 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// Nothing of it ran, so it has said nothing. Hooks that failed before or behind its start did run.
+    pub fn ran_nothing(&self) -> bool {
+        const HOOKS: [&str; 2] = ["pre_start: ", "post_start: "];
+        matches!(self, Self::NotStarted(why) if !HOOKS.iter().any(|hooks| why.starts_with(hooks)))
+    }
+
     /// Status 0.
     pub fn is_success(&self) -> bool {
         *self == Self::Code(0)
@@ -201,4 +207,12 @@ pub struct SlotStatus {
     pub operation: OperationId,
     /// The release that runs (or ran last) here.
     pub release: u64,
+}
+
+impl SlotStatus {
+    /// It is where it is because nothing could be run: what was printed last is of an earlier attempt.
+    pub fn ran_nothing(&self) -> bool {
+        let is_unmade = self.reasons.iter().any(|reason| matches!(reason, Reason::CannotPrepare { .. }));
+        is_unmade || (!self.phase.is_alive() && self.exit.as_ref().is_some_and(Exit::ran_nothing))
+    }
 }

@@ -44,11 +44,11 @@ pub struct SlotUsage {
     pub cpu_percent: Option<f64>,
     /// Processor time since its start, in milliseconds.
     pub cpu_ms: u64,
-    /// Memory, in bytes: that of its cgroup, where it has one that counts; else the sum over its
+    /// Memory, in bytes: that of its cgroup, where it has one that counts, as of a container; else the sum over its
     /// processes, in which what they share is counted for each.
     pub memory_bytes: u64,
-    /// Open files of all processes that may be asked.
-    pub descriptors: u64,
+    /// Open files of all processes that may be asked. None of a container: its engine does not count them.
+    pub descriptors: Option<u64>,
     /// Processes.
     pub processes: u64,
 }

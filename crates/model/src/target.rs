@@ -59,6 +59,10 @@ pub struct TargetSlot {
     /// Skip the grace period while getting there (a second Ctrl-C).
     #[serde(default)]
     pub kill: bool,
+    /// Getting there is an update that nobody insists on: a copy that holds its update lock is not interrupted
+    /// for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub heeds_locks: bool,
     /// The operation that set this; how it ended is reported under this number.
     pub operation: OperationId,
     /// Variables given before the service's own.

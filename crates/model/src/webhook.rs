@@ -9,7 +9,7 @@ use crate::ids::{AppName, WebhookName};
 use crate::time::Wall;
 
 /// Kinds of events that go by one word where a webhook says which it wants.
-pub const FAMILIES: [(&str, &[EventWord]); 2] = [
+pub const FAMILIES: [(&str, &[EventWord]); 3] = [
     (
         "service",
         &[
@@ -21,6 +21,7 @@ pub const FAMILIES: [(&str, &[EventWord]); 2] = [
             EventWord::Adopted,
         ],
     ),
+    ("build", &[EventWord::Built, EventWord::BuildFailed]),
     ("operation", &[EventWord::OperationStarted, EventWord::OperationEnded]),
 ];
 
@@ -230,7 +231,8 @@ mod tests {
 
     #[test]
     fn every_kind_is_wanted_by_its_word_or_its_family_and_once() {
-        let all = Wanted::kinds(&words(&["rollout", "service", "operation", "phase", "rollout"])).unwrap();
+        let all =
+            Wanted::kinds(&words(&["rollout", "service", "build", "operation", "phase", "rollout"])).unwrap();
         assert_eq!(all.len(), EventWord::ALL.len());
         assert!(EventWord::ALL.iter().all(|kind| all.contains(kind)), "no kind is in no family");
         assert_eq!(Wanted::kinds(&words(&["adopted"])), Ok(vec![EventWord::Adopted]));

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::project::container::{Container, MountKind, NetworkMode};
 use crate::project::{Hook, Http, PrivateFile, Probe, Project, Question, Service};
 
 /// In place of what is not shown.
@@ -68,8 +69,8 @@ impl Service {
     fn withhold(&mut self) {
         withhold_all(&mut self.environment);
         self.per_copy = None;
-        if let Some(build) = self.container.as_mut().and_then(|container| container.build.as_mut()) {
-            withhold_all(&mut build.args);
+        if let Some(container) = &mut self.container {
+            container.withhold();
         }
         for file in &mut self.files {
             file.content = crate::project::Secret::withheld();
@@ -81,6 +82,29 @@ impl Service {
 
     fn hooks(&self) -> impl Iterator<Item = &Hook> {
         [&self.pre_start, &self.post_start, &self.pre_stop, &self.post_stop].into_iter().flatten()
+    }
+}
+
+impl Container {
+    /// Drivers are given passwords of shares, and tokens of those who take logs.
+    fn withhold(&mut self) {
+        if let Some(build) = &mut self.build {
+            withhold_all(&mut build.args);
+        }
+        if let Some(logging) = &mut self.logging {
+            withhold_all(&mut logging.options);
+        }
+        for mount in &mut self.mounts {
+            if let MountKind::Volume { volume: Some(volume), .. } = &mut mount.kind {
+                withhold_all(&mut volume.driver_opts);
+            }
+        }
+        let NetworkMode::Networks(attachments) = &mut self.network else { return };
+        for attachment in attachments {
+            withhold_all(&mut attachment.driver_opts);
+            withhold_all(&mut attachment.network.driver_opts);
+            withhold_all(&mut attachment.network.ipam_options);
+        }
     }
 }
 
@@ -132,7 +156,7 @@ pub fn receiver_to_look_at(url: &str) -> String {
 }
 
 /// The values of an address' parameters that may be secret, as they stand there.
-fn secret_parameters(url: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn secret_parameters(url: &str) -> impl Iterator<Item = &str> {
     let query = url.split_once('?').map_or("", |(_, query)| query);
     let query = query.split_once('#').map_or(query, |(query, _)| query);
     let parameters = query.split('&').filter_map(|part| part.split_once('='));
@@ -457,6 +481,29 @@ mod tests {
             ["`***`", "environment", "headers", "send"].iter().all(|word| wrong.contains(word)),
             "{wrong}"
         );
+    }
+
+    #[test]
+    fn who_looks_at_a_container_sees_no_options_of_drivers() {
+        let text = "services:\n  a:\n    image: a\n    logging: {driver: splunk, options: {splunk-token: canary}}\n    \
+            volumes: ['v:/v']\n    networks: {n: {driver_opts: {o: canary}}}\nvolumes:\n  v: {driver_opts: {o: password=canary}}\n\
+            networks:\n  n: {driver_opts: {p: canary}, ipam: {driver: default, options: {q: canary}}}\n";
+        struct Nothing;
+        impl crate::file::Resolver for Nothing {
+            fn read(&self, _: &str) -> Result<String, crate::file::Unread> {
+                Err(crate::file::Unread::Missing)
+            }
+            fn variable(&self, _: &str) -> Option<String> {
+                None
+            }
+        }
+        let context = crate::file::Context::new("/p", "p", &Nothing);
+        let read = crate::file::parse(&[crate::file::Source { name: "f", text }], &context);
+        let shown = read.unwrap().project.to_look_at();
+        let text = serde_json::to_string(&shown).unwrap();
+        assert!(!text.contains("canary") && text.contains(r#""splunk-token":"***""#), "{text}");
+        let wrong = crate::file::validate(&shown).unwrap_err().join("\n");
+        assert!(["logging", "volumes", "networks"].iter().all(|word| wrong.contains(word)), "{wrong}");
     }
 
     #[test]

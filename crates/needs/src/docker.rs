@@ -3,15 +3,21 @@
 //!
 //! All of it panics where it cannot go on: a test that cannot has failed.
 
+mod listen;
+mod private;
+
+pub use listen::Listener;
+pub use private::PrivateEngine;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -107,6 +113,15 @@ impl Docker {
         answer
     }
 
+    /// What happened between two moments (seconds of the wall clock, as the engine writes them), as it tells it.
+    pub fn history(&self, since: &str, until: &str) -> Vec<Value> {
+        let path = format!("/events?since={since}&until={until}");
+        let (status, answer) =
+            self.ask("GET", &path, &[], &[]).unwrap_or_else(|error| panic!("{path}: {error}"));
+        assert_eq!(status, 200, "{path}");
+        serde_json::Deserializer::from_slice(&answer).into_iter().map_while(Result::ok).collect()
+    }
+
     /// What `docker inspect` says. `None`: there is no such container.
     pub fn inspect(&self, container: &str) -> Option<Value> {
         let (status, answer) = self.call("GET", &format!("/containers/{container}/json"), &Value::Null);
@@ -145,6 +160,8 @@ impl Docker {
                 &Value::Null,
             );
         }
+        let filters = escaped(&json!({ "label": [label], "dangling": ["false"] }).to_string());
+        self.call("POST", &format!("/images/prune?filters={filters}"), &Value::Null);
     }
 
     /// Makes an image of busybox: `name:tag`, with a shell and all its usual commands.
@@ -160,6 +177,11 @@ impl Docker {
         let answer = String::from_utf8_lossy(&answer).into_owned();
         assert!(status == 200 && !answer.contains("errorDetail"), "an import: {status} {answer}");
         Image { docker: self.clone(), name: format!("{name}:{tag}") }
+    }
+
+    /// An image that is there, or will be.
+    pub fn named(&self, name: &str) -> Image {
+        Image { docker: self.clone(), name: name.to_owned() }
     }
 
     /// Puts an image into a registry, as whoever has these credentials. Its name there.
@@ -283,7 +305,7 @@ const BARRIER: &str = "/v2/upbeat-barrier/manifests/none";
 pub struct Registry {
     /// `127.0.0.1:port`.
     pub address: String,
-    has_password: bool,
+    user: Option<String>,
     manifests: Arc<AtomicUsize>,
     barrier: mpsc::Receiver<()>,
     _program: Started,
@@ -300,22 +322,38 @@ impl Registry {
 
     /// One that anybody may use.
     pub fn open() -> Self {
-        Self::start(false)
+        Self::start(None)
     }
 
     /// One for [`Registry::USER`] alone.
     pub fn with_password() -> Self {
-        Self::start(true)
+        Self::for_user(Self::USER)
     }
 
-    fn start(has_password: bool) -> Self {
+    /// One for this user alone, with [`Registry::PASSWORD`].
+    pub fn for_user(user: &str) -> Self {
+        Self::start(Some(user.to_owned()))
+    }
+
+    /// One that anybody may use in the network of this engine, and nobody else: nobody counts what it is asked.
+    pub fn beside(engine: &PrivateEngine) -> Self {
+        let mut command = Command::new("nsenter");
+        command.args(["--net", "--target", &engine.pid().to_string(), "docker-registry"]);
+        Self::start_by(command, None)
+    }
+
+    fn start(user: Option<String>) -> Self {
+        Self::start_by(Command::new("docker-registry"), user)
+    }
+
+    fn start_by(mut command: Command, user: Option<String>) -> Self {
         let dir = tempfile::tempdir().unwrap_or_else(|error| panic!("a directory: {error}"));
         let write = |name: &str, text: &str| {
             fs::write(dir.path().join(name), text).unwrap_or_else(|error| panic!("{name}: {error}"));
         };
-        write("htpasswd", &format!("{}:{}\n", Self::USER, Self::HASHED));
+        write("htpasswd", &format!("{}:{}\n", user.as_deref().unwrap_or(Self::USER), Self::HASHED));
         let root = dir.path().display();
-        let auth = match has_password {
+        let auth = match user.is_some() {
             true => format!("auth:\n  htpasswd:\n    realm: test\n    path: {root}/htpasswd\n"),
             false => String::new(),
         };
@@ -325,7 +363,6 @@ impl Registry {
                 "version: 0.1\nlog:\n  level: info\nstorage:\n  filesystem:\n    rootdirectory: {root}/data\nhttp:\n  addr: 127.0.0.1:0\n{auth}"
             ),
         );
-        let mut command = Command::new("docker-registry");
         command.arg("serve").arg(dir.path().join("config.yml"));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("docker-registry: {error}"));
@@ -359,7 +396,7 @@ impl Registry {
         });
         let address =
             address.recv_timeout(START_PATIENCE).unwrap_or_else(|_| panic!("the registry does not listen"));
-        Self { address, has_password, manifests, barrier, _program: program, _dir: dir }
+        Self { address, user, manifests, barrier, _program: program, _dir: dir }
     }
 
     /// How often somebody has asked what a tag stands for, as each pull does once, of all that has been answered by now.
@@ -376,97 +413,11 @@ impl Registry {
 
     /// As the engine is told them.
     pub fn credentials(&self) -> Value {
-        match self.has_password {
-            true => {
-                json!({ "username": Self::USER, "password": Self::PASSWORD, "serveraddress": self.address })
+        match &self.user {
+            Some(user) => {
+                json!({ "username": user, "password": Self::PASSWORD, "serveraddress": self.address })
             }
-            false => json!({}),
-        }
-    }
-}
-
-/// An engine of one's own, without a network, that may be killed and started again. Needs root.
-#[derive(Debug)]
-pub struct PrivateEngine {
-    /// To speak with it.
-    pub docker: Docker,
-    program: Option<Started>,
-    dir: tempfile::TempDir,
-}
-
-impl PrivateEngine {
-    /// Starts one, and waits until it answers.
-    pub fn start() -> Self {
-        // Its socket's path has at most 108 letters.
-        let dir = tempfile::Builder::new()
-            .prefix("ubdk")
-            .tempdir_in("/tmp")
-            .unwrap_or_else(|error| panic!("a directory: {error}"));
-        fs::write(dir.path().join("daemon.json"), "{}").unwrap_or_else(|error| panic!("settings: {error}"));
-        let docker = Docker { socket: dir.path().join("s") };
-        let mut engine = Self { docker, program: None, dir };
-        engine.start_again();
-        engine
-    }
-
-    /// The directory that is its own.
-    pub fn dir(&self) -> &Path {
-        self.dir.path()
-    }
-
-    /// Starts it after it was killed, and waits until it answers.
-    pub fn start_again(&mut self) {
-        let root = self.dir.path();
-        let log = fs::File::options().create(true).append(true).open(root.join("log"));
-        let log = log.unwrap_or_else(|error| panic!("its log: {error}"));
-        let _ = fs::remove_file(root.join("pid"));
-        // What it kept containers by has died with it, and may wait for somebody to notice.
-        let _ = fs::remove_file(root.join("exec/containerd/containerd.pid"));
-        let mut command = Command::new("dockerd");
-        command.arg("--config-file").arg(root.join("daemon.json"));
-        command.arg("--data-root").arg(root.join("data")).arg("--exec-root").arg(root.join("exec"));
-        command.arg("--pidfile").arg(root.join("pid")).arg("--host").arg(self.docker.host());
-        command.args(["--bridge=none", "--iptables=false", "--ip6tables=false"]);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let child = command.spawn().unwrap_or_else(|error| panic!("dockerd: {error}"));
-        self.program = Some(Started { child });
-        let begun = Instant::now();
-        let (_nobody, tells) = mpsc::channel::<()>();
-        while !self.docker.answers() {
-            let log = fs::read_to_string(root.join("log")).unwrap_or_default();
-            assert!(begun.elapsed() < START_PATIENCE, "the engine does not answer:\n{log}");
-            // Nobody tells that its socket is there: it is looked for so often.
-            let _ = tells.recv_timeout(Duration::from_millis(20));
-        }
-    }
-
-    /// Kills it, as `kill -9` does. What it runs, its keeper ends when it is started again.
-    pub fn kill(&mut self) {
-        self.program = None;
-    }
-
-    /// It stands still, and goes on.
-    pub fn signal(&self, signal: rustix::process::Signal) {
-        let pid = self.program.as_ref().and_then(|program| i32::try_from(program.child.id()).ok());
-        if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) {
-            let _ = rustix::process::kill_process(pid, signal);
-        }
-    }
-}
-
-impl Drop for PrivateEngine {
-    fn drop(&mut self) {
-        if self.program.is_none() {
-            self.start_again();
-        }
-        let all = self.docker.call("GET", "/containers/json?all=1", &Value::Null).1;
-        for one in all.as_array().into_iter().flatten() {
-            let id = one["Id"].as_str().unwrap_or_default();
-            self.docker.call("DELETE", &format!("/containers/{id}?force=1"), &Value::Null);
-        }
-        self.signal(rustix::process::Signal::TERM);
-        if let Some(program) = &mut self.program {
-            let _ = program.child.wait();
+            None => json!({}),
         }
     }
 }

@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use futures_util::{StreamExt, stream};
@@ -23,6 +23,7 @@ use upbeat_api::{
 use upbeat_api::rollouts::RolloutChanged;
 use upbeat_model::rollout::RolloutState;
 
+use crate::afterwards::Afterwards;
 use crate::backend::{Answer, Backend};
 use crate::bounds::{MISSED_MAX, PATH_SHOWN, STREAM_LOOK};
 use crate::handlers::{Reply, Shared};
@@ -99,12 +100,27 @@ pub(crate) async fn authenticate<B: Backend>(
             let caller = Caller { name: Name::Token(name.clone()), role, from: Some(from) };
             request.extensions_mut().insert(caller);
             let uri = request.uri().clone();
+            let afterwards = request.extensions().get::<Afterwards>().cloned();
             let answer = next.run(request).await;
             match token {
                 Ok(token) if streams::is_stream(&answer) => match here.streams.open(&name) {
                     Ok(open) => while_it_holds(here.backend, token, answer, open),
                     Err(problem) => refused(&uri, problem.into()),
                 },
+                Ok(token) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                    let Some(afterwards) = afterwards else { return answer };
+                    match here.streams.open(&name) {
+                        Ok(open) => {
+                            afterwards.holding(open);
+                            afterwards.unless(holds_no_more(here.backend, token));
+                            answer
+                        }
+                        Err(problem) => {
+                            drop(afterwards.take());
+                            refused(&uri, problem.into())
+                        }
+                    }
+                }
                 _ => answer,
             }
         }
@@ -123,27 +139,32 @@ pub(crate) async fn authenticate<B: Backend>(
 fn while_it_holds<B: Backend>(backend: B, token: String, answer: Response, open: OpenStream) -> Response {
     answer.map(|body| {
         let body = Body::new(Holding::new(body, open));
-        let looks = tokio::time::interval_at(Instant::now() + STREAM_LOOK, STREAM_LOOK);
-        let begun = (body.into_data_stream(), looks, 0, backend, token);
-        Body::from_stream(stream::unfold(begun, async |(mut body, mut looks, mut missed, backend, token)| {
-            loop {
-                tokio::select! {
-                    biased;
-                    _ = looks.tick() => {
-                        missed = match backend.authenticate(&token).await {
-                            Ok(_) => 0,
-                            // Without a word of an end: whoever reads it asks again, and is told why not.
-                            Err(Problem { kind: ProblemKind::Unauthorized, .. }) => return None,
-                            // That it cannot be looked up says nothing of it: it held, and is looked up soon.
-                            Err(_) if missed < MISSED_MAX => missed + 1,
-                            Err(_) => return None,
-                        };
-                    }
-                    chunk = body.next() => return Some((chunk?, (body, looks, missed, backend, token))),
-                }
+        let begun = (body.into_data_stream(), Box::pin(holds_no_more(backend, token)));
+        Body::from_stream(stream::unfold(begun, async |(mut body, mut over)| {
+            tokio::select! {
+                biased;
+                // Without a word of an end: whoever reads it asks again, and is told why not.
+                () = &mut over => None,
+                chunk = body.next() => Some((chunk?, (body, over))),
             }
         }))
     })
+}
+
+/// Until a token does not hold any more, or cannot be looked up for too long.
+async fn holds_no_more<B: Backend>(backend: B, token: String) {
+    let mut looks = tokio::time::interval_at(Instant::now() + STREAM_LOOK, STREAM_LOOK);
+    let mut missed = 0;
+    loop {
+        looks.tick().await;
+        missed = match backend.authenticate(&token).await {
+            Ok(_) => 0,
+            Err(Problem { kind: ProblemKind::Unauthorized, .. }) => return,
+            // That it cannot be looked up says nothing of it: it held, and is looked up soon.
+            Err(_) if missed < MISSED_MAX => missed + 1,
+            Err(_) => return,
+        };
+    }
 }
 
 fn token(headers: &HeaderMap) -> Result<&str, Problem> {
@@ -242,6 +263,8 @@ impl Outcome for upbeat_model::rollout::UnitState {}
 impl Outcome for upbeat_model::WebhookTested {}
 
 impl Outcome for () {}
+
+impl Outcome for upbeat_api::RemovedVolumes {}
 
 /// A change is recorded, made whole and recorded again, also when the one who asked for it does not
 /// wait for the answer.

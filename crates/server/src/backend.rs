@@ -4,19 +4,22 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use axum::BoxError;
 use bytes::Bytes;
 use futures_util::Stream;
 use upbeat_api::{
-    Action, App, AppName, AppSummary, Asked, AuditQuery, AuditRecord, AuditVerdict, Event, EventFilter,
-    IssuedToken, LogLine, Need, NewToken, Operation, OperationId, Origin, Plan, Problem, Refused, Role,
-    ServiceName, Starts, Stats, TokenInfo, TokenName, Up, Version, WebhookName, WebhookState, WebhookTested,
-    Whom, Why,
+    Action, App, AppName, AppSummary, Asked, Attach, AuditQuery, AuditRecord, AuditVerdict, BuildWord, Event,
+    EventFilter, Exec, ImageBuild, ImageState, IssuedToken, LogLine, Need, NewToken, Operation, OperationId,
+    Origin, Plan, PlanQuery, Problem, Refused, RemovedVolumes, Role, ServiceName, Starts, Stats, TokenInfo,
+    TokenName, Up, Version, WebhookName, WebhookState, WebhookTested, Whom, Why,
 };
 
 pub use upbeat_api::LogQuery;
-use upbeat_model::{Edit, Service, SlotId};
+use upbeat_model::project::container::ImageRef;
+use upbeat_model::{Edit, Service, SlotId, device};
 
 use crate::compat::guide::Guide;
+use crate::exec::Running;
 use crate::rollouts::Rollouts;
 
 /// A stream that ends when its source does, or when the client goes.
@@ -68,7 +71,11 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// Make a project run.
     fn up(&self, app: AppName, up: Up, origin: Origin) -> impl Future<Output = Answer<Operation>> + Send;
     /// What `up` would do.
-    fn plan(&self, app: AppName, up: Up) -> impl Future<Output = Answer<Plan>> + Send;
+    /// Removes the volumes that were made for an app. Errors: it is there; one of them is used.
+    fn remove_volumes(&self, app: AppName) -> impl Future<Output = Answer<RemovedVolumes>> + Send;
+
+    /// What [`Backend::up`] would do.
+    fn plan(&self, app: AppName, up: Up, query: PlanQuery) -> impl Future<Output = Answer<Plan>> + Send;
     /// Change what runs.
     fn act(
         &self,
@@ -76,6 +83,20 @@ pub trait Backend: Clone + Send + Sync + 'static {
         action: Action,
         origin: Origin,
     ) -> impl Future<Output = Answer<Operation>> + Send;
+    /// Run a command beside a copy of a service.
+    fn exec(
+        &self,
+        app: AppName,
+        service: ServiceName,
+        exec: Exec,
+    ) -> impl Future<Output = Answer<Running>> + Send;
+    /// The streams of a copy of a service that runs.
+    fn attach(
+        &self,
+        app: AppName,
+        service: ServiceName,
+        attach: Attach,
+    ) -> impl Future<Output = Answer<Running>> + Send;
     /// Declare services of an app one by one, and run some.
     fn edit(
         &self,
@@ -96,6 +117,32 @@ pub trait Backend: Clone + Send + Sync + 'static {
         kill: bool,
         origin: Origin,
     ) -> impl Future<Output = Answer<Operation>> + Send;
+    /// How every app is held, for the device document.
+    fn device(&self) -> impl Future<Output = Answer<device::State>> + Send;
+    /// The same now, and again whenever it changes (coalesced).
+    fn watch_device(&self) -> impl Future<Output = Answer<BoxStream<device::State>>> + Send;
+    /// Begins these changes, keys of registries first, then one app after the other, and an operation for each of
+    /// these. What was queued is called off. Errors: none of them is begun, as one cannot be; or, where that is found
+    /// out by the doing, it says which were.
+    fn seek(
+        &self,
+        changes: device::Changes,
+        origin: Origin,
+    ) -> impl Future<Output = Answer<Vec<Operation>>> + Send;
+    /// Calls off what is sought of all apps and was not reached, and what is queued: an operation for each app of which
+    /// something can be, and the others that go on. Errors: as of [`Backend::seek`].
+    fn stop_seeking(
+        &self,
+        origin: Origin,
+    ) -> impl Future<Output = Answer<(Vec<Operation>, Vec<AppName>)>> + Send;
+    /// Has this wait until nothing is on its way any more, in the place of what was queued; `changes` is what would
+    /// come of it now. Errors: as that could not be.
+    fn queue(
+        &self,
+        request: device::Request,
+        changes: device::Changes,
+        origin: Origin,
+    ) -> impl Future<Output = Answer<()>> + Send;
     /// An operation, at once.
     fn operation(&self, id: OperationId) -> impl Future<Output = Answer<Operation>> + Send;
     /// An operation, now and whenever it changes; ends when it has ended.
@@ -129,6 +176,15 @@ pub trait Backend: Clone + Send + Sync + 'static {
         app: AppName,
         query: LogQuery,
     ) -> impl Future<Output = Answer<BoxStream<Answer<LogLine>>>> + Send;
+    /// Whether an image is there.
+    fn image(&self, name: ImageRef) -> impl Future<Output = Answer<ImageState>> + Send;
+    /// Build an image of a context: the parts of a tar, taken as fast as they are used. Answers when all of them were
+    /// taken; the build ends with the stream of what is told of it. After a problem there is no more.
+    fn build(
+        &self,
+        wanted: ImageBuild,
+        context: BoxStream<Result<Bytes, BoxError>>,
+    ) -> impl Future<Output = Answer<BoxStream<Answer<BuildWord>>>> + Send;
     /// Every webhook, and how it goes.
     fn webhooks(&self) -> impl Future<Output = Answer<Vec<WebhookState>>> + Send;
     /// Sends a webhook's receiver a test, and says what came back.

@@ -52,6 +52,10 @@ pub const ROOM_WAIT: Duration = Duration::from_secs(15);
 /// program that collects its garbage, or a network that has lost a packet twice, goes on after less.
 pub const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The same of the context of a build: whoever packs it may have to look at very many files that are left out before
+/// the next one that is not.
+pub const CONTEXT_STALL: Duration = Duration::from_secs(60);
+
 /// So many bytes a second a large body has to come with, and a large answer has to be taken with, on the whole: what
 /// the largest body needs to be there within [`BODY_TIMEOUT`], and a network of four megabits carries.
 pub const LEAST_RATE: u64 = 512 << 10;
@@ -99,6 +103,10 @@ pub const TCP_CONNECTIONS_OF_HERE_MAX: usize = 96;
 /// Connections at once where rollouts are asked about without a token. They are counted apart: a controller that
 /// goes wild keeps nobody else out.
 pub const ROLLOUTS_CONNECTIONS_MAX: usize = 128;
+
+/// So long a request may wait until the device document is settled: an update of a machine takes minutes, and whoever
+/// waits longer follows its stream.
+pub const DEVICE_WAIT_MAX: Duration = Duration::from_secs(600);
 
 /// Streams over TCP that one token keeps open: a person with ten terminals, or a page with some
 /// tabs. They are answers that do not end, so no newcomer gets their places; all together they are on
@@ -150,6 +158,13 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause after a connection could not be accepted: the process is out of file descriptors, and
 /// asking again at once would only burn the CPU.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Bytes of a command and its variables together: what a kernel gives a program is some two MiB at most, in which those
+/// of the service have to fit, too.
+pub const EXEC_ARGUMENTS_MAX: usize = 1 << 20;
+
+/// Of a command so much is in the record of it, in characters.
+pub const EXEC_WORDS_SHOWN: usize = 200;
 
 /// Log lines are written together up to about so many bytes: large enough that the cost of a write
 /// is shared by hundreds of lines, small enough to be no latency and no memory.

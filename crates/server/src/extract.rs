@@ -3,7 +3,7 @@
 use axum::BoxError;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Body as HttpBody;
@@ -100,7 +100,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
-        check_content_type(request.headers())?;
+        check_content_type(request.headers(), request.method())?;
         let hint = "split what it holds: a project into apps, reports by their targets";
         json(&whole(request.into_body(), Up::MAX_BYTES, hint).await?).map(Self)
     }
@@ -113,7 +113,7 @@ impl<T: DeserializeOwned + Send + 'static, S: Send + Sync> FromRequest<S> for La
     type Rejection = Refusal;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
-        check_content_type(request.headers())?;
+        check_content_type(request.headers(), request.method())?;
         let (body, taken) = large(request, REPORTS_BYTES_MAX).await?;
         let said = taken.aside(move || json(&body)).await??;
         Ok(Self(said, taken))
@@ -176,10 +176,14 @@ pub(crate) fn in_words(error: &str) -> String {
     }
 }
 
-fn check_content_type(headers: &HeaderMap) -> Result<(), Refusal> {
+fn check_content_type(headers: &HeaderMap, method: &Method) -> Result<(), Refusal> {
     let given = headers.get(header::CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()));
     let essence = given.as_deref().map(|given| given.split(';').next().unwrap_or_default().trim());
-    if essence.is_some_and(|essence| essence.eq_ignore_ascii_case("application/json")) {
+    let is_json = |essence: &str| {
+        essence.eq_ignore_ascii_case("application/json")
+            || *method == Method::PATCH && essence.eq_ignore_ascii_case("application/merge-patch+json")
+    };
+    if essence.is_some_and(is_json) {
         return Ok(());
     }
     let message = match given {

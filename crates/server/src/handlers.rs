@@ -9,13 +9,15 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use futures_util::StreamExt;
 use upbeat_api::{
     Action, App, AppName, AppSummary, AuditQuery, AuditRecord, AuditVerdict, DownQuery, Endpoint, Event,
-    EventsQuery, IssuedToken, Method, Need, NewToken, Operation, OperationId, Plan, ServiceName, TokenInfo,
-    TokenName, Up, Version, WatchEventsQuery, Why,
+    EventsQuery, IssuedToken, Method, Need, NewToken, Operation, OperationId, Plan, PlanQuery,
+    RemovedVolumes, ServiceName, TokenInfo, TokenName, Up, Version, WatchEventsQuery, Why,
 };
 
 use crate::access::{self, Change};
 use crate::backend::{Backend, LogQuery};
+use crate::builds;
 use crate::compat::guide;
+use crate::device;
 use crate::extract::{By, Json, Path, Query};
 use crate::refusal::Refusal;
 use crate::rollouts::handlers as rollouts;
@@ -24,6 +26,7 @@ use crate::rollouts::units;
 use crate::seeing;
 use crate::streams::{self, Closing, OpenStreams};
 use crate::webhooks;
+use crate::{attach, exec};
 
 /// The description of the API, as a test writes it from the types.
 const OPENAPI: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.json"));
@@ -50,6 +53,7 @@ pub(crate) fn handler<B: Backend>(endpoint: Endpoint) -> MethodRouter<Shared<B>>
     let method = match endpoint.method() {
         Method::Delete => MethodFilter::DELETE,
         Method::Get => MethodFilter::GET,
+        Method::Patch => MethodFilter::PATCH,
         Method::Post => MethodFilter::POST,
         Method::Put => MethodFilter::PUT,
     };
@@ -62,7 +66,19 @@ pub(crate) fn handler<B: Backend>(endpoint: Endpoint) -> MethodRouter<Shared<B>>
         Endpoint::Up => on(method, up::<B>),
         Endpoint::Plan => on(method, plan::<B>),
         Endpoint::Act => on(method, act::<B>),
+        Endpoint::Exec => on(method, exec::exec::<B>),
+        Endpoint::Attach => on(method, attach::attach::<B>),
         Endpoint::Down => on(method, down::<B>),
+        Endpoint::RemoveVolumes => on(method, remove_volumes::<B>),
+        Endpoint::Device => on(method, device::device::<B>),
+        Endpoint::WatchDevice => on(method, device::watch::<B>),
+        Endpoint::SetDevice => on(method, device::set::<B>),
+        Endpoint::MergeDevice => on(method, device::merge::<B>),
+        Endpoint::StopSeeking => on(method, device::stop::<B>),
+        Endpoint::DeviceApp => on(method, device::app::<B>),
+        Endpoint::SetDeviceApp => on(method, device::set_app::<B>),
+        Endpoint::MergeDeviceApp => on(method, device::merge_app::<B>),
+        Endpoint::RemoveDeviceApp => on(method, device::remove_app::<B>),
         Endpoint::Operation => on(method, operation::<B>),
         Endpoint::WatchOperation => on(method, watch_operation::<B>),
         Endpoint::Why => on(method, why::<B>),
@@ -88,6 +104,8 @@ pub(crate) fn handler<B: Backend>(endpoint: Endpoint) -> MethodRouter<Shared<B>>
         Endpoint::StartRolloutUnit => on(method, units::start::<B>),
         Endpoint::ActOnRolloutUnit => on(method, units::act::<B>),
         Endpoint::ForgetRolloutUnit => on(method, units::forget::<B>),
+        Endpoint::Image => on(method, builds::image::<B>),
+        Endpoint::BuildImage => on(method, builds::build::<B>),
         Endpoint::Webhooks => on(method, webhooks::webhooks::<B>),
         Endpoint::TestWebhook => on(method, webhooks::test::<B>),
         Endpoint::Tokens => on(method, tokens::<B>),
@@ -145,11 +163,11 @@ async fn up<B: Backend>(
 async fn plan<B: Backend>(
     State(here): Here<B>,
     Path(app): Path<AppName>,
-    _: Query<NoQuery>,
+    Query(query): Query<PlanQuery>,
     Json(up): Json<Up>,
 ) -> Reply<Plan> {
     check_name(&app, &up)?;
-    Ok(axum::Json(here.backend.plan(app, up).await?))
+    Ok(axum::Json(here.backend.plan(app, up, query).await?))
 }
 
 async fn act<B: Backend>(
@@ -173,6 +191,19 @@ async fn act<B: Backend>(
     let change = Change { endpoint: Endpoint::Act, app: Some(app.clone()), what, need };
     let backend = here.backend.clone();
     access::changed(here, by.caller, change, async move { backend.act(app, action, by.origin).await }).await
+}
+
+async fn remove_volumes<B: Backend>(
+    State(here): Here<B>,
+    by: By,
+    Path(app): Path<AppName>,
+    _: Query<NoQuery>,
+) -> Reply<RemovedVolumes> {
+    let what = "remove its volumes".to_owned();
+    let change =
+        Change { endpoint: Endpoint::RemoveVolumes, app: Some(app.clone()), what, need: Need::Recorded };
+    let backend = here.backend.clone();
+    access::changed(here, by.caller, change, async move { backend.remove_volumes(app).await }).await
 }
 
 async fn down<B: Backend>(

@@ -10,11 +10,16 @@
 
 mod access;
 mod admission;
+mod afterwards;
+mod attach;
 mod backend;
 pub mod bounds;
+mod builds;
 pub mod compat;
 mod connections;
+mod device;
 mod door;
+mod exec;
 mod extract;
 mod handlers;
 mod host;
@@ -38,9 +43,11 @@ pub const ROLLOUTS_LISTENER: &str = "rollouts-listener";
 #[cfg(test)]
 mod tests;
 
+pub use axum::BoxError;
 pub use backend::{Answer, Backend, BoxStream, Checked, LogQuery};
 pub use connections::open as open_connections;
 pub use door::{Group, GroupsOf, OpenError, OpenRollouts, Tcp, Unix};
+pub use exec::{Printed, Running};
 pub use host::is_host;
 pub use rollouts::{ControllersEdit, Foreseen, Orchestrated, Reported, Rollouts, Wanted};
 pub use router::router;

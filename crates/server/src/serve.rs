@@ -16,7 +16,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::http::{HeaderValue, Request, Response, header};
+use axum::http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
@@ -31,6 +31,7 @@ use tokio_rustls::TlsAcceptor;
 use upbeat_api::{Problem, ProblemKind, Whom};
 
 use crate::access::{Caller, Peer};
+use crate::afterwards::Afterwards;
 use crate::backend::Backend;
 use crate::bounds::{
     ACCEPT_PAUSE, DRAIN_TIMEOUT, HANDSHAKE_TIMEOUT, HEAD_MAX, HEAD_TIMEOUT, HEADERS_MAX, REFUSAL_TIMEOUT,
@@ -240,10 +241,12 @@ async fn conversation(
     let told = known.clone();
     let _open = Open::one();
     let stream = Leaving::new(stream, seat.clone());
+    let afterwards = Afterwards::default();
+    let then = afterwards.clone();
     let service = service_fn(move |request: Request<Incoming>| {
-        answer(request, told.clone(), seat.clone(), routes.clone())
+        answer(request, told.clone(), seat.clone(), routes.clone(), then.clone())
     });
-    let mut connection = pin!(http().serve_connection(TokioIo::new(stream), service));
+    let mut connection = pin!(http().serve_connection(TokioIo::new(stream), service).with_upgrades());
     let ended = tokio::select! {
         ended = &mut connection => ended,
         () = closing.closing() => {
@@ -254,6 +257,9 @@ async fn conversation(
     if let Err(error) = ended {
         tracing::debug!(%error, who = %known, "a connection ended early");
     }
+    if let Some(what) = afterwards.take() {
+        what.await;
+    }
 }
 
 /// Whoever is known has their place for as long as they are answered, until the last of it has left; who
@@ -263,8 +269,10 @@ async fn answer(
     known: Known,
     seat: Seat,
     routes: Routes,
+    afterwards: Afterwards,
 ) -> Result<Response<Holding<Answering>>, Infallible> {
     let answering = seat.answering();
+    request.extensions_mut().insert(afterwards.clone());
     if let Some(peer) = known.peer {
         request.extensions_mut().insert(peer);
     }
@@ -280,9 +288,15 @@ async fn answer(
     if answer.extensions().get::<IsLarge>().is_some() {
         answering.is_large();
     }
-    if streams::is_stream(&answer)
+    let is_upgraded = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if is_upgraded {
+        // What it says has no end until it is over.
+        afterwards.holding(seat.answering());
+    }
+    if (is_upgraded || streams::is_stream(&answer))
         && let Err(full) = seat.streams()
     {
+        drop(afterwards.take());
         let problem = Problem::new(ProblemKind::Unavailable, full.to_string());
         answer = refused(&uri, Refusal::from(problem.with_hint("end some, such as `logs -f`")));
     }

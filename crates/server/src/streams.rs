@@ -22,7 +22,7 @@ use hyper::body::{Body as HttpBody, SizeHint};
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use upbeat_api::{End, EndReason, Event, LogLine, Problem, ProblemKind, TokenName};
+use upbeat_api::{End, EndReason, Event, Problem, ProblemKind, TokenName};
 
 use crate::backend::{Answer, BoxStream};
 use crate::bounds::{COALESCED_MAX, LOG_BATCH, STATES_PAUSE_MAX, STATES_SHARE, STREAMS_OF_TOKEN_MAX};
@@ -139,8 +139,11 @@ pub(crate) fn events(events: BoxStream<Answer<Event>>, closing: Closing) -> Resp
     })
 }
 
-/// Lines of output, as newline-delimited JSON: they are many.
-pub(crate) fn lines(lines: BoxStream<Answer<LogLine>>, closing: Closing) -> Response {
+/// Lines of output, and what else each counts of, as newline-delimited JSON: they are many.
+pub(crate) fn lines<T: Serialize + Send + 'static>(
+    lines: BoxStream<Answer<T>>,
+    closing: Closing,
+) -> Response {
     let body = with_end(batches(lines), closing).map(|told| match told {
         Told::Item(batch) => Ok(batch),
         Told::End(end) => json_line(Vec::new(), &end).map(Bytes::from),
@@ -219,7 +222,9 @@ fn last_of<T>(states: &mut Fuse<BoxStream<T>>, cx: &mut Context<'_>) -> Poll<Opt
 }
 
 /// Of what is there at once, as much as fits.
-fn batches(lines: BoxStream<Answer<LogLine>>) -> impl Stream<Item = Answer<Bytes>> + Send + Unpin {
+fn batches<T: Serialize + Send + 'static>(
+    lines: BoxStream<Answer<T>>,
+) -> impl Stream<Item = Answer<Bytes>> + Send + Unpin {
     let mut lines = lines.fuse();
     let mut failed = None;
     stream::poll_fn(move |cx| {
@@ -247,7 +252,7 @@ fn batches(lines: BoxStream<Answer<LogLine>>) -> impl Stream<Item = Answer<Bytes
     })
 }
 
-fn written(batch: &mut Vec<u8>, line: &LogLine) -> Answer<()> {
+fn written(batch: &mut Vec<u8>, line: &impl Serialize) -> Answer<()> {
     *batch = json_line(std::mem::take(batch), line).map_err(|error| {
         Problem::new(ProblemKind::Internal, format!("a line cannot be written down: {error}"))
     })?;

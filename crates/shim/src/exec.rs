@@ -40,11 +40,12 @@ pub(crate) fn run(spec: Spec, channel: OwnedFd, given: Option<[OwnedFd; 3]>) -> 
     let _ =
         send(channel.as_fd(), &FromShim::Here { pid: own, begun: tree::begun(own).unwrap_or(0) }.encode());
     let start = || {
+        let image = child::prepare(&spec)?;
         let streams = match given {
-            Some(given) => Streams::given(given),
+            Some(given) => Streams::given(given, image.user()),
             None => Streams::joined(leaves.is_some())?,
         };
-        child::spawn(&child::prepare(&spec)?, streams, None)
+        child::spawn(&image, streams, None)
     };
     // A daemon that is dead by now has ordered it, and the next one may have run it already.
     let ended = match (!is_void(&channel)).then(start) {

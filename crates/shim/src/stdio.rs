@@ -62,10 +62,15 @@ impl Streams {
         joined().map_err(failed)
     }
 
-    /// Those of whoever asks, who reads what is printed.
-    pub(crate) fn given(theirs: [OwnedFd; 3]) -> Self {
+    /// Those of whoever asks, who reads what is printed. A terminal among them is for it alone, and belongs to
+    /// this user, or to the daemon's.
+    pub(crate) fn given(theirs: [OwnedFd; 3], owner: Option<User>) -> Self {
         let outlets = Outlets::Pipes([inode(&theirs[1]), inode(&theirs[2])]);
-        Self { theirs, own: &[], is_terminal: false, outputs: [None, None], input: None, outlets }
+        let is_terminal = rustix::termios::isatty(&theirs[0]);
+        if let Some(owner) = owner.filter(|_| is_terminal) {
+            give(&theirs[0], owner);
+        }
+        Self { theirs, own: &[], is_terminal, outputs: [None, None], input: None, outlets }
     }
 
     fn pipes(is_input_open: bool) -> rustix::io::Result<Self> {
@@ -92,9 +97,7 @@ impl Streams {
         tcsetwinsize(&master, WINDOW)?;
         rustix::io::ioctl_fionbio(&master, true)?;
         if let Some(owner) = owner {
-            // Where it may not, it lives without: it has the descriptors. The group stays that of
-            // terminals.
-            let _ = rustix::fs::fchown(&slave, Some(rustix::fs::Uid::from_raw(owner.uid)), None);
+            give(&slave, owner);
         }
         // After the last change of it that is made here: see `Outlets`.
         let stat = rustix::fs::fstat(&slave)?;
@@ -106,6 +109,11 @@ impl Streams {
         // still there to be read, and the kernel hangs up no session.
         Ok(Self { theirs, own: &[], is_terminal: true, outputs: [Some(master), None], input: None, outlets })
     }
+}
+
+/// Where it may not, it lives without: it has the descriptors. The group stays that of terminals.
+fn give(terminal: &OwnedFd, owner: User) {
+    let _ = rustix::fs::fchown(terminal, Some(rustix::fs::Uid::from_raw(owner.uid)), None);
 }
 
 /// The other end of a terminal, by that which is read. `None`: the system says no.

@@ -5,7 +5,7 @@ use upbeat_decide::instance::Moment;
 use upbeat_decide::{Bundle, Effect, Node};
 use upbeat_model::project::{Condition, Dependency, OnFailure, Signal};
 use upbeat_model::target::{Ask, Goal};
-use upbeat_model::{Attempt, Phase, ProbeName, SlotId};
+use upbeat_model::{Attempt, Phase, ProbeName, Reason, SlotId, SlotStatus};
 
 use crate::kernel::Kernel;
 use crate::ledger::{Ledger, gave_up};
@@ -267,12 +267,20 @@ fn stop(slot: &SlotId, bundle: &Bundle, onlooker: &Onlooker<'_>, ledger: &Ledger
             || run.is_some_and(|run| run.needs.contains(&slot.service));
         let replaced = run.is_some_and(|run| run.held.digest() != theirs.digest);
         let goes = theirs.goal != Goal::Running || replaced;
-        let known = node.status(dependent).is_some_and(|status| status.pid.is_some());
+        let status = node.status(dependent);
+        // It may wait for its lock for ever; who stops what it rests on does not wait for that.
+        let is_locked = |status: &SlotStatus| status.reasons.iter().any(is_of_a_lock);
+        let known =
+            status.is_some_and(|status| status.pid.is_some() && !(theirs.heeds_locks && is_locked(status)));
         if rests && goes && known && !runs.is_loose(dependent, slot) {
             return Err(format!("{slot}: stopped before {dependent}, which rests on it and goes too"));
         }
     }
     Ok(())
+}
+
+fn is_of_a_lock(reason: &Reason) -> bool {
+    matches!(reason, Reason::HoldsLock { .. } | Reason::TakesLocks | Reason::CannotLock { .. })
 }
 
 /// A copy is stopped as the file says that it was started by, or went on under since.

@@ -29,6 +29,7 @@ impl World {
             }
             Effect::Start { attempt, spec, .. } if spec.external => self.start_outside(slot, *attempt),
             Effect::Start { attempt, spec, .. } => {
+                self.locks.starts(&slot);
                 let late = if self.random.percent(5) { self.random.below(3_000) } else { soon };
                 let generation = self.workload.target.slots[&slot].generation;
                 let (attempt, spec) = (*attempt, spec.clone());
@@ -45,7 +46,11 @@ impl World {
                 self.reload(slot, *attempt, *serial, signal.is_some());
             }
             Effect::Probe { .. } | Effect::WatchLog { .. } => self.probe(&slot, effect, lost),
-            Effect::Remove { .. } => self.remove(slot, soon),
+            Effect::Remove { .. } => {
+                self.lock(effect);
+                self.remove(slot, soon);
+            }
+            Effect::Lock { .. } | Effect::Unlock { .. } => self.lock(effect),
             // No service of this workload is a container.
             Effect::Prepare { .. } | Effect::Mend { .. } => {}
         }
@@ -289,4 +294,25 @@ impl World {
 /// What becomes of hooks that could not be run.
 pub(crate) fn unable(attempt: Attempt, moment: Moment, serial: u64) -> Input {
     Input::HooksUnable { attempt, moment, serial, why: "sim".to_owned() }
+}
+
+/// An order, as the trace has it.
+pub(crate) fn shown(effect: &Effect) -> String {
+    match effect {
+        Effect::Start { slot, attempt, .. } => format!("start {slot} attempt {attempt}"),
+        Effect::Stop { slot, signal, grace, .. } => format!("stop {slot} by {signal} within {grace}"),
+        Effect::Signal { slot, signal, .. } => format!("send {slot} {signal}"),
+        Effect::Reload { slot, .. } => format!("reload {slot}"),
+        Effect::Observe { slot, .. } => format!("observe {slot}"),
+        Effect::Remove { slot, .. } => format!("remove {slot}"),
+        Effect::Prepare { slot, .. } | Effect::Mend { slot, .. } => format!("make or mend {slot}"),
+        Effect::RunHooks { slot, moment, .. } => format!("run the hooks of {slot}: {moment:?}"),
+        Effect::Probe { slot, .. } => format!("probe {slot}"),
+        Effect::WatchLog { slot, .. } => format!("watch the log of {slot}"),
+        Effect::Lock { slots, .. } => {
+            let slots: Vec<String> = slots.iter().map(ToString::to_string).collect();
+            format!("lock {}", slots.join(", "))
+        }
+        Effect::Unlock { slot } => format!("unlock {slot}"),
+    }
 }

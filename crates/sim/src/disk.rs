@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use upbeat_decide::instance::{Durable, Input, Moment, Stage};
 use upbeat_decide::rules::Bug;
 use upbeat_decide::{Bundle, Effect};
-use upbeat_model::target::Goal;
+use upbeat_model::target::{Goal, TargetSlot};
 use upbeat_model::{Attempt, Reason, SlotId, SlotStatus};
 
 use crate::check::Verdict;
@@ -59,6 +59,13 @@ impl Disk {
 
     fn has_news(&self) -> bool {
         self.is_well_again || !self.withheld.is_empty()
+    }
+}
+
+impl Disk {
+    /// An order to stop the same attempt was.
+    pub(crate) fn was_carried_out(&self, effect: &Effect) -> bool {
+        stops(effect).is_some_and(|attempt| self.asked.contains(&(effect.slot().clone(), attempt)))
     }
 }
 
@@ -236,7 +243,9 @@ impl World {
     fn wished_stops_go_on(&self) -> Verdict {
         let is_known = self.disk.fails() && self.now >= self.disk.fails_since + COMMIT_AGAIN;
         let Some(node) = self.node.as_ref().filter(|_| is_known) else { return Ok(()) };
-        let down = self.workload.target.slots.iter().filter(|(_, wish)| wish.goal != Goal::Running);
+        // What is dropped by an update may wait for its lock.
+        let is_down = |wish: &TargetSlot| wish.goal != Goal::Running && !wish.heeds_locks;
+        let down = self.workload.target.slots.iter().filter(|(_, wish)| is_down(wish));
         for (slot, _) in down.filter(|(slot, _)| !node.is_observing(slot)) {
             let held = self.disk.starts.get(slot).filter(|start| self.is_due(start));
             if matches!(held, Some(Effect::Start { spec, .. }) if !spec.external) {

@@ -372,6 +372,7 @@ impl Ledger {
         }
         for reacted in &bundle.reacted {
             let generation = onlooker.workload.target.slots[&reacted.slot].generation;
+            let is_replaced = awaits_locks(&reacted.slot, reacted.attempt, onlooker);
             let page = self.page(&reacted.slot);
             page.remedies.push((reacted.probe.clone(), now));
             match reacted.action {
@@ -381,7 +382,7 @@ impl Ledger {
                 }
                 Reaction::Stop => {
                     page.condemned.insert(reacted.attempt);
-                    page.stays_down = Some(generation);
+                    page.stays_down = (!is_replaced).then_some(generation);
                 }
                 Reaction::Exec(_) => {
                     let (attempt, probe) = (reacted.attempt, reacted.probe.clone());
@@ -539,6 +540,17 @@ fn parted(slot: &SlotId, page: &Page, next: Attempt) -> Verdict {
         }
         _ => Ok(()),
     }
+}
+
+/// Another one was asked for, which only waits for locks: however this one is stopped, that one comes.
+fn awaits_locks(slot: &SlotId, attempt: Attempt, onlooker: &Onlooker<'_>) -> bool {
+    let Some(wish) = onlooker.workload.target.slots.get(slot).filter(|wish| wish.heeds_locks) else {
+        return false;
+    };
+    onlooker.runs.of_attempt(slot, attempt).is_some_and(|run| {
+        let is_older = wish.ask == Ask::Restart && run.ordered_for < wish.generation;
+        wish.goal != Goal::Running || run.held.digest() != wish.digest || is_older
+    })
 }
 
 /// Something of it runs, here or elsewhere, as far as people are told.

@@ -12,6 +12,7 @@ mod ending;
 pub mod engine;
 mod kernel;
 mod ledger;
+mod locks;
 mod onlooker;
 mod outside;
 mod pace;

@@ -9,6 +9,7 @@ use upbeat_model::project::OnRestart;
 use upbeat_model::target::{Ask, Goal, Target, TargetSlot};
 use upbeat_model::{AppName, OperationId, Service, ServiceName, SlotId};
 
+use crate::locks::Locks;
 use crate::pace::Pace;
 use crate::random::Random;
 use crate::services::{Services, change, edges, service};
@@ -21,6 +22,8 @@ pub(crate) struct Workload {
     order: Vec<ServiceName>,
     pub(crate) target: Target,
     operation: u64,
+    /// What is wished now is an update that nobody insists on.
+    heeds_locks: bool,
     pace: Pace,
 }
 
@@ -30,14 +33,17 @@ fn service_name(index: u64) -> ServiceName {
 }
 
 impl Workload {
-    pub(crate) fn new(random: &mut Random, pace: Pace) -> Self {
+    pub(crate) fn new(random: &mut Random, locks: &mut Locks, pace: Pace) -> Self {
         let count = random.between(1, 6);
         let services = (0..count).map(|n| (service_name(n), Arc::new(service(random, n, pace)))).collect();
         // INVARIANT: a word is a name.
         let app = AppName::new("app").expect("a word is a name");
         let order: Vec<ServiceName> = (0..count).map(service_name).collect();
-        let mut workload = Self { app, services, order, target: Target::default(), operation: 0, pace };
+        let target = Target::default();
+        let mut workload =
+            Self { app, services, order, target, operation: 0, heeds_locks: locks.are_given, pace };
         for name in workload.order.clone() {
+            workload.spec(&name).update_lock = locks.draws();
             workload.draw_edges(random, &name);
         }
         workload.up();
@@ -58,6 +64,7 @@ impl Workload {
             kill,
             operation: OperationId(self.operation),
             base_environment: Arc::default(),
+            heeds_locks: self.heeds_locks,
         };
         self.target.slots.insert(id, wish);
     }
@@ -112,7 +119,8 @@ impl Workload {
     }
 
     /// One random command. Says what it was.
-    pub(crate) fn command(&mut self, random: &mut Random) -> String {
+    pub(crate) fn command(&mut self, random: &mut Random, locks: &mut Locks) -> String {
+        self.heeds_locks = false;
         self.operation += 1;
         self.target.revision += 1;
         let names: Vec<ServiceName> = self.services.keys().cloned().collect();
@@ -125,10 +133,19 @@ impl Workload {
             4 => ("restart", Goal::Running, Ask::Restart, false, slots),
             5 => ("stop all", Goal::Stopped, Ask::Ensure, random.percent(10), everything),
             6 => ("down", Goal::Absent, Ask::Ensure, random.percent(10), everything),
-            7..=9 => return self.edit(random, &name),
-            10 => return self.scale(random, &name),
+            7..=9 => {
+                self.heeds_locks = locks.are_given;
+                self.spec(&name).update_lock = locks.draws();
+                return self.edit(random, &name);
+            }
+            10 => {
+                self.heeds_locks = locks.are_given;
+                return self.scale(random, &name);
+            }
             11 | 12 => ("reload", Goal::Running, Ask::Reload, false, slots),
             _ => {
+                // Sometimes with `--force`.
+                self.heeds_locks = locks.draws();
                 self.up();
                 return "up".into();
             }
@@ -223,6 +240,7 @@ impl Workload {
             self.up();
             return "finally up".into();
         }
+        self.heeds_locks = false;
         let all: Vec<SlotId> = self.target.slots.keys().cloned().collect();
         for id in all {
             self.wish(id, Goal::Absent, Ask::Ensure, false);

@@ -9,10 +9,11 @@ use upbeat_decide::{Bundle, Effect, Node};
 use upbeat_model::{Attempt, Exit, Mono, Phase, ProbeName, Service, SlotId, Wall};
 
 use crate::check::{self, Onlooker, Past};
-use crate::deeds::Key;
+use crate::deeds::{Key, shown};
 use crate::disk::Disk;
 use crate::kernel::Kernel;
 use crate::ledger::{Ledger, gave_up};
+use crate::locks::Locks;
 use crate::pace::Pace;
 use crate::probing::Probing;
 use crate::random::Random;
@@ -109,6 +110,8 @@ pub(crate) enum Happening {
     },
     /// Somebody kills a shim.
     KillShim,
+    /// Somebody takes an update lock.
+    Lock,
     Command,
     Revive,
     Quiet,
@@ -126,6 +129,7 @@ pub(crate) struct World {
     pub(crate) kernel: Kernel,
     pub(crate) store: BTreeMap<SlotId, Durable>,
     pub(crate) disk: Disk,
+    pub(crate) locks: Locks,
     pub(crate) node: Option<Node>,
     pub(crate) incarnation: u64,
     pub(crate) past: BTreeMap<SlotId, Past>,
@@ -148,7 +152,8 @@ pub(crate) struct World {
 /// Runs one seed at one pace, with or without a planted bug.
 pub fn run(seed: u64, pace: Pace, bug: Option<Bug>) -> Result<Outcome, Broken> {
     let mut random = Random::new(seed);
-    let workload = Workload::new(&mut random, pace);
+    let mut locks = Locks::new(seed);
+    let workload = Workload::new(&mut random, &mut locks, pace);
     let mut world = World {
         random,
         rules: bug.map_or_else(Rules::default, Rules::with),
@@ -161,6 +166,7 @@ pub fn run(seed: u64, pace: Pace, bug: Option<Bug>) -> Result<Outcome, Broken> {
         kernel: Kernel::default(),
         store: BTreeMap::new(),
         disk: Disk::default(),
+        locks,
         node: None,
         incarnation: 0,
         past: BTreeMap::new(),
@@ -177,6 +183,7 @@ pub fn run(seed: u64, pace: Pace, bug: Option<Bug>) -> Result<Outcome, Broken> {
         trace: VecDeque::new(),
     };
     world.fill_disk_at_times(seed, pace);
+    world.take_locks_at_times(pace);
     let result = world.live(bug);
     result.map_err(|what| Broken { what, at: world.now, trace: world.trace.into() }).map(|()| world.outcome)
 }
@@ -222,6 +229,7 @@ impl World {
         let (now, wall) = (end, end as i64 + self.wall_shift);
         let Some(onlooker) = self.onlooker() else { return Err("the daemon never came back".into()) };
         ending::at_the_end(&onlooker, now, wall)?;
+        self.holds_no_lock()?;
         self.ledger.at_the_end(&onlooker, wall)?;
         self.remembered().map(drop)
     }
@@ -294,6 +302,7 @@ impl World {
         // What happens seldom and once only is the easiest to lose.
         let is_seldom = |effect: &Effect| {
             matches!(effect, Effect::Reload { .. } | Effect::RunHooks { moment: Moment::Remedy, .. })
+                || self.locks.are_held_for(effect)
         };
         let risk = if bundle.effects.iter().any(is_seldom) { 15 } else { 3 };
         let may_die = self.chaos && !self.disk.cannot_keep(&bundle);
@@ -357,6 +366,9 @@ impl World {
                 check::manner(effect, pressed, &onlooker)?;
                 if !pressed {
                     check::order(effect, bundle, &onlooker, &self.ledger, &past, self.now)?;
+                }
+                if !(pressed && self.disk.was_carried_out(effect)) {
+                    self.respects_locks(effect, bundle, &onlooker)?;
                 }
             }
         }
@@ -432,6 +444,7 @@ impl World {
         self.node = None;
         self.asking.clear();
         self.busy.clear();
+        self.locks.died();
         self.probing.died();
         self.ledger.died();
         self.incarnation += 1;
@@ -484,12 +497,14 @@ impl World {
             }
             Happening::KeepAgain { .. } => {}
             Happening::KillShim => self.kill_shim(),
+            Happening::Lock => self.somebody_locks(),
             Happening::Command => {
-                let what = self.workload.command(&mut self.random);
+                let what = self.workload.command(&mut self.random, &mut self.locks);
                 return self.aim(&what);
             }
             Happening::Quiet => {
                 self.chaos = false;
+                self.locks.quiet();
                 self.disk_turns(false);
                 let what = self.workload.last_word(&mut self.random);
                 return self.aim(&what);
@@ -513,7 +528,6 @@ impl World {
             && self.random.percent(50)
             && let Some((slot, pid)) = self.any_process()
         {
-            // While it looks around.
             let soon = self.random.below(30);
             self.at(soon, Happening::Exit { slot, pid, exit: Exit::Code(1) });
         }
@@ -527,6 +541,7 @@ impl World {
     fn end(&mut self, slot: &SlotId, pid: i32, exit: Exit) {
         let Some(process) = self.kernel.end(slot, pid, exit.clone(), self.now) else { return };
         self.note(format!("{slot} attempt {} ({pid}) ends: {exit}", process.attempt));
+        self.locks.ended(slot);
         if process.listener != self.incarnation {
             return;
         }
@@ -581,20 +596,5 @@ impl World {
     fn receive(&mut self, slot: SlotId, input: Input) -> check::Verdict {
         self.count(&slot, &input);
         self.decide(|node, now, wall| node.take([(slot, input)], now, wall))
-    }
-}
-
-fn shown(effect: &Effect) -> String {
-    match effect {
-        Effect::Start { slot, attempt, .. } => format!("start {slot} attempt {attempt}"),
-        Effect::Stop { slot, signal, grace, .. } => format!("stop {slot} by {signal} within {grace}"),
-        Effect::Signal { slot, signal, .. } => format!("send {slot} {signal}"),
-        Effect::Reload { slot, .. } => format!("reload {slot}"),
-        Effect::Observe { slot, .. } => format!("observe {slot}"),
-        Effect::Remove { slot, .. } => format!("remove {slot}"),
-        Effect::Prepare { slot, .. } | Effect::Mend { slot, .. } => format!("make or mend {slot}"),
-        Effect::RunHooks { slot, moment, .. } => format!("run the hooks of {slot}: {moment:?}"),
-        Effect::Probe { slot, .. } => format!("probe {slot}"),
-        Effect::WatchLog { slot, .. } => format!("watch the log of {slot}"),
     }
 }

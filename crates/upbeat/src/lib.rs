@@ -5,6 +5,7 @@
 //! by its `settings`; `services` and `rollouts` are the libraries for programs that embed Upbeat.
 
 pub mod cli;
+mod context;
 pub mod daemon;
 pub mod exit;
 pub mod face;

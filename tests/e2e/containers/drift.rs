@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use upbeat_needs::docker::PrivateEngine;
 
 use super::{Harbour, journey};
-use crate::home::eventually;
+use crate::home::{eventually, kill};
 use crate::{Journey, Need};
 
 pub(crate) fn journeys() -> Vec<Journey> {
@@ -16,7 +16,7 @@ pub(crate) fn journeys() -> Vec<Journey> {
             stays_stopped,
         ),
         journey(
-            "a container whose image was removed runs on, and is started again without it",
+            "a container whose image was removed runs on, and once it has ended waits until that is there again",
             without_image,
         ),
         Journey::needing(
@@ -27,13 +27,27 @@ pub(crate) fn journeys() -> Vec<Journey> {
     ]
 }
 
+/// Signals, by their numbers.
+const STOP: i32 = 19;
+const CONTINUE: i32 = 18;
+
 fn up(harbour: &Harbour) {
     harbour.file("  web: { image: IMAGE, command: STAYS }\n  other: { image: IMAGE, command: STAYS }\n");
     harbour.home.run(&["up", "-d", "--wait"]).ok();
 }
 
-fn events(harbour: &Harbour) -> String {
-    harbour.home.run(&["events", "--kind", "drifted"]).ok().stdout
+/// What another hand has done so far, by what was seen of it.
+fn drifts(harbour: &Harbour) -> Vec<String> {
+    let told = harbour.home.run(&["events", "--kind", "drifted"]).ok().stdout;
+    told.lines().map(str::to_owned).collect()
+}
+
+/// Since there were so many, this has been said of `web-1`.
+#[track_caller]
+fn is_said(harbour: &Harbour, before: usize, words: &str) {
+    eventually(&format!("`{words}` is said"), || {
+        drifts(harbour).iter().skip(before).any(|line| line.contains("web-1") && line.contains(words))
+    });
 }
 
 fn comes_back() {
@@ -47,14 +61,14 @@ fn comes_back() {
         ("POST", "/restart?t=0", true),
     ] {
         let before = harbour.run_of("web-1");
+        let said = drifts(&harbour).len();
         let id = &before.0;
         let (status, answer) = harbour.docker.call(method, &format!("/containers/{id}{path}"), &Value::Null);
         assert!(status < 300, "{path}: {answer}");
         eventually("it is back", || harbour.is_running("web-1") && harbour.run_of("web-1") != before);
         eventually("its phase says so", || harbour.home.phase("web-1") == "running");
         assert_eq!(harbour.id("web-1") == *id, same, "{path}");
-        let said = "by another hand than Upbeat's → it is begun anew";
-        eventually("that is said", || events(&harbour).contains(said));
+        is_said(&harbour, said, "by another hand than Upbeat's → it is begun anew");
         harbour.agree();
     }
     assert_eq!(harbour.run_of("other-1"), other);
@@ -69,10 +83,16 @@ fn put_right() {
     let before = harbour.run_of("web-1");
     let id = &before.0;
     let network = format!("{}_default", harbour.app);
+    let so_far = || drifts(&harbour).len();
+    let said = so_far();
     harbour.docker.post(&format!("/containers/{id}/pause"), &Value::Null);
     eventually("it runs again", || harbour.is_running("web-1"));
+    is_said(&harbour, said, "it was paused");
+    let said = so_far();
     harbour.docker.post(&format!("/containers/{id}/rename?name={}-mine", harbour.app), &Value::Null);
     eventually("it has its name again", || harbour.inspect("web-1").is_some());
+    is_said(&harbour, said, "it was renamed");
+    let said = so_far();
     let leave = json!({ "Container": id, "Force": true });
     harbour.docker.post(&format!("/networks/{network}/disconnect"), &leave);
     let is_in = || {
@@ -80,17 +100,24 @@ fn put_right() {
         networks[&network]["Aliases"].as_array().is_some_and(|names| names.contains(&json!("web")))
     };
     eventually("it is in its network again", is_in);
-    // The network itself goes, with all who are in it.
+    is_said(&harbour, said, "it is not in network");
+    // The network itself goes, with all who are in it, before anybody puts one of them back.
+    let (said, daemon) = (so_far(), harbour.home.daemon().unwrap());
+    let network_id =
+        || harbour.docker.call("GET", &format!("/networks/{network}"), &Value::Null).1["Id"].clone();
+    let first = network_id();
+    kill(daemon, STOP);
     for slot in ["web-1", "other-1"] {
         let leave = json!({ "Container": harbour.id(slot), "Force": true });
-        harbour.docker.call("POST", &format!("/networks/{network}/disconnect"), &leave);
+        harbour.docker.post(&format!("/networks/{network}/disconnect"), &leave);
     }
-    harbour.docker.call("DELETE", &format!("/networks/{network}"), &Value::Null);
+    let removed = harbour.docker.call("DELETE", &format!("/networks/{network}"), &Value::Null);
+    kill(daemon, CONTINUE);
+    assert_eq!(removed.0, 204, "{removed:?}");
     eventually("its network is back", is_in);
+    assert!(network_id().is_string() && network_id() != first);
+    is_said(&harbour, said, "it is not in network");
     assert_eq!(harbour.run_of("web-1"), before, "it was never stopped");
-    for said in ["it was paused", "it was renamed", "it is not in network"] {
-        eventually("that is said", || events(&harbour).contains(said));
-    }
     harbour.home.run(&["down"]).ok();
     assert_eq!(harbour.networks(), Vec::<String>::new());
 }
@@ -111,8 +138,20 @@ fn without_image() {
     up(&harbour);
     let before = harbour.run_of("web-1");
     harbour.image.remove();
+    let path = format!("/images/{}/json", harbour.image.name());
+    assert_eq!(harbour.docker.call("GET", &path, &Value::Null).0, 404, "it is gone");
     harbour.home.run(&["restart", "web"]).code(1);
     assert_eq!(harbour.run_of("web-1"), before, "what cannot be made anew is not stopped");
+    // One that ends is not begun again without it: that is said, and others are left alone.
+    let other = harbour.run_of("other-1");
+    harbour.docker.post(&format!("/containers/{}/kill", before.0), &Value::Null);
+    let why = || harbour.home.run(&["why", "web"]).stdout;
+    eventually("that is said", || why().contains(&format!("image `{}`", harbour.image.name())));
+    assert!(!harbour.is_running("web-1") && harbour.run_of("other-1") == other);
+    let _anew = harbour.docker.import_busybox(&harbour.app, "1");
+    eventually("it is made of the new one", || harbour.is_running("web-1"));
+    assert_eq!(harbour.inspect("web-1").unwrap()["Image"], harbour.image.id());
+    eventually("its phase says so", || harbour.home.phase("web-1") == "running");
     harbour.agree();
 }
 

@@ -1,9 +1,19 @@
 //! Containers of a real engine: started, replaced, taken away by another hand, found again.
 
+mod attach;
+mod build;
+mod device;
 mod drift;
+mod health;
 mod killed;
 mod lives;
+mod locks;
+mod logs;
+mod plans;
 mod refused;
+mod seeking;
+mod successors;
+mod troubles;
 
 use serde_json::{Value, json};
 use upbeat_needs::docker::{Docker, Image};
@@ -12,7 +22,23 @@ use crate::home::{Home, eventually};
 use crate::{Journey, Need};
 
 pub(crate) fn journeys() -> Vec<Journey> {
-    [lives::journeys(), drift::journeys(), killed::journeys(), refused::journeys()].concat()
+    [
+        attach::journeys(),
+        build::journeys(),
+        lives::journeys(),
+        locks::journeys(),
+        logs::journeys(),
+        drift::journeys(),
+        health::journeys(),
+        killed::journeys(),
+        plans::journeys(),
+        refused::journeys(),
+        successors::journeys(),
+        troubles::journeys(),
+        device::journeys(),
+        seeking::journeys(),
+    ]
+    .concat()
 }
 
 /// A journey that needs an engine.
@@ -24,8 +50,8 @@ const fn journey(name: &'static str, run: fn()) -> Journey {
 const STAYS: &str = r#"["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"]"#;
 
 /// An engine, an image of one's own, and a home of which the app has a name of its own.
-struct Harbour {
-    home: Home,
+pub(crate) struct Harbour {
+    pub(crate) home: Home,
     docker: Docker,
     image: Image,
     app: String,
@@ -33,7 +59,7 @@ struct Harbour {
 
 impl Harbour {
     /// At the machine's engine.
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let docker = Docker::here().unwrap();
         Self::at(docker)
     }
@@ -47,7 +73,7 @@ impl Harbour {
     }
 
     /// These services, as the app of this harbour; `IMAGE` is its image, and `STAYS` a command that stays.
-    fn file(&self, services: &str) {
+    pub(crate) fn file(&self, services: &str) {
         let text = services.replace("IMAGE", self.image.name()).replace("STAYS", STAYS);
         self.home.write("upbeat.yaml", &format!("name: {}\nservices:\n{text}", self.app));
     }

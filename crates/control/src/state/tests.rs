@@ -97,6 +97,7 @@ impl Desk {
                 generation: 1,
                 ask: upbeat_model::target::Ask::Ensure,
                 kill: false,
+                heeds_locks: false,
                 operation: OperationId(operation),
                 release: 1,
                 spec: None,
@@ -540,6 +541,23 @@ fn what_cannot_be_stopped_holds_up_the_end_of_no_command() {
     }
 }
 
+#[test]
+fn what_cannot_be_stopped_says_nothing_of_what_shall_run() {
+    let mut desk = Desk::open();
+    desk.up(&["a", "b"]);
+    desk.sees(&["a-1", "b-1"], 1, Phase::Running);
+    desk.up(&["a", "c"]);
+    assert_eq!(desk.gives_up("b-1", 2), ended(&[]));
+    let pending = ["a-1 pending", "c-1 pending"];
+    assert!(
+        pending.iter().all(|wish| desk.outcome(2).iter().any(|seen| seen == wish)),
+        "{:?}",
+        desk.outcome(2)
+    );
+    desk.sees(&["a-1"], 2, Phase::Running);
+    assert_eq!(desk.sees(&["c-1"], 2, Phase::Running), ended(&[2]));
+}
+
 /// It runs elsewhere, is out of the file, and could not be stopped.
 #[test]
 fn each_up_tries_again_what_shall_go_and_has_not_gone() {
@@ -556,4 +574,27 @@ fn each_up_tries_again_what_shall_go_and_has_not_gone() {
     desk.sees(&["a-1"], 3, Phase::Running);
     assert_eq!(desk.sees(&["b-1"], 3, Phase::Absent), parting());
     assert_eq!(desk.forget(), [OperationId(3)]);
+}
+
+/// Who stays in it as it was would keep out who has stopped for it.
+#[test]
+fn a_network_changes_for_all_that_are_in_it_or_for_none() {
+    use upbeat_model::project::container::{Attachment, Container, Network, NetworkMode};
+    let with = |internal: bool| {
+        let mut project = project(&["a", "b"]);
+        for service in project.services.values_mut() {
+            let mut container = Container::new("image".parse().unwrap());
+            let network = Network { internal, ..Network::new("front", "app_front") };
+            container.network = NetworkMode::Networks(vec![Attachment::to(network)]);
+            service.container = Some(Box::new(container));
+        }
+        project
+    };
+    let mut desk = Desk::open();
+    desk.command(|old, id| wishes::up(old, with(false), &[], id).unwrap());
+    desk.command(|old, id| {
+        let refused = wishes::up(old, with(true), &[name("a")], id).map(|_| ()).unwrap_err().to_string();
+        assert!(refused.contains("network `front` of `a` has changed, and `b`"), "{refused}");
+        wishes::up(old, with(true), &[], id).unwrap()
+    });
 }

@@ -1,7 +1,8 @@
 //! What a slot can be told, and what can be seen of it.
 
+use upbeat_model::plan::Lock;
 use upbeat_model::state::Exit;
-use upbeat_model::{Attempt, ProbeName, Wall};
+use upbeat_model::{Attempt, ProbeName, SlotId, Wall};
 
 use super::{Moment, Said};
 
@@ -211,6 +212,14 @@ pub enum Input {
         /// Which attempt.
         attempt: Attempt,
     },
+    /// The answer to [`Effect::Lock`](crate::Effect::Lock). It is about the whole app, and goes to
+    /// [`Node::take`](crate::Node::take).
+    Locked {
+        /// Which time.
+        serial: u64,
+        /// All are held now, or why none is.
+        outcome: Result<(), Unlocked>,
+    },
     /// Its files are deleted.
     Removed,
     /// Its files could not be deleted.
@@ -220,13 +229,34 @@ pub enum Input {
     },
 }
 
+/// Why update locks were not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unlocked {
+    /// One of them is another's.
+    Held {
+        /// Whose it is.
+        slot: SlotId,
+        /// Who holds it.
+        lock: Lock,
+    },
+    /// One of them cannot be tried.
+    Failed {
+        /// Whose it is.
+        slot: SlotId,
+        /// What happened.
+        why: String,
+    },
+}
+
 /// Why a container could not be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unprepared {
     /// It is tried again after a while, and somebody should look: in words.
     Failed(String),
-    /// The engine is not there: it is tried again when it may be back, and nobody is to blame.
+    /// The engine is not there, and nothing was made: it is tried again when it may be back, and nobody is to blame.
     Unreachable(String),
+    /// The same, after something may have been made.
+    BrokenOff(String),
     /// Everything is there but what can only be made anew when what runs has stopped: in words.
     HeldUp(String),
 }

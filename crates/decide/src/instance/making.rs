@@ -19,6 +19,7 @@ use upbeat_model::{Millis, Mono, Reason, SlotId};
 
 use super::{Around, Made, Mark, Slot, Stage, Unprepared};
 use crate::effect::Effect;
+use crate::gate::Verdict;
 use crate::rules::{Bug, Rules};
 
 /// An order that was not answered is given again: whoever carries it out takes it once. Pulls take
@@ -142,6 +143,39 @@ pub fn readiness(slot: &Slot, wish: &TargetSlot) -> Readiness {
     }
 }
 
+/// What is there is of an older wish, and there is another to come: one that is being made, or waits until what
+/// others need is made. Where that has failed, what runs is all there is, and may be used; but what has ended
+/// has done what the older file said, and not what this one does.
+pub(super) fn is_outdated(slot: &Slot, wish: &TargetSlot) -> bool {
+    if wish.goal != Goal::Running {
+        return false;
+    }
+    match &slot.durable.stage {
+        Stage::Ended { mark } => is_due(slot, wish) && (mark.digest != wish.digest || !is_stuck(slot, wish)),
+        Stage::Up(_) => match &slot.untouched {
+            Some(_) => !stays_for_now(slot, wish),
+            None => is_due(slot, wish) && !is_stuck(slot, wish),
+        },
+        _ => false,
+    }
+}
+
+/// What shall take its place could not be made.
+pub(super) fn is_stuck(slot: &Slot, wish: &TargetSlot) -> bool {
+    let making = slot.making.as_ref().filter(|making| making.is_for(wish));
+    let failed = |making: &Making| {
+        !matches!(making.standing, Standing::Ordered(_) | Standing::Failed(Unprepared::HeldUp(_)))
+    };
+    is_due(slot, wish) && making.is_some_and(failed)
+}
+
+/// It shall go, or be another, and runs on as something could not be made: that is tried again.
+pub fn stays_for_now(slot: &Slot, wish: &TargetSlot) -> bool {
+    let for_others =
+        matches!(slot.untouched, Some(Verdict::Wait(Reason::NothingIsTouched { failed: true, .. })));
+    for_others || is_stuck(slot, wish)
+}
+
 /// Orders what is due.
 pub(super) fn press(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects: &mut Vec<Effect>) {
     let wish = around.wish;
@@ -221,8 +255,16 @@ pub(super) fn failed(slot: &mut Slot, generation: u64, digest: &str, why: Unprep
             }
             REACH_AGAIN
         }
+        Unprepared::BrokenOff(_) => REACH_AGAIN,
         Unprepared::HeldUp(_) => AGAIN_FIRST,
     };
+    if matches!(why, Unprepared::HeldUp(_))
+        && !matches!(slot.durable.stage, Stage::Starting { .. } | Stage::Up(_))
+    {
+        // Who holds it up may be a copy of its own that an earlier look has missed.
+        slot.observing = true;
+        slot.recheck = None;
+    }
     let never = around.rules.has(Bug::PrepareOnce);
     making.due = around.now + if never { Millis(u64::MAX / 4) } else { delay };
     let why = match why {
@@ -247,9 +289,9 @@ pub(super) fn reason(slot: &Slot, wish: &TargetSlot) -> Option<Reason> {
         None | Some(Standing::Ordered(None)) => Reason::Prepares { step: None },
         Some(Standing::Ordered(Some(step))) => Reason::Prepares { step: Some(step.clone()) },
         Some(Standing::Failed(Unprepared::HeldUp(why))) => Reason::Prepares { step: Some(why.clone()) },
-        Some(Standing::Failed(Unprepared::Failed(why) | Unprepared::Unreachable(why))) => {
-            Reason::CannotPrepare { detail: why.clone() }
-        }
+        Some(Standing::Failed(
+            Unprepared::Failed(why) | Unprepared::Unreachable(why) | Unprepared::BrokenOff(why),
+        )) => Reason::CannotPrepare { detail: why.clone() },
     })
 }
 

@@ -58,12 +58,13 @@ use upbeat_model::{Attempt, Millis, Mono, ProbeName, Reason, ServiceName, SlotId
 pub use drift::Drift;
 pub use health::Health;
 pub use hooks::{HookCommand, Moment, Preparation};
-pub use input::{Held, Input, Observation, Taken, Unprepared};
+pub use input::{Held, Input, Observation, Taken, Unlocked, Unprepared};
 pub(crate) use making::networks;
-pub use making::{Making, Readiness, readiness};
+pub use making::{Making, Readiness, readiness, stays_for_now};
 pub use react::Done;
 pub use rhythm::Answer;
 pub use said::{Said, Watchdog};
+pub(crate) use settle::{goes_for_a_change, is_going};
 pub use stage::{
     Begun, Condemned, Durable, Farewell, Follows, Healing, Late, Made, Mark, Reloading, RestsOn, Stage, Up,
 };
@@ -174,7 +175,7 @@ pub struct Around<'a> {
     /// What is wished for this slot.
     pub wish: &'a TargetSlot,
     /// What its dependencies allow it, when it waits since then.
-    pub start_gate: &'a dyn Fn(Mono) -> Opening,
+    pub start_gate: &'a dyn Fn(Mono, bool) -> Opening,
     /// The copies of a dependency that shall exist.
     pub copies: &'a dyn Fn(&ServiceName) -> Vec<View>,
     /// What one of its dependencies allows.
@@ -223,7 +224,8 @@ pub fn step(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>) -> 
 /// The facts an input brings, without any decision about what comes next.
 fn take(id: &SlotId, slot: &mut Slot, input: Input, around: &Around<'_>, effects: &mut Vec<Effect>) {
     match input {
-        Input::Look => {}
+        // Of locks the node decides.
+        Input::Look | Input::Locked { .. } => {}
         input @ (Input::Started { .. }
         | Input::StartFailed { .. }
         | Input::StartUnable { .. }
@@ -494,6 +496,7 @@ fn come_up(
         reload: reload.map(|serial| Reloading::Due { serial }),
         remedy: None,
         stopping: None,
+        may_be_asked: false,
     }));
 }
 

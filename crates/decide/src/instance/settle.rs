@@ -90,11 +90,16 @@ fn runs_again(slot: &Slot, mark: &Mark, wish: &TargetSlot) -> bool {
 
 /// It would be stopped for the sake of what is wished now, and was not asked to yet. Who kills does not wait,
 /// and what is no good any more is stopped for that.
-fn goes_for_a_change(slot: &Slot, wish: &TargetSlot) -> bool {
+pub(crate) fn goes_for_a_change(slot: &Slot, wish: &TargetSlot) -> bool {
     let Stage::Up(up) = &slot.durable.stage else { return false };
     let is_wished =
         wish.goal == Goal::Absent || (wish.goal == Goal::Running && replaced(slot, &up.mark, wish).is_some());
     up.stopping.is_none() && !wish.kill && is_wished
+}
+
+/// It is being stopped, or about to be.
+pub(crate) fn is_going(slot: &Slot) -> bool {
+    matches!(&slot.durable.stage, Stage::Up(up) if up.stopping.is_some() || up.condemned.is_some())
 }
 
 /// Decides until nothing more is to be decided now.
@@ -110,6 +115,7 @@ pub(super) fn settle(id: &SlotId, slot: &mut Slot, around: &Around<'_>, effects:
         return recheck(id, slot, around, effects);
     }
     making::press(id, slot, around, effects);
+    stop::take_back(slot, around);
     slot.untouched = None;
     if goes_for_a_change(slot, around.wish) {
         slot.untouched = (around.untouched)().filter(|_| !around.rules.has(Bug::TouchUnprepared));
@@ -371,7 +377,10 @@ fn gate(slot: &mut Slot, around: &Around<'_>) -> Verdict {
     let known =
         slot.waiting_since.filter(|(of, _)| *of == generation || around.rules.has(Bug::WaitSinceEver));
     let (_, since) = *slot.waiting_since.insert(known.unwrap_or((generation, around.now)));
-    let Opening { verdict, due } = (around.start_gate)(since);
+    // It was there before, as it is wished: as long as nothing is touched it goes on with what there is.
+    let resumes =
+        matches!(&slot.durable.stage, Stage::Resting { mark, .. } if mark.digest == around.wish.digest);
+    let Opening { verdict, due } = (around.start_gate)(since, resumes);
     slot.gate_due = due.filter(|_| !around.rules.has(Bug::IgnoreTimeouts));
     if verdict == Verdict::Open {
         slot.waiting_since = None;

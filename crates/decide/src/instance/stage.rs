@@ -12,6 +12,7 @@ use upbeat_model::{Attempt, Millis, Mono, Phase, ProbeName, ServiceName, Timelin
 use super::hooks::are_too_large;
 use super::react::Done;
 use super::{Answer, Held, HookCommand, Preparation, StopRules, Stopping};
+use crate::holds::Holds;
 use crate::rules::{Bug, Rules};
 
 /// Under which wish a copy was started: what tells whether it is still the wanted one.
@@ -30,6 +31,9 @@ pub struct Mark {
     /// Its process is not ours: it was started elsewhere by a command that has ended.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub external: bool,
+    /// It was given an update lock.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub update_lock: bool,
     /// [`surroundings`] of what it was started in, which is no part of its digest. An older version kept
     /// none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -37,6 +41,9 @@ pub struct Mark {
     /// The container that it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
+    /// What nobody else of this machine can have while it runs.
+    #[serde(default, skip_serializing_if = "Holds::is_empty")]
+    pub holds: Holds,
 }
 
 impl Mark {
@@ -47,8 +54,10 @@ impl Mark {
             release: wish.release,
             needs: wish.spec.depends_on.keys().cloned().collect(),
             external: wish.spec.external,
+            update_lock: wish.spec.update_lock,
             surroundings: Some(surroundings(&wish.base_environment)),
             container: None,
+            holds: Holds::of(&wish.spec),
         }
     }
 
@@ -71,8 +80,9 @@ impl Mark {
     /// Of a copy we have no memory of: no wish's.
     fn unknown() -> Self {
         let (digest, needs) = (String::new(), BTreeSet::new());
-        let (surroundings, container) = (None, None);
-        Self { generation: 0, digest, release: 0, needs, external: false, surroundings, container }
+        let (generation, release, external, update_lock) = (0, 0, false, false);
+        let (surroundings, container, holds) = (None, None, Holds::default());
+        Self { generation, digest, release, needs, external, update_lock, surroundings, container, holds }
     }
 
     /// Of a container that says itself by which spec it was made.
@@ -224,6 +234,9 @@ pub struct Up {
     pub remedy: Option<Healing>,
     /// It was asked to stop.
     pub stopping: Option<Stopping>,
+    /// A daemon that died may have asked it to: nothing can be taken back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub may_be_asked: bool,
     /// It was not ready yet, as far as anybody has seen. Of a copy that another version started, or that
     /// nobody remembers, nobody knows: then it is not said to have failed to start.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

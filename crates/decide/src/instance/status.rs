@@ -103,6 +103,8 @@ pub fn view(id: &SlotId, slot: &Slot, wish: &TargetSlot, keeps: bool, rules: Rul
         leaving: leaving
             || parting
             || (slot.observing && matches!(slot.durable.stage, Stage::Up(_) | Stage::Starting { .. })),
+        outdated: !rules.has(Bug::BelieveTheOld) && making::is_outdated(slot, wish),
+        stuck: is_stuck(slot, wish),
         exit: slot.durable.exit.clone(),
         passing: up
             .filter(|_| !is_given_up)
@@ -111,6 +113,13 @@ pub fn view(id: &SlotId, slot: &Slot, wish: &TargetSlot, keeps: bool, rules: Rul
         attempt: slot.durable.attempt,
         is_known: is_known(slot, wish, rules),
     }
+}
+
+/// It does not run, and what it takes cannot be had for now.
+fn is_stuck(slot: &Slot, wish: &TargetSlot) -> bool {
+    let is_up = matches!(slot.durable.stage, Stage::Up(_) | Stage::Starting { .. });
+    let waits_in_vain = matches!(slot.blocked, Some(Verdict::Wait(Reason::WaitsInVain { .. })));
+    !is_up && (waits_in_vain || making::is_stuck(slot, wish))
 }
 
 /// A stop of it is begun, of which nothing was carried out yet, and after which it would be started again.
@@ -182,6 +191,7 @@ fn reasons(slot: &Slot, phase: Phase, wish: &TargetSlot) -> Vec<Reason> {
     if let Some(Verdict::Wait(reason) | Verdict::Failed(reason)) = &slot.blocked {
         reasons.push(reason.clone());
     }
+    let is_unmade = reasons.iter().any(|reason| matches!(reason, Reason::CannotPrepare { .. }));
     match &durable.stage {
         Stage::Starting { before: Preparation::Due, .. } => reasons.push(hooks(Moment::PreStart)),
         Stage::Starting { .. } => reasons.push(Reason::BeingStarted),
@@ -197,7 +207,8 @@ fn reasons(slot: &Slot, phase: Phase, wish: &TargetSlot) -> Vec<Reason> {
                 });
             }
         }
-        Stage::Ended { .. } if phase == Phase::Failed => {
+        // How it ended before is no reason any more: somebody wants it to run, and it cannot be made.
+        Stage::Ended { .. } if phase == Phase::Failed && !is_unmade => {
             if let Some(exit) = &durable.exit {
                 reasons.push(match exit {
                     Exit::Stopped(_) => Reason::StaysDown { exit: exit.clone() },
@@ -219,6 +230,7 @@ fn reasons(slot: &Slot, phase: Phase, wish: &TargetSlot) -> Vec<Reason> {
     }
     if let (Some(Exit::Unknown(detail)), Stage::Resting { .. } | Stage::Ended { .. }) =
         (&durable.exit, &durable.stage)
+        && !is_unmade
     {
         reasons.push(Reason::ShimLost { detail: detail.clone() });
     }

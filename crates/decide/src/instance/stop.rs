@@ -158,7 +158,7 @@ pub(super) fn begin_stop(
         command_runs: !commands.is_empty() || up.mark.external,
         killed: kill,
         unsaid: false,
-        is_out: up.stopping.is_some(),
+        is_out: up.stopping.is_some() || up.may_be_asked,
         given_up: None,
     };
     effects.push(match stopping.command_runs {
@@ -188,6 +188,25 @@ pub(super) fn withheld(slot: &mut Slot, attempt: Attempt) {
         up.stopping.take_if(|stopping| !stopping.is_out && stopping.given_up.is_none());
         slot.recheck = None;
     }
+}
+
+/// A stop for an update that nobody insists on, decided by a daemon that died perhaps before it could say so: its lock
+/// died with it, so that it is decided anew, with the lock.
+pub(super) fn take_back(slot: &mut Slot, around: &Around<'_>) {
+    let Stage::Up(up) = &mut slot.durable.stage else { return };
+    let wish = around.wish;
+    if !(up.mark.update_lock && wish.heeds_locks) || wish.kill || around.rules.has(Bug::BelieveOldLocks) {
+        return;
+    }
+    let has_hooks = !StopRules::in_force(up, around).commands.is_empty();
+    let taken_back = up.stopping.take_if(|stopping| {
+        let is_for_update = matches!(stopping.cause, StopCause::Changed | StopCause::Restart)
+            || (stopping.cause == StopCause::Goal && wish.goal == Goal::Absent);
+        // Where its hooks have ended the signal was next, and half stopped it is of no use to anybody.
+        let is_begun = stopping.is_out || stopping.killed || (has_hooks && !stopping.command_runs);
+        stopping.unsaid && is_for_update && !is_begun
+    });
+    up.may_be_asked |= taken_back.is_some();
 }
 
 /// Somebody asks anew of what could not be stopped: whatever they want, its stop is begun anew. Half

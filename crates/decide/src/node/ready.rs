@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use upbeat_model::ids::AppName;
 use upbeat_model::target::{Goal, TargetSlot};
-use upbeat_model::{OperationId, Reason, SlotId};
+use upbeat_model::{OperationId, Reason, ServiceName, SlotId};
 
 use super::{Entry, Node};
-use crate::gate::Verdict;
+use crate::gate::{Verdict, stop_gate};
 use crate::instance::{self, Readiness, Slot, Stage, networks};
 use crate::rules::Bug;
 
@@ -78,8 +78,13 @@ impl Node {
         }
     }
 
-    /// What the operation of this wish has to make ready before it may touch what runs.
+    /// What keeps the operation of this wish from touching what runs: what it has to make ready, and update locks.
     pub(super) fn untouched(&self, id: &SlotId, wish: &TargetSlot) -> Option<Verdict> {
+        self.unready_for(id, wish).or_else(|| self.locked(id, wish))
+    }
+
+    /// What the operation of this wish has to make ready before it may touch what runs.
+    pub(super) fn unready_for(&self, id: &SlotId, wish: &TargetSlot) -> Option<Verdict> {
         let slots = self.unready.get(&(id.app.clone(), wish.operation))?;
         // What has failed is named first: nothing else would be waited for.
         let others = || slots.iter().filter(|(other, _)| *other != id);
@@ -99,8 +104,11 @@ impl Node {
             .filter_map(|(_, entry)| entry.wish.as_ref())
             .flat_map(networks)
             .collect();
-        let takes = self.rules.has(Bug::TakeNetworks);
-        let goes = |name: &&str| wish.goal != Goal::Running && (takes || !in_use.contains(name));
+        // One that shall be there again needs its own still, and those of an earlier file no more.
+        let comes_back = wish.goal == Goal::Running;
+        let own: BTreeSet<&str> = networks(wish).filter(|_| comes_back).collect();
+        let takes = self.rules.has(Bug::TakeNetworks) && !comes_back;
+        let goes = |name: &&str| takes || !(in_use.contains(name) || own.contains(name));
         if self.rules.has(Bug::LeaveNetworks) {
             return Vec::new();
         }
@@ -123,7 +131,41 @@ impl Node {
         };
         !self.rules.has(Bug::ForgetWaiting)
             && slot.untouched.is_some()
+            && self.locked(copy, wish).is_none()
             && readiness == Readiness::There
             && !waits_for_others()
+    }
+
+    /// What the dependents of a slot say to its stop.
+    pub(super) fn stop_gate(&self, id: &SlotId, readiness: Readiness) -> Option<Reason> {
+        let key = (id.app.clone(), id.service.clone());
+        let dependents = self.dependents.get(&key)?;
+        let waits = |copy: SlotId| self.untouched.contains(&copy);
+        // Of one that runs on until something is made, it depends on who asks whether it goes.
+        let is_shared = self.untouched.is_empty() || !self.copies_of(&id.app, dependents.iter()).any(waits);
+        if let Some(known) = self.verdicts.borrow().stop.get(&key).filter(|_| is_shared) {
+            return known.clone();
+        }
+        let holds = |dependent: &&ServiceName| {
+            let edge = || (id.app.clone(), (*dependent).clone(), id.service.clone());
+            self.loose.is_empty() || !self.loose.contains(&edge())
+        };
+        let copies = self.copies_of(&id.app, dependents.iter().filter(holds));
+        let verdict = stop_gate(copies.filter_map(|copy| {
+            let entry = self.entries.get(&copy)?;
+            let wish = entry.wish.as_ref()?;
+            // Of two copies one may rest on it and the other not: then that one's end is no news here.
+            let mark = instance::mark(&entry.slot.durable);
+            let rests = wish.spec.depends_on.contains_key(&id.service)
+                || mark.is_some_and(|mark| mark.needs.contains(&id.service));
+            rests.then(|| match self.is_free_to_go(&copy, &entry.slot, wish, (id, readiness)) {
+                true => self.view(&copy, &Slot { untouched: None, ..entry.slot.clone() }, wish),
+                false => self.view(&copy, &entry.slot, wish),
+            })
+        }));
+        if is_shared {
+            self.verdicts.borrow_mut().stop.insert(key, verdict.clone());
+        }
+        verdict
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use upbeat_model::plan::{Container, ContainerState, StepReason, Strategy, Task};
+use upbeat_model::plan::{Container, ContainerState, Note, StepReason, Strategy, Task};
 use upbeat_model::project::Condition;
 use upbeat_model::project::container::PullPolicy;
 use upbeat_model::target::{Goal, TargetSlot};
@@ -14,7 +14,7 @@ use super::change::Action;
 use super::clashes::{Takeovers, final_name};
 use super::graph::{Graph, Node};
 use super::life::{Life, Started};
-use super::supplies::{Need, Supplies, Supply, unneeded};
+use super::supplies::{Need, Supplies, made, unneeded};
 use super::{Budget, NoPlan};
 
 /// The steps of one slot.
@@ -62,6 +62,8 @@ pub(super) struct Build<'a, 'b> {
     names: BTreeSet<String>,
     /// Steps that wait for a condition of a slot.
     pub(super) awaited: BTreeMap<(&'a SlotId, String), Node>,
+    /// What a person should know besides.
+    pub(super) notes: Vec<Note>,
 }
 
 impl<'a, 'b> Build<'a, 'b> {
@@ -84,6 +86,7 @@ impl<'a, 'b> Build<'a, 'b> {
             renewing: BTreeMap::new(),
             names: BTreeSet::new(),
             awaited: BTreeMap::new(),
+            notes: Vec::new(),
         }
     }
 
@@ -145,6 +148,10 @@ impl<'a, 'b> Build<'a, 'b> {
         let is_due = |name: &str, need: Need| need == Need::Renewed && joined.contains(name);
         for (name, supply) in supplies.networks.iter().filter(|(name, s)| is_due(name, s.need)) {
             let network = (*name).to_owned();
+            if let Some(by) = self.case.input.world.strangers.get(*name) {
+                let (slot, by) = (supply.slot.clone(), by.iter().cloned().collect());
+                return Err(NoPlan::Shared { name: network, slot, by });
+            }
             let reason = StepReason::NeededBy { slot: supply.slot.clone() };
             let goes = self.graph.add(Task::RemoveNetwork { network: network.clone() }, reason.clone())?;
             let comes = self.graph.add(Task::CreateNetwork { network }, reason)?;
@@ -194,7 +201,7 @@ impl<'a, 'b> Build<'a, 'b> {
         let (case, life) = (self.case, &self.lives[place]);
         let mut own = Own::default();
         for (name, container) in &life.stops {
-            let release = case.release(&life.slot.app, container.release);
+            let release = case.input.release(&life.slot.app, container.release);
             let (slot, container) = (life.slot.clone(), Some((*name).to_owned()));
             let node = self.graph.add(Task::Stop { slot, container, release }, life.reason.clone())?;
             let runs_beside = life.beside.is_some() || life.is_late && life.strategy == Strategy::StartFirst;
@@ -204,7 +211,7 @@ impl<'a, 'b> Build<'a, 'b> {
             own.stops.push(node);
         }
         for (name, container) in &life.removes {
-            let release = case.release(&life.slot.app, container.release);
+            let release = case.input.release(&life.slot.app, container.release);
             let (slot, container) = (life.slot.clone(), (*name).to_owned());
             let task = Task::RemoveContainer { slot, container, release };
             let node = self.graph.add(task, life.reason.clone())?;
@@ -245,7 +252,7 @@ impl<'a, 'b> Build<'a, 'b> {
 
     fn container(&mut self, life: &Life<'a>, wish: &'a TargetSlot, own: &mut Own) -> Result<(), NoPlan> {
         let slot = life.slot;
-        let release = self.case.release(&slot.app, Some(wish.release));
+        let release = self.case.input.release(&slot.app, Some(wish.release));
         let initialized = self.apps.get(&slot.app).and_then(|app| app.release);
         if let (Some(name), Some(release)) = (life.migrates, &release) {
             let (container, release) = (name.to_owned(), release.clone());
@@ -352,7 +359,7 @@ impl<'a, 'b> Build<'a, 'b> {
     fn name(&mut self, slot: &SlotId, wish: &TargetSlot) -> Result<String, NoPlan> {
         let Some(container) = wish.spec.container.as_deref() else { return Ok(String::new()) };
         let own = final_name(slot, container);
-        if self.case.input.world.foreign.contains(&own) {
+        if self.case.input.world.foreign.contains_key(&own) {
             return Err(NoPlan::NotOurs { what: "a container", name: own, slot: slot.clone() });
         }
         let is_free = |build: &Self, name: &str| {
@@ -400,7 +407,7 @@ impl<'a, 'b> Build<'a, 'b> {
     fn image(&mut self, slot: &SlotId, wish: &TargetSlot) -> Result<Option<Node>, NoPlan> {
         let Some(container) = wish.spec.container.as_deref() else { return Ok(None) };
         let there = &self.case.input.world.images;
-        let (image, tag) = (container.image.full(), self.case.tag(slot, wish));
+        let (image, tag) = (container.image.full(), self.case.input.tag(slot, wish));
         let name = tag.as_ref().unwrap_or(&image);
         if let Some(node) = self.images.get(name) {
             return Ok(Some(*node));
@@ -483,7 +490,7 @@ impl<'a, 'b> Build<'a, 'b> {
         let (mut gone, mut is_left) = (Vec::new(), false);
         let known_releases = known.into_iter().flatten().map(|(number, _)| *number);
         for number in known_releases.filter(|number| !is_kept(*number)) {
-            let Some(release) = case.release(app, Some(number)) else { continue };
+            let Some(release) = case.input.release(app, Some(number)) else { continue };
             let members = leaving.get(&number).map_or(&[][..], Vec::as_slice);
             let Some(members) = members.iter().copied().collect::<Option<Vec<_>>>() else {
                 is_left = true;
@@ -521,14 +528,17 @@ impl<'a, 'b> Build<'a, 'b> {
     /// asked for.
     fn drop_supplies(&mut self) -> Result<(), NoPlan> {
         let world = self.case.input.world;
-        let in_scope: BTreeSet<&AppName> =
-            self.case.slots().map(|slot| &slot.app).chain(self.case.input.how.releases.keys()).collect();
+        let seats = self.case.seats().iter().map(|seat| &seat.slot.app);
+        let in_scope: BTreeSet<&AppName> = seats.chain(self.case.input.how.releases.keys()).collect();
         let is_ours = |app: &AppName| in_scope.contains(app);
         let networks = unneeded(&world.networks, &self.supplies.networks, is_ours);
         let volumes = match self.case.input.how.volumes {
             Volumes::Keep => Vec::new(),
             Volumes::Remove => unneeded(&world.volumes, &self.supplies.volumes, is_ours),
         };
+        if networks.is_empty() && volumes.is_empty() {
+            return Ok(());
+        }
         let mut users: BTreeMap<&str, Option<Vec<Node>>> = BTreeMap::new();
         users.extend(networks.iter().chain(&volumes).map(|name| (*name, Some(Vec::new()))));
         let removed = self.removed();
@@ -542,12 +552,20 @@ impl<'a, 'b> Build<'a, 'b> {
                 }
             }
         }
+        let (left, networks): (Vec<&str>, Vec<&str>) =
+            networks.into_iter().partition(|name| world.strangers.contains_key(*name));
+        for name in left.into_iter().filter(|name| users[name].is_some()) {
+            let app = world.networks.get(name).and_then(|kept| kept.app.clone());
+            let by = world.strangers.get(name).into_iter().flatten().cloned().collect();
+            let note = |app| Note::NetworkStays { app, network: name.to_owned(), by };
+            self.notes.extend(app.map(note));
+        }
         let networks =
             networks.into_iter().map(|name| (name, Task::RemoveNetwork { network: name.to_owned() }));
         let volumes = volumes.into_iter().map(|name| (name, Task::RemoveVolume { volume: name.to_owned() }));
         for (name, task) in networks.chain(volumes) {
             let Some(on) = users.get(name).cloned().flatten() else { continue };
-            let node = self.graph.add(task, StepReason::NotDeclared)?;
+            let node = self.graph.add(task, StepReason::NotNeeded)?;
             on.into_iter().try_for_each(|on| self.graph.wait(node, on))?;
         }
         Ok(())
@@ -577,21 +595,4 @@ fn leave(life: &Life<'_>, own: &Own, name: &str, container: &Container) -> Optio
     let stays =
         life.wish.is_some_and(|wish| wish.goal != Goal::Absent && container.release == Some(wish.release));
     own.migrates.filter(|_| !stays).map(|node| (node, Leaves::ByItself))
-}
-
-/// The step by which a network or a volume is there; none where it is there already.
-fn made<'a, T>(
-    graph: &mut Graph<'_>,
-    known: &mut BTreeMap<&'a str, Node>,
-    supply: Option<(&&'a str, &Supply<T>)>,
-    slot: &SlotId,
-    task: impl FnOnce() -> Task,
-) -> Result<Option<Node>, NoPlan> {
-    let Some((name, _)) = supply.filter(|(_, supply)| supply.need != Need::There) else { return Ok(None) };
-    if let Some(node) = known.get(name) {
-        return Ok(Some(*node));
-    }
-    let node = graph.add(task(), StepReason::NeededBy { slot: slot.clone() })?;
-    known.insert(name, node);
-    Ok(Some(node))
 }

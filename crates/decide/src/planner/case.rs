@@ -59,33 +59,83 @@ pub enum Locks {
     Forced,
 }
 
+impl Input<'_> {
+    /// A release by its number, as plans name it; `None` where they are not kept track of.
+    pub(super) fn release(&self, app: &AppName, number: Option<u64>) -> Option<Release> {
+        let (wanted, number) = (self.how.releases.get(app)?, number?);
+        if let Some(wanted) = wanted.as_ref().filter(|wanted| wanted.number == number) {
+            return Some(wanted.clone());
+        }
+        let known = self.world.apps.get(app).and_then(|known| known.get(&number));
+        Some(Release { number, name: known.cloned().unwrap_or_else(|| number.to_string()) })
+    }
+
+    /// The name an image is kept under for a release.
+    pub(super) fn tag(&self, slot: &SlotId, wish: &TargetSlot) -> Option<String> {
+        let release = self.release(&slot.app, Some(wish.release))?;
+        Some(format!("{}_{}:{}", slot.app, slot.service, release.name))
+    }
+}
+
+/// All that is known of one slot.
+pub(super) struct Seat<'a> {
+    pub(super) slot: &'a SlotId,
+    /// Its containers, by name.
+    pub(super) there: Vec<(&'a str, &'a Container)>,
+    pub(super) seen: Option<&'a Observed>,
+    pub(super) current: Option<&'a TargetSlot>,
+    /// Also that it shall be absent.
+    pub(super) wanted: Option<&'a TargetSlot>,
+}
+
 /// The input, with what is looked up again and again.
 pub(super) struct Case<'a> {
     pub(super) input: Input<'a>,
-    containers: BTreeMap<&'a SlotId, Vec<(&'a str, &'a Container)>>,
+    seats: Vec<Seat<'a>>,
 }
 
 impl<'a> Case<'a> {
     pub(super) fn new(input: Input<'a>) -> Self {
-        let mut containers: BTreeMap<&'a SlotId, Vec<(&'a str, &'a Container)>> = BTreeMap::new();
-        for (name, container) in &input.world.containers {
-            containers.entry(&container.slot).or_default().push((name, container));
-        }
-        Self { input, containers }
+        let Input { world, current, wanted, .. } = input;
+        let containers =
+            world.containers.iter().map(|(name, container)| (&container.slot, (name, container)));
+        let mut containers: Vec<(&SlotId, (&String, &Container))> = containers.collect();
+        containers.sort_by_key(|(slot, _)| *slot);
+        let all = world.observed.keys().chain(current.keys()).chain(wanted.keys());
+        let mut slots: Vec<&'a SlotId> = all.chain(containers.iter().map(|(slot, _)| *slot)).collect();
+        // Each of the four is in order already, which this sort makes use of.
+        slots.sort();
+        slots.dedup();
+        let empty = |slot| Seat { slot, there: Vec::new(), seen: None, current: None, wanted: None };
+        let mut seats: Vec<Seat<'a>> = slots.into_iter().map(empty).collect();
+        seat(&mut seats, containers, |seat, (name, container)| seat.there.push((name, container)));
+        seat(&mut seats, &world.observed, |seat, seen| seat.seen = Some(seen));
+        seat(&mut seats, current, |seat, current| seat.current = Some(current));
+        seat(&mut seats, wanted, |seat, wanted| seat.wanted = Some(wanted));
+        Self { input, seats }
     }
 
     /// All slots anything is known of, each once and in order.
-    pub(super) fn slots(&self) -> impl Iterator<Item = &'a SlotId> {
-        let Input { world, current, wanted, .. } = self.input;
-        let all = world.observed.keys().chain(current.keys()).chain(wanted.keys());
-        let all: std::collections::BTreeSet<&'a SlotId> =
-            all.chain(self.containers.keys().copied()).collect();
-        all.into_iter()
+    pub(super) fn seats(&self) -> &[Seat<'a>] {
+        &self.seats
     }
 
     /// The containers of a slot, by name.
     pub(super) fn containers(&self, slot: &SlotId) -> &[(&'a str, &'a Container)] {
-        self.containers.get(slot).map_or(&[], Vec::as_slice)
+        let place = self.seats.binary_search_by(|seat| seat.slot.cmp(slot));
+        place.map_or(&[], |place| &self.seats[place].there)
+    }
+
+    /// All wanted copies of a service, in order.
+    pub(super) fn copies(
+        &self,
+        app: &AppName,
+        service: &ServiceName,
+    ) -> impl Iterator<Item = (&'a SlotId, &'a TargetSlot)> {
+        let first = self.seats.partition_point(|seat| (&seat.slot.app, &seat.slot.service) < (app, service));
+        let copies = self.seats[first..].iter();
+        let copies = copies.take_while(move |seat| seat.slot.app == *app && seat.slot.service == *service);
+        copies.filter_map(|seat| Some((seat.slot, seat.wanted.filter(|wish| wish.goal != Goal::Absent)?)))
     }
 
     pub(super) fn observed(&self, slot: &SlotId) -> Option<&'a Observed> {
@@ -112,22 +162,6 @@ impl<'a> Case<'a> {
         self.input.how.releases.contains_key(app)
     }
 
-    /// A release by its number, as plans name it; `None` where they are not kept track of.
-    pub(super) fn release(&self, app: &AppName, number: Option<u64>) -> Option<Release> {
-        let (wanted, number) = (self.input.how.releases.get(app)?, number?);
-        if let Some(wanted) = wanted.as_ref().filter(|wanted| wanted.number == number) {
-            return Some(wanted.clone());
-        }
-        let known = self.input.world.apps.get(app).and_then(|known| known.get(&number));
-        Some(Release { number, name: known.cloned().unwrap_or_else(|| number.to_string()) })
-    }
-
-    /// The name an image is kept under for a release.
-    pub(super) fn tag(&self, slot: &SlotId, wish: &TargetSlot) -> Option<String> {
-        let release = self.release(&slot.app, Some(wish.release))?;
-        Some(format!("{}_{}:{}", slot.app, slot.service, release.name))
-    }
-
     /// Whether a container is what a wish asks for: made of the same, and of the image that is meant by
     /// its name now, as far as that is known.
     pub(super) fn fits(&self, container: &Container, slot: &SlotId, wish: &TargetSlot) -> bool {
@@ -135,7 +169,7 @@ impl<'a> Case<'a> {
             return false;
         };
         let images = &self.input.world.images;
-        let now = match self.tag(slot, wish) {
+        let now = match self.input.tag(slot, wish) {
             Some(tag) => images.get(&tag),
             None => images.get(&asked.image.full()),
         };
@@ -145,5 +179,20 @@ impl<'a> Case<'a> {
     pub(super) fn strategy(&self, slot: &SlotId) -> Strategy {
         let key = (slot.app.clone(), slot.service.clone());
         self.input.how.strategies.get(&key).copied().unwrap_or_default()
+    }
+}
+
+/// Gives each its own, of what is in the order of the slots too: so nothing is looked up.
+fn seat<'a, T>(
+    seats: &mut [Seat<'a>],
+    all: impl IntoIterator<Item = (&'a SlotId, T)>,
+    mut give: impl FnMut(&mut Seat<'a>, T),
+) {
+    let mut place = 0;
+    for (slot, one) in all {
+        while seats[place].slot != slot {
+            place += 1;
+        }
+        give(&mut seats[place], one);
     }
 }

@@ -37,7 +37,10 @@ pub(super) fn settle(case: &Case<'_>, lives: &mut [Life<'_>]) -> Result<(Vec<Not
             fall_back(life, because, &mut notes);
         }
         let starts_first = life.strategy == Strategy::StartFirst && is_exchanged;
-        let is_dropped = life.is_dropped() && life.process.is_none() && !life.is_in_the_way;
+        // Without releases there is none to go back to: it goes as soon as everything new is made, which is
+        // what the machines do.
+        let is_of_release = case.is_tracked(&life.slot.app) && life.process.is_none();
+        let is_dropped = life.is_dropped() && is_of_release && !life.is_in_the_way;
         life.is_late = is_dropped || starts_first;
     }
     for (by, holder) in &takeovers {
@@ -157,6 +160,17 @@ fn contradictions(case: &Case<'_>) -> Result<(), NoPlan> {
     Ok(())
 }
 
+/// Ports that are held now by others, by whom.
+fn held_by_others(world: &World) -> BTreeMap<(u16, Protocol), Vec<(&HostPort, &str)>> {
+    let mut held: BTreeMap<(u16, Protocol), Vec<(&HostPort, &str)>> = BTreeMap::new();
+    for (name, ports) in &world.foreign {
+        for port in ports {
+            held.entry((port.port, port.protocol)).or_default().push((port, name));
+        }
+    }
+    held
+}
+
 /// Ports that are held now, by whom.
 fn held(world: &World) -> BTreeMap<(u16, Protocol), Vec<(&HostPort, &SlotId)>> {
     let mut held: BTreeMap<(u16, Protocol), Vec<(&HostPort, &SlotId)>> = BTreeMap::new();
@@ -171,12 +185,16 @@ fn held(world: &World) -> BTreeMap<(u16, Protocol), Vec<(&HostPort, &SlotId)>> {
 /// Whoever takes a port or a name that another slot has now starts when that has gone.
 fn takeovers(case: &Case<'_>, lives: &[Life<'_>]) -> Result<Takeovers, NoPlan> {
     let world = case.input.world;
-    let held = held(world);
+    let (held, others) = (held(world), held_by_others(world));
     let place = |slot: &SlotId| lives.binary_search_by(|life| life.slot.cmp(slot)).ok();
     let mut takeovers = Takeovers::new();
     for (by, life) in lives.iter().enumerate().filter(|(_, life)| life.starts.is_some()) {
         let Some(wish) = life.wish else { continue };
         for port in ports(wish) {
+            let mut by_others = others.get(&(port.port, port.protocol)).into_iter().flatten();
+            if let Some((_, by)) = by_others.find(|(held, _)| held.clashes(&port)) {
+                return Err(NoPlan::PortHeld { port, slot: life.slot.clone(), by: (*by).to_owned() });
+            }
             let holders = held.get(&(port.port, port.protocol)).into_iter().flatten();
             for (_, holder) in holders.filter(|(held, slot)| held.clashes(&port) && *slot != life.slot) {
                 match place(holder).filter(|place| !lives[*place].stops.is_empty()) {

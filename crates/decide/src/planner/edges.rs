@@ -1,11 +1,9 @@
 //! Edges between services: who rests on something starts after it, and stops before it.
 
-use std::collections::BTreeMap;
-
 use upbeat_model::plan::{Container, ContainerState, StepReason};
 use upbeat_model::project::{Condition, Dependency, OnFailure};
 use upbeat_model::target::{Goal, TargetSlot};
-use upbeat_model::{AppName, Phase, Service, ServiceName, SlotId};
+use upbeat_model::{Phase, Service, ServiceName, SlotId};
 
 use super::NoPlan;
 use super::build::Build;
@@ -13,10 +11,8 @@ use super::case::Case;
 use super::change::Action;
 use super::graph::Node;
 
-type Key<'a> = (&'a AppName, &'a ServiceName);
-
 /// How a condition stands with a slot nothing is done about.
-enum Stands {
+pub(super) enum Stands {
     Holds,
     /// It may come to hold by itself.
     Later,
@@ -27,21 +23,16 @@ enum Stands {
 impl<'a> Build<'a, '_> {
     /// Kind 1: a start waits for its dependencies' starts, by the condition of the edge.
     pub(super) fn start_edges(&mut self) -> Result<(), NoPlan> {
-        let mut copies: BTreeMap<Key<'a>, Vec<(&'a SlotId, &'a TargetSlot)>> = BTreeMap::new();
-        for (slot, wish) in self.case.input.wanted.iter().filter(|(_, wish)| wish.goal != Goal::Absent) {
-            copies.entry((&slot.app, &slot.service)).or_default().push((slot, wish));
-        }
         for place in 0..self.lives.len() {
             let life = &self.lives[place];
             let (Some(node), Some(wish)) = (self.own[place].starts, life.wish) else { continue };
             for (service, edge) in &wish.spec.depends_on {
-                match copies.get(&(&life.slot.app, service)) {
-                    Some(copies) => {
-                        for (on, of) in copies {
-                            self.start_edge((node, life.slot, wish), (service, edge), (on, of))?;
-                        }
-                    }
-                    None => refuse(life.slot, wish, service, edge, "it is not declared")?,
+                let mut copies = self.case.copies(&life.slot.app, service).peekable();
+                if copies.peek().is_none() {
+                    refuse(life.slot, wish, service, edge, "it is not declared")?;
+                }
+                for copy in copies {
+                    self.start_edge((node, life.slot, wish), (service, edge), copy)?;
                 }
             }
         }
@@ -87,20 +78,22 @@ impl<'a> Build<'a, '_> {
 
     /// Kind 2: a stop waits for the stops of those that rest on it and go down too.
     pub(super) fn stop_edges(&mut self) -> Result<(), NoPlan> {
-        let mut downs: BTreeMap<Key<'a>, Vec<Node>> = BTreeMap::new();
-        for (life, own) in self.lives.iter().zip(&self.own) {
-            let replaced = own.starts.filter(|_| life.process == Some(Action::Replace));
-            let all = own.stops.iter().copied().chain(own.ends).chain(replaced);
-            downs.entry((&life.slot.app, &life.slot.service)).or_default().extend(all);
-        }
         for place in 0..self.lives.len() {
             let life = &self.lives[place];
             let Some(now) = self.case.current(life.slot) else { continue };
             let own = self.own[place].stops.iter().copied().chain(self.own[place].ends);
             let own: Vec<Node> = own.collect();
             for service in now.spec.depends_on.keys() {
-                for on in downs.get(&(&life.slot.app, service)).into_iter().flatten() {
-                    own.iter().try_for_each(|stops| self.graph.wait(*on, *stops))?;
+                let app = &life.slot.app;
+                let is_copy = |slot: &SlotId| slot.app == *app && slot.service == *service;
+                let first =
+                    self.lives.partition_point(|life| (&life.slot.app, &life.slot.service) < (app, service));
+                let copies = self.lives[first..].iter().zip(&self.own[first..]);
+                for (other, down) in copies.take_while(|(life, _)| is_copy(life.slot)) {
+                    let replaced = down.starts.filter(|_| other.process == Some(Action::Replace));
+                    for on in down.stops.iter().copied().chain(down.ends).chain(replaced) {
+                        own.iter().try_for_each(|stops| self.graph.wait(on, *stops))?;
+                    }
                 }
             }
         }
@@ -172,7 +165,7 @@ fn stands(case: &Case<'_>, slot: &SlotId, wish: &TargetSlot, condition: &Conditi
     }
 }
 
-fn process_stands(phase: Phase, condition: &Condition) -> Stands {
+pub(super) fn process_stands(phase: Phase, condition: &Condition) -> Stands {
     match (phase, condition) {
         (Phase::Failed, Condition::Failed | Condition::Completed) => Stands::Holds,
         (Phase::Completed, Condition::Healthy | Condition::Failed) => Stands::Never("that has ended"),

@@ -1,7 +1,5 @@
 //! Steps under construction: tasks by number, and what each waits for.
 
-use std::collections::BTreeMap;
-
 use upbeat_model::SlotId;
 use upbeat_model::dag::{Dag, DagError};
 use upbeat_model::plan::{After, Plan, Step, StepReason, Task};
@@ -16,7 +14,22 @@ struct Draft {
     task: Task,
     reason: StepReason,
     interrupts: bool,
-    after: BTreeMap<Node, Option<Condition>>,
+    /// One may be said several times, until they are numbered.
+    after: Vec<(Node, Option<Condition>)>,
+}
+
+impl Draft {
+    /// Each other step once, in order; of several conditions the first that was said.
+    fn tidy(&mut self) {
+        self.after.sort_by_key(|(on, _)| *on);
+        self.after.dedup_by(|again, first| {
+            let is_same = again.0 == first.0;
+            if is_same && first.1.is_none() {
+                first.1 = again.1.take();
+            }
+            is_same
+        });
+    }
 }
 
 /// The steps.
@@ -32,7 +45,7 @@ impl<'a> Graph<'a> {
 
     pub(super) fn add(&mut self, task: Task, reason: StepReason) -> Result<Node, NoPlan> {
         self.budget.spend()?;
-        self.drafts.push(Draft { task, reason, interrupts: false, after: BTreeMap::new() });
+        self.drafts.push(Draft { task, reason, interrupts: false, after: Vec::new() });
         Ok(counted(self.drafts.len() - 1))
     }
 
@@ -53,10 +66,7 @@ impl<'a> Graph<'a> {
         condition: Option<Condition>,
     ) -> Result<(), NoPlan> {
         self.budget.spend()?;
-        let known = self.drafts[node as usize].after.entry(on).or_default();
-        if known.is_none() {
-            *known = condition;
-        }
+        self.drafts[node as usize].after.push((on, condition));
         Ok(())
     }
 
@@ -76,10 +86,11 @@ impl<'a> Graph<'a> {
 
     /// Steps in topological order by (level, slot, kind of task), each numbered by its place.
     pub(super) fn number(mut self) -> Plan {
-        let levels = self.levels();
-        let key = |node: &Node| -> (u32, Option<SlotId>, u8, Node) {
-            let task = &self.drafts[*node as usize].task;
-            (levels[*node as usize], task.slot().cloned(), task.rank(), *node)
+        self.drafts.iter_mut().for_each(Draft::tidy);
+        let (levels, places) = (self.levels(), self.places());
+        let key = |node: &Node| -> (u32, u32, u8, Node) {
+            let at = *node as usize;
+            (levels[at], places[at], self.drafts[at].task.rank(), *node)
         };
         let mut order: Vec<Node> = (0..counted(self.drafts.len())).collect();
         order.sort_by_cached_key(key);
@@ -87,8 +98,10 @@ impl<'a> Graph<'a> {
         for (place, node) in order.iter().enumerate() {
             numbers[*node as usize] = counted(place + 1);
         }
-        let mut steps: Vec<Step> = Vec::with_capacity(self.drafts.len());
-        for (node, draft) in self.drafts.into_iter().enumerate() {
+        let mut steps: Vec<Step> = Vec::with_capacity(order.len());
+        let mut drafts: Vec<Option<Draft>> = self.drafts.into_iter().map(Some).collect();
+        for node in order.into_iter().map(|node| node as usize) {
+            let Some(draft) = drafts[node].take() else { continue };
             let after = draft.after.into_iter();
             let mut after: Vec<After> =
                 after.map(|(on, condition)| After { step: numbers[on as usize], condition }).collect();
@@ -104,8 +117,24 @@ impl<'a> Graph<'a> {
                 interrupts: draft.interrupts,
             });
         }
-        steps.sort_unstable_by_key(|step| step.number);
         Plan { steps, ..Plan::default() }
+    }
+
+    /// The place of each step's slot among all, from 1, and 0 for one that is of none: so that steps are
+    /// sorted by numbers, and names are compared once a step.
+    fn places(&self) -> Vec<u32> {
+        let of_slots = self.drafts.iter().enumerate();
+        let of_slots = of_slots.filter_map(|(node, draft)| Some((draft.task.slot()?, node)));
+        let mut of_slots: Vec<(&SlotId, usize)> = of_slots.collect();
+        // Most were thought of slot by slot, which this sort makes use of.
+        of_slots.sort_by_key(|(slot, _)| *slot);
+        let mut places = vec![0; self.drafts.len()];
+        for (place, steps) in of_slots.chunk_by(|(one, _), (other, _)| one == other).enumerate() {
+            for (_, node) in steps {
+                places[*node] = counted(place + 1);
+            }
+        }
+        places
     }
 
     /// How deep each step is.
@@ -116,7 +145,7 @@ impl<'a> Graph<'a> {
     fn levels(&mut self) -> Vec<u32> {
         loop {
             let nodes = self.drafts.iter().enumerate();
-            let nodes = nodes.map(|(node, draft)| (counted(node), draft.after.keys().copied()));
+            let nodes = nodes.map(|(node, draft)| (counted(node), draft.after.iter().map(|(on, _)| *on)));
             let (node, on) = match Dag::new(nodes) {
                 Ok(dag) => {
                     let mut levels = vec![0; self.drafts.len()];
@@ -132,7 +161,7 @@ impl<'a> Graph<'a> {
                 // Edges are made between steps only, so nothing is missing or unknown.
                 Err(_) => return vec![0; self.drafts.len()],
             };
-            self.drafts[node as usize].after.remove(&on);
+            self.drafts[node as usize].after.retain(|(other, _)| *other != on);
         }
     }
 }

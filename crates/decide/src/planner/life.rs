@@ -7,7 +7,7 @@ use upbeat_model::plan::{Container, ContainerState, Observed, StepReason, Strate
 use upbeat_model::target::{Goal, TargetSlot};
 use upbeat_model::{Phase, SlotId};
 
-use super::case::Case;
+use super::case::{Case, Seat};
 use super::change::{Action, Change, Copy, change, start_or_replace};
 use super::supplies::{Need, Supplies, Supply};
 
@@ -52,9 +52,9 @@ pub(super) struct Life<'a> {
 
 /// What a slot needs by itself. A process by the rules of its machine; a container by the same, and by
 /// which containers there are.
-pub(super) fn needed(case: &Case<'_>, supplies: &Supplies<'_>, slot: &SlotId) -> Option<Change> {
-    let (seen, current, wish) = (case.observed(slot), case.current(slot), case.input.wanted.get(slot));
-    let there = case.containers(slot);
+pub(super) fn needed(case: &Case<'_>, supplies: &Supplies<'_>, seat: &Seat<'_>) -> Option<Change> {
+    let Seat { there, seen, current, wanted: wish, .. } = seat;
+    let (seen, current, wish) = (*seen, *current, *wish);
     let is_container = |target: &TargetSlot| target.spec.container.is_some();
     if let Some(wish) = wish.filter(|wish| is_container(wish)) {
         let is_process = there.is_empty()
@@ -62,9 +62,9 @@ pub(super) fn needed(case: &Case<'_>, supplies: &Supplies<'_>, slot: &SlotId) ->
             && seen.is_some_and(|seen| seen.phase.is_alive());
         return match wish.goal {
             Goal::Running if is_process => Some(Change { action: Action::Replace, reason: changed_kind() }),
-            Goal::Running => of_running(case, supplies, slot, wish),
+            Goal::Running => of_running(case, supplies, seat, wish),
             Goal::Stopped if is_process => change(seen, current, Some(wish)),
-            Goal::Stopped => of_stopped(case, supplies, slot, wish),
+            Goal::Stopped => of_stopped(case, supplies, seat, wish),
             Goal::Absent => of_absent(seen, current, wish, there),
         };
     }
@@ -94,16 +94,21 @@ fn of_absent(
 }
 
 /// The one that counts: that runs, else that is as wanted, else any.
-fn principal<'a>(case: &Case<'a>, slot: &SlotId, wish: &TargetSlot) -> Option<(&'a str, &'a Container)> {
-    let there = case.containers(slot);
+fn principal<'a>(case: &Case<'a>, seat: &Seat<'a>, wish: &TargetSlot) -> Option<(&'a str, &'a Container)> {
+    let Seat { slot, there, .. } = seat;
     let by = |which: &dyn Fn(&Container) -> bool| there.iter().find(|(_, c)| which(c)).copied();
     let runs = by(&|c| c.state.is_running() && !c.temporary).or_else(|| by(&|c| c.state.is_running()));
     runs.or_else(|| by(&|c| case.fits(c, slot, wish))).or(there.first().copied())
 }
 
-fn of_running(case: &Case<'_>, supplies: &Supplies<'_>, slot: &SlotId, wish: &TargetSlot) -> Option<Change> {
-    let (seen, current) = (case.observed(slot), case.current(slot));
-    let Some((_, container)) = principal(case, slot, wish) else {
+fn of_running<'a>(
+    case: &Case<'a>,
+    supplies: &Supplies<'_>,
+    seat: &Seat<'a>,
+    wish: &TargetSlot,
+) -> Option<Change> {
+    let Seat { slot, seen, current, .. } = *seat;
+    let Some((_, container)) = principal(case, seat, wish) else {
         let new = Change { action: Action::Start, reason: StepReason::New };
         let Some(seen) = seen.filter(|seen| seen.phase != Phase::Absent) else { return Some(new) };
         // Its container was removed by somebody; what had ended for good stays so.
@@ -176,8 +181,13 @@ fn phase_of(container: &Container, seen: Option<Phase>) -> Phase {
 }
 
 /// It shall not run. Where releases are kept track of, a container as wanted shall be there all the same.
-fn of_stopped(case: &Case<'_>, supplies: &Supplies<'_>, slot: &SlotId, wish: &TargetSlot) -> Option<Change> {
-    let there = case.containers(slot);
+fn of_stopped(
+    case: &Case<'_>,
+    supplies: &Supplies<'_>,
+    seat: &Seat<'_>,
+    wish: &TargetSlot,
+) -> Option<Change> {
+    let Seat { slot, there, .. } = seat;
     let runs = there.iter().any(|(_, container)| container.state.is_running());
     let asked = |action| Some(Change { action, reason: StepReason::Asked });
     if !case.is_tracked(&slot.app) {
@@ -197,10 +207,11 @@ impl<'a> Life<'a> {
     pub(super) fn of(
         case: &Case<'a>,
         supplies: &Supplies<'_>,
-        slot: &'a SlotId,
+        seat: &Seat<'a>,
         change: Option<Change>,
     ) -> Option<Self> {
-        let (wish, there) = (case.wish(slot), case.containers(slot));
+        let Seat { slot, there, .. } = seat;
+        let wish = seat.wanted.filter(|wish| wish.goal != Goal::Absent);
         let action = change.as_ref().map(|change| change.action);
         let reason = change.map_or(StepReason::Superseded, |change| change.reason);
         let mut life = Self {
@@ -221,7 +232,7 @@ impl<'a> Life<'a> {
             is_late: false,
         };
         match wish.filter(|wish| wish.spec.container.is_some()) {
-            Some(wish) => life.fill(case, supplies, wish, action),
+            Some(wish) => life.fill(case, supplies, (seat, wish), action),
             None if there.is_empty() => life.process = action,
             None => {
                 life.process = action.filter(|_| wish.is_some()).map(|_| Action::Start);
@@ -245,21 +256,21 @@ impl<'a> Life<'a> {
         &mut self,
         case: &Case<'a>,
         supplies: &Supplies<'_>,
-        wish: &'a TargetSlot,
+        (seat, wish): (&Seat<'a>, &'a TargetSlot),
         action: Option<Action>,
     ) {
-        let (slot, there) = (self.slot, case.containers(self.slot));
+        let Seat { slot, there, .. } = seat;
         let is_good = |container: &Container| {
             case.fits(container, slot, wish) && renewed(supplies, container).is_none()
         };
         let good = there.iter().filter(|(_, container)| is_good(container));
-        let first = principal(case, slot, wish).filter(|(_, container)| is_good(container));
+        let first = principal(case, seat, wish).filter(|(_, container)| is_good(container));
         let kept = first.or_else(|| good.max_by_key(|(_, c)| (c.state.is_running(), !c.temporary)).copied());
         let others = || there.iter().copied().filter(|(name, _)| Some(*name) != kept.map(|(name, _)| name));
         match action {
             Some(Action::Start | Action::Replace) => {
                 let running = kept.filter(|(_, container)| container.state.is_running());
-                let counts = principal(case, slot, wish).map(|(name, _)| name);
+                let counts = principal(case, seat, wish).map(|(name, _)| name);
                 self.beside = running.filter(|(name, _)| Some(*name) != counts).map(|(_, c)| c);
                 self.makes = kept.is_none();
                 if self.beside.is_none() {

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use upbeat_model::plan::{Plan, Step, StepReason, Strategy, Task, World};
+use upbeat_model::project::Condition;
 use upbeat_model::{AppName, SlotId};
 
 use super::case::{Case, Input};
-use super::tasks::{Unmet, condition, effect};
+use super::tasks::{Unmet, condition, effect, is_so};
 use super::{NoPlan, planned};
 
 /// Up to so many steps each is looked at by itself, in the least and in the most that may have happened
@@ -252,7 +253,6 @@ fn services(plan: &Plan, before: &[Vec<bool>], input: &Input<'_>) -> Vec<Violati
             violations.push(Violation::Order { step, before });
         }
     };
-    let starts = |task: &Task| matches!(task, Task::Start { .. } | Task::Replace { .. });
     let goes = |task: &Task| matches!(task, Task::Stop { .. } | Task::Remove { .. });
     for (place, step) in plan.steps.iter().enumerate() {
         let Some(slot) = step.slot() else { continue };
@@ -273,26 +273,81 @@ fn services(plan: &Plan, before: &[Vec<bool>], input: &Input<'_>) -> Vec<Violati
     violations
 }
 
-/// A step that can be left out: all others still may be done, and the goal is reached.
+/// A step that can be left out: all others still may be done, the goal is reached, and nobody asked for it.
 fn needless(plan: &Plan, before: &[Vec<bool>], input: &Input<'_>) -> Vec<Violation> {
     let mut violations = Vec::new();
     for (place, step) in plan.steps.iter().enumerate() {
-        // These order others, and do nothing that could be missed.
-        if matches!(step.task, Task::Prepared { .. } | Task::Ready { .. }) {
-            if !before.iter().any(|before| before[place]) {
-                violations.push(Violation::Needless(step.number));
+        let is_missed = || {
+            let order: Vec<usize> = (0..plan.steps.len()).filter(|other| *other != place).collect();
+            !simulate(plan, &order, input).is_empty()
+        };
+        let is_needed = match (&step.task, &step.reason) {
+            (Task::Prepared { .. } | Task::Ready { .. }, _) => joins(plan, place),
+            (Task::Await { slot, condition }, _) => {
+                is_missed() || is_awaited(plan, (place, slot, condition), before, input)
             }
-            continue;
-        }
-        // What a wait is for comes by itself; and that something was run again is seen of nothing.
-        let is_again = matches!(step.reason, StepReason::Asked | StepReason::DependencyRestarts { .. });
-        if matches!(step.task, Task::Await { .. }) || is_again {
-            continue;
-        }
-        let order: Vec<usize> = (0..plan.steps.len()).filter(|other| *other != place).collect();
-        if simulate(plan, &order, input).is_empty() {
+            // That something was run again is seen of nothing but that it was.
+            (_, StepReason::DependencyRestarts { slot }) => is_missed() || follows(plan, step, slot, input),
+            _ => is_missed(),
+        };
+        if !is_needed {
             violations.push(Violation::Needless(step.number));
         }
     }
     violations
+}
+
+/// Some step has only this join to say that it waits for some other one: neither an edge nor another join
+/// does. What follows from steps that do something is not looked at: they may be missing from the next plan.
+fn joins(plan: &Plan, place: usize) -> bool {
+    let number = plan.steps[place].number;
+    let of = |step: u32| plan.steps[step as usize - 1].after.iter().map(|after| after.step);
+    let is_join = |step: u32| {
+        let task = &plan.steps[step as usize - 1].task;
+        step != number && matches!(task, Task::Prepared { .. } | Task::Ready { .. })
+    };
+    let says = |waiting: u32, on: u32| {
+        of(waiting).any(|step| step == on || is_join(step) && of(step).any(|step| step == on))
+    };
+    let mut waiting = plan.steps.iter().filter(|step| of(step.number).any(|on| on == number));
+    waiting.any(|waiting| of(number).any(|on| !says(waiting.number, on)))
+}
+
+/// Somebody who waits for it is declared to, and it does not hold anyway; or a copy that makes room for
+/// this one.
+fn is_awaited(
+    plan: &Plan,
+    (place, slot, condition): (usize, &SlotId, &Condition),
+    before: &[Vec<bool>],
+    input: &Input<'_>,
+) -> bool {
+    let mut world = input.world.clone();
+    for (_, other) in plan.steps.iter().enumerate().filter(|(other, _)| before[place][*other]) {
+        effect(&other.task, &mut world, input);
+    }
+    let case = Case::new(*input);
+    let is_declared = |step: &Step| {
+        let wish = step.slot().and_then(|waiting| case.wish(waiting));
+        let edge = wish.and_then(|wish| wish.spec.depends_on.get(&slot.service));
+        starts(&step.task) && edge.is_some_and(|edge| edge.condition == *condition)
+    };
+    let number = plan.steps[place].number;
+    let waiting: Vec<&Step> =
+        plan.steps.iter().filter(|step| step.after.iter().any(|after| after.step == number)).collect();
+    let is_probed = case.wish(slot).is_some_and(|wish| wish.spec.readiness().is_some());
+    let makes_room = |step: &&Step| matches!(step.task, Task::Stop { .. }) && step.slot() == Some(slot);
+    let holds = || is_so(slot, condition, &world, input);
+    is_probed && waiting.iter().any(makes_room) || waiting.into_iter().any(is_declared) && !holds()
+}
+
+/// It is run again after something that is, as it is declared to be.
+fn follows(plan: &Plan, step: &Step, renewed: &SlotId, input: &Input<'_>) -> bool {
+    let wish = step.slot().and_then(|slot| input.wanted.get(slot));
+    let edge = wish.and_then(|wish| wish.spec.depends_on.get(&renewed.service));
+    let is_renewed = |step: &Step| starts(&step.task) && step.slot() == Some(renewed);
+    edge.is_some_and(|edge| edge.restart) && plan.steps.iter().any(is_renewed)
+}
+
+fn starts(task: &Task) -> bool {
+    matches!(task, Task::Start { .. } | Task::Replace { .. })
 }

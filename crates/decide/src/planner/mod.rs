@@ -51,6 +51,7 @@ use std::collections::BTreeMap;
 
 use upbeat_model::ids::{AppName, ServiceName};
 use upbeat_model::plan::{Note, Plan};
+use upbeat_model::project::container::PullPolicy;
 use upbeat_model::target::{Goal, TargetSlot};
 use upbeat_model::{Phase, SlotId};
 
@@ -93,31 +94,54 @@ fn planned(input: &Input<'_>) -> Result<Plan, NoPlan> {
     let budget = Budget::new(input.limits);
     let case = Case::new(*input);
     let supplies = Supplies::gather(&case, &budget)?;
-    let mut changes: BTreeMap<&SlotId, Change> = BTreeMap::new();
-    for slot in case.slots() {
+    let mut changes = Vec::new();
+    for seat in case.seats() {
         budget.spend()?;
-        changes.extend(life::needed(&case, &supplies, slot).map(|change| (slot, change)));
+        changes.extend(life::needed(&case, &supplies, seat).map(|change| (seat.slot, change)));
     }
+    let mut changes: BTreeMap<&SlotId, Change> = changes.into_iter().collect();
     let is_alive = |slot: &SlotId| {
         let of_container = case.containers(slot).iter().any(|(_, container)| container.state.is_running());
         of_container || case.observed(slot).is_some_and(|seen| seen.phase.is_alive())
     };
     change::renew_dependents(&mut changes, is_alive, input.wanted);
-    let lives = case.slots().filter_map(|slot| Life::of(&case, &supplies, slot, changes.remove(slot)));
+    let mut changes = changes.into_iter().peekable();
+    let lives = case.seats().iter().filter_map(|seat| {
+        let change = changes.next_if(|(slot, _)| *slot == seat.slot);
+        Life::of(&case, &supplies, seat, change.map(|(_, change)| change))
+    });
     let mut lives: Vec<Life<'_>> = lives.collect();
     let (mut notes, takeovers) = clashes::settle(&case, &mut lives)?;
+    notes.extend(refreshed(&case, &lives));
+    notes.extend(supplies.notes(input.world));
     notes.extend(locks(&case, &lives)?);
     let mut build = Build::new(&case, &lives, &supplies, &budget);
     build.steps(&takeovers)?;
     build.start_edges()?;
     build.stop_edges()?;
     build.close()?;
+    notes.append(&mut build.notes);
     let mut plan = build.graph.number();
-    let is_touched = |slot: &SlotId| lives.binary_search_by(|life| life.slot.cmp(slot)).is_ok();
-    let kept = |(slot, wish): &(&SlotId, &TargetSlot)| wish.goal != Goal::Absent && !is_touched(slot);
-    plan.unchanged = counted(input.wanted.iter().filter(kept).count());
+    let wished = input.wanted.values().filter(|wish| wish.goal != Goal::Absent).count();
+    plan.unchanged = counted(wished - lives.iter().filter(|life| life.wish.is_some()).count());
     plan.notes = notes;
     Ok(plan)
+}
+
+/// What stays may have to go all the same: that is known once its image was asked for again.
+fn refreshed(case: &Case<'_>, lives: &[Life<'_>]) -> Vec<Note> {
+    let mut notes = Vec::new();
+    for (slot, wish) in case.wanted_containers().filter(|(_, wish)| wish.goal == Goal::Running) {
+        let Some(container) = wish.spec.container.as_deref() else { continue };
+        let is_asked_for = matches!(container.pull_policy, PullPolicy::Always | PullPolicy::Every(_));
+        let stays = || lives.binary_search_by(|life| life.slot.cmp(slot)).map_or(true, |at| !lives[at].makes);
+        if is_asked_for && stays() && !case.is_tracked(&slot.app) && !case.containers(slot).is_empty() {
+            let (app, service, image) = (slot.app.clone(), slot.service.clone(), container.image.full());
+            notes.push(Note::Refreshed { app, service, image });
+        }
+    }
+    notes.dedup();
+    notes
 }
 
 /// What holds its update lock is not interrupted, or only where that was asked for.

@@ -50,6 +50,16 @@ pub enum NoPlan {
         /// That one runs and is not touched.
         stays: bool,
     },
+    /// A container that is none of what is planned holds a port.
+    #[error("`{}` shall publish port {port}, but container `{by}`, which is not this app's, holds it", slot.short())]
+    PortHeld {
+        /// Which.
+        port: HostPort,
+        /// Who needs it.
+        slot: SlotId,
+        /// Who has it.
+        by: String,
+    },
     /// Two slots want one name.
     #[error("`{}` and `{}` shall both be called `{name}`: give one of them another `container_name`", slot.short(), other.short())]
     Name {
@@ -85,7 +95,7 @@ pub enum NoPlan {
         image: String,
     },
     /// Something of somebody else has the name.
-    #[error("`{}` needs {what} `{name}`, but one of that name is there and is not ours (use another name, or remove it)", slot.short())]
+    #[error("`{}` needs {what} `{name}`, but one of that name is there and is not this app's (use another name, or remove it)", slot.short())]
     NotOurs {
         /// `a container`, `a network`, `a volume`.
         what: &'static str,
@@ -104,17 +114,22 @@ pub enum NoPlan {
         /// Who needs it.
         slot: SlotId,
     },
-    /// A volume has other settings, and its data shall stay.
+    /// A network has other settings now, and others are in it.
     #[error(
-        "`{}` needs volume `{name}` with other settings than it was made with; to make it anew would lose \
-         what is in it (give it another name, or have volumes removed first)",
-        slot.short()
+        "`{}` needs network `{name}` with other settings than it was made with, so it has to be made anew; but \
+         `{}` is in it and is not of this app (take that out: `docker network disconnect {name} {}`, or leave the \
+         network as it was)",
+        slot.short(),
+        by.join("`, `"),
+        by.first().map_or("", String::as_str)
     )]
-    VolumeDiffers {
+    Shared {
         /// Its name.
         name: String,
         /// Who needs it.
         slot: SlotId,
+        /// The containers of others.
+        by: Vec<String>,
     },
     /// What has to be made anew is used by something that stays.
     #[error("network or volume `{name}` has to be made anew, but `{slot}` uses it and shall stay as it is")]

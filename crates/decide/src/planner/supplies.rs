@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use upbeat_model::plan::Kept;
+use upbeat_model::plan::{Kept, Note, StepReason, Task, World};
 use upbeat_model::project::container::{Network, Volume};
 use upbeat_model::target::{Goal, TargetSlot};
 use upbeat_model::{AppName, SlotId};
 
 use super::case::{Case, Volumes};
+use super::graph::{Graph, Node};
 use super::{Budget, NoPlan};
 
 /// What is to be done about one of them.
@@ -30,6 +31,8 @@ pub(super) struct Supply<T> {
     pub(super) need: Need,
     /// Something that runs uses it now.
     pub(super) is_held: bool,
+    /// It was made of something else, and is used all the same.
+    is_otherwise: bool,
 }
 
 /// All that are needed, by name.
@@ -42,6 +45,8 @@ pub(super) struct Supplies<'a> {
 trait Declared: PartialEq + Copy {
     const WHAT: &'static str;
     const A: &'static str;
+    /// One of somebody else is used as it is.
+    const IS_SHARED: bool;
     fn is_external(self) -> bool;
     fn digest(self) -> String;
 }
@@ -49,6 +54,7 @@ trait Declared: PartialEq + Copy {
 impl Declared for &Network {
     const WHAT: &'static str = "network";
     const A: &'static str = "a network";
+    const IS_SHARED: bool = false;
     fn is_external(self) -> bool {
         self.external
     }
@@ -60,6 +66,8 @@ impl Declared for &Network {
 impl Declared for &Volume {
     const WHAT: &'static str = "volume";
     const A: &'static str = "a volume";
+    // It may hold data, which is what it is wanted for.
+    const IS_SHARED: bool = true;
     fn is_external(self) -> bool {
         self.external
     }
@@ -87,9 +95,10 @@ impl<'a> Supplies<'a> {
                 note(&mut all.volumes, &volume.name, volume, slot, &world.volumes)?;
             }
         }
-        let kept = all.volumes.iter().find(|(_, supply)| supply.need == Need::Renewed);
-        if let Some((name, supply)) = kept.filter(|_| case.input.how.volumes == Volumes::Keep) {
-            return Err(NoPlan::VolumeDiffers { name: (*name).to_owned(), slot: supply.slot.clone() });
+        if case.input.how.volumes == Volumes::Keep {
+            for supply in all.volumes.values_mut().filter(|supply| supply.need == Need::Renewed) {
+                (supply.need, supply.is_otherwise) = (Need::There, true);
+            }
         }
         // What shall not run keeps what it has, and gets what it lacks when it shall.
         for (slot, wish) in case.wanted_containers().filter(|(slot, wish)| !runs(slot, wish)) {
@@ -107,6 +116,23 @@ impl<'a> Supplies<'a> {
         Ok(all)
     }
 
+    /// Of volumes that are used as they are, though the file says otherwise: those of others, and those that were
+    /// made of something else.
+    pub(super) fn notes(&self, world: &World) -> impl Iterator<Item = Note> {
+        let is_ours = |name: &str, app: &AppName| {
+            world.volumes.get(name).is_none_or(|kept| kept.app.as_ref() == Some(app))
+        };
+        self.volumes.iter().filter(|(_, supply)| !supply.spec.external).filter_map(move |(name, supply)| {
+            let (app, service) = (supply.slot.app.clone(), supply.slot.service.clone());
+            let volume = (*name).to_owned();
+            match is_ours(name, &app) {
+                false => Some(Note::UsedAsItIs { app, service, volume }),
+                true if supply.is_otherwise => Some(Note::MadeOtherwise { app, service, volume }),
+                true => None,
+            }
+        })
+    }
+
     /// The first network among these that has to be made anew, or made again though something is in it.
     pub(super) fn renewed_network<'b>(&self, names: impl IntoIterator<Item = &'b String>) -> Option<&'b str> {
         let is_gone =
@@ -122,7 +148,7 @@ impl<'a> Supplies<'a> {
 }
 
 fn keep<'a, T>(all: &mut BTreeMap<&'a str, Supply<T>>, name: &'a str, spec: T, slot: &SlotId) {
-    let kept = Supply { spec, slot: slot.clone(), need: Need::There, is_held: false };
+    let kept = Supply { spec, slot: slot.clone(), need: Need::There, is_held: false, is_otherwise: false };
     all.entry(name).or_insert(kept);
 }
 
@@ -154,7 +180,8 @@ fn note<'a, T: Declared>(
         }
         None => Need::Missing,
         Some(_) if spec.is_external() => Need::There,
-        Some(Kept { app: None, .. }) => {
+        Some(Kept { app, .. }) if app.as_ref() != Some(&slot.app) && T::IS_SHARED => Need::There,
+        Some(Kept { app, .. }) if app.as_ref() != Some(&slot.app) => {
             let (name, slot) = owned();
             return Err(NoPlan::NotOurs { what: T::A, name, slot });
         }
@@ -163,7 +190,7 @@ fn note<'a, T: Declared>(
         Some(Kept { digest: Some(digest), .. }) if *digest == spec.digest() => Need::There,
         Some(_) => Need::Renewed,
     };
-    all.insert(name, Supply { spec, slot: slot.clone(), need, is_held: false });
+    all.insert(name, Supply { spec, slot: slot.clone(), need, is_held: false, is_otherwise: false });
     Ok(())
 }
 
@@ -177,4 +204,21 @@ pub(super) fn unneeded<'a, T>(
         kept.app.as_ref().is_some_and(&is_ours) && !needed.contains_key(name.as_str())
     };
     there.iter().filter(goes).map(|(name, _)| name.as_str()).collect()
+}
+
+/// The step by which a network or a volume is there; none where it is there already.
+pub(super) fn made<'a, T>(
+    graph: &mut Graph<'_>,
+    known: &mut BTreeMap<&'a str, Node>,
+    supply: Option<(&&'a str, &Supply<T>)>,
+    slot: &SlotId,
+    task: impl FnOnce() -> Task,
+) -> Result<Option<Node>, NoPlan> {
+    let Some((name, _)) = supply.filter(|(_, supply)| supply.need != Need::There) else { return Ok(None) };
+    if let Some(node) = known.get(name) {
+        return Ok(Some(*node));
+    }
+    let node = graph.add(task(), StepReason::NeededBy { slot: slot.clone() })?;
+    known.insert(name, node);
+    Ok(Some(node))
 }

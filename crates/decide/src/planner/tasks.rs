@@ -13,7 +13,7 @@ use upbeat_model::{Phase, SlotId};
 
 use super::case::{Case, Input, Locks, Volumes};
 use super::clashes::final_name;
-use super::edges::{container_rests_well, takes_time};
+use super::edges::{Stands, container_rests_well, process_stands, takes_time};
 
 /// Why a task may not be done now.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -135,12 +135,13 @@ fn may_be_made(slot: &SlotId, world: &World, input: &Input<'_>) -> Result<(), Un
         return Err(Unmet::NotThere(format!("image {image}")));
     }
     let name = final_name(slot, container);
-    if world.foreign.contains(&name) {
+    if world.foreign.contains_key(&name) {
         return Err(Unmet::Used(format!("the name {name}")));
     }
+    let is_ours = |kept: &Kept| kept.app.as_ref() == Some(&slot.app);
     let is_right = |kept: Option<&Kept>, external: bool, digest: &dyn Fn() -> String| {
         let is_same = |kept: &Kept| kept.digest.as_ref().is_none_or(|is| *is == digest());
-        kept.is_some_and(|kept| external || kept.app.is_some() && is_same(kept))
+        kept.is_some_and(|kept| external || is_ours(kept) && is_same(kept))
     };
     for attachment in container.networks() {
         let network = &attachment.network;
@@ -149,7 +150,11 @@ fn may_be_made(slot: &SlotId, world: &World, input: &Input<'_>) -> Result<(), Un
         }
     }
     for volume in container.volumes() {
-        if !is_right(world.volumes.get(&volume.name), volume.external, &|| volume.digest()) {
+        let there = world.volumes.get(&volume.name);
+        // One of somebody else is used as it is, and so is one of ours that shall keep what is in it.
+        let is_kept = input.how.volumes == Volumes::Keep;
+        let as_it_is = volume.external || is_kept || there.is_some_and(|kept| !is_ours(kept));
+        if !is_right(there, as_it_is, &|| volume.digest()) {
             return Err(Unmet::NotThere(format!("volume {}", volume.name)));
         }
     }
@@ -158,7 +163,7 @@ fn may_be_made(slot: &SlotId, world: &World, input: &Input<'_>) -> Result<(), Un
 
 fn image_name(slot: &SlotId, wish: &TargetSlot, input: &Input<'_>) -> String {
     let image = wish.spec.container.as_ref().map(|container| container.image.full());
-    Case::new(*input).tag(slot, wish).or(image).unwrap_or_default()
+    input.tag(slot, wish).or(image).unwrap_or_default()
 }
 
 fn of_slot<'a>(slot: &'a SlotId, world: &'a World) -> impl Iterator<Item = (&'a String, &'a Container)> {
@@ -232,6 +237,16 @@ fn holds(slot: &SlotId, wish: &TargetSlot, condition: &Condition, world: &World)
     })
 }
 
+/// Whether a condition of a wanted slot holds in this world.
+pub(super) fn is_so(slot: &SlotId, condition: &Condition, world: &World, input: &Input<'_>) -> bool {
+    let Ok(wish) = wish(slot, input) else { return false };
+    if wish.spec.container.is_some() {
+        return holds(slot, wish, condition, world);
+    }
+    let seen = world.observed.get(slot);
+    seen.is_some_and(|seen| matches!(process_stands(seen.phase, condition), Stands::Holds))
+}
+
 /// The condition is about an end.
 fn ends(condition: &Condition) -> bool {
     matches!(condition, Condition::CompletedSuccessfully | Condition::Completed | Condition::Failed)
@@ -289,6 +304,9 @@ fn may_be_forgotten(task: &Task, world: &World, input: &Input<'_>) -> Result<(),
     match task {
         Task::RemoveNetwork { network } => {
             is_ours(world.networks.get(network), format!("network {network}"))?;
+            if world.strangers.contains_key(network) {
+                return Err(Unmet::Used(format!("network {network}")));
+            }
             is_used(&|container| container.networks.contains(network), format!("network {network}"))
         }
         Task::RemoveVolume { volume } => {

@@ -32,6 +32,8 @@ pub struct Identity {
     pub peers: BTreeMap<ServiceName, String>,
     /// Where its configs and secrets are, by their names, on the machine of the engine.
     pub files: PathBuf,
+    /// Where its update lock is, on the machine of the engine.
+    pub update_lock: Option<PathBuf>,
 }
 
 /// A request, and what has to follow it before the start.
@@ -88,7 +90,7 @@ pub fn create_body(
         working_dir: container.working_dir.clone(),
         tty: Some(spec.tty),
         open_stdin: Some(spec.stdin_open),
-        env: Some(spec.environment.iter().map(|(name, value)| format!("{name}={value}")).collect()),
+        env: Some(variables(spec)),
         labels: Some(spec.labels.clone().into_iter().collect()),
         stop_signal: container.stop_signal.map(signal),
         // Of use to other hands alone: what stops it says how long it may take.
@@ -102,6 +104,14 @@ pub fn create_body(
         ..ContainerCreateBody::default()
     };
     Ok(Made { create, mac_address, connect: later.to_vec() })
+}
+
+/// Its variables. Where its update lock is, nothing else can say.
+fn variables(spec: &Service) -> Vec<String> {
+    let lock = spec.update_lock.then_some((Service::UPDATE_LOCK, Service::UPDATE_LOCK_INSIDE));
+    let own = spec.environment.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let own = own.filter(|(name, _)| lock.is_none_or(|(lock, _)| lock != *name));
+    own.chain(lock).map(|(name, value)| format!("{name}={value}")).collect()
 }
 
 /// What takes a newer engine.
@@ -195,7 +205,7 @@ fn host(
     reached(&mut host, container, &peer);
     namespaces(&mut host, container, &peer);
     limits::put(&mut host, spec, container);
-    mounts::put(&mut host, spec, container, &identity.files, version)?;
+    mounts::put(&mut host, spec, container, identity, version)?;
     let from = container.volumes_from.iter().map(|from| match from {
         VolumesFrom::Service { name, read_only } => mode(peer(name), *read_only),
         VolumesFrom::Container { name, read_only } => mode(name.clone(), *read_only),

@@ -1,20 +1,26 @@
-//! What a registry wants to be told, from the person's settings of Docker: `config.json`, and the helpers it
-//! names.
+//! What a registry wants to be told: the key that the device document has for it; or else what the person's settings
+//! of Docker have, `config.json` and the helpers it names.
 //!
-//! They are read when they are needed and kept nowhere. No error and no log holds any of them, or anything
-//! else that is in that file or that a helper says.
+//! Of both the key is meant for this machine, by whoever says what runs on it; the settings are those of a person who
+//! may have logged in for something else. A key that is refused is no reason to try these: who has changed it shall
+//! learn of that.
+//!
+//! The settings are read when they are needed and kept nowhere. No error and no log holds a key, or anything that is in
+//! that file or that a helper says.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE};
 use serde::Deserialize;
+use upbeat_model::device::{RegistryKey, RegistryKeys};
 use upbeat_model::project::container::ImageRef;
 
 use super::Engine;
@@ -27,6 +33,9 @@ const SAID_MAX: u64 = 64 << 10;
 
 /// Of the file.
 const FILE_MAX: u64 = 1 << 20;
+
+/// Registries of which a build is told. Each may have a helper that is asked, which takes its time.
+const REGISTRIES_MAX: usize = 16;
 
 /// As which Docker's own registry is known there.
 const DOCKER_HUB: &str = "https://index.docker.io/v1/";
@@ -66,13 +75,107 @@ impl Engine {
     /// The header for the registry of an image, where there are credentials for it.
     ///
     /// Errors: they cannot be had, in words that hold none of them.
-    pub(super) async fn credentials(&self, image: &ImageRef) -> Result<Option<String>, String> {
-        let Some(dir) = self.inner.settings.config.clone() else { return Ok(None) };
+    pub(super) async fn credentials(&self, image: &ImageRef) -> Result<Credentials, String> {
         let registry = image.registry().to_owned();
+        if let Some(key) = self.keys().get(&registry) {
+            return Ok(Credentials::Key(self.of_key(&registry, key)));
+        }
+        let Some(dir) = self.inner.settings.config.clone() else { return Ok(Credentials::None) };
         // Files and programs may hang.
         let looked = tokio::task::spawn_blocking(move || look(&dir, &registry, None)).await;
-        looked.unwrap_or_else(|_| Err("the credentials could not be looked for".to_owned()))
+        let looked = looked.unwrap_or_else(|_| Err("the credentials could not be looked for".to_owned()))?;
+        Ok(looked.map_or(Credentials::None, Credentials::Settings))
     }
+
+    fn keys(&self) -> Arc<RegistryKeys> {
+        self.inner.settings.keys.borrow().clone()
+    }
+
+    /// As the first such agent said it: a device is known to registries by its uuid.
+    fn of_key(&self, registry: &str, key: &RegistryKey) -> String {
+        let username = format!("d_{}", self.inner.settings.owner);
+        header(registry, &Auth { username, password: key.secret().to_owned(), ..Auth::default() })
+    }
+}
+
+/// The header for a registry, and where it comes from.
+pub(super) enum Credentials {
+    /// There are none.
+    None,
+    /// The device document has a key.
+    Key(String),
+    /// The person's settings of Docker.
+    Settings(String),
+}
+
+impl Credentials {
+    pub(super) fn header(&self) -> Option<&str> {
+        match self {
+            Self::None => None,
+            Self::Key(header) | Self::Settings(header) => Some(header),
+        }
+    }
+}
+
+/// What is known of all registries there are credentials for.
+pub(super) struct OfAll {
+    /// The header; where there are none, it holds none.
+    pub(super) header: String,
+    /// What cannot be had, in words that hold none of them.
+    pub(super) lacks: Vec<String>,
+}
+
+impl Engine {
+    /// The header for whatever registries a build asks: nobody knows beforehand which.
+    pub(super) async fn all_credentials(&self) -> OfAll {
+        let dir = self.inner.settings.config.clone();
+        // Files and programs may hang.
+        let look = move || dir.map(|dir| look_for_all(&dir, None)).unwrap_or_default();
+        let broken = || vec!["the credentials could not be looked for".to_owned()];
+        let (mut said, lacks) =
+            tokio::task::spawn_blocking(look).await.unwrap_or_else(|_| (Default::default(), broken()));
+        for (registry, key) in &*self.keys() {
+            said.extend(entry(registry, &self.of_key(registry, key)));
+        }
+        OfAll { header: URL_SAFE.encode(serde_json::Value::Object(said).to_string()), lacks }
+    }
+}
+
+type Found = (serde_json::Map<String, serde_json::Value>, Vec<String>);
+
+fn look_for_all(dir: &Path, search: Option<&Path>) -> Found {
+    let (mut said, mut lacks) = (serde_json::Map::new(), Vec::new());
+    let config = match read(&dir.join("config.json")) {
+        Ok(config) => config,
+        Err(why) => return (said, vec![why]),
+    };
+    let names = config.auths.keys().chain(config.cred_helpers.keys()).map(|key| host(key));
+    let registries: BTreeSet<&str> = names
+        .map(|name| match keys(ImageRef::DOCKER_HUB).iter().any(|key| host(key) == name) {
+            true => ImageRef::DOCKER_HUB,
+            false => name,
+        })
+        .collect();
+    if registries.len() > REGISTRIES_MAX {
+        lacks.push(format!(
+            "`config.json` has credentials for {} registries, and a build is given those of {REGISTRIES_MAX}, the first in the order of their names",
+            registries.len()
+        ));
+    }
+    for registry in registries.into_iter().take(REGISTRIES_MAX) {
+        match look(dir, registry, search) {
+            Ok(None) => {}
+            Ok(Some(header)) => said.extend(entry(registry, &header)),
+            Err(why) => lacks.push(why),
+        }
+    }
+    (said, lacks)
+}
+
+/// A header as one of many.
+fn entry(registry: &str, header: &str) -> Option<(String, serde_json::Value)> {
+    let found = URL_SAFE.decode(header).ok().and_then(|json| serde_json::from_slice(&json).ok());
+    found.map(|found| (address(registry).to_owned(), found))
 }
 
 /// By which names a registry may be known there.
@@ -165,9 +268,13 @@ fn plain(auth: &Auth, registry: &str) -> Result<Auth, String> {
     Ok(plain)
 }
 
+/// As which the engine knows a registry.
+fn address(registry: &str) -> &str {
+    if registry == ImageRef::DOCKER_HUB { DOCKER_HUB } else { registry }
+}
+
 fn header(registry: &str, auth: &Auth) -> String {
-    let address = if registry == ImageRef::DOCKER_HUB { DOCKER_HUB } else { registry };
-    let mut said = serde_json::json!({ "serveraddress": address });
+    let mut said = serde_json::json!({ "serveraddress": address(registry) });
     let fields = [
         ("username", &auth.username),
         ("password", &auth.password),
@@ -290,6 +397,32 @@ mod tests {
     }
 
     #[test]
+    fn a_build_is_told_those_of_all_registries_and_what_lacks_is_said() {
+        let auth = STANDARD.encode("ali:sesame");
+        let text = format!(
+            r#"{{"auths": {{"reg.example:5000": {{"auth": "{auth}"}}, "{DOCKER_HUB}": {{"identitytoken": "tok"}},
+                "empty.example": {{}}}}, "credHelpers": {{"gone.example": "gone"}}}}"#
+        );
+        let dir = config(&text);
+        let (said, lacks) = look_for_all(dir.path(), Some(dir.path()));
+        let wanted = serde_json::json!({
+            DOCKER_HUB: { "serveraddress": DOCKER_HUB, "identitytoken": "tok" },
+            "reg.example:5000": { "serveraddress": "reg.example:5000", "username": "ali", "password": "sesame" },
+        });
+        assert_eq!(serde_json::Value::Object(said), wanted);
+        assert!(lacks.len() == 1 && lacks[0].contains("docker-credential-gone"), "{lacks:?}");
+        let many: Vec<String> =
+            (0..=REGISTRIES_MAX).map(|n| format!(r#""r{n:02}.example": {{"auth": "{auth}"}}"#)).collect();
+        let (said, lacks) =
+            look_for_all(config(&format!(r#"{{"auths": {{{}}}}}"#, many.join(","))).path(), None);
+        assert_eq!(said.len(), REGISTRIES_MAX);
+        assert!(lacks.len() == 1 && lacks[0].contains("17 registries"), "{lacks:?}");
+        let (said, lacks) = look_for_all(config("{").path(), None);
+        assert!(said.is_empty() && lacks[0].contains("line 1"), "{lacks:?}");
+        assert_eq!(look_for_all(tempfile::tempdir().unwrap().path(), None), Found::default());
+    }
+
+    #[test]
     fn no_error_holds_what_is_secret() {
         let check = |text: &str, script: Option<&str>, words: &str| {
             let dir = config(text);
@@ -307,5 +440,48 @@ mod tests {
         check(r#"{"credsStore": "x"}"#, Some("echo s3same"), "did not say credentials");
         check(r#"{"credsStore": "x"}"#, Some("head -c 1000000 /dev/zero | tr '\\0' s"), "failed");
         check(&format!("{{{}}}", " ".repeat(FILE_MAX as usize)), None, "larger than");
+    }
+
+    fn read(header: &str) -> serde_json::Value {
+        serde_json::from_slice(&URL_SAFE.decode(header).unwrap()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_key_of_the_document_comes_before_the_settings_and_holds_for_its_registry_alone() {
+        let auth = STANDARD.encode("ali:sesame");
+        let dir = config(&format!(
+            r#"{{"auths": {{"one.example": {{"auth": "{auth}"}}, "two.example": {{"auth": "{auth}"}}}}}}"#
+        ));
+        let (tell, keys) = tokio::sync::watch::channel(Arc::default());
+        let settings = crate::docker::EngineSettings {
+            host: Some("unix:///dev/null/none".to_owned()),
+            config: Some(dir.path().to_owned()),
+            keys,
+            owner: "0f".to_owned(),
+            slots: dir.path().join("slots"),
+            locks: crate::update_locks::UpdateLocks::new("/locks".into()),
+            failpoint: |_| {},
+        };
+        let engine = Engine::new(settings, tokio::sync::mpsc::channel(1).0);
+        let of = async |image: &str| engine.credentials(&ImageRef::parse(image).unwrap()).await.unwrap();
+        let Credentials::Settings(header) = of("one.example/web").await else { panic!("no settings") };
+        assert_eq!(read(&header)["username"], "ali");
+        // From now on, without a daemon that starts anew.
+        let key = |text: &str| RegistryKey::from(text);
+        tell.send_replace(Arc::new(
+            [("one.example".into(), key("k")), ("docker.io".into(), key("h"))].into(),
+        ));
+        let Credentials::Key(header) = of("one.example/web").await else { panic!("no key") };
+        let wanted =
+            serde_json::json!({ "serveraddress": "one.example", "username": "d_0f", "password": "k" });
+        assert_eq!(read(&header), wanted);
+        let Credentials::Key(header) = of("alpine").await else { panic!("no key") };
+        assert_eq!(read(&header)["serveraddress"], DOCKER_HUB);
+        assert!(matches!(of("two.example/web").await, Credentials::Settings(_)));
+        assert!(matches!(of("three.example/web").await, Credentials::None));
+        let all = engine.all_credentials().await;
+        let all = read(&all.header);
+        let users: Vec<_> = ["one.example", "two.example", DOCKER_HUB].map(|at| &all[at]["username"]).into();
+        assert_eq!(users, ["d_0f", "ali", "d_0f"]);
     }
 }

@@ -71,6 +71,14 @@ pub enum EngineError {
     /// That attempt is not there.
     #[error("attempt {0} is not there")]
     NotThere(Attempt),
+    /// A container still uses what is to go.
+    #[error("{thing} is still used by container `{by}`")]
+    InUse {
+        /// Which: "network `front`".
+        thing: String,
+        /// By which container.
+        by: String,
+    },
     /// Something of the slot runs that must not be touched.
     #[error("container `{0}` runs: stop it first")]
     Runs(String),
@@ -137,6 +145,9 @@ pub enum PrepareError {
         /// Whose.
         service: upbeat_model::ServiceName,
     },
+    /// The engine does not answer any more, and something may have been made.
+    #[error(transparent)]
+    BrokenOff(EngineError),
     /// The engine.
     #[error(transparent)]
     Engine(#[from] EngineError),

@@ -60,6 +60,21 @@ impl Engine {
         }
         Ok(own)
     }
+
+    /// The file that is its update lock, where it has one. Also for a container that is there: it may be gone
+    /// with a boot.
+    pub(super) fn update_lock(&self, slot: &SlotId, spec: &Service) -> Result<Option<PathBuf>, PrepareError> {
+        if !spec.update_lock {
+            return Ok(None);
+        }
+        if !self.wire().is_local() {
+            let why = "`update_lock` is a file of this machine, and the container engine is on another; \
+                       have Upbeat run where the engine is, or take it out";
+            return Err(PrepareError::Refused(why.to_owned()));
+        }
+        let made = self.inner.settings.locks.make(slot);
+        Ok(Some(made.map_err(|error| EngineError::io("an update lock", &error))?))
+    }
 }
 
 /// Removes what no container has any more.

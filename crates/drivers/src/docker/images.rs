@@ -12,6 +12,7 @@ use upbeat_model::SlotId;
 use upbeat_model::project::Container;
 use upbeat_model::project::container::{ImageRef, PullPolicy};
 
+use super::credentials::Credentials;
 use super::wire::{Ask, part};
 use super::{Engine, EngineError, PrepareError, words};
 
@@ -37,7 +38,18 @@ pub enum Progress {
     Waiting {
         /// Its name.
         image: String,
+        /// So many are pulled at once.
+        at_once: usize,
     },
+    /// The engine is asked for an image, and has said nothing yet.
+    Asked {
+        /// Its name.
+        image: String,
+    },
+    /// The engine has not answered what it was asked before about the same slot.
+    Engaged,
+    /// It has, and is asked now.
+    Begun,
     /// An image is pulled.
     Pulling {
         /// Its name.
@@ -63,6 +75,10 @@ pub enum Progress {
 /// What is pulled now, and was for whom.
 pub(super) struct Images {
     turns: Semaphore,
+    /// By what the registry is asked for, and for which platform. Two tags of one digest are pulled apart: the registry
+    /// alone knows that they are one, and to ask it first is a question more for every pull that can be answered
+    /// otherwise a moment later. What it would save is the question for the second's manifest, as the engine itself
+    /// fetches each layer once, for all who wait for it.
     under_way: Mutex<HashMap<(String, String), Pull>>,
     /// For which operation a slot's image was pulled last, and which.
     pulled: Mutex<HashMap<SlotId, (u64, String)>>,
@@ -147,12 +163,18 @@ impl Engine {
             return there.checked(wanted);
         }
         self.pull(wanted, progress).await?;
+        self.failpoint("image_pulled");
         self.note_pull(slot, generation, &wanted.image);
         if matches!(wanted.pull_policy, PullPolicy::Every(_)) {
             self.note_time_of_pull(&wanted.image);
         }
         let there = self.image_there(&wanted.image).await?;
         there.ok_or_else(|| PrepareError::Image(words::no_image(wanted)))?.checked(wanted)
+    }
+
+    /// Whether an image is there: its id.
+    pub async fn image_id(&self, image: &ImageRef) -> Result<Option<String>, EngineError> {
+        Ok(self.image_there(image).await?.map(|there| there.id))
     }
 
     async fn image_there(&self, image: &ImageRef) -> Result<Option<There>, EngineError> {
@@ -207,14 +229,14 @@ impl Engine {
 
     /// Pulls an image, or waits for who does. One that nobody waits for any more comes to its end all the same.
     async fn pull(&self, wanted: &Container, progress: &impl Fn(Progress)) -> Result<(), PrepareError> {
-        let key = (wanted.image.full(), wanted.platform.clone().unwrap_or_default());
+        let key = (asked_for(&wanted.image), wanted.platform.clone().unwrap_or_default());
         let mut state = {
             let mut under_way = self.inner.images.under_way.lock().unwrap_or_else(PoisonError::into_inner);
             match under_way.get(&key) {
                 Some(pull) => pull.clone(),
                 None => {
-                    let waiting = Progress::Waiting { image: wanted.image.to_string() };
-                    let (tell, state) = watch::channel(State::Going(waiting));
+                    let asked = Progress::Asked { image: wanted.image.to_string() };
+                    let (tell, state) = watch::channel(State::Going(asked));
                     under_way.insert(key.clone(), state.clone());
                     tokio::spawn(self.clone().pull_for_all(key, wanted.image.clone(), tell));
                     state
@@ -240,8 +262,18 @@ impl Engine {
 
     async fn pull_for_all(self, key: (String, String), image: ImageRef, tell: watch::Sender<State>) {
         let pulled = async {
-            // INVARIANT: the semaphore is never closed, so a turn comes.
-            let _turn = self.inner.images.turns.acquire().await;
+            let turns = &self.inner.images.turns;
+            let _turn = match turns.try_acquire() {
+                Ok(turn) => Some(turn),
+                Err(_) => {
+                    let waiting = Progress::Waiting { image: image.to_string(), at_once: PULLS };
+                    tell.send_replace(State::Going(waiting));
+                    // INVARIANT: the semaphore is never closed, so a turn comes.
+                    let turn = turns.acquire().await.ok();
+                    tell.send_replace(State::Going(Progress::Asked { image: image.to_string() }));
+                    turn
+                }
+            };
             self.pull_now(&image, &key.1, &tell).await
         }
         .await;
@@ -255,18 +287,15 @@ impl Engine {
         platform: &str,
         tell: &watch::Sender<State>,
     ) -> Result<(), PrepareError> {
-        let refused = |message: &str| PrepareError::Image(words::not_pulled(image, message));
-        // A reference with both is pulled by its digest: that says more.
-        let name = match image.digest() {
-            Some(digest) => format!("{}@{digest}", image.name()),
-            None => image.full(),
-        };
-        let mut ask = Ask::post("/images/create").query("fromImage", name).patience(SILENCE_MAX);
+        let credentials = self.credentials(image).await.map_err(PrepareError::Image)?;
+        let is_by_key = matches!(credentials, Credentials::Key(_));
+        let refused = |message: &str| PrepareError::Image(words::not_pulled(image, message, is_by_key));
+        let mut ask = Ask::post("/images/create").query("fromImage", asked_for(image)).patience(SILENCE_MAX);
         if !platform.is_empty() {
             ask = ask.query("platform", platform);
         }
-        if let Some(credentials) = self.credentials(image).await.map_err(PrepareError::Image)? {
-            ask = ask.secret("x-registry-auth", &credentials)?;
+        if let Some(header) = credentials.header() {
+            ask = ask.secret("x-registry-auth", header)?;
         }
         let mut stream = match self.wire().stream(ask).await {
             Err(EngineError::Said { message, .. }) => return Err(refused(&message)),
@@ -288,6 +317,14 @@ impl Engine {
                 tell.send_replace(State::Going(layers.progress(image)));
             }
         }
+    }
+}
+
+/// By what its registry is asked for it. A reference with a tag and a digest is pulled by its digest: that says more.
+fn asked_for(image: &ImageRef) -> String {
+    match image.digest() {
+        Some(digest) => format!("{}@{digest}", image.name()),
+        None => image.full(),
     }
 }
 

@@ -21,8 +21,8 @@ pub(super) struct Heard {
     sent: Vec<i32>,
     /// Another hand asked it to end.
     by_hand: bool,
-    /// As it was told last.
-    drift: Vec<Drift>,
+    /// As it was told last; `None`: it was put right since, so that the same once more is told again.
+    drift: Option<Vec<Drift>>,
     /// Writes down what it prints.
     follower: Option<Follower>,
 }
@@ -60,7 +60,7 @@ impl Engine {
                 asked: false,
                 sent: Vec::new(),
                 by_hand: false,
-                drift: found.drift(),
+                drift: Some(found.drift()),
                 follower,
             };
             running.insert(slot.clone(), heard);
@@ -82,6 +82,13 @@ impl Engine {
     pub(super) fn will_end(&self, slot: &SlotId, attempt: Attempt, asked: bool) {
         if let Some(heard) = self.running().get_mut(slot).filter(|heard| heard.attempt == attempt) {
             heard.asked = asked;
+        }
+    }
+
+    /// It was put right.
+    pub(super) fn is_mended(&self, slot: &SlotId, attempt: Attempt) {
+        if let Some(heard) = self.running().get_mut(slot).filter(|heard| heard.attempt == attempt) {
+            heard.drift = None;
         }
     }
 
@@ -168,10 +175,10 @@ impl Engine {
             Some(found) if found.state.started_at != heard.started => taken(slot, attempt, Taken::Restarted),
             Some(found) if found.state.is_alive() => {
                 let drift = found.drift();
-                if heard.drift == drift {
+                if heard.drift.as_ref() == Some(&drift) {
                     return None;
                 }
-                heard.drift.clone_from(&drift);
+                heard.drift = Some(drift.clone());
                 return Some((EngineEvent::Drifted { slot: slot.clone(), attempt, drift }, None));
             }
             Some(found) if heard.by_hand && !heard.asked => {

@@ -126,10 +126,15 @@ pub(super) struct Listed {
 impl Listed {
     /// The first of its names, without the slash.
     pub(super) fn name(&self) -> String {
-        let names = self.names.as_deref().unwrap_or_default();
-        let own = names.iter().find(|name| name.matches('/').count() == 1).or(names.first());
-        own.map_or_else(|| self.id.chars().take(12).collect(), |name| name.trim_start_matches('/').to_owned())
+        name_of(self.names.as_deref(), &self.id)
     }
+}
+
+/// Of the names that a list has the one that is no link's, or else the beginning of the id.
+pub(super) fn name_of(names: Option<&[String]>, id: &str) -> String {
+    let names = names.unwrap_or_default();
+    let own = names.iter().find(|name| name.matches('/').count() == 1).or(names.first());
+    own.map_or_else(|| id.chars().take(12).collect(), |name| name.trim_start_matches('/').to_owned())
 }
 
 /// An id of the engine: what is none must not become a part of a path, nor be remembered.
@@ -192,21 +197,33 @@ pub(super) async fn of_slot(wire: &Wire, owner: &str, slot: &SlotId) -> Result<V
 }
 
 /// A removal takes an engine milliseconds; one that is busy longer is asked again later.
-const GOING_STEP: Duration = Duration::from_millis(50);
-const GOING_STEPS: u32 = 200;
+const GOING_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The same, when none of them is being removed by another hand any more.
 ///
 /// Errors: one is, for long.
 pub(super) async fn settled(wire: &Wire, owner: &str, slot: &SlotId) -> Result<Vec<Found>, EngineError> {
-    for _ in 0..GOING_STEPS {
-        let found = of_slot(wire, owner, slot).await?;
-        if !found.iter().any(Found::is_going) {
-            return Ok(found);
+    let found = of_slot(wire, owner, slot).await?;
+    for going in found.iter().filter(|found| found.is_going()) {
+        match wait(wire, &going.id, "removed", GOING_PATIENCE).await {
+            Err(error) if error.is_absent() => {}
+            gone => gone?,
         }
-        tokio::time::sleep(GOING_STEP).await;
     }
-    Err(EngineError::Slow { path: "for a removal".to_owned(), patience: GOING_STEP * GOING_STEPS })
+    Ok(found.into_iter().filter(|found| !found.is_going()).collect())
+}
+
+/// Until a container is `removed`, or `not-running`, as the engine says.
+///
+/// Errors: not in this time; the engine.
+pub(super) async fn wait(
+    wire: &Wire,
+    container: &str,
+    until: &str,
+    patience: Duration,
+) -> Result<(), EngineError> {
+    let ask = Ask::post(format!("/containers/{}/wait", part(container))).query("condition", until);
+    wire.done(ask.patience(patience)).await
 }
 
 impl Found {

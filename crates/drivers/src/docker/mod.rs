@@ -10,15 +10,19 @@
 //! Events of the engine only wake it up: after each, and whenever a connection is made, the engine is asked
 //! how things are.
 
+mod attach;
 pub mod body;
+mod build;
 mod credentials;
 mod error;
 mod events;
 mod exec;
 mod files;
 mod frames;
+mod health;
 mod images;
 pub mod labels;
+mod leaving;
 mod limits;
 mod listen;
 mod logs;
@@ -29,8 +33,11 @@ mod peers;
 mod prepare;
 mod record;
 mod remove;
+mod session;
 mod start;
 mod stop;
+mod survey;
+mod usage;
 mod wire;
 mod words;
 
@@ -38,15 +45,22 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+use upbeat_model::device::RegistryKeys;
 use upbeat_model::{Attempt, Exit, SlotId, Wall};
 
+use crate::update_locks::UpdateLocks;
+
 pub use crate::process::Started;
+pub use attach::Attach;
+pub use build::{BuildError, Building};
 pub use error::{EngineError, PrepareError, StartError};
 pub use exec::ContainerExec;
+pub use health::ImageHealth;
 pub use images::Progress;
 use listen::Heard;
 pub use prepare::{Prepare, Prepared, usual_name};
+pub(crate) use record::may_run;
 pub use wire::Version;
 use wire::Wire;
 
@@ -57,10 +71,14 @@ pub struct EngineSettings {
     pub host: Option<String>,
     /// The person's directory of Docker's settings (`~/.docker`): where credentials are.
     pub config: Option<PathBuf>,
+    /// Keys of registries, which come before what is there.
+    pub keys: watch::Receiver<Arc<RegistryKeys>>,
     /// Whose containers these are: a short word that no other daemon has.
     pub owner: String,
     /// A directory for each slot: its record, its log.
     pub slots: PathBuf,
+    /// The files that containers with an update lock are given.
+    pub locks: UpdateLocks,
     /// A named place that is come to: tests kill the daemon there.
     pub failpoint: fn(&str),
 }
@@ -134,16 +152,6 @@ pub enum Taken {
     Restarted,
 }
 
-impl std::fmt::Display for Taken {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Removed => "its container was removed by another hand",
-            Self::StoppedByHand => "its container was stopped by another hand",
-            Self::Restarted => "its container was restarted by another hand",
-        })
-    }
-}
-
 /// What happened to containers, or to the engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EngineEvent {
@@ -210,6 +218,7 @@ struct Inner {
     watching: OnceLock<()>,
     look_soon: tokio::sync::Notify,
     images: images::Images,
+    builds: build::Builds,
 }
 
 impl Engine {
@@ -217,9 +226,9 @@ impl Engine {
     pub fn new(settings: EngineSettings, events: mpsc::Sender<EngineEvent>) -> Self {
         let wire = Wire::new(settings.host.as_deref());
         let (running, turns) = (Mutex::default(), Mutex::default());
-        let (watching, images) = (OnceLock::new(), images::Images::default());
+        let (watching, images, builds) = (OnceLock::new(), Default::default(), Default::default());
         let look_soon = tokio::sync::Notify::new();
-        let inner = Inner { settings, wire, events, running, turns, watching, look_soon, images };
+        let inner = Inner { settings, wire, events, running, turns, watching, look_soon, images, builds };
         Self { inner: Arc::new(inner) }
     }
 
@@ -271,16 +280,22 @@ impl Engine {
 
     /// Waits until nobody else does anything to this.
     async fn turn(&self, of: &str) -> tokio::sync::OwnedMutexGuard<()> {
-        let turn = {
-            let mut turns = self.inner.turns.lock().unwrap_or_else(PoisonError::into_inner);
-            // Those that nobody waits for are forgotten when they are many.
-            const MANY: usize = 256;
-            if turns.len() > MANY {
-                turns.retain(|_, turn| Arc::strong_count(turn) > 1);
-            }
-            turns.entry(of.to_owned()).or_default().clone()
-        };
-        turn.lock_owned().await
+        self.turn_at(of).lock_owned().await
+    }
+
+    /// Where nobody does anything to this slot.
+    fn turn_now(&self, slot: &SlotId) -> Option<tokio::sync::OwnedMutexGuard<()>> {
+        self.turn_at(&format!("slot {slot}")).try_lock_owned().ok()
+    }
+
+    fn turn_at(&self, of: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.inner.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those that nobody waits for are forgotten when they are many.
+        const MANY: usize = 256;
+        if turns.len() > MANY {
+            turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+        }
+        turns.entry(of.to_owned()).or_default().clone()
     }
 
     async fn turn_of(&self, slot: &SlotId) -> tokio::sync::OwnedMutexGuard<()> {
@@ -298,8 +313,10 @@ mod tests {
         let settings = EngineSettings {
             host: Some("unix:///x.sock".to_owned()),
             config: None,
+            keys: watch::channel(Default::default()).1,
             owner: "me".to_owned(),
             slots: "/slots".into(),
+            locks: UpdateLocks::new("/locks".into()),
             failpoint: |_| {},
         };
         let engine = Engine::new(settings, events);

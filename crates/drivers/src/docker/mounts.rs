@@ -3,8 +3,6 @@
 //! An engine has two of them. The old one, `source:target:options`, makes a directory that is not there and
 //! labels for SELinux; the new one does all else.
 
-use std::path::Path;
-
 use bollard::models::{
     HostConfig, Mount as Body, MountBindOptions, MountBindOptionsPropagationEnum as Propagation,
     MountImageOptions, MountTmpfsOptions, MountType, MountVolumeOptions,
@@ -13,7 +11,7 @@ use upbeat_model::project::Service;
 use upbeat_model::project::container::{Container, Mount, MountKind};
 
 use super::Version;
-use super::body::{needs, said};
+use super::body::{Identity, needs, said};
 
 /// One of the two.
 enum Told {
@@ -25,7 +23,7 @@ pub(super) fn put(
     host: &mut HostConfig,
     spec: &Service,
     container: &Container,
-    files: &Path,
+    identity: &Identity,
     version: Version,
 ) -> Result<(), String> {
     let (mut old, mut new) = (Vec::new(), Vec::new());
@@ -39,8 +37,17 @@ pub(super) fn put(
         let Some(target) = &file.target else { continue };
         new.push(Body {
             typ: Some(MountType::BIND),
-            source: Some(files.join(&file.name).to_string_lossy().into_owned()),
+            source: Some(identity.files.join(&file.name).to_string_lossy().into_owned()),
             target: Some(target.clone()),
+            read_only: Some(true),
+            ..Body::default()
+        });
+    }
+    if let Some(lock) = &identity.update_lock {
+        new.push(Body {
+            typ: Some(MountType::BIND),
+            source: Some(lock.to_string_lossy().into_owned()),
+            target: Some(Service::UPDATE_LOCK_INSIDE.to_owned()),
             read_only: Some(true),
             ..Body::default()
         });

@@ -10,8 +10,8 @@ use serde::Deserialize;
 use upbeat_model::project::container::{Attachment, Network, Volume};
 use upbeat_model::{AppName, ServiceName};
 
-use super::labels::{self, Labels};
-use super::look::{Found, Listed, is_id};
+use super::labels::{self, Labels, Marks};
+use super::look::{self, Found, Listed, is_id};
 use super::wire::{Ask, Version, part};
 use super::{Engine, EngineError, PrepareError, words};
 
@@ -34,7 +34,14 @@ struct NetworkThere {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct VolumeThere {
+    name: String,
     labels: Option<Labels>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Volumes {
+    volumes: Option<Vec<VolumeThere>>,
 }
 
 /// Whose a thing is.
@@ -57,12 +64,20 @@ fn whose(owner: &str, app: &AppName, labels: Option<&Labels>) -> Whose {
     }
 }
 
+/// A container was not started, as two networks have a name of one it is in.
+pub(super) fn is_of_doubles(message: &str) -> bool {
+    message.contains("network") && message.contains("is ambiguous")
+}
+
 impl Engine {
     /// A network that is there as it is wanted; its id.
     ///
     /// Errors: it is to be there and is not; it is another's; it has to be made anew, and is used.
     pub(super) async fn network(&self, app: &AppName, wanted: &Network) -> Result<String, PrepareError> {
         let _turn = self.turn(&format!("network {}", wanted.name)).await;
+        if !wanted.external {
+            self.without_doubles(app, &wanted.name).await?;
+        }
         let there = self.network_there(&wanted.name).await?;
         if wanted.external {
             return match there {
@@ -79,19 +94,83 @@ impl Engine {
         if digest == Some(&wanted.digest()) {
             return Ok(there.id);
         }
-        let by = self.users_of(&there).await?;
-        if !by.is_empty() {
+        let users = self.listed_in(&there).await?;
+        let named = |users: &mut dyn Iterator<Item = &Listed>| -> Vec<String> {
+            let mut names: Vec<_> = users.map(Listed::name).collect();
+            names.sort();
+            names
+        };
+        // Ours stop for it. Nothing is stopped for what a stranger keeps from happening.
+        let is_strange = |user: &&Listed| whose(self.owner(), app, user.labels.as_ref()) != Whose::Ours;
+        let strangers = named(&mut users.iter().filter(is_strange));
+        if !strangers.is_empty() {
+            return Err(PrepareError::Refused(words::network_in_use(&wanted.key, &wanted.name, &strangers)));
+        }
+        let mut stay = Vec::new();
+        for user in users {
+            if !self.discard_if_ended(&user).await? {
+                stay.push(user);
+            }
+        }
+        if !stay.is_empty() {
+            let by = named(&mut stay.iter());
             return Err(PrepareError::HeldUp { network: wanted.name.clone(), by });
         }
         self.wire().done(Ask::delete(format!("/networks/{}", part(&there.id)))).await?;
         self.make_network(app, wanted).await
     }
 
+    /// Removes a container of ours that does not run: it was made for a network that is to be another, and it may rest
+    /// in it for ever. Says whether it has gone: not where something else is done to its slot just now.
+    async fn discard_if_ended(&self, user: &Listed) -> Result<bool, EngineError> {
+        let marks = user.labels.as_ref().and_then(|labels| Marks::read(self.owner(), labels));
+        let Some(slot) = marks.map(|marks| marks.slot) else { return Ok(false) };
+        // Whoever has its turn may wait for this network.
+        let Some(_turn) = self.turn_now(&slot) else { return Ok(false) };
+        match look::container(self.wire(), self.owner(), &user.id).await? {
+            Some(found) if found.state.is_alive() => Ok(false),
+            Some(found) => self.discard(&slot, &found).await.map(|()| true),
+            None => Ok(true),
+        }
+    }
+
     /// By its whole name: the engine takes the beginning of an id for a name too.
     async fn network_there(&self, name: &str) -> Result<Option<NetworkThere>, EngineError> {
+        Ok(self.networks_there(name).await?.into_iter().next())
+    }
+
+    async fn networks_there(&self, name: &str) -> Result<Vec<NetworkThere>, EngineError> {
         let ask = Ask::get("/networks").filters(&[("name", &[name])]);
-        let found: Vec<NetworkThere> = self.wire().answer(ask).await?;
-        Ok(found.into_iter().find(|network| network.name == name && is_id(&network.id)))
+        let mut found: Vec<NetworkThere> = self.wire().answer(ask).await?;
+        found.retain(|network| network.name == name && is_id(&network.id));
+        Ok(found)
+    }
+
+    /// Of several of our networks with one name one stays: that which is used, if one is.
+    ///
+    /// A daemon may have died while it asked for one. The engine makes it all the same, beside that which the next
+    /// daemon asks for: it looks for others of the name only when it begins. Then it starts nothing in either.
+    pub(super) async fn without_doubles(&self, app: &AppName, name: &str) -> Result<(), EngineError> {
+        let mut all = self.networks_there(name).await?;
+        all.retain(|network| whose(self.owner(), app, network.labels.as_ref()) == Whose::Ours);
+        let mut stay = all.len();
+        for network in all {
+            if stay < 2 {
+                break;
+            }
+            tracing::warn!(
+                network = name,
+                id = network.id,
+                "there are two of this name; one that nobody uses goes"
+            );
+            match self.wire().done(Ask::delete(format!("/networks/{}", part(&network.id)))).await {
+                // Somebody is in it.
+                Err(EngineError::Said { status: 403, .. }) => {}
+                Err(error) if !error.is_absent() => return Err(error),
+                _ => stay -= 1,
+            }
+        }
+        Ok(())
     }
 
     async fn make_network(&self, app: &AppName, wanted: &Network) -> Result<String, PrepareError> {
@@ -114,8 +193,12 @@ impl Engine {
         let mut body = serde_json::to_value(network_body(wanted, labels)).unwrap_or_default();
         body["CheckDuplicate"] = true.into();
         let made = self.wire().answer::<Made>(Ask::post("/networks/create").json(&body)?).await;
+        self.failpoint("network_made");
         match made {
-            Ok(made) if is_id(&made.id) => Ok(made.id),
+            Ok(made) if is_id(&made.id) => {
+                self.without_doubles(app, &wanted.name).await?;
+                Ok(self.network_there(&wanted.name).await?.map_or(made.id, |there| there.id))
+            }
             Ok(_) => Err(EngineError::Nonsense("it made a network without an id".to_owned()).into()),
             Err(EngineError::Said { status: 400..=500, message }) => {
                 Err(PrepareError::Refused(words::network_not_made(&wanted.key, &wanted.name, &message)))
@@ -124,16 +207,13 @@ impl Engine {
         }
     }
 
-    /// The names of the containers that use a network, whether they run or not: those that have not run yet
-    /// know it by its name alone.
-    async fn users_of(&self, network: &NetworkThere) -> Result<Vec<String>, EngineError> {
+    /// The containers that use a network, whether they run or not: those that have not run yet know it by its name
+    /// alone.
+    async fn listed_in(&self, network: &NetworkThere) -> Result<Vec<Listed>, EngineError> {
         let ask = Ask::get("/containers/json")
             .query("all", "1")
             .filters(&[("network", &[&network.id, &network.name])]);
-        let found: Vec<Listed> = self.wire().answer(ask).await?;
-        let mut names: Vec<_> = found.iter().map(Listed::name).collect();
-        names.sort();
-        Ok(names)
+        self.wire().answer(ask).await
     }
 
     /// A container is in these networks, and in none that only has the name of one of them.
@@ -244,37 +324,64 @@ impl Engine {
         }
     }
 
-    /// Removes a network of this app that no container uses.
+    /// Removes a network of this app that no container uses. Errors: one of the app does still; the engine.
     pub(super) async fn remove_network(&self, app: &AppName, name: &str) -> Result<(), EngineError> {
         let _turn = self.turn(&format!("network {name}")).await;
+        self.without_doubles(app, name).await?;
         let Some(there) = self.network_there(name).await? else { return Ok(()) };
-        if whose(self.owner(), app, there.labels.as_ref()) != Whose::Ours
-            || !self.users_of(&there).await?.is_empty()
-        {
+        if whose(self.owner(), app, there.labels.as_ref()) != Whose::Ours {
             return Ok(());
         }
-        match self.wire().done(Ask::delete(format!("/networks/{}", part(&there.id)))).await {
+        let users = self.listed_in(&there).await?;
+        let is_ours = |one: &&Listed| whose(self.owner(), app, one.labels.as_ref()) == Whose::Ours;
+        // They are about to go, too: whoever asks again takes it. What others put there stays where it is.
+        if let Some(user) = users.iter().find(is_ours) {
+            return Err(EngineError::InUse { thing: format!("network `{name}`"), by: user.name() });
+        }
+        if let Some(user) = users.first() {
+            tracing::warn!(network = name, by = user.name(), "a network stays, as another uses it");
+            return Ok(());
+        }
+        let removed = self.wire().done(Ask::delete(format!("/networks/{}", part(&there.id)))).await;
+        self.failpoint("network_removed");
+        match removed {
             // Another hand took it, or joined it at this moment.
             Err(EngineError::Said { status: 403 | 404 | 409, .. }) => Ok(()),
             done => done,
         }
     }
 
-    /// Removes a volume of this app that no container uses.
-    pub(super) async fn remove_volume(&self, app: &AppName, name: &str) -> Result<(), EngineError> {
-        let _turn = self.turn(&format!("volume {name}")).await;
-        let path = format!("/volumes/{}", part(name));
-        let there = match self.wire().answer::<VolumeThere>(Ask::get(&path)).await {
-            Err(error) if error.is_absent() => return Ok(()),
-            there => there?,
-        };
-        if whose(self.owner(), app, there.labels.as_ref()) != Whose::Ours {
-            return Ok(());
+    /// By whom a volume is used, if it still is.
+    async fn who_has(&self, volume: &str) -> Result<Option<EngineError>, EngineError> {
+        let ask = Ask::get("/containers/json").query("all", "1").filters(&[("volume", &[volume])]);
+        let users: Vec<Listed> = self.wire().answer(ask).await?;
+        let thing = format!("volume `{volume}`");
+        Ok(users.first().map(|user| EngineError::InUse { thing, by: user.name() }))
+    }
+
+    /// Removes the volumes that were made for an app, with what is in them. Those that are gone.
+    ///
+    /// Errors: one is used by a container, of whomever; the engine. The others are gone then.
+    pub async fn remove_volumes(&self, app: &AppName) -> Result<Vec<String>, EngineError> {
+        let (owner, of_app) =
+            (format!("{}={}", labels::OWNER, self.owner()), format!("{}={app}", labels::APP));
+        let ask = Ask::get("/volumes").filters(&[("label", &[&owner, &of_app])]);
+        let found: Volumes = self.wire().answer(ask).await?;
+        let is_ours = |volume: &VolumeThere| whose(self.owner(), app, volume.labels.as_ref()) == Whose::Ours;
+        let (mut gone, mut stays) = (Vec::new(), Ok(()));
+        for volume in found.volumes.into_iter().flatten().filter(is_ours) {
+            let _turn = self.turn(&format!("volume {}", volume.name)).await;
+            match self.wire().done(Ask::delete(format!("/volumes/{}", part(&volume.name)))).await {
+                Err(error) if error.is_absent() => {}
+                Err(error) if error.is_conflict() => {
+                    let used = self.who_has(&volume.name).await?.unwrap_or(error);
+                    stays = stays.and(Err(used));
+                }
+                Err(error) => stays = stays.and(Err(error)),
+                Ok(()) => gone.push(volume.name),
+            }
         }
-        match self.wire().done(Ask::delete(path)).await {
-            Err(error) if error.is_absent() || error.is_conflict() => Ok(()),
-            done => done,
-        }
+        stays.map(|()| gone)
     }
 }
 

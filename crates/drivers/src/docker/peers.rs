@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use upbeat_model::project::container::{Container, NetworkMode, VolumesFrom};
 use upbeat_model::{ServiceName, SlotId};
 
-use super::look;
+use super::look::{self, Found};
 use super::{Engine, EngineError, PrepareError};
 
 /// Their ids, by their services.
@@ -47,10 +47,14 @@ impl Engine {
         Ok(found)
     }
 
-    /// Whether a container was made for those that are there now.
+    /// Whether a container was made for those that are there now: for the newest, or for one that runs on while the
+    /// newest waits to take its place.
     pub(super) async fn has_its_peers(&self, slot: &SlotId, made_for: &Peers) -> Result<bool, EngineError> {
         for (service, id) in made_for {
-            if self.newest(slot, service).await?.as_ref() != Some(id) {
+            let found = self.first_of(slot, service).await?;
+            let newest = found.last().map(|found| &found.id);
+            let runs = found.iter().any(|found| found.id == *id && found.state.is_alive());
+            if newest != Some(id) && !runs {
                 return Ok(false);
             }
         }
@@ -58,8 +62,12 @@ impl Engine {
     }
 
     async fn newest(&self, slot: &SlotId, service: &ServiceName) -> Result<Option<String>, EngineError> {
+        Ok(self.first_of(slot, service).await?.pop().map(|found| found.id))
+    }
+
+    /// Containers of the first copy of a service of the same app, oldest first.
+    async fn first_of(&self, slot: &SlotId, service: &ServiceName) -> Result<Vec<Found>, EngineError> {
         let first = SlotId { app: slot.app.clone(), service: service.clone(), index: 1 };
-        let found = look::of_slot(self.wire(), self.owner(), &first).await?;
-        Ok(found.into_iter().next_back().map(|found| found.id))
+        look::of_slot(self.wire(), self.owner(), &first).await
     }
 }

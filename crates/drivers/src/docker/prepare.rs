@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use serde::Deserialize;
 use upbeat_model::SlotId;
 use upbeat_model::project::{Container, Service};
@@ -60,16 +61,63 @@ impl Engine {
             return Err(PrepareError::Refused(format!("service `{}` is no container", slot.service)));
         };
         let image = self.image(slot, wanted.generation, container, &progress).await?;
+        self.must_be_checked(slot, spec, &image).await?;
+        let turn = match self.turn_of(slot).now_or_never() {
+            Some(turn) => turn,
+            // An earlier wish was given up, and what the engine was asked for it is still out.
+            None => {
+                progress(Progress::Engaged);
+                let turn = self.turn_of(slot).await;
+                progress(Progress::Begun);
+                turn
+            }
+        };
+        let (engine, wanted) = (self.clone(), wanted.clone());
+        // Whoever gives up does not leave the engine at work on what a removal would not see: this ends, and the
+        // next in turn comes after it.
+        let made = tokio::spawn(async move {
+            let _turn = turn;
+            engine.make(&wanted, image).await
+        });
+        let (prepared, notes) =
+            made.await.map_err(|_| EngineError::Nonsense("Upbeat itself stumbled over it".to_owned()))??;
+        notes.into_iter().for_each(|note| progress(Progress::Note(note)));
+        Ok(prepared)
+    }
+
+    /// The same, of an image that is there, by whoever has the slot's turn; with what a person should know.
+    async fn make(&self, wanted: &Prepare, image: String) -> Result<(Prepared, Vec<String>), PrepareError> {
+        let Prepare { slot, spec, .. } = wanted;
+        let Some(container) = spec.container.as_deref() else {
+            return Err(PrepareError::Refused(format!("service `{}` is no container", slot.service)));
+        };
+        let found = look::settled(self.wire(), self.owner(), slot).await?;
+        self.make_of(wanted, container, image, found).await.map_err(|error| match error {
+            PrepareError::Engine(error) if error.is_unreachable() => PrepareError::BrokenOff(error),
+            error => error,
+        })
+    }
+
+    /// Of these that are there already.
+    async fn make_of(
+        &self,
+        wanted: &Prepare,
+        container: &Container,
+        image: String,
+        found: Vec<Found>,
+    ) -> Result<(Prepared, Vec<String>), PrepareError> {
+        let Prepare { slot, spec, .. } = wanted;
+        let mut notes = Vec::new();
+        // One that has ended is still in its networks, which may have to be made anew.
+        let is_other = |found: &&Found| found.marks.digest != wanted.digest && !found.state.is_alive();
+        let (left, found): (Vec<Found>, Vec<Found>) = found.into_iter().partition(|found| is_other(&found));
+        self.take_away(slot, &left, container.networks()).await?;
         for attachment in container.networks() {
             self.network(&slot.app, &attachment.network).await?;
         }
         for volume in container.volumes() {
-            if let Some(note) = self.volume(&slot.app, volume).await? {
-                progress(Progress::Note(note));
-            }
+            notes.extend(self.volume(&slot.app, volume).await?);
         }
-        let _turn = self.turn_of(slot).await;
-        let found = look::settled(self.wire(), self.owner(), slot).await?;
         let peers = self.peers(slot, container).await?;
         let is_it = |found: &&Found| {
             let marks = &found.marks;
@@ -86,15 +134,23 @@ impl Engine {
         let kept: Vec<&str> = alive.map(|other| other.marks.digest.as_str()).collect();
         // Also for one that is there: they may be gone with all that this daemon kept.
         let files = self.files(slot, spec, &wanted.digest, &kept)?;
+        let update_lock = self.update_lock(slot, spec)?;
+        // What runs would be stopped for one that cannot be started.
+        if !there.is_some_and(|there| there.state.is_alive())
+            && let Some((port, by)) = self.held_by_a_stranger(container).await?
+        {
+            return Err(PrepareError::Refused(words::port_held(&port, &by)));
+        }
         if let Some(there) = there {
             if !there.state.is_alive() {
                 self.join(there, container.networks(), &slot.service).await?;
             }
-            return Ok(Prepared { container: there.id.clone(), image });
+            return Ok((Prepared { container: there.id.clone(), image }, notes));
         }
-        let identity = body::Identity { image: image.clone(), peers, files, ..Default::default() };
-        let id = self.create(&wanted, container, identity, &progress).await?;
-        Ok(Prepared { container: id, image })
+        let identity =
+            body::Identity { image: image.clone(), peers, files, update_lock, ..Default::default() };
+        let id = self.create(wanted, container, identity, &mut notes).await?;
+        Ok((Prepared { container: id, image }, notes))
     }
 
     async fn create(
@@ -102,7 +158,7 @@ impl Engine {
         wanted: &Prepare,
         container: &Container,
         mut identity: body::Identity,
-        progress: &impl Fn(Progress),
+        notes: &mut Vec<String>,
     ) -> Result<String, PrepareError> {
         let Prepare { slot, spec, digest, release, .. } = wanted;
         let proper = container.name.clone().unwrap_or_else(|| usual_name(slot));
@@ -141,9 +197,7 @@ impl Engine {
             Err(error) => return Err(error.into()),
         };
         self.failpoint("container_created");
-        for warning in created.warnings.iter().flatten() {
-            progress(Progress::Note(words::tidy(warning)));
-        }
+        notes.extend(created.warnings.iter().flatten().map(|warning| words::warned(warning)));
         for attachment in &made.connect {
             let network = self.network(&slot.app, &attachment.network).await?;
             self.connect(&network, &created.id, attachment, &slot.service).await?;
@@ -172,20 +226,32 @@ impl Engine {
     async fn free_name(&self, slot: &SlotId, proper: &str, digest: &str) -> Result<String, PrepareError> {
         let beside = format!("{proper}.{digest}");
         for name in [proper, &beside] {
-            // The engine's filter finds parts of names too.
-            let ask = Ask::get("/containers/json").query("all", "1").filters(&[("name", &[name])]);
-            let found: Vec<Listed> = self.wire().answer(ask).await?;
-            let has_it =
-                |one: &&Listed| one.names.iter().flatten().any(|own| own.trim_start_matches('/') == name);
-            let Some(holder) = found.iter().find(has_it) else { return Ok(name.to_owned()) };
-            let marks = holder.labels.as_ref().and_then(|all| labels::Marks::read(self.owner(), all));
-            if marks.is_none_or(|marks| marks.slot != *slot) {
-                return Err(PrepareError::Refused(words::name_taken(name)));
+            let Some(holder) = self.holder_of(name).await? else { return Ok(name.to_owned()) };
+            match self.marks_of(&holder).map(|marks| marks.slot.app) {
+                // It has it until it is replaced, or goes: then it is given away.
+                Some(app) if app == slot.app => {}
+                other => return Err(PrepareError::Refused(words::name_taken(name, other.as_ref()))),
             }
         }
         // One of the same digest runs under it, of another image.
         let number = crate::clock::wall().0;
         Ok(format!("{beside}.{number}"))
+    }
+}
+
+impl Engine {
+    /// The container that is called so.
+    pub(super) async fn holder_of(&self, name: &str) -> Result<Option<Listed>, EngineError> {
+        // The engine's filter finds parts of names too.
+        let ask = Ask::get("/containers/json").query("all", "1").filters(&[("name", &[name])]);
+        let found: Vec<Listed> = self.wire().answer(ask).await?;
+        let has_it = |one: &Listed| one.names.iter().flatten().any(|own| own.trim_start_matches('/') == name);
+        Ok(found.into_iter().find(has_it))
+    }
+
+    /// What one of ours says of itself.
+    pub(super) fn marks_of(&self, listed: &Listed) -> Option<labels::Marks> {
+        listed.labels.as_ref().and_then(|all| labels::Marks::read(self.owner(), all))
     }
 }
 

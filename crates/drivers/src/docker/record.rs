@@ -28,12 +28,25 @@ pub(super) struct Record {
     pub(super) started_before: String,
     /// The number of its first log record.
     pub(super) log_start: u64,
+    /// In which boot of the machine. Records of an older version have none.
+    #[serde(default)]
+    pub(super) boot: String,
     /// The engine said that it runs.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) ran: bool,
     /// It could not be started; why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) failed: Option<String>,
+}
+
+/// Whether a container may run in one of these slots: one was begun since the machine was booted, and whoever has
+/// stopped it left the slot. Only an engine could say more.
+pub(crate) fn may_run(slots_dir: &Path) -> bool {
+    let Ok(boot) = crate::clock::boot_id() else { return false };
+    crate::process::slots_in(slots_dir).iter().any(|slot| {
+        let read = Record::read(&crate::process::dir_of(slots_dir, slot));
+        matches!(read, Ok(Some(record)) if record.boot == boot && record.failed.is_none())
+    })
 }
 
 impl Record {
@@ -51,6 +64,16 @@ impl Record {
             Ok(text) => Ok(serde_json::from_slice(&text).ok()),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(EngineError::io("the slot's record", &error)),
+        }
+    }
+
+    /// Nothing was ever started here.
+    pub(super) fn forget(dir: &Path) -> Result<(), EngineError> {
+        match fs::remove_file(dir.join(FILE)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(EngineError::io("the slot's record", &error))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -82,6 +105,7 @@ mod tests {
             attempt: Attempt(3),
             started_before: "never".to_owned(),
             log_start: 7,
+            boot: "b".to_owned(),
             ran: true,
             failed: None,
         };

@@ -6,38 +6,52 @@ use std::io::ErrorKind;
 use upbeat_model::SlotId;
 
 use super::look::{self, Found};
+use super::record::Record;
 use super::wire::{Ask, part};
 use super::{Engine, EngineError};
 
 impl Engine {
-    /// Removes all containers of a slot, with the volumes that have no name; then these networks and volumes
+    /// Removes all containers of a slot, with the volumes that have no name; then these networks
     /// as far as they are ours and nobody uses them; then what is on disk of the slot, its log included.
     /// What is not there is fine.
     ///
     /// Errors: a container runs; the engine; the disk.
-    pub async fn remove(
-        &self,
-        slot: &SlotId,
-        networks: &[String],
-        volumes: &[String],
-    ) -> Result<(), EngineError> {
+    pub async fn remove(&self, slot: &SlotId, networks: &[String]) -> Result<(), EngineError> {
         self.watch();
         let _turn = self.turn_of(slot).await;
         let found = look::of_slot(self.wire(), self.owner(), slot).await?;
         if let Some(alive) = found.iter().find(|found| found.state.is_alive()) {
             return Err(EngineError::Runs(alive.name.clone()));
         }
+        // What was left undone before; its containers are gone, or among these.
+        self.take_away(slot, &[], &[]).await?;
         for container in &found {
             self.discard(slot, container).await?;
         }
+        // One that cannot go yet keeps none of the others.
+        let mut stays = Ok(());
         for name in networks {
-            self.remove_network(&slot.app, name).await?;
-        }
-        for name in volumes {
-            self.remove_volume(&slot.app, name).await?;
+            stays = stays.and(self.remove_network(&slot.app, name).await);
         }
         let _log = self.log_turn(slot).await;
-        self.delete(slot)
+        self.delete(slot).and(stays)
+    }
+
+    /// Removes the containers of a slot that is a process by now. Asks no engine where none was ever started.
+    ///
+    /// Errors: one runs; the engine; the disk.
+    pub async fn clear(&self, slot: &SlotId) -> Result<(), EngineError> {
+        let dir = self.slot_dir(slot);
+        if Record::read(&dir)?.is_none() {
+            return Ok(());
+        }
+        let _turn = self.turn_of(slot).await;
+        let found = look::of_slot(self.wire(), self.owner(), slot).await?;
+        if let Some(alive) = found.iter().find(|found| found.state.is_alive()) {
+            return Err(EngineError::Runs(alive.name.clone()));
+        }
+        self.take_away(slot, &found, &[]).await?;
+        Record::forget(&dir)
     }
 
     /// Removes a container that does not run.
@@ -45,7 +59,9 @@ impl Engine {
         // Its end is told first, if it was listened to.
         self.check(slot).await?;
         let ask = Ask::delete(format!("/containers/{}", part(&found.id))).query("v", "1");
-        match self.wire().done(ask).await {
+        let removed = self.wire().done(ask).await;
+        self.failpoint("container_removed");
+        match removed {
             Err(error) if error.is_absent() => Ok(()),
             // Either it runs, or another hand removes it at this moment.
             Err(error) if error.is_conflict() => {

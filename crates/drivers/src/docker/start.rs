@@ -58,11 +58,9 @@ impl Engine {
         if !self.has_its_peers(slot, &wanted.marks.peers).await? {
             return Err(StartError::Gone);
         }
-        for other in &others {
-            self.discard(slot, other).await?;
-        }
+        self.take_away(slot, &others, &wanted.marks.networks).await?;
         self.failpoint("container_discarded");
-        self.give_name(&wanted).await?;
+        self.give_name(slot, &wanted).await?;
         self.failpoint("container_renamed");
         self.run(slot, attempt, wanted, &dir).await
     }
@@ -81,12 +79,23 @@ impl Engine {
             attempt,
             started_before: wanted.state.started_at,
             log_start,
+            // Without one it is only not known whether it may run.
+            boot: crate::clock::boot_id().unwrap_or_default(),
             ran: false,
             failed: None,
         };
         record.write(dir)?;
         self.failpoint("container_recorded");
-        let answer = self.wire().done(Ask::post(format!("/containers/{}/start", part(&wanted.id)))).await;
+        let begin = || self.wire().done(Ask::post(format!("/containers/{}/start", part(&wanted.id))));
+        let mut answer = begin().await;
+        if matches!(&answer, Err(EngineError::Said { message, .. }) if super::networks::is_of_doubles(message))
+        {
+            for attachment in &wanted.marks.networks {
+                let name = &attachment.network.name;
+                self.without_doubles(&slot.app, name).await.map_err(StartError::Unanswered)?;
+            }
+            answer = begin().await;
+        }
         self.failpoint("container_started");
         let refused = match answer {
             Ok(()) => None,
@@ -120,22 +129,55 @@ impl Engine {
     }
 
     /// The one that runs has the name of its slot.
-    async fn give_name(&self, wanted: &Found) -> Result<(), StartError> {
+    async fn give_name(&self, slot: &SlotId, wanted: &Found) -> Result<(), StartError> {
         let Some(name) = wanted.marks.name.as_ref().filter(|name| **name != wanted.name) else {
             return Ok(());
         };
-        let ask = Ask::post(format!("/containers/{}/rename", part(&wanted.id))).query("name", name);
+        if self.rename(&wanted.id, name).await? {
+            return Ok(());
+        }
+        let has_let_go = self.take_name(slot, name).await?;
+        match has_let_go && self.rename(&wanted.id, name).await? {
+            true => Ok(()),
+            false => Err(StartError::NotStarted(words::name_taken(name, None))),
+        }
+    }
+
+    /// `false`: another has the name.
+    async fn rename(&self, container: &str, name: &str) -> Result<bool, StartError> {
+        let ask = Ask::post(format!("/containers/{}/rename", part(container))).query("name", name);
         match self.wire().done(ask).await {
-            Err(error) if error.is_conflict() => Err(StartError::NotStarted(words::name_taken(name))),
+            Err(error) if error.is_conflict() => Ok(false),
             Err(error) if error.is_absent() => Err(StartError::Gone),
-            done => Ok(done?),
+            done => Ok(done.map(|()| true)?),
+        }
+    }
+
+    /// Takes a name from another slot of the app, whose container has it and has ended: that one is replaced, or
+    /// goes, as the file gives the name to this slot now. Whether it was there to be taken.
+    async fn take_name(&self, slot: &SlotId, name: &str) -> Result<bool, StartError> {
+        let Some(holder) = self.holder_of(name).await? else { return Ok(true) };
+        if self.marks_of(&holder).is_none_or(|marks| marks.slot.app != slot.app) {
+            return Ok(false);
+        }
+        match look::container(self.wire(), self.owner(), &holder.id).await? {
+            Some(found) if found.state.is_alive() => Ok(false),
+            Some(found) => {
+                let aside = format!("{name}.{}", found.id.get(..12).unwrap_or(&found.id));
+                match self.rename(&found.id, &aside).await {
+                    // It is removed at this moment.
+                    Err(StartError::Gone) => Ok(true),
+                    renamed => renamed,
+                }
+            }
+            None => Ok(true),
         }
     }
 
     /// Looks what is in a slot, whoever put it there. What runs is listened to from then on.
     ///
     /// Errors: the engine does not say; the disk cannot be read.
-    pub async fn observe(&self, slot: &SlotId, _last: Attempt) -> Result<Seen, EngineError> {
+    pub async fn observe(&self, slot: &SlotId) -> Result<Seen, EngineError> {
         self.watch();
         let _turn = self.turn_of(slot).await;
         self.check(slot).await?;

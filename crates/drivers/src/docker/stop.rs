@@ -29,6 +29,7 @@ impl Engine {
         let container = self.container_of(slot, attempt)?;
         self.will_end(slot, attempt, true);
         let stopped = self.stop_container(&container, signal, grace).await;
+        self.failpoint("container_stopped");
         match stopped {
             // It has ended, or there is nothing any more to stop.
             Err(error) if error.is_absent() || error.is_conflict() && !self.is_alive(&container).await? => {
@@ -99,7 +100,7 @@ impl Engine {
             let renamed = self.wire().done(Ask::post(format!("{path}/rename")).query("name", name)).await;
             match renamed {
                 Err(error) if error.is_conflict() => {
-                    return Err(super::PrepareError::Refused(super::words::name_taken(name)));
+                    return Err(super::PrepareError::Refused(super::words::name_taken(name, None)));
                 }
                 renamed => renamed?,
             }
@@ -107,6 +108,8 @@ impl Engine {
         for wanted in &found.marks.networks {
             self.network(&slot.app, &wanted.network).await?;
         }
-        self.join(&found, &found.marks.networks, &slot.service).await
+        self.join(&found, &found.marks.networks, &slot.service).await?;
+        self.is_mended(slot, attempt);
+        Ok(())
     }
 }

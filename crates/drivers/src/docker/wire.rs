@@ -11,8 +11,9 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1;
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
@@ -123,6 +124,17 @@ pub(super) struct Wire {
     version: Mutex<Option<Version>>,
 }
 
+/// What a question is sent with.
+pub(super) trait Sent:
+    Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin + 'static
+{
+}
+
+impl<B> Sent for B where
+    B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin + 'static
+{
+}
+
 /// A question.
 pub(super) struct Ask {
     method: Method,
@@ -197,6 +209,28 @@ impl Ask {
         value.set_sensitive(true);
         self.headers.insert(name, value);
         Ok(self)
+    }
+
+    /// With a body of this type, which is sent with it.
+    pub(super) fn of_type(mut self, kind: &'static str) -> Self {
+        self.headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        self
+    }
+
+    /// Of its address, in bytes.
+    pub(super) fn length(&self) -> usize {
+        self.path.len() + self.query.len()
+    }
+
+    /// What is asked, as it stands in a request.
+    #[cfg(test)]
+    pub(super) fn asked(&self) -> String {
+        format!("{}{}", self.path, self.query)
+    }
+
+    fn with_upgrade(mut self) -> Self {
+        self.headers.insert(http::header::UPGRADE, HeaderValue::from_static("tcp"));
+        self
     }
 
     pub(super) fn patience(mut self, patience: Duration) -> Self {
@@ -305,20 +339,54 @@ impl Wire {
         Ok(Stream { host: self.host(), body: response.into_body(), left: BytesMut::new() })
     }
 
-    async fn exchange(&self, version: &str, ask: Ask) -> Result<Response<Incoming>, EngineError> {
-        let Ask { method, path, query, headers, body, .. } = ask;
+    /// Asks for a connection that is no HTTP any more.
+    pub(super) async fn upgrade(&self, ask: Ask) -> Result<Upgraded, EngineError> {
+        let version = format!("/v{}", self.version().await?);
+        let (patience, path) = (ask.patience, ask.path.clone());
+        let asking = async {
+            let response = self.exchange(&version, ask.with_upgrade()).await?;
+            let status = response.status();
+            if status != StatusCode::SWITCHING_PROTOCOLS {
+                return Err(EngineError::Nonsense(format!("status {status} in place of another protocol")));
+            }
+            hyper::upgrade::on(response).await.map_err(|error| self.broken_off(&error))
+        };
+        timeout(patience, asking).await.map_err(|_| EngineError::Slow { path, patience })?
+    }
+
+    /// The same, with a body that is sent as it comes, and as fast as it is taken. That the answer begins is
+    /// waited for as long as anybody waits: with what is sent the engine may have work for hours. Where the body
+    /// breaks off, so does the connection.
+    pub(super) async fn stream_of<B: Sent>(&self, ask: Ask, body: B) -> Result<Stream, EngineError> {
+        let version = format!("/v{}", self.version().await?);
+        let response = self.exchange_of(&version, ask, body).await?;
+        Ok(Stream { host: self.host(), body: response.into_body(), left: BytesMut::new() })
+    }
+
+    async fn exchange(&self, version: &str, mut ask: Ask) -> Result<Response<Incoming>, EngineError> {
+        let body = Full::new(Bytes::from(std::mem::take(&mut ask.body)));
+        self.exchange_of(version, ask, body).await
+    }
+
+    async fn exchange_of<B: Sent>(
+        &self,
+        version: &str,
+        ask: Ask,
+        body: B,
+    ) -> Result<Response<Incoming>, EngineError> {
+        let Ask { method, path, query, headers, .. } = ask;
         let mut request = Request::builder().method(method).uri(format!("{version}{path}{query}"));
         if let Some(all) = request.headers_mut() {
             *all = headers;
             all.insert(http::header::HOST, HeaderValue::from_static("docker"));
-            all.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+            let wish = if all.contains_key(http::header::UPGRADE) { "Upgrade" } else { "close" };
+            all.insert(http::header::CONNECTION, HeaderValue::from_static(wish));
         }
-        let request = request
-            .body(Full::new(Bytes::from(body)))
-            .map_err(|error| EngineError::Nonsense(error.to_string()))?;
+        let request = request.body(body).map_err(|error| EngineError::Nonsense(error.to_string()))?;
         let response = self.send(request).await?;
         let status = response.status();
-        if status.is_success() || status == StatusCode::NOT_MODIFIED {
+        let is_fine = [StatusCode::NOT_MODIFIED, StatusCode::SWITCHING_PROTOCOLS].contains(&status);
+        if status.is_success() || is_fine {
             return Ok(response);
         }
         let text = self.whole(response, ERROR_MAX).await.unwrap_or_default();
@@ -342,7 +410,7 @@ impl Wire {
         Ok(all.freeze())
     }
 
-    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, EngineError> {
+    async fn send<B: Sent>(&self, request: Request<B>) -> Result<Response<Incoming>, EngineError> {
         let host = self.host.as_ref().map_err(Clone::clone)?;
         let unreachable = |source: std::io::Error| EngineError::unreachable(&host.to_string(), &source);
         let late = |_| unreachable(std::io::ErrorKind::TimedOut.into());
@@ -360,16 +428,17 @@ impl Wire {
     }
 }
 
-async fn converse<S>(stream: S, request: Request<Full<Bytes>>) -> hyper::Result<Response<Incoming>>
+async fn converse<S, B>(stream: S, request: Request<B>) -> hyper::Result<Response<Incoming>>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    B: Sent,
 {
     let mut builder = http1::Builder::new();
     builder.max_buf_size(HEAD_MAX);
     let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
     // It ends with the answer, or with whoever no longer reads that.
     tokio::spawn(async move {
-        let _ = connection.await;
+        let _ = connection.with_upgrades().await;
     });
     sender.send_request(request).await
 }

@@ -1,5 +1,8 @@
 //! What engines and registries say, in words for the person who wrote the file.
 
+use upbeat_model::AppName;
+use upbeat_model::ServiceName;
+use upbeat_model::plan::HostPort;
 use upbeat_model::project::Container;
 use upbeat_model::project::container::ImageRef;
 
@@ -58,6 +61,9 @@ pub(super) fn not_started(message: &str) -> String {
     if has(message, &["no space left on device"]) {
         return disk_full();
     }
+    if let Some(words) = not_limited(message) {
+        return words;
+    }
     if let Some(words) = not_executed(message) {
         return words;
     }
@@ -90,8 +96,16 @@ fn host_port(message: &str) -> Option<&str> {
     Some(&rest[..colon + 1 + digits])
 }
 
+/// What to do about a port that another has.
+const TAKEN: &str = "publish another port, or stop what has it";
+
+/// A container that is none of this daemon's has a port.
+pub(super) fn port_held(port: &HostPort, by: &str) -> String {
+    format!("port {port} is published by the container `{}`, which is not Upbeat's; {TAKEN}", tidy(by))
+}
+
 fn port_taken(message: &str) -> Option<String> {
-    let remedy = "publish another port, or stop what has it";
+    let remedy = TAKEN;
     if let Some(place) = between(message, "Bind for ", " failed: port is already allocated") {
         return Some(format!("port {place} is published by another container; {remedy}"));
     }
@@ -115,6 +129,12 @@ fn port_taken(message: &str) -> Option<String> {
 }
 
 pub(super) fn not_executed(message: &str) -> Option<String> {
+    // Whatever the system says of it, it says of the directory.
+    if has(message, &["chdir to cwd"]) {
+        return Some(
+            "its `working_dir` cannot be entered: is it a directory that its user may enter?".to_owned(),
+        );
+    }
     let program = between(message, "exec: \\\"", "\\\"").or_else(|| between(message, "exec: \"", "\""));
     let program = program.unwrap_or("its program");
     if has(message, &["executable file not found"]) {
@@ -138,11 +158,6 @@ pub(super) fn not_executed(message: &str) -> Option<String> {
         let user = between(message, "unable to find user ", ":").unwrap_or_default();
         return Some(format!("there is no user `{user}` in the image"));
     }
-    if has(message, &["chdir to cwd"]) {
-        return Some(
-            "its `working_dir` cannot be entered: is it a directory that its user may enter?".to_owned(),
-        );
-    }
     None
 }
 
@@ -158,12 +173,65 @@ pub(super) fn not_created(message: &str) -> String {
         );
     }
     if let Some(name) = between(message, "The container name \"/", "\"") {
-        return name_taken(name);
+        return name_taken(name, None);
+    }
+    if let Some(words) = not_limited(message) {
+        return words;
     }
     if has(message, &["no such image"]) {
         return format!("its image was removed at this moment: {}", tidy(message));
     }
     format!("the container engine cannot make it: {}", tidy(message))
+}
+
+/// What a kernel or its file system refuses of a limit, by the key that says it.
+fn not_limited(message: &str) -> Option<String> {
+    const REAL_TIME: &str =
+        "the kernel has no scheduler of real time for groups, or has given all of its time away already";
+    const STORAGE: &str = "the file system of the engine cannot limit how large a container becomes";
+    const BLOCK: &str = "is the `path` that of a block device of this machine?";
+    let limits: [(&[&str], &str, &str); 6] = [
+        (&["cpu.rt_runtime_us"], "cpu_rt_runtime", REAL_TIME),
+        (&["cpu.rt_period_us"], "cpu_rt_period", REAL_TIME),
+        (&["real-time scheduler"], "cpu_rt_period` and `cpu_rt_runtime", REAL_TIME),
+        (&["storage-opt"], "storage_opt", STORAGE),
+        (&["storage opt"], "storage_opt", STORAGE),
+        (&["blkio"], "blkio_config", BLOCK),
+    ];
+    // It looks at no other path by itself while it starts one.
+    let is_blocks = message.starts_with("stat /");
+    let found = limits.iter().find(|(parts, ..)| has(message, parts) || (is_blocks && parts == &["blkio"]));
+    let (_, key, why) = found?;
+    Some(format!("`{key}`: {why}; take it out here: {}", tidy(message)))
+}
+
+/// What an engine that has made a container warns of: of a limit that it leaves out, by the key that says it.
+pub(super) fn warned(warning: &str) -> String {
+    const LIMITS: [(&str, &str); 17] = [
+        ("memory swappiness", "mem_swappiness"),
+        ("memory soft limit", "mem_reservation"),
+        ("swap limit", "memswap_limit"),
+        ("memory limit", "mem_limit"),
+        ("oomkilldisable", "oom_kill_disable"),
+        ("oom kill disable", "oom_kill_disable"),
+        ("pids limit", "pids_limit"),
+        ("cpu shares", "cpu_shares"),
+        ("cfs period", "cpu_period"),
+        ("cfs quota", "cpus` or `cpu_quota"),
+        ("cfs scheduler", "cpus"),
+        ("cpuset", "cpuset"),
+        ("weight_device", "blkio_config.weight_device"),
+        ("block i/o weight", "blkio_config.weight"),
+        ("bps block i/o", "blkio_config"),
+        ("iops block", "blkio_config"),
+        ("block i/o", "blkio_config"),
+    ];
+    let tidy = tidy(warning);
+    let key = LIMITS.iter().find(|(part, _)| has(warning, &["your kernel does not support", part]));
+    match key {
+        Some((_, key)) => format!("`{key}` has no effect here: {tidy}"),
+        None => tidy,
+    }
 }
 
 fn disk_full() -> String {
@@ -172,9 +240,22 @@ fn disk_full() -> String {
 }
 
 /// A name of another's.
-pub(super) fn name_taken(name: &str) -> String {
+pub(super) fn name_taken(name: &str, by: Option<&AppName>) -> String {
+    match by {
+        Some(app) => format!(
+            "the name `{name}` is that of a container of the app `{app}`; say another `container_name` in one of them"
+        ),
+        None => format!(
+            "the name `{name}` is that of a container that is not ours; remove or rename that one, or say another `container_name`"
+        ),
+    }
+}
+
+/// A network whose settings have changed, while containers of others are in it.
+pub(super) fn network_in_use(key: &str, name: &str, by: &[String]) -> String {
+    let (users, first) = (by.join("`, `"), by.first().map_or("", String::as_str));
     format!(
-        "the name `{name}` is that of a container that is not ours; remove or rename that one, or say another `container_name`"
+        "network `{key}` (`{name}` in the engine) has other settings now and would have to be made anew, and `{users}` of somebody else uses it; take that out (`docker network disconnect {name} {first}`), or leave its settings as they were"
     )
 }
 
@@ -226,7 +307,9 @@ pub(super) fn no_image(wanted: &Container) -> String {
     use upbeat_model::project::container::PullPolicy;
     let image = &wanted.image;
     match (&wanted.build, wanted.pull_policy) {
-        (Some(_), _) => format!("image `{image}` is not there: it is to be built first"),
+        (Some(_), _) => {
+            format!("image `{image}` is not there: it is to be built first, as `upbeat up` does")
+        }
         (None, PullPolicy::Never) => format!(
             "image `{image}` is not there, and `pull_policy: never` says that it is not pulled; make or load it, or say `missing`"
         ),
@@ -234,9 +317,43 @@ pub(super) fn no_image(wanted: &Container) -> String {
     }
 }
 
-/// Why an image was not pulled.
-pub(super) fn not_pulled(image: &ImageRef, message: &str) -> String {
+/// One that others wait for to be healthy.
+pub(super) fn no_check(service: &ServiceName) -> String {
+    format!(
+        "others wait for `{service}` to be healthy, and neither the file nor its image has a health check; give it a `healthcheck`, or let them wait for `service_started`"
+    )
+}
+
+/// Why an image was not built.
+pub(super) fn not_built(message: &str) -> String {
+    const BUILDKIT: &str = "requires BuildKit";
+    const OF_BUILDKIT: [&str; 6] =
+        ["--checksum", "--exclude", "--keep-git-dir", "--link", "--parents", "--unpack"];
+    if has(message, &["no space left on device"]) {
+        return disk_full();
+    }
+    // Its flags are unknown to the classic builder: `COPY --link`, `ADD --checksum`.
+    let unknown = message.split_once("Unknown flag: ").and_then(|(_, rest)| rest.split_whitespace().next());
+    let unknown = unknown.map(|flag| format!("--{}", flag.trim_start_matches('-')));
+    let unknown = unknown.filter(|flag| OF_BUILDKIT.contains(&flag.as_str()));
+    let option = match (&unknown, message.find(BUILDKIT)) {
+        (Some(flag), _) => Some(flag.as_str()),
+        (None, Some(at)) => message[..at].split_whitespace().find(|word| word.starts_with("--")),
+        (None, None) => return tidy(message),
+    };
+    format!(
+        "{} needs BuildKit, and the engine's classic builder is asked; build the image before, and name it under `image`",
+        option.map_or_else(|| "it".to_owned(), |option| format!("`{option}`"))
+    )
+}
+
+/// Why an image was not pulled. `is_by_key`: the registry was told the key of the device document.
+pub(super) fn not_pulled(image: &ImageRef, message: &str, is_by_key: bool) -> String {
     let registry = image.registry();
+    let log_in = match is_by_key {
+        true => "send another key for it in `keys` of the device document".to_owned(),
+        false => format!("log in with `docker login {registry}`"),
+    };
     let why = if has(message, &["no space left on device"]) {
         disk_full()
     } else if has(message, &["no basic auth credentials"])
@@ -244,14 +361,17 @@ pub(super) fn not_pulled(image: &ImageRef, message: &str) -> String {
         || has(message, &["authentication required"])
         || has(message, &["incorrect username or password"])
     {
-        format!(
-            "registry {registry} refuses the credentials, or wants some; log in with `docker login {registry}`"
-        )
+        match is_by_key {
+            true => format!(
+                "registry {registry} refuses the key that `keys` of the device document has for it; send another one"
+            ),
+            false => format!("registry {registry} refuses the credentials, or wants some; {log_in}"),
+        }
     } else if has(message, &["pull access denied"])
         || has(message, &["requested access to the resource is denied"])
     {
         format!(
-            "registry {registry} has no such image for you: is it spelled right? If it is private, log in with `docker login {registry}`"
+            "registry {registry} has no such image for you: is it spelled right? If it is private, {log_in}"
         )
     } else if has(message, &["no matching manifest"]) {
         "there is none for this platform; say another `platform`, or another tag".to_owned()
@@ -395,10 +515,17 @@ mod tests {
             ),
             ("name unknown: repository name not known to registry", "no image of this name"),
         ] {
-            let told = not_pulled(&image, said);
+            let told = not_pulled(&image, said, false);
             assert!(told.starts_with("image `reg.example:5000/web:v1` cannot be pulled: "), "{told}");
             assert!(told.contains(words), "{said}\n{told}");
         }
+        let told = not_pulled(&image, "unauthorized: incorrect username or password", true);
+        assert!(
+            told.contains("registry reg.example:5000 refuses the key that `keys` of the device"),
+            "{told}"
+        );
+        let told = not_pulled(&image, "pull access denied for web", true);
+        assert!(told.ends_with("send another key for it in `keys` of the device document"), "{told}");
     }
 
     #[test]
@@ -418,6 +545,49 @@ mod tests {
         assert!(network_not_made("front", "x", none).contains("docker network prune"));
         let source = "invalid mount config for type \"bind\": bind source path does not exist: /srv/x";
         assert!(not_created(source).starts_with("`/srv/x` is to be mounted and is not there"));
+    }
+
+    #[test]
+    fn a_limit_that_is_not_kept_here_is_said_by_its_key() {
+        let runc = "runc create failed: unable to start container process: unable to apply cgroup configuration: failed to write \"95000\"";
+        for (said, words) in [
+            (
+                format!(
+                    "{runc}: write /sys/fs/cgroup/cpu/docker/9e/cpu.rt_runtime_us: invalid argument: unknown"
+                ),
+                "`cpu_rt_runtime`: the kernel has no scheduler of real time",
+            ),
+            (
+                "--storage-opt is supported only for overlay over xfs with 'pquota' mount option".to_owned(),
+                "`storage_opt`: the file system of the engine",
+            ),
+            (
+                "write /sys/fs/cgroup/blkio/docker/9e/blkio.throttle.read_bps_device: no such device"
+                    .to_owned(),
+                "`blkio_config`: is the `path`",
+            ),
+            ("stat /dev/none: no such file or directory".to_owned(), "`blkio_config`: is the `path`"),
+        ] {
+            assert!(not_started(&said).starts_with(words), "{}", not_started(&said));
+            assert!(not_created(&said).starts_with(words), "{}", not_created(&said));
+        }
+        for (said, key) in [
+            (
+                "Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded.",
+                "`blkio_config.weight` has no effect here: Your kernel",
+            ),
+            (
+                "Your kernel does not support Block I/O weight_device or the cgroup is not mounted. Weight-device discarded.",
+                "`blkio_config.weight_device` has no effect",
+            ),
+            (
+                "Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited without swap.",
+                "`memswap_limit` has no effect",
+            ),
+            ("Something else of your kernel", "Something else"),
+        ] {
+            assert!(warned(said).starts_with(key), "{}", warned(said));
+        }
     }
 
     #[test]

@@ -30,7 +30,7 @@ use tokio::time::Instant;
 use upbeat_model::project::{Question, Service};
 use upbeat_model::{AppName, Attempt, Millis, ProbeName, SlotId};
 
-use crate::docker::{ContainerExec, Engine};
+use crate::docker::{ContainerExec, Engine, ImageHealth};
 use crate::looks::Looks;
 use crate::machine::Machine;
 use crate::process::{ExecOutcome, ExecRequest, Leftovers, ProcessDriver, Rights, environment};
@@ -169,7 +169,11 @@ impl Prober {
                 Ok(Ok(said)) => (Ok(said), false),
                 Ok(Err(No::Said(said))) => (Err(said), false),
                 Ok(Err(No::Unasked(why))) => (Err(why), true),
-                Err(_) => (Err(format!("timed out after {}", asked.timeout)), false),
+                // It is the engine that is slow, and not the service.
+                Err(_) => {
+                    let is_engines = *asked.question == Question::Image;
+                    (Err(format!("timed out after {}", asked.timeout)), is_engines)
+                }
             },
         };
         let took = Millis(u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX));
@@ -194,12 +198,28 @@ impl Inner {
             Question::Memory(most) => self.memory(asked, *most).await,
             Question::Descriptors(most) => self.descriptors(asked, *most).await,
             Question::Cpu(most) => self.cpu(asked, *most).await,
+            Question::Image => self.image(asked).await,
             // Whoever asks one has its outcome.
             Question::Exec(_) => Err("a command is not asked in this way".into()),
             // Who asks all the same has not been told anything.
             Question::Log(_) => Err("no line matched yet".into()),
             Question::Notify => Err("it has not said that it is ready yet".into()),
             Question::Watchdog(_) => Err("it has not said that it is alive yet".into()),
+        }
+    }
+
+    /// What the engine has come to by the health check of the image.
+    async fn image(&self, asked: &Asked<'_>) -> Answered {
+        let unable = |why: &str| No::Unasked(why.to_owned());
+        let engine =
+            self.engine.as_ref().ok_or_else(|| unable("nobody here speaks with a container engine"))?;
+        match engine.image_health(asked.slot, asked.attempt).await {
+            Ok(ImageHealth::Healthy(said)) => Ok(said),
+            Ok(ImageHealth::Unhealthy(said)) => Err(No::Said(said)),
+            Ok(ImageHealth::Starting) => Err(unable("the container engine has come to nothing by it yet")),
+            // It was not when the container was made.
+            Ok(ImageHealth::None) => Err(No::Said("its container has no health check".to_owned())),
+            Err(error) => Err(No::Unasked(error.to_string())),
         }
     }
 

@@ -209,6 +209,19 @@ impl ProcessDriver {
         self.clear_execs_once().await;
         let rights = &Rights::default();
         let asked = Asked { command, environment, working_dir: "/", user: None, rights, private: None };
+        match self.begin(&asked, streams, timeout).await {
+            Ok(out) => self.answer(out, &asked, (timeout, std::future::pending())).await,
+            Err(why) => ExecOutcome::Unable(why),
+        }
+    }
+
+    /// Has a command begun that reads from and prints into these. Errors, in words: it was not.
+    pub(super) async fn begin(
+        &self,
+        asked: &Asked<'_>,
+        streams: [OwnedFd; 3],
+        timeout: Millis,
+    ) -> Result<Out, String> {
         let mut why = "";
         // An order that was not taken is given once more: nothing was run, and whoever asks takes no answer for a bad
         // one.
@@ -216,20 +229,15 @@ impl ProcessDriver {
             let number = self.inner.execs.fetch_add(1, Ordering::Relaxed);
             let mark = tree::mark_of_exec(&self.inner.places.slots, number);
             let spec = asked.spec(Order::Ask { timeout_ms: timeout.0 }, mark.clone());
-            let channel = match self.inner.zygote.order(&spec, &streams.each_ref().map(AsFd::as_fd)).await {
-                Ok(channel) => channel,
-                Err(error) => return ExecOutcome::Unable(chain(&error)),
-            };
+            let ordered = self.inner.zygote.order(&spec, &streams.each_ref().map(AsFd::as_fd)).await;
+            let channel = ordered.map_err(|error| chain(&error))?;
             let mut out = Out::new(channel, mark, None);
             why = match tokio::time::timeout(BEGIN_PATIENCE, out.begins()).await {
-                Ok(Begins::Begun) => {
-                    // Whoever reads what it prints comes to an end only when nobody else could print it.
-                    drop(streams);
-                    return self.answer(out, &asked, (timeout, std::future::pending())).await;
-                }
+                // Whoever reads what it prints comes to an end only when nobody else could print it.
+                Ok(Begins::Begun) => return Ok(out),
                 Ok(Begins::Unable(why)) => {
                     out.ended();
-                    return ExecOutcome::Unable(why);
+                    return Err(why);
                 }
                 Ok(Begins::Killed) => "its shim was killed before it ran anything",
                 Err(_) => {
@@ -238,7 +246,7 @@ impl ProcessDriver {
                 }
             };
         }
-        ExecOutcome::Unable(why.to_owned())
+        Err(why.to_owned())
     }
 
     /// What has come of a command. That its shim was killed, or is stopped, is no word about it, be it by

@@ -17,6 +17,7 @@ pub(crate) mod limits;
 mod notify;
 mod out;
 mod root;
+mod session;
 mod zygote;
 
 use std::collections::HashMap;
@@ -518,9 +519,10 @@ impl ProcessDriver {
     }
 }
 
-/// Whether something runs in one of these slots, whoever looks after it or does not.
+/// Whether something runs in one of these slots, whoever looks after it or does not; of containers, whether it may.
 pub fn something_runs(slots_dir: &Path) -> bool {
-    slots_in(slots_dir).iter().any(|slot| is_locked(&dir_of(slots_dir, slot)).unwrap_or(false))
+    crate::docker::may_run(slots_dir)
+        || slots_in(slots_dir).iter().any(|slot| is_locked(&dir_of(slots_dir, slot)).unwrap_or(false))
 }
 
 /// Whether a process belongs to one of these slots, or to a command that was run for one, by the value
@@ -530,7 +532,7 @@ pub fn belongs_to(slots_dir: &Path, mark: &str) -> bool {
     rest.is_some_and(|rest| rest.starts_with(['/', '#']))
 }
 
-fn slots_in(root: &Path) -> Vec<SlotId> {
+pub(crate) fn slots_in(root: &Path) -> Vec<SlotId> {
     let names = |dir: &Path| -> Vec<String> {
         let entries = fs::read_dir(dir).into_iter().flatten().flatten();
         entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()

@@ -6,7 +6,10 @@
 //! instead. `UPDATE_FIXTURES=1` writes them; read them before they are kept. They are of an engine with API
 //! 1.41, the oldest that is spoken with.
 //!
-//! In both `IMAGE` stands for an image of busybox, `APP` for the name of the app, and `DIR` for its directory.
+//! `sent/` has what not every machine can: what the request says that makes the container, beside one that says
+//! nothing. That takes no engine.
+//!
+//! In all of them `IMAGE` stands for an image of busybox, `APP` for the name of the app, and `DIR` for its directory.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -16,7 +19,11 @@ use std::process::ExitCode;
 
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
-use upbeat_drivers::docker::{Engine, EngineEvent, EngineSettings, Prepare, PrepareError, StartError};
+use upbeat_drivers::docker::body::{Identity, create_body};
+use upbeat_drivers::docker::{
+    Engine, EngineEvent, EngineSettings, Prepare, PrepareError, StartError, Version,
+};
+use upbeat_drivers::update_locks::UpdateLocks;
 use upbeat_model::file::{Context, Resolver, Source, Unread, parse, validate};
 use upbeat_model::project::container::{Attachment, ImageRef, Network, NetworkMode};
 use upbeat_model::project::{Project, Service};
@@ -24,7 +31,7 @@ use upbeat_model::{Attempt, ServiceName, SlotId};
 use upbeat_needs::docker::Docker;
 use upbeat_needs::{Need, Test};
 
-/// So many at least.
+/// So many at least show what an engine has understood; what it is too old for counts for nothing here.
 const COUNT_MIN: usize = 60;
 
 /// And no more than that: what else needs a number for its app takes this one.
@@ -32,6 +39,7 @@ const COUNT_MAX: usize = 1000;
 
 const CASES: &[Test] = &[
     Test::new("there_are_as_many_as_containers_have_keys", there_are_enough),
+    Test::new("what_is_sent_is_as_its_fixture_says", all_are_sent),
     Test::needing(
         &[Need::DOCKER],
         "the_engine_understands_every_key_as_its_fixture_says",
@@ -48,9 +56,9 @@ fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/containers")
 }
 
-/// The project files, by name.
-fn fixtures() -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(directory()).unwrap().map(|entry| entry.unwrap().path());
+/// The project files there, by name.
+fn fixtures(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     let mut found: Vec<PathBuf> =
         entries.filter(|path| path.extension().is_some_and(|e| e == "yaml")).collect();
     found.sort();
@@ -58,11 +66,20 @@ fn fixtures() -> Vec<PathBuf> {
 }
 
 fn there_are_enough() {
-    let fixtures = fixtures();
-    assert!(fixtures.len() >= COUNT_MIN, "{}", fixtures.len());
-    let entries = std::fs::read_dir(directory()).unwrap().map(|entry| entry.unwrap().path());
-    for outcome in entries.filter(|path| path.extension().is_some_and(|e| e == "json")) {
-        assert!(fixtures.contains(&outcome.with_extension("yaml")), "{} is of no fixture", outcome.display());
+    let says_something = |project: &PathBuf| {
+        let text = std::fs::read_to_string(project.with_extension("json")).unwrap();
+        let shown: Map<String, Value> = serde_json::from_str(&text).unwrap();
+        !shown.is_empty() && !shown.contains_key("refused")
+    };
+    let count = fixtures(&directory()).iter().filter(|project| says_something(project)).count();
+    assert!(count >= COUNT_MIN, "{count} show something of a container");
+    for directory in [directory(), directory().join("sent")] {
+        let fixtures = fixtures(&directory);
+        let entries = std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path());
+        for outcome in entries.filter(|path| path.extension().is_some_and(|e| e == "json")) {
+            let project = outcome.with_extension("yaml");
+            assert!(fixtures.contains(&project), "{} is of no fixture", outcome.display());
+        }
     }
 }
 
@@ -76,13 +93,17 @@ impl Resolver for Files {
             "web.labels" => "of.the.file=1\nown=0\n",
             "seccomp.json" => "{\"defaultAction\":\"SCMP_ACT_ALLOW\"}",
             "key" => "hush",
+            "base.yaml" => {
+                "services:\n  base: { image: web, command: [sleep, '60'], environment: { A: of-base } }\n"
+            }
+            "more.yaml" => "volumes: { more: }\n",
             _ => return Err(Unread::Missing),
         }
         .to_owned())
     }
 
-    fn variable(&self, _: &str) -> Option<String> {
-        None
+    fn variable(&self, name: &str) -> Option<String> {
+        (name == "WORDS").then(|| "hush".to_owned())
     }
 }
 
@@ -90,11 +111,18 @@ fn all_are_understood() {
     let docker = Docker::here().unwrap();
     let image = docker.import_busybox(&format!("upbeat-containers-{}", std::process::id()), "v1");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    all_are_as_kept(&directory(), |number, text| {
+        let bed = Bed::new(&docker, image.name(), number);
+        runtime.block_on(bed.outcome(text))
+    });
+}
+
+/// Each of what lies there, by its number and its text.
+fn all_are_as_kept(directory: &Path, outcome: impl Fn(usize, &str) -> Value) {
     let update = std::env::var_os("UPDATE_FIXTURES").is_some();
     let mut wrong = Vec::new();
-    for (number, path) in fixtures().into_iter().enumerate() {
-        let bed = Bed::new(&docker, image.name(), number);
-        let now = runtime.block_on(bed.outcome(&std::fs::read_to_string(&path).unwrap()));
+    for (number, path) in fixtures(directory).into_iter().enumerate() {
+        let now = outcome(number, &std::fs::read_to_string(&path).unwrap());
         let now = format!("{}\n", serde_json::to_string_pretty(&now).unwrap());
         let kept_at = path.with_extension("json");
         let kept = std::fs::read_to_string(&kept_at).unwrap_or_default();
@@ -104,7 +132,27 @@ fn all_are_understood() {
             wrong.push(format!("--- {}\nkept: {kept}now: {now}", path.display()));
         }
     }
-    assert!(wrong.is_empty(), "{} are understood otherwise\n{}", wrong.len(), wrong.join("\n"));
+    assert!(wrong.is_empty(), "{} are otherwise\n{}", wrong.len(), wrong.join("\n"));
+}
+
+fn all_are_sent() {
+    const OLDEST: Version = Version { major: 1, minor: 41 };
+    let slot: SlotId = "shop/web/1".parse().unwrap();
+    let sent = |text: &str| {
+        let project = project(&text.replace("IMAGE", "web"), "/srv/shop", "shop");
+        let web = &project.services[&slot.service];
+        create_body(web, &slot, &Identity::default(), OLDEST).unwrap().body()
+    };
+    let plain = sent("services: { web: { image: IMAGE, command: [sleep, '60'] } }");
+    all_are_as_kept(&directory().join("sent"), |_, text| difference(&plain, &sent(text)).unwrap());
+}
+
+/// What a file comes to.
+fn project(text: &str, dir: &str, app: &str) -> Project {
+    let parsed = parse(&[Source { name: "compose.yaml", text }], &Context::new(dir, app, &Files));
+    let project = parsed.unwrap_or_else(|errors| panic!("{errors}\n{text}")).project;
+    assert_eq!(validate(&project), Ok(()), "{text}");
+    project
 }
 
 /// It has the network of a container, and not of a name: so a container that was made for one that is gone
@@ -167,12 +215,7 @@ impl<'d> Bed<'d> {
 
     fn project(&self, text: &str) -> Project {
         let text = text.replace("IMAGE", self.image).replace("APP", &self.app);
-        let dir = self.dir.path().to_str().unwrap();
-        let context = Context::new(dir, &self.app, &Files);
-        let parsed = parse(&[Source { name: "compose.yaml", text: &text }], &context);
-        let project = parsed.unwrap_or_else(|errors| panic!("{errors}\n{text}")).project;
-        assert_eq!(validate(&project), Ok(()), "{text}");
-        project
+        project(&text, self.dir.path().to_str().unwrap(), &self.app)
     }
 
     /// What the fields say that are set, or why there are none.
@@ -211,8 +254,10 @@ impl<'d> Bed<'d> {
         let settings = EngineSettings {
             host: Some(self.docker.host()),
             config: None,
+            keys: tokio::sync::watch::channel(Default::default()).1,
             owner: self.app.clone(),
             slots: self.dir.path().join("slots"),
+            locks: UpdateLocks::new(self.dir.path().join("locks")),
             failpoint: |_| {},
         };
         (Engine::new(settings, tell), events)

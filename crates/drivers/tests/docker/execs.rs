@@ -19,6 +19,11 @@ pub(crate) const CASES: &[Test] = &[
         "a_command_whose_time_is_over_is_killed_with_all_it_started",
         late,
     ),
+    Test::needing(
+        &[Need::DOCKER, Need::ROOT],
+        "commands_that_nobody_wants_any_more_are_ended_though_they_begin_late_or_hide",
+        unwanted,
+    ),
     Test::needing(&[Need::DOCKER], "a_command_of_a_container_that_ends_says_nothing", ended),
     Test::needing(&[Need::DOCKER], "configs_and_secrets_are_files_of_the_container", files),
 ];
@@ -80,6 +85,34 @@ fn late() {
         dropped.abort();
         eventually("is it killed", || count(rig, &id, "sleep 4322") == 0).await;
         rig.hears_nothing();
+    });
+}
+
+/// So many at once that the engine begins some of them long after it was asked to.
+const MANY: usize = 20;
+
+fn unwanted() {
+    run(async |rig| {
+        let id = rig.up(&rig.slot("web"), 1, &rig.lasting()).await;
+        let begun: Vec<_> = (0..MANY)
+            .map(|_| {
+                let (engine, mut asked) = (rig.engine.clone(), ask(rig, ""));
+                asked.command = ["sleep", "4324"].map(str::to_owned).to_vec();
+                tokio::spawn(async move { engine.exec(asked).await })
+            })
+            .collect();
+        eventually("one is begun", || count(rig, &id, "sleep 4324") > 0).await;
+        begun.iter().for_each(tokio::task::JoinHandle::abort);
+        let made =
+            || rig.docker.get(&format!("/containers/{id}/json"))["ExecIDs"].as_array().map_or(0, Vec::len);
+        eventually("the engine has ended all", || made() == 0).await;
+        assert_eq!(count(rig, &id, "sleep 4324"), 0);
+        // It carries no mark.
+        let (engine, asked) = (rig.engine.clone(), ask(rig, "exec env -i /bin/busybox sleep 4325"));
+        let hidden = tokio::spawn(async move { engine.exec(asked).await });
+        eventually("runs it", || count(rig, &id, "sleep 4325") > 0).await;
+        hidden.abort();
+        eventually("is it killed", || count(rig, &id, "sleep 4325") == 0).await;
     });
 }
 

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::mpsc;
 use upbeat_drivers::docker::{Engine, EngineError, EngineEvent, EngineSettings, Seen};
+use upbeat_drivers::update_locks::UpdateLocks;
 use upbeat_model::Attempt;
 use upbeat_model::project::Service;
 use upbeat_model::project::container::ImageRef;
@@ -23,6 +24,7 @@ pub(crate) const CASES: &[Test] = &[
         killed,
     ),
     Test::new("where_no_engine_is_the_error_says_what_to_do", nowhere),
+    Test::new("an_engine_that_never_answers_is_said_to_be_slow", silent),
     Test::new("what_answers_nonsense_is_an_error_and_no_panic", nonsense),
 ];
 
@@ -45,7 +47,7 @@ fn killed() {
             }
         };
         assert!(why.contains("cannot be reached") && why.contains(&rig.docker.host()), "{why}");
-        let unseen = rig.engine.observe(&slot, Attempt(1)).await;
+        let unseen = rig.engine.observe(&slot).await;
         assert!(unseen.is_err_and(|error| error.is_unreachable()));
         rig.hears_nothing();
         private.start_again();
@@ -63,19 +65,21 @@ fn killed() {
     drop(image);
 }
 
-fn engine(socket: &Path) -> (Engine, mpsc::Receiver<EngineEvent>) {
+pub(crate) fn engine(socket: &Path) -> (Engine, mpsc::Receiver<EngineEvent>) {
     let (tell, events) = mpsc::channel(64);
     let settings = EngineSettings {
         host: Some(format!("unix://{}", socket.display())),
         config: None,
+        keys: tokio::sync::watch::channel(Default::default()).1,
         owner: "me".to_owned(),
         slots: socket.with_extension("slots"),
+        locks: UpdateLocks::new(socket.with_extension("locks")),
         failpoint: |_| {},
     };
     (Engine::new(settings, tell), events)
 }
 
-fn block_on(test: impl Future<Output = ()>) {
+pub(crate) fn block_on(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async { tokio::time::timeout(4 * PATIENCE, test).await.expect("an end") });
 }
@@ -87,6 +91,22 @@ fn nowhere() {
         let error = engine.slots().await.unwrap_err();
         let text = error.to_string();
         assert!(text.contains("is it installed and started?") && error.is_unreachable(), "{text}");
+    });
+}
+
+fn silent() {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let dir = tempfile::tempdir().unwrap();
+        // Nobody takes who comes, which is what an engine is like that stands still.
+        let _listener = UnixListener::bind(dir.path().join("s")).unwrap();
+        let (engine, _events) = engine(&dir.path().join("s"));
+        let begun = tokio::time::Instant::now();
+        let error = engine.slots().await.unwrap_err();
+        assert_eq!(error.to_string(), "the container engine did not answer /version within 60 s");
+        assert!(error.is_unreachable());
+        assert_eq!(begun.elapsed().as_secs(), 60);
     });
 }
 
@@ -110,7 +130,7 @@ fn liar(socket: &Path, answers: Vec<Vec<u8>>) {
     });
 }
 
-fn said(status: &str, body: &str) -> Vec<u8> {
+pub(crate) fn said(status: &str, body: &str) -> Vec<u8> {
     format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
 }
 
@@ -151,11 +171,11 @@ fn nonsense() {
                 liar(&socket, answers);
                 let (engine, _events) = engine(&socket);
                 let _ = engine.slots().await;
-                let seen = engine.observe(&slot, Attempt(1)).await;
+                let seen = engine.observe(&slot).await;
                 assert!(!matches!(seen, Ok(Seen::Running { .. } | Seen::Ended { .. })), "{seen:?}");
                 assert!(engine.prepare(wish(&slot, &spec), |_| {}).await.is_err());
                 assert!(engine.start(&slot, Attempt(1), &id).await.is_err());
-                let gone: Result<_, EngineError> = engine.remove(&slot, &[], &[]).await;
+                let gone: Result<_, EngineError> = engine.remove(&slot, &[]).await;
                 drop(gone);
             }
         }

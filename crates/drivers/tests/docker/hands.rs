@@ -123,7 +123,7 @@ fn others() {
         let Err(PrepareError::Refused(why)) = refused else { panic!("{refused:?}") };
         assert!(why.contains(&name) && why.contains("container_name"), "{why}");
         assert_eq!(rig.seen(&slot).await, Seen::Never);
-        rig.engine.remove(&slot, &[], &[]).await.unwrap();
+        rig.engine.remove(&slot, &[]).await.unwrap();
         assert_eq!(rig.engine.slots().await.unwrap(), []);
         assert!(rig.docker.inspect(made["Id"].as_str().unwrap()).is_some());
     });

@@ -263,15 +263,15 @@ fn removed() {
     run(async |rig| {
         let slot = rig.slot("web");
         let id = rig.up(&slot, 1, &rig.lasting()).await;
-        assert!(rig.engine.remove(&slot, &[], &[]).await.is_err(), "it runs");
+        assert!(rig.engine.remove(&slot, &[]).await.is_err(), "it runs");
         assert!(rig.docker.inspect(&id).is_some());
         rig.engine.stop(&slot, Attempt(1), Signal::KILL, Millis(0)).await.unwrap();
-        rig.engine.remove(&slot, &[], &[]).await.unwrap();
+        rig.engine.remove(&slot, &[]).await.unwrap();
         assert_eq!(rig.docker.inspect(&id), None);
         assert!(!rig.engine.slot_dir(&slot).exists());
         exited(rig, "web", 1, 137).await;
         rig.hears_nothing();
         assert_eq!(rig.seen(&slot).await, Seen::Never);
-        rig.engine.remove(&slot, &[], &[]).await.unwrap();
+        rig.engine.remove(&slot, &[]).await.unwrap();
     });
 }

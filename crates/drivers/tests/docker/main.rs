@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod builds;
 mod execs;
 mod gone;
 mod hands;
@@ -11,6 +12,7 @@ mod pulls;
 mod reasons;
 mod rig;
 mod things;
+mod turns;
 
 use std::process::ExitCode;
 
@@ -22,6 +24,7 @@ fn main() -> ExitCode {
         output::adopt(host, owner, dir, slot);
     }
     let cases = [
+        builds::CASES,
         life::CASES,
         hands::CASES,
         execs::CASES,
@@ -30,6 +33,7 @@ fn main() -> ExitCode {
         pulls::CASES,
         reasons::CASES,
         things::CASES,
+        turns::CASES,
     ]
     .concat();
     let code = upbeat_needs::run(cases);

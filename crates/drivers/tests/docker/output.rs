@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use tokio::sync::mpsc;
 use upbeat_drivers::docker::{Engine, EngineEvent, EngineSettings, Seen};
+use upbeat_drivers::update_locks::UpdateLocks;
 use upbeat_model::project::Signal;
 use upbeat_model::project::container::Logging;
 use upbeat_model::{Attempt, Millis};
@@ -97,12 +98,14 @@ pub(crate) fn adopt(host: &str, owner: &str, dir: &str, slot: &str) -> ! {
         let settings = EngineSettings {
             host: Some(host.to_owned()),
             config: None,
+            keys: tokio::sync::watch::channel(Default::default()).1,
             owner: owner.to_owned(),
             slots: dir.into(),
+            locks: UpdateLocks::new(format!("{dir}-locks").into()),
             failpoint: |_| {},
         };
         let engine = Engine::new(settings, tell);
-        let seen = engine.observe(&slot.parse().unwrap(), Attempt(1)).await.unwrap();
+        let seen = engine.observe(&slot.parse().unwrap()).await.unwrap();
         assert!(matches!(seen, Seen::Running { .. }), "{seen:?}");
         println!("adopted");
         std::future::pending().await

@@ -13,6 +13,7 @@ use crate::rig::{Rig, image, of, run, wish};
 
 pub(crate) const CASES: &[Test] = &[
     Test::needing(&[Need::DOCKER, Need::REGISTRY], "an_image_is_pulled_by_its_policy", policies),
+    Test::needing(&[Need::DOCKER, Need::REGISTRY], "what_is_fetched_again_is_the_same_image", again),
     Test::needing(&[Need::DOCKER, Need::REGISTRY], "who_wants_the_same_image_waits_for_one_pull", shared),
     Test::needing(
         &[Need::DOCKER, Need::REGISTRY],
@@ -61,6 +62,23 @@ fn policies() {
         let Err(PrepareError::Image(why)) = pulls(rig, &spec(PullPolicy::Never), 6).await else { panic!() };
         assert!(why.contains("pull_policy: never"), "{why}");
         assert_eq!(pulls(rig, &spec(PullPolicy::Missing), 6).await, Ok(1));
+    });
+}
+
+fn again() {
+    run(async |rig| {
+        let registry = Registry::open();
+        let pushed = push(rig, &registry, "v1");
+        pushed.remove();
+        let spec = of_image(rig, pushed.name(), PullPolicy::Always);
+        let mut wanted = wish(&rig.slot("web"), &spec);
+        let first = rig.engine.prepare(wanted.clone(), |_| {}).await.unwrap();
+        let asked = registry.manifests_asked();
+        wanted.generation += 1;
+        let second = rig.engine.prepare(wanted, |_| {}).await.unwrap();
+        assert!(registry.manifests_asked() > asked, "it was fetched");
+        assert_eq!(second, first, "the same image, and so the same container");
+        assert_eq!(second.image, pushed.id());
     });
 }
 

@@ -2,18 +2,19 @@
 
 use std::net::TcpListener;
 
-use upbeat_drivers::docker::{PrepareError, StartError};
+use upbeat_drivers::docker::{PrepareError, Progress, StartError};
 use upbeat_model::Attempt;
 use upbeat_model::project::Service;
-use upbeat_model::project::container::{Mount, MountKind, Port, Protocol};
+use upbeat_model::project::container::{BlockIo, BlockRate, Mount, MountKind, Port, Protocol};
 use upbeat_needs::{Need, Test};
 
-use crate::rig::{Rig, of, run};
+use crate::rig::{Rig, of, run, wish};
 
 pub(crate) const CASES: &[Test] = &[
     Test::needing(&[Need::DOCKER], "a_port_that_is_taken_is_named_with_who_may_have_it", ports),
     Test::needing(&[Need::DOCKER], "a_program_that_cannot_be_run_is_named_with_the_reason", programs),
     Test::needing(&[Need::DOCKER], "a_mount_that_cannot_be_made_names_both_places", mounts),
+    Test::needing(&[Need::DOCKER], "a_limit_that_cannot_be_had_here_is_named_by_its_key", limits),
 ];
 
 /// Why it does not start.
@@ -100,4 +101,45 @@ fn mounts() {
         let gone = why(rig, "b", &spec).await;
         assert!(gone.contains(&missing) && gone.contains("create_host_path"), "{gone}");
     });
+}
+
+/// The machine can keep a limit, or it is said by its name that it cannot.
+fn limits() {
+    run(async |rig| {
+        let path = "/dev/upbeat-none".to_owned();
+        let mut spec = rig.lasting();
+        of(&mut spec).limits.block_io =
+            Some(BlockIo { device_read_bps: vec![BlockRate { path, rate: 1024 }], ..BlockIo::default() });
+        let none = why(rig, "a", &spec).await;
+        assert!(none.starts_with("`blkio_config`: ") && none.contains("/dev/upbeat-none"), "{none}");
+
+        let mut spec = rig.lasting();
+        of(&mut spec).limits.cpu_rt_runtime = Some(95_000);
+        is_kept_or_named(rig, "b", &spec, "cpu_rt_runtime").await;
+        let mut spec = rig.lasting();
+        of(&mut spec).storage_opt = [("size".to_owned(), "1G".to_owned())].into();
+        is_kept_or_named(rig, "c", &spec, "storage_opt").await;
+
+        let mut spec = rig.lasting();
+        of(&mut spec).limits.block_io = Some(BlockIo { weight: Some(300), ..BlockIo::default() });
+        let said = std::cell::RefCell::new(Vec::new());
+        let prepared = rig.engine.prepare(wish(&rig.slot("d"), &spec), |more| said.borrow_mut().push(more));
+        let made = rig.docker.inspect(&prepared.await.unwrap().container).unwrap();
+        let is_kept = made["HostConfig"]["BlkioWeight"] == 300;
+        let is_said = |one: &Progress| matches!(one, Progress::Note(note) if note.starts_with("`blkio_config.weight` "));
+        assert_eq!(said.borrow().iter().any(is_said), !is_kept, "{said:?}");
+    });
+}
+
+async fn is_kept_or_named(rig: &Rig, service: &str, spec: &Service, key: &str) {
+    let slot = rig.slot(service);
+    let why = match rig.prepare(&slot, spec).await {
+        Err(PrepareError::Refused(why)) => why,
+        prepared => match rig.engine.start(&slot, Attempt(1), &prepared.unwrap().container).await {
+            Ok(_) => return,
+            Err(StartError::NotStarted(why)) => why,
+            Err(error) => panic!("{error:?}"),
+        },
+    };
+    assert!(why.starts_with(&format!("`{key}`: ")), "{why}");
 }

@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tokio::sync::mpsc;
 use upbeat_drivers::docker::{Engine, EngineEvent, EngineSettings, Prepare, PrepareError, Prepared, Seen};
+use upbeat_drivers::update_locks::UpdateLocks;
 use upbeat_model::project::container::{Attachment, ImageRef, Network, NetworkMode};
 use upbeat_model::project::{Container, Service};
 use upbeat_model::{Attempt, SlotId};
@@ -82,6 +83,8 @@ impl Drop for Rig {
     fn drop(&mut self) {
         self.docker.purge(&format!("io.upbeat.owner={}", self.name));
         self.docker.purge(&format!("test={}", self.name));
+        // Images that were built.
+        self.docker.purge(&format!("io.upbeat.app={}", self.name));
     }
 }
 
@@ -144,7 +147,7 @@ impl Rig {
     }
 
     pub(crate) async fn seen(&self, slot: &SlotId) -> Seen {
-        self.engine.observe(slot, Attempt(1)).await.unwrap()
+        self.engine.observe(slot).await.unwrap()
     }
 
     /// The next event that is of a slot.
@@ -195,8 +198,10 @@ fn driver(docker: &Docker, owner: &str, dir: &Path) -> (Engine, mpsc::Receiver<E
     let settings = EngineSettings {
         host: Some(docker.host()),
         config: Some(dir.join("config")),
+        keys: tokio::sync::watch::channel(Default::default()).1,
         owner: owner.to_owned(),
         slots: dir.join("slots"),
+        locks: UpdateLocks::new(dir.join("locks")),
         failpoint,
     };
     (Engine::new(settings, tell), events)

@@ -7,10 +7,17 @@ use upbeat_model::project::container::{Mount, MountKind, Volume};
 use upbeat_model::{Attempt, project::Service};
 use upbeat_needs::{Need, Test};
 
-use crate::rig::{Rig, of, run, wish};
+use crate::rig::{Rig, dies_at, of, run, wish};
 
 pub(crate) const CASES: &[Test] = &[
     Test::needing(&[Need::DOCKER], "networks_are_made_joined_and_go_when_nobody_uses_them", networks),
+    Test::needing(&[Need::DOCKER], "a_network_goes_with_the_last_that_leaves_it", left),
+    Test::needing(
+        &[Need::DOCKER],
+        "a_network_is_left_also_when_the_daemon_dies_in_between",
+        left_by_the_dead,
+    ),
+    Test::needing(&[Need::DOCKER], "of_two_networks_of_a_name_one_stays", doubled),
     Test::needing(&[Need::DOCKER], "a_network_that_differs_is_made_anew_when_it_is_free", anew),
     Test::needing(&[Need::DOCKER], "networks_and_volumes_of_others_are_found_and_never_taken", external),
     Test::needing(&[Need::DOCKER], "volumes_are_made_kept_and_go_when_that_is_asked_for", volumes),
@@ -44,11 +51,39 @@ fn networks() {
         }
         rig.engine.stop(&a, Attempt(1), Signal::KILL, Millis(0)).await.unwrap();
         let names = [front.name.clone(), back.name.clone(), "no-such-network".to_owned()];
-        rig.engine.remove(&a, &names, &[]).await.unwrap();
+        let stays = rig.engine.remove(&a, &names).await.unwrap_err().to_string();
+        assert!(stays.contains(&front.name) && stays.contains("is still used by"), "{stays}");
         assert!(is_there(rig, "networks", &front.name), "another slot is in it, though it does not run");
         assert!(!is_there(rig, "networks", &back.name));
-        rig.engine.remove(&b, &names, &[]).await.unwrap();
+        rig.engine.remove(&b, &names).await.unwrap();
         assert!(!is_there(rig, "networks", &front.name));
+    });
+}
+
+fn left() {
+    run(async |rig| {
+        let (old, new) = (rig.network("old"), rig.network("new"));
+        let (a, b) = (rig.slot("a"), rig.slot("b"));
+        let (mut before, mut after) = (rig.lasting(), rig.lasting());
+        rig.in_networks(&mut before, &[&old]);
+        rig.in_networks(&mut after, &[&new]);
+        rig.up(&a, 1, &before).await;
+        rig.up(&b, 1, &before).await;
+        let moved = rig.prepare(&a, &after).await.unwrap().container;
+        rig.engine.stop(&a, Attempt(1), Signal::KILL, Millis(0)).await.unwrap();
+        rig.engine.start(&a, Attempt(2), &moved).await.unwrap();
+        assert!(is_there(rig, "networks", &old.name), "another runs in it");
+        rig.engine.stop(&b, Attempt(1), Signal::KILL, Millis(0)).await.unwrap();
+        // That has ended, and is replaced as soon as there is another wish.
+        rig.prepare(&b, &after).await.unwrap();
+        assert!(!is_there(rig, "networks", &old.name));
+        assert!(is_there(rig, "networks", &new.name));
+        // As one that is started.
+        let back = rig.prepare(&a, &before).await.unwrap().container;
+        rig.engine.remove(&b, &[]).await.unwrap();
+        rig.engine.stop(&a, Attempt(2), Signal::KILL, Millis(0)).await.unwrap();
+        rig.engine.start(&a, Attempt(3), &back).await.unwrap();
+        assert!(is_there(rig, "networks", &old.name) && !is_there(rig, "networks", &new.name));
     });
 }
 
@@ -67,7 +102,7 @@ fn anew() {
         let by = vec![format!("{}-web-1", rig.name)];
         assert_eq!(held, Err(PrepareError::HeldUp { network: network.name.clone(), by }));
         rig.engine.stop(&slot, Attempt(1), Signal::KILL, Millis(0)).await.unwrap();
-        rig.engine.remove(&slot, &[], &[]).await.unwrap();
+        rig.engine.remove(&slot, &[]).await.unwrap();
         rig.up(&slot, 2, &other).await;
         let after = rig.docker.get(&format!("/networks/{}", network.name));
         assert_eq!(after["Internal"], true);
@@ -115,7 +150,8 @@ fn external() {
         rig.in_networks(&mut ours, &[&network]);
         let Err(PrepareError::Refused(why)) = rig.prepare(&slot, &ours).await else { panic!() };
         assert!(why.contains("external: true"), "{why}");
-        rig.engine.remove(&slot, &[network.name.clone()], &[volume.name.clone()]).await.unwrap();
+        rig.engine.remove(&slot, std::slice::from_ref(&network.name)).await.unwrap();
+        assert_eq!(rig.engine.remove_volumes(&slot.app).await.unwrap(), Vec::<String>::new());
         assert!(is_there(rig, "networks", &network.name) && is_there(rig, "volumes", &volume.name));
     });
 }
@@ -132,9 +168,65 @@ fn volumes() {
             let event = rig.event().await;
             assert!(format!("{event:?}").contains("Code(0)"), "{event:?}");
         }
-        rig.engine.remove(&slot, &[], &[]).await.unwrap();
+        rig.engine.remove(&slot, &[]).await.unwrap();
         assert!(is_there(rig, "volumes", &volume.name));
-        rig.engine.remove(&slot, &[], &[volume.name.clone(), "no-such-volume".to_owned()]).await.unwrap();
+        let removed = rig.engine.remove_volumes(&slot.app).await.unwrap();
+        assert_eq!(removed, [volume.name.as_str()]);
         assert!(!is_there(rig, "volumes", &volume.name));
+    });
+}
+
+/// The container that was in it has gone, and with it what said so.
+fn left_by_the_dead() {
+    run(async |rig| {
+        let (old, new) = (rig.network("old"), rig.network("new"));
+        let slot = rig.slot("web");
+        let mut spec = rig.lasting();
+        rig.in_networks(&mut spec, &[&old]);
+        rig.up(&slot, 1, &spec).await;
+        rig.in_networks(&mut spec, &[&new]);
+        let prepared = rig.prepare(&slot, &spec).await.unwrap();
+        rig.engine.stop(&slot, Attempt(1), Signal::KILL, Millis(0)).await.unwrap();
+        dies_at(Some("container_removed"));
+        let (engine, of) = (rig.engine.clone(), slot.clone());
+        let task = tokio::spawn(async move { engine.start(&of, Attempt(2), &prepared.container).await });
+        assert!(task.await.unwrap_err().is_panic());
+        assert!(is_there(rig, "networks", &old.name));
+        rig.be_another();
+        rig.up(&slot, 2, &spec).await;
+        assert!(!is_there(rig, "networks", &old.name) && is_there(rig, "networks", &new.name));
+    });
+}
+
+/// A daemon died while it asked for one.
+fn doubled() {
+    run(async |rig| {
+        let network = rig.network("twice");
+        let slot = rig.slot("web");
+        let mut spec = rig.lasting();
+        rig.in_networks(&mut spec, &[&network]);
+        let prepared = rig.prepare(&slot, &spec).await.unwrap();
+        let labels = rig.docker.get(&format!("/networks/{}", network.name))["Labels"].clone();
+        let same = serde_json::json!({ "Name": network.name, "Labels": labels });
+        let count = |rig: &Rig| {
+            let all = rig.docker.get("/networks");
+            all.as_array().unwrap().iter().filter(|one| one["Name"] == network.name).count()
+        };
+        rig.docker.post("/networks/create", &same);
+        assert_eq!(count(rig), 2);
+        // The engine itself starts nothing in one of them.
+        rig.engine.start(&slot, Attempt(1), &prepared.container).await.unwrap();
+        assert_eq!(count(rig), 1);
+        // That which is used stays.
+        rig.docker.post("/networks/create", &same);
+        assert_eq!(rig.prepare(&slot, &spec).await.unwrap(), prepared);
+        assert_eq!(count(rig), 1);
+        let joined = rig.docker.inspect(&prepared.container).unwrap();
+        let there = rig.docker.get(&format!("/networks/{}", network.name));
+        assert_eq!(joined["NetworkSettings"]["Networks"][&network.name]["NetworkID"], there["Id"]);
+        rig.engine.stop(&slot, Attempt(1), Signal::KILL, Millis(0)).await.unwrap();
+        rig.docker.post("/networks/create", &same);
+        rig.engine.remove(&slot, std::slice::from_ref(&network.name)).await.unwrap();
+        assert_eq!(count(rig), 0);
     });
 }

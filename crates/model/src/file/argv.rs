@@ -4,7 +4,13 @@ use super::canon::{Canon, Canonical, quoted};
 use super::read::{At, broken, each_item, wrong_type};
 use super::report::Problem;
 use super::rules::{self, Broken};
-use super::tree::{Node, Value};
+use super::tree::{Node, Style, Value};
+
+/// As YAML and JSON have it: `5`, `-0.5`, `1e3`.
+fn is_number(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_digit() || "+-.".contains(first))
+        && text.parse::<f64>().is_ok()
+}
 
 impl<'a> Canon<'_, 'a> {
     /// The same, or no word at all: then there is none, whatever an image says. Without a value, what
@@ -26,7 +32,18 @@ impl<'a> Canon<'_, 'a> {
                 let words = self.words(items, at)?;
                 self.checked_argv(node, words, at)?;
             }
-            Value::Scalar(_) if !node.is_null() => {
+            Value::Scalar(scalar) if !node.is_null() => {
+                // `command: 5` is a slip for something else: nobody has a program of that name, and who has says so.
+                if scalar.style != Style::Quoted && is_number(scalar.text) {
+                    let text = scalar.text;
+                    self.report.error(node.span, || {
+                        Problem::new(format!(
+                            "`{at}` must be a list of words, or text, not the number {text}"
+                        ))
+                        .hint(format!("write `\"{text}\"` where a program is called so"))
+                    });
+                    return None;
+                }
                 let line = self.text(node, at, "text")?;
                 if self.open.is_template(line) {
                     return Some(node);

@@ -189,11 +189,6 @@ fn mounts(node: &Node<'_>, light: &Light<'_, '_>) -> Json {
     Json::Array(items.iter().map(mount).collect())
 }
 
-/// Whether an engine fetches it by itself.
-pub(super) fn is_remote(context: &str) -> bool {
-    context.contains("://") || context.starts_with("git@") || context.starts_with("github.com/")
-}
-
 /// The files of it are absolute.
 fn security(node: &Node<'_>, light: &Light<'_, '_>) -> Json {
     let Value::List(items) = node.value else { return Json::Null };
@@ -219,7 +214,7 @@ fn build(node: &Node<'_>, light: &Light<'_, '_>) -> Json {
     let mut build = light.json(node);
     let given = node.get("context").and_then(|node| Some((node.span, node.as_text()?)));
     let (span, text) = given.unwrap_or((node.span, "."));
-    if !is_remote(text) && matches!(node.value, Value::Map(_)) {
+    if !crate::project::container::Build::is_address(text) && matches!(node.value, Value::Map(_)) {
         build["context"] = Json::from(light.absolute(span, text));
     }
     if let Some(args) = node.get("args") {

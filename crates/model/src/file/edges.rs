@@ -132,6 +132,7 @@ pub(super) fn settle(drafts: &mut [Draft], report: &mut Report<'_>) {
         logs.map(|(name, _)| name.clone()).collect::<Vec<_>>()
     };
     let logs: Vec<Vec<ProbeName>> = drafts.iter().map(is_log).collect();
+    ask_images(&places, drafts);
     for from in 0..drafts.len() {
         for number in 0..drafts[from].edges.len() {
             let Some(asks) = drafts[from].edges[number].asks.take() else { continue };
@@ -153,6 +154,21 @@ pub(super) fn settle(drafts: &mut [Draft], report: &mut Report<'_>) {
             if let Some(condition) = condition {
                 drafts[from].edges[number].dependency.condition = condition;
             }
+        }
+    }
+}
+
+/// A container that somebody waits for to be healthy, and whose file says nothing of that, has the health check
+/// of its image.
+fn ask_images(places: &HashMap<String, usize>, drafts: &mut [Draft]) {
+    let edges = drafts.iter().flat_map(|draft| &draft.edges);
+    let waits = edges.filter(|edge| edge.dependency.condition == Condition::Healthy);
+    let waited_for: Vec<usize> = waits.filter_map(|edge| places.get(&edge.target).copied()).collect();
+    for place in waited_for {
+        let spec = &mut drafts[place].spec;
+        let has_images = spec.container.as_ref().is_some_and(|container| container.image_check);
+        if let (true, Ok(name)) = (has_images, ProbeName::new(ProbeName::READINESS)) {
+            spec.probes.entry(name).or_insert_with(Probe::of_image);
         }
     }
 }

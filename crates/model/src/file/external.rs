@@ -9,10 +9,11 @@ use crate::ids::ProbeName;
 use crate::project::{Reaction, Reload, Service, Signal};
 
 /// Keys that say nothing of what runs elsewhere, and why.
-const SENSELESS: [(&str, &str); 13] = [
+const SENSELESS: [(&str, &str); 14] = [
     ("configs", "its files are gone when the command that starts it has ended"),
     ("cpus", "its limits are those of where it runs"),
     ("exit_on_end", "its end is not seen, only what its probes say"),
+    ("update_lock", "what runs elsewhere is interrupted by its `stop_command`, which can ask it"),
     ("mem_limit", "its limits are those of where it runs"),
     ("mem_reservation", "its limits are those of where it runs"),
     ("oom_score_adj", "its limits are those of where it runs"),
@@ -111,6 +112,7 @@ pub(super) fn broken(service: &Service) -> Vec<(String, Broken)> {
         "configs" => !service.files.is_empty(),
         "cpus" => !service.resources.is_unlimited(),
         "exit_on_end" => service.exit_on_end,
+        "update_lock" => service.update_lock,
         "oom_score_adj" => service.oom_score_adj.is_some(),
         "stdin_open" => service.stdin_open,
         "stop_signal" => service.stop_signal != Signal::default(),

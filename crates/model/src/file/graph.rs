@@ -91,7 +91,7 @@ fn check(
             .hint(match other.container {
                 None => format!("give `{}` a `healthcheck`, or wait for `service_started`", shown(target)),
                 Some(_) => format!(
-                    "give `{}` a `healthcheck`, as that of its image is not asked, or wait for `service_started`",
+                    "its `healthcheck` switches off that of its image, too: let `{}` have one, or wait for `service_started`",
                     shown(target)
                 ),
             })

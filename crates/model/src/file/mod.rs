@@ -70,6 +70,7 @@ use std::collections::BTreeMap;
 use bumpalo::Bump;
 
 use crate::diagnostic::Diagnostic;
+use crate::ids::AppName;
 use crate::project::Project;
 
 pub use project::name_from_directory;
@@ -183,6 +184,8 @@ pub struct Context<'a> {
     /// Absolute; relative directories are joined to it, `.` and `..` removed without a look at the
     /// disk.
     pub project_dir: &'a str,
+    /// What the app is called whatever the file says: networks, volumes and images are called after it.
+    pub name: Option<&'a AppName>,
     /// Taken through [`name_from_directory`] where the file has no `name`.
     pub default_name: &'a str,
     /// What it may refer to.
@@ -199,7 +202,15 @@ pub struct Context<'a> {
 impl<'a> Context<'a> {
     /// Nothing but a directory, a name and a resolver.
     pub fn new(project_dir: &'a str, default_name: &'a str, resolver: &'a dyn Resolver) -> Self {
-        Self { project_dir, default_name, resolver, env_files: &[], profiles: &[], interpolate: true }
+        Self {
+            project_dir,
+            name: None,
+            default_name,
+            resolver,
+            env_files: &[],
+            profiles: &[],
+            interpolate: true,
+        }
     }
 }
 

@@ -98,7 +98,7 @@ impl<'a> Reader<'_, '_, 'a> {
                     None => self.asks_nothing(node, at, &[&QUESTIONS[..], &[TEST]].concat()),
                     Some(_) => {
                         let rule = Broken::new("asks nothing")
-                            .hint("give it a `test`: that of the image is not asked");
+                            .hint("give it a `test`: that of the image is asked as often as the image says");
                         broken(node, at, rule, self.report);
                     }
                 }

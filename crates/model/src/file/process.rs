@@ -330,15 +330,10 @@ fn content(kind: &str, name: &str, declaration: &Node<'_>, report: &mut Report<'
     match (places.next(), places.next()) {
         (Some(place), None) => Some(place),
         (place, _) => {
-            let words = if kind == "configs" {
-                "`file`, `environment` or `content`"
-            } else {
-                "`file` or `environment`"
-            };
             report.error(declaration.span, || {
                 let what = if place.is_some() { "more than one content" } else { "no content" };
                 Problem::new(format!("`{kind}.{}` has {what}", shown(name)))
-                    .hint(format!("give it one {words}"))
+                    .hint("give it one `file`, `environment` or `content`".to_owned())
             });
             None
         }

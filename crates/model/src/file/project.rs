@@ -73,6 +73,7 @@ pub(super) fn read<'a>(
     read::mapping(root, &at, report)?;
     // First: networks, volumes and images are called after it.
     let name = root.get("name").and_then(|node| read_name(node, context, report));
+    let name = context.name.cloned().or(name);
     let name = name.unwrap_or_else(|| name_from_directory(context.default_name));
     if let Some(entry) = root.entries().iter().find(|entry| entry.key.text == "services") {
         drafts = Some(services(entry.value, root, &at.key(&entry.key), (&name, context), report));

@@ -315,7 +315,7 @@ pub(super) fn probe(probe: &Probe, patterns: &mut Patterns, rule: &mut dyn FnMut
             file.max_age.iter().for_each(|age| rule("file.max_age", rules::positive_length(*age)));
         }
         Question::Log(text) => rule("log", pattern(text)),
-        Question::Notify => {}
+        Question::Notify | Question::Image => {}
         Question::Watchdog(every) => rule("watchdog", rules::positive_length(*every)),
         Question::Prints(within) => rule("prints_within", rules::positive_length(*within)),
         Question::Memory(bytes) => rule("memory", at_least_one(*bytes)),
@@ -434,6 +434,13 @@ pub(super) fn of_service(service: &Service) -> Vec<(Option<Place>, Broken)> {
             let place = (watchdog.clone(), Some("initial_delay"));
             found.push((Some(place), Broken::new(what).hint("take it out")));
         }
+    }
+    let has_images = service.container.as_ref().is_some_and(|container| container.image_check);
+    if let Some((name, _)) =
+        service.probes.iter().find(|(_, probe)| probe.ask == Question::Image && !has_images)
+    {
+        let what = "asks for the health check of an image, and this has none, or another";
+        found.push((Some((name.clone(), None)), Broken::new(what)));
     }
     let sizes = service.probes.values().filter_map(|probe| Some(probe.ask.tls()?.ca.as_ref()?.len()));
     if sizes.sum::<usize>() > AUTHORITIES_MAX {

@@ -99,7 +99,8 @@ pub(super) fn argv(words: &[String]) -> Rule {
 }
 
 /// A project that was looked at is sent as it was shown.
-pub(super) const NOT_SHOWN: &str = "that stands for a value which is not shown; write the value itself";
+pub(in crate::file) const NOT_SHOWN: &str =
+    "that stands for a value which is not shown; write the value itself";
 
 pub(super) fn variable(name: &str, value: &str) -> Rule {
     no_nul(value)?;

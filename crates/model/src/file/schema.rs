@@ -89,14 +89,17 @@ fn shape(of: &'static Shape, defined: &mut Defined) -> Json {
             json!({ "anyOf": [mapping(text()), { "type": "array", "items": text() }] })
         }
         Shape::Command => {
-            json!({ "anyOf": [text(), { "type": "array", "items": text() }, { "type": "null" }] })
+            json!({ "anyOf": [line(), { "type": "array", "items": text() }, { "type": "null" }] })
         }
-        Shape::Argv | Shape::Test => {
+        Shape::Argv => {
+            json!({ "anyOf": [line(), { "type": "array", "items": text(), "minItems": 1 }] })
+        }
+        Shape::Test => {
             json!({ "anyOf": [text(), { "type": "array", "items": text(), "minItems": 1 }] })
         }
         // A container may be told to run nothing of its own.
         Shape::Optional(Shape::Argv) => {
-            json!({ "anyOf": [text(), { "type": "array", "items": text() }, { "type": "null" }] })
+            json!({ "anyOf": [line(), { "type": "array", "items": text() }, { "type": "null" }] })
         }
         Shape::Short(short) => json!({ "anyOf": [text(), named_keys(short.long, defined)] }),
         Shape::Optional(inner) => json!({ "anyOf": [shape(inner, defined), { "type": "null" }] }),
@@ -140,6 +143,11 @@ fn or_null(schema: Json) -> Json {
 /// Every scalar that is there is text, however it is written.
 fn text() -> Json {
     json!({ "type": ["string", "number", "boolean"] })
+}
+
+/// A command in one piece: a number is a slip for something else.
+fn line() -> Json {
+    json!({ "type": ["string", "boolean"] })
 }
 
 /// Text with a variable in it, of which nothing can be said before that is filled in.

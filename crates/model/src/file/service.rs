@@ -200,6 +200,7 @@ impl<'a> Reader<'_, '_, 'a> {
             "probes" => self.probes(value, at, draft),
             "attach" => spec.attach = is_set(value),
             "exit_on_end" => spec.exit_on_end = is_set(value),
+            "update_lock" => spec.update_lock = is_set(value),
             "external" => spec.external = is_set(value),
             "group_add" => spec.group_add = words(value).unwrap_or_default(),
             "init" | "labels" | "label_file" => {}

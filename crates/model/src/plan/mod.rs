@@ -33,6 +33,8 @@ pub enum StepReason {
     Asked,
     /// It is not declared any more.
     NotDeclared,
+    /// No container needs it any more.
+    NotNeeded,
     /// A dependency with `restart: true` is restarted or replaced.
     DependencyRestarts {
         /// Which.

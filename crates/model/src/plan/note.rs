@@ -21,6 +21,42 @@ pub enum Note {
         /// Why.
         because: SideBySide,
     },
+    /// An image is asked for again though it is there, and whoever runs another one then is replaced.
+    Refreshed {
+        /// Of which app.
+        app: AppName,
+        /// Which.
+        service: ServiceName,
+        /// Its image.
+        image: String,
+    },
+    /// A volume of that name is there and was made by somebody else.
+    UsedAsItIs {
+        /// Of which app.
+        app: AppName,
+        /// Who needs it.
+        service: ServiceName,
+        /// Its name in the engine.
+        volume: String,
+    },
+    /// A volume was made otherwise than the file says now, and is used as it is: it may hold data.
+    MadeOtherwise {
+        /// Of which app.
+        app: AppName,
+        /// Who needs it.
+        service: ServiceName,
+        /// Its name in the engine.
+        volume: String,
+    },
+    /// A network nobody of the app needs any more stays: containers of others are in it.
+    NetworkStays {
+        /// Of which app.
+        app: AppName,
+        /// Its name in the engine.
+        network: String,
+        /// Who is in it, by name.
+        by: Vec<String>,
+    },
     /// A service that holds its update lock is interrupted all the same, as was asked.
     Forced {
         /// Of which app.
@@ -77,6 +113,25 @@ impl fmt::Display for Note {
             Self::StopFirst { service, because, .. } => {
                 write!(f, "`{service}` is replaced stop-first, not start-first: {because}")
             }
+            Self::Refreshed { service, image, .. } => {
+                write!(
+                    f,
+                    "`{service}` is replaced too, if its `pull_policy` finds another image under `{image}`"
+                )
+            }
+            Self::UsedAsItIs { service, volume, .. } => write!(
+                f,
+                "`{service}` uses the volume `{volume}` as it is: it was there, and is not of this app (`external: true` says that this is meant)"
+            ),
+            Self::MadeOtherwise { service, volume, .. } => write!(
+                f,
+                "`{service}` uses the volume `{volume}` as it is, though it was made otherwise than the file says now: it may hold data (remove it to have it made anew)"
+            ),
+            Self::NetworkStays { network, by, .. } => write!(
+                f,
+                "the network `{network}` is needed no more and stays, as `{}` is in it, which is not of this app",
+                by.join("`, `")
+            ),
             Self::Forced { service, lock, .. } => {
                 write!(f, "`{service}` is interrupted though it holds its update lock ({lock})")
             }

@@ -16,12 +16,14 @@ pub struct World {
     pub observed: BTreeMap<SlotId, Observed>,
     /// Our containers, by what they are called in the engine.
     pub containers: BTreeMap<String, Container>,
-    /// Names of containers that are not ours.
-    pub foreign: BTreeSet<String>,
+    /// Containers that are none of what is planned, by their names, with the ports of this machine they hold.
+    pub foreign: BTreeMap<String, Vec<HostPort>>,
     /// Images: by each name (with its tag or digest), their id.
     pub images: BTreeMap<String, String>,
     /// Networks, by what they are called in the engine.
     pub networks: BTreeMap<String, Kept>,
+    /// Containers of others in these networks, by the name of the network: which keeps one from being removed.
+    pub strangers: BTreeMap<String, BTreeSet<String>>,
     /// Volumes, likewise.
     pub volumes: BTreeMap<String, Kept>,
     /// Where releases are kept track of: the apps, and of each its releases by number, with their names.
@@ -120,13 +122,14 @@ impl fmt::Display for Lock {
 }
 
 /// A port of this machine.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct HostPort {
     /// Its number.
     pub port: u16,
     /// Of what.
     pub protocol: Protocol,
     /// At which address; at all where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip: Option<String>,
 }
 
@@ -134,9 +137,13 @@ impl HostPort {
     /// What a container has published, where that is one port: of a range the engine takes a free one.
     pub fn of(port: &Port) -> Option<Self> {
         let number = port.published.as_deref()?.parse().ok().filter(|number| *number != 0)?;
-        let everywhere = |ip: &String| ["0.0.0.0", "::", ""].contains(&ip.as_str());
-        let ip = port.host_ip.clone().filter(|ip| !everywhere(ip));
-        Some(Self { port: number, protocol: port.protocol, ip })
+        Some(Self::new(number, port.protocol, port.host_ip.as_deref()))
+    }
+
+    /// Of this number, at this address of the machine's, where that is one.
+    pub fn new(port: u16, protocol: Protocol, ip: Option<&str>) -> Self {
+        let ip = ip.filter(|ip| !["0.0.0.0", "::", ""].contains(ip));
+        Self { port, protocol, ip: ip.map(str::to_owned) }
     }
 
     /// Not both can be held.

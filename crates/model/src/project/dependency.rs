@@ -146,6 +146,11 @@ impl Condition {
         }
     }
 
+    /// It is about how the dependency ended, and holds when that does not run any more.
+    pub fn is_end(&self) -> bool {
+        matches!(self, Self::CompletedSuccessfully | Self::Completed | Self::Failed)
+    }
+
     /// In a word: `healthy`.
     pub fn word(&self) -> Cow<'static, str> {
         Cow::Borrowed(match self {

@@ -113,6 +113,10 @@ pub struct Service {
     /// When it has ended and is left so, the whole app is stopped.
     #[serde(default, skip_serializing_if = "is_false")]
     pub exit_on_end: bool,
+    /// It is given a file, [`Service::UPDATE_LOCK`]: while it, or anybody, holds a lock on that (`flock`), it is
+    /// not interrupted for an update.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub update_lock: bool,
     /// What asks it to stop.
     #[serde(default)]
     pub stop_signal: Signal,
@@ -173,6 +177,12 @@ impl Default for LogRotation {
 }
 
 impl Service {
+    /// The variable that tells a service where its update lock is.
+    pub const UPDATE_LOCK: &str = "UPBEAT_UPDATE_LOCK";
+
+    /// Where that is in a container.
+    pub const UPDATE_LOCK_INSIDE: &str = "/run/upbeat/update.lock";
+
     /// A container of this image; all else as where a file says nothing.
     pub fn of_image(image: container::ImageRef) -> Self {
         Self { container: Some(Box::new(Container::new(image))), ..Self::new(Vec::new(), "/") }
@@ -215,6 +225,7 @@ impl Service {
             post_stop: Vec::new(),
             reload: None,
             exit_on_end: false,
+            update_lock: false,
             stop_signal: Signal::default(),
             stop_grace_period: Self::default_grace(),
             stop_command: None,
@@ -280,6 +291,7 @@ impl Service {
         say("notifies", self.notifies(), serde_json::json!(true));
         say("watchdog", self.watchdog().is_some(), serde_json::json!(self.watchdog()));
         say("external", self.external, serde_json::json!(true));
+        say("update_lock", self.update_lock, serde_json::json!(true));
         // By their hashes: a digest is asked for at every change, and they may be megabytes.
         let of_file = |file: &PrivateFile| {
             let content = blake3::hash(file.content.reveal());

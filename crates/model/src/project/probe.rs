@@ -141,6 +141,15 @@ impl Probe {
         }
     }
 
+    /// The engine's answer to the health check of the image. The engine counts, by the image's thresholds: what
+    /// it says is so, and costs no more than to look.
+    pub fn of_image() -> Self {
+        /// For an engine under load; whoever does not answer by then says nothing.
+        const PATIENCE: Millis = Millis::seconds(10);
+        let interval = Millis::seconds(1);
+        Self { interval, timeout: PATIENCE, failure_threshold: 1, ..Self::new(Question::Image) }
+    }
+
     /// What is done about a no. Where nothing is said: a copy that does not come up, or is of no use,
     /// is restarted; that one cannot be used for now is only said.
     pub fn remedy(&self, role: Role) -> Remedy {
@@ -281,6 +290,9 @@ pub enum Question {
     /// All its processes together have used at most so much of one CPU since it was asked before, in
     /// hundredths.
     Cpu(u32),
+    /// The container engine says that the health check of the image passes. No file asks it: whoever waits
+    /// for such a container to be healthy does.
+    Image,
 }
 
 impl Question {
@@ -362,6 +374,7 @@ impl Question {
             Self::Memory(_) => "memory",
             Self::Descriptors(_) => "descriptors",
             Self::Cpu(_) => "cpu",
+            Self::Image => "image",
         }
     }
 
@@ -542,6 +555,7 @@ impl std::fmt::Display for Question {
             Self::Descriptors(1) => f.write_str("at most 1 open file"),
             Self::Descriptors(count) => write!(f, "at most {count} open files"),
             Self::Cpu(percent) => write!(f, "at most {percent} % of a CPU"),
+            Self::Image => f.write_str("that of its image"),
         }
     }
 }

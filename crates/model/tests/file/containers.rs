@@ -155,6 +155,23 @@ fn a_health_check_of_the_file_takes_the_place_of_the_images() {
 }
 
 #[test]
+fn who_waits_for_a_container_to_be_healthy_waits_for_the_health_check_of_its_image() {
+    let asked = |condition: &str, body: &str| {
+        let project = project(&format!(
+            "services: {{ db: {{ image: db{body} }}, web: {{ image: web, depends_on: {{ db: {{ condition: {condition} }} }} }} }}"
+        ));
+        let db = &project.services["db"];
+        // It is no other container for that.
+        let alone = Service { probes: Default::default(), ..db.clone() };
+        assert_eq!(db.digest(), alone.digest());
+        db.readiness().map(|probe| probe.ask.to_string())
+    };
+    assert_eq!(asked("service_healthy", "").as_deref(), Some("that of its image"));
+    assert_eq!(asked("service_started", ""), None);
+    assert_eq!(asked("service_healthy", ", healthcheck: { test: [CMD, x] }").as_deref(), Some("exec x"));
+}
+
+#[test]
 fn copies_of_a_container_differ_as_those_of_a_process_do() {
     let project = project(
         "templates: { worker: { service: { image: worker, command: 'run {{ index }}', working_dir: '/data/{{ index }}', environment: { N: '{{ index }}' } } } }

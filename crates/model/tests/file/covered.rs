@@ -76,3 +76,50 @@ fn every_key_that_is_not_for_all_services_is_refused_in_a_fixture() {
     missing.retain(|text| !UNSAYABLE.iter().any(|key| text.starts_with(key)));
     assert!(missing.is_empty(), "no fixture says\n{missing:#?}");
 }
+
+/// What an engine is told besides a container: tests of the driver make them, and look at them.
+const BESIDES_CONTAINERS: [&str; 5] = ["A network", "An address plan", "A subnet", "A volume", "A build"];
+
+/// Every key that a container obeys stands in a fixture of the driver, with what the engine was told of it.
+#[test]
+fn every_key_that_a_container_obeys_is_in_a_fixture_of_the_driver() {
+    let schema = schema();
+    let root = Place::root(&schema);
+    let mut reached = BTreeSet::new();
+    for text in fixtures::of_the_driver() {
+        root.reached(&instance(&text).expect("a project file"), &mut reached);
+    }
+    let mut missing = Vec::new();
+    let page = compose_page();
+    for section in page.split("\n## ").skip(1) {
+        let (title, below) = section.split_once('\n').expect("a title and what is below it");
+        if BESIDES_CONTAINERS.contains(&title) {
+            continue;
+        }
+        let name = title.strip_prefix("A ").or_else(|| title.strip_prefix("An ")).unwrap_or(title);
+        let (first, rest) = name.split_at(1);
+        let name = format!("{}{rest}", first.to_lowercase()).replace([' ', '`', '\''], "_");
+        for key in obeyed(below) {
+            let place = match title {
+                "A project file" => format!("/properties/{key}"),
+                _ => format!("/$defs/{name}/properties/{key}"),
+            };
+            assert!(schema.pointer(&place).is_some(), "{place} is nowhere in the schema");
+            missing.extend((!reached.contains(&place)).then_some(place));
+        }
+    }
+    assert!(missing.is_empty(), "no fixture has\n{missing:#?}");
+}
+
+/// Of a section the keys that are Compose's, and that hold for containers.
+fn obeyed(section: &str) -> Vec<&str> {
+    let plain = section
+        .lines()
+        .filter_map(|line| line.strip_prefix("Obeyed where the key is that it stands under: "));
+    let plain = plain.flat_map(|keys| keys.trim_end_matches('.').split(", "));
+    let rows = section.lines().filter(|line| line.starts_with("| `")).filter_map(|line| {
+        let columns: Vec<&str> = line.split('|').map(str::trim).collect();
+        (columns[3] == "yes" || columns[3].starts_with("engine API")).then_some(columns[1])
+    });
+    plain.chain(rows).filter(|key| !key.ends_with(" *")).map(|key| key.trim_matches('`')).collect()
+}

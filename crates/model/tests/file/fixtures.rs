@@ -59,6 +59,13 @@ pub(super) fn all() -> Vec<Fixture> {
     found
 }
 
+/// The project files by which the driver of containers is tested.
+pub(super) fn of_the_driver() -> Vec<String> {
+    let room = Path::new(env!("CARGO_MANIFEST_DIR")).join("../drivers/tests/containers");
+    let paths = entries(&room).into_iter().chain(entries(&room.join("sent")));
+    paths.filter(|path| path.extension().is_some_and(|e| e == "yaml")).map(|path| text_of(&path)).collect()
+}
+
 fn entries(directory: &Path) -> Vec<PathBuf> {
     let read = std::fs::read_dir(directory).expect("the directory can be read");
     let mut paths: Vec<PathBuf> = read.map(|entry| entry.expect("an entry").path()).collect();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use upbeat_api::{Action, Endpoint, IdempotencyKey, NewToken, Role, Up};
+use upbeat_api::{Action, BUILD_TYPE, Endpoint, IdempotencyKey, NewToken, Role, Up};
 
 use upbeat_model::rollout::EntityId;
 
@@ -12,10 +12,16 @@ use super::House;
 use super::fake::{app, name};
 use super::tcp::Afar;
 
+const BUILD: &str = concat!(
+    r#"{"app":"shop","service":"web","image":"shop-web","build":{"context":""}}"#,
+    "\nwhat would be a tar"
+);
+
 /// A request that would be understood.
 fn line(endpoint: Endpoint) -> (String, &'static str) {
     let path = endpoint.path().replace("{app}", "shop").replace("{service}", "web").replace("{id}", "7");
     let path = path.replace("{webhook}", "ci");
+    let path = if endpoint == Endpoint::Image { format!("{path}?name=web") } else { path };
     let path = path.replace("{namespace}", "prod").replace("{entity}", "web").replace("{unit}", "release");
     let body = match endpoint {
         Endpoint::Up | Endpoint::Plan => r#"{"project":{"name":"shop","services":{},"base_environment":{}}}"#,
@@ -25,6 +31,14 @@ fn line(endpoint: Endpoint) -> (String, &'static str) {
         Endpoint::SetControllers => "{}",
         Endpoint::StartRolloutUnit => r#"{"members":[]}"#,
         Endpoint::ActOnRolloutUnit => r#"{"action":"pause"}"#,
+        Endpoint::SetDevice => {
+            r#"{"apps":{"shop":{"releases":{"3":{"partial":true,"services":{"web":{"image":"web:1"}}}}}}}"#
+        }
+        Endpoint::SetDeviceApp => {
+            r#"{"releases":{"3":{"partial":true,"services":{"web":{"image":"web:1"}}}}}"#
+        }
+        Endpoint::MergeDevice | Endpoint::MergeDeviceApp => "{}",
+        Endpoint::BuildImage => BUILD,
         Endpoint::CreateToken => r#"{"name":"x","role":"viewer"}"#,
         _ => "",
     };
@@ -33,7 +47,8 @@ fn line(endpoint: Endpoint) -> (String, &'static str) {
 
 async fn status(afar: &Afar, endpoint: Endpoint, authorization: Option<&str>) -> String {
     let (line, body) = line(endpoint);
-    let mut headers = vec!["Content-Type: application/json".to_owned()];
+    let kind = if endpoint == Endpoint::BuildImage { BUILD_TYPE } else { "application/json" };
+    let mut headers = vec![format!("Content-Type: {kind}")];
     headers.extend(authorization.map(|token| format!("Authorization: {token}")));
     let headers: Vec<&str> = headers.iter().map(String::as_str).collect();
     afar.ask(&line, &headers, body).await.split(' ').next().unwrap().to_owned()
@@ -56,10 +71,13 @@ fn the_table_of_roles_is_the_promised_one() {
         "ActOnRolloutUnit",
         "ForgetRolloutUnit",
     ];
-    let others = [&["Up", "Plan", "Act", "Down"], &of_rollouts[..], &["TestWebhook"]].concat();
+    let of_device =
+        ["SetDevice", "MergeDevice", "StopSeeking", "SetDeviceApp", "MergeDeviceApp", "RemoveDeviceApp"];
+    let first = ["Up", "Plan", "Act", "Exec", "Attach", "Down", "RemoveVolumes"];
+    let others = [&first[..], &of_device, &of_rollouts, &["BuildImage", "TestWebhook"]].concat();
     assert_eq!(table[&Role::Operator], others);
     assert_eq!(table[&Role::Admin], ["Tokens", "CreateToken", "RevokeToken", "Audit", "VerifyAudit"]);
-    assert_eq!(table[&Role::Viewer].len() + 17, Endpoint::ALL.len());
+    assert_eq!(table[&Role::Viewer].len() + 27, Endpoint::ALL.len());
 }
 
 /// Every way to put a route on a router but `route`, which one function alone calls: so each route has a
@@ -104,7 +122,15 @@ async fn every_route_for_every_role_and_for_nobody() {
             afar.fake.rollouts.is_there(&EntityId::new("prod", "web").unwrap());
             let told = status(&afar, endpoint, Some(&format!("Bearer {role}"))).await;
             let may = role >= endpoint.role();
-            assert_eq!(told, if may { "200" } else { "403" }, "{endpoint:?} as {role}");
+            let done = match endpoint {
+                // It says that it has to be spoken to in another way.
+                Endpoint::Exec | Endpoint::Attach => "426",
+                // Only this one changes anything of what is there.
+                Endpoint::RemoveDeviceApp => "202",
+                _ => "200",
+            };
+            assert_eq!(told, if may { done } else { "403" }, "{endpoint:?} as {role}");
+            afar.fake.device.begin_again();
             let recorded = afar.fake.recorded();
             if !may {
                 assert_eq!(recorded.len(), 1, "{recorded:?}");
@@ -172,9 +198,9 @@ async fn every_change_is_recorded_before_and_after_and_no_look_is() {
     let afar = Afar::open();
     let (client, shop) = (afar.client("admin"), name("shop"));
     let key = IdempotencyKey::new("k").unwrap();
-    let up = Up { project: app(3).project, services: vec![name("web"), name("db")] };
+    let up = Up { project: app(3).project, services: vec![name("web"), name("db")], force: false };
     client.apps().await.unwrap();
-    client.plan(&shop, &up).await.unwrap();
+    client.plan(&shop, &up, false).await.unwrap();
     client.tokens().await.unwrap();
     client.webhooks().await.unwrap();
     client.audit(0, None, 5).await.unwrap();

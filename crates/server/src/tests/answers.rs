@@ -13,7 +13,7 @@ use super::fake::{app, event, line, name, operation, stats};
 use upbeat_model::{Mono, Wall};
 
 fn up() -> Up {
-    Up { project: app(3).project, services: Vec::new() }
+    Up { project: app(3).project, services: Vec::new(), force: false }
 }
 
 #[tokio::test]
@@ -25,7 +25,7 @@ async fn what_is_asked_is_answered() {
     assert_eq!(client.apps().await.unwrap()[0].ready, 1);
     assert_eq!(client.app(&shop).await.unwrap(), app(3));
     assert_eq!(client.operation(OperationId(7)).await.unwrap(), operation(true));
-    assert_eq!(client.plan(&shop, &up()).await.unwrap(), Plan { unchanged: 4, ..Plan::default() });
+    assert_eq!(client.plan(&shop, &up(), true).await.unwrap(), Plan { unchanged: 4, ..Plan::default() });
     assert_eq!(client.why(&shop, &name("web")).await.unwrap(), Why { chains: vec![Vec::new()], more: 0 });
     let of_shop = EventFilter { app: Some(shop.clone()), ..EventFilter::default() };
     assert_eq!(client.events(&of_shop, 8, 20).await.unwrap(), [event(9)]);

@@ -3,23 +3,28 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
+use axum::BoxError;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream;
 use tokio::sync::{Notify, oneshot};
 use upbeat_api::{
-    Action, App, AppName, AppSummary, Asked, AuditHead, AuditQuery, AuditRecord, AuditVerdict, Event,
-    EventFilter, EventKind, EventWord, IssuedToken, LogLine, LogStream, Need, NewToken, Operation,
-    OperationId, Origin, Plan, Problem, ProblemKind, Project, Refused, Role, ServiceName, Starts, Stats,
-    TokenInfo, TokenName, Up, Version, WebhookName, WebhookState, WebhookTested, Whom, Why, Wish,
+    Action, App, AppName, AppSummary, Asked, Attach, AuditHead, AuditQuery, AuditRecord, AuditVerdict,
+    BuildWord, Event, EventFilter, EventKind, EventWord, Exec, ImageBuild, ImageState, IssuedToken, LogLine,
+    LogStream, Need, NewToken, Operation, OperationId, Origin, Plan, PlanQuery, Problem, ProblemKind,
+    Project, Refused, RemovedVolumes, Role, ServiceName, Starts, Stats, TokenInfo, TokenName, Up, Version,
+    WebhookName, WebhookState, WebhookTested, Whom, Why, Wish,
 };
+use upbeat_model::project::container::ImageRef;
 use upbeat_model::{
     Attempt, Edit, Goal, Mono, Phase, Service, SlotId, SlotStats, SlotStatus, SlotUsage, Wall, WebhookError,
-    WebhookWord,
+    WebhookWord, device,
 };
 
 use crate::backend::{Answer, Backend, BoxStream, Checked, LogQuery};
 use crate::compat::guide::{Guide, ServicesSettings, Surroundings};
+use crate::exec::Running;
+use crate::tests::fake_device::FakeDevice;
 use crate::tests::fake_rollouts::FakeRollouts;
 
 fn own() -> String {
@@ -55,6 +60,7 @@ pub(crate) struct Fake {
     pub(crate) elsewhere: Arc<Mutex<BTreeMap<String, Endpoint>>>,
     guide: Guide,
     pub(crate) rollouts: FakeRollouts,
+    pub(crate) device: FakeDevice,
     asked: Arc<Mutex<Vec<String>>>,
     /// What was recorded.
     records: Arc<Mutex<Vec<String>>>,
@@ -99,6 +105,7 @@ impl Fake {
                 health_timeout: Surroundings::HEALTH_TIMEOUT,
             }),
             rollouts: FakeRollouts::default(),
+            device: FakeDevice::default(),
             asked: Arc::default(),
             states: Arc::default(),
             lines: Arc::default(),
@@ -221,8 +228,13 @@ fn by_words(wanted: &EventFilter) -> String {
 }
 
 pub(crate) fn stats(at: i64) -> Stats {
-    let usage =
-        SlotUsage { cpu_percent: Some(12.5), cpu_ms: 7, memory_bytes: 4096, descriptors: 3, processes: 1 };
+    let usage = SlotUsage {
+        cpu_percent: Some(12.5),
+        cpu_ms: 7,
+        memory_bytes: 4096,
+        descriptors: Some(3),
+        processes: 1,
+    };
     let slot = SlotStats {
         slot: "shop/web/1".parse().unwrap(),
         phase: Phase::Running,
@@ -281,6 +293,26 @@ impl Backend for Fake {
             ("expired", _) => Err(Problem::new(ProblemKind::Unauthorized, "the token `expired` has expired")),
             _ => Err(Problem::new(ProblemKind::Unauthorized, "the token is not known")),
         }
+    }
+
+    /// `cat` gives back what it gets and ends with it; whatever else is run says so, takes nothing and stays.
+    async fn exec(&self, app: AppName, service: ServiceName, exec: Exec) -> Answer<Running> {
+        let words = format!("exec {app}/{service} {}", exec.command.join(" "));
+        self.note(words.clone());
+        if service.as_str() == "nobody" {
+            return Err(Problem::new(ProblemKind::Conflict, "nobody-1 does not run: it is stopped"));
+        }
+        let fake = self.clone();
+        Ok(super::exec::running(exec, move || fake.record(format!("{words} is over"))))
+    }
+
+    /// As a command that stays.
+    async fn attach(&self, app: AppName, service: ServiceName, attach: Attach) -> Answer<Running> {
+        let words = format!("attach {app}/{service}");
+        self.note(words.clone());
+        let fake = self.clone();
+        let exec = Exec { command: vec!["cat".to_owned()], terminal: attach.terminal, ..Exec::default() };
+        Ok(super::exec::running(exec, move || fake.record(format!("{words} is over"))))
     }
 
     async fn asked(&self, asked: Asked, need: Need) -> Answer<String> {
@@ -344,7 +376,12 @@ impl Backend for Fake {
         Ok(operation(false))
     }
 
-    async fn plan(&self, app: AppName, _: Up) -> Answer<Plan> {
+    async fn remove_volumes(&self, app: AppName) -> Answer<RemovedVolumes> {
+        self.note(format!("remove the volumes of {app}"));
+        Ok(RemovedVolumes { volumes: vec![format!("{app}_data")] })
+    }
+
+    async fn plan(&self, app: AppName, _: Up, _: PlanQuery) -> Answer<Plan> {
         self.note(format!("plan {app}"));
         Ok(Plan { unchanged: 4, ..Plan::default() })
     }
@@ -408,6 +445,29 @@ impl Backend for Fake {
         Ok(operation(true))
     }
 
+    async fn device(&self) -> Answer<device::State> {
+        Ok(self.device.state())
+    }
+
+    async fn watch_device(&self) -> Answer<BoxStream<device::State>> {
+        Ok(self.device.states())
+    }
+
+    async fn seek(&self, changes: device::Changes, origin: Origin) -> Answer<Vec<Operation>> {
+        FakeDevice::words(&changes).for_each(|told| self.note(format!("{}: {told}", by(&origin))));
+        self.device.reach(changes)
+    }
+
+    async fn stop_seeking(&self, origin: Origin) -> Answer<(Vec<Operation>, Vec<AppName>)> {
+        self.note(format!("{}: stops seeking", by(&origin)));
+        self.device.stop_seeking()
+    }
+
+    async fn queue(&self, request: device::Request, _: device::Changes, origin: Origin) -> Answer<()> {
+        self.note(format!("{}: queues {}", by(&origin), request.what()));
+        self.device.queue(&request, &origin.who)
+    }
+
     async fn operation(&self, id: OperationId) -> Answer<Operation> {
         if id == OperationId(7) {
             return Ok(operation(true));
@@ -457,6 +517,33 @@ impl Backend for Fake {
         self.note(format!("logs of {app}: {query:?}"));
         let told = self.lines.lock().unwrap().take();
         Ok(told.unwrap_or_else(|| stream::iter([Ok(line(1))]).boxed()))
+    }
+
+    async fn image(&self, name: ImageRef) -> Answer<ImageState> {
+        self.note(format!("image {name}"));
+        Ok(ImageState { id: (name.name() == "web").then(|| "sha256:1".into()) })
+    }
+
+    /// Of `web`; what is built for others goes wrong at its second step, or is never told an end of.
+    async fn build(
+        &self,
+        wanted: ImageBuild,
+        mut context: BoxStream<Result<Bytes, BoxError>>,
+    ) -> Answer<BoxStream<Answer<BuildWord>>> {
+        let mut bytes = 0;
+        while let Some(part) = context.next().await {
+            // As an engine says it.
+            let broken = |_| Problem::new(ProblemKind::Unavailable, "the engine broke off");
+            bytes += part.map_err(broken)?.len();
+        }
+        self.note(format!("build {} of {bytes} bytes", wanted.image));
+        let first = BuildWord::Step { number: 1, of: 2, text: "FROM a".into() };
+        let then = match wanted.service.as_str() {
+            "web" => vec![Ok(BuildWord::Built { id: "sha256:1".into() })],
+            "bad" => vec![Err(Problem::new(ProblemKind::BadRequest, "step 2 of 2, `RUN b`, failed"))],
+            _ => return Ok(stream::iter([Ok(first)]).chain(stream::pending()).boxed()),
+        };
+        Ok(stream::iter([Ok(first)]).chain(stream::iter(then)).boxed())
     }
 
     async fn webhooks(&self) -> Answer<Vec<WebhookState>> {

@@ -2,9 +2,13 @@
 
 mod access;
 mod answers;
+mod builds;
 mod connections;
+mod device;
 mod document;
+mod exec;
 mod fake;
+mod fake_device;
 mod fake_rollouts;
 mod guide;
 mod guide_elsewhere;

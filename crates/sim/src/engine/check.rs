@@ -42,22 +42,25 @@ pub(super) struct Ledger {
     held_up: BTreeMap<SlotId, Made>,
     /// What was asked to stop.
     asked: BTreeMap<SlotId, Living>,
-    /// Under which generation a slot was last started.
-    started_for: BTreeMap<SlotId, u64>,
+    /// Of which slots something is being stopped.
+    stopping: BTreeSet<SlotId>,
+    /// Under which generation a slot was last started, and as which spec.
+    started_for: BTreeMap<SlotId, (u64, String)>,
     /// Which container each slot was last started as, by which attempt.
     started_as: BTreeMap<SlotId, (Attempt, Option<String>)>,
     /// Containers that were said not to be there any more.
     gone: BTreeMap<SlotId, String>,
-    /// Slots that something has run in.
-    ran: BTreeSet<SlotId>,
+    /// Slots that something has run in, and of which specs.
+    ran: BTreeMap<SlotId, BTreeSet<String>>,
     /// Slots of which the engine has told what is not so.
     pub(super) lied_of: BTreeSet<SlotId>,
     /// Processes that nobody remembers: nothing says of them what they are.
     strangers: BTreeSet<u64>,
     /// Runs that another hand began.
     by_hand: BTreeSet<u64>,
-    /// Nobody remembers which networks were made under earlier files.
-    pub(super) forgot_networks: bool,
+    /// What was kept is lost: nobody remembers which networks were made under earlier files, nor who had which
+    /// port.
+    pub(super) forgot: bool,
     /// The images that were there since there is peace, by reference.
     pub(super) images: BTreeMap<String, BTreeSet<String>>,
 }
@@ -110,8 +113,8 @@ impl Ledger {
         self.gone.clear();
     }
 
-    pub(super) fn ran(&mut self, slot: &SlotId) {
-        self.ran.insert(slot.clone());
+    pub(super) fn ran(&mut self, slot: &SlotId, digest: &str) {
+        self.ran.entry(slot.clone()).or_default().insert(digest.to_owned());
     }
 
     pub(super) fn began_by_hand(&mut self, run: Option<u64>) {
@@ -124,8 +127,13 @@ impl Ledger {
 
     /// What was kept is lost.
     pub(super) fn forgotten(&mut self, processes: &Processes) {
-        self.forgot_networks = true;
+        self.forgot = true;
         self.strangers.extend(processes.places.values().map(|process| u64::from(process.pid.unsigned_abs())));
+    }
+
+    /// A process of which nothing says what it is.
+    pub(super) fn is_stranger(&self, pid: i32) -> bool {
+        self.strangers.contains(&u64::from(pid.unsigned_abs()))
     }
 
     pub(super) fn final_images(&mut self, docker: &Docker) {
@@ -160,6 +168,7 @@ impl Ledger {
     }
 
     fn stop(&mut self, slot: &SlotId, bundle: &Bundle, sight: &Sight<'_>) -> Verdict {
+        let goes_on = !self.stopping.insert(slot.clone());
         let Some(living) = sight.living(slot) else { return Ok(()) };
         let is_it = |asked: &Living| {
             let is_again = asked.which.0 == living.which.0 && self.by_hand.contains(&living.which.1);
@@ -171,7 +180,10 @@ impl Ledger {
         }
         let wish = &sight.people.target.slots[slot];
         self.asked.insert(slot.clone(), living.clone());
-        self.is_not_as_wished(slot, wish, &living)?;
+        if !(goes_on && self.by_hand.contains(&living.which.1)) {
+            // Else it was started beside what was being stopped.
+            self.is_not_as_wished(slot, wish, &living)?;
+        }
         if !wish.kill && wish.goal != Goal::Stopped {
             self.all_is_there(slot, wish, sight)?;
         }
@@ -187,7 +199,7 @@ impl Ledger {
             (id, _) => id.is_some() == wish.spec.container.is_some(),
         };
         let restarts = wish.ask == Ask::Restart
-            && self.started_for.get(slot).is_none_or(|started| *started < wish.generation);
+            && self.started_for.get(slot).is_none_or(|(started, _)| *started < wish.generation);
         let by_hand = self.by_hand.contains(&living.which.1);
         if by_hand && self.held_up.get(slot) == Some(&(wish.generation, wish.digest.clone())) {
             // Nobody knew that it could be made by then.
@@ -217,10 +229,40 @@ impl Ledger {
         if wish.goal != Goal::Running {
             return Err(format!("{slot}: it is started, and shall be {:?}", wish.goal));
         }
-        self.started_for.insert(slot.clone(), wish.generation);
+        let before = self.started_for.insert(slot.clone(), (wish.generation, wish.digest.clone()));
+        let is_new = before.is_none_or(|(_, digest)| digest != wish.digest);
+        self.stopping.remove(slot);
+        self.port_is_free(slot, wish, sight)?;
         for (service, edge) in &wish.spec.depends_on {
             for copy in sight.people.copies(service) {
                 self.holds(slot, copy, &edge.condition, bundle, sight)?;
+                if is_new && edge.condition == Condition::CompletedSuccessfully {
+                    self.has_done_so(slot, copy, sight)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// No other that goes has the port it publishes, as far as that can be known.
+    fn port_is_free(&self, slot: &SlotId, wish: &TargetSlot, sight: &Sight<'_>) -> Verdict {
+        if !sight.people.publishes(&wish.digest) || self.forgot {
+            return Ok(());
+        }
+        for (other, its) in sight.people.target.slots.iter().filter(|(other, _)| *other != slot) {
+            let Some(living) = sight.living(other).filter(|living| sight.people.publishes(&living.digest))
+            else {
+                continue;
+            };
+            let goes = its.goal != Goal::Running || living.digest != its.digest;
+            let is_shown = sight.node.status(other).is_some_and(|seen| seen.phase.is_alive());
+            // One that an older order began, when a newer one had been given, is seen only when that is refused.
+            let is_last = |(_, container): &(Attempt, Option<String>)| *container == living.which.0;
+            let is_known = self.started_as.get(other).is_none_or(is_last)
+                && !self.by_hand.contains(&living.which.1)
+                && !self.lied_of.contains(other);
+            if goes && is_shown && is_known {
+                return Err(format!("{slot}: it is started while {other} has its port, and goes"));
             }
         }
         Ok(())
@@ -246,9 +288,19 @@ impl Ledger {
         if !seen.into_iter().chain(was).any(is) {
             return Err(format!("{slot}: it is started, and {copy} is {seen:?} and not {condition}"));
         }
-        if !self.ran.contains(copy) && !self.lied_of.contains(copy) && sight.docker.of(copy).next().is_some()
-        {
+        let has_run = self.ran.contains_key(copy) || self.lied_of.contains(copy);
+        if !has_run && sight.docker.of(copy).next().is_some() {
             return Err(format!("{slot}: it is started, and {copy} never ran"));
+        }
+        Ok(())
+    }
+
+    /// What is new waits for what the newest file says, not for what an older one said.
+    fn has_done_so(&self, slot: &SlotId, copy: &SlotId, sight: &Sight<'_>) -> Verdict {
+        let wish = &sight.people.target.slots[copy];
+        let has_run = self.ran.get(copy).is_some_and(|specs| specs.contains(&wish.digest));
+        if wish.goal == Goal::Running && !has_run && !self.lied_of.contains(copy) {
+            return Err(format!("{slot}: it is started, and {copy} has completed of an older file"));
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use upbeat_decide::{Bundle, Effect, Node};
 use upbeat_model::{Exit, Mono, Phase, SlotId, Wall};
 
 use super::check::Sight;
-use super::driver::Order;
+use super::driver::{Heard, Order};
 use super::people::Nature;
 use super::world::{Happening, LOOK_ANYWAY, World};
 use crate::check::Verdict;
@@ -191,6 +191,7 @@ impl World {
         if is_of_process(effect) || self.processes.alive(slot).is_some() && !is_of_container(effect) {
             return self.process_order(effect);
         }
+        let before = self.heard.get(slot).cloned();
         let mut order = Order {
             docker: &mut self.docker,
             records: &mut self.records,
@@ -214,7 +215,7 @@ impl World {
                 self.processes.places.remove(slot);
                 self.is_removed(slot);
             }
-            self.may_contradict(slot, answer);
+            self.may_contradict(slot, answer, before.as_ref());
         }
         answers
     }
@@ -238,13 +239,15 @@ impl World {
     }
 
     /// Says of what runs that it never did.
-    fn may_contradict(&mut self, slot: &SlotId, answer: &mut Input) {
+    fn may_contradict(&mut self, slot: &SlotId, answer: &mut Input, before: Option<&Heard>) {
         let Input::Observed { seen: seen @ Observation::Running { .. }, .. } = answer else { return };
         if self.malice && self.lies && self.random.percent(4) {
             self.note(format!("{slot}: a lie is told of it"));
             self.ledger.lied(slot);
-            // What was not seen is not listened to.
-            self.heard.remove(slot);
+            // What was not seen is not listened to, but for what was before.
+            let run = |heard: &Heard| (heard.attempt, heard.container.clone(), heard.run);
+            let is_new = self.heard.get(slot).map(run) != before.map(run);
+            self.heard.retain(|of, _| of != slot || !is_new);
             *seen = Observation::Never;
         }
     }
@@ -260,7 +263,7 @@ impl World {
                 let nature = Nature::of(spec);
                 match self.processes.start(slot, attempt, &spec.digest(), nature) {
                     Ok(pid) => {
-                        self.ledger.ran(slot);
+                        self.ledger.ran(slot, &spec.digest());
                         self.lives(slot, pid, nature);
                         vec![Input::Started { attempt, pid, at: Wall(self.now as i64), log_start: 1 }]
                     }

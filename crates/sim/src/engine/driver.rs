@@ -134,10 +134,14 @@ impl Order<'_> {
             return Input::PrepareFailed { generation, digest, why };
         }
         *newest = generation;
+        if self.reach().is_err() {
+            let why = Unprepared::Unreachable("the engine does not answer".into());
+            return Input::PrepareFailed { generation, digest, why };
+        }
         let why = match self.make(wanted) {
             Ok(Ok(container)) => return Input::Prepared { generation, digest, container },
             Ok(Err(network)) => Unprepared::HeldUp(format!("network {network} is in use")),
-            Err(Failure::Gone) => Unprepared::Unreachable("the engine does not answer".into()),
+            Err(Failure::Gone) => Unprepared::BrokenOff("the engine does not answer any more".into()),
             Err(Failure::Refused(why)) => Unprepared::Failed(format!("{why:?}")),
         };
         Input::PrepareFailed { generation, digest, why }
@@ -145,7 +149,6 @@ impl Order<'_> {
 
     /// The container; or the network that has to be made anew, and is in use.
     fn make(&mut self, wanted: &Wanted<'_>) -> Result<Result<String, String>, Failure> {
-        self.reach()?;
         let Some(spec) = wanted.spec.container.as_deref() else {
             return Err(Failure::Refused(Refusal::Absent));
         };
@@ -381,6 +384,10 @@ impl Order<'_> {
 
     fn mend(&mut self, slot: &SlotId, attempt: Attempt) -> Input {
         let outcome = self.put_right(slot, attempt).map_err(|why| format!("{why:?}"));
+        if let Some(heard) = self.heard.get_mut(slot).filter(|_| outcome.is_ok()) {
+            // The same once more is told again.
+            heard.drift = None;
+        }
         Input::Mended { attempt, outcome }
     }
 

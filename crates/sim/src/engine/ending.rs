@@ -33,7 +33,7 @@ pub(super) fn at_the_end(world: &World) -> Verdict {
         // Those of an earlier file go with the last that was in them.
         now.chain(world.store.values().flat_map(|kept| &kept.networks))
     };
-    if world.ledger.forgot_networks {
+    if world.ledger.forgot {
         return Ok(());
     }
     match world.docker.networks.keys().find(|name| !wished().any(|other| other == *name)) {
@@ -61,7 +61,7 @@ fn runs(world: &World, slot: &SlotId, wish: &TargetSlot) -> Verdict {
         return Err(format!("{slot}: it shall run and is {phase:?} for ever, and {is}"));
     }
     match (&wish.spec.container, world.processes.alive(slot)) {
-        (None, Some(process)) if process.digest != wish.digest => {
+        (None, Some(process)) if process.digest != wish.digest && !world.ledger.is_stranger(process.pid) => {
             Err(format!("{slot}: another process runs"))
         }
         (None, _) if world.docker.of(slot).any(|(_, one)| one.is_alive()) => {

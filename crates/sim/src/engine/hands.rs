@@ -221,13 +221,13 @@ impl World {
     fn lives_on(&mut self, id: &str, run: u64) -> Verdict {
         self.outcome.starts += 1;
         let Some(container) = self.docker.containers.get(id) else { return Ok(()) };
-        let (slot, nature) = (container.slot.clone(), container.nature);
+        let (slot, nature, digest) = (container.slot.clone(), container.nature, container.digest.clone());
         self.note(format!("{slot} runs as {id} (run {run})"));
         let alive = self.docker.of(&slot).filter(|(_, one)| one.is_alive()).count();
         if alive + usize::from(self.processes.alive(&slot).is_some()) > 1 {
             return Err(format!("{slot}: two are alive, one of them {id}"));
         }
-        self.ledger.ran(&slot);
+        self.ledger.ran(&slot, &digest);
         if let Some((after, code)) = self.own_end(nature) {
             self.at(after, Happening::Ends { id: id.to_owned(), run, code, end: End::Own });
         }

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use upbeat_model::project::container::{Attachment, ImageRef, Network, NetworkMode, PullPolicy};
+use upbeat_model::project::container::{
+    Attachment, ImageRef, Network, NetworkMode, Port, Protocol, PullPolicy,
+};
 use upbeat_model::project::{Condition, Dependency, RestartPolicy, Service};
 use upbeat_model::target::{Ask, Goal, Target, TargetSlot};
 use upbeat_model::{AppName, Millis, OperationId, ServiceName, SlotId};
@@ -70,6 +72,10 @@ pub(super) struct People {
     file: BTreeMap<ServiceName, Written>,
     /// How often each network was changed.
     networks: BTreeMap<&'static str, u64>,
+    /// Which service publishes the port of this machine that there is.
+    port: Option<ServiceName>,
+    /// Digests of all that was ever wished so.
+    publishing: BTreeSet<String>,
     pub(super) target: Target,
     operation: u64,
 }
@@ -153,8 +159,9 @@ impl People {
         let name = |n| ServiceName::new(format!("s{n}")).expect("a letter and digits are a name");
         let file = (0..random.between(1, 5)).map(|n| (name(n), Written::any(random))).collect();
         let networks = NETWORKS.into_iter().map(|name| (name, 0)).collect();
-        let (target, operation) = (Target::default(), 0);
-        let mut people = Self { app, file, networks, target, operation };
+        let (port, publishing, target, operation) = (None, BTreeSet::new(), Target::default(), 0);
+        let mut people = Self { app, file, networks, port, publishing, target, operation };
+        people.move_port(random);
         people.draw_edges(random);
         people.up();
         people
@@ -183,13 +190,33 @@ impl People {
         }
     }
 
+    /// It goes to another, or to nobody.
+    fn move_port(&mut self, random: &mut Random) {
+        let containers = self.file.iter().filter(|(_, one)| one.image.is_some()).map(|(name, _)| name);
+        let containers: Vec<ServiceName> = containers.cloned().collect();
+        self.port = (!containers.is_empty() && random.percent(80)).then(|| random.pick(&containers).clone());
+    }
+
+    /// What was wished when this was made publishes the port.
+    pub(super) fn publishes(&self, digest: &str) -> bool {
+        self.publishing.contains(digest)
+    }
+
+    fn written(&self, name: &ServiceName) -> Option<Service> {
+        let one = self.file.get(name).filter(|one| one.declared)?;
+        let mut spec = one.spec(&self.networks);
+        if self.port.as_ref() == Some(name)
+            && let Some(container) = &mut spec.container
+        {
+            let published = Some("8080".to_owned());
+            container.ports.push(Port { target: 80, published, host_ip: None, protocol: Protocol::Tcp });
+        }
+        Some(spec)
+    }
+
     fn wish(&mut self, id: SlotId, goal: Goal, ask: Ask, kill: bool) {
         let before = self.target.slots.get(&id);
-        let written = self
-            .file
-            .get(&id.service)
-            .filter(|one| one.declared)
-            .map(|one| Arc::new(one.spec(&self.networks)));
+        let written = self.written(&id.service).map(Arc::new);
         let spec = match (written, before) {
             // Of what is dropped the last that was wished is what is known.
             (_, Some(before)) if goal != Goal::Running => before.spec.clone(),
@@ -208,7 +235,11 @@ impl People {
             kill,
             operation: OperationId(self.operation),
             base_environment: Arc::default(),
+            heeds_locks: false,
         };
+        if wish.spec.container.as_ref().is_some_and(|container| !container.ports.is_empty()) {
+            self.publishing.insert(wish.digest.clone());
+        }
         self.target.slots.insert(id, wish);
     }
 
@@ -220,7 +251,8 @@ impl People {
     fn up(&mut self) {
         let mut wanted = BTreeSet::new();
         for (name, one) in self.file.iter().filter(|(_, one)| one.declared) {
-            for index in 1..=one.scale {
+            let scale = if self.port.as_ref() == Some(name) { 1 } else { one.scale };
+            for index in 1..=scale {
                 wanted.insert(SlotId { app: self.app.clone(), service: name.clone(), index });
             }
         }
@@ -239,7 +271,7 @@ impl People {
         let names: Vec<ServiceName> = self.file.keys().cloned().collect();
         let name = random.pick(&names).clone();
         let Some(one) = self.file.get_mut(&name) else { return "nothing" };
-        match random.below(12) {
+        match random.below(14) {
             0..=3 => {
                 one.version += 1;
                 "a command"
@@ -270,6 +302,10 @@ impl People {
             10 => {
                 one.scale = 3 - one.scale;
                 "a scale"
+            }
+            11 | 12 => {
+                self.move_port(random);
+                "who has the port"
             }
             _ => {
                 self.draw_edges(random);

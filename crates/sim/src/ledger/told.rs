@@ -6,7 +6,7 @@ use upbeat_model::reason::StopCause;
 use upbeat_model::target::{Goal, TargetSlot};
 use upbeat_model::{Phase, Reason, SlotId, SlotStatus};
 
-use super::{Ledger, Page, is_up, rests, runs_hooks};
+use super::{Ledger, Page, awaits_locks, is_up, rests, runs_hooks};
 use crate::check::{Onlooker, Verdict};
 use crate::ending::is_fresh;
 
@@ -50,7 +50,9 @@ impl Ledger {
             if status.probes.get(name).is_none_or(|shown| shown.passing != Some(false)) {
                 return Err(format!("{slot}: needs attention though `{name}` does not fail"));
             }
-            let is_first = page.needs_attention != Some(status.attempt) && born < began;
+            let is_first = page.needs_attention != Some(status.attempt)
+                && born < began
+                && !awaits_locks(slot, status.attempt, onlooker);
             if is_first && times < allowed {
                 return Err(format!("{slot}: needs attention after {times} of {allowed} remedies"));
             }
@@ -63,7 +65,7 @@ impl Ledger {
         if why == Some(StopCause::DependencyEnded)
             && let Some(bereft) = page.bereft.filter(|of| of.attempt == status.attempt && of.stops)
         {
-            page.stays_down = Some(bereft.generation);
+            page.stays_down = (!awaits_locks(slot, status.attempt, onlooker)).then_some(bereft.generation);
         }
         page.owes(status, onlooker)?;
         if gave_up(status) {

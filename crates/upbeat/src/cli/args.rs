@@ -12,9 +12,15 @@ use upbeat_model::{EventWord, ServiceName};
 use crate::logging::LogFormat;
 
 pub use super::access_args::*;
+pub use super::config_args::*;
+pub use super::device_args::*;
+pub use super::exec_args::*;
 use super::length::patience;
+pub use super::look_args::*;
+use super::plan_args::PlanArgs;
 pub use super::rollout_args::*;
 pub use super::unit_args::*;
+pub use super::up_args::*;
 pub use super::webhook_args::*;
 
 /// Starts your services in the right order and keeps them running.
@@ -39,44 +45,6 @@ impl Cli {
         ca.take_if(|ca| ca.as_os_str().is_empty() && is_variable("ca"));
         self
     }
-}
-
-/// `config`.
-#[derive(Clone, Debug, Default, Args)]
-#[command(args_conflicts_with_subcommands = true)]
-pub struct ConfigArgs {
-    /// Print the JSON Schema of project files instead, for editors
-    #[command(subcommand)]
-    pub schema: Option<ConfigCommand>,
-    /// How to write it
-    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
-    pub format: ConfigFormat,
-    /// Print the names of services, one on each line
-    #[arg(long, conflicts_with_all = ["hash", "no_interpolate"])]
-    pub services: bool,
-    /// Print the digest of what each service runs: it changes when the service has to be replaced
-    #[arg(long, conflicts_with = "no_interpolate")]
-    pub hash: bool,
-    /// Leave `${…}` as it is
-    #[arg(long)]
-    pub no_interpolate: bool,
-}
-
-/// Below `config`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
-pub enum ConfigCommand {
-    /// Print the JSON Schema of project files, for editors
-    Schema,
-}
-
-/// How `config` writes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum ConfigFormat {
-    /// For people
-    #[default]
-    Yaml,
-    /// For programs
-    Json,
 }
 
 /// What every command takes.
@@ -164,6 +132,8 @@ pub enum Command {
     /// kills it at once, a third leaves it to the daemon. When this command itself is killed, or its
     /// terminal closed, nothing stops.
     Up(UpArgs),
+    /// Build the images of services that have a `build`, by the container engine
+    Build(BuildArgs),
     /// Stop everything of the app, dependents first, and forget it
     Down(DownArgs),
     /// List slots: each copy of each service, its state, and why
@@ -180,6 +150,18 @@ pub enum Command {
     Reload(ServicesArgs),
     /// Set how many copies of a service run
     Scale(ScaleArgs),
+    /// Run a command beside a service: in its container, or in the surroundings of its process
+    ///
+    /// It gets what is typed or piped in, and ends with the status of the command. On a terminal the
+    /// command has one, too. When this command is killed, what it has begun is killed.
+    Exec(ExecArgs),
+    /// Speak with a service itself: what its container prints is shown, and what is typed or piped in goes to its
+    /// standard input
+    ///
+    /// Input needs `stdin_open`; where the service has a `tty` and this is typed at a terminal, it has
+    /// that one. Ctrl-P Ctrl-Q leaves. However this command ends, the service goes on; when the service
+    /// ends, this ends with its status.
+    Attach(AttachArgs),
     /// Show what `up` would do, in which order and why, without doing it
     Plan(PlanArgs),
     /// Explain the state of a service, down to its cause
@@ -198,6 +180,8 @@ pub enum Command {
     Wait(WaitArgs),
     /// List the apps of this daemon
     Apps,
+    /// Show all that shall run on this machine as one JSON document, or apply one
+    Device(DeviceArgs),
     /// Move targets of anything to a version in batches, and back if it is bad
     Rollout(RolloutArgs),
     /// Run the daemon, or with `--stop` end it; `up` starts it by itself
@@ -220,32 +204,6 @@ pub struct ServicesArgs {
     /// Which; all where none is named
     #[arg(value_name = "SERVICE")]
     pub services: Vec<String>,
-}
-
-/// `up`.
-#[derive(Debug, Args)]
-pub struct UpArgs {
-    /// Only these and what they need; all where none is named
-    #[arg(value_name = "SERVICE")]
-    pub services: Vec<String>,
-    /// Return once everything was started
-    #[arg(short, long)]
-    pub detach: bool,
-    /// Return once everything is ready: healthy, running where there is no health check, or completed.
-    /// Nothing is waited for that waits for a failure of what runs
-    #[arg(long)]
-    pub wait: bool,
-    /// Give up after this long: `90s`, `2m`, or a number of seconds
-    #[arg(long, value_name = "TIME", value_parser = patience)]
-    pub wait_timeout: Option<Duration>,
-}
-
-/// `down`.
-#[derive(Debug, Args)]
-pub struct DownArgs {
-    /// Without the time services are given to stop by themselves
-    #[arg(long)]
-    pub kill: bool,
 }
 
 /// `ps`.
@@ -293,36 +251,6 @@ pub struct ScaleArgs {
     /// Which, and how many: `web=3`
     #[arg(value_name = "SERVICE=N", required = true, value_parser = copies)]
     pub copies: Vec<(String, u32)>,
-}
-
-/// `plan`.
-#[derive(Debug, Args)]
-pub struct PlanArgs {
-    /// Only these and what they need; all where none is named
-    #[arg(value_name = "SERVICE")]
-    pub services: Vec<String>,
-    /// Exit with 9 when there is something to do
-    #[arg(long)]
-    pub detailed_exitcode: bool,
-    /// For whom
-    #[arg(long, value_enum, default_value_t)]
-    pub format: PlanFormat,
-}
-
-/// For whom a plan is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum PlanFormat {
-    /// For the terminal
-    #[default]
-    Table,
-    /// One sentence a step, with the steps it waits for
-    Text,
-    /// For Graphviz
-    Dot,
-    /// For Mermaid
-    Mermaid,
-    /// For programs
-    Json,
 }
 
 /// `why`.
@@ -390,41 +318,6 @@ pub struct EventsArgs {
     /// As `-o json`: one event on each line
     #[arg(long)]
     pub json: bool,
-}
-
-/// `stats`.
-#[derive(Debug, Args)]
-pub struct StatsArgs {
-    /// Which; all where none is named
-    #[arg(value_name = "SERVICE")]
-    pub services: Vec<String>,
-    /// Once a second, until it is interrupted; so it is on a terminal
-    #[arg(short, long)]
-    pub watch: bool,
-    /// Once, also on a terminal
-    #[arg(long, conflicts_with = "watch")]
-    pub no_stream: bool,
-}
-
-/// `analyze`.
-#[derive(Debug, Args)]
-pub struct AnalyzeArgs {
-    /// What is asked
-    #[command(subcommand)]
-    pub what: AnalyzeCommand,
-}
-
-/// Below `analyze`.
-#[derive(Debug, Subcommand)]
-pub enum AnalyzeCommand {
-    /// The chain of dependencies that decided how long the last start took
-    CriticalChain {
-        /// Until this one was ready; until everything was, where none is named
-        #[arg(value_name = "SERVICE")]
-        service: Option<String>,
-    },
-    /// What each slot took by itself, the longest first
-    Blame,
 }
 
 /// `wait`.

@@ -245,7 +245,7 @@ async fn last_lines(
 ) -> Result<BTreeMap<SlotId, Vec<String>>, ClientError> {
     let failed: Vec<&SlotId> = (progress.standings(until))
         .filter(|(slot, standing)| {
-            let waits = progress.status(slot).is_some_and(|s| s.phase == Phase::Waiting);
+            let waits = progress.status(slot).is_some_and(|s| s.phase == Phase::Waiting || s.ran_nothing());
             matches!(standing, Standing::Bad(Trouble::Failed | Trouble::Unhealthy, _)) && !waits
         })
         .map(|(slot, _)| slot)

@@ -43,9 +43,6 @@ pub(super) fn project(session: &Session, told: Notes) -> Result<Project, Failure
     if told == Notes::Told {
         note(session, &notes);
     }
-    if let Some(name) = &files.name {
-        project.name = name.clone();
-    }
     let (base, unreadable) = base_environment(|name| std::env::var_os(name));
     for name in unreadable {
         session.warn(&format!("`{name}` is not UTF-8 and is not passed on to services"));
@@ -179,6 +176,7 @@ impl Files {
         let sources: Vec<Source<'_>> = self.texts.iter().map(|(name, text)| Source { name, text }).collect();
         let disk = Disk { variable: &|name| self.session(name), cwd: &self.cwd };
         let context = Context {
+            name: self.name.as_ref(),
             env_files: &self.env_files,
             profiles: &self.profiles,
             interpolate: interpolate == Interpolate::Yes,
@@ -325,12 +323,8 @@ mod tests {
         let path = dir.join("upbeat.yaml");
         std::fs::write(&path, bytes).unwrap();
         let files = Files::at(global, &dir, &[path]);
-        match files.and_then(|files| files.read(Interpolate::Yes, file::parse).map(|parsed| (parsed, files)))
-        {
-            Ok((parsed, files)) => {
-                let name = files.name.unwrap_or(parsed.project.name);
-                Ok(Project { name, ..parsed.project })
-            }
+        match files.and_then(|files| files.read(Interpolate::Yes, file::parse)) {
+            Ok(parsed) => Ok(parsed.project),
             Err(failure) => {
                 assert_eq!(failure.exit, ExitCode::Usage);
                 Err(error::text(&failure, Paint::Plain))
@@ -344,6 +338,11 @@ mod tests {
         assert_eq!(try_load(text, &Global::default()).unwrap().name.as_str(), "shop");
         let named = Global { project_name: Some("other".into()), ..Global::default() };
         assert_eq!(try_load(text, &named).unwrap().name.as_str(), "other");
+        let text = b"name: mine\nservices: { web: { image: x } }\n";
+        let project = try_load(text, &named).unwrap();
+        assert_eq!(project.name.as_str(), "other");
+        let container = project.services["web"].container.as_ref().unwrap();
+        assert_eq!(container.networks()[0].network.name, "other_default", "its networks are its own");
     }
 
     #[test]

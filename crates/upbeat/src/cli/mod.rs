@@ -8,23 +8,32 @@ pub mod access_args;
 mod analyze;
 mod apps;
 pub mod args;
+mod attach;
 mod audit;
+mod build;
 mod careful;
 mod change;
 mod completion;
 mod config;
+pub mod config_args;
+mod device;
+pub mod device_args;
 mod disk;
 mod down;
 mod events;
+mod exec;
+pub mod exec_args;
 mod follow;
 mod graph;
 mod length;
 mod load;
 mod locate;
 mod logs;
+pub mod look_args;
 mod moment;
 mod names;
 mod plan;
+pub mod plan_args;
 mod ps;
 pub mod reference;
 mod rollout;
@@ -34,11 +43,13 @@ mod serve;
 mod session;
 mod simulate;
 mod stats;
+mod terminal;
 #[cfg(test)]
 mod tests;
 mod token;
 pub mod unit_args;
 mod up;
+pub mod up_args;
 mod version;
 mod wait;
 mod watch;
@@ -53,6 +64,7 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use crate::exit::ExitCode;
 use crate::face::{Paint, error};
 use crate::failure::{Failure, Outcome};
+pub(crate) use build::Built;
 pub(crate) use load::base_environment;
 
 use args::{Cli, Command};
@@ -110,8 +122,11 @@ fn has_no_json(command: &Command) -> Option<&'static str> {
         Command::Serve(args) if args.stop => Some("`serve --stop` has no answer in JSON"),
         Command::Serve(args) if args.print_settings => None,
         Command::Serve(_) => Some("`serve` has no answer in JSON"),
+        Command::Exec(_) => Some("`exec` prints what the command prints, not JSON"),
+        Command::Attach(_) => Some("`attach` prints what the service prints, not JSON"),
         Command::Completion(_) => Some("`completion` prints a script for a shell, not JSON"),
         Command::Up(_)
+        | Command::Build(_)
         | Command::Down(_)
         | Command::Ps(_)
         | Command::Logs(_)
@@ -128,6 +143,7 @@ fn has_no_json(command: &Command) -> Option<&'static str> {
         | Command::Stats(_)
         | Command::Analyze(_)
         | Command::Apps
+        | Command::Device(_)
         | Command::Rollout(_)
         | Command::Webhook(_)
         | Command::Token(_)
@@ -144,6 +160,7 @@ async fn run(session: &Session, command: Command) -> Outcome {
     }
     match command {
         Command::Up(args) => up::run(session, args).await,
+        Command::Build(args) => build::run(session, args).await,
         Command::Down(args) => down::run(session, args).await,
         Command::Ps(args) => ps::run(session, args).await,
         Command::Logs(args) => logs::run(session, args).await,
@@ -152,6 +169,8 @@ async fn run(session: &Session, command: Command) -> Outcome {
         Command::Restart(args) => change::restart(session, args).await,
         Command::Reload(args) => change::reload(session, args).await,
         Command::Scale(args) => change::scale(session, args).await,
+        Command::Exec(args) => exec::run(session, args).await,
+        Command::Attach(args) => attach::run(session, args).await,
         Command::Plan(args) => plan::run(session, args).await,
         Command::Why(args) => why::run(session, args).await,
         Command::Graph(args) => graph::run(session, args).await,
@@ -161,6 +180,7 @@ async fn run(session: &Session, command: Command) -> Outcome {
         Command::Analyze(args) => analyze::run(session, args).await,
         Command::Wait(args) => wait::run(session, args).await,
         Command::Apps => apps::run(session).await,
+        Command::Device(args) => device::run(session, args).await,
         Command::Rollout(args) => rollout::run(session, args).await,
         Command::Serve(args) => serve::run(session, args).await,
         Command::Webhook(args) => webhook::run(session, args).await,

@@ -2,10 +2,11 @@
 
 use upbeat_api::Up;
 
-use super::args::{PlanArgs, PlanFormat};
+use super::plan_args::{PlanArgs, PlanFormat};
 use super::session::Session;
 use super::{load, names};
 use crate::exit::ExitCode;
+use crate::face::count;
 use crate::face::plan::text;
 use crate::failure::Outcome;
 
@@ -14,8 +15,8 @@ pub(super) async fn run(session: &Session, args: PlanArgs) -> Outcome {
     let services = names::services(&args.services, project.name.as_str(), project.services.keys())?;
     let app = project.name.clone();
     let plan = {
-        let (client, wish) = (session.ensured().await?, Up { project, services });
-        session.insist(|| client.plan(&app, &wish)).await??
+        let (client, wish) = (session.ensured().await?, Up { project, services, force: args.force });
+        session.insist(|| client.plan(&app, &wish, args.lint)).await??
     };
     match args.format {
         PlanFormat::Json => session.print_json(&plan)?,
@@ -24,6 +25,9 @@ pub(super) async fn run(session: &Session, args: PlanArgs) -> Outcome {
         PlanFormat::Text => session.print(&plan.text())?,
         PlanFormat::Dot => session.print(&plan.dot())?,
         PlanFormat::Mermaid => session.print(&plan.mermaid())?,
+    }
+    if args.lint {
+        session.note(&format!("every rule of plans holds ({} looked over)", count(plan.steps.len(), "step")));
     }
     Ok(match args.detailed_exitcode && !plan.steps.is_empty() {
         true => ExitCode::PlanHasChanges,

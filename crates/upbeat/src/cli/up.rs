@@ -15,7 +15,7 @@ use super::change::{conclude, settle, watch_app, watch_operation};
 use super::follow::LogFollow;
 use super::session::{Session, is_absent};
 use super::watch::Steady;
-use super::{load, names};
+use super::{build, load, names};
 use crate::daemon;
 use crate::exit::ExitCode;
 use crate::face::events::note;
@@ -34,13 +34,20 @@ pub(super) async fn run(session: &Session, args: UpArgs) -> Outcome {
     }
     let project = load::project(session, load::Notes::Told)?;
     let services = names::services(&args.services, project.name.as_str(), project.services.keys())?;
+    let images = match (args.build, args.no_build) {
+        (true, _) => build::Images::Anew,
+        (false, true) => build::Images::AsTheyAre,
+        (false, false) => build::Images::WhereMissing,
+    };
+    build::for_up(session, &project, &services, images).await?;
+    let force = args.force;
     if !args.detach && !args.wait {
-        return foreground(session, project, services).await;
+        return foreground(session, project, services, force).await;
     }
     let client = session.ensured().await?;
     let app = project.name.clone();
     let forgotten = forgotten_at_boot(session, &project);
-    let wish = Up { project, services: services.clone() };
+    let wish = Up { project, services: services.clone(), force };
     let operation = session.change(async |key| client.up(&app, &wish, key).await).await??;
     forgotten.inspect(|note| session.note(note));
     let until = if args.wait { Until::Ready } else { Until::Started };
@@ -63,7 +70,7 @@ fn forgotten_at_boot(session: &Session, project: &Project) -> Option<String> {
 }
 
 /// Starts, and follows until everything has ended or the person has had enough.
-async fn foreground(session: &Session, project: Project, services: Vec<ServiceName>) -> Outcome {
+async fn foreground(session: &Session, project: Project, services: Vec<ServiceName>, force: bool) -> Outcome {
     // From here on Ctrl-C is a wish for the app, not the end of this program.
     let mut interrupts = signal(SignalKind::interrupt())
         .map_err(|e| Failure::new(ExitCode::Failed, "signals cannot be received").because(&e))?;
@@ -73,7 +80,7 @@ async fn foreground(session: &Session, project: Project, services: Vec<ServiceNa
     let enders: BTreeSet<ServiceName> =
         project.services.iter().filter(|(_, spec)| spec.exit_on_end).map(|(name, _)| name.clone()).collect();
     let is_asked = Cell::new(false);
-    let mut begun = pin!(begin(session, project, services, &is_asked));
+    let mut begun = pin!(begin(session, project, services, (force, &is_asked)));
     let mut stopping = Stopping::No;
     let begun = loop {
         tokio::select! {
@@ -114,7 +121,7 @@ async fn begin<'a>(
     session: &'a Session,
     project: Project,
     services: Vec<ServiceName>,
-    is_asked: &Cell<bool>,
+    (force, is_asked): (bool, &Cell<bool>),
 ) -> Result<Begun<'a>, Failure> {
     let client = session.ensured().await?;
     let app = project.name.clone();
@@ -126,7 +133,7 @@ async fn begin<'a>(
         Err(error) if is_absent(&error) => LogFollow::of_new(session, &client, &app, query(None)),
         Err(error) => return Err(error.into()),
     };
-    let wish = Up { project, services: services.clone() };
+    let wish = Up { project, services: services.clone(), force };
     is_asked.set(true);
     let operation = session.change(async |key| client.up(&app, &wish, key).await).await??;
     Ok(Begun { client, operation, services, logs })

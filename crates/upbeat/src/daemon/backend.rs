@@ -1,46 +1,51 @@
 //! What requests ask of this daemon: control for wishes and statuses, log files for output.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream;
-use tokio::sync::watch;
-use tokio::time::Instant;
 use upbeat_agent::Meter;
 use upbeat_control::audit::Ticket;
+use upbeat_control::documents::{DocumentFile, Queued, Turn};
 use upbeat_control::webhooks::Webhooks;
-use upbeat_control::{Control, ControlError};
-use upbeat_drivers::cgroups::{Capabilities, Lack};
+use upbeat_control::{Control, ControlError, Locks};
 use upbeat_drivers::clock;
+use upbeat_drivers::machine::Machine;
 use upbeat_drivers::probe::{self, Prober, Verdict};
-use upbeat_drivers::process::{ProcessDriver, chain};
 use upbeat_drivers::rights::OfThisMachine;
 use upbeat_drivers::watch::Watches;
-use upbeat_model::file::validate;
-use upbeat_model::rights::{Accounts, DaemonRights};
+use upbeat_model::plan::World;
+use upbeat_model::project::container::ImageRef;
+use upbeat_model::rights::DaemonRights;
 use upbeat_model::{
-    Action, App, AppName, AppSummary, Attempt, Edit, Event, EventFilter, LogLine, Operation, OperationId,
-    Origin, Plan, ProbeName, Service, ServiceName, SlotId, Starts, Stats, Wall, Why,
+    Action, App, AppName, AppSummary, Attempt, BuildWord, Edit, Event, EventFilter, ImageBuild, ImageState,
+    LogLine, Operation, OperationId, Origin, Plan, ProbeName, Project, Service, ServiceName, SlotId, Starts,
+    Stats, Wall, Why, device,
 };
 use upbeat_server::compat::guide::Guide;
-use upbeat_server::{Answer, Backend, BoxStream, Checked, LogQuery};
-use upbeat_store::StoreError;
+use upbeat_server::{Answer, Backend, BoxError, BoxStream, Checked, LogQuery, Running};
 
 use super::access::Access;
+use super::refusals::{
+    problem, refuse_bad, refuse_beyond_rights, refuse_broken, refuse_unlimited, still_there, unplanned,
+    unreadable, volumes_stay,
+};
 use super::rollouts::LocalRollouts;
 use super::seeing::Seeing;
-use super::{events, logs, webhooks, why};
+use super::whenever::whenever;
+use super::{builds, document, events, exec, logs, webhooks, why};
 use upbeat_api::{
-    Asked, AuditQuery, AuditRecord, AuditVerdict, IssuedToken, Need, NewToken, Problem, ProblemKind, Refused,
-    Role, TokenInfo, TokenName, Up, Version, WebhookName, WebhookState, WebhookTested, Whom,
+    Asked, Attach, AuditQuery, AuditRecord, AuditVerdict, Exec, IssuedToken, Need, NewToken, PlanQuery,
+    Problem, Refused, RemovedVolumes, Role, TokenInfo, TokenName, Up, Version, WebhookName, WebhookState,
+    WebhookTested, Whom,
 };
 
 /// The daemon's own answers.
 #[derive(Clone)]
 pub(crate) struct LocalBackend {
-    control: Control,
-    driver: ProcessDriver,
+    pub(super) control: Control,
+    pub(super) documents: DocumentFile,
+    machine: Machine,
     watches: Watches,
     seeing: Seeing,
     access: Access,
@@ -48,28 +53,44 @@ pub(crate) struct LocalBackend {
     guide: Guide,
     rollouts: LocalRollouts,
     webhooks: Webhooks,
+    /// By which the engine's containers of this daemon are known.
+    owner: String,
     started_at: Wall,
 }
 
 impl LocalBackend {
     pub(super) fn new(
-        control: Control,
-        driver: ProcessDriver,
+        (control, documents): (Control, DocumentFile),
+        machine: Machine,
         watches: Watches,
         access: Access,
         guide: Guide,
         (rollouts, webhooks): (LocalRollouts, Webhooks),
-        meter: Arc<Meter>,
+        (meter, owner): (Arc<Meter>, String),
     ) -> Self {
         let started_at = clock::wall();
+        let Machine { processes: driver, engine, .. } = &machine;
         let prober = Prober::new(driver.clone());
-        let seeing = Seeing::new(control.clone(), rollouts.clone(), &driver, meter, started_at);
-        Self { control, driver, watches, seeing, access, prober, guide, rollouts, webhooks, started_at }
+        let seeing = Seeing::new(control.clone(), rollouts.clone(), (driver, engine), meter, started_at);
+        Self {
+            control,
+            documents,
+            machine,
+            watches,
+            seeing,
+            access,
+            prober,
+            guide,
+            rollouts,
+            webhooks,
+            owner,
+            started_at,
+        }
     }
 
     /// What this daemon can give to what it starts.
     pub(super) fn rights(&self) -> DaemonRights {
-        self.driver.rights()
+        self.machine.processes.rights()
     }
 
     /// Whether this daemon can run these services as they are to be run.
@@ -77,103 +98,62 @@ impl LocalBackend {
         refuse_beyond_rights(up, &self.rights(), &OfThisMachine)
     }
 
+    /// Whether this project can be run here, and makes sense.
+    fn judge_project(&self, project: &Project) -> Answer<()> {
+        refuse_bad(project)?;
+        refuse_unlimited(project, || self.machine.processes.capabilities())?;
+        self.judge(&project.services)
+    }
+
+    /// How all is held, for the device document.
+    pub(super) fn state(&self) -> device::State {
+        document::state(&self.control, &self.documents, &self.owner)
+    }
+
+    /// What processes of device documents are given before their own variables.
+    pub(super) fn base_environment(&self) -> BTreeMap<String, String> {
+        self.guide.surroundings().base_environment.clone()
+    }
+
+    /// Whether all of these changes could be made now.
+    fn judge_changes(&self, changes: &device::Changes) -> Answer<()> {
+        for change in &changes.apps {
+            if let device::Seek::Declared { project, .. } = &change.seek {
+                let of_app = |problem: Problem| document::of_app(&change.app, problem);
+                self.judge_project(project).map_err(of_app)?;
+            }
+        }
+        self.control.judge(&changes.apps).map_err(|error| problem(&error))?;
+        document::suits(changes, &self.state())
+    }
+
+    /// In which state of its wishes each app is, and all keys.
+    fn stamps(&self) -> (BTreeMap<AppName, String>, device::RegistryKeys) {
+        let state = self.state();
+        let stamps = state.apps.iter().map(|(name, held)| (name.clone(), held.stamp.clone()));
+        (stamps.collect(), state.keys)
+    }
+
+    /// Seeks all of it, keys first. Errors: nothing was changed; or it says what was.
+    pub(super) async fn seek_in_turn(
+        &self,
+        turn: &Turn<'_>,
+        changes: device::Changes,
+        origin: &Origin,
+    ) -> Answer<Vec<Operation>> {
+        self.judge_changes(&changes)?;
+        let Some(keys) = changes.keys else {
+            return document::seek(&self.control, changes.apps, origin).await;
+        };
+        document::set_keys(turn, keys).await?;
+        self.control.touch();
+        document::seek(&self.control, changes.apps, origin).await.map_err(document::after_keys)
+    }
+
     /// Until every slot there was before was seen.
     pub(super) async fn looked(&self) {
         self.control.looked().await;
     }
-}
-
-/// Control's words, with the status code and the remedy that belong to them.
-fn problem(error: &ControlError) -> Problem {
-    let text = chain(error);
-    match error {
-        ControlError::NoSuchApp(_) => {
-            Problem::new(ProblemKind::NotFound, text).with_hint("`upbeat apps` lists what there is")
-        }
-        ControlError::NoSuchService { known, .. } => {
-            let names: Vec<&str> = known.iter().take(20).map(ServiceName::as_str).collect();
-            Problem::new(ProblemKind::NotFound, text).with_hint(format!("it has {}", names.join(", ")))
-        }
-        ControlError::NoSuchOperation(_) => Problem::new(ProblemKind::NotFound, text)
-            .with_hint("the last few hundred are remembered; `upbeat events` tells how older ones ended"),
-        ControlError::OtherRequest { .. } => Problem::new(ProblemKind::Conflict, text)
-            .with_hint("give each change a key of its own, and the same one only when it is sent again"),
-        ControlError::Refused(_) => Problem::new(ProblemKind::BadRequest, text),
-        ControlError::Unsure(_) => Problem::new(ProblemKind::Unavailable, text)
-            .with_hint("once the daemon can read its state again, `upbeat ps` shows what is in force"),
-        ControlError::Store(
-            StoreError::ValueTooLarge { .. }
-            | StoreError::RequestTooLarge { .. }
-            | StoreError::TooManyOps { .. },
-        ) => Problem::new(ProblemKind::BadRequest, text)
-            .with_hint("nothing was changed; a project with less in it can be stored"),
-        ControlError::Store(StoreError::Io(_)) => Problem::new(ProblemKind::Unavailable, text)
-            .with_hint("nothing was changed; make room on the disk that holds the daemon's state"),
-        ControlError::Store(_) => {
-            Problem::new(ProblemKind::Unavailable, text).with_hint("nothing was changed")
-        }
-    }
-}
-
-pub(super) fn unreadable(what: &str, error: &dyn std::error::Error) -> Problem {
-    Problem::new(ProblemKind::Internal, format!("{what} cannot be read: {error}"))
-}
-
-fn refuse_bad(up: &Up) -> Answer<()> {
-    validate(&up.project).map_err(|mistakes| {
-        Problem::new(ProblemKind::BadRequest, format!("the project makes no sense: {}", mistakes.join("; ")))
-    })
-}
-
-/// So many things that cannot be had are named of a project: they have few reasons.
-const LACKS_SHOWN: usize = 10;
-
-/// What is lacking, in one line.
-fn listed(mut lacks: Vec<String>) -> String {
-    let more = lacks.len().saturating_sub(LACKS_SHOWN);
-    lacks.truncate(LACKS_SHOWN);
-    if more > 0 {
-        lacks.push(format!("and {more} more"));
-    }
-    lacks.join("; ")
-}
-
-/// What the machine cannot limit is refused beforehand, and not found out by every start.
-fn refuse_unlimited(up: &Up, look: impl FnOnce() -> Capabilities) -> Answer<()> {
-    // What a container is limited to, its engine keeps, or refuses.
-    let is_limited = |service: &Service| service.container.is_none() && !service.resources.is_unlimited();
-    let limited: Vec<_> = up.project.services.iter().filter(|(_, service)| is_limited(service)).collect();
-    if limited.is_empty() {
-        return Ok(());
-    }
-    let capabilities = look();
-    let lacks = limited.into_iter().flat_map(|(name, service)| {
-        let lacks = capabilities.lacks(&service.resources).into_iter();
-        lacks.map(move |Lack { key, why }| format!("`services.{name}.{key}`: {why}"))
-    });
-    let lacks: Vec<String> = lacks.collect();
-    if lacks.is_empty() {
-        return Ok(());
-    }
-    let message = format!("limits of the project cannot be kept: {}", listed(lacks));
-    Err(Problem::new(ProblemKind::BadRequest, message)
-        .with_hint("nothing was changed; take them out, or run the project where they can be kept"))
-}
-
-/// The same of what this daemon has no right to give.
-fn refuse_beyond_rights<'a>(
-    services: impl IntoIterator<Item = (&'a ServiceName, &'a Service)>,
-    rights: &DaemonRights,
-    accounts: &impl Accounts,
-) -> Answer<()> {
-    let lacks = rights.lacks(services, accounts);
-    if lacks.is_empty() {
-        return Ok(());
-    }
-    let lacks = lacks.into_iter().map(|lack| format!("`services.{}`: {}", lack.key, lack.why)).collect();
-    let message = format!("the daemon has no right to what the project asks for: {}", listed(lacks));
-    Err(Problem::new(ProblemKind::BadRequest, message)
-        .with_hint("nothing was changed; run the daemon as root, or take it out"))
 }
 
 impl Backend for LocalBackend {
@@ -240,21 +220,62 @@ impl Backend for LocalBackend {
     }
 
     async fn up(&self, _app: AppName, up: Up, origin: Origin) -> Answer<Operation> {
-        refuse_bad(&up)?;
-        refuse_unlimited(&up, || self.driver.capabilities())?;
-        self.judge(&up.project.services)?;
-        self.control.up(up.project, &up.services, origin).await.map_err(|error| problem(&error))
+        self.judge_project(&up.project)?;
+        let locks = respect(up.force);
+        self.control.up_by(up.project, &up.services, locks, origin).await.map_err(|error| problem(&error))
     }
 
-    async fn plan(&self, _app: AppName, up: Up) -> Answer<Plan> {
-        refuse_bad(&up)?;
-        refuse_unlimited(&up, || self.driver.capabilities())?;
-        self.judge(&up.project.services)?;
-        self.control.plan(up.project, &up.services).map_err(|error| problem(&error))
+    async fn remove_volumes(&self, app: AppName) -> Answer<RemovedVolumes> {
+        if self.control.has(&app) {
+            return Err(still_there(&app));
+        }
+        let volumes =
+            self.machine.engine.remove_volumes(&app).await.map_err(|error| volumes_stay(&app, &error))?;
+        Ok(RemovedVolumes { volumes })
+    }
+
+    async fn plan(&self, _app: AppName, up: Up, query: PlanQuery) -> Answer<Plan> {
+        self.judge_project(&up.project)?;
+        let outlook = self.control.outlook(up.project, &up.services).map_err(|error| problem(&error))?;
+        let there = match outlook.has_containers() {
+            true => self
+                .machine
+                .engine
+                .survey(outlook.app(), outlook.images())
+                .await
+                .map_err(|error| unplanned(&error))?,
+            false => World::default(),
+        };
+        let locks = self.machine.locks.clone();
+        // As long as the plan is large.
+        let planned = tokio::task::spawn_blocking(move || {
+            let held = outlook
+                .locking()
+                .filter_map(|slot| Some(((slot.app.clone(), slot.service.clone()), locks.holder(slot)?)));
+            let there = World { locks: held.collect(), ..there };
+            outlook.plan(there, respect(up.force), query.lint)
+        })
+        .await;
+        let drafted =
+            planned.map_err(|error| unreadable("the plan", &error))?.map_err(|error| problem(&error))?;
+        refuse_broken(&drafted)?;
+        Ok(drafted.plan)
     }
 
     async fn act(&self, app: AppName, action: Action, origin: Origin) -> Answer<Operation> {
         self.control.act(&app, &action, origin).await.map_err(|error| problem(&error))
+    }
+
+    async fn exec(&self, app: AppName, service: ServiceName, exec: Exec) -> Answer<Running> {
+        let found = self.app(app).await?;
+        known(&found, &service)?;
+        exec::begin(&self.machine, self.control.clone(), &found, &service, exec).await
+    }
+
+    async fn attach(&self, app: AppName, service: ServiceName, attach: Attach) -> Answer<Running> {
+        let found = self.app(app).await?;
+        known(&found, &service)?;
+        exec::attach(&self.machine, self.control.clone(), &found, &service, attach).await
     }
 
     async fn edit(&self, app: AppName, edit: Edit, origin: Origin) -> Answer<Operation> {
@@ -291,6 +312,18 @@ impl Backend for LocalBackend {
         &self.rollouts
     }
 
+    async fn image(&self, name: ImageRef) -> Answer<ImageState> {
+        builds::image(&self.machine.engine, &name).await
+    }
+
+    async fn build(
+        &self,
+        wanted: ImageBuild,
+        context: BoxStream<Result<Bytes, BoxError>>,
+    ) -> Answer<BoxStream<Answer<BuildWord>>> {
+        builds::build(&self.machine.engine, self.control.clone(), wanted, context).await
+    }
+
     async fn webhooks(&self) -> Answer<Vec<WebhookState>> {
         webhooks::list(&self.webhooks).await
     }
@@ -301,6 +334,50 @@ impl Backend for LocalBackend {
 
     async fn down(&self, app: AppName, kill: bool, origin: Origin) -> Answer<Operation> {
         self.control.down(&app, kill, origin).await.map_err(|error| problem(&error))
+    }
+
+    async fn device(&self) -> Answer<device::State> {
+        Ok(self.state())
+    }
+
+    async fn watch_device(&self) -> Answer<BoxStream<device::State>> {
+        let backend = self.clone();
+        Ok(whenever(self.control.changes(), move || Some(backend.state()), |_| false))
+    }
+
+    async fn seek(&self, changes: device::Changes, origin: Origin) -> Answer<Vec<Operation>> {
+        let turn = self.documents.turn().await;
+        // What can be refused is before what waits is called off.
+        self.judge_changes(&changes)?;
+        let before = (self.documents.kept().queued.clone(), self.stamps());
+        turn.set_queued(None).await.map_err(|error| document::not_kept(&error))?;
+        let begun = self.seek_in_turn(&turn, changes, &origin).await;
+        if begun.is_err()
+            && let (Some(queued), stamps) = before
+            && stamps == self.stamps()
+        {
+            // Nothing took its place. Where it cannot be kept any more, that is what the disk says already.
+            let _ = turn.set_queued(Some(queued)).await;
+        }
+        self.control.touch();
+        begun
+    }
+
+    async fn stop_seeking(&self, origin: Origin) -> Answer<(Vec<Operation>, Vec<AppName>)> {
+        let turn = self.documents.turn().await;
+        turn.set_queued(None).await.map_err(|error| document::not_kept(&error))?;
+        let stopped = document::stop_seeking(&self.control, &origin).await;
+        self.control.touch();
+        stopped
+    }
+
+    async fn queue(&self, request: device::Request, changes: device::Changes, origin: Origin) -> Answer<()> {
+        let turn = self.documents.turn().await;
+        self.judge_changes(&changes)?;
+        let queued = Queued::new(request, origin.who, clock::wall());
+        turn.set_queued(Some(queued)).await.map_err(|error| document::not_kept(&error))?;
+        self.control.touch();
+        Ok(())
     }
 
     async fn operation(&self, id: OperationId) -> Answer<Operation> {
@@ -317,7 +394,7 @@ impl Backend for LocalBackend {
     async fn why(&self, app: AppName, service: ServiceName) -> Answer<Why> {
         let found = self.app(app.clone()).await?;
         known(&found, &service)?;
-        Ok(why::explain(&service, &found.slots, &self.driver).await)
+        Ok(why::explain(&service, &found.slots, &self.machine.processes).await)
     }
 
     async fn events(&self, wanted: EventFilter, after: u64, limit: usize) -> Answer<Vec<Event>> {
@@ -357,45 +434,11 @@ impl Backend for LocalBackend {
         }
         let sources = logs::Sources {
             control: self.control.clone(),
-            driver: self.driver.clone(),
+            driver: self.machine.processes.clone(),
             watches: self.watches.clone(),
         };
         logs::stream(sources, app, query).map_err(|error| unreadable("the logs", &error))
     }
-}
-
-/// A client is not told more often: a person sees no more, and an app of a thousand slots takes
-/// milliseconds to be written down.
-const PACE: Duration = Duration::from_millis(50);
-
-/// What something is now, and again after changes, as far as it looks different; ends with it. Told
-/// at its own pace, but at once what `is_last`.
-fn whenever<T: PartialEq + Clone + Send + 'static>(
-    mut changes: watch::Receiver<u64>,
-    look: impl FnMut() -> Option<T> + Send + 'static,
-    is_last: fn(&T) -> bool,
-) -> BoxStream<T> {
-    changes.mark_changed();
-    let begun = (changes, look, None::<(T, Instant)>);
-    Box::pin(stream::unfold(begun, move |(mut changes, mut look, told)| async move {
-        if told.as_ref().is_some_and(|(told, _)| is_last(told)) {
-            return None;
-        }
-        loop {
-            changes.changed().await.ok()?;
-            let mut now = look()?;
-            if let Some((_, at)) = &told
-                && !is_last(&now)
-            {
-                tokio::time::sleep_until(*at + PACE).await;
-                changes.mark_unchanged();
-                now = look()?;
-            }
-            if told.as_ref().is_none_or(|(told, _)| *told != now) {
-                return Some((now.clone(), (changes, look, Some((now, Instant::now())))));
-            }
-        }
-    }))
 }
 
 /// It is declared; or it was, and has not gone yet. Errors: neither.
@@ -408,175 +451,19 @@ fn known(app: &App, service: &ServiceName) -> Answer<()> {
     Err(problem(&ControlError::NoSuchService { app: app.project.name.clone(), service, known }))
 }
 
+fn respect(force: bool) -> Locks {
+    if force { Locks::Forced } else { Locks::Respected }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::face::{Paint, error};
-    use crate::failure::Failure;
     use upbeat_control::Settings;
     use upbeat_model::Project;
-
-    fn shown(problem: Problem) -> String {
-        let failure = Failure::from(problem);
-        format!("{:?}\n{}", failure.exit, error::text(&failure, Paint::Plain))
-    }
-
-    #[test]
-    fn what_control_refuses_is_told_with_a_remedy() {
-        let (app, service) = (AppName::new("shop").unwrap(), ServiceName::new("wbe").unwrap());
-        let known = vec![ServiceName::new("db").unwrap(), ServiceName::new("web").unwrap()];
-        let full = StoreError::Io("No space left on device (os error 28)".into());
-        let large = [
-            StoreError::RequestTooLarge { size: 2_000, max: 1_000 },
-            StoreError::ValueTooLarge { key: "app/shop".into(), size: 2_000, max: 1_000 },
-            StoreError::TooManyOps { count: 20, max: 10 },
-        ];
-        let errors = [
-            ControlError::NoSuchApp(app.clone()),
-            ControlError::OtherRequest { id: OperationId(7), what: "up".into(), app: app.clone() },
-            ControlError::NoSuchService { app, service, known },
-            ControlError::NoSuchOperation(OperationId(7)),
-            ControlError::Refused("`web=9999` is too many: a service has at most 1000 copies".into()),
-            ControlError::Unsure(StoreError::Unknown("Input/output error (os error 5)".into())),
-            ControlError::Store(full),
-            ControlError::Store(StoreError::Stopped),
-        ];
-        for refused in errors {
-            let told = shown(problem(&refused));
-            match refused {
-                ControlError::NoSuchApp(_) => insta::assert_snapshot!(told, @"
-                NotFound
-                error: There is no app `shop`
-                hint: `upbeat apps` lists what there is
-                "),
-                ControlError::NoSuchService { .. } => insta::assert_snapshot!(told, @"
-                NotFound
-                error: App `shop` has no service `wbe`
-                hint: it has db, web
-                "),
-                ControlError::NoSuchOperation(_) => insta::assert_snapshot!(told, @"
-                NotFound
-                error: Operation 7 is not remembered
-                hint: the last few hundred are remembered; `upbeat events` tells how older ones ended
-                "),
-                ControlError::OtherRequest { .. } => insta::assert_snapshot!(told, @"
-                Conflict
-                error: The idempotency key belongs to operation 7, `up` of `shop`
-                hint: give each change a key of its own, and the same one only when it is sent again
-                "),
-                ControlError::Refused(_) => insta::assert_snapshot!(told, @"
-                Usage
-                error: `web=9999` is too many: a service has at most 1000 copies
-                "),
-                ControlError::Unsure(_) => insta::assert_snapshot!(told, @"
-                Failed
-                error: It is not known whether the change was stored: the store cannot tell what it has kept: Input/output error (os error 5)
-                hint: once the daemon can read its state again, `upbeat ps` shows what is in force
-                "),
-                ControlError::Store(StoreError::Io(_)) => insta::assert_snapshot!(told, @"
-                Failed
-                error: The change could not be stored: the store cannot use its file: No space left on device (os error 28)
-                hint: nothing was changed; make room on the disk that holds the daemon's state
-                "),
-                ControlError::Store(_) => insta::assert_snapshot!(told, @"
-                Failed
-                error: The change could not be stored: the store has stopped
-                hint: nothing was changed
-                "),
-            }
-        }
-        let told = large.map(|error| shown(problem(&ControlError::Store(error)))).concat();
-        insta::assert_snapshot!(told, @"
-        Usage
-        error: The change could not be stored: a request of 2000 bytes is larger than the limit of 1000
-        hint: nothing was changed; a project with less in it can be stored
-        Usage
-        error: The change could not be stored: the value of `app/shop` has 2000 bytes, more than the limit of 1000
-        hint: nothing was changed; a project with less in it can be stored
-        Usage
-        error: The change could not be stored: a transaction of 20 operations is larger than the limit of 10
-        hint: nothing was changed; a project with less in it can be stored
-        ");
-    }
-
-    #[test]
-    fn what_cannot_be_read_was_not_to_be_changed() {
-        insta::assert_snapshot!(shown(unreadable("the events", &StoreError::Stopped)), @"
-        Failed
-        error: The events cannot be read: the store has stopped
-        ");
-    }
 
     fn shop(services: &serde_json::Value) -> Project {
         let project = serde_json::json!({ "name": "shop", "services": services, "base_environment": {} });
         serde_json::from_value(project).unwrap()
-    }
-
-    #[test]
-    fn a_project_that_no_file_could_have_declared_is_refused() {
-        let up = Up { project: shop(&serde_json::json!({})), services: vec![] };
-        insta::assert_snapshot!(shown(refuse_bad(&up).unwrap_err()), @"
-        Usage
-        error: The project makes no sense: the project has no service
-        ");
-    }
-
-    #[test]
-    fn limits_that_the_machine_cannot_keep_are_refused_by_their_keys() {
-        let nowhere = || Capabilities::look(std::path::Path::new("/nonexistent"));
-        let service =
-            |resources| serde_json::json!({ "command": ["x"], "working_dir": "/", "resources": resources });
-        let refused = |services: &serde_json::Value| {
-            refuse_unlimited(&Up { project: shop(services), services: vec![] }, nowhere)
-        };
-        let services = serde_json::json!({
-            "db": service(serde_json::json!({})),
-            "web": service(serde_json::json!({ "memory": 1 << 20, "pids": 9 })),
-        });
-        insta::assert_snapshot!(shown(refused(&services).unwrap_err()), @"
-        Usage
-        error: Limits of the project cannot be kept: `services.web.mem_limit`: this machine has no cgroups of version 2; `services.web.pids_limit`: this machine has no cgroups of version 2
-        hint: nothing was changed; take them out, or run the project where they can be kept
-        ");
-        assert!(refused(&serde_json::json!({ "db": service(serde_json::json!({})) })).is_ok());
-        let many: serde_json::Map<_, _> = (1..=9)
-            .map(|n| (format!("s{n}"), service(serde_json::json!({ "cpus": 1, "memory": 1 }))))
-            .collect();
-        let told = shown(refused(&many.into()).unwrap_err());
-        assert!(told.contains("`services.s5.mem_limit`") && told.contains("; and 8 more"), "{told}");
-        assert!(!told.contains("`services.s6"), "{told}");
-    }
-
-    #[test]
-    fn what_the_daemon_has_no_right_to_is_refused_by_its_key() {
-        struct Nobody;
-        impl Accounts for Nobody {
-            fn user(&self, _: &str) -> Option<(u32, u32)> {
-                Some((7, 7))
-            }
-            fn group(&self, _: &str) -> Option<u32> {
-                None
-            }
-        }
-        let rights = DaemonRights {
-            uid: 1000,
-            gid: 1000,
-            groups: [].into(),
-            becomes_others: false,
-            joins_groups: false,
-            score: Some(0),
-            ulimits: [].into(),
-        };
-        let project = |web: serde_json::Value| shop(&serde_json::json!({ "web": web }));
-        let asked = project(serde_json::json!({ "command": ["x"], "working_dir": "/", "user": "db" }));
-        let refused = refuse_beyond_rights(&asked.services, &rights, &Nobody).unwrap_err();
-        insta::assert_snapshot!(shown(refused), @"
-        Usage
-        error: The daemon has no right to what the project asks for: `services.web.user`: `db` is user 7, and the daemon runs as user 1000
-        hint: nothing was changed; run the daemon as root, or take it out
-        ");
-        let fine = project(serde_json::json!({ "command": ["x"], "working_dir": "/" }));
-        assert!(refuse_beyond_rights(&fine.services, &rights, &Nobody).is_ok());
     }
 
     #[tokio::test]

@@ -87,6 +87,11 @@ impl Dirs {
         self.state.join("audit.key")
     }
 
+    /// Keys of registries, and the device document that is queued: where there are any.
+    pub fn documents(&self) -> PathBuf {
+        self.state.join("device.json")
+    }
+
     /// A daemon was here, so there may be apps that are not forgotten.
     pub fn are_in_use(&self) -> bool {
         self.control().exists()
@@ -95,6 +100,14 @@ impl Dirs {
     /// Slots: one directory each, below app and service.
     pub fn slots(&self) -> PathBuf {
         self.state.join("slots")
+    }
+
+    /// Update locks, a file for each copy: `/run/upbeat-locks`. Beside the runtime directory, as
+    /// [`Self::credentials`].
+    pub fn update_locks(&self) -> PathBuf {
+        let mut name = self.runtime.file_name().unwrap_or_default().to_owned();
+        name.push("-locks");
+        self.runtime.with_file_name(name)
     }
 
     /// Configs and secrets of services, a directory for each copy: `/run/upbeat-credentials`. Beside

@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use upbeat_agent::{Events, Meter};
 use upbeat_control::webhooks::Webhook;
@@ -13,14 +13,18 @@ use upbeat_drivers::controllers::Means;
 use upbeat_drivers::docker::{self, EngineSettings};
 use upbeat_drivers::machine::Machine;
 use upbeat_drivers::process::{Places, ProcessDriver, ShimProgram};
+use upbeat_drivers::update_locks::UpdateLocks;
+use upbeat_model::device::RegistryKeys;
 use upbeat_server::Backend;
 use upbeat_server::compat::guide::Guide;
 
 use super::agent::{AgentThread, Hand};
 use super::backend::LocalBackend;
 use super::rollouts::LocalRollouts;
-use super::serve::{FIRST_LOOK, Opened, REPORTS, ServeError, open, pass_on, prepare, take_lock};
-use super::{Dirs, failpoint};
+use super::serve::{
+    FIRST_LOOK, Opened, REPORTS, ServeError, open, open_documents, pass_on, prepare, take_lock,
+};
+use super::{Dirs, failpoint, queue};
 use crate::settings;
 
 /// Where commands of rollouts are, beside the directories of apps: no app has such a name. Nothing is kept there; it
@@ -33,13 +37,19 @@ const ENGINE_EVENTS: usize = 1024;
 
 /// Where the container engine is, and what is ours there: what was made by the daemon of this directory, also
 /// when all that it kept is lost.
-fn of_engine(dirs: &Dirs, said: settings::Docker) -> EngineSettings {
+fn of_engine(
+    dirs: &Dirs,
+    said: settings::Docker,
+    keys: watch::Receiver<Arc<RegistryKeys>>,
+) -> EngineSettings {
     let hash = blake3::hash(dirs.state.as_os_str().as_encoded_bytes()).to_hex();
     EngineSettings {
         host: said.host,
         config: said.config,
+        keys,
         owner: hash.as_str()[..OWNER].to_owned(),
         slots: dirs.slots(),
+        locks: UpdateLocks::new(dirs.update_locks()),
         failpoint: failpoint::reach,
     }
 }
@@ -52,6 +62,7 @@ pub(crate) struct Engine {
     backend: LocalBackend,
     agent: Option<AgentThread>,
     pump: JoinHandle<()>,
+    queue: JoinHandle<()>,
     _lock: File,
 }
 
@@ -75,8 +86,11 @@ impl Engine {
         let (commands, _) = ProcessDriver::new(shim.clone(), theirs)?;
         let (driver, processes) = ProcessDriver::new(shim, places)?;
         let (tell, containers) = mpsc::channel(ENGINE_EVENTS);
-        let containers_of = docker::Engine::new(of_engine(dirs, engine), tell);
-        let machine = Machine { processes: driver.clone(), engine: containers_of };
+        let documents = open_documents(dirs)?;
+        let settings = of_engine(dirs, engine, documents.keys());
+        let (owner, locks) = (settings.owner.clone(), settings.locks.clone());
+        let containers_of = docker::Engine::new(settings, tell);
+        let machine = Machine { processes: driver.clone(), engine: containers_of, locks };
         let events = Events { processes, containers };
         let both = [driver.clone(), commands.clone()];
         // One after the other: each looks at all processes of the machine, and services come first.
@@ -89,11 +103,13 @@ impl Engine {
         let Opened { control, keep, access, rollouts, webhooks } = open(dirs, means, webhooks).await?;
         let (report, reports) = mpsc::channel(REPORTS);
         let (meter, target) = (Arc::new(Meter::default()), control.target());
-        let hand = Hand { keep, machine, events, target, report, meter: meter.clone() };
+        let hand = Hand { keep, machine: machine.clone(), events, target, report, meter: meter.clone() };
         let (agent, watches) = AgentThread::start(hand).await?;
         let pump = tokio::spawn(pass_on(reports, control.clone()));
-        let backend = LocalBackend::new(control, driver, watches, access, guide, (rollouts, webhooks), meter);
-        Ok(Self { backend, agent: Some(agent), pump, _lock: lock })
+        let (told, seen) = ((rollouts, webhooks), (meter, owner));
+        let backend = LocalBackend::new((control, documents), machine, watches, access, guide, told, seen);
+        let queue = tokio::spawn(queue::begin_when_due(backend.clone()));
+        Ok(Self { backend, agent: Some(agent), pump, queue, _lock: lock })
     }
 
     /// Until every slot was seen, or one of them does not answer: then it is told what is, not what
@@ -135,6 +151,7 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         self.pump.abort();
+        self.queue.abort();
         drop(self.agent.take());
     }
 }

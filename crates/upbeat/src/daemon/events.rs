@@ -7,7 +7,7 @@ use upbeat_model::EventFilter;
 use upbeat_server::{Answer, BoxStream};
 use upbeat_store::StoreError;
 
-use super::backend::unreadable;
+use super::refusals::unreadable;
 use upbeat_control::EventLog;
 
 /// Events a follower gets at once.

@@ -15,7 +15,7 @@ use upbeat_drivers::watch::{Watcher, Watches};
 use upbeat_model::{AppName, Attempt, LogLine, SlotId, SlotStatus, Wall};
 use upbeat_server::{Answer, BoxStream, LogQuery};
 
-use super::backend::unreadable;
+use super::refusals::unreadable;
 
 /// New slots are not looked for more often: what they print meanwhile is read from its beginning.
 const PACE: Duration = Duration::from_millis(50);

@@ -6,21 +6,27 @@
 mod access;
 mod agent;
 mod backend;
+mod builds;
 pub(crate) mod controllers;
 mod dirs;
+mod document;
 mod engine;
 mod ensure;
 mod events;
+mod exec;
 mod failpoint;
 mod install;
 mod logs;
 mod notify;
+mod queue;
+mod refusals;
 mod rollouts;
 pub mod seeing;
 mod serve;
 mod starting;
 mod stop;
 mod webhooks;
+mod whenever;
 mod why;
 
 pub use access::{AccessError, anchor_on_disk};

@@ -10,6 +10,7 @@ use rustix::fs::{FlockOperation, flock};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use upbeat_agent::{Keep, Report};
+use upbeat_control::documents::DocumentFile;
 use upbeat_control::webhooks::{Webhook, Webhooks};
 use upbeat_control::{Control, Settings};
 use upbeat_drivers::clock;
@@ -181,6 +182,21 @@ async fn open_store(path: PathBuf, durability: Durability) -> Result<(Store, Jou
             Err(StoreError::Locked(_)) if Instant::now() < until => tokio::time::sleep(LOOK_AGAIN).await,
             opened => return opened.map_err(|source| ServeError::Store { path, source }),
         }
+    }
+}
+
+/// One that is damaged is put aside: services go on without the keys in it, and it is said.
+pub(super) fn open_documents(dirs: &Dirs) -> Result<DocumentFile, ServeError> {
+    let path = dirs.documents();
+    let system = |source| ServeError::System { what: path.display().to_string(), source };
+    match DocumentFile::open(path.clone()) {
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+            let aside = path.with_extension("damaged");
+            tracing::error!(%error, aside = %aside.display(), "a damaged file is put aside: keys of registries have to be sent again");
+            std::fs::rename(&path, aside).map_err(system)?;
+            DocumentFile::open(path.clone()).map_err(system)
+        }
+        opened => opened.map_err(system),
     }
 }
 

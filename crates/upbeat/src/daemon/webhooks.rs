@@ -14,8 +14,8 @@ use upbeat_model::{WebhookName, WebhookState, WebhookTested};
 use upbeat_server::Answer;
 use upbeat_store::{Store, StoreError};
 
-use super::backend::unreadable;
 use super::failpoint;
+use super::refusals::unreadable;
 
 /// Sends over the network what is told.
 struct OverNetwork(Sender);

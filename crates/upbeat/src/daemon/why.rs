@@ -88,6 +88,9 @@ fn are_alike(one: &SlotStatus, other: &SlotStatus) -> bool {
 
 /// Its output helps to understand why it is not as it should be.
 fn needs_lines(status: &SlotStatus) -> bool {
+    if status.ran_nothing() {
+        return false;
+    }
     let by_itself =
         |reason: &Reason| matches!(reason, Reason::EndedWith { slot, .. } if *slot == status.slot);
     if status.reasons.iter().any(by_itself) {
@@ -116,6 +119,7 @@ mod tests {
     use super::*;
     use crate::face::examples::{backs_off, face, not_restarted, service, slot, status};
     use crate::face::why::text;
+    use upbeat_model::Exit;
     use upbeat_model::project::Condition;
 
     fn waits(short: &str, on: &str) -> SlotStatus {
@@ -184,6 +188,19 @@ mod tests {
         web-5 backs off 4s after its 3rd exit (exit 1); it starts again in 2s
         ");
         insta::assert_snapshot!(shown.lines().last().unwrap(), @"… and 28 more copies; `upbeat ps` lists all");
+    }
+
+    #[test]
+    fn of_what_ran_nothing_no_earlier_output_is_told() {
+        let failed = |exit: Exit| SlotStatus { exit: Some(exit), ..status("web-1", Phase::Failed) };
+        assert!(needs_lines(&failed(Exit::Code(1))));
+        assert!(!needs_lines(&failed(Exit::NotStarted("there is no user `nobody-here`".to_owned()))));
+        assert!(needs_lines(&failed(Exit::NotStarted("pre_start: `sh`: exit 1".to_owned()))));
+        let unmade = Reason::CannotPrepare { detail: "there is no such image".to_owned() };
+        assert!(!needs_lines(&SlotStatus { reasons: vec![unmade], ..failed(Exit::Code(1)) }));
+        // An attempt that runs has its own.
+        let before = Exit::NotStarted("there is no user `nobody-here`".to_owned());
+        assert!(needs_lines(&SlotStatus { exit: Some(before), ..status("web-1", Phase::Unhealthy) }));
     }
 
     #[test]

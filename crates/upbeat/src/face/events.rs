@@ -33,6 +33,7 @@ fn subject(event: &Event) -> String {
         | EventKind::Reloaded { slot, .. }
         | EventKind::Drifted { slot, .. }
         | EventKind::Adopted { slot, .. } => slot.short(),
+        EventKind::Built { service, .. } | EventKind::BuildFailed { service, .. } => service.to_string(),
         EventKind::OperationStarted { operation, .. } | EventKind::OperationEnded { operation, .. } => {
             format!("operation {operation}")
         }
@@ -95,6 +96,10 @@ fn what(event: &Event, face: &Face) -> String {
         EventKind::Adopted { attempt, pid, .. } => {
             format!("found again after a restart of the daemon (pid {pid}, attempt {attempt})")
         }
+        EventKind::Built { image, seconds, .. } => format!("{} was built in {seconds} s", visible(image)),
+        EventKind::BuildFailed { image, why, .. } => {
+            came_to(&format!("the build of {}", visible(image)), "", Some(why), face)
+        }
         EventKind::OperationStarted { what, who, .. } => format!("`{}` by {}", visible(what), visible(who)),
         EventKind::Rollout { what, .. } => visible(&what.to_string()),
         EventKind::OperationEnded { outcome, .. } => format!("ended: {}", visible(outcome)),
@@ -152,6 +157,13 @@ mod tests {
             phase(Phase::Healthy, Phase::BackingOff, None, Some(Exit::Code(1)), vec![backs_off()]),
             EventKind::Adopted { slot: slot("web-1"), attempt: Attempt(3), pid: 4711 },
             EventKind::OperationEnded { operation: OperationId(4), outcome: "reached".into() },
+            EventKind::Built { service: slot("web-1").service, image: "shop-web".into(), seconds: 3 },
+            EventKind::BuildFailed {
+                service: slot("web-1").service,
+                image: "shop-web".into(),
+                seconds: 3,
+                why: "step 2 of 4, `RUN`, failed".into(),
+            },
         ];
         let event = |(kind, sequence): (EventKind, u64)| {
             let at = if sequence < 100 { ago(50_000) } else { ago(60) };
@@ -168,6 +180,8 @@ mod tests {
         101             11:59:00  shop  web-1        healthy → backing off: backs off 4s after its 3rd exit (exit 1)
         102             11:59:00  shop  web-1        found again after a restart of the daemon (pid 4711, attempt 3)
         103             11:59:00  shop  operation 4  ended: reached
+        104             11:59:00  shop  web          shop-web was built in 3 s
+        105             11:59:00  shop  web          the build of shop-web failed: step 2 of 4, `RUN`, failed
         ");
     }
 

@@ -150,7 +150,7 @@ pub(crate) fn stats() -> Stats {
         usage,
     };
     let usage = |cpu_percent, memory_bytes, descriptors, processes| {
-        Some(SlotUsage { cpu_percent, cpu_ms: 900, memory_bytes, descriptors, processes })
+        Some(SlotUsage { cpu_percent, cpu_ms: 900, memory_bytes, descriptors: Some(descriptors), processes })
     };
     let api = usage(Some(112.5), 118 << 20, 12, 3);
     let slots = vec![

@@ -8,6 +8,7 @@
 pub mod access;
 pub mod analyze;
 pub mod apps;
+pub(crate) mod build;
 pub mod data;
 pub mod diagnostics;
 pub mod error;

@@ -95,6 +95,7 @@ fn reason(reason: &StepReason) -> String {
         }
         StepReason::Asked => "as asked".into(),
         StepReason::NotDeclared => "it is not declared any more".into(),
+        StepReason::NotNeeded => "nothing needs it any more".into(),
         StepReason::DependencyRestarts { slot } => format!("{} restarts", slot.short()),
         StepReason::NetworkRenewed { network } => format!("network `{network}` is made anew"),
         StepReason::VolumeRenewed { volume } => format!("volume `{volume}` is made anew"),

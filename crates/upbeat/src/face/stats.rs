@@ -25,7 +25,7 @@ pub fn table(stats: &Stats, rows: Option<usize>, face: &Face) -> String {
             Cell::from(slot.slot.short()),
             number(usage.and_then(|usage| usage.cpu_percent).map(|percent| format!("{percent:.1}%"))),
             number(usage.map(|usage| bytes(usage.memory_bytes))),
-            number(usage.map(|usage| usage.descriptors.to_string())),
+            number(usage.and_then(|usage| usage.descriptors).map(|files| files.to_string())),
             number(usage.map(|usage| usage.processes.to_string())),
             number(slot.started_at.map(|at| age(at, face.now))),
             restarts,

@@ -400,7 +400,7 @@ fn a_webhook_that_could_not_be_told_is_refused_with_where_that_was_said_and_with
      = hint: a webhook needs an address and a secret: `url = "https://…"`, `secret_file = "/…"`
     "#);
     let with = |line: &str| refused(file(&format!("{HOOK}{line}\n")));
-    insta::assert_snapshot!(with("events = ['rollout', 'rolout']"), @"error: `webhooks.ci.events` (config.toml:4:10) holds what it cannot: `rolout` is no kind of events; they are `service`, `operation`, `phase`, `reacted`, `remedied`, `reloaded`, `drifted`, `adopted`, `operation_started`, `operation_ended`, `rollout`");
+    insta::assert_snapshot!(with("events = ['rollout', 'rolout']"), @"error: `webhooks.ci.events` (config.toml:4:10) holds what it cannot: `rolout` is no kind of events; they are `service`, `build`, `operation`, `phase`, `reacted`, `remedied`, `reloaded`, `drifted`, `adopted`, `built`, `build_failed`, `operation_started`, `operation_ended`, `rollout`");
     insta::assert_snapshot!(with("events = []"), @"
     error: `webhooks.ci.events` (config.toml:4:10) is empty: nothing would ever be told
      |

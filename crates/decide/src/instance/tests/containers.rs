@@ -13,7 +13,7 @@ use crate::instance::{Held, Input, Observation, Taken, Unprepared};
 use crate::outcome::outcome;
 
 /// Services by name and image; `!`: a process.
-fn of(named: &[(&str, &str)]) -> BTreeMap<ServiceName, Service> {
+pub(super) fn of(named: &[(&str, &str)]) -> BTreeMap<ServiceName, Service> {
     let service = |(name, image): &(&str, &str)| {
         let name = ServiceName::new(name).unwrap();
         let spec = match image.strip_prefix('!') {
@@ -27,7 +27,7 @@ fn of(named: &[(&str, &str)]) -> BTreeMap<ServiceName, Service> {
 
 impl Story {
     /// `up` of these, as another command than the last; what is not named any more is dropped.
-    fn up_of(&mut self, services: BTreeMap<ServiceName, Service>) {
+    pub(super) fn up_of(&mut self, services: BTreeMap<ServiceName, Service>) {
         self.operation += 1;
         for (slot, wish) in &mut self.target.slots {
             if !services.contains_key(&slot.service) {
@@ -37,19 +37,19 @@ impl Story {
         self.declare_all(services);
     }
 
-    fn prepared(&mut self, slot: &str, container: &str) {
+    pub(super) fn prepared(&mut self, slot: &str, container: &str) {
         let wish = &self.target.slots[&id(slot)];
         let (generation, digest, container) = (wish.generation, wish.digest.clone(), container.to_owned());
         self.take(slot, Input::Prepared { generation, digest, container });
     }
 
-    fn prepare_fails(&mut self, slot: &str, why: Unprepared) {
+    pub(super) fn prepare_fails(&mut self, slot: &str, why: Unprepared) {
         let wish = &self.target.slots[&id(slot)];
         let (generation, digest) = (wish.generation, wish.digest.clone());
         self.take(slot, Input::PrepareFailed { generation, digest, why });
     }
 
-    fn wish(&self, slot: &str) -> String {
+    pub(super) fn wish(&self, slot: &str) -> String {
         format!("{:?}", outcome(self.node.status(&id(slot)).unwrap()))
     }
 
@@ -94,6 +94,18 @@ fn a_container_is_made_and_then_started() {
     story.command(Goal::Running, Ask::Start, &["web"]);
     story.prepared("web", "a");
     assert_eq!(story.ordered(), ["prepare web web:1", "start web #2 as a"]);
+}
+
+#[test]
+fn how_it_ended_before_is_no_reason_where_what_is_new_cannot_be_made() {
+    let mut story = up(&[("a", "a:1")]);
+    story.exits("a", Exit::Code(1));
+    assert_eq!(story.phase("a"), "failed");
+    story.up_of(of(&[("a", "a:2")]));
+    story.prepare_fails("a", Unprepared::Failed("there is no a:2".into()));
+    let reasons: Vec<String> =
+        story.node.status(&id("a")).unwrap().reasons.iter().map(ToString::to_string).collect();
+    assert_eq!(reasons, ["cannot be made ready: there is no a:2"]);
 }
 
 #[test]
@@ -400,6 +412,7 @@ fn what_was_never_made_goes_without_an_engine_and_what_may_have_been_with_it() {
         (None, "remove container a"),
         (Some(Unprepared::Failed("no".into())), "remove container a"),
         (Some(Unprepared::Unreachable("no engine".into())), "remove a"),
+        (Some(Unprepared::BrokenOff("no engine any more".into())), "remove container a"),
     ] {
         let mut story = Story::new();
         story.up_of(of(&[("a", "a:1")]));

@@ -2,15 +2,18 @@
 //! happens, what is done about it.
 
 mod believed;
+mod claims;
 mod containers;
 mod edges;
 mod edits;
 mod found;
 mod hooks;
 mod leaving;
+mod locks;
 mod probes;
 mod starts;
 mod story;
+mod successors;
 mod timeline;
 mod unable;
 mod unkept;

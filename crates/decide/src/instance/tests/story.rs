@@ -92,6 +92,10 @@ impl Story {
     }
 
     pub(super) fn declare_all(&mut self, services: BTreeMap<ServiceName, Service>) {
+        self.declare_all_by(services, false);
+    }
+
+    fn declare_all_by(&mut self, services: BTreeMap<ServiceName, Service>, heeds_locks: bool) {
         for (name, spec) in services {
             let spec = Arc::new(spec);
             for index in 1..=spec.scale {
@@ -105,6 +109,7 @@ impl Story {
                     generation: generation + 1,
                     ask: Ask::Ensure,
                     kill: false,
+                    heeds_locks,
                     operation: OperationId(self.operation),
                     base_environment: Arc::default(),
                 };
@@ -112,6 +117,20 @@ impl Story {
             }
         }
         self.aim();
+    }
+
+    /// `upbeat up` of this file, now, which nobody insists on.
+    pub(super) fn update(&mut self, text: &str) {
+        self.operation += 1;
+        let (declared, operation) = (services(text), OperationId(self.operation));
+        for (slot, wish) in &mut self.target.slots {
+            wish.heeds_locks = true;
+            wish.operation = operation;
+            if !declared.contains_key(&slot.service) {
+                wish.goal = Goal::Absent;
+            }
+        }
+        self.declare_all_by(declared, true);
     }
 
     /// A command that names these slots.
@@ -313,6 +332,11 @@ pub(super) fn told(effect: &Effect) -> String {
         Effect::Probe { name, .. } if name.role() == Role::Readiness => format!("probe {slot}"),
         Effect::Probe { name, .. } => format!("probe {slot} {name}"),
         Effect::WatchLog { pattern, .. } => format!("watch {slot} for {pattern}"),
+        Effect::Lock { slots, .. } => {
+            let slots: Vec<String> = slots.iter().map(SlotId::short).collect();
+            format!("lock {}", slots.join(", "))
+        }
+        Effect::Unlock { .. } => format!("unlock {slot}"),
         Effect::Remove { networks, .. } if !networks.is_empty() => {
             format!("remove {slot} and {}", networks.join(", "))
         }

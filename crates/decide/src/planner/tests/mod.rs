@@ -1,6 +1,7 @@
 //! Plans by hand, plans of the page, the upstream's defects, and random worlds against oracles.
 
 mod defects;
+mod lint;
 mod pages;
 mod processes;
 mod rules;
@@ -38,6 +39,7 @@ fn wish(goal: Goal, spec: Service) -> TargetSlot {
         generation: 1,
         ask: Ask::Ensure,
         kill: false,
+        heeds_locks: false,
         operation: OperationId(1),
         base_environment: Arc::default(),
     }

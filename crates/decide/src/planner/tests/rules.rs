@@ -1,7 +1,7 @@
 //! The rules of `docs/plans.md`, each by hand.
 
-use upbeat_model::plan::{ContainerState, Lock, Strategy};
-use upbeat_model::project::container::{Network, PullPolicy, Volume};
+use upbeat_model::plan::{ContainerState, HostPort, Kept, Lock, Strategy, Task};
+use upbeat_model::project::container::{Network, Protocol, PullPolicy, Volume};
 
 use super::scene::{Scene, at, in_network, needing, of, of_image, probed, publishing, writing};
 use super::*;
@@ -161,6 +161,57 @@ fn networks_go_with_the_last_that_used_them_and_volumes_only_when_asked() {
 }
 
 #[test]
+fn a_volume_that_was_made_otherwise_is_used_as_it_is_and_noted() {
+    let (data, other) =
+        (Volume::new("data", "v"), Volume { driver: Some("x".into()), ..Volume::new("data", "v") });
+    let scene = Scene::default().image("alpine:latest").volume(&data).wants("a", writing(of("x"), &other), 1);
+    assert_eq!(
+        scene.lines()[3..],
+        [
+            "Note: `a` uses the volume `v` as it is, though it was made otherwise than the file says now: it may hold data \
+          (remove it to have it made anew)."
+        ]
+    );
+    let mut another = scene;
+    another.world.volumes.get_mut("v").unwrap().app = Some(AppName::new("b0").unwrap());
+    assert!(another.lines()[3].contains("is not of this app"), "{:?}", another.lines());
+}
+
+#[test]
+fn a_network_that_others_are_in_is_neither_made_anew_nor_removed() {
+    let before = Network::new("net", "a0_net");
+    let after = Network { internal: true, ..before.clone() };
+    let there = || {
+        let mut scene = Scene::default().image("alpine:latest").network(&before);
+        scene.world.strangers.insert("a0_net".into(), ["guest".to_owned(), "visitor".to_owned()].into());
+        scene.runs("a", in_network(of("run"), &before), 1)
+    };
+    assert_eq!(
+        there().wants("a", in_network(of("run"), &after), 2).refusal(),
+        "`a-1` needs network `a0_net` with other settings than it was made with, so it has to be made anew; but \
+         `guest`, `visitor` is in it and is not of this app (take that out: `docker network disconnect a0_net \
+         guest`, or leave the network as it was)"
+    );
+    assert_eq!(there().wants("a", in_network(of("run"), &before), 1).plan().steps, []);
+    assert_eq!(
+        there().lines()[2..],
+        [
+            "Interrupted: a-1 from step 1, for good.",
+            "Note: the network `a0_net` is needed no more and stays, as `guest`, `visitor` is in it, which is not of \
+             this app.",
+        ]
+    );
+    let mut empty = there();
+    empty.world.strangers.clear();
+    let plan = empty.plan();
+    assert_eq!(plan.steps[2].task, Task::RemoveNetwork { network: "a0_net".into() });
+    assert_eq!(plan.steps[2].reason, StepReason::NotNeeded);
+    let mut of_another = there().wants("a", in_network(of("run"), &before), 1);
+    of_another.world.networks.get_mut("a0_net").unwrap().app = Some(AppName::new("b0").unwrap());
+    assert!(of_another.refusal().contains("one of that name is there and is not this app's"));
+}
+
+#[test]
 fn a_port_is_taken_over_when_it_is_free() {
     let scene = Scene::default().image("alpine:latest").runs("old", publishing(of("run"), 80), 1);
     let scene = scene.wants("new", publishing(of("run"), 80), 2);
@@ -223,13 +274,15 @@ fn two_wishes_that_contradict_each_other_are_named() {
         (Volume::new("data", "v"), Volume { driver: Some("x".into()), ..Volume::new("data", "v") });
     let two = fresh().wants("a", writing(of("x"), &data), 1).wants("b", writing(of("x"), &other), 1);
     refuse(two, "`a-1` and `b-1` both want volume `v`, but with different settings");
-    let differs = fresh().volume(&data).wants("a", writing(of("x"), &other), 1);
-    assert!(
-        differs.refusal().starts_with("`a-1` needs volume `v` with other settings than it was made with")
-    );
     let mut foreign = fresh().wants("a", of("x"), 1);
-    foreign.world.foreign.insert("a0-a-1".into());
-    assert!(foreign.refusal().contains("`a0-a-1`, but one of that name is there and is not ours"));
+    foreign.world.foreign.insert("a0-a-1".into(), Vec::new());
+    assert!(foreign.refusal().contains("`a0-a-1`, but one of that name is there and is not this app's"));
+    let mut held = fresh().wants("a", publishing(of("x"), 80), 1);
+    let port = HostPort { port: 80, protocol: Protocol::Tcp, ip: Some("10.0.0.1".into()) };
+    held.world.foreign.insert("other".into(), vec![HostPort { port: 81, ..port.clone() }]);
+    assert_eq!(held.plan().steps.len(), 2);
+    held.world.foreign.insert("proxy".into(), vec![port]);
+    assert!(held.refusal().contains("`a-1` shall publish port 80/tcp, but container `proxy`"));
     let external = Network { external: true, ..Network::new("net", "shared") };
     let nowhere = fresh().wants("a", in_network(of("x"), &external), 1);
     assert!(nowhere.refusal().contains("network `shared`, which is declared `external` and is not there"));
@@ -327,4 +380,16 @@ fn a_plan_is_drawn_and_reads_back() {
     assert_eq!(serde_json::from_value::<Plan>(json).unwrap(), plan);
     assert!(plan.dot().contains("  s1 -> s3;\n"), "{}", plan.dot());
     assert!(plan.mermaid().contains("  s5[\"5. start container for service 'web'"), "{}", plan.mermaid());
+}
+
+#[test]
+fn a_volume_that_somebody_else_made_is_used_as_it_is_and_that_is_said() {
+    let data = Volume::new("data", "v");
+    let mut scene = Scene::default().image("alpine:latest").wants("a", writing(of("x"), &data), 1);
+    scene.world.volumes.insert("v".into(), Kept::default());
+    let plan = scene.plan();
+    let notes: Vec<String> = plan.notes.iter().map(ToString::to_string).collect();
+    let wanted = "`a` uses the volume `v` as it is: it was there, and is not of this app (`external: true` says that this is meant)";
+    assert_eq!(notes, [wanted]);
+    assert!(!plan.steps.iter().any(|step| format!("{step:?}").contains("CreateVolume")), "{plan:?}");
 }

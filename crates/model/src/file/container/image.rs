@@ -100,7 +100,7 @@ impl<'a> Reader<'_, '_, 'a> {
     /// A directory of whoever asks; without one, that of the file.
     fn build_context(&self, build: &Node<'a>) -> String {
         match build.get("context").and_then(|node| Some((node.span, node.as_text()?))) {
-            Some((_, text)) if document::is_remote(text) => text.to_owned(),
+            Some((_, text)) if Build::is_address(text) => text.to_owned(),
             Some((span, text)) => self.absolute(span, text),
             None => self.absolute(build.span, "."),
         }

@@ -13,6 +13,7 @@ use crate::project::container::{
     Attachment, Container, ImageRef, MountKind, NetworkMode, PullPolicy, Subnet, VolumesFrom,
 };
 use crate::project::{Question, Service};
+use crate::withheld::WITHHELD;
 
 /// The longest name of a host Linux takes, in bytes.
 const HOST_NAME_MAX: usize = 64;
@@ -24,11 +25,11 @@ pub(in crate::file) fn image(text: &str) -> Rule {
     ImageRef::parse(text).map(drop).map_err(|wrong| {
         let broken = Broken::new(format!("is not an image: `{}`", shown(text)));
         match text.strip_suffix(':') {
-            Some(name) => broken.hint(format!(
+            Some(name) if ImageRef::parse(name).is_ok() => broken.hint(format!(
                 "its tag is empty: set the variable it is made of, or write `{}`",
                 shown(name)
             )),
-            None => broken.hint(format!("{}; write one such as `nginx:1.27`", wrong.why())),
+            _ => broken.hint(format!("{}; write one such as `nginx:1.27`", wrong.why())),
         }
     })
 }
@@ -180,6 +181,7 @@ pub(in crate::file) fn broken(service: &Service) -> Vec<Complaint> {
     let mut found = Found { complaints: Vec::new() };
     found.image(service, container);
     found.words(container);
+    found.options(container);
     found.networks(service, container);
     found.reached(container);
     found.mounts(service, container);
@@ -270,7 +272,7 @@ impl Found {
             );
         }
         let Some(build) = &container.build else { return };
-        if !crate::file::document::is_remote(&build.context) {
+        if !build.is_fetched() {
             self.rule(Place::key("build"), rules::working_dir(&build.context));
         }
         if build.dockerfile.is_some() && build.dockerfile_inline.is_some() {
@@ -281,6 +283,22 @@ impl Found {
         {
             let (one, other) = (shown(one), shown(other));
             self.say("platform", format!("is `{one}`, and it is built for `{other}`"), "let them be one");
+        }
+    }
+
+    /// An app that was looked at is sent as it was shown.
+    fn options(&mut self, container: &Container) {
+        let of_logs = container.logging.iter().map(|logging| ("logging", &logging.options));
+        let of_volumes = container.volumes().map(|volume| ("volumes", &volume.driver_opts));
+        let of_networks = container.networks().iter().flat_map(|one| {
+            let network = &one.network;
+            [&one.driver_opts, &network.driver_opts, &network.ipam_options].map(|all| ("networks", all))
+        });
+        for (key, options) in of_logs.chain(of_volumes).chain(of_networks) {
+            if let Some((name, _)) = options.iter().find(|(_, value)| *value == WITHHELD) {
+                let what = format!("has `{WITHHELD}` as the value of `{}`", shown(name));
+                self.say(key, what, rules::NOT_SHOWN);
+            }
         }
     }
 

@@ -4,8 +4,19 @@ use super::super::rules;
 use super::super::shape::{Items, Keys, Leaf, Same, Shape, Verdict};
 use super::{BYTES, LABELS, LENGTH, NUMBER, PAIRS, TEXT, TEXTS, WHOLE, container, key, service, sub};
 
-/// What decides between machines, and between an old copy and a new one, comes later.
-const LATER: Verdict = Verdict::Refused("it is not obeyed yet: take it out to run this file today");
+/// Nobody is left to believe that a copy is replaced in a way it is not.
+const UPDATES: Verdict = Verdict::Refused(
+    "`up` replaces a copy when its successor is made, the old one first, all that changed at once; for steps with a watch on each use `upbeat rollout`, and take it out here",
+);
+const ROLLBACKS: Verdict = Verdict::Refused(
+    "`up` never goes back by itself; `upbeat rollout` does, and `upbeat up` with the older file; take it out here",
+);
+const PLACES: Verdict = Verdict::Refused(
+    "a project runs on the machine it is started on, and nothing chooses between several; take it out",
+);
+const RESERVED: Verdict = Verdict::Refused(
+    "no processor is set aside for one service; bound the others by `cpus`, and take it out",
+);
 const NO_DEVICES: &str = "a process has the devices its `user` may open; take it out";
 const SWARM: Verdict = Verdict::Inert("it is for a swarm");
 
@@ -17,12 +28,12 @@ pub(super) static DEPLOY: Keys = Keys {
         key("endpoint_mode", TEXT, SWARM),
         key("labels", LABELS, SWARM),
         sub("mode", Shape::Leaf(&Leaf::rule("a mode", rules::deploy_mode))),
-        key("placement", Shape::Map(&PLACEMENT), LATER),
+        key("placement", Shape::Map(&PLACEMENT), PLACES),
         sub("replicas", Shape::Leaf(&SCALE)),
         sub("resources", Shape::Map(&RESOURCES)),
         sub("restart_policy", Shape::Map(&RESTART_POLICY)),
-        key("rollback_config", Shape::Map(&UPDATE), LATER),
-        key("update_config", Shape::Map(&UPDATE), LATER),
+        key("rollback_config", Shape::Map(&UPDATE), ROLLBACKS),
+        key("update_config", Shape::Map(&UPDATE), UPDATES),
     ],
 };
 
@@ -107,7 +118,7 @@ static RESOURCES: Keys = Keys {
             Shape::Map(&Keys {
                 owner: "reservations",
                 keys: &[
-                    key("cpus", NUMBER, LATER),
+                    key("cpus", NUMBER, RESERVED),
                     key("devices", Shape::List(&DEVICE_REQUESTS), container(NO_DEVICES)),
                     key("generic_resources", Shape::List(&GENERIC), SWARM),
                     sub("memory", BYTES),

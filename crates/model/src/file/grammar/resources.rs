@@ -73,6 +73,7 @@ pub(super) static CONFIG: Keys = Keys {
 pub(super) static SECRET: Keys = Keys {
     owner: "a secret",
     keys: &[
+        sub("content", TEXT).ours(),
         key("driver", TEXT, SWARM),
         key("driver_opts", OPTIONS, SWARM),
         sub("environment", TEXT),

@@ -211,6 +211,7 @@ static KEYS: &[Key] = &[
     key("tmpfs", TEXT_OR_TEXTS, container(SEES_FILES)),
     key("tty", FLAG, BOTH),
     key("ulimits", Shape::Named(&ULIMITS), BOTH),
+    key("update_lock", FLAG, BOTH).ours(),
     key("use_api_socket", FLAG, Verdict::Refused("mount the engine's socket yourself, where that is meant")),
     key("user", Shape::Leaf(&leaf::USER), BOTH),
     key("userns_mode", Shape::Leaf(&Leaf::rule("a namespace", containers::only_host)), container(RIGHTS)),

@@ -298,6 +298,18 @@ pub struct Build {
     pub ulimits: BTreeMap<String, Ulimit>,
 }
 
+impl Build {
+    /// The engine fetches the context by itself, from an address.
+    pub fn is_fetched(&self) -> bool {
+        Self::is_address(&self.context)
+    }
+
+    /// A context that is no directory of whoever asks.
+    pub(crate) fn is_address(context: &str) -> bool {
+        context.contains("://") || context.starts_with("git@") || context.starts_with("github.com/")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

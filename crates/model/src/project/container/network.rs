@@ -189,6 +189,9 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// Each of them.
+    pub const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::Sctp];
+
     /// As the engine writes it.
     pub fn key(self) -> &'static str {
         match self {

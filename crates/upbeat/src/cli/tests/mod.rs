@@ -2,10 +2,12 @@
 //! and how they end.
 
 mod access;
+mod builds;
 mod changes;
 mod colours;
 mod config;
 mod ctrl_c;
+mod device;
 mod errors;
 mod hostile;
 mod json;

@@ -7,15 +7,19 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use tokio::sync::{Notify, watch};
 use upbeat_api::{
-    Action, App, AppName, AppSummary, Asked, AuditHead, AuditQuery, AuditRecord, AuditVerdict, Event,
-    EventFilter, EventKind, IssuedToken, LogLine, LogStream, Need, NewToken, Operation, OperationId, Plan,
-    Problem, ProblemKind, Refused, Role, ServiceName, SlotId, Starts, Stats, TokenInfo, TokenName, Up,
-    Version, WebhookName, WebhookState, WebhookTested, Whom, Why, WhyLink, Wish,
+    Action, App, AppName, AppSummary, Asked, AuditHead, AuditQuery, AuditRecord, AuditVerdict, BuildWord,
+    Event, EventFilter, EventKind, Exec, ImageBuild, ImageState, IssuedToken, LogLine, LogStream, Need,
+    NewToken, Operation, OperationId, Plan, PlanQuery, Problem, ProblemKind, Refused, RemovedVolumes, Role,
+    ServiceName, SlotId, Starts, Stats, TokenInfo, TokenName, Up, Version, WebhookName, WebhookState,
+    WebhookTested, Whom, Why, WhyLink, Wish,
 };
 use upbeat_model::plan::{After, Step, StepReason, Task};
-use upbeat_model::{Attempt, Edit, Exit, Origin, Phase, Service, SlotStatus, Wall, project::Condition};
+use upbeat_model::project::container::ImageRef;
+use upbeat_model::{
+    Attempt, Edit, Exit, Origin, Phase, Service, SlotStatus, Wall, device, project::Condition,
+};
 use upbeat_server::compat::guide::{Guide, ServicesSettings, Surroundings};
-use upbeat_server::{Answer, Backend, BoxStream, Checked, LogQuery};
+use upbeat_server::{Answer, Backend, BoxError, BoxStream, Checked, LogQuery, Running};
 
 use super::no_rollouts::NoRollouts;
 use crate::face::examples::{self, NOW, ago, not_restarted, project, slot, status};
@@ -135,6 +139,29 @@ impl Script {
         self
     }
 
+    /// An app of a device document, with nothing done yet where there is no other word for it.
+    fn document(&self) -> device::State {
+        let apps = self.now.borrow().app.clone().map(|app| {
+            let goals = app.slots.iter().map(|slot| (slot.slot.clone(), (slot.goal, app.release)));
+            let held = device::Held {
+                goals: goals.collect(),
+                declared: Default::default(),
+                is_leaving: false,
+                stamp: String::new(),
+                standing: device::Standing::Aborted,
+                app: app.clone(),
+            };
+            (app.name, held)
+        });
+        device::State {
+            name: "d0".to_owned(),
+            uuid: "u0".to_owned(),
+            keys: Default::default(),
+            apps: apps.into_iter().collect(),
+            queued: None,
+        }
+    }
+
     fn fact<T>(&self, pick: impl FnOnce(&Facts) -> T) -> Answer<T> {
         let facts = self.facts.lock().unwrap();
         facts.refusal.clone().map_or_else(|| Ok(pick(&facts)), Err)
@@ -218,6 +245,36 @@ impl Backend for Script {
 
     fn refused(&self, _: Refused, _: Whom) {}
 
+    async fn image(&self, name: ImageRef) -> Answer<ImageState> {
+        self.asked.lock().unwrap().push(format!("image {name}"));
+        self.fact(|_| ImageState { id: None })
+    }
+
+    /// At its second step `bad` fails.
+    async fn build(
+        &self,
+        wanted: ImageBuild,
+        mut context: BoxStream<Result<Bytes, BoxError>>,
+    ) -> Answer<BoxStream<Answer<BuildWord>>> {
+        let mut bytes = 0;
+        while let Some(part) = context.next().await {
+            bytes += part.map_err(|error| Problem::new(ProblemKind::BadRequest, error.to_string()))?.len();
+        }
+        let build = serde_json::to_string(&wanted.build).unwrap();
+        let blocks = bytes / 512;
+        self.asked.lock().unwrap().push(format!("build {} of {blocks} blocks: {build}", wanted.image));
+        self.fact(|_| ())?;
+        let step = |number, text: &str| BuildWord::Step { number, of: 2, text: text.into() };
+        let output = |text: String| BuildWord::Output { text };
+        let mut words = vec![Ok(step(1, "FROM busybox")), Ok(step(2, "RUN make \u{1b}[2J"))];
+        words.extend((1..=12).map(|n| Ok(output(format!("line {n} \u{1b}[2J")))));
+        words.push(match wanted.service.as_str() {
+            "bad" => Err(Problem::new(ProblemKind::BadRequest, "step 2 of 2, `RUN make`, failed: it said 2")),
+            _ => Ok(BuildWord::Built { id: format!("sha256:{}", "0123456789abcdef".repeat(4)) }),
+        });
+        Ok(stream::iter(words).boxed())
+    }
+
     async fn webhooks(&self) -> Answer<Vec<WebhookState>> {
         self.fact(|facts| facts.webhooks.clone())
     }
@@ -229,6 +286,40 @@ impl Backend for Script {
             if delivered { (Some(204), None) } else { (None, Some("timed out after 10s".into())) };
         let id = "0123456789abcdef_test_0000000000000001".to_owned();
         self.fact(|_| WebhookTested { name, delivered, status, error, id, took_ms: 12 })
+    }
+
+    async fn device(&self) -> Answer<device::State> {
+        Ok(self.document())
+    }
+
+    async fn watch_device(&self) -> Answer<BoxStream<device::State>> {
+        Ok(stream::iter([self.document()]).boxed())
+    }
+
+    async fn seek(&self, changes: device::Changes, _: Origin) -> Answer<Vec<Operation>> {
+        let begun = |change: device::Change| {
+            self.asked.lock().unwrap().push(format!("seek {}", change.app));
+            Operation {
+                id: OperationId(9),
+                app: change.app,
+                what: "release r0".to_owned(),
+                who: "uid 1000".to_owned(),
+                at: NOW,
+                slots: Default::default(),
+                ended: false,
+            }
+        };
+        Ok(changes.apps.into_iter().map(begun).collect())
+    }
+
+    async fn stop_seeking(&self, _: Origin) -> Answer<(Vec<Operation>, Vec<AppName>)> {
+        self.asked.lock().unwrap().push("stop seeking".to_owned());
+        Ok((Vec::new(), Vec::new()))
+    }
+
+    async fn queue(&self, request: device::Request, _: device::Changes, _: Origin) -> Answer<()> {
+        self.asked.lock().unwrap().push(format!("queue {}", request.what()));
+        Ok(())
     }
 
     async fn tokens(&self) -> Answer<Vec<TokenInfo>> {
@@ -259,6 +350,14 @@ impl Backend for Script {
 
     async fn edit(&self, _: AppName, _: Edit, _: Origin) -> Answer<Operation> {
         Err(Problem::new(ProblemKind::BadRequest, "the command line registers nothing"))
+    }
+
+    async fn exec(&self, _: AppName, _: ServiceName, _: Exec) -> Answer<Running> {
+        Err(Problem::new(ProblemKind::Conflict, "web-1 does not run: it is stopped"))
+    }
+
+    async fn attach(&self, _: AppName, _: ServiceName, _: upbeat_api::Attach) -> Answer<Running> {
+        Err(Problem::new(ProblemKind::BadRequest, "web-1 is a process, and only containers are attached to"))
     }
 
     async fn check(&self, _: SlotId, _: Arc<Service>) -> Answer<Checked> {
@@ -298,7 +397,10 @@ impl Backend for Script {
         let services: Vec<&str> = up.services.iter().map(ServiceName::as_str).collect();
         self.ask(format!("up {app} [{}]", services.join(" "))).await
     }
-    async fn plan(&self, _: AppName, _: Up) -> Answer<Plan> {
+    async fn remove_volumes(&self, _: AppName) -> Answer<RemovedVolumes> {
+        Ok(RemovedVolumes::default())
+    }
+    async fn plan(&self, _: AppName, _: Up, _: PlanQuery) -> Answer<Plan> {
         self.fact(|facts| facts.plan.clone())
     }
     async fn act(&self, _: AppName, action: Action, _: Origin) -> Answer<Operation> {

@@ -20,6 +20,7 @@ use upbeat_agent::Meter;
 use upbeat_api::{Problem, ProblemKind};
 use upbeat_control::Control;
 use upbeat_drivers::clock;
+use upbeat_drivers::docker::Engine;
 use upbeat_drivers::process::ProcessDriver;
 use upbeat_drivers::usage::{self, Usages};
 use upbeat_model::{AppName, SlotStats, SlotStatus, SlotUsage, Stats, Wall};
@@ -54,11 +55,11 @@ impl Seeing {
     pub(super) fn new(
         control: Control,
         rollouts: LocalRollouts,
-        driver: &ProcessDriver,
+        (driver, engine): (&ProcessDriver, &Engine),
         meter: Arc<Meter>,
         started_at: Wall,
     ) -> Self {
-        let sampler = Sampler::new(Usages::new(driver.clone()));
+        let sampler = Sampler::new(Usages::new(driver.clone()), engine.clone());
         let page = Mutex::new(None);
         Self { inner: Arc::new(Inner { control, rollouts, meter, sampler, started_at, page }) }
     }

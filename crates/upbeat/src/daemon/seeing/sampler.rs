@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout, timeout_at};
+use upbeat_drivers::docker::Engine;
 use upbeat_drivers::usage::{Sharing, Usage, Usages};
 use upbeat_model::{Attempt, SlotId, SlotStatus};
 
@@ -62,12 +63,13 @@ impl Sample {
 /// Looks.
 pub(super) struct Sampler {
     usages: Usages,
+    engine: Engine,
     last: Mutex<Option<(Instant, Arc<Sample>)>>,
 }
 
 impl Sampler {
-    pub(super) fn new(usages: Usages) -> Self {
-        Self { usages, last: Mutex::new(None) }
+    pub(super) fn new(usages: Usages, engine: Engine) -> Self {
+        Self { usages, engine, last: Mutex::new(None) }
     }
 
     /// What these slots use, as far as they run.
@@ -77,12 +79,15 @@ impl Sampler {
         if let Some((_, sample)) = last.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
             return sample.clone();
         }
-        let running = statuses.iter().filter(|status| status.phase.is_alive());
-        let running: Vec<(SlotId, Attempt)> =
-            running.map(|status| (status.slot.clone(), status.attempt)).collect();
-        let looks = running.into_iter().map(|(slot, attempt)| async move {
-            let look = self.usages.of(&slot, attempt, Sharing::Repeated);
-            let usage = timeout(LOOK_MAX, look).await.ok()?.ok()??;
+        let looks = in_order(statuses).into_iter().map(|(slot, attempt, is_container)| async move {
+            let usage = match is_container {
+                // It has bounds of its own.
+                true => self.engine.usage(&slot, attempt).await.ok()??,
+                false => {
+                    let look = self.usages.of(&slot, attempt, Sharing::Repeated);
+                    timeout(LOOK_MAX, look).await.ok()?.ok()??
+                }
+            };
             Some((slot, Used { attempt, at: Instant::now(), usage }))
         });
         let until = Instant::now() + SAMPLE_MAX;
@@ -97,9 +102,36 @@ impl Sampler {
     }
 }
 
+/// Whom to look at, and whether that is a container. Processes are first: an engine that hangs does not keep anybody
+/// from looking at those, which takes no time.
+fn in_order(statuses: &[SlotStatus]) -> Vec<(SlotId, Attempt, bool)> {
+    let running = statuses.iter().filter(|status| status.phase.is_alive());
+    let one = |status: &SlotStatus| (status.slot.clone(), status.attempt, status.container.is_some());
+    let mut all: Vec<_> = running.map(one).collect();
+    all.sort_by_key(|(_, _, is_container)| *is_container);
+    all
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::face::examples::status;
+    use upbeat_model::Phase;
+
+    #[test]
+    fn processes_are_looked_at_before_containers() {
+        let container =
+            |short: &str| SlotStatus { container: Some("c".to_owned()), ..status(short, Phase::Running) };
+        let all = [
+            container("a-1"),
+            status("b-1", Phase::Running),
+            container("c-1"),
+            status("d-1", Phase::Healthy),
+        ];
+        let order: Vec<String> = in_order(&all).iter().map(|(slot, ..)| slot.short()).collect();
+        assert_eq!(order, ["b-1", "d-1", "a-1", "c-1"]);
+        assert_eq!(in_order(&[status("e-1", Phase::Stopped)]), []);
+    }
 
     #[tokio::test]
     async fn a_processor_is_a_hundred_percent_and_another_attempt_is_another_story() {

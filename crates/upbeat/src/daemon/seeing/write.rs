@@ -217,7 +217,7 @@ fn probes(page: &mut Page, rows: &[Row<'_>]) {
 fn usage(page: &mut Page, rows: &[Row<'_>]) {
     each(page, t::CPU, rows, |row| row.used.map(|used| seconds(used.usage.cpu_ms)));
     each(page, t::MEMORY, rows, |row| row.used.map(|used| used.usage.memory_bytes));
-    each(page, t::OPEN_FILES, rows, |row| row.used.map(|used| used.usage.descriptors));
+    each(page, t::OPEN_FILES, rows, |row| row.used.and_then(|used| used.usage.descriptors));
     each(page, t::PROCESSES, rows, |row| row.used.map(|used| used.usage.processes));
 }
 

@@ -1,0 +1,255 @@
+//! The context of a build as a tar: what of a directory is not left out, in the order of names.
+//!
+//! Laws: nothing is followed out of the directory: a symbolic link is sent as one. What was written is what was
+//! read: a file that changes meanwhile is an error, and no tar that looks whole. No file, and no list of more than
+//! one directory on the way, is held in memory. Who owns a file here means nothing there: all are root's.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::PathBuf;
+
+use rustix::fs::OFlags;
+use tar::{Builder, EntryType, Header};
+
+use super::ContextError;
+use super::ignore::Ignore;
+
+/// The name in a header is no longer.
+const NAME_MAX: usize = 100;
+
+/// The latest time a header holds by its digits, in seconds: in 2242. An engine takes one that is much later for 1970.
+const MTIME_MAX: u64 = 0o777_7777_7777;
+
+/// What the entry before one with a longer name is called.
+const LONG: &[u8] = b"././@LongLink";
+
+/// A context that is to be packed.
+#[derive(Debug)]
+pub(super) struct Pack {
+    /// Absolute, and no link.
+    pub(super) root: PathBuf,
+    pub(super) ignore: Ignore,
+    /// Files that are there in any case, with what they hold: whatever the directory has under that name is not sent.
+    pub(super) own: Vec<(String, Vec<u8>)>,
+}
+
+/// A directory that is being looked through.
+struct Level {
+    /// Relative to the root, as bytes; empty for the root.
+    path: Vec<u8>,
+    /// What is left of it, the next at the end.
+    names: Vec<OsString>,
+    /// Its own entry was written, or is not to be.
+    is_written: bool,
+}
+
+impl Pack {
+    /// Writes all of it.
+    ///
+    /// Errors: what cannot be sent, or has changed; whoever reads it is gone.
+    pub(super) fn write(&self, to: impl Write) -> Result<(), ContextError> {
+        let mut tar = Builder::new(to);
+        let mut levels = vec![Level { path: Vec::new(), names: self.names(b"")?, is_written: true }];
+        while let Some(level) = levels.last_mut() {
+            let Some(name) = level.names.pop() else {
+                levels.pop();
+                continue;
+            };
+            let path = match level.path.is_empty() {
+                true => name.into_vec(),
+                false => [&level.path, &b"/"[..], name.as_bytes()].concat(),
+            };
+            let shown = String::from_utf8_lossy(&path).into_owned();
+            let is_out = self.ignore.leaves_out(&shown);
+            let there = match self.metadata(&path) {
+                // What comes and goes meanwhile is no reason where it is left out anyway.
+                Err(_) if is_out => continue,
+                there => there?,
+            };
+            if there.is_dir() {
+                if !is_out || self.ignore.may_keep_below(&shown) {
+                    let names = self.names(&path)?;
+                    levels.push(Level { path, names, is_written: false });
+                    if !is_out {
+                        self.write_levels(&mut levels, &mut tar)?;
+                    }
+                }
+            } else if !is_out && !self.own.iter().any(|(own, _)| own.as_bytes() == path) {
+                self.write_levels(&mut levels, &mut tar)?;
+                self.write_one(&path, &there, &mut tar)?;
+            }
+        }
+        for (name, content) in &self.own {
+            let mut header = head(EntryType::Regular, 0o644, 0);
+            header.set_size(content.len() as u64);
+            append(&mut tar, &mut header, name.as_bytes(), None, content.as_slice())?;
+        }
+        tar.finish().and_then(|()| tar.get_mut().flush()).map_err(ContextError::Unwritten)
+    }
+
+    fn at(&self, path: &[u8]) -> PathBuf {
+        self.root.join(OsStr::from_bytes(path))
+    }
+
+    fn error(&self, path: &[u8], error: &io::Error) -> ContextError {
+        let why = match error.kind() {
+            io::ErrorKind::NotFound => "is gone: it changed while it was read".to_owned(),
+            _ => format!("cannot be read: {error}"),
+        };
+        ContextError::Path { path: self.at(path), why }
+    }
+
+    fn changed(&self, path: &[u8]) -> ContextError {
+        ContextError::Path { path: self.at(path), why: "changed while it was read".to_owned() }
+    }
+
+    fn metadata(&self, path: &[u8]) -> Result<Metadata, ContextError> {
+        self.at(path).symlink_metadata().map_err(|error| self.error(path, &error))
+    }
+
+    /// In reverse order: the next is taken from the end.
+    fn names(&self, path: &[u8]) -> Result<Vec<OsString>, ContextError> {
+        let read = || -> io::Result<Vec<OsString>> {
+            std::fs::read_dir(self.at(path))?.map(|entry| Ok(entry?.file_name())).collect()
+        };
+        let mut names = read().map_err(|error| self.error(path, &error))?;
+        names.sort_unstable_by(|one, other| other.cmp(one));
+        Ok(names)
+    }
+
+    /// The directories something is in, which may be left out themselves.
+    fn write_levels(&self, levels: &mut [Level], tar: &mut Builder<impl Write>) -> Result<(), ContextError> {
+        for level in levels.iter_mut().filter(|level| !level.is_written) {
+            let there = self.metadata(&level.path)?;
+            let mut header = head(EntryType::Directory, there.mode(), there.mtime());
+            append(tar, &mut header, &[&level.path, &b"/"[..]].concat(), None, io::empty())?;
+            level.is_written = true;
+        }
+        Ok(())
+    }
+
+    fn write_one(
+        &self,
+        path: &[u8],
+        there: &Metadata,
+        tar: &mut Builder<impl Write>,
+    ) -> Result<(), ContextError> {
+        let kind = there.file_type();
+        if kind.is_symlink() {
+            let target = std::fs::read_link(self.at(path)).map_err(|error| self.error(path, &error))?;
+            let mut header = head(EntryType::Symlink, 0o777, there.mtime());
+            return append(tar, &mut header, path, Some(target.as_os_str().as_bytes()), io::empty());
+        }
+        if !kind.is_file() {
+            let what = match () {
+                () if kind.is_socket() => "a socket",
+                () if kind.is_fifo() => "a pipe",
+                () => "a device",
+            };
+            let why = format!("is {what}, and no build can use it; name it in `.dockerignore`");
+            return Err(ContextError::Path { path: self.at(path), why });
+        }
+        // It may be another by now, and is not followed, nor waited for.
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let opened =
+            OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(self.at(path));
+        let file = opened.map_err(|error| self.error(path, &error))?;
+        let before = file.metadata().map_err(|error| self.error(path, &error))?;
+        if !before.is_file() {
+            return Err(self.changed(path));
+        }
+        let mut header = head(EntryType::Regular, before.mode(), before.mtime());
+        header.set_size(before.len());
+        let mut content = Content { file, left: before.len(), failed: None };
+        let written = append(tar, &mut header, path, None, &mut content);
+        if let Some(error) = content.failed.take() {
+            return Err(self.error(path, &error));
+        }
+        written?;
+        // It is short, or has grown, or was written to in between.
+        let after = content.file.metadata().map_err(|error| self.error(path, &error))?;
+        let is_other = content.left > 0 || before.len() != after.len();
+        if is_other || (before.mtime(), before.mtime_nsec()) != (after.mtime(), after.mtime_nsec()) {
+            return Err(self.changed(path));
+        }
+        Ok(())
+    }
+}
+
+/// As much of a file as its header says.
+struct Content {
+    file: File,
+    left: u64,
+    /// Why it cannot be read, told from why it cannot be written.
+    failed: Option<io::Error>,
+}
+
+impl Read for Content {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        match self.file.read(&mut buffer[..most]) {
+            Ok(read) => {
+                self.left -= read as u64;
+                Ok(read)
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),
+            Err(error) => {
+                let kind = error.kind();
+                self.failed = Some(error);
+                Err(kind.into())
+            }
+        }
+    }
+}
+
+fn head(kind: EntryType, mode: u32, seconds: i64) -> Header {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(mode & 0o7777);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_size(0);
+    // What is older than all files is as old as the oldest, and what is newer as new as the newest.
+    header.set_mtime(u64::try_from(seconds).unwrap_or(0).min(MTIME_MAX));
+    header
+}
+
+/// One entry, under a name as it is: whatever it holds, it leads nowhere else, as it is one of a directory.
+fn append(
+    tar: &mut Builder<impl Write>,
+    header: &mut Header,
+    name: &[u8],
+    target: Option<&[u8]>,
+    content: impl Read,
+) -> Result<(), ContextError> {
+    let write = || {
+        let short = named(tar, EntryType::GNULongName, name)?;
+        header.as_old_mut().name[..short.len()].copy_from_slice(short);
+        if let Some(target) = target {
+            let short = named(tar, EntryType::GNULongLink, target)?;
+            header.as_old_mut().linkname[..short.len()].copy_from_slice(short);
+        }
+        header.set_cksum();
+        tar.append(header, content)
+    };
+    write().map_err(ContextError::Unwritten)
+}
+
+/// As much of a name as a header holds; where that is not all, an entry before it has the whole.
+fn named<'n>(tar: &mut Builder<impl Write>, kind: EntryType, name: &'n [u8]) -> io::Result<&'n [u8]> {
+    if name.len() <= NAME_MAX {
+        return Ok(name);
+    }
+    let mut header = head(kind, 0o644, 0);
+    header.as_old_mut().name[..LONG.len()].copy_from_slice(LONG);
+    header.set_size(name.len() as u64 + 1);
+    header.set_cksum();
+    tar.append(&header, name.chain(&b"\0"[..]))?;
+    Ok(&name[..NAME_MAX])
+}
+
+#[cfg(test)]
+mod tests;

@@ -155,8 +155,8 @@ fn project(text: &str, dir: &str, app: &str) -> Project {
     project
 }
 
-/// It has the network of a container, and not of a name: so a container that was made for one that is gone
-/// is not started, and another is made.
+/// It has the network of a container, and not of a name: a container that was made for one that still runs
+/// is started, and one that was made for one that is gone is not: another is made.
 fn is_made_anew() {
     let docker = Docker::here().unwrap();
     let image = docker.import_busybox(&format!("upbeat-sharing-{}", std::process::id()), "v1");
@@ -164,13 +164,13 @@ fn is_made_anew() {
     let bed = Bed::new(&docker, image.name(), COUNT_MAX);
     let project = |mark: &str| {
         bed.project(&format!(
-            "services:\n  web: {{ image: IMAGE, command: [sleep, '60'], network_mode: 'service:db' }}\n  \
-             db: {{ image: IMAGE, command: [sleep, '60'], labels: {{ mark: '{mark}' }} }}\n"
+            "services:\n  web: &shares {{ image: IMAGE, command: [sleep, '60'], network_mode: 'service:db' }}\n  \
+             tap: *shares\n  db: {{ image: IMAGE, command: [sleep, '60'], labels: {{ mark: '{mark}' }} }}\n"
         ))
     };
     runtime.block_on(async {
         let (engine, _events) = bed.driver();
-        let [web, db]: [ServiceName; 2] = ["web", "db"].map(|name| name.parse().unwrap());
+        let [web, tap, db]: [ServiceName; 3] = ["web", "tap", "db"].map(|name| name.parse().unwrap());
         let slot = |name: &ServiceName| -> SlotId { format!("{}/{name}/1", bed.app).parse().unwrap() };
         let prepare = async |project: &Project, name: &ServiceName| {
             engine.prepare(bed.wish(name, &project.services[name]), |_| {}).await
@@ -180,9 +180,12 @@ fn is_made_anew() {
         assert_eq!(lacks, Err(PrepareError::Lacks { service: db.clone() }));
         let first = prepare(&old, &db).await.unwrap().container;
         let sharing = prepare(&old, &web).await.unwrap().container;
+        let tapping = prepare(&old, &tap).await.unwrap().container;
         engine.start(&slot(&db), Attempt(1), &first).await.unwrap();
-        // Another one is made beside it; what was made for the first is of no use from then on.
+        // Another one is made beside it, and the first serves on until its successor takes over.
         let second = prepare(&project("new"), &db).await.unwrap().container;
+        engine.start(&slot(&tap), Attempt(1), &tapping).await.unwrap();
+        docker.post(&format!("/containers/{first}/kill"), &Value::Null);
         let start = engine.start(&slot(&web), Attempt(1), &sharing).await;
         assert!(matches!(start, Err(StartError::Gone)), "{start:?}");
         let anew = prepare(&old, &web).await.unwrap().container;

@@ -90,6 +90,7 @@ impl Container {
     fn withhold(&mut self) {
         if let Some(build) = &mut self.build {
             withhold_all(&mut build.args);
+            build.context = url_to_look_at(&build.context);
         }
         if let Some(logging) = &mut self.logging {
             withhold_all(&mut logging.options);
@@ -133,15 +134,37 @@ impl Question {
     }
 }
 
-/// An address for whoever only looks: without what its parameters say that may be secret.
+/// An address for whoever only looks: without passwords and tokens before its host, and without what its
+/// parameters say that may be secret.
 pub fn url_to_look_at(url: &str) -> String {
-    let Some((address, query)) = url.split_once('?') else { return url.to_owned() };
+    let shown = passphrase_of(url).map(|(begin, end)| format!("{}{WITHHELD}{}", &url[..begin], &url[end..]));
+    let url = shown.unwrap_or_else(|| url.to_owned());
+    let Some((address, query)) = url.split_once('?') else { return url };
     let shown = |part: &str| match part.split_once('=') {
         Some((name, _)) if is_secret(name) => format!("{name}={WITHHELD}"),
         _ => part.to_owned(),
     };
     let query: Vec<String> = query.split('&').map(shown).collect();
     format!("{address}?{}", query.join("&"))
+}
+
+/// Where the password stands in `scheme://user:PASSWORD@host`; in `https://TOKEN@host` that is all before the
+/// host, and in `ssh://git@host` there is none.
+fn passphrase_of(url: &str) -> Option<(usize, usize)> {
+    let begin = url.find("://")? + 3;
+    let host_ends = url[begin..].find(['/', '?', '#']).map_or(url.len(), |at| begin + at);
+    let end = begin + url[begin..host_ends].rfind('@')?;
+    let begin = match url[begin..end].find(':') {
+        Some(colon) => begin + colon + 1,
+        None if url.starts_with("http://") || url.starts_with("https://") => begin,
+        None => return None,
+    };
+    (begin < end).then_some((begin, end))
+}
+
+/// What an address says that may be secret, as it stands there.
+pub(crate) fn secrets_of_url(url: &str) -> impl Iterator<Item = &str> {
+    passphrase_of(url).map(|(begin, end)| &url[begin..end]).into_iter().chain(secret_parameters(url))
 }
 
 /// An address that only a receiver gave away, for whoever only looks: whom it names, and that there is more.
@@ -156,7 +179,7 @@ pub fn receiver_to_look_at(url: &str) -> String {
 }
 
 /// The values of an address' parameters that may be secret, as they stand there.
-pub(crate) fn secret_parameters(url: &str) -> impl Iterator<Item = &str> {
+fn secret_parameters(url: &str) -> impl Iterator<Item = &str> {
     let query = url.split_once('?').map_or("", |(_, query)| query);
     let query = query.split_once('#').map_or(query, |(query, _)| query);
     let parameters = query.split('&').filter_map(|part| part.split_once('='));
@@ -318,11 +341,7 @@ fn add_variables(texts: &mut Vec<String>, environment: &BTreeMap<String, String>
 
 /// `postgres://user:PASSWORD@host/` and `jdbc:mysql://host/?password=PASSWORD`, as in `DATABASE_URL`.
 fn passwords_of(value: &str) -> impl Iterator<Item = &str> {
-    let rest = value.split_once("://").map(|(_, rest)| rest);
-    let authority = rest.and_then(|rest| rest.split(['/', '?', '#']).next());
-    let who = authority.and_then(|authority| authority.rsplit_once('@')).map(|(who, _)| who);
-    let password = who.and_then(|who| who.split_once(':')).map(|(_, password)| password);
-    password.into_iter().chain(rest.into_iter().flat_map(secret_parameters))
+    value.contains("://").then(|| secrets_of_url(value)).into_iter().flatten()
 }
 
 fn add_file(texts: &mut Vec<String>, file: &PrivateFile) {
@@ -342,7 +361,7 @@ fn add_probe(texts: &mut Vec<String>, probe: &Probe) {
         // `Bearer …`: what follows is as good without the word.
         value.split_once(' ').into_iter().for_each(|(_, rest)| add_lines(texts, rest));
     }
-    secret_parameters(url).for_each(|value| add_lines(texts, value));
+    secrets_of_url(url).for_each(|value| add_lines(texts, value));
 }
 
 /// What is told is one line.
@@ -366,6 +385,25 @@ mod tests {
             ("https://ann:hush@a.example/x", "https://a.example/…"),
         ] {
             assert_eq!(receiver_to_look_at(url), shown);
+        }
+    }
+
+    #[test]
+    fn of_an_address_passwords_and_tokens_are_not_shown() {
+        for (url, shown) in [
+            ("https://ann:hush@a.example/x#main", "https://ann:***@a.example/x#main"),
+            (
+                "https://ghp_hush@git.example/team/web.git#v1:dir",
+                "https://***@git.example/team/web.git#v1:dir",
+            ),
+            ("https://git.example/a@b.git?token=hush", "https://git.example/a@b.git?token=***"),
+            ("ssh://git@git.example/web.git", "ssh://git@git.example/web.git"),
+            ("postgres://me:p@ss:word@db/x", "postgres://me:***@db/x"),
+            ("http://@a.example", "http://@a.example"),
+            ("git@git.example:web.git", "git@git.example:web.git"),
+            ("/srv/a@b", "/srv/a@b"),
+        ] {
+            assert_eq!(url_to_look_at(url), shown);
         }
     }
 

@@ -33,16 +33,25 @@ fn promises_hold_whatever_an_engine_does() {
     let many = seeds.end - seeds.start;
     let mut all = Outcome::default();
     for seed in seeds {
-        let Outcome { starts, crashes, late, deeds } = must_hold(seed);
+        let Outcome { starts, crashes, late, missing, doubled, lies, deeds } = must_hold(seed);
         all.starts += starts;
         all.crashes += crashes;
         all.late += late;
+        all.missing += missing;
+        all.doubled += doubled;
+        all.lies += lies;
         all.deeds += deeds;
     }
-    assert!(many == 1 || u64::from(all.starts) > many * 4, "{all:?} in {many} runs");
-    assert!(many == 1 || u64::from(all.crashes) > many, "{all:?} in {many} runs");
-    assert!(many == 1 || u64::from(all.late) > many / 4, "{all:?} in {many} runs");
-    assert!(many == 1 || u64::from(all.deeds) > many * 3, "{all:?} in {many} runs");
+    println!("{all:?} in {many} runs");
+    let often =
+        |count: u32, each: u64| assert!(many < 100 || u64::from(count) > each, "{all:?} in {many} runs");
+    often(all.starts, many * 4);
+    often(all.crashes, many);
+    often(all.late, many / 4);
+    often(all.missing, many);
+    often(all.doubled, many);
+    often(all.lies, many / 10);
+    often(all.deeds, many * 3);
 }
 
 #[test]

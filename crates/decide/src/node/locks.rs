@@ -324,7 +324,7 @@ impl Node {
         own.filter(goes).cloned().collect()
     }
 
-    fn of_app<'a>(&'a self, app: &'a AppName) -> impl Iterator<Item = (&'a SlotId, &'a Entry)> {
+    pub(super) fn of_app<'a>(&'a self, app: &'a AppName) -> impl Iterator<Item = (&'a SlotId, &'a Entry)> {
         self.entries.iter().filter(move |(id, _)| id.app == *app)
     }
 }

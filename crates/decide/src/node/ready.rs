@@ -97,13 +97,9 @@ impl Node {
 
     /// Networks of a slot that is to go, and that no other of its app is in.
     pub(super) fn last_in(&self, id: &SlotId, wish: &TargetSlot, made: &BTreeSet<String>) -> Vec<String> {
-        let in_use: BTreeSet<&str> = self
-            .entries
-            .iter()
-            .filter(|(other, entry)| other.app == id.app && *other != id && uses_networks(entry))
-            .filter_map(|(_, entry)| entry.wish.as_ref())
-            .flat_map(networks)
-            .collect();
+        let others = self.of_app(&id.app).filter(|(other, entry)| *other != id && uses_networks(entry));
+        let in_use: BTreeSet<&str> =
+            others.filter_map(|(_, entry)| entry.wish.as_ref()).flat_map(networks).collect();
         // One that shall be there again needs its own still, and those of an earlier file no more.
         let comes_back = wish.goal == Goal::Running;
         let own: BTreeSet<&str> = networks(wish).filter(|_| comes_back).collect();

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::place::{Mistake, Place};
-use crate::withheld::{WITHHELD, secret_parameters, url_to_look_at};
+use crate::withheld::{WITHHELD, secrets_of_url, url_to_look_at};
 
 /// Keys below which each value may be secret, and its name is not, wherever they stand: variables of services and
 /// hooks, arguments of builds, headers of probes, options of drivers of volumes, networks and logs.
@@ -84,7 +84,7 @@ pub(super) fn put_back(
 
 /// An address of which something is not shown.
 fn is_withheld_url(text: &str) -> bool {
-    text.contains("://") && secret_parameters(text).any(|value| value == WITHHELD)
+    text.contains("://") && secrets_of_url(text).any(|value| value == WITHHELD)
 }
 
 fn restore(value: &mut Value, known: Option<&Value>, hidden: Hidden, at: &Place) -> Result<(), Mistake> {
@@ -136,6 +136,8 @@ mod tests {
     fn an_address_that_is_not_shown_whole_is_put_back_where_it_was_and_refused_elsewhere() {
         let test = |urls: Value| map(json!({ "services": { "a": { "healthcheck": { "test": urls } } } }));
         let known = test(json!(["CMD", "https://x/?a=1&token=canary"]));
+        let with_password = test(json!(["https://ann:canary@x/"]));
+        assert_eq!(withheld(&with_password), test(json!(["https://ann:***@x/"])));
         let put = |urls: Value| {
             let mut text = test(urls);
             put_back(&mut text, Some(&known), &Place::default()).map(|()| text).map_err(|wrong| wrong.pointer)
@@ -144,6 +146,7 @@ mod tests {
         assert_eq!(put(json!(["CMD", shown])), Ok(known.clone()));
         let at = |place: &str| Err(format!("/services/a/healthcheck/test/{place}"));
         assert_eq!(put(json!([shown])), at("0"), "another index");
+        assert_eq!(put(json!(["https://ann:***@x/"])), at("0"), "a password that is not known");
         assert_eq!(put(json!(["CMD", "-v", shown])), at("2"), "a new place");
         assert_eq!(put(json!(["CMD", "https://x/?a=2&token=***"])), at("1"), "not as it was shown");
         for literal in ["***", "a ***", "https://x/?a=***", "token=***"] {

@@ -63,7 +63,7 @@ pub(crate) fn usable(controllers: &Controllers) -> Result<(), ControllerError> {
     controllers.check()?;
     for (field, controller) in controllers.each() {
         if let Controller::Web(address) = controller
-            && address.contains(&format!("={WITHHELD}"))
+            && [format!("={WITHHELD}"), format!("{WITHHELD}@")].iter().any(|unsaid| address.contains(unsaid))
         {
             let problem = format!("has `{WITHHELD}` where something was not shown: say it again, whole");
             return Err(ControllerError { field, problem });

@@ -162,12 +162,14 @@ impl World {
         let soon = self.random.below(20);
         if chance < 3 && !is_sure {
             self.note(format!("the answer is lost: {answers:?}"));
+            self.outcome.missing += u32::from(!answers.is_empty());
             return;
         }
         let delay = if chance < 6 && !is_sure { late } else { soon };
         let again = (6..9).contains(&chance) && !is_sure && !is_once;
         for input in answers {
             if again {
+                self.outcome.doubled += 1;
                 self.deliver(late, slot.clone(), input.clone());
             }
             self.deliver(delay, slot.clone(), input);
@@ -244,6 +246,7 @@ impl World {
         if self.malice && self.lies && self.random.percent(4) {
             self.note(format!("{slot}: a lie is told of it"));
             self.ledger.lied(slot);
+            self.outcome.lies += 1;
             // What was not seen is not listened to, but for what was before.
             let run = |heard: &Heard| (heard.attempt, heard.container.clone(), heard.run);
             let is_new = self.heard.get(slot).map(run) != before.map(run);

@@ -206,9 +206,10 @@ impl World {
             let (late, chance) = (self.random.below(60_000), self.random.below(100));
             let soon = self.random.below(30);
             match chance {
-                0..8 if self.malice => {}
+                0..8 if self.malice => self.outcome.missing += 1,
                 8..13 if self.malice => self.at(late, Happening::Hear { id, incarnation }),
                 13..18 if self.malice => {
+                    self.outcome.doubled += 1;
                     self.at(late, Happening::Hear { id: id.clone(), incarnation });
                     self.at(soon, Happening::Hear { id, incarnation });
                 }

@@ -43,6 +43,12 @@ pub struct Outcome {
     pub crashes: u32,
     /// Requests that were carried out when nobody waited for them any more.
     pub late: u32,
+    /// Answers and news that nobody ever heard.
+    pub missing: u32,
+    /// Answers and news that came twice.
+    pub doubled: u32,
+    /// Times it was said of what ran that it never did.
+    pub lies: u32,
     /// Things that another hand did.
     pub deeds: u32,
 }

@@ -81,6 +81,18 @@ pub(super) fn release(number: u64) -> Release {
     Release { number, name: format!("r{number}") }
 }
 
+/// What its machine says of who is in this state; nothing of who was never started.
+fn phase_of(state: ContainerState) -> Option<Phase> {
+    Some(match state {
+        ContainerState::Created => return None,
+        ContainerState::Running => Phase::Running,
+        ContainerState::Healthy => Phase::Healthy,
+        ContainerState::Completed => Phase::Completed,
+        ContainerState::Failed => Phase::Failed,
+        _ => Phase::Stopped,
+    })
+}
+
 impl Scene {
     /// Releases are kept track of: these are there, that one is wanted.
     pub(super) fn tracked(there: &[u64], wanted: Option<u64>) -> Self {
@@ -118,14 +130,19 @@ impl Scene {
         };
         let name = format!("{}-{}-{}.of-{release}", slot.app, slot.service, slot.index);
         self.world.containers.insert(name, container);
-        if state != ContainerState::Created {
-            let phase = match state {
-                ContainerState::Running => Phase::Running,
-                ContainerState::Healthy => Phase::Healthy,
-                ContainerState::Completed => Phase::Completed,
-                ContainerState::Failed => Phase::Failed,
-                _ => Phase::Stopped,
-            };
+        if let Some(phase) = phase_of(state) {
+            self.world.observed.insert(slot.clone(), seen(phase, &wish));
+        }
+        self.current.insert(slot, wish);
+        self
+    }
+
+    /// A process is there, as a container would be in this state: one that was never started is not.
+    pub(super) fn has_process(mut self, slot: &str, of: Service, state: ContainerState) -> Self {
+        let slot = at(slot);
+        let goal = if state.is_running() { Goal::Running } else { Goal::Stopped };
+        let wish = wish(goal, of);
+        if let Some(phase) = phase_of(state) {
             self.world.observed.insert(slot.clone(), seen(phase, &wish));
         }
         self.current.insert(slot, wish);

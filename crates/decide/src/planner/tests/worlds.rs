@@ -9,7 +9,7 @@ use proptest::test_runner::TestRunner;
 use upbeat_model::plan::{ContainerState, Lock, Strategy as Way, Task};
 use upbeat_model::project::container::{Network, PullPolicy};
 
-use super::super::tasks::{condition, effect, is_prepared};
+use super::super::tasks::{condition, effect, is_prepared, is_so};
 use super::scene::{Scene, at, in_network, needing, of, probed, publishing, release};
 use super::*;
 
@@ -31,11 +31,16 @@ struct Draft {
     needs: Vec<Option<u8>>,
     probed: bool,
     port: bool,
+    /// No container: a process of the machine.
+    process: bool,
 }
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
-fn drafts(services: usize) -> impl Strategy<Value = Vec<Draft>> {
+/// Of a hundred services so many are processes in a mixed world.
+const PROCESSES: f64 = 0.35;
+
+fn drafts(services: usize, processes: f64) -> impl Strategy<Value = Vec<Draft>> {
     let state = prop_oneof![
         6 => Just(ContainerState::Running), 1 => Just(ContainerState::Healthy),
         1 => Just(ContainerState::Created), 1 => Just(ContainerState::Stopped),
@@ -55,8 +60,9 @@ fn drafts(services: usize) -> impl Strategy<Value = Vec<Draft>> {
         needs,
         any::<bool>(),
         prop::bool::weighted(0.15),
+        prop::bool::weighted(processes),
     );
-    let one = one.prop_map(|(before, beside, after, way, network, needs, probed, port)| Draft {
+    let one = one.prop_map(|(before, beside, after, way, network, needs, probed, port, process)| Draft {
         before,
         beside,
         after,
@@ -65,6 +71,7 @@ fn drafts(services: usize) -> impl Strategy<Value = Vec<Draft>> {
         needs,
         probed,
         port,
+        process,
     });
     proptest::collection::vec(one, services)
 }
@@ -73,14 +80,15 @@ fn drafts(services: usize) -> impl Strategy<Value = Vec<Draft>> {
 type Around = (bool, bool, bool);
 
 fn spec(draft: &Draft, drafts: &[Draft], n: usize, command: bool, net: &Network, is_after: bool) -> Service {
-    let mut service = of(if command { "new" } else { "old" });
-    if draft.network {
+    let command = if command { "new" } else { "old" };
+    let mut service = if draft.process { Service::new(vec![command.to_owned()], "/") } else { of(command) };
+    if draft.network && !draft.process {
         service = in_network(service, net);
     }
     if draft.probed {
         service = probed(service);
     }
-    if draft.port {
+    if draft.port && !draft.process {
         service = publishing(service, 80);
     }
     let there = |m: &usize| match is_after {
@@ -106,12 +114,17 @@ fn scene(drafts: &[Draft], (is_tracked, is_other, is_begun): Around) -> Scene {
     for (n, draft) in drafts.iter().enumerate() {
         let net = if is_begun { &after } else { &before };
         // Something may have been made already for what is wanted now, or for something else.
-        if let Some(command) = draft.beside.filter(|_| draft.before.is_some() && !is_other) {
+        let may_be_beside = draft.before.is_some() && !is_other && !draft.process;
+        if let Some(command) = draft.beside.filter(|_| may_be_beside) {
             let service = spec(draft, drafts, n, command, net, true);
             scene = scene.has(NAMES[n], service, 1, ContainerState::Created);
         }
         if let Some((command, state)) = draft.before {
-            scene = scene.has(NAMES[n], spec(draft, drafts, n, command, &before, false), 0, state);
+            let service = spec(draft, drafts, n, command, &before, false);
+            scene = match draft.process {
+                true => scene.has_process(NAMES[n], service, state),
+                false => scene.has(NAMES[n], service, 0, state),
+            };
         }
         if let Some((command, goal)) = draft.after {
             let service = spec(draft, drafts, n, command, &after, true);
@@ -128,7 +141,20 @@ fn scene(drafts: &[Draft], (is_tracked, is_other, is_begun): Around) -> Scene {
 /// Judged by itself, not by the planner: each slot holds what is wanted, and nothing else is left.
 fn is_at_goal(world: &World, scene: &Scene) -> Result<(), String> {
     let is_tracked = !scene.how.releases.is_empty();
-    for (slot, wish) in &scene.wanted {
+    for (slot, wish) in scene.wanted.iter().filter(|(_, wish)| wish.spec.container.is_none()) {
+        let seen = world.observed.get(slot);
+        let is_right = |seen: &Observed| seen.running_digest.as_ref() == Some(&wish.digest);
+        let runs = seen.is_some_and(|seen| seen.phase.is_alive());
+        let ended = seen.is_some_and(|seen| seen.phase == Phase::Completed);
+        let is_good = match wish.goal {
+            Goal::Running => (runs || ended) && seen.is_some_and(is_right),
+            _ => !runs,
+        };
+        if !is_good {
+            return Err(format!("{slot}: {seen:?}"));
+        }
+    }
+    for (slot, wish) in scene.wanted.iter().filter(|(_, wish)| wish.spec.container.is_some()) {
         let there: Vec<_> = world.containers.values().filter(|c| c.slot == *slot).collect();
         let runs = there.iter().filter(|c| c.state.is_running()).count();
         let ended = there.iter().any(|c| c.state == ContainerState::Completed);
@@ -146,6 +172,9 @@ fn is_at_goal(world: &World, scene: &Scene) -> Result<(), String> {
     }
     if let Some(left) = world.containers.values().find(|c| !scene.wanted.contains_key(&c.slot)) {
         return Err(format!("{left:?} is left"));
+    }
+    if let Some(left) = world.observed.keys().find(|slot| !scene.wanted.contains_key(slot)) {
+        return Err(format!("{left} is left"));
     }
     let releases = world.apps.values().flatten().map(|(number, _)| *number).collect::<Vec<_>>();
     if is_tracked && releases != [1] {
@@ -174,6 +203,34 @@ fn check(world: &World, scene: &Scene) -> Result<(), String> {
             return Err(format!("{name} was touched before everything new was there"));
         }
     }
+    let processes = scene.current.iter().filter(|(_, wish)| wish.spec.container.is_none());
+    for (slot, before) in processes.filter_map(|(slot, _)| Some((slot, scene.world.observed.get(slot)?))) {
+        // Who ended did so by itself.
+        let is_there = |now: &Observed| now.phase.is_alive() || now.phase == Phase::Completed;
+        let is_as_before = |now: &Observed| is_there(now) && now.running_digest == before.running_digest;
+        let is_touched = before.phase.is_alive() && !world.observed.get(slot).is_some_and(is_as_before);
+        if is_touched && !is_prepared(slot, world, &scene.input()) {
+            return Err(format!("{slot} was touched before everything new was there"));
+        }
+    }
+    Ok(())
+}
+
+/// The table leaves it to their machines when processes start: what they need of containers is so by then, but for
+/// what never comes, as it has ended and is left so.
+fn has_its_containers(task: &Task, plan: &Plan, world: &World, scene: &Scene) -> Result<(), String> {
+    let (Task::Start { slot, container: None, .. } | Task::Replace { slot }) = task else { return Ok(()) };
+    let wish = &scene.wanted[slot];
+    for (service, edge) in &wish.spec.depends_on {
+        let on = at(service.as_str());
+        let is_container = scene.wanted.get(&on).is_some_and(|wish| wish.spec.container.is_some());
+        let is_to_come =
+            |task: &Task| matches!(task, Task::Start { slot, .. } | Task::Await { slot, .. } if *slot == on);
+        let comes = is_container && plan.steps.iter().any(|step| is_to_come(&step.task));
+        if comes && !is_so(&on, &edge.condition, world, &scene.input()) {
+            return Err(format!("{slot} starts before {} of {on}", edge.condition));
+        }
+    }
     Ok(())
 }
 
@@ -197,6 +254,7 @@ fn every_order(plan: &Plan, scene: &Scene) -> Result<bool, TestCaseError> {
             }
             condition(&step.task, &world, &scene.input())
                 .map_err(|unmet| context(format!("step {} when {unmet}", step.number)))?;
+            has_its_containers(&step.task, plan, &world, scene).map_err(context)?;
             let next = done | 1 << place;
             if seen.contains(&next) {
                 continue;
@@ -213,10 +271,10 @@ fn every_order(plan: &Plan, scene: &Scene) -> Result<bool, TestCaseError> {
 }
 
 /// Of so many random worlds: how many had a plan, and of how many of those not every order was looked at.
-fn in_every_order(services: usize, cases: u32) -> (usize, usize) {
+fn in_every_order(services: usize, processes: f64, cases: u32) -> (usize, usize) {
     let (plans, cut) = (Cell::new(0), Cell::new(0));
     let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
-    let worlds = (drafts(services), any::<Around>());
+    let worlds = (drafts(services, processes), any::<Around>());
     let outcome = TestRunner::new(config).run(&worlds, |(drafts, around)| {
         let scene = scene(&drafts, around);
         match super::super::plan(&scene.input()) {
@@ -234,15 +292,21 @@ fn in_every_order(services: usize, cases: u32) -> (usize, usize) {
 
 #[test]
 fn every_order_of_two_services_reaches_the_goal_and_breaks_nothing_on_the_way() {
-    let (plans, cut) = in_every_order(2, 128);
+    let (plans, cut) = in_every_order(2, 0.0, 128);
     assert!(plans > 64, "{plans} plans");
     assert_eq!(cut, 0, "of {plans}");
 }
 
 #[test]
 fn every_order_of_nearly_every_plan_of_four_services_does_so_too() {
-    let (plans, cut) = in_every_order(4, 64);
+    let (plans, cut) = in_every_order(4, 0.0, 64);
     assert!(plans > 32 && cut * 100 <= plans * CUT_MAX, "{cut} of {plans} plans");
+}
+
+#[test]
+fn every_order_of_processes_and_containers_does_so_too() {
+    let (plans, cut) = in_every_order(3, PROCESSES, 128);
+    assert!(plans > 64 && cut * 100 <= plans * CUT_MAX, "{cut} of {plans} plans");
 }
 
 /// Interrupted here, a new plan leads to the goal.
@@ -402,7 +466,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
-    fn from_what_is_wanted_to_the_same_there_is_nothing_to_do(drafts in drafts(4), around in any::<Around>()) {
+    fn from_what_is_wanted_to_the_same_there_is_nothing_to_do(drafts in drafts(4, PROCESSES), around in any::<Around>()) {
         let scene = scene(&drafts, around);
         if let Ok(plan) = super::super::plan(&scene.input()) {
             let mut world = scene.world.clone();
@@ -426,7 +490,7 @@ fn a_search_through_all_that_could_be_done_agrees_on_what_is_impossible() {
         Just(Obstacle::StoppedNeed)
     ];
     let config = ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() };
-    let worlds = (drafts(2), any::<bool>(), obstacle);
+    let worlds = (drafts(2, 0.0), any::<bool>(), obstacle);
     let outcome = TestRunner::new(config).run(&worlds, |(drafts, is_tracked, obstacle)| {
         let mut scene = scene(&drafts, (is_tracked, false, false));
         hinder(&mut scene, obstacle);

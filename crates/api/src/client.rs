@@ -32,7 +32,7 @@ use crate::endpoint::{Endpoint, Method, escaped};
 use crate::error::{ClientError, TlsError};
 use crate::types::{
     BUILD_LINE_MAX, BUILD_TYPE, End, EndReason, EventsQuery, IssuedToken, LogQuery, NewToken, Problem,
-    ProblemKind, RemovedVolumes, Up, Version, joined,
+    ProblemKind, RemovedNetworks, RemovedVolumes, Up, Version, joined,
 };
 
 /// The daemon answers at once or not at all; this is for a machine under heavy load, and so that
@@ -141,6 +141,11 @@ impl Client {
     /// Removes the volumes that were made for an app, which is down.
     pub async fn remove_volumes(&self, app: &AppName) -> Answer<RemovedVolumes> {
         self.answer(self.request(Endpoint::RemoveVolumes, &[app.as_str()], &[])).await
+    }
+
+    /// Removes the networks that were made for an app, which is down.
+    pub async fn remove_networks(&self, app: &AppName) -> Answer<RemovedNetworks> {
+        self.answer(self.request(Endpoint::RemoveNetworks, &[app.as_str()], &[])).await
     }
 
     /// Stops everything of an app and forgets it; with `kill`, without the grace periods.

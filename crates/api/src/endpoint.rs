@@ -99,6 +99,8 @@ endpoints! {
     Down: Operator Delete "/api/v1/apps/{app}",
     /// Remove the volumes that were made for an app, which is down, and what is in them.
     RemoveVolumes: Operator Delete "/api/v1/apps/{app}/volumes",
+    /// Remove the networks that were made for an app, which is down.
+    RemoveNetworks: Operator Delete "/api/v1/apps/{app}/networks",
     /// The device document: every app, its release, and its services; `wait`: once nothing is on its way any more.
     Device: Viewer Get "/api/v1/device",
     /// The device document now, and again whenever it changes.

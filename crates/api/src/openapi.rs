@@ -20,8 +20,8 @@ use crate::rollout_units::{StartUnit, UnitAction};
 use crate::rollouts::{Assignments, Reports, RolloutAction, RolloutChanged, RolloutsQuery, TargetsQuery};
 use crate::types::{
     AuditQuery, BUILD_TYPE, BuildRecord, DeviceQuery, DownQuery, End, EventsQuery, ImageQuery, IssuedToken,
-    LogQuery, LogRecord, NewToken, PlanQuery, Problem, ProblemKind, RemovedVolumes, SeekQuery, Up, Version,
-    WatchEventsQuery,
+    LogQuery, LogRecord, NewToken, PlanQuery, Problem, ProblemKind, RemovedNetworks, RemovedVolumes,
+    SeekQuery, Up, Version, WatchEventsQuery,
 };
 
 pub mod guide;
@@ -120,6 +120,7 @@ fn shape(endpoint: Endpoint, g: &mut SchemaGenerator) -> Shape {
             ..plain(Answer::Upgrade(g.subschema_for::<ExecEnd>()))
         },
         Endpoint::Down => asks(DownQuery::json_schema(g), Answer::Json(g.subschema_for::<Operation>())),
+        Endpoint::RemoveNetworks => plain(Answer::Json(g.subschema_for::<RemovedNetworks>())),
         Endpoint::RemoveVolumes => plain(Answer::Json(g.subschema_for::<RemovedVolumes>())),
         Endpoint::Operation => plain(Answer::Json(g.subschema_for::<Operation>())),
         Endpoint::WatchOperation => plain(Answer::Events("operation", g.subschema_for::<Operation>())),

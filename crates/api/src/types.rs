@@ -4,6 +4,8 @@
 //! ends with an explicit [`End`], so that a client can tell a source that is done from a daemon
 //! that died.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use upbeat_model::project::container::ImageRef;
 use upbeat_model::{
@@ -163,6 +165,16 @@ pub struct DownQuery {
 pub struct RemovedVolumes {
     /// What they were called in the engine.
     pub volumes: Vec<String>,
+}
+
+/// `DELETE /api/v1/apps/{app}/networks`: what is gone, and what is not.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub struct RemovedNetworks {
+    /// What they were called in the engine.
+    pub networks: Vec<String>,
+    /// Those that stay, as somebody else's container is in them, each with one of these.
+    pub in_use: BTreeMap<String, String>,
 }
 
 /// The query of `GET /api/v1/events`.

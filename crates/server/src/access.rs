@@ -266,6 +266,8 @@ impl Outcome for () {}
 
 impl Outcome for upbeat_api::RemovedVolumes {}
 
+impl Outcome for upbeat_api::RemovedNetworks {}
+
 /// A change is recorded, made whole and recorded again, also when the one who asked for it does not
 /// wait for the answer.
 pub(crate) async fn changed<B: Backend, T: Outcome>(

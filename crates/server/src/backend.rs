@@ -10,8 +10,8 @@ use futures_util::Stream;
 use upbeat_api::{
     Action, App, AppName, AppSummary, Asked, Attach, AuditQuery, AuditRecord, AuditVerdict, BuildWord, Event,
     EventFilter, Exec, ImageBuild, ImageState, IssuedToken, LogLine, Need, NewToken, Operation, OperationId,
-    Origin, Plan, PlanQuery, Problem, Refused, RemovedVolumes, Role, ServiceName, Starts, Stats, TokenInfo,
-    TokenName, Up, Version, WebhookName, WebhookState, WebhookTested, Whom, Why,
+    Origin, Plan, PlanQuery, Problem, Refused, RemovedNetworks, RemovedVolumes, Role, ServiceName, Starts,
+    Stats, TokenInfo, TokenName, Up, Version, WebhookName, WebhookState, WebhookTested, Whom, Why,
 };
 
 pub use upbeat_api::LogQuery;
@@ -70,10 +70,10 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn watch(&self, app: AppName) -> impl Future<Output = Answer<BoxStream<App>>> + Send;
     /// Make a project run.
     fn up(&self, app: AppName, up: Up, origin: Origin) -> impl Future<Output = Answer<Operation>> + Send;
-    /// What `up` would do.
     /// Removes the volumes that were made for an app. Errors: it is there; one of them is used.
     fn remove_volumes(&self, app: AppName) -> impl Future<Output = Answer<RemovedVolumes>> + Send;
-
+    /// Removes the networks that were made for an app. Errors: it is there.
+    fn remove_networks(&self, app: AppName) -> impl Future<Output = Answer<RemovedNetworks>> + Send;
     /// What [`Backend::up`] would do.
     fn plan(&self, app: AppName, up: Up, query: PlanQuery) -> impl Future<Output = Answer<Plan>> + Send;
     /// Change what runs.

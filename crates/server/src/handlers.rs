@@ -9,8 +9,8 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use futures_util::StreamExt;
 use upbeat_api::{
     Action, App, AppName, AppSummary, AuditQuery, AuditRecord, AuditVerdict, DownQuery, Endpoint, Event,
-    EventsQuery, IssuedToken, Method, Need, NewToken, Operation, OperationId, Plan, PlanQuery,
-    RemovedVolumes, ServiceName, TokenInfo, TokenName, Up, Version, WatchEventsQuery, Why,
+    EventsQuery, IssuedToken, Method, Need, NewToken, Operation, OperationId, Plan, PlanQuery, ServiceName,
+    TokenInfo, TokenName, Up, Version, WatchEventsQuery, Why,
 };
 
 use crate::access::{self, Change};
@@ -19,6 +19,7 @@ use crate::builds;
 use crate::compat::guide;
 use crate::device;
 use crate::extract::{By, Json, Path, Query};
+use crate::leftovers;
 use crate::refusal::Refusal;
 use crate::rollouts::handlers as rollouts;
 use crate::rollouts::rooms::Rooms;
@@ -69,7 +70,8 @@ pub(crate) fn handler<B: Backend>(endpoint: Endpoint) -> MethodRouter<Shared<B>>
         Endpoint::Exec => on(method, exec::exec::<B>),
         Endpoint::Attach => on(method, attach::attach::<B>),
         Endpoint::Down => on(method, down::<B>),
-        Endpoint::RemoveVolumes => on(method, remove_volumes::<B>),
+        Endpoint::RemoveVolumes => on(method, leftovers::remove_volumes::<B>),
+        Endpoint::RemoveNetworks => on(method, leftovers::remove_networks::<B>),
         Endpoint::Device => on(method, device::device::<B>),
         Endpoint::WatchDevice => on(method, device::watch::<B>),
         Endpoint::SetDevice => on(method, device::set::<B>),
@@ -191,19 +193,6 @@ async fn act<B: Backend>(
     let change = Change { endpoint: Endpoint::Act, app: Some(app.clone()), what, need };
     let backend = here.backend.clone();
     access::changed(here, by.caller, change, async move { backend.act(app, action, by.origin).await }).await
-}
-
-async fn remove_volumes<B: Backend>(
-    State(here): Here<B>,
-    by: By,
-    Path(app): Path<AppName>,
-    _: Query<NoQuery>,
-) -> Reply<RemovedVolumes> {
-    let what = "remove its volumes".to_owned();
-    let change =
-        Change { endpoint: Endpoint::RemoveVolumes, app: Some(app.clone()), what, need: Need::Recorded };
-    let backend = here.backend.clone();
-    access::changed(here, by.caller, change, async move { backend.remove_volumes(app).await }).await
 }
 
 async fn down<B: Backend>(

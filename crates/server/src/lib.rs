@@ -23,6 +23,7 @@ mod exec;
 mod extract;
 mod handlers;
 mod host;
+mod leftovers;
 mod linger;
 mod pace;
 mod place;

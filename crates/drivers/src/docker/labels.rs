@@ -32,6 +32,11 @@ pub const PEERS: &str = "io.upbeat.peers";
 /// How its log is rotated, where the file says that: `bytes/files`.
 pub const LOG: &str = "io.upbeat.log";
 
+/// `name=value`: how things that have it are asked for.
+pub(super) fn is(name: &str, value: &str) -> String {
+    format!("{name}={value}")
+}
+
 /// Labels of a thing.
 pub type Labels = HashMap<String, String>;
 

@@ -181,10 +181,10 @@ pub(super) async fn list(wire: &Wire, wanted: &[String]) -> Result<Vec<Listed>, 
 /// The containers of a slot, the oldest first. One that goes away meanwhile is not among them.
 pub(super) async fn of_slot(wire: &Wire, owner: &str, slot: &SlotId) -> Result<Vec<Found>, EngineError> {
     let wanted = [
-        format!("{}={owner}", labels::OWNER),
-        format!("{}={}", labels::APP, slot.app),
-        format!("{}={}", labels::SERVICE, slot.service),
-        format!("{}={}", labels::SLOT, slot.index),
+        labels::is(labels::OWNER, owner),
+        labels::is(labels::APP, slot.app.as_str()),
+        labels::is(labels::SERVICE, slot.service.as_str()),
+        labels::is(labels::SLOT, &slot.index.to_string()),
     ];
     let mut listed = list(wire, &wanted).await?;
     listed.sort_by_key(|one| one.created);

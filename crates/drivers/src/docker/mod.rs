@@ -246,7 +246,7 @@ impl Engine {
 
     async fn find(&self) -> Result<Vec<SlotId>, EngineError> {
         let owner = &self.inner.settings.owner;
-        let listed = look::list(self.wire(), &[format!("{}={owner}", labels::OWNER)]).await?;
+        let listed = look::list(self.wire(), &[labels::is(labels::OWNER, owner)]).await?;
         let marks = listed.iter().filter_map(|one| labels::Marks::read(owner, one.labels.as_ref()?));
         Ok(marks.map(|marks| marks.slot).collect::<BTreeSet<_>>().into_iter().collect())
     }

@@ -1,6 +1,6 @@
 //! Networks and volumes: made where they are missing, and removed where they are ours and nobody uses them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use bollard::models::{
     EndpointIpamConfig, EndpointSettings, Ipam, IpamConfig, NetworkConnectRequest, NetworkCreateRequest,
@@ -342,13 +342,43 @@ impl Engine {
             tracing::warn!(network = name, by = user.name(), "a network stays, as another uses it");
             return Ok(());
         }
+        self.take_network(&there).await.map(drop)
+    }
+
+    /// Says whether it went: another hand may have joined it at this moment.
+    async fn take_network(&self, there: &NetworkThere) -> Result<bool, EngineError> {
         let removed = self.wire().done(Ask::delete(format!("/networks/{}", part(&there.id)))).await;
         self.failpoint("network_removed");
         match removed {
-            // Another hand took it, or joined it at this moment.
-            Err(EngineError::Said { status: 403 | 404 | 409, .. }) => Ok(()),
-            done => done,
+            Err(EngineError::Said { status: 403 | 409, .. }) => Ok(false),
+            Err(error) if error.is_absent() => Ok(true),
+            done => done.map(|()| true),
         }
+    }
+
+    /// Removes the networks that were made for an app and nobody is in. Those that are gone, and those that stay, each
+    /// with a container that is in it. Errors: the engine.
+    pub async fn remove_networks(
+        &self,
+        app: &AppName,
+    ) -> Result<(Vec<String>, BTreeMap<String, String>), EngineError> {
+        let (owner, of_app) =
+            (labels::is(labels::OWNER, self.owner()), labels::is(labels::APP, app.as_str()));
+        let ask = Ask::get("/networks").filters(&[("label", &[&owner, &of_app])]);
+        let found: Vec<NetworkThere> = self.wire().answer(ask).await?;
+        let is_ours =
+            |network: &NetworkThere| whose(self.owner(), app, network.labels.as_ref()) == Whose::Ours;
+        let (mut gone, mut stays) = (Vec::new(), BTreeMap::new());
+        for network in found.into_iter().filter(is_ours) {
+            let _turn = self.turn(&format!("network {}", network.name)).await;
+            // An engine takes one away in which are only containers that do not run.
+            if let Some(user) = self.listed_in(&network).await?.first() {
+                stays.insert(network.name, user.name());
+            } else if self.take_network(&network).await? {
+                gone.push(network.name);
+            }
+        }
+        Ok((gone, stays))
     }
 
     /// By whom a volume is used, if it still is.
@@ -364,7 +394,7 @@ impl Engine {
     /// Errors: one is used by a container, of whomever; the engine. The others are gone then.
     pub async fn remove_volumes(&self, app: &AppName) -> Result<Vec<String>, EngineError> {
         let (owner, of_app) =
-            (format!("{}={}", labels::OWNER, self.owner()), format!("{}={app}", labels::APP));
+            (labels::is(labels::OWNER, self.owner()), labels::is(labels::APP, app.as_str()));
         let ask = Ask::get("/volumes").filters(&[("label", &[&owner, &of_app])]);
         let found: Volumes = self.wire().answer(ask).await?;
         let is_ours = |volume: &VolumeThere| whose(self.owner(), app, volume.labels.as_ref()) == Whose::Ours;

@@ -1,5 +1,8 @@
 //! Networks and volumes.
 
+use std::collections::BTreeMap;
+
+use serde_json::Value;
 use upbeat_drivers::docker::{PrepareError, Progress, labels};
 use upbeat_model::Millis;
 use upbeat_model::project::Signal;
@@ -16,6 +19,11 @@ pub(crate) const CASES: &[Test] = &[
         &[Need::DOCKER],
         "a_network_is_left_also_when_the_daemon_dies_in_between",
         left_by_the_dead,
+    ),
+    Test::needing(
+        &[Need::DOCKER],
+        "a_network_that_a_stranger_is_in_stays_and_is_taken_when_that_is_asked_for",
+        with_a_stranger,
     ),
     Test::needing(&[Need::DOCKER], "of_two_networks_of_a_name_one_stays", doubled),
     Test::needing(&[Need::DOCKER], "a_network_that_differs_is_made_anew_when_it_is_free", anew),
@@ -153,6 +161,31 @@ fn external() {
         rig.engine.remove(&slot, std::slice::from_ref(&network.name)).await.unwrap();
         assert_eq!(rig.engine.remove_volumes(&slot.app).await.unwrap(), Vec::<String>::new());
         assert!(is_there(rig, "networks", &network.name) && is_there(rig, "volumes", &volume.name));
+    });
+}
+
+fn with_a_stranger() {
+    run(async |rig| {
+        let (network, slot) = (rig.network("front"), rig.slot("web"));
+        let mut spec = rig.lasting();
+        rig.in_networks(&mut spec, &[&network]);
+        rig.prepare(&slot, &spec).await.unwrap();
+        // It does not even run.
+        let stranger = format!("{}-stranger", rig.name);
+        let body = serde_json::json!({
+            "Image": spec.container.as_ref().unwrap().image.full(), "Cmd": ["true"],
+            "Labels": { "test": rig.name }, "HostConfig": { "NetworkMode": network.name },
+        });
+        let made = rig.docker.post(&format!("/containers/create?name={stranger}"), &body);
+        rig.engine.remove(&slot, std::slice::from_ref(&network.name)).await.unwrap();
+        let stays = BTreeMap::from([(network.name.clone(), stranger)]);
+        assert_eq!(rig.engine.remove_networks(&slot.app).await.unwrap(), (Vec::new(), stays));
+        assert!(is_there(rig, "networks", &network.name));
+        rig.docker.call("DELETE", &format!("/containers/{}", made["Id"].as_str().unwrap()), &Value::Null);
+        let gone = vec![network.name.clone()];
+        assert_eq!(rig.engine.remove_networks(&slot.app).await.unwrap(), (gone, BTreeMap::new()));
+        assert!(!is_there(rig, "networks", &network.name));
+        assert_eq!(rig.engine.remove_networks(&slot.app).await.unwrap(), Default::default());
     });
 }
 

@@ -73,11 +73,11 @@ fn the_table_of_roles_is_the_promised_one() {
     ];
     let of_device =
         ["SetDevice", "MergeDevice", "StopSeeking", "SetDeviceApp", "MergeDeviceApp", "RemoveDeviceApp"];
-    let first = ["Up", "Plan", "Act", "Exec", "Attach", "Down", "RemoveVolumes"];
+    let first = ["Up", "Plan", "Act", "Exec", "Attach", "Down", "RemoveVolumes", "RemoveNetworks"];
     let others = [&first[..], &of_device, &of_rollouts, &["BuildImage", "TestWebhook"]].concat();
     assert_eq!(table[&Role::Operator], others);
     assert_eq!(table[&Role::Admin], ["Tokens", "CreateToken", "RevokeToken", "Audit", "VerifyAudit"]);
-    assert_eq!(table[&Role::Viewer].len() + 27, Endpoint::ALL.len());
+    assert_eq!(table[&Role::Viewer].len() + 28, Endpoint::ALL.len());
 }
 
 /// Every way to put a route on a router but `route`, which one function alone calls: so each route has a

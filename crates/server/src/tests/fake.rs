@@ -12,8 +12,8 @@ use upbeat_api::{
     Action, App, AppName, AppSummary, Asked, Attach, AuditHead, AuditQuery, AuditRecord, AuditVerdict,
     BuildWord, Event, EventFilter, EventKind, EventWord, Exec, ImageBuild, ImageState, IssuedToken, LogLine,
     LogStream, Need, NewToken, Operation, OperationId, Origin, Plan, PlanQuery, Problem, ProblemKind,
-    Project, Refused, RemovedVolumes, Role, ServiceName, Starts, Stats, TokenInfo, TokenName, Up, Version,
-    WebhookName, WebhookState, WebhookTested, Whom, Why, Wish,
+    Project, Refused, RemovedNetworks, RemovedVolumes, Role, ServiceName, Starts, Stats, TokenInfo,
+    TokenName, Up, Version, WebhookName, WebhookState, WebhookTested, Whom, Why, Wish,
 };
 use upbeat_model::project::container::ImageRef;
 use upbeat_model::{
@@ -380,6 +380,9 @@ impl Backend for Fake {
         self.note(format!("remove the volumes of {app}"));
         Ok(RemovedVolumes { volumes: vec![format!("{app}_data")] })
     }
+    async fn remove_networks(&self, _: AppName) -> Answer<RemovedNetworks> {
+        Ok(RemovedNetworks::default())
+    }
 
     async fn plan(&self, app: AppName, _: Up, _: PlanQuery) -> Answer<Plan> {
         self.note(format!("plan {app}"));
@@ -555,15 +558,8 @@ impl Backend for Fake {
         if webhook.as_str() != "ci" {
             return Err(Problem::new(ProblemKind::NotFound, format!("there is no webhook `{webhook}`")));
         }
-        let (status, error) = (Some(500), Some("HTTP 500".into()));
-        Ok(WebhookTested {
-            name: webhook,
-            delivered: false,
-            status,
-            error,
-            id: "x_test_1".into(),
-            took_ms: 7,
-        })
+        let (status, error, id) = (Some(500), Some("HTTP 500".into()), "x_test_1".into());
+        Ok(WebhookTested { name: webhook, delivered: false, status, error, id, took_ms: 7 })
     }
 
     async fn tokens(&self) -> Answer<Vec<TokenInfo>> {

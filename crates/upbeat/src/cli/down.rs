@@ -1,6 +1,6 @@
 //! `down`: stops everything of the app and forgets it.
 
-use upbeat_api::{AppName, Client};
+use upbeat_api::{AppName, Client, ClientError, ProblemKind};
 
 use super::args::DownArgs;
 use super::change::await_end;
@@ -14,18 +14,30 @@ use crate::progress::Until;
 pub(super) async fn run(session: &Session, args: DownArgs) -> Outcome {
     let app = load::app_name(session)?;
     let client = session.to_change().await?;
-    // Processes have no volumes: then no engine is asked for any, which may not be there.
-    let may_have_volumes = args.volumes && has_containers(&client, &app).await?;
+    // Processes have no volumes and networks: then no engine is asked for any, which may not be there.
+    let has_containers = has_containers(&client, &app).await?;
     match session.change(async |key| client.down(&app, args.kill, key).await).await? {
         Ok(operation) => {
             let ended = await_end(session, &client, operation, Until::Ended, Asked::Down, &[]).await?;
-            if may_have_volumes && ended == ExitCode::Ok {
-                remove_volumes(session, &client, &app).await?;
+            if has_containers && ended == ExitCode::Ok {
+                match remove_networks(session, &client, &app).await {
+                    // Somebody has it run again, and them with it.
+                    Err(error) if is_kind(&error, ProblemKind::Conflict) => {}
+                    removed => removed?,
+                }
+                if args.volumes {
+                    remove_volumes(session, &client, &app).await?;
+                }
             }
             Ok(ended)
         }
         // It is as asked.
         Err(error) if is_absent(&error) => {
+            match remove_networks(session, &client, &app).await {
+                // Without a daemon or an engine there is nobody who knows of any.
+                Err(error) if is_absent(&error) || is_kind(&error, ProblemKind::Unavailable) => {}
+                removed => removed?,
+            }
             if args.volumes {
                 remove_volumes(session, &client, &app).await?;
             }
@@ -39,6 +51,10 @@ pub(super) async fn run(session: &Session, args: DownArgs) -> Outcome {
     }
 }
 
+fn is_kind(error: &ClientError, kind: ProblemKind) -> bool {
+    matches!(error, ClientError::Problem(problem) if problem.kind == kind)
+}
+
 /// Also of what is not known to be there.
 async fn has_containers(client: &Client, app: &AppName) -> Result<bool, Failure> {
     match client.app(app).await {
@@ -49,6 +65,21 @@ async fn has_containers(client: &Client, app: &AppName) -> Result<bool, Failure>
         Err(error) if is_absent(&error) => Ok(true),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Those that another kept an earlier `down` from taking away, and those that stay now.
+async fn remove_networks(session: &Session, client: &Client, app: &AppName) -> Result<(), ClientError> {
+    let removed = client.remove_networks(app).await?;
+    for network in &removed.networks {
+        session.note(&format!("network {network} is removed"));
+    }
+    for (network, user) in &removed.in_use {
+        session.note(&format!(
+            "network {network} stays, as container `{user}` is in it; remove that one, then `upbeat down` takes the \
+             network, too"
+        ));
+    }
+    Ok(())
 }
 
 async fn remove_volumes(session: &Session, client: &Client, app: &AppName) -> Result<(), Failure> {

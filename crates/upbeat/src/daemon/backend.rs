@@ -27,8 +27,8 @@ use upbeat_server::{Answer, Backend, BoxError, BoxStream, Checked, LogQuery, Run
 
 use super::access::Access;
 use super::refusals::{
-    problem, refuse_bad, refuse_beyond_rights, refuse_broken, refuse_unlimited, still_there, unplanned,
-    unreadable, volumes_stay,
+    networks_stay, problem, refuse_bad, refuse_beyond_rights, refuse_broken, refuse_unlimited, still_there,
+    unplanned, unreadable, volumes_stay,
 };
 use super::rollouts::LocalRollouts;
 use super::seeing::Seeing;
@@ -36,8 +36,8 @@ use super::whenever::whenever;
 use super::{builds, document, events, exec, logs, webhooks, why};
 use upbeat_api::{
     Asked, Attach, AuditQuery, AuditRecord, AuditVerdict, Exec, IssuedToken, Need, NewToken, PlanQuery,
-    Problem, Refused, RemovedVolumes, Role, TokenInfo, TokenName, Up, Version, WebhookName, WebhookState,
-    WebhookTested, Whom,
+    Problem, Refused, RemovedNetworks, RemovedVolumes, Role, TokenInfo, TokenName, Up, Version, WebhookName,
+    WebhookState, WebhookTested, Whom,
 };
 
 /// The daemon's own answers.
@@ -227,11 +227,20 @@ impl Backend for LocalBackend {
 
     async fn remove_volumes(&self, app: AppName) -> Answer<RemovedVolumes> {
         if self.control.has(&app) {
-            return Err(still_there(&app));
+            return Err(still_there(&app, "volumes", "upbeat down --volumes"));
         }
         let volumes =
             self.machine.engine.remove_volumes(&app).await.map_err(|error| volumes_stay(&app, &error))?;
         Ok(RemovedVolumes { volumes })
+    }
+
+    async fn remove_networks(&self, app: AppName) -> Answer<RemovedNetworks> {
+        if self.control.has(&app) {
+            return Err(still_there(&app, "networks", "upbeat down"));
+        }
+        let removed = self.machine.engine.remove_networks(&app).await;
+        let (networks, in_use) = removed.map_err(|error| networks_stay(&app, &error))?;
+        Ok(RemovedNetworks { networks, in_use })
     }
 
     async fn plan(&self, _app: AppName, up: Up, query: PlanQuery) -> Answer<Plan> {

@@ -50,9 +50,9 @@ pub(super) fn unreadable(what: &str, error: &dyn std::error::Error) -> Problem {
 }
 
 /// Its slots may need its volumes.
-pub(super) fn still_there(app: &AppName) -> Problem {
-    Problem::new(ProblemKind::Conflict, format!("`{app}` is still there, and its volumes with it"))
-        .with_hint("`upbeat down --volumes` takes it down first")
+pub(super) fn still_there(app: &AppName, with: &str, down: &str) -> Problem {
+    Problem::new(ProblemKind::Conflict, format!("`{app}` is still there, and its {with} with it"))
+        .with_hint(format!("`{down}` takes it down first"))
 }
 
 /// Not all of them are gone.
@@ -60,6 +60,13 @@ pub(super) fn volumes_stay(app: &AppName, error: &EngineError) -> Problem {
     let kind = if error.is_unreachable() { ProblemKind::Unavailable } else { ProblemKind::Conflict };
     Problem::new(kind, format!("not all volumes of `{app}` could be removed: {}", chain(error)))
         .with_hint("its services are gone; `upbeat down --volumes` tries again")
+}
+
+/// What there is of them is not known, or they could not be removed.
+pub(super) fn networks_stay(app: &AppName, error: &EngineError) -> Problem {
+    let kind = if error.is_unreachable() { ProblemKind::Unavailable } else { ProblemKind::Internal };
+    Problem::new(kind, format!("networks of `{app}` may be left: {}", chain(error)))
+        .with_hint("its services are gone; `upbeat down` looks again")
 }
 
 /// What containers there are is not known.

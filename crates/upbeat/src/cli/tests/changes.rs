@@ -77,6 +77,21 @@ async fn every_change_tells_how_each_slot_ended() {
     web-1  removed
     --- Ok
     ");
+
+    // What may have been in networks is a container.
+    let script = Script::new(gone).with(|facts| {
+        facts.networks.networks = vec!["shop_back".into()];
+        facts.networks.in_use = [("shop_default".into(), "debug".into())].into();
+    });
+    let container = |(status, wish)| (SlotStatus { container: Some("4c0f".into()), ..status }, wish);
+    script.tell(both(Phase::Running, Wish::Reached).into_iter().map(container).collect());
+    insta::assert_snapshot!(Room::new().with(script, &["down"]).await, @"
+    db-1   removed
+    web-1  removed
+    --- Ok
+    upbeat: network shop_back is removed
+    upbeat: network shop_default stays, as container `debug` is in it; remove that one, then `upbeat down` takes the network, too
+    ");
 }
 
 #[tokio::test]

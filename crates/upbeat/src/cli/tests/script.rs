@@ -9,9 +9,9 @@ use tokio::sync::{Notify, watch};
 use upbeat_api::{
     Action, App, AppName, AppSummary, Asked, AuditHead, AuditQuery, AuditRecord, AuditVerdict, BuildWord,
     Event, EventFilter, EventKind, Exec, ImageBuild, ImageState, IssuedToken, LogLine, LogStream, Need,
-    NewToken, Operation, OperationId, Plan, PlanQuery, Problem, ProblemKind, Refused, RemovedVolumes, Role,
-    ServiceName, SlotId, Starts, Stats, TokenInfo, TokenName, Up, Version, WebhookName, WebhookState,
-    WebhookTested, Whom, Why, WhyLink, Wish,
+    NewToken, Operation, OperationId, Plan, PlanQuery, Problem, ProblemKind, Refused, RemovedNetworks,
+    RemovedVolumes, Role, ServiceName, SlotId, Starts, Stats, TokenInfo, TokenName, Up, Version, WebhookName,
+    WebhookState, WebhookTested, Whom, Why, WhyLink, Wish,
 };
 use upbeat_model::plan::{After, Step, StepReason, Task};
 use upbeat_model::project::container::ImageRef;
@@ -44,6 +44,7 @@ pub(super) struct Facts {
     pub(super) webhooks: Vec<WebhookState>,
     pub(super) records: Vec<AuditRecord>,
     pub(super) verdict: AuditVerdict,
+    pub(super) networks: RemovedNetworks,
     /// Its answer to everything that is no question after states.
     pub(super) refusal: Option<Problem>,
 }
@@ -115,6 +116,7 @@ impl Script {
                     unanswered: Vec::new(),
                     notes: Vec::new(),
                 },
+                networks: RemovedNetworks::default(),
                 refusal: None,
             })),
             watched: Arc::default(),
@@ -399,6 +401,9 @@ impl Backend for Script {
     }
     async fn remove_volumes(&self, _: AppName) -> Answer<RemovedVolumes> {
         Ok(RemovedVolumes::default())
+    }
+    async fn remove_networks(&self, _: AppName) -> Answer<RemovedNetworks> {
+        self.fact(|facts| facts.networks.clone())
     }
     async fn plan(&self, _: AppName, _: Up, _: PlanQuery) -> Answer<Plan> {
         self.fact(|facts| facts.plan.clone())

@@ -182,8 +182,7 @@ impl Engine {
                 return Some((EngineEvent::Drifted { slot: slot.clone(), attempt, drift }, None));
             }
             Some(found) if heard.by_hand && !heard.asked => {
-                let is_removed = ["removing", "dead"].contains(&found.state.status.as_str());
-                taken(slot, attempt, if is_removed { Taken::Removed } else { Taken::StoppedByHand })
+                taken(slot, attempt, if found.is_going() { Taken::Removed } else { Taken::StoppedByHand })
             }
             Some(found) => {
                 let (exit, at) = (found.state.exit(), found.state.ended_at());

@@ -199,13 +199,22 @@ pub(super) async fn of_slot(wire: &Wire, owner: &str, slot: &SlotId) -> Result<V
 /// A removal takes an engine milliseconds; one that is busy longer is asked again later.
 const GOING_PATIENCE: Duration = Duration::from_secs(10);
 
-/// The same, when none of them is being removed by another hand any more.
+/// The same, when none of them is being removed any more. One that the engine once failed to remove is removed: nobody
+/// else ever comes back to it.
 ///
-/// Errors: one is, for long.
+/// Errors: one is being removed for long; one cannot be removed.
 pub(super) async fn settled(wire: &Wire, owner: &str, slot: &SlotId) -> Result<Vec<Found>, EngineError> {
     let found = of_slot(wire, owner, slot).await?;
     for going in found.iter().filter(|found| found.is_going()) {
-        match wait(wire, &going.id, "removed", GOING_PATIENCE).await {
+        let mut gone = Ok(());
+        if going.is_dead() {
+            gone = wire.done(Ask::delete(format!("/containers/{}", part(&going.id))).query("v", "1")).await;
+        }
+        // Another hand may have come back to it, at this moment.
+        if !going.is_dead() || gone.as_ref().is_err_and(EngineError::is_conflict) {
+            gone = wait(wire, &going.id, "removed", GOING_PATIENCE).await;
+        }
+        match gone {
             Err(error) if error.is_absent() => {}
             gone => gone?,
         }
@@ -229,7 +238,12 @@ pub(super) async fn wait(
 impl Found {
     /// It is being removed: neither can it be started, nor has anybody else its name before it is gone.
     pub(super) fn is_going(&self) -> bool {
-        ["removing", "dead"].contains(&self.state.status.as_str())
+        self.state.status == "removing" || self.is_dead()
+    }
+
+    /// The engine began to remove it, and could not. It stays so until it is removed once more.
+    fn is_dead(&self) -> bool {
+        self.state.status == "dead"
     }
 
     /// What was changed by another hand while it runs.

@@ -1,5 +1,8 @@
 //! What other hands do to what runs.
 
+use std::fs::File;
+use std::path::Path;
+
 use upbeat_drivers::docker::{Drift, EngineEvent, PrepareError, Seen, Taken};
 use upbeat_model::Attempt;
 use upbeat_model::project::Signal;
@@ -12,6 +15,11 @@ pub(crate) const CASES: &[Test] = &[
     Test::needing(&[Need::DOCKER], "a_signal_is_no_end_and_neither_is_ours_by_hand", signals),
     Test::needing(&[Need::DOCKER], "what_was_paused_renamed_or_put_out_of_its_network_is_mended", drifts),
     Test::needing(&[Need::DOCKER], "what_is_not_ours_is_not_touched", others),
+    Test::needing(
+        &[Need::ROOT, Need::DOCKER],
+        "what_the_engine_once_failed_to_remove_is_removed_and_not_waited_for",
+        dead,
+    ),
 ];
 
 async fn is_taken(rig: &mut Rig, service: &str, attempt: u64, how: &[Taken]) {
@@ -106,6 +114,41 @@ fn drifts() {
         assert_eq!(now["State"]["StartedAt"], at, "it ran all the time");
         rig.hears_nothing();
     });
+}
+
+/// An engine that finds something in the way in the directory of a container leaves it half removed.
+fn dead() {
+    run(async |rig| {
+        let slot = rig.slot("web");
+        let old = rig.up(&slot, 1, &rig.shell("exit 0")).await;
+        assert!(matches!(rig.event().await, EngineEvent::Exited { .. }));
+        let info = rig.docker.get("/info");
+        let dir = Path::new(info["DockerRootDir"].as_str().unwrap()).join("containers").join(&old);
+        let held = Unmovable::file(&dir.join("held"));
+        let removed = rig.docker.call("DELETE", &format!("/containers/{old}"), &serde_json::Value::Null);
+        drop(held);
+        assert_eq!(removed.0, 500, "{removed:?}");
+        assert_eq!(rig.docker.inspect(&old).unwrap()["State"]["Status"], "dead");
+        let new = rig.up(&slot, 2, &rig.lasting()).await;
+        assert!(new != old && rig.docker.inspect(&old).is_none());
+    });
+}
+
+/// A file that nobody can delete while this is held.
+struct Unmovable(File);
+
+impl Unmovable {
+    fn file(path: &Path) -> Self {
+        let file = File::create(path).unwrap();
+        rustix::fs::ioctl_setflags(&file, rustix::fs::IFlags::IMMUTABLE).unwrap();
+        Self(file)
+    }
+}
+
+impl Drop for Unmovable {
+    fn drop(&mut self) {
+        rustix::fs::ioctl_setflags(&self.0, rustix::fs::IFlags::empty()).unwrap();
+    }
 }
 
 fn others() {

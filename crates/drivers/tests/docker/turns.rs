@@ -75,23 +75,39 @@ fn answer(mut stream: UnixStream, begun: &UnboundedSender<String>, goes: &Mutex<
 /// Somebody who wants one.
 type Wanting = tokio::task::JoinHandle<Result<(), PrepareError>>;
 
-/// Wants these images, each for a slot of its own. Who waits for one is noted.
-fn all_want(engine: &Engine, images: &[String]) -> (Vec<Wanting>, Arc<Mutex<usize>>) {
-    let waiting = Arc::<Mutex<usize>>::default();
+/// The slots whose image is asked for, and those that wait for a turn.
+#[derive(Default)]
+struct Told {
+    asked: BTreeSet<usize>,
+    waiting: BTreeSet<usize>,
+}
+
+impl Told {
+    fn is(&self, asked: usize, waiting: usize) -> bool {
+        (self.asked.difference(&self.waiting).count(), self.waiting.len()) == (asked, waiting)
+    }
+}
+
+/// Wants these images, each for a slot of its own. What each is told is noted.
+fn all_want(engine: &Engine, images: &[String]) -> (Vec<Wanting>, Arc<Mutex<Told>>) {
+    let told = Arc::<Mutex<Told>>::default();
     let tasks = images.iter().enumerate().map(|(n, image)| {
         let slot = format!("a/s{n}/1").parse().unwrap();
         let wanted = wish(&slot, &Service::of_image(ImageRef::parse(image).unwrap()));
-        let (engine, waiting) = (engine.clone(), waiting.clone());
+        let (engine, told) = (engine.clone(), told.clone());
         tokio::spawn(async move {
             let notes = |progress| {
-                if matches!(progress, Progress::Waiting { .. }) {
-                    *waiting.lock().unwrap() += 1;
-                }
+                let mut told = told.lock().unwrap();
+                match progress {
+                    Progress::Asked { .. } => told.asked.insert(n),
+                    Progress::Waiting { at_once: 3, .. } => told.waiting.insert(n),
+                    _ => false,
+                };
             };
             engine.prepare(wanted, notes).await.map(drop)
         })
     });
-    (tasks.collect(), waiting)
+    (tasks.collect(), told)
 }
 
 fn three() {
@@ -100,9 +116,9 @@ fn three() {
         let mut slow = Slow::at(&dir.path().join("s"));
         let (engine, _events) = engine(&dir.path().join("s"));
         let images: Vec<String> = (1..=5).map(|n| format!("registry.test/i{n}:v1")).collect();
-        let (tasks, waiting) = all_want(&engine, &images);
+        let (tasks, told) = all_want(&engine, &images);
         let mut pulled = slow.begins(3).await;
-        eventually("all wait", || *waiting.lock().unwrap() == 5).await;
+        eventually("three are asked for, and two wait", || told.lock().unwrap().is(3, 2)).await;
         for _ in 0..5 {
             // Each time the engine answers somebody, who waits for nothing but a turn would have come to ask.
             assert_eq!(engine.image_id(&ImageRef::parse("other").unwrap()).await, Ok(None));
@@ -133,10 +149,10 @@ fn one_digest() {
         let (engine, _events) = engine(&dir.path().join("s"));
         let digest = format!("sha256:{}", "d".repeat(64));
         let images = ["", ":v1", ":v2"].map(|tag| format!("registry.test/web{tag}@{digest}"));
-        let (tasks, waiting) = all_want(&engine, &images);
+        let (tasks, told) = all_want(&engine, &images);
         let pulled = slow.begins(1).await;
         assert!(pulled.iter().all(|image| !image.contains("v1") && image.contains("d".repeat(64).as_str())));
-        eventually("all wait", || *waiting.lock().unwrap() == 3).await;
+        eventually("all are told of the one", || told.lock().unwrap().is(3, 0)).await;
         slow.go.send(()).unwrap();
         for task in tasks {
             assert!(task.await.unwrap().is_err());

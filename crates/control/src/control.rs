@@ -1,6 +1,5 @@
 //! Commands in, targets out, reports in, answers out.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -8,6 +7,7 @@ use serde::Serialize;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use upbeat_decide::Change as SlotChange;
 use upbeat_decide::planner::Locks;
+use upbeat_model::device::Change;
 use upbeat_model::event::EventKind;
 use upbeat_model::target::Target;
 use upbeat_model::{
@@ -43,42 +43,43 @@ pub struct Settings {
 /// The fleet, of one node for now. A cheap handle; clones share it.
 #[derive(Clone)]
 pub struct Control {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 pub(crate) struct Inner {
-    store: Store,
+    pub(crate) store: Store,
     events: EventLog,
     wall: fn() -> Wall,
     failpoint: fn(&str),
     /// One change of the apps at a time: computed, kept, shown. Holds the one whose fate the store
     /// could not tell: nothing is decided on top of it before that is known.
-    commands: AsyncMutex<Option<Unsure>>,
+    pub(crate) commands: AsyncMutex<Option<Unsure>>,
     state: Mutex<State>,
     target: watch::Sender<Arc<Target>>,
     /// Grows whenever anything a client can see changes.
     changed: watch::Sender<u64>,
-    /// So many bunches of commands are under way. Changed and read while the state is held.
-    bunches: AtomicUsize,
 }
 
 /// Many commands are given one after the other. What they want is shown to the agent when this goes, all at once: shown
 /// with each of them, all that is wanted would be copied, and looked through by the agent, as often as there are
-/// commands. Whatever becomes of them, what is on record by then is shown.
+/// commands. What others ask for meanwhile is shown at once, and with it what was asked for here.
 pub struct Bunch(Control);
 
 impl Drop for Bunch {
     fn drop(&mut self) {
-        {
-            let _state = self.0.state();
-            self.0.inner.bunches.fetch_sub(1, Ordering::Relaxed);
-        }
         self.0.show_target();
     }
 }
 
+impl Bunch {
+    /// Makes one change.
+    pub async fn seek(&self, change: Change, origin: Origin) -> Result<Operation, ControlError> {
+        self.0.seek_later(change, origin).await
+    }
+}
+
 /// A command that may have been kept.
-struct Unsure {
+pub(crate) struct Unsure {
     app: AppName,
     id: OperationId,
 }
@@ -91,6 +92,8 @@ pub(crate) struct Request {
     /// Of everything that was said. Only where it may be said again.
     digest: String,
     origin: Origin,
+    /// It is shown to the agent with others, by whoever asks for them.
+    is_of_bunch: bool,
 }
 
 impl Request {
@@ -100,7 +103,11 @@ impl Request {
             None => Ok(String::new()),
         };
         // INVARIANT: what came as JSON can be said as JSON.
-        Self { app: app.clone(), what, digest: digest.unwrap_or_default(), origin }
+        Self { app: app.clone(), what, digest: digest.unwrap_or_default(), origin, is_of_bunch: false }
+    }
+
+    pub(crate) fn of_bunch(self) -> Self {
+        Self { is_of_bunch: true, ..self }
     }
 
     fn is(&self, known: &OperationRecord) -> bool {
@@ -134,7 +141,6 @@ impl Control {
             state: Mutex::new(state),
             target,
             changed,
-            bunches: AtomicUsize::new(0),
         };
         let control = Self { inner: Arc::new(inner) };
         control.show_target();
@@ -183,16 +189,11 @@ impl Control {
 
     /// From now on more than one command comes.
     pub fn bunch(&self) -> Bunch {
-        let _state = self.state();
-        self.inner.bunches.fetch_add(1, Ordering::Relaxed);
         Bunch(self.clone())
     }
 
     fn show_target(&self) {
         let state = self.state();
-        if self.inner.bunches.load(Ordering::Relaxed) > 0 {
-            return;
-        }
         self.inner.target.send_modify(|target| *target = Arc::new(state.target(target.revision + 1)));
     }
 
@@ -345,7 +346,7 @@ impl Control {
             let is_reached = || self.state().is_reached(&old.name);
             crate::halt::remembered(&old, is_reached, &change.record)
         });
-        let Request { app, what, digest, origin: Origin { who, key } } = request;
+        let Request { app, what, digest, origin: Origin { who, key }, is_of_bunch } = request;
         let slots = change.slots.into_iter().map(|slot| (slot, Wish::Pending)).collect();
         let at = (self.inner.wall)();
         let operation =
@@ -358,10 +359,14 @@ impl Control {
         }
         (self.inner.failpoint)("command_kept");
         let shown = operation.shown(id);
-        Ok((shown, self.begin(id, change.record, operation)))
+        let news = self.begin(id, change.record, operation);
+        if !is_of_bunch {
+            self.show_target();
+        }
+        Ok((shown, news))
     }
 
-    /// A command was kept: it is told, and shown to the agent.
+    /// A command was kept: it is told. It is yet to be shown to the agent.
     fn begin(&self, id: OperationId, record: AppRecord, operation: OperationRecord) -> News {
         let begun = EventKind::OperationStarted {
             operation: id,
@@ -369,9 +374,7 @@ impl Control {
             who: operation.who.clone(),
         };
         self.inner.events.add(operation.at, operation.app.clone(), begun);
-        let news = self.state().begin(id, record, operation);
-        self.show_target();
-        news
+        self.state().begin(id, record, operation)
     }
 
     /// What became of the command whose fate was not known. Errors: it still is not.
@@ -379,6 +382,9 @@ impl Control {
         let Some(Unsure { app, id }) = turn else { return Ok(News::default()) };
         let kept = persist::kept(&self.inner.store, app, *id).await?;
         let news = kept.map(|(record, operation)| self.begin(*id, record, operation));
+        if news.is_some() {
+            self.show_target();
+        }
         *turn = None;
         Ok(news.unwrap_or_default())
     }
@@ -461,6 +467,7 @@ impl Control {
                 // The wishes themselves are kept; a restart works the outcome out anew.
                 tracing::warn!(%error, operation = %id, "the outcome of an operation could not be stored");
             }
+            self.forget_before(&operation.app).await;
             (self.inner.failpoint)("operation_kept");
         }
     }

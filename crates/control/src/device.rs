@@ -12,6 +12,7 @@ use upbeat_model::{App, AppName, Operation, OperationId, Origin, ServiceName, Sl
 use crate::control::{Control, Request, command_text};
 use crate::error::ControlError;
 use crate::halt::halt;
+use crate::persist;
 use crate::record::AppRecord;
 use crate::state::State;
 use crate::wishes::{self, slot_id, wish, wish_as_it_is};
@@ -35,9 +36,9 @@ impl Control {
 
     /// Calls off what is sought for an app and was not reached; nothing, where nothing of it can be called off.
     pub async fn halt(&self, app: &AppName, origin: Origin) -> Result<Option<Operation>, ControlError> {
-        let seen = self.state().copies(app);
         let is_none = {
             let state = self.state();
+            let seen = state.copies(app);
             let record = state.app(app).ok_or_else(|| ControlError::NoSuchApp(app.clone()))?;
             halt(&record, &seen, state.next_operation())?.is_none()
         };
@@ -47,13 +48,29 @@ impl Control {
         let request = Request::new(app, "stop seeking".to_owned(), origin, &());
         let halted = self.command(request, |old, operation| {
             let meanwhile = || ControlError::Meanwhile(app.clone());
+            // As they are by now: others may have had their turn before.
+            let seen = self.state().copies(app);
             halt(old.ok_or_else(meanwhile)?, &seen, operation)?.ok_or_else(meanwhile)
         });
         halted.await.map(Some)
     }
 
-    /// Makes one change.
-    pub async fn seek(&self, change: Change, origin: Origin) -> Result<Operation, ControlError> {
+    /// What an app was before is of no use to anybody once what was sought of it since is reached.
+    pub(crate) async fn forget_before(&self, app: &AppName) {
+        let turn = self.inner.commands.lock().await;
+        // While it is not known what is kept, nothing is put beside it.
+        if turn.is_some() {
+            return;
+        }
+        let Some(record) = self.state().without_before(app) else { return };
+        match persist::save_app(&self.inner.store, &record).await {
+            Ok(()) => self.state().replace(record),
+            Err(error) => tracing::warn!(%error, %app, "what it was before stays on the disk for now"),
+        }
+    }
+
+    /// Makes one change. Whoever asks for it shows it to the agent.
+    pub(crate) async fn seek_later(&self, change: Change, origin: Origin) -> Result<Operation, ControlError> {
         let what = match &change.seek {
             Seek::Gone => "down".to_owned(),
             Seek::Declared { release, .. } => format!("release {release}"),
@@ -63,7 +80,7 @@ impl Control {
                 command_text("seek", goals.iter().map(|(name, runs)| format!("{name}={}", word(*runs))))
             }
         };
-        let request = Request::new(&change.app, what, origin, &());
+        let request = Request::new(&change.app, what, origin, &()).of_bunch();
         self.command(request, |old, operation| seek(old, &change, operation)).await
     }
 }

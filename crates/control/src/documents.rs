@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, MutexGuard, watch};
-use upbeat_model::Wall;
 use upbeat_model::device::{self, KeyChange, RegistryKeys, Request};
+use upbeat_model::{AppName, IdempotencyKey, Wall};
 
 /// What is kept.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -45,6 +45,16 @@ impl Queued {
     /// One that waits from now on.
     pub fn new(request: Request, who: String, at: Wall) -> Self {
         Self { what: request.what(), request: Some(request), who, at, problem: None }
+    }
+
+    /// Under which it changes an app: begun once more, as a daemon died or a disk was full half-way, it changes nothing a
+    /// second time, whatever was asked for in between.
+    pub fn key(&self, app: &AppName) -> Option<IdempotencyKey> {
+        let Self { request, what, who, at, .. } = self;
+        let said = serde_json::to_vec(&(request, what, who)).unwrap_or_default();
+        let mark = blake3::hash(&said).to_hex();
+        // INVARIANT: the name of an app is as short and plain as a key has to be, and so is the rest.
+        IdempotencyKey::new(format!("queued-{}-{}-{app}", at.0, &mark[..16])).ok()
     }
 
     /// It could not be begun.

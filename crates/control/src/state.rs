@@ -379,6 +379,19 @@ impl State {
         self.end_overtaken(|operation| operation.app == *name)
     }
 
+    /// An app that has reached what was sought, but for what it was before; nothing, where that is gone or of use.
+    pub(crate) fn without_before(&self, name: &AppName) -> Option<AppRecord> {
+        let record = self.app(name).filter(|record| record.before.is_some() && self.is_reached(name))?;
+        Some(AppRecord { before: None, ..AppRecord::clone(&record) })
+    }
+
+    /// What an app is kept as is no other in what it wants.
+    pub(crate) fn replace(&mut self, record: AppRecord) {
+        if let Some(app) = self.apps.get_mut(&record.name) {
+            app.record = Arc::new(record);
+        }
+    }
+
     /// The rest could not be kept. Says whether that is news.
     pub(crate) fn cannot_forget(&mut self, name: &AppName) -> bool {
         self.apps.get_mut(name).is_some_and(|app| !std::mem::replace(&mut app.stuck, true))

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use upbeat_control::{Control, ControlError, Settings};
+use upbeat_model::device::{Change, Seek};
 use upbeat_model::file::{Context, Source, parse};
 use upbeat_model::{Action, AppName, IdempotencyKey, OperationId, Origin, Project, Wall};
 use upbeat_store::faults::{Faults, open_faulty};
@@ -62,20 +63,30 @@ async fn what_a_bunch_of_commands_wants_is_shown_once_also_where_one_of_them_fai
     let control = open(&files).await;
     let seen = || (control.target().borrow().revision, control.target().borrow().slots.len());
     let (before, _) = seen();
+    let declared = |name: &str| {
+        let app = AppName::new(name).unwrap();
+        let seek = Seek::Declared {
+            project: Project { name: app.clone(), ..project() },
+            release: "r1".parse().unwrap(),
+            name: None,
+            text: Default::default(),
+            stopped: Vec::new(),
+        };
+        Change { app, stamp: None, seek }
+    };
     let bunch = control.bunch();
-    for name in ["a", "b", "c"] {
-        let project = Project { name: AppName::new(name).unwrap(), ..project() };
-        control.up(project, &[], by("ann", name)).await.unwrap();
+    for name in ["a", "b"] {
+        bunch.seek(declared(name), by("ann", name)).await.unwrap();
     }
-    control.down(&AppName::new("nobody").unwrap(), false, by("ann", "d")).await.unwrap_err();
+    bunch.seek(declared("a"), by("ann", "d")).await.unwrap_err();
     assert_eq!(seen(), (before, 0), "and each of them is on record");
-    let inner = control.bunch();
     drop(bunch);
-    assert_eq!(seen(), (before, 0), "another goes on");
-    drop(inner);
-    assert_eq!(seen(), (before + 1, 27));
+    assert_eq!(seen(), (before + 1, 18));
+    let bunch = control.bunch();
+    bunch.seek(declared("c"), by("ann", "c")).await.unwrap();
     control.act(&AppName::new("a").unwrap(), &scale(2), by("ann", "e")).await.unwrap();
-    assert_eq!(seen(), (before + 2, 28), "one by itself is shown at once");
+    assert_eq!(seen(), (before + 2, 28), "what others ask for meanwhile is shown at once");
+    drop(bunch);
 }
 
 #[tokio::test]

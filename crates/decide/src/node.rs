@@ -443,6 +443,7 @@ impl Node {
             edge: &|service| self.edge_of(id, &wish, service),
             keeps: !self.unkept,
             untouched: &|| self.untouched(id, &wish),
+            app_has_locks: self.locks.has_any(&id.app),
             last_in: &|made| self.last_in(id, &wish, made),
             stop_gate: &|readiness| self.stop_gate(id, readiness),
             rules: self.rules,

@@ -11,6 +11,8 @@ pub enum Bug {
     LockOnce,
     /// Go on with a stop that a dead daemon had begun, whose locks died with it.
     BelieveOldLocks,
+    /// Take locks before it is known of all that go how they are.
+    LockUnseen,
     /// Start beside one that goes and has what both need.
     IgnoreClaims,
     /// Order every start twice.
@@ -170,6 +172,7 @@ impl Bug {
         Self::IgnoreLocks,
         Self::LockOnce,
         Self::BelieveOldLocks,
+        Self::LockUnseen,
         Self::StartTwice,
         Self::ReuseAttempts,
         Self::TakeStaleExits,

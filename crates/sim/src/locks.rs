@@ -145,7 +145,7 @@ impl World {
     }
 
     /// What runs and was given a lock is not stopped for an update that nobody insists on, unless the daemon
-    /// holds that lock.
+    /// holds that lock; and nothing of its app is, unless it holds those of all that go.
     pub(crate) fn respects_locks(
         &self,
         effect: &Effect,
@@ -153,24 +153,48 @@ impl World {
         onlooker: &Onlooker<'_>,
     ) -> Verdict {
         let stops = matches!(effect, Effect::Stop { .. } | Effect::RunHooks { moment: Moment::PreStop, .. });
-        if !stops {
+        let slot = effect.slot();
+        if !stops || !self.is_updated(slot, bundle, onlooker) {
             return Ok(());
         }
-        let slot = effect.slot();
+        let has_lock = |slot: &SlotId| {
+            let process = self.kernel.process(slot)?;
+            self.runs.of(process, slot).filter(|run| run.held.update_lock)
+        };
+        if has_lock(slot).is_some() && !self.locks.ours.contains(slot) {
+            return Err(format!("{slot}: is interrupted for an update, and its lock is not held for that"));
+        }
+        // Half stopped it is of no use: the next daemon goes on with that.
+        let is_asked =
+            |slot: &SlotId| self.kernel.process(slot).is_some_and(|process| process.asked.is_some());
+        if is_asked(slot) {
+            return Ok(());
+        }
+        let of_app =
+            self.workload.target.slots.keys().filter(|other| other.app == slot.app && *other != slot);
+        let mut unheld =
+            of_app.filter(|other| has_lock(other).is_some() && !self.locks.ours.contains(*other));
+        let goes_too = |other: &&SlotId| !is_asked(other) && self.is_updated(other, bundle, onlooker);
+        match unheld.find(goes_too) {
+            Some(other) => {
+                Err(format!("{slot}: is interrupted for an update, and the lock of {other} is not held"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// It runs, and is to be stopped for an update that nobody insists on, and for nothing else.
+    fn is_updated(&self, slot: &SlotId, bundle: &Bundle, onlooker: &Onlooker<'_>) -> bool {
         let Some(wish) = self.workload.target.slots.get(slot).filter(|wish| wish.heeds_locks) else {
-            return Ok(());
+            return false;
         };
-        let Some(process) = self.kernel.process(slot) else { return Ok(()) };
-        let Some(run) = self.runs.of(process, slot).filter(|run| run.held.update_lock) else {
-            return Ok(());
-        };
-        let is_updated = wish.goal == Goal::Absent || run.held.digest() != wish.digest;
+        let Some(process) = self.kernel.process(slot) else { return false };
+        let Some(run) = self.runs.of(process, slot) else { return false };
+        let is_other =
+            wish.goal == Goal::Absent || (wish.goal == Goal::Running && run.held.digest() != wish.digest);
         let has_cause =
             process.hooks_failed || self.ledger.has_cause(slot, process.attempt, bundle, onlooker);
-        match is_updated && !has_cause && !self.locks.ours.contains(slot) {
-            true => Err(format!("{slot}: is interrupted for an update, and its lock is not held for that")),
-            false => Ok(()),
-        }
+        is_other && !wish.kill && !has_cause
     }
 
     /// After everything has been quiet for long the daemon holds no lock.

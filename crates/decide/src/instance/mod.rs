@@ -64,7 +64,7 @@ pub use making::{Making, Readiness, readiness, stays_for_now};
 pub use react::Done;
 pub use rhythm::Answer;
 pub use said::{Said, Watchdog};
-pub(crate) use settle::{goes_for_a_change, is_going};
+pub(crate) use settle::{goes_for_a_change, is_going, may_go_for_a_change};
 pub use stage::{
     Begun, Condemned, Durable, Farewell, Follows, Healing, Late, Made, Mark, Reloading, RestsOn, Stage, Up,
 };
@@ -184,6 +184,8 @@ pub struct Around<'a> {
     pub keeps: bool,
     /// What of the same operation has to be there before anything that runs is touched for it.
     pub untouched: &'a dyn Fn() -> Option<Verdict>,
+    /// Copies of its app run that were given update locks.
+    pub app_has_locks: bool,
     /// Those of these networks, and of its wish, that nobody else of its app needs.
     pub last_in: &'a dyn Fn(&BTreeSet<String>) -> Vec<String>,
     /// What its dependents allow, when everything that is wished of itself is there or not.

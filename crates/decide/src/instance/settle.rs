@@ -97,6 +97,14 @@ pub(crate) fn goes_for_a_change(slot: &Slot, wish: &TargetSlot) -> bool {
     up.stopping.is_none() && !wish.kill && is_wished
 }
 
+/// The same of one that is being looked for: what a dead daemon decided may be taken back, and it may run though
+/// nobody remembers it.
+pub(crate) fn may_go_for_a_change(slot: &Slot, wish: &TargetSlot) -> bool {
+    let Stage::Up(up) = &slot.durable.stage else { return true };
+    let is_unsaid = up.stopping.as_ref().is_some_and(|stopping| stopping.unsaid);
+    is_unsaid || goes_for_a_change(slot, wish)
+}
+
 /// It is being stopped, or about to be.
 pub(crate) fn is_going(slot: &Slot) -> bool {
     matches!(&slot.durable.stage, Stage::Up(up) if up.stopping.is_some() || up.condemned.is_some())

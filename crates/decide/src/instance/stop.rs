@@ -190,12 +190,14 @@ pub(super) fn withheld(slot: &mut Slot, attempt: Attempt) {
     }
 }
 
-/// A stop for an update that nobody insists on, decided by a daemon that died perhaps before it could say so: its lock
-/// died with it, so that it is decided anew, with the lock.
+/// A stop for an update that nobody insists on, decided by a daemon that died perhaps before it could say so: the locks
+/// of its app died with it, so that it is decided anew, with those.
 pub(super) fn take_back(slot: &mut Slot, around: &Around<'_>) {
     let Stage::Up(up) = &mut slot.durable.stage else { return };
     let wish = around.wish;
-    if !(up.mark.update_lock && wish.heeds_locks) || wish.kill || around.rules.has(Bug::BelieveOldLocks) {
+    // Of what runs elsewhere nobody knows how far its stop command has come.
+    let has_locks = up.mark.update_lock || (around.app_has_locks && !up.mark.external);
+    if !(has_locks && wish.heeds_locks) || wish.kill || around.rules.has(Bug::BelieveOldLocks) {
         return;
     }
     let has_hooks = !StopRules::in_force(up, around).commands.is_empty();

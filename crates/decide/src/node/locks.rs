@@ -14,7 +14,8 @@
 //!                                   └─────────┘
 //! ```
 //!
-//! Nothing of it is kept: the kernel lets go of the locks of a daemon that dies, and the next takes them anew.
+//! Nothing of it is kept: the kernel lets go of the locks of a daemon that dies, and the next takes them anew. What
+//! was told to end by then ends, and what follows its end follows it: half interrupted it would be of no use.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -96,7 +97,7 @@ impl Locks {
         self.apps.values().filter_map(OfApp::due).min()
     }
 
-    fn has_any(&self, app: &AppName) -> bool {
+    pub(super) fn has_any(&self, app: &AppName) -> bool {
         self.given.keys().any(|slot| slot.app == *app)
     }
 
@@ -257,6 +258,12 @@ impl Node {
             self.locks.apps.insert(name.clone(), app);
             return;
         }
+        let is_hasty = self.rules.has(Bug::LockUnseen) || self.rules.has(Bug::LockOnce);
+        if !is_hasty && self.has_unseen(name) {
+            app.standing = Standing::Due;
+            self.locks.apps.insert(name.clone(), app);
+            return;
+        }
         app.goers = goers;
         if app.needs.is_subset(&app.held) {
             app.standing = Standing::Held;
@@ -286,6 +293,17 @@ impl Node {
             }
         }
         goers
+    }
+
+    /// A copy is being looked for that goes with the others, or may, as nobody remembers how it is: what has to be
+    /// held is not known yet.
+    fn has_unseen(&self, app: &AppName) -> bool {
+        self.of_app(app).filter(|(_, entry)| entry.slot.observing).any(|(_, entry)| {
+            let Some(wish) = entry.wish.as_ref().filter(|wish| wish.heeds_locks && !wish.kill) else {
+                return false;
+            };
+            instance::may_go_for_a_change(&entry.slot, wish)
+        })
     }
 
     /// What is being stopped for such an update: what follows it has not been, yet.

@@ -139,7 +139,7 @@ impl LocalBackend {
         &self,
         turn: &Turn<'_>,
         changes: device::Changes,
-        origin: &Origin,
+        origin: impl Fn(&AppName) -> Origin,
     ) -> Answer<Vec<Operation>> {
         self.judge_changes(&changes)?;
         let Some(keys) = changes.keys else {
@@ -360,13 +360,14 @@ impl Backend for LocalBackend {
         self.judge_changes(&changes)?;
         let before = (self.documents.kept().queued.clone(), self.stamps());
         turn.set_queued(None).await.map_err(|error| document::not_kept(&error))?;
-        let begun = self.seek_in_turn(&turn, changes, &origin).await;
-        if begun.is_err()
+        let mut begun = self.seek_in_turn(&turn, changes, |_| origin.clone()).await;
+        if let Err(problem) = &mut begun
             && let (Some(queued), stamps) = before
             && stamps == self.stamps()
+            // Nothing took its place.
+            && let Err(error) = turn.set_queued(Some(queued)).await
         {
-            // Nothing took its place. Where it cannot be kept any more, that is what the disk says already.
-            let _ = turn.set_queued(Some(queued)).await;
+            problem.message = format!("{}; what was queued is lost: {error}", problem.message);
         }
         self.control.touch();
         begun

@@ -57,7 +57,11 @@ pub(super) fn not_kept(error: &std::io::Error) -> Problem {
 
 /// Makes changes that were judged. One that cannot be made all the same, as the disk is full or somebody else was
 /// first, ends that; what was begun before goes on, and is named.
-pub(super) async fn seek(control: &Control, changes: Vec<Change>, origin: &Origin) -> Answer<Vec<Operation>> {
+pub(super) async fn seek(
+    control: &Control,
+    changes: Vec<Change>,
+    origin: impl Fn(&AppName) -> Origin,
+) -> Answer<Vec<Operation>> {
     let mut begun: Vec<Operation> = Vec::new();
     let mut bunch = control.bunch();
     for (place, change) in changes.into_iter().enumerate() {
@@ -66,7 +70,7 @@ pub(super) async fn seek(control: &Control, changes: Vec<Change>, origin: &Origi
             bunch = control.bunch();
         }
         let app = change.app.clone();
-        match control.seek(change, origin.clone()).await {
+        match bunch.seek(change, origin(&app)).await {
             Ok(operation) => begun.push(operation),
             Err(error) if begun.is_empty() => return Err(problem(&error)),
             Err(error) => return Err(halfway(&app, &begun, problem(&error))),

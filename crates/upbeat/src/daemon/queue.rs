@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use upbeat_api::{Problem, ProblemKind};
 use upbeat_control::documents::Queued;
-use upbeat_model::Origin;
 use upbeat_model::device::{self, Standing, changes};
+use upbeat_model::{AppName, Origin};
 
 use super::backend::LocalBackend;
 
@@ -52,12 +52,16 @@ async fn begin(backend: &LocalBackend) -> Result<(), Problem> {
     let Some(request) = queued.request.clone() else { return Ok(()) };
     let base = backend.base_environment();
     let worked_out = tokio::task::spawn_blocking(move || changes(&request, &held, &base)).await;
-    let worked_out = worked_out
-        .map_err(|error| Problem::new(ProblemKind::Internal, format!("the document: {error}")))?
-        .map_err(|mistakes| Problem::new(ProblemKind::BadRequest, mistakes.to_string()));
-    let origin = Origin { who: queued.who.clone(), key: None };
+    let worked_out = match worked_out {
+        Ok(worked_out) => {
+            worked_out.map_err(|mistakes| Problem::new(ProblemKind::BadRequest, mistakes.to_string()))
+        }
+        // It would stumble over the same the next time.
+        Err(error) => Err(Problem::new(ProblemKind::Internal, format!("it cannot be worked out: {error}"))),
+    };
+    let origin = |app: &AppName| Origin { who: queued.who.clone(), key: queued.key(app) };
     let begun = match worked_out {
-        Ok(changes) => backend.seek_in_turn(&turn, changes, &origin).await.map(drop),
+        Ok(changes) => backend.seek_in_turn(&turn, changes, origin).await.map(drop),
         Err(problem) => Err(problem),
     };
     let left = match begun {
@@ -72,5 +76,5 @@ async fn begin(backend: &LocalBackend) -> Result<(), Problem> {
 
 /// It may be well the next time.
 fn passes(kind: ProblemKind) -> bool {
-    matches!(kind, ProblemKind::Unavailable | ProblemKind::Internal | ProblemKind::Conflict)
+    matches!(kind, ProblemKind::Unavailable | ProblemKind::Conflict)
 }

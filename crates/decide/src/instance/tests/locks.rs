@@ -5,7 +5,7 @@ use upbeat_model::target::{Ask, Goal};
 use upbeat_model::{Exit, Millis};
 
 use super::story::{Story, id};
-use crate::instance::{Input, Unlocked};
+use crate::instance::{Input, Observation, Unlocked};
 
 /// A service with a lock, of this version.
 fn locking(name: &str, version: u32) -> String {
@@ -198,18 +198,62 @@ fn the_next_daemon_asks_anew() {
     story.daemon_dies();
     story.ordered();
     story.aim();
-    let attempt = story.attempt("a");
-    let seen = crate::instance::Observation::Running {
-        attempt,
-        pid: 7,
-        started_at: upbeat_model::Wall(1_000),
-        log_start: 1,
-        held: None,
-    };
-    story.seen("a", seen);
+    story.seen("a", running(story.attempt("a")));
     let orders = story.ordered();
     assert!(orders.contains(&"lock a-1".to_owned()), "{orders:?}");
     assert!(!orders.iter().any(|order| order.starts_with("stop")), "{orders:?}");
+}
+
+fn running(attempt: upbeat_model::Attempt) -> Observation {
+    let started_at = upbeat_model::Wall(1_000);
+    Observation::Running { attempt, pid: 7, started_at, log_start: 1, held: None }
+}
+
+#[test]
+fn the_next_daemon_asks_for_none_before_all_that_go_are_seen() {
+    let text = |version| locking("a", version) + &locking("z", version);
+    let mut story = Story::all_run(&text(1), &["a", "z"]);
+    story.update(&text(2));
+    story.locks("a", 1, Err(held("z")));
+    story.daemon_dies();
+    story.aim();
+    story.ordered();
+    story.seen("a", running(story.attempt("a")));
+    assert_eq!(story.ordered(), [] as [&str; 0], "that of z-1 may be somebody's");
+    assert!(story.why("a").contains("lock"), "{}", story.why("a"));
+    story.seen("z", running(story.attempt("z")));
+    assert_eq!(story.ordered(), ["lock a-1, z-1"]);
+    story.locks("a", 1, Ok(()));
+    assert_eq!(story.ordered(), ["stop a SIGTERM 10s", "stop z SIGTERM 10s"]);
+}
+
+#[test]
+fn who_is_looked_for_and_stays_keeps_nobody_waiting() {
+    let text = |version| locking("a", version) + &locking("z", 1);
+    let mut story = Story::all_run(&text(1), &["a", "z"]);
+    story.update(&text(2));
+    story.daemon_dies();
+    story.aim();
+    story.ordered();
+    story.seen("a", running(story.attempt("a")));
+    assert_eq!(story.ordered(), ["lock a-1"]);
+}
+
+#[test]
+fn what_a_dead_daemon_had_not_said_yet_waits_for_the_locks_of_all() {
+    let text = |version| locking("a", version) + &plain("c", version);
+    let mut story = Story::all_run(&text(1), &["a", "c"]);
+    story.update(&text(2));
+    story.locks("a", 1, Ok(()));
+    story.daemon_dies();
+    story.aim();
+    story.ordered();
+    story.seen("c", running(story.attempt("c")));
+    assert_eq!(story.ordered(), [] as [&str; 0], "it has no lock, and a-1 goes with it");
+    story.seen("a", running(story.attempt("a")));
+    assert_eq!(story.ordered(), ["lock a-1"]);
+    story.locks("a", 1, Err(held("a")));
+    assert!(!story.ordered().iter().any(|order| order.starts_with("stop")));
 }
 
 #[test]

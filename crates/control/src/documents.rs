@@ -213,6 +213,22 @@ mod tests {
         Queued::new(request, "uid 1".to_owned(), Wall(7))
     }
 
+    #[test]
+    fn a_document_has_one_key_for_an_app_and_shares_it_with_none() {
+        let apps = ["shop", &"a".repeat(63)].map(|name| AppName::new(name).unwrap());
+        let document = queued("hush");
+        let later = Queued { at: Wall(8), ..document.clone() };
+        let by_another = Queued { who: "uid 2".to_owned(), ..document.clone() };
+        let all = [&document, &queued("other"), &later, &by_another];
+        let keys: std::collections::BTreeSet<_> = all
+            .iter()
+            .flat_map(|document| apps.iter().map(|app| document.key(app).unwrap().to_string()))
+            .collect();
+        assert_eq!(keys.len(), all.len() * apps.len());
+        assert!(keys.iter().all(|key| !key.contains("hush")));
+        assert_eq!(document.key(&apps[0]), document.clone().key(&apps[0]));
+    }
+
     #[tokio::test]
     async fn what_is_kept_is_its_owners_alone_and_leaves_nothing_behind_when_it_goes() {
         let dir = tempfile::tempdir().unwrap();

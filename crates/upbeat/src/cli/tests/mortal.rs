@@ -78,7 +78,11 @@ fn used() -> Room {
 async fn a_change_that_was_sent_to_a_daemon_without_a_successor_may_have_been_made() {
     for (quiet, notes) in [(&[][..], 1), (&["-q"][..], 0)] {
         let room = used();
-        let dies = |request: &str| if request.starts_with("DELETE") { Fate::Last } else { version() };
+        let dies = |request: &str| match request {
+            request if request.starts_with("DELETE") => Fate::Last,
+            request if request.contains("/apps/") => app(),
+            _ => version(),
+        };
         let ran = room.beside(mortal(&room.dirs.socket(), dies), &[quiet, &["down"]].concat()).await;
         assert_eq!(ran.matches("the daemon is gone; what it runs goes on").count(), notes, "{ran}");
         let error = &ran[ran.find("error:").unwrap()..];

@@ -32,6 +32,8 @@ pub struct Identity {
     pub peers: BTreeMap<ServiceName, String>,
     /// Where its configs and secrets are, by their names, on the machine of the engine.
     pub files: PathBuf,
+    /// Volumes without a name that it is given of the container whose place it takes.
+    pub anonymous: BTreeMap<String, String>,
     /// Where its update lock is, on the machine of the engine.
     pub update_lock: Option<PathBuf>,
 }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use upbeat_model::{Exit, SlotId, Wall};
 
 use super::Drift;
+use super::anonymous::Anonymous;
 use super::error::EngineError;
 use super::labels::{self, Labels, Marks};
 use super::wire::{Ask, Wire, part};
@@ -26,6 +27,8 @@ pub(super) struct Found {
     pub(super) stop_signal: Option<String>,
     /// Networks it is in, and their ids; empty for those it has not joined yet.
     pub(super) networks: Vec<(String, String)>,
+    /// Volumes without a name.
+    pub(super) anonymous: Anonymous,
 }
 
 /// How it is.
@@ -86,6 +89,17 @@ struct Inspected {
     state: State,
     config: Config,
     network_settings: Option<NetworkSettings>,
+    #[serde(default)]
+    mounts: Option<Vec<Mounted>>,
+}
+
+#[derive(Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+#[derive(Default)]
+struct Mounted {
+    r#type: String,
+    name: String,
+    destination: String,
 }
 
 #[derive(Deserialize)]
@@ -156,6 +170,9 @@ pub(super) async fn container(wire: &Wire, owner: &str, id: &str) -> Result<Opti
     let networks = said.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
     let networks =
         networks.into_iter().map(|(name, end)| (name, end.map(|end| end.network).unwrap_or_default()));
+    let mounts = said.mounts.into_iter().flatten();
+    // What has a name is called so by somebody; what has none has an id.
+    let anonymous = mounts.filter(|mount| mount.r#type == "volume" && is_id(&mount.name));
     Ok(Some(Found {
         name: said.name.trim_start_matches('/').to_owned(),
         id: said.id,
@@ -164,6 +181,7 @@ pub(super) async fn container(wire: &Wire, owner: &str, id: &str) -> Result<Opti
         tty: said.config.tty,
         stop_signal: said.config.stop_signal.filter(|signal| !signal.is_empty()),
         networks: networks.collect(),
+        anonymous: anonymous.map(|mount| (mount.destination, mount.name)).collect(),
     }))
 }
 
@@ -208,7 +226,7 @@ pub(super) async fn settled(wire: &Wire, owner: &str, slot: &SlotId) -> Result<V
     for going in found.iter().filter(|found| found.is_going()) {
         let mut gone = Ok(());
         if going.is_dead() {
-            gone = wire.done(Ask::delete(format!("/containers/{}", part(&going.id))).query("v", "1")).await;
+            gone = wire.done(Ask::delete(format!("/containers/{}", part(&going.id)))).await;
         }
         // Another hand may have come back to it, at this moment.
         if !going.is_dead() || gone.as_ref().is_err_and(EngineError::is_conflict) {

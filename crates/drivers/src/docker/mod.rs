@@ -10,6 +10,7 @@
 //! Events of the engine only wake it up: after each, and whenever a connection is made, the engine is asked
 //! how things are.
 
+mod anonymous;
 mod attach;
 pub mod body;
 mod build;

@@ -33,6 +33,18 @@ pub(super) fn put(
             Told::New(body) => new.push(*body),
         }
     }
+    for (target, name) in &identity.anonymous {
+        let is_it = |body: &&mut Body| body.target.as_deref().map(bare) == Some(bare(target));
+        match new.iter_mut().find(is_it) {
+            Some(body) => body.source = Some(name.clone()),
+            None => new.push(Body {
+                typ: Some(MountType::VOLUME),
+                source: Some(name.clone()),
+                target: Some(target.clone()),
+                ..Body::default()
+            }),
+        }
+    }
     for file in &spec.files {
         let Some(target) = &file.target else { continue };
         new.push(Body {
@@ -54,6 +66,10 @@ pub(super) fn put(
     }
     (host.binds, host.mounts) = (said(&old), said(&new));
     Ok(())
+}
+
+fn bare(target: &str) -> &str {
+    target.trim_end_matches('/')
 }
 
 fn told(mount: &Mount, version: Version) -> Result<Told, String> {

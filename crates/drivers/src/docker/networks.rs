@@ -129,7 +129,10 @@ impl Engine {
         let Some(_turn) = self.turn_now(&slot) else { return Ok(false) };
         match look::container(self.wire(), self.owner(), &user.id).await? {
             Some(found) if found.state.is_alive() => Ok(false),
-            Some(found) => self.discard(&slot, &found).await.map(|()| true),
+            Some(found) => {
+                self.anonymous(&slot, std::slice::from_ref(&found))?;
+                self.discard(&slot, &found).await.map(|()| true)
+            }
             None => Ok(true),
         }
     }

@@ -108,6 +108,7 @@ impl Engine {
     ) -> Result<(Prepared, Vec<String>), PrepareError> {
         let Prepare { slot, spec, .. } = wanted;
         let mut notes = Vec::new();
+        let anonymous = self.anonymous(slot, &found)?;
         // One that has ended is still in its networks, which may have to be made anew.
         let is_other = |found: &&Found| found.marks.digest != wanted.digest && !found.state.is_alive();
         let (left, found): (Vec<Found>, Vec<Found>) = found.into_iter().partition(|found| is_other(&found));
@@ -147,8 +148,15 @@ impl Engine {
             }
             return Ok((Prepared { container: there.id.clone(), image }, notes));
         }
-        let identity =
-            body::Identity { image: image.clone(), peers, files, update_lock, ..Default::default() };
+        let anonymous = self.carried_over(anonymous, container, &image).await?;
+        let identity = body::Identity {
+            image: image.clone(),
+            peers,
+            files,
+            update_lock,
+            anonymous,
+            ..Default::default()
+        };
         let id = self.create(wanted, container, identity, &mut notes).await?;
         Ok((Prepared { container: id, image }, notes))
     }

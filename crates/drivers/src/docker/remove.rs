@@ -25,9 +25,11 @@ impl Engine {
         }
         // What was left undone before; its containers are gone, or among these.
         self.take_away(slot, &[], &[]).await?;
+        let anonymous = self.anonymous(slot, &found)?;
         for container in &found {
             self.discard(slot, container).await?;
         }
+        self.remove_anonymous(&anonymous).await?;
         // One that cannot go yet keeps none of the others.
         let mut stays = Ok(());
         for name in networks {
@@ -50,15 +52,19 @@ impl Engine {
         if let Some(alive) = found.iter().find(|found| found.state.is_alive()) {
             return Err(EngineError::Runs(alive.name.clone()));
         }
+        let anonymous = self.anonymous(slot, &found)?;
         self.take_away(slot, &found, &[]).await?;
+        self.remove_anonymous(&anonymous).await?;
+        self.forget_anonymous(slot)?;
         Record::forget(&dir)
     }
 
-    /// Removes a container that does not run.
+    /// Removes a container that does not run. What it has written into volumes without a name is kept for the next.
     pub(super) async fn discard(&self, slot: &SlotId, found: &Found) -> Result<(), EngineError> {
         // Its end is told first, if it was listened to.
         self.check(slot).await?;
-        let ask = Ask::delete(format!("/containers/{}", part(&found.id))).query("v", "1");
+        let ask = Ask::delete(format!("/containers/{}", part(&found.id)));
+        let ask = if found.state.ever_ran() { ask } else { ask.query("v", "1") };
         let removed = self.wire().done(ask).await;
         self.failpoint("container_removed");
         match removed {

@@ -1,12 +1,12 @@
 //! Networks and volumes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use upbeat_drivers::docker::{PrepareError, Progress, labels};
 use upbeat_model::Millis;
 use upbeat_model::project::Signal;
-use upbeat_model::project::container::{Mount, MountKind, Volume};
+use upbeat_model::project::container::{ImageRef, Mount, MountKind, Volume};
 use upbeat_model::{Attempt, project::Service};
 use upbeat_needs::{Need, Test};
 
@@ -28,6 +28,11 @@ pub(crate) const CASES: &[Test] = &[
     Test::needing(&[Need::DOCKER], "of_two_networks_of_a_name_one_stays", doubled),
     Test::needing(&[Need::DOCKER], "a_network_that_differs_is_made_anew_when_it_is_free", anew),
     Test::needing(&[Need::DOCKER], "networks_and_volumes_of_others_are_found_and_never_taken", external),
+    Test::needing(
+        &[Need::DOCKER],
+        "volumes_without_a_name_are_kept_from_one_container_to_the_next",
+        without_a_name,
+    ),
     Test::needing(&[Need::DOCKER], "volumes_are_made_kept_and_go_when_that_is_asked_for", volumes),
 ];
 
@@ -206,6 +211,52 @@ fn volumes() {
         let removed = rig.engine.remove_volumes(&slot.app).await.unwrap();
         assert_eq!(removed, [volume.name.as_str()]);
         assert!(!is_there(rig, "volumes", &volume.name));
+    });
+}
+
+/// What an image, or a mount without a source, asks for: a database whose file names no volume.
+fn without_a_name() {
+    run(async |rig| {
+        let slot = rig.slot("web");
+        let mut spec = rig.shell(
+            "echo kept >>/data/file; echo kept >>/own/file; wc -l </data/file >&2; exit $(wc -l </own/file)",
+        );
+        let plain = rig.up(&slot, 1, &spec).await;
+        rig.event().await;
+        let path = format!("/commit?container={plain}&repo={}&changes=VOLUME%20%2Fdata%2F", rig.name);
+        rig.docker.post(&path, &serde_json::json!({}));
+        let image = rig.docker.named(&rig.name);
+        of(&mut spec).image = ImageRef::parse(&rig.name).unwrap();
+        let kind = MountKind::Volume {
+            volume: None,
+            labels: BTreeMap::new(),
+            nocopy: false,
+            subpath: None,
+            selinux: None,
+        };
+        of(&mut spec).mounts = vec![Mount { target: "/own".to_owned(), read_only: false, kind }];
+        let mut last = BTreeSet::new();
+        for n in 1..=3 {
+            spec.environment.insert("N".to_owned(), n.to_string());
+            let id = rig.up(&slot, n + 1, &spec).await;
+            let event = rig.event().await;
+            assert!(
+                format!("{event:?}").contains(&format!("Code({n})")),
+                "what was there before is there: {event:?}"
+            );
+            let mounts = rig.docker.inspect(&id).unwrap()["Mounts"].clone();
+            let names: BTreeSet<String> = mounts
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|mount| mount["Name"].as_str().unwrap().to_owned())
+                .collect();
+            assert!(names.len() == 2 && (n == 1 || names == last), "{mounts}");
+            last = names;
+        }
+        rig.engine.remove(&slot, &[]).await.unwrap();
+        assert!(!last.iter().any(|name| is_there(rig, "volumes", name)), "they go with the slot");
+        drop(image);
     });
 }
 

@@ -167,6 +167,21 @@ pub(crate) fn secrets_of_url(url: &str) -> impl Iterator<Item = &str> {
     passphrase_of(url).map(|(begin, end)| &url[begin..end]).into_iter().chain(secret_parameters(url))
 }
 
+/// A text in which somebody may have said an address: without its passwords and tokens, however short they are.
+#[must_use]
+pub fn without_secrets_of(url: &str, text: String) -> String {
+    if !url.contains("://") || !text.contains("://") {
+        return text;
+    }
+    let shown = text.replace(url, &url_to_look_at(url));
+    let host_and_before = secrets_of_url(url).map(|secret| (format!("{secret}@"), format!("{WITHHELD}@")));
+    let shown = host_and_before.fold(shown, |text, (said, hidden)| text.replace(&said, &hidden));
+    Secrets::from(
+        secrets_of_url(url).filter(|secret| secret.len() >= SECRET_MIN).map(str::to_owned).collect(),
+    )
+    .hide(shown)
+}
+
 /// An address that only a receiver gave away, for whoever only looks: whom it names, and that there is more.
 /// Many a receiver knows who may write to it by the path alone.
 pub fn receiver_to_look_at(url: &str) -> String {
@@ -404,6 +419,19 @@ mod tests {
             ("/srv/a@b", "/srv/a@b"),
         ] {
             assert_eq!(url_to_look_at(url), shown);
+        }
+    }
+
+    #[test]
+    fn who_says_an_address_again_says_no_password_of_it() {
+        let url = "http://me:pw@h/x.tar?token=long-enough#main:dir";
+        for (text, shown) in [
+            ("get http://me:pw@h/x.tar: refused", "get http://me:***@h/x.tar: refused"),
+            ("http://me:pw@h/x.tar?token=long-enough#main:dir", "http://me:***@h/x.tar?token=***"),
+            ("http://h: token long-enough is over", "http://h: token *** is over"),
+            ("Step 1/2 : RUN pw", "Step 1/2 : RUN pw"),
+        ] {
+            assert!(without_secrets_of(url, text.to_owned()).starts_with(shown), "{text}");
         }
     }
 

@@ -15,7 +15,7 @@ use tokio::io::AsyncWrite;
 use tokio::sync::{oneshot, watch};
 use upbeat_model::{Attempt, Exit, SlotId};
 
-use super::session::Output;
+use super::session::{DETACH_KEYS, Output};
 use super::wire::{Ask, part};
 use super::{Engine, EngineError, words};
 use crate::session::{Ended, Session, Window};
@@ -94,7 +94,7 @@ impl Engine {
         let Inspected { config } =
             self.wire().answer(Ask::get(format!("{path}/json"))).await.map_err(said)?;
         let input = asked.input && config.open_stdin;
-        let ask = Ask::post(format!("{path}/attach")).query("stream", "1");
+        let ask = Ask::post(format!("{path}/attach")).query("stream", "1").query("detachKeys", DETACH_KEYS);
         let ask = ask.query("stdin", if input { "1" } else { "0" }).query("stdout", "1").query("stderr", "1");
         let stream = self.wire().upgrade(ask).await.map_err(said)?;
         let (from, to) = tokio::io::split(TokioIo::new(stream));

@@ -14,6 +14,7 @@ use hyper::body::Frame;
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use upbeat_model::build::{BuildWord, ImageBuild};
+use upbeat_model::withheld::without_secrets_of;
 
 use super::wire::{Ask, Stream};
 use super::{Engine, EngineError, labels, words};
@@ -148,16 +149,17 @@ impl Engine {
             true => self.wire().stream_of(ask, Empty::<Bytes>::new()).await,
             false => self.wire().stream_of(ask, StreamBody::new(context.map_ok(Frame::data))).await,
         };
+        let from = wanted.build.context.clone();
         let stream = match asked {
             Err(EngineError::Said { message, .. }) => {
-                return Err(BuildError::Refused(words::not_built(&message)));
+                return Err(BuildError::Refused(words::not_built(&without_secrets_of(&from, message))));
             }
             stream => stream?,
         };
         let notes =
             credentials.lacks.into_iter().map(|text| BuildWord::Output { text: format!("note: {text}") });
         let marks = u32::try_from(marks_of(wanted).len()).unwrap_or(0);
-        let told = Telling { words: notes.collect(), marks, ..Telling::default() };
+        let told = Telling { words: notes.collect(), marks, from, ..Telling::default() };
         Ok(Building { stream, told, _turn: turn })
     }
 }
@@ -256,11 +258,14 @@ struct Telling {
     marks: u32,
     id: Option<String>,
     is_over: bool,
+    /// What it is built of: an address, with what it says of who asks, comes up in the engine's words.
+    from: String,
 }
 
 impl Telling {
     fn hear(&mut self, message: Message) -> Result<(), BuildError> {
         if let Some(why) = message.error {
+            let why = without_secrets_of(&self.from, why);
             return Err(match self.step.take() {
                 Some((number, of, text)) => {
                     BuildError::Step { number, of, text, why: words::not_built(&why) }
@@ -290,7 +295,8 @@ impl Telling {
             message.detail.is_some_and(|detail| detail.as_object().is_some_and(|all| !all.is_empty()));
         if let Some(status) = message.status.filter(|_| !is_count) {
             let id = message.id.map(|id| format!("{id}: ")).unwrap_or_default();
-            self.words.push_back(BuildWord::Output { text: format!("{id}{status}") });
+            let text = without_secrets_of(&self.from, format!("{id}{status}"));
+            self.words.push_back(BuildWord::Output { text });
         }
         Ok(())
     }
@@ -305,7 +311,8 @@ impl Telling {
                 self.words.push_back(BuildWord::Step { number, of, text: instruction.to_owned() });
             }
         } else if !text.trim().is_empty() && !is_of_the_engine(text) {
-            self.words.push_back(BuildWord::Output { text: text.to_owned() });
+            let text = without_secrets_of(&self.from, text.to_owned());
+            self.words.push_back(BuildWord::Output { text });
         }
     }
 

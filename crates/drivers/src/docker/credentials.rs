@@ -11,14 +11,16 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE};
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde::Deserialize;
 use upbeat_model::device::{RegistryKey, RegistryKeys};
 use upbeat_model::project::container::ImageRef;
@@ -201,7 +203,7 @@ fn look(dir: &Path, registry: &str, search: Option<&Path>) -> Result<Option<Stri
     let of_registry = keys.iter().find_map(|key| config.cred_helpers.get(key));
     let helper = of_registry.or(Some(&config.creds_store)).filter(|helper| !helper.is_empty());
     if let Some(helper) = helper
-        && let Some(said) = ask(helper, &keys[0], search)?
+        && let Some(said) = ask(helper, &keys[0], search, HELPER_PATIENCE)?
     {
         return Ok(Some(match said.username.as_str() {
             TOKEN => header(registry, &Auth { identitytoken: said.secret, ..Auth::default() }),
@@ -288,7 +290,7 @@ fn header(registry: &str, auth: &Auth) -> String {
 }
 
 /// Asks a helper. `None`: it has none for this registry.
-fn ask(helper: &str, key: &str, search: Option<&Path>) -> Result<Option<Said>, String> {
+fn ask(helper: &str, key: &str, search: Option<&Path>, patience: Duration) -> Result<Option<Said>, String> {
     let is_name = helper.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
     if !is_name || helper.starts_with('.') {
         return Err("`config.json` names a helper for credentials that is no name of a program".to_owned());
@@ -296,7 +298,8 @@ fn ask(helper: &str, key: &str, search: Option<&Path>) -> Result<Option<Said>, S
     let program = format!("docker-credential-{helper}");
     let path = search.map_or_else(|| program.clone().into(), |dir| dir.join(&program));
     let mut command = Command::new(path);
-    command.arg("get").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command.arg("get").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
+    let deadline = Instant::now() + patience;
     let mut child = command.spawn().map_err(|error| match error.kind() {
         ErrorKind::NotFound => {
             format!(
@@ -318,23 +321,42 @@ fn ask(helper: &str, key: &str, search: Option<&Path>) -> Result<Option<Said>, S
         let read = output.map_or(Ok(0), |output| output.take(SAID_MAX + 1).read_to_end(&mut said));
         let _ = tell.send(read.is_ok().then_some(said));
     });
-    let said = told.recv_timeout(HELPER_PATIENCE);
-    if !matches!(said, Ok(Some(_))) {
-        let _ = child.kill();
-    }
-    let status = child.wait().map_err(|error| format!("`{program}`: {}", error.kind()))?;
-    let seconds = HELPER_PATIENCE.as_secs();
-    match said {
-        Err(RecvTimeoutError::Timeout) => {
-            Err(format!("`{program}` did not give credentials within {seconds} s"))
+    let said = told.recv_timeout(patience);
+    // It may have said all, and not end.
+    let status = ends_by(&mut child, deadline).map_err(|error| format!("`{program}`: {}", error.kind()))?;
+    match (said, status) {
+        (Err(RecvTimeoutError::Timeout), _) | (_, None) => {
+            Err(format!("`{program}` did not give credentials within {} s", patience.as_secs()))
         }
-        Ok(Some(said)) if status.success() && said.len() as u64 <= SAID_MAX => serde_json::from_slice(&said)
-            .map(Some)
-            .map_err(|_| format!("`{program}` did not say credentials as Docker's helpers do")),
+        (Ok(Some(said)), Some(status)) if status.success() && said.len() as u64 <= SAID_MAX => {
+            serde_json::from_slice(&said)
+                .map(Some)
+                .map_err(|_| format!("`{program}` did not say credentials as Docker's helpers do"))
+        }
         // As all helpers say it.
-        Ok(Some(said)) if said.starts_with(b"credentials not found") => Ok(None),
+        (Ok(Some(said)), _) if said.starts_with(b"credentials not found") => Ok(None),
         _ => Err(format!("`{program}` failed; try `echo REGISTRY | {program} get`")),
     }
+}
+
+/// How it has ended; nothing, where it had not by then: it does now, with what it has started.
+fn ends_by(child: &mut Child, deadline: Instant) -> std::io::Result<Option<ExitStatus>> {
+    const LOOKED: Duration = Duration::from_millis(5);
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if Instant::now() >= deadline {
+            break;
+        }
+        std::thread::sleep(LOOKED);
+    }
+    // It is its own group's first process, and was not waited for yet: the number is its own still.
+    if let Some(pid) = Pid::from_raw(child.id().cast_signed()) {
+        let _ = kill_process_group(pid, Signal::KILL);
+    }
+    let _ = child.kill();
+    child.wait().map(|_| None)
 }
 
 #[cfg(test)]
@@ -378,6 +400,16 @@ mod tests {
         assert_eq!(said(dir.path(), "empty.example"), Ok(None));
         assert_eq!(said(dir.path(), "other.example"), Ok(None));
         assert_eq!(said(tempfile::tempdir().unwrap().path(), "reg.example"), Ok(None));
+    }
+
+    #[test]
+    fn a_helper_that_says_all_and_does_not_end_is_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let script =
+            "read r; echo '{\"Username\":\"u\",\"Secret\":\"s\"}'; exec >&- 2>&- </dev/null; sleep 1000";
+        helper(dir.path(), "slow", script);
+        let asked = ask("slow", "r.example", Some(dir.path()), Duration::from_millis(300));
+        assert!(asked.is_err_and(|why| why.contains("did not give credentials within")));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What is listened to, and how its end is told: once.
 
+use std::time::{Duration, Instant};
+
 use upbeat_model::project::Signal;
 use upbeat_model::{Attempt, SlotId};
 
@@ -19,12 +21,25 @@ pub(super) struct Heard {
     asked: bool,
     /// Signals that we sent and the engine has not told of yet.
     sent: Vec<i32>,
-    /// Another hand asked it to end.
-    by_hand: bool,
+    /// Another hand asked it to end, by this signal, then.
+    by_hand: Option<(i32, Instant)>,
     /// As it was told last; `None`: it was put right since, so that the same once more is told again.
     drift: Option<Vec<Drift>>,
     /// Writes down what it prints.
     follower: Option<Follower>,
+}
+
+/// An engine that is asked to stop a container kills it after so long, where nobody says otherwise. Who runs on for
+/// longer has not ended for that signal.
+const HAND_PATIENCE: Duration = Duration::from_secs(10);
+
+impl Heard {
+    fn is_ended_by_hand(&self, found: &Found) -> bool {
+        let is_for_that = |(signal, at): (i32, Instant)| {
+            signal == 9 || found.state.exit_code == i64::from(128 + signal) || at.elapsed() < HAND_PATIENCE
+        };
+        !self.asked && self.by_hand.is_some_and(is_for_that)
+    }
 }
 
 /// Signals that were sent by us are remembered until the engine tells of them. Where it does not, because
@@ -59,7 +74,7 @@ impl Engine {
                 stop_signal: stop_signal.unwrap_or(Signal::TERM).0,
                 asked: false,
                 sent: Vec::new(),
-                by_hand: false,
+                by_hand: None,
                 drift: Some(found.drift()),
                 follower,
             };
@@ -107,7 +122,10 @@ impl Engine {
             match heard.sent.iter().position(|sent| *sent == signal) {
                 Some(at) => drop(heard.sent.remove(at)),
                 None if heard.asked => {}
-                None => heard.by_hand |= [9, 15, heard.stop_signal].contains(&signal),
+                None if [9, 15, heard.stop_signal].contains(&signal) => {
+                    heard.by_hand = Some((signal, Instant::now()));
+                }
+                None => {}
             }
         }
     }
@@ -181,7 +199,7 @@ impl Engine {
                 heard.drift = Some(drift.clone());
                 return Some((EngineEvent::Drifted { slot: slot.clone(), attempt, drift }, None));
             }
-            Some(found) if heard.by_hand && !heard.asked => {
+            Some(found) if heard.is_ended_by_hand(found) => {
                 taken(slot, attempt, if found.is_going() { Taken::Removed } else { Taken::StoppedByHand })
             }
             Some(found) => {

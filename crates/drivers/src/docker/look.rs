@@ -29,6 +29,8 @@ pub(super) struct Found {
     pub(super) networks: Vec<(String, String)>,
     /// Volumes without a name.
     pub(super) anonymous: Anonymous,
+    /// When it was made; nothing, where the engine does not say it so that it can be read.
+    created: Option<jiff::Timestamp>,
 }
 
 /// How it is.
@@ -91,6 +93,8 @@ struct Inspected {
     network_settings: Option<NetworkSettings>,
     #[serde(default)]
     mounts: Option<Vec<Mounted>>,
+    #[serde(default)]
+    created: String,
 }
 
 #[derive(Deserialize)]
@@ -133,8 +137,6 @@ pub(super) struct Listed {
     pub(super) names: Option<Vec<String>>,
     #[serde(default)]
     pub(super) labels: Option<Labels>,
-    #[serde(default)]
-    pub(super) created: i64,
 }
 
 impl Listed {
@@ -182,6 +184,7 @@ pub(super) async fn container(wire: &Wire, owner: &str, id: &str) -> Result<Opti
         stop_signal: said.config.stop_signal.filter(|signal| !signal.is_empty()),
         networks: networks.collect(),
         anonymous: anonymous.map(|mount| (mount.destination, mount.name)).collect(),
+        created: said.created.parse().ok(),
     }))
 }
 
@@ -204,13 +207,13 @@ pub(super) async fn of_slot(wire: &Wire, owner: &str, slot: &SlotId) -> Result<V
         labels::is(labels::SERVICE, slot.service.as_str()),
         labels::is(labels::SLOT, &slot.index.to_string()),
     ];
-    let mut listed = list(wire, &wanted).await?;
-    listed.sort_by_key(|one| one.created);
     let mut found = Vec::new();
-    for one in listed {
+    for one in list(wire, &wanted).await? {
         found
             .extend(container(wire, owner, &one.id).await?.filter(|container| container.marks.slot == *slot));
     }
+    // A list knows seconds, in which two may be made.
+    found.sort_by_key(|found| found.created);
     Ok(found)
 }
 
@@ -307,7 +310,6 @@ mod tests {
             id: "f".repeat(64),
             names: Some(names.iter().map(|name| (*name).to_owned()).collect()),
             labels: None,
-            created: 0,
         };
         assert_eq!(listed(&["/web/db", "/db"]).name(), "db");
         assert_eq!(listed(&[]).name(), "f".repeat(12));

@@ -36,6 +36,9 @@ const SIZE_AGAIN: Duration = Duration::from_millis(10);
 /// What begins like this is the engine's, if the command then ends as one that could not be run. So much is held back
 /// until that is known.
 const FAULTS: [&str; 2] = ["OCI runtime exec failed", "unable to find user"];
+/// By which an engine lets go of who types them: by default two keys that shells and editors use, of which it holds the
+/// first back. It cannot be told of none; these nobody types.
+pub(super) const DETACH_KEYS: &str = "ctrl-^,ctrl-@,ctrl-^,ctrl-@,ctrl-^,ctrl-@,ctrl-^,ctrl-@";
 const FAULT_MAX: usize = 4 << 10;
 
 impl Engine {
@@ -47,6 +50,7 @@ impl Engine {
         let mark = self.fresh_mark();
         let is_terminal = at.is_some();
         let besides = ExecConfig {
+            detach_keys: Some(DETACH_KEYS.to_owned()),
             attach_stdin: Some(true),
             tty: Some(is_terminal),
             // Engines before API 1.42 pass it over, and are told as soon as the terminal is there.

@@ -389,9 +389,9 @@ impl Wire {
         if status.is_success() || is_fine {
             return Ok(response);
         }
-        let text = self.whole(response, ERROR_MAX).await.unwrap_or_default();
-        let message = serde_json::from_slice::<Said>(&text)
-            .map_or_else(|_| String::from_utf8_lossy(&text).trim().to_owned(), |said| said.message);
+        let text = self.beginning(response, ERROR_MAX).await?;
+        let message =
+            serde_json::from_slice::<Said>(&text).map_or_else(|_| unread(&text), |said| said.message);
         Err(EngineError::Said { status: status.as_u16(), message })
     }
 
@@ -405,6 +405,22 @@ impl Wire {
                     return Err(EngineError::Nonsense(format!("an answer of more than {most} bytes")));
                 }
                 all.extend_from_slice(&data);
+            }
+        }
+        Ok(all.freeze())
+    }
+
+    /// What is longer is cut.
+    async fn beginning(&self, response: Response<Incoming>, most: usize) -> Result<Bytes, EngineError> {
+        let mut body = response.into_body();
+        let mut all = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| self.broken_off(&error))?;
+            if let Ok(data) = frame.into_data() {
+                all.extend_from_slice(&data[..data.len().min(most - all.len())]);
+            }
+            if all.len() == most {
+                break;
             }
         }
         Ok(all.freeze())
@@ -494,6 +510,15 @@ impl Stream {
                 None => return Ok(Some(self.left.split().freeze())),
             }
         }
+    }
+}
+
+/// What an engine says that is no JSON, or the beginning of it.
+fn unread(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text);
+    match text.trim_start().strip_prefix("{\"message\":\"") {
+        Some(cut) => format!("{}…", cut.trim_end_matches('\u{fffd}')),
+        None => text.trim().to_owned(),
     }
 }
 

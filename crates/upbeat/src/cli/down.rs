@@ -23,6 +23,10 @@ pub(super) async fn run(session: &Session, args: DownArgs) -> Outcome {
                 match remove_networks(session, &client, &app).await {
                     // Somebody has it run again, and them with it.
                     Err(error) if is_kind(&error, ProblemKind::Conflict) => {}
+                    // What never ran needed none to go.
+                    Err(error) if is_kind(&error, ProblemKind::Unavailable) => {
+                        session.note(&error.to_string())
+                    }
                     removed => removed?,
                 }
                 if args.volumes {

@@ -143,13 +143,16 @@ impl Pack {
             let mut header = head(EntryType::Symlink, 0o777, there.mtime());
             return append(tar, &mut header, path, Some(target.as_os_str().as_bytes()), io::empty());
         }
+        // A program of the project listens there: it is no part of what is built.
+        if kind.is_socket() {
+            return Ok(());
+        }
+        if kind.is_fifo() {
+            let mut header = head(EntryType::Fifo, there.mode(), there.mtime());
+            return append(tar, &mut header, path, None, io::empty());
+        }
         if !kind.is_file() {
-            let what = match () {
-                () if kind.is_socket() => "a socket",
-                () if kind.is_fifo() => "a pipe",
-                () => "a device",
-            };
-            let why = format!("is {what}, and no build can use it; name it in `.dockerignore`");
+            let why = "is a device, and no build can use it; name it in `.dockerignore`".to_owned();
             return Err(ContextError::Path { path: self.at(path), why });
         }
         // It may be another by now, and is not followed, nor waited for.

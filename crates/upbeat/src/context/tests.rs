@@ -171,14 +171,25 @@ async fn it_is_packed_as_fast_as_it_is_taken_and_no_part_is_large() {
     assert!(all > size && broken.take().is_none());
 }
 
+/// A device, or, where nobody may make one, a file that nobody may read.
+fn unusable(path: &Path) {
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    let kind = rustix::fs::FileType::CharacterDevice;
+    let null = rustix::fs::makedev(1, 3);
+    if rustix::fs::mknodat(rustix::fs::CWD, path, kind, mode, null).is_err() {
+        std::fs::write(path, "").unwrap();
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0)).unwrap();
+    }
+}
+
 #[tokio::test]
 async fn one_that_breaks_off_says_why_and_ends_without_an_end() {
     let dir = tree(&[("Dockerfile", "FROM a")]);
-    let _socket = std::os::unix::net::UnixListener::bind(dir.path().join("app/sock")).unwrap();
+    unusable(&dir.path().join("app/z"));
     let (parts, broken) = Context::of(&build(&dir)).unwrap().parts();
     let parts: Vec<_> = parts.collect().await;
     assert!(parts.last().unwrap().is_err());
-    assert!(broken.take().unwrap().to_string().contains("/sock` is a socket"));
+    assert!(broken.take().unwrap().to_string().contains("/z` "));
     // Nobody takes it.
     File::create(dir.path().join("app/a")).unwrap().set_len(1 << 24).unwrap();
     let (parts, broken) = Context::of(&build(&dir)).unwrap().parts();

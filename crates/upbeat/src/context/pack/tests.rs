@@ -82,10 +82,6 @@ fn entries(pack: &Pack) -> Vec<Entry> {
     read.collect()
 }
 
-fn refused(pack: &Pack) -> String {
-    pack.write(io::sink()).unwrap_err().to_string()
-}
-
 #[test]
 fn what_is_not_left_out_is_sent_in_the_order_of_names_and_twice_alike() {
     let tree = Tree::new(&["b", "a/z", "a/b/c", "c.md", "keep.md", "d/keep/x", "d/y"]);
@@ -162,15 +158,14 @@ fn names_are_sent_as_they_are_however_hostile() {
 }
 
 #[test]
-fn what_no_build_can_use_is_refused_by_its_path_unless_it_is_left_out() {
+fn sockets_are_no_part_of_it_and_pipes_are_nothing_but_pipes() {
     let tree = Tree::new(&["a"]);
     let _socket = UnixListener::bind(tree.at("sock")).unwrap();
-    let said = refused(&tree.pack(""));
-    assert!(said.contains("/sock` is a socket") && said.contains(".dockerignore"), "{said}");
-    assert_eq!(tree.names("sock"), ["a"]);
     let mode = rustix::fs::Mode::from_raw_mode(0o600);
     rustix::fs::mknodat(rustix::fs::CWD, tree.at("pipe"), rustix::fs::FileType::Fifo, mode, 0).unwrap();
-    assert!(refused(&tree.pack("sock")).contains("/pipe` is a pipe"));
+    let all = entries(&tree.pack(""));
+    let found: Vec<_> = all.iter().map(|entry| (entry.name.as_str(), entry.content.len())).collect();
+    assert_eq!(found, [("a", 1), ("pipe", 0)]);
 }
 
 /// Changes something when so much was written.

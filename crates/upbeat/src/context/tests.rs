@@ -178,7 +178,7 @@ fn unusable(path: &Path) {
     let null = rustix::fs::makedev(1, 3);
     if rustix::fs::mknodat(rustix::fs::CWD, path, kind, mode, null).is_err() {
         std::fs::write(path, "").unwrap();
-        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0)).unwrap();
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o0)).unwrap();
     }
 }
 

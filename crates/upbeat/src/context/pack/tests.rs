@@ -215,6 +215,20 @@ fn a_file_that_changes_while_it_is_read_is_an_error() {
 }
 
 #[test]
+fn a_directory_that_becomes_a_link_while_it_is_read_is_not_followed() {
+    let outside = Tree::new(&["z"]);
+    let tree = Tree::new(&["dir/z"]);
+    tree.write("dir/large", &"x".repeat(1 << 20));
+    let swap = || {
+        fs::rename(tree.at("dir"), tree.at("moved")).unwrap();
+        std::os::unix::fs::symlink(outside.at(""), tree.at("dir")).unwrap();
+    };
+    let to = Meddler { left: 1 << 19, meddle: Some(swap) };
+    let said = tree.pack("").write(to).unwrap_err().to_string();
+    assert!(said.contains("/dir/z` changed while it was read"), "{said}");
+}
+
+#[test]
 fn files_of_its_own_are_there_in_place_of_those_of_the_directory() {
     let tree = Tree::new(&["a", ".dockerignore"]);
     let own = vec![(".dockerignore".to_owned(), b"mine".to_vec()), ("more".to_owned(), b"too".to_vec())];

@@ -174,6 +174,11 @@ fn at_terminal(home: &Home) {
     shell.types("\x03");
     shell.until("caught");
     shell.until("with 9");
+    // No key is held back until the next one, not even that by which an engine would let go.
+    shell.types("stty raw; echo ra''w; dd bs=1 count=1 >/dev/null 2>&1; stty sane; echo he''re\n");
+    shell.until("raw");
+    shell.types("\x10");
+    shell.until("here");
     shell.types("exit 5\n");
     let after = shell.master().try_clone().unwrap();
     let (_, code) = shell.end();

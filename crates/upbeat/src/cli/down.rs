@@ -15,12 +15,12 @@ pub(super) async fn run(session: &Session, args: DownArgs) -> Outcome {
     let app = load::app_name(session)?;
     let client = session.to_change().await?;
     // Processes have no volumes and networks: then no engine is asked for any, which may not be there.
-    let has_containers = has_containers(&client, &app).await?;
+    let has_containers = has_containers(session, &client, &app).await?;
     match session.change(async |key| client.down(&app, args.kill, key).await).await? {
         Ok(operation) => {
             let ended = await_end(session, &client, operation, Until::Ended, Asked::Down, &[]).await?;
             if has_containers && ended == ExitCode::Ok {
-                match remove_networks(session, &client, &app).await {
+                match remove_networks(session, &client, &app).await? {
                     // Somebody has it run again, and them with it.
                     Err(error) if is_kind(&error, ProblemKind::Conflict) => {}
                     // What never ran needed none to go.
@@ -37,7 +37,7 @@ pub(super) async fn run(session: &Session, args: DownArgs) -> Outcome {
         }
         // It is as asked.
         Err(error) if is_absent(&error) => {
-            match remove_networks(session, &client, &app).await {
+            match remove_networks(session, &client, &app).await? {
                 // Without a daemon or an engine there is nobody who knows of any.
                 Err(error) if is_absent(&error) || is_kind(&error, ProblemKind::Unavailable) => {}
                 removed => removed?,
@@ -60,8 +60,8 @@ fn is_kind(error: &ClientError, kind: ProblemKind) -> bool {
 }
 
 /// Also of what is not known to be there.
-async fn has_containers(client: &Client, app: &AppName) -> Result<bool, Failure> {
-    match client.app(app).await {
+async fn has_containers(session: &Session, client: &Client, app: &AppName) -> Result<bool, Failure> {
+    match session.insist(|| client.app(app)).await? {
         Ok(known) => {
             let declared = known.project.services.values().any(|service| service.container.is_some());
             Ok(declared || known.slots.iter().any(|copy| copy.container.is_some()))
@@ -72,8 +72,16 @@ async fn has_containers(client: &Client, app: &AppName) -> Result<bool, Failure>
 }
 
 /// Those that another kept an earlier `down` from taking away, and those that stay now.
-async fn remove_networks(session: &Session, client: &Client, app: &AppName) -> Result<(), ClientError> {
-    let removed = client.remove_networks(app).await?;
+async fn remove_networks(
+    session: &Session,
+    client: &Client,
+    app: &AppName,
+) -> Result<Result<(), ClientError>, Failure> {
+    // What a daemon had removed whose answer was lost is not named: nothing is amiss with it.
+    let removed = match session.insist(|| client.remove_networks(app)).await? {
+        Ok(removed) => removed,
+        Err(error) => return Ok(Err(error)),
+    };
     for network in &removed.networks {
         session.note(&format!("network {network} is removed"));
     }
@@ -83,11 +91,11 @@ async fn remove_networks(session: &Session, client: &Client, app: &AppName) -> R
              network, too"
         ));
     }
-    Ok(())
+    Ok(Ok(()))
 }
 
 async fn remove_volumes(session: &Session, client: &Client, app: &AppName) -> Result<(), Failure> {
-    let removed = client.remove_volumes(app).await?;
+    let removed = session.insist(|| client.remove_volumes(app)).await??;
     for volume in &removed.volumes {
         session.note(&format!("volume {volume} is removed"));
     }
